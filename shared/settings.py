@@ -1,0 +1,168 @@
+"""The search file: one YAML file that says everything about a search."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from shared.errors import UserError
+from shared.files import write_atomically
+from shared.messages import Dtype, EvaluationSpec, TaskItems
+
+DepthRule = Literal["importance", "first"]
+NeuronOrder = Literal["importance", "none"]
+StrategyName = Literal["linas", "nsga2", "random"]
+
+SPLITS = {
+    "arc_easy": ("validation", "test"),
+    "arc_challenge": ("validation", "test"),
+    "plain_facts": ("validation", "test"),
+}
+"""Split to search on and split to report on, for the tasks that have two with answers; others are scored on one split
+(None: lm-eval's choice), of which search and report take different items."""
+
+
+class Section(BaseModel):
+    """A part of the search file: immutable, and a key that isn't known is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class SpaceSettings(Section):
+    """What may be chosen. `depths`: numbers of layers; `mlp_widths`: numbers of MLP neurons of each layer."""
+
+    depths: Annotated[tuple[int, ...], Field(min_length=1)]
+    mlp_widths: Annotated[tuple[int, ...], Field(min_length=1)]
+    depth_rule: DepthRule = "importance"
+
+
+class TrainingSettings(Section):
+    """The fine-tuning. `data` is `alpaca`, `plain_facts` or a JSON Lines file in Alpaca's schema."""
+
+    data: str = "alpaca"
+    steps: Annotated[int, Field(ge=0)] = 400
+    tokens_per_step: Annotated[int, Field(ge=64)] = 1024
+    learning_rate: Annotated[float, Field(gt=0, lt=1)] = 3e-5
+    warmup_steps: Annotated[int, Field(ge=0)] = 20
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    clip_norm: Annotated[float, Field(gt=0)] = 1.0
+    neuron_order: NeuronOrder = "importance"
+    calibration_tokens: Annotated[int, Field(ge=256)] = 8192
+    checkpoint_every_seconds: Annotated[float, Field(gt=0)] = 120.0
+    seed: int = 0
+
+
+class PartSettings(Section):
+    """How many items of a task, and of which split (default: see SPLITS)."""
+
+    items: Annotated[int, Field(ge=1)]
+    split: str | None = None
+
+
+class TaskSettings(Section):
+    """One lm-eval task; `search` items choose, `report` items are looked at once, at the end."""
+
+    name: str
+    metric: str = "acc"
+    num_fewshot: Annotated[int, Field(ge=0)] | None = None
+    search: PartSettings
+    report: PartSettings
+
+    @field_validator("name")
+    @classmethod
+    def _named(cls, name: str) -> str:
+        if not name.strip():
+            raise ValueError("give the name of an lm-eval task")
+        return name
+
+    def part(self, name: Literal["search", "report"]) -> TaskItems:
+        """The items of a part; where both parts share a split, those of the report follow those of the search."""
+        default_search, default_report = SPLITS.get(self.name, (None, None))
+        search_split = self.search.split or default_search
+        report_split = self.report.split or default_report
+        split, items, start = search_split, self.search.items, 0
+        if name == "report":
+            start = self.search.items if report_split == search_split else 0
+            split, items = report_split, self.report.items
+        return TaskItems(task=self.name, num_fewshot=self.num_fewshot, split=split, start=start, stop=start + items)
+
+
+class StrategySettings(Section):
+    """The search proper: which strategy, how many networks are measured, how many at a time."""
+
+    strategy: StrategyName = "linas"
+    evaluations: Annotated[int, Field(ge=1)] = 250
+    population: Annotated[int, Field(ge=2)] = 50
+    seed: int = 0
+
+
+class SearchSettings(Section):
+    """The whole search file."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    model: str
+    space: SpaceSettings
+    training: TrainingSettings = TrainingSettings()
+    tasks: Annotated[tuple[TaskSettings, ...], Field(min_length=1)]
+    search: StrategySettings = StrategySettings()
+    dtype: Dtype = "bfloat16"
+
+    @field_validator("tasks")
+    @classmethod
+    def _distinct(cls, tasks: tuple[TaskSettings, ...]) -> tuple[TaskSettings, ...]:
+        names = [task.name for task in tasks]
+        if len(set(names)) != len(names):
+            raise ValueError("a task is listed twice")
+        return tasks
+
+    def spec(self, part: Literal["search", "report"]) -> EvaluationSpec:
+        """What is measured of every network (`search`), or of those on the front (`report`)."""
+        return EvaluationSpec(tasks=tuple(task.part(part) for task in self.tasks), dtype=self.dtype)
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """The metric of each task, in order."""
+        return tuple(task.metric for task in self.tasks)
+
+
+def read_search_file(path: Path) -> SearchSettings:
+    """Read a search file. Raises UserError that names the file, the field and what is wrong with it."""
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{path}: can't be read ({error.strerror}); `nasfarm init MODEL` writes a search file") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f" in line {mark.line + 1}" if mark else ""
+        raise UserError(f"{path}: not valid YAML{line}; mend it, or let `nasfarm init MODEL` write a new one") from error
+    if not isinstance(values, dict):
+        raise UserError(f"{path}: a search file is a mapping with name, model, space and tasks; see `nasfarm init --help`")
+    return parse_settings(values, str(path))
+
+
+def parse_settings(values: dict[str, Any], where: str) -> SearchSettings:
+    """Validate the content of a search file; `where` names it in the message."""
+    try:
+        return SearchSettings.model_validate(values)
+    except ValidationError as error:
+        raise UserError(f"{where}: {explain(error)}") from error
+
+
+def explain(error: ValidationError) -> str:
+    """The first problem of a validation in one line, with the field's path."""
+    problem = error.errors(include_url=False)[0]
+    field = ".".join(str(step) for step in problem["loc"]) or "the whole"
+    if problem["type"] == "extra_forbidden":
+        return f"{field}: unknown key; remove it or mend its spelling"
+    if problem["type"] == "missing":
+        return f"{field}: missing; add it"
+    message = problem["msg"].removeprefix("Value error, ")
+    shown = "" if isinstance(problem["input"], dict) else f" (it is {problem['input']!r})"
+    return f"{field}: {message[0].lower()}{message[1:]}{shown}"
+
+
+def write_search_file(path: Path, text: str) -> None:
+    """Write a search file after checking that it can be read back."""
+    parse_settings(yaml.safe_load(text), str(path))
+    write_atomically(path, text)

@@ -1,0 +1,118 @@
+"""The search space: what may be chosen, how many networks that makes, and how large each of them is."""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from shared.architecture import Architecture
+from shared.errors import UserError
+from shared.shape import ModelShape
+
+Genome = tuple[int, ...]
+"""One gene for the depth, then one for each layer of the super-network: indices into `depths` and `mlp_widths`."""
+
+
+@dataclass(frozen=True)
+class SearchSpace:
+    """All sub-networks with one of `depths` layers and, layer by layer, one of `mlp_widths` neurons.
+
+    `drop_order` lists the layers in the order in which they leave: a network of depth d lacks its first `layers - d`.
+    Choices are kept descending, so gene 0 is always the largest choice.
+    """
+
+    shape: ModelShape
+    depths: tuple[int, ...]
+    mlp_widths: tuple[int, ...]
+    drop_order: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "depths", _choices("depths", self.depths, self.shape.layers, "layers"))
+        object.__setattr__(self, "mlp_widths", _choices("mlp_widths", self.mlp_widths, self.shape.mlp_width, "neurons"))
+        dropped = self.shape.layers - self.depths[-1]
+        if len(set(self.drop_order)) != len(self.drop_order) or len(self.drop_order) < dropped:
+            raise UserError(f"drop_order must name {dropped} different layers, it is {list(self.drop_order)}")
+
+    @property
+    def genomes(self) -> int:
+        """Number of genomes, counting genes that have no effect."""
+        return len(self.depths) * len(self.mlp_widths) ** self.shape.layers
+
+    @property
+    def networks(self) -> int:
+        """Number of distinct networks."""
+        return sum(len(self.mlp_widths) ** depth for depth in self.depths)
+
+    def kept_layers(self, depth: int) -> tuple[int, ...]:
+        """Indices of the layers of a network of this depth, ascending."""
+        dropped = set(self.drop_order[: self.shape.layers - depth])
+        return tuple(layer for layer in range(self.shape.layers) if layer not in dropped)
+
+    def architecture(self, genome: Sequence[int]) -> Architecture:
+        """Decode a genome; genes of dropped layers have no effect."""
+        layers = self.kept_layers(self.depths[genome[0]])
+        return Architecture(layers=layers, mlp_widths=tuple(self.mlp_widths[genome[1 + layer]] for layer in layers))
+
+    def genome(self, architecture: Architecture) -> Genome:
+        """Encode an architecture; genes without effect are 0, so that equal networks have equal genomes.
+
+        Raises UserError if the architecture is not in the space.
+        """
+        if architecture.depth not in self.depths or architecture.layers != self.kept_layers(architecture.depth):
+            raise UserError(f"layers {list(architecture.layers)} are none of the search space's choices")
+        genes = [0] * (1 + self.shape.layers)
+        genes[0] = self.depths.index(architecture.depth)
+        for layer, width in zip(architecture.layers, architecture.mlp_widths, strict=True):
+            if width not in self.mlp_widths:
+                raise UserError(f"layer {layer}: MLP width {width} is none of the choices {list(self.mlp_widths)}")
+            genes[1 + layer] = self.mlp_widths.index(width)
+        return tuple(genes)
+
+    def sample(self, rng: random.Random) -> Architecture:
+        """A network from uniformly drawn genes, as InstaTune trains them."""
+        genes = [rng.randrange(len(self.depths))]
+        genes += [rng.randrange(len(self.mlp_widths)) for _ in range(self.shape.layers)]
+        return self.architecture(genes)
+
+    def largest(self, depth: int | None = None) -> Architecture:
+        """The network with every choice at its largest, at `depth` or at the greatest depth."""
+        layers = self.kept_layers(self.depths[0] if depth is None else depth)
+        return Architecture(layers=layers, mlp_widths=(self.mlp_widths[0],) * len(layers))
+
+    def smallest(self, depth: int | None = None) -> Architecture:
+        """The network with every choice at its smallest, at `depth` or at the least depth."""
+        layers = self.kept_layers(self.depths[-1] if depth is None else depth)
+        return Architecture(layers=layers, mlp_widths=(self.mlp_widths[-1],) * len(layers))
+
+    def parameters(self, architecture: Architecture) -> int:
+        """Exact number of parameters (tied embeddings counted once)."""
+        return parameters(self.shape, architecture)
+
+
+def dense(shape: ModelShape) -> Architecture:
+    """The whole network: every layer, every neuron."""
+    return Architecture(layers=tuple(range(shape.layers)), mlp_widths=(shape.mlp_width,) * shape.layers)
+
+
+def parameters(shape: ModelShape, architecture: Architecture) -> int:
+    """Exact number of parameters of a sub-network of a model of this shape (tied embeddings counted once)."""
+    layers = sum(shape.attention_parameters + shape.mlp_parameters(width) for width in architecture.mlp_widths)
+    return shape.embedding_parameters + layers
+
+
+def check_fits(shape: ModelShape, architecture: Architecture) -> None:
+    """Raise UserError unless the architecture can be cut out of a model of this shape."""
+    if architecture.layers[-1] >= shape.layers:
+        raise UserError(f"layers: {architecture.layers[-1]} is asked for, but the model has layers 0 to {shape.layers - 1}")
+    if max(architecture.mlp_widths) > shape.mlp_width:
+        raise UserError(f"mlp_widths: {max(architecture.mlp_widths)} is above the model's {shape.mlp_width} neurons")
+
+
+def _choices(field: str, values: Sequence[int], limit: int, unit: str) -> tuple[int, ...]:
+    if not values:
+        raise UserError(f"space.{field}: give at least one choice")
+    if min(values) < 1 or max(values) > limit:
+        wrong = max(values) if max(values) > limit else min(values)
+        raise UserError(f"space.{field}: {wrong} is impossible, the model has {limit} {unit}; choose from 1 to {limit}")
+    if len(set(values)) != len(values):
+        raise UserError(f"space.{field}: {list(values)} names a choice twice")
+    return tuple(sorted(values, reverse=True))
