@@ -1,0 +1,75 @@
+"""What the strategies have in common: the memory of what was asked and told, and generations that are always filled."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from services.coordinator.genomes import Encoding, FloatArray, IntArray, rows
+from services.coordinator.strategies.protocol import Evaluated
+from services.coordinator.strategies.stratified import stratified
+from shared.architecture import Architecture
+from shared.settings import StrategySettings
+from shared.space import Genome, SearchSpace
+
+ENOUGH = 2
+"""Measured networks needed before anything can be learnt from them."""
+
+
+class Generations(ABC):
+    """A strategy that says which genomes it would like next; everything else is done here.
+
+    Networks that are known are left out, and stratified random ones fill the generation: all of the first.
+    """
+
+    def __init__(self, space: SearchSpace, settings: StrategySettings) -> None:
+        self._encoding = Encoding(space)
+        self._settings = settings
+        self._known: set[Genome] = set()
+        self._told: dict[Genome, Evaluated] = {}
+
+    @property
+    def predictions(self) -> Mapping[Architecture, float]:
+        return {}
+
+    @property
+    def predictor_name(self) -> str | None:
+        return None
+
+    def ask(self, limit: int) -> list[Architecture]:
+        count = min(limit, self._settings.population)
+        if count < 1:
+            return []
+        # A stream of its own for each generation: how much randomness an earlier one took doesn't matter.
+        rng = np.random.default_rng([self._settings.seed % 2**64, len(self._known)])
+        chosen = self._unknown(self._propose(count, rng))[:count] if self._measured_enough else []
+        chosen += rows(stratified(self._encoding, count - len(chosen), self._known | set(chosen), rng))
+        self._known.update(chosen)
+        return [self._encoding.space.architecture(genome) for genome in chosen]
+
+    def tell(self, evaluated: Sequence[Evaluated]) -> None:
+        genomes = [self._encoding.space.genome(one.architecture) for one in evaluated]
+        for genome, one in zip(genomes, evaluated, strict=True):
+            self._known.add(genome)
+            self._told.setdefault(genome, one)
+
+    @abstractmethod
+    def _propose(self, count: int, rng: np.random.Generator) -> IntArray:
+        """Genomes of the next generation, the most wanted first, shape (any number, genes).
+
+        Only called when `ENOUGH` networks were measured. Known ones and duplicates are tolerated.
+        """
+
+    @property
+    def _measured_enough(self) -> bool:
+        return sum(one.accuracy is not None for one in self._told.values()) >= ENOUGH
+
+    def _measured(self) -> tuple[IntArray, IntArray, FloatArray]:
+        """Genomes (networks, genes), parameters and accuracies (networks,) of the measured networks, as told."""
+        measured = [(genome, one.parameters, one.accuracy) for genome, one in self._told.items() if one.accuracy is not None]
+        genomes, parameters, accuracies = zip(*measured, strict=True)
+        return np.array(genomes, np.int64), np.array(parameters, np.int64), np.array(accuracies, np.float64)
+
+    def _unknown(self, genomes: IntArray) -> list[Genome]:
+        """Those genomes that were neither asked nor told, without duplicates, in order."""
+        return list(dict.fromkeys(genome for genome in rows(genomes) if genome not in self._known))

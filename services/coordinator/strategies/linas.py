@@ -1,0 +1,77 @@
+"""LINAS (arXiv 2205.10358): a predictor learns from everything measured, and NSGA-II searches on the predictor.
+
+Other than the authors' code: parameters are computed, not predicted; networks are compared by their canonical genomes; a
+generation is chosen from all networks that were predicted, not only from the last population, so that it is always full.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from services.coordinator.genomes import FloatArray, IntArray
+from services.coordinator.pareto import best
+from services.coordinator.predictors import Predictor
+from services.coordinator.strategies.evolution import Evolution
+from services.coordinator.strategies.generations import Generations
+from services.coordinator.strategies.stratified import ENUMERABLE, draw
+from shared.architecture import Architecture
+from shared.settings import StrategySettings
+from shared.space import SearchSpace
+
+POPULATION = 200
+"""Networks of the inner search: a front that is dense over the size range, several times a generation of the outer one."""
+INNER_GENERATIONS = 100
+"""With `POPULATION`, 20 000 predicted networks: what the authors use, and more no longer changes the front."""
+
+
+class Linas(Generations):
+    """Generations are the predicted front, evenly spread over size, as far as it was not measured already."""
+
+    def __init__(self, space: SearchSpace, settings: StrategySettings) -> None:
+        super().__init__(space, settings)
+        self._predictor: Predictor | None = None
+        self._predictions: dict[Architecture, float] = {}
+
+    @property
+    def predictions(self) -> Mapping[Architecture, float]:
+        return self._predictions
+
+    @property
+    def predictor_name(self) -> str | None:
+        return None if self._predictor is None else self._predictor.name
+
+    def ask(self, limit: int) -> list[Architecture]:
+        architectures = super().ask(limit)
+        if self._predictor is not None:
+            predicted = self._predictor.predict(self._encoding.encode(architectures))
+            self._predictions = dict(zip(architectures, predicted.tolist(), strict=True))
+        return architectures
+
+    def _propose(self, count: int, rng: np.random.Generator) -> IntArray:
+        genomes, _, accuracies = self._measured()
+        self._predictor = Predictor(self._encoding, genomes, accuracies)
+        if self._encoding.space.networks <= ENUMERABLE:
+            candidates = self._encoding.every()
+        else:
+            candidates = self._search(self._predictor, genomes, rng)
+        unknown = np.array(self._unknown(candidates), dtype=np.int64).reshape(-1, self._encoding.genes)
+        predicted = self._predictor.predict(unknown)
+        return unknown[best(self._encoding.parameters(unknown).tolist(), predicted.tolist(), count)]
+
+    def _search(self, predictor: Predictor, measured: IntArray, rng: np.random.Generator) -> IntArray:
+        """NSGA-II on predictions; all networks it came upon, shape (about 20 000, genes)."""
+
+        def objectives(genomes: IntArray) -> tuple[IntArray, FloatArray]:
+            return self._encoding.parameters(genomes), predictor.predict(genomes)
+
+        # Random ones beside the measured, or the inner search would only refine what is known.
+        start = np.unique(np.vstack([measured, draw(self._encoding, POPULATION, rng)]), axis=0)
+        evolution = Evolution(self._encoding, POPULATION, start, *objectives(start), rng)
+        seen = [start]
+        for _ in range(INNER_GENERATIONS - 1):
+            children = evolution.ask()
+            if not len(children):
+                break
+            evolution.tell(*objectives(children))
+            seen.append(children)
+        return np.vstack(seen)

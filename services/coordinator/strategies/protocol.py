@@ -1,0 +1,49 @@
+"""What the coordinator asks of a strategy, whichever it is."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from shared.architecture import Architecture
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """A network and what was measured: its exact parameters and its accuracy; None where the measurement failed."""
+
+    architecture: Architecture
+    parameters: int
+    accuracy: float | None
+
+
+class Strategy(Protocol):
+    """Decides which networks are measured next.
+
+    Its state is a function of space, settings (with the seed) and the calls made: a search is resumed by constructing the
+    strategy anew and repeating them. Nothing else enters: no clock, no global random state, no hash order.
+    """
+
+    @property
+    def predictions(self) -> Mapping[Architecture, float]:
+        """Predicted accuracy of each network of the last `ask`, made before it was measured; empty without a predictor."""
+        ...
+
+    @property
+    def predictor_name(self) -> str | None:
+        """The predictor that made `predictions`; None without one."""
+        ...
+
+    def ask(self, limit: int) -> list[Architecture]:
+        """The next generation: `population` networks, or `limit` if that is less, never one that was asked or told before.
+
+        Fewer where the space has no more; empty when it is exhausted (or `limit` is 0). No tell is needed in between.
+        """
+        ...
+
+    def tell(self, evaluated: Sequence[Evaluated]) -> None:
+        """Take in measurements, in the order of the history; of several of one network the first counts.
+
+        Networks that failed are never asked again and don't enter predictors. Networks that were never asked are welcome.
+        Raises UserError for a network that is not in the space.
+        """
+        ...

@@ -1,0 +1,82 @@
+"""Networks of every size: the first generation, and whatever is left to chance.
+
+Genes drawn uniformly make networks of nearly the same size (a sum of many draws), so neither end of the size range is seen.
+"""
+
+from collections.abc import Set
+
+import numpy as np
+
+from services.coordinator.genomes import Encoding, IntArray, rows
+from shared.space import Genome
+
+ENUMERABLE = 20_000
+"""Spaces of up to this many networks are listed rather than sampled."""
+DRAWS_PER_NETWORK = 40
+"""Draws to choose from for each network wanted: enough to find networks for the rare sizes at both ends."""
+
+
+def stratified(encoding: Encoding, count: int, known: Set[Genome], rng: np.random.Generator) -> IntArray:
+    """`count` distinct canonical genomes that are not in `known`, shape (networks, genes); fewer if the space has no more.
+
+    First come the largest and the smallest network of each depth. For the rest the size range is cut into as many equal
+    strata as networks are wanted; each stratum gives one at random, and those that are empty leave their place to others.
+    """
+    ends = [genome for genome in _ends(encoding) if genome not in known][:count]
+    wanted = count - len(ends)
+    pool = _unknown(encoding, wanted, known | set(ends), rng) if wanted > 0 else []
+    chosen = ends + _one_of_each_stratum(encoding, pool, wanted)
+    return np.array(chosen, dtype=np.int64).reshape(len(chosen), encoding.genes)
+
+
+def draw(encoding: Encoding, count: int, rng: np.random.Generator) -> IntArray:
+    """`count` random canonical genomes spread over depths and sizes, shape (count, genes); some may be equal.
+
+    Depth is uniform. Each network draws how narrow it is on average, uniformly; each layer draws its own tendency around
+    that (a beta distribution) and its width from the tendency (a binomial one). For a network of medium size that makes all
+    widths equally probable in each layer, as uniform genes would.
+    """
+    genomes = np.zeros((count, encoding.genes), dtype=np.int64)
+    genomes[:, 0] = rng.integers(len(encoding.space.depths), size=count)
+    narrowness = rng.uniform(1e-3, 1 - 1e-3, size=(count, 1))
+    shape = (count, encoding.genes - 1)
+    tendency = rng.beta(2 * narrowness, 2 * (1 - narrowness), size=shape)
+    genomes[:, 1:] = rng.binomial(len(encoding.space.mlp_widths) - 1, tendency)
+    return encoding.canonical(genomes)
+
+
+def _ends(encoding: Encoding) -> list[Genome]:
+    """The largest network of each depth and the smallest: both ends of the whole range first."""
+    space = encoding.space
+    pairs = zip(space.depths, reversed(space.depths), strict=True)
+    ends = [end for deep, shallow in pairs for end in (space.largest(deep), space.smallest(shallow))]
+    return list(dict.fromkeys(space.genome(end) for end in ends))
+
+
+def _unknown(encoding: Encoding, count: int, known: Set[Genome], rng: np.random.Generator) -> list[Genome]:
+    """At least `count` distinct networks that are not known, in random order; all that are left in a small space."""
+    networks = encoding.space.networks
+    # Where most networks are known, draws would hardly ever find another.
+    if networks <= max(ENUMERABLE, 2 * (len(known) + count)):
+        return [genome for genome in rows(rng.permutation(encoding.every())) if genome not in known]
+    pool: dict[Genome, None] = {}
+    while len(pool) < count:
+        drawn = rows(draw(encoding, DRAWS_PER_NETWORK * count, rng))
+        pool |= {genome: None for genome in drawn if genome not in known}
+    return list(pool)
+
+
+def _one_of_each_stratum(encoding: Encoding, pool: list[Genome], count: int) -> list[Genome]:
+    if not pool:
+        return []
+    sizes = encoding.parameters(np.array(pool, dtype=np.int64))
+    smallest = encoding.space.parameters(encoding.space.smallest())
+    largest = encoding.space.parameters(encoding.space.largest())
+    strata = (sizes - smallest) * count // (largest - smallest + 1)
+    members = [0] * count
+    turns = []
+    for stratum in strata.tolist():
+        turns.append(members[stratum])
+        members[stratum] += 1
+    order = sorted(range(len(pool)), key=lambda index: (turns[index], index))
+    return [pool[index] for index in order[:count]]

@@ -1,0 +1,173 @@
+"""Make a super-network: order the base model's neurons, fine-tune it elastically, write it as an ordinary checkpoint."""
+
+import importlib.metadata
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+from services.trainer.checkpoints import TrainingState, load_state
+from services.trainer.data import Example, Instructions, batches, load_instructions, tokenize
+from services.trainer.training import StepReport, fine_tune
+from shared.digest import digest_json
+from shared.environment import Environment
+from shared.errors import UserError
+from shared.files import writing
+from shared.manifest import SupernetManifest, content_digest, digest_content, search_space
+from shared.settings import SearchSettings
+from shared.supernet.checkpoint import Checkpoint
+from shared.supernet.device import compute_device, preferred_dtype, torch_dtype
+from shared.supernet.order import drop_order, measure_importance, order_neurons
+from shared.supernet.packing import Packed, Tree, pack
+
+RECORDED = ("torch", "transformers", "nasfarm")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a fine-tuning is going to do: all that is needed, loaded and checked before anything is computed."""
+
+    settings: SearchSettings
+    base: Checkpoint
+    base_digest: str
+    instructions: Instructions
+    examples: list[Example]
+
+    @property
+    def digest(self) -> str:
+        """Identity of the fine-tuning; of its settings, those that only say when to save don't count."""
+        recipe = self.settings.training.model_dump(mode="json", exclude={"checkpoint_every_seconds"})
+        space = self.settings.space.model_dump(mode="json")
+        return digest_json([self.base_digest, recipe, space, self.instructions.digest])
+
+
+def prepare(settings: SearchSettings, base_directory: Path, environment: Environment) -> Plan:
+    """Load and check everything. Raises UserError if the model, the space or the data are no good."""
+    base = Checkpoint.open(base_directory)
+    search_space(base.shape, settings.space, drop_order(base.shape.layers, None))  # refuses impossible choices
+    if settings.space.depth_rule == "importance" and min(settings.space.depths) < 2:
+        raise UserError("space.depths: 1 layer is impossible with depth_rule importance, which keeps the first and the last layer")
+    instructions = load_instructions(settings.training.data, environment)
+    examples = tokenize(instructions.rows, load_tokenizer(base_directory), settings.training.tokens_per_step)
+    if not examples:
+        raise UserError(f"training.data: no row of {instructions.origin} fits into training.tokens_per_step; raise it")
+    return Plan(settings, base, content_digest(digest_content(base_directory)), instructions, examples)
+
+
+def load_tokenizer(directory: Path) -> PreTrainedTokenizerBase:
+    """The checkpoint's tokenizer. Raises UserError where it has none."""
+    try:
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(directory)
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"{directory}: no readable tokenizer; copy tokenizer.json beside the weights") from error
+    return tokenizer
+
+
+def finished(plan: Plan, directory: Path) -> SupernetManifest | None:
+    """The super-network in `directory` if it is this plan's result, None if there is none.
+
+    Raises UserError if there is one that was made from another plan, or whose files have changed since.
+    """
+    if not (directory / "supernet.json").exists():
+        return None
+    manifest = SupernetManifest.read(directory)
+    if manifest.data.get("plan") != plan.digest:
+        raise UserError(
+            f"{directory}: this super-network was made with other settings, model or data; "
+            "change `name` in the search file, or remove the directory to make it again"
+        )
+    if digest_content(directory) != manifest.files:
+        raise UserError(f"{directory}: the files differ from those in supernet.json; remove the directory to make it again")
+    return manifest
+
+
+def train(plan: Plan, run: Path, report: Callable[[StepReport], None]) -> SupernetManifest:
+    """Make the super-network `run/supernet`, going on where an earlier call was interrupted."""
+    state_file, device = run / "training.pt", compute_device()
+    compute = torch_dtype(preferred_dtype())
+    with writing(run):
+        run.mkdir(parents=True, exist_ok=True)
+    state = load_state(state_file, plan.digest)
+    if state is None:
+        state = _begin(plan, compute, device)
+    state.weights = {name: tensor.to(device) for name, tensor in state.weights.items()}
+    space = search_space(plan.base.shape, plan.settings.space, state.drop_order)
+    fine_tune(
+        plan.base,
+        space,
+        plan.examples,
+        plan.settings.training,
+        state,
+        compute,
+        state_file,
+        run / "training.jsonl",
+        report,
+    )
+    manifest = _finish(plan, state, run / "supernet")
+    state_file.unlink(missing_ok=True)
+    return manifest
+
+
+def _begin(plan: Plan, compute: torch.dtype, device: torch.device) -> TrainingState:
+    settings = plan.settings
+    network = plan.base.cut().map(lambda tensor: tensor.to(device, compute))
+    importance = measure_importance(network, _calibration_text(plan, device))
+    influence = importance.layers if settings.space.depth_rule == "importance" else None
+    weights = dict(plan.base.weights)
+    if settings.training.neuron_order == "importance":
+        weights = order_neurons(weights, importance)
+    return TrainingState(
+        plan=plan.digest,
+        step=0,
+        drop_order=drop_order(plan.base.shape.layers, influence),
+        influence=influence,
+        losses={},
+        weights={name: tensor.float().clone() for name, tensor in weights.items()},
+        optimizer={},
+    )
+
+
+def _calibration_text(plan: Plan, device: torch.device) -> Iterator[Packed]:
+    tokens = 0
+    for batch in batches(plan.examples, plan.settings.training.tokens_per_step, plan.settings.training.seed):
+        yield pack([Tree.plain(example.tokens) for example in batch], device)
+        tokens += sum(len(example.tokens) for example in batch)
+        if tokens >= plan.settings.training.calibration_tokens:
+            return
+
+
+def _finish(plan: Plan, state: TrainingState, directory: Path) -> SupernetManifest:
+    """Write the checkpoint beside its place, then put it there whole."""
+    scratch = directory.with_name(f".{directory.name}.tmp")
+    shutil.rmtree(scratch, ignore_errors=True)
+    with writing(directory):
+        scratch.mkdir(parents=True)
+        for file in plan.base.directory.iterdir():
+            if file.is_file() and file.suffix not in (".safetensors", ".bin", ".gguf", ".pt") and "index" not in file.name:
+                shutil.copyfile(file, scratch / file.name)
+        weights = {
+            name: tensor.detach().to("cpu", plan.base.weights[name].dtype).contiguous()
+            for name, tensor in state.weights.items()
+        }
+        save_file(weights, scratch / "model.safetensors", metadata={"format": "pt"})
+    manifest = SupernetManifest(
+        base=plan.settings.model,
+        base_digest=plan.base_digest,
+        space=plan.settings.space,
+        drop_order=state.drop_order,
+        influence=state.influence,
+        training=plan.settings.training,
+        data={"origin": plan.instructions.origin, "digest": plan.instructions.digest, "plan": plan.digest},
+        losses=state.losses,
+        versions={name: importlib.metadata.version(name) for name in RECORDED},
+        files=digest_content(scratch),
+    )
+    manifest.write(scratch)
+    with writing(directory):
+        shutil.rmtree(directory, ignore_errors=True)
+        scratch.rename(directory)
+    return manifest

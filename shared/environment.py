@@ -1,0 +1,49 @@
+"""What the environment decides: where data and caches lie, and how many cores are ours. The only reader of its variables."""
+
+import os
+from pathlib import Path
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from shared.errors import UserError
+
+
+class Environment(BaseModel):
+    """NASFARM_DATA, NASFARM_CACHE and NASFARM_THREADS, or their defaults.
+
+    `data`: directory of benchmarks in the hub's schemas, or None; `cache`: where fetched models are kept; `threads`: CPU
+    threads for arithmetic, by default the cores that this process may use.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    data: Path | None
+    cache: Path
+    threads: int = Field(ge=1)
+
+    @classmethod
+    def read(cls) -> Self:
+        """Read the environment. Raises UserError for a value that makes no sense."""
+        user_cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        data = os.environ.get("NASFARM_DATA")
+        if data and not Path(data).is_dir():
+            raise UserError(f"NASFARM_DATA: {data} is no directory; mend the variable or unset it to use the hub")
+        try:
+            return cls(
+                data=Path(data) if data else None,
+                cache=Path(os.environ.get("NASFARM_CACHE") or user_cache / "nasfarm"),
+                threads=os.environ.get("NASFARM_THREADS") or usable_cores(),  # type: ignore[arg-type]  # pydantic converts
+            )
+        except ValidationError as error:
+            raise UserError("NASFARM_THREADS: must be a whole number from 1; mend the variable or unset it") from error
+
+
+def usable_cores() -> int:
+    """Cores that this process may use: its affinity, or its container's quota if that is less."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
+        return max(1, min(cores, int(quota) // int(period)))
+    except (OSError, ValueError):
+        return cores

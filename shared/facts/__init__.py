@@ -1,0 +1,7 @@
+"""The built-in benchmark and instruction set: plain facts, for where no other data is to be had."""
+
+from shared.facts.instructions import Instruction, instructions
+from shared.facts.questions import Question, questions
+from shared.facts.table import Part
+
+__all__ = ["Instruction", "Part", "Question", "instructions", "questions"]

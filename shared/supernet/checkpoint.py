@@ -1,0 +1,179 @@
+"""Hugging Face checkpoint directories: mapped into memory to be read, written whole or not at all."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+from transformers import AutoConfig, PretrainedConfig
+from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
+
+from shared.architecture import Architecture
+from shared.errors import UserError
+from shared.manifest import read_shape
+from shared.shape import ModelShape
+from shared.space import check_fits, dense
+from shared.supernet.decoder import Decoder, Layer, Linear, Rotary
+
+STATIC_ROPE = ("default", "linear", "llama3", "yarn")
+"""Rotary scalings that don't depend on the length of the sequence, which is not defined for a packed row."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A decoder's weights under their Hugging Face names, mapped from the file: pages are read when they are used."""
+
+    directory: Path
+    config: PretrainedConfig
+    shape: ModelShape
+    weights: Mapping[str, Tensor]
+
+    @classmethod
+    def open(cls, directory: Path) -> "Checkpoint":
+        """Map a checkpoint directory.
+
+        Raises UserError if it is missing, truncated, of a family that isn't supported, or not what its config says.
+        """
+        config_file = directory / "config.json"
+        shape = read_shape(directory)
+        try:
+            config = AutoConfig.from_pretrained(directory)
+        except Exception as error:  # transformers raises many kinds, all of which mean that this file is no good
+            raise UserError(f"{config_file}: transformers refuses it ({str(error).splitlines()[0]})") from error
+        rope = (config.rope_parameters or {}).get("rope_type", "default")
+        if rope not in STATIC_ROPE:
+            raise UserError(f"{config_file}: rope_type {rope!r} is not supported; only {', '.join(STATIC_ROPE)} are")
+        weights = _mapped_weights(directory)
+        _check_weights(weights, shape, directory)
+        return cls(directory, config, shape, weights)
+
+    def cut(self, architecture: Architecture | None = None, weights: Mapping[str, Tensor] | None = None) -> Decoder:
+        """The sub-network of an architecture (default: the whole network), made of views: no copy, no memory.
+
+        `weights` stands in for the mapped ones under the same names. Raises UserError if the architecture doesn't fit.
+        """
+        source = self.weights if weights is None else weights
+        chosen = dense(self.shape) if architecture is None else architecture
+        check_fits(self.shape, chosen)
+        embeddings = source["model.embed_tokens.weight"]
+        return Decoder(
+            shape=self.shape,
+            embeddings=embeddings,
+            layers=tuple(
+                self._layer(source, index).narrowed(width)
+                for index, width in zip(chosen.layers, chosen.mlp_widths, strict=True)
+            ),
+            norm=source["model.norm.weight"],
+            head=embeddings if self.shape.tied_embeddings else source["lm_head.weight"],
+            rotary=self._rotary(),
+            norm_epsilon=self.config.rms_norm_eps,
+        )
+
+    def _layer(self, source: Mapping[str, Tensor], index: int) -> Layer:
+        prefix = f"model.layers.{index}."
+
+        def linear(name: str) -> Linear:
+            return Linear(source[f"{prefix}{name}.weight"], source.get(f"{prefix}{name}.bias"))
+
+        return Layer(
+            attention_norm=source[f"{prefix}input_layernorm.weight"],
+            query=linear("self_attn.q_proj"),
+            key=linear("self_attn.k_proj"),
+            value=linear("self_attn.v_proj"),
+            output=linear("self_attn.o_proj"),
+            query_norm=source.get(f"{prefix}self_attn.q_norm.weight"),
+            key_norm=source.get(f"{prefix}self_attn.k_norm.weight"),
+            mlp_norm=source[f"{prefix}post_attention_layernorm.weight"],
+            gate=linear("mlp.gate_proj"),
+            up=linear("mlp.up_proj"),
+            down=linear("mlp.down_proj"),
+            window=self._window(index),
+        )
+
+    def _window(self, index: int) -> int | None:
+        window: int | None = getattr(self.config, "sliding_window", None)
+        if self.shape.family in ("qwen2", "qwen3") and self.config.layer_types[index] != "sliding_attention":
+            return None
+        return window if self.shape.family != "llama" else None
+
+    def _rotary(self) -> Rotary:
+        parameters: dict[str, Any] = self.config.rope_parameters
+        if parameters["rope_type"] == "default":
+            exponents = torch.arange(0, self.shape.head_dim, 2, dtype=torch.float) / self.shape.head_dim
+            return Rotary(1.0 / parameters["rope_theta"] ** exponents, 1.0)
+        frequencies, scale = ROPE_INIT_FUNCTIONS[parameters["rope_type"]](self.config, torch.device("cpu"))
+        return Rotary(frequencies, scale)
+
+
+def expected_weights(shape: ModelShape) -> dict[str, tuple[int, ...]]:
+    """Name and shape of every tensor of a checkpoint of this shape."""
+    hidden, queries, keys = shape.hidden_size, shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
+    expected: dict[str, tuple[int, ...]] = {
+        "model.embed_tokens.weight": (shape.vocab_size, hidden),
+        "model.norm.weight": (hidden,),
+    }
+    if not shape.tied_embeddings:
+        expected["lm_head.weight"] = (shape.vocab_size, hidden)
+    linear = {
+        "self_attn.q_proj": (queries, hidden, shape.qkv_bias),
+        "self_attn.k_proj": (keys, hidden, shape.qkv_bias),
+        "self_attn.v_proj": (keys, hidden, shape.qkv_bias),
+        "self_attn.o_proj": (hidden, queries, shape.output_bias),
+        "mlp.gate_proj": (shape.mlp_width, hidden, shape.mlp_bias),
+        "mlp.up_proj": (shape.mlp_width, hidden, shape.mlp_bias),
+        "mlp.down_proj": (hidden, shape.mlp_width, shape.mlp_bias),
+    }
+    norms = {"input_layernorm": hidden, "post_attention_layernorm": hidden}
+    if shape.qk_norm:
+        norms |= {"self_attn.q_norm": shape.head_dim, "self_attn.k_norm": shape.head_dim}
+    for index in range(shape.layers):
+        for name, (outputs, inputs, bias) in linear.items():
+            expected[f"model.layers.{index}.{name}.weight"] = (outputs, inputs)
+            if bias:
+                expected[f"model.layers.{index}.{name}.bias"] = (outputs,)
+        for name, size in norms.items():
+            expected[f"model.layers.{index}.{name}.weight"] = (size,)
+    return expected
+
+
+def weight_files(directory: Path) -> list[Path]:
+    """The checkpoint's safetensors files. Raises UserError if there are none or one that the index names is missing."""
+    index_file = directory / "model.safetensors.index.json"
+    if index_file.exists():
+        try:
+            names = sorted(set(json.loads(index_file.read_text(encoding="utf-8"))["weight_map"].values()))
+        except (OSError, ValueError, KeyError, AttributeError) as error:
+            raise UserError(f"{index_file}: not a readable index of weights; copy the checkpoint again") from error
+    else:
+        names = ["model.safetensors"]
+    files = [directory / name for name in names]
+    for file in files:
+        if not file.is_file():
+            raise UserError(f"{file}: missing; the checkpoint must hold its weights as safetensors")
+    return files
+
+
+def _mapped_weights(directory: Path) -> dict[str, Tensor]:
+    weights: dict[str, Tensor] = {}
+    for file in weight_files(directory):
+        try:
+            with safe_open(file, framework="pt") as mapped:
+                weights |= {name: mapped.get_tensor(name) for name in mapped.keys()}  # noqa: SIM118 (no mapping)
+        except (SafetensorError, OSError) as error:
+            raise UserError(f"{file}: truncated or not a safetensors file ({error}); copy the checkpoint again") from error
+    return weights
+
+
+def _check_weights(weights: Mapping[str, Tensor], shape: ModelShape, directory: Path) -> None:
+    for name, size in expected_weights(shape).items():
+        if name not in weights:
+            raise UserError(f"{directory}: tensor {name} is missing; the weights don't belong to this config.json")
+        if tuple(weights[name].shape) != size:
+            raise UserError(
+                f"{directory}: tensor {name} is {tuple(weights[name].shape)}, config.json says {size}; "
+                "the weights don't belong to this config.json"
+            )

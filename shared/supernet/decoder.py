@@ -1,0 +1,153 @@
+"""The forward pass of a Llama-like decoder whose layers may differ in width, over packed sequences.
+
+One pass serves training, scoring and calibration. It holds no weights of its own: a decoder is a list of tensors, which may
+be views into a mapped checkpoint or trainable parameters. Same arithmetic as transformers' Llama, Mistral, Qwen2 and Qwen3.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from shared.shape import ModelShape
+from shared.supernet.packing import Packed
+
+
+@dataclass(frozen=True)
+class Linear:
+    """Weight (outputs, inputs) and, where the family has one, bias (outputs,)."""
+
+    weight: Tensor
+    bias: Tensor | None = None
+
+    def __call__(self, inputs: Tensor) -> Tensor:
+        return F.linear(inputs, self.weight, self.bias)
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> "Linear":
+        """The same layer with every tensor changed."""
+        return Linear(change(self.weight), None if self.bias is None else change(self.bias))
+
+
+@dataclass(frozen=True)
+class Layer:
+    """The weights of one decoder layer; `window` is how far its attention looks back (None: all the way)."""
+
+    attention_norm: Tensor
+    query: Linear
+    key: Linear
+    value: Linear
+    output: Linear
+    query_norm: Tensor | None
+    key_norm: Tensor | None
+    mlp_norm: Tensor
+    gate: Linear
+    up: Linear
+    down: Linear
+    window: int | None
+
+    @property
+    def mlp_width(self) -> int:
+        """Number of MLP neurons."""
+        return self.gate.weight.shape[0]
+
+    def narrowed(self, width: int) -> "Layer":
+        """The same layer with only the first `width` MLP neurons, as views."""
+        return replace(
+            self,
+            gate=self.gate.map(lambda tensor: tensor[:width]),
+            up=self.up.map(lambda tensor: tensor[:width]),
+            down=Linear(self.down.weight[:, :width], self.down.bias),
+        )
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> "Layer":
+        """The same layer with every tensor changed."""
+        changed = {
+            entry.name: change(value) if isinstance(value, Tensor) else value.map(change)
+            for entry in fields(self)
+            if isinstance(value := getattr(self, entry.name), Tensor | Linear)
+        }
+        return replace(self, **changed)
+
+
+@dataclass(frozen=True)
+class Rotary:
+    """Rotary position embedding: `frequencies` (head_dim / 2,) and the scale of cosine and sine."""
+
+    frequencies: Tensor
+    scale: float
+
+    def tables(self, positions: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """Cosine and sine of positions (T,), each (T, 1, head_dim)."""
+        angles = positions[:, None].float() * self.frequencies.to(positions.device)
+        angles = torch.cat((angles, angles), dim=-1).unsqueeze(1)
+        return (angles.cos() * self.scale).to(dtype), (angles.sin() * self.scale).to(dtype)
+
+
+LayerObserver = Callable[[int, Tensor, Tensor, Tensor], None]
+"""Called after each layer with its index, its input (T, hidden), its MLP's neurons (T, width) and its output (T, hidden)."""
+
+
+@dataclass(frozen=True)
+class Decoder:
+    """A whole network: embeddings (vocabulary, hidden), layers, last norm, language head (vocabulary, hidden)."""
+
+    shape: ModelShape
+    embeddings: Tensor
+    layers: tuple[Layer, ...]
+    norm: Tensor
+    head: Tensor
+    rotary: Rotary
+    norm_epsilon: float
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> "Decoder":
+        """The same network with every weight changed, tied weights once."""
+        embeddings = change(self.embeddings)
+        return replace(
+            self,
+            embeddings=embeddings,
+            head=embeddings if self.head is self.embeddings else change(self.head),
+            layers=tuple(layer.map(change) for layer in self.layers),
+            norm=change(self.norm),
+        )
+
+    def hidden(self, packed: Packed, observe: LayerObserver | None = None) -> Tensor:
+        """States after the last norm, (T, hidden)."""
+        state = F.embedding(packed.tokens, self.embeddings)
+        rotation = self.rotary.tables(packed.positions, state.dtype)
+        for index, layer in enumerate(self.layers):
+            before = state
+            state = state + self._attention(layer, state, rotation, packed)
+            inner = self._normed(state, layer.mlp_norm)
+            neurons = F.silu(layer.gate(inner)) * layer.up(inner)
+            state = state + layer.down(neurons)
+            if observe is not None:
+                observe(index, before, neurons, state)
+        return self._normed(state, self.norm)
+
+    def logits(self, states: Tensor) -> Tensor:
+        """Scores of every word of the vocabulary, (..., vocabulary)."""
+        return F.linear(states, self.head)
+
+    def _attention(self, layer: Layer, state: Tensor, rotation: tuple[Tensor, Tensor], packed: Packed) -> Tensor:
+        shape = self.shape
+        inner = self._normed(state, layer.attention_norm)
+        queries = layer.query(inner).view(-1, shape.heads, shape.head_dim)
+        keys = layer.key(inner).view(-1, shape.kv_heads, shape.head_dim)
+        values = layer.value(inner).view(-1, shape.kv_heads, shape.head_dim)
+        if layer.query_norm is not None and layer.key_norm is not None:
+            queries, keys = self._normed(queries, layer.query_norm), self._normed(keys, layer.key_norm)
+        attended = packed.attend(_rotated(queries, rotation), _rotated(keys, rotation), values, layer.window)
+        return layer.output(attended)
+
+    def _normed(self, state: Tensor, weight: Tensor) -> Tensor:
+        single = state.float()
+        scale = torch.rsqrt(single.pow(2).mean(-1, keepdim=True) + self.norm_epsilon)
+        return weight * (single * scale).to(state.dtype)
+
+
+def _rotated(states: Tensor, rotation: tuple[Tensor, Tensor]) -> Tensor:
+    cosine, sine = rotation
+    first, second = states.chunk(2, dim=-1)
+    return states * cosine + torch.cat((-second, first), dim=-1) * sine

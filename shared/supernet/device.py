@@ -1,0 +1,23 @@
+"""What this machine computes with."""
+
+import torch
+
+from shared.messages import Dtype
+
+
+def compute_device() -> torch.device:
+    """The first GPU, or the CPU where there is none."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def preferred_dtype() -> Dtype:
+    """bfloat16 where the machine multiplies it natively, else float32."""
+    if torch.cuda.is_available():
+        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
+    capabilities = torch.cpu.get_capabilities()
+    return "bfloat16" if any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16")) else "float32"
+
+
+def torch_dtype(dtype: Dtype) -> torch.dtype:
+    """torch's name for a dtype."""
+    return torch.bfloat16 if dtype == "bfloat16" else torch.float32

