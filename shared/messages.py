@@ -72,12 +72,13 @@ class EvaluationRequest(Message):
 class ItemScores(Message):
     """Scores of one task's items, in the order of the request.
 
-    `items` are indices into the task's split; `metrics` holds for each of lm-eval's metrics of the task one number an item
+    `items` are indices into the task's split, `items_digest` identifies their content; `metrics` holds for each of lm-eval's metrics of the task one number an item
     (0 or 1 where it is an accuracy); `margins` the log-probability of the right choice minus that of the best wrong one.
     """
 
     task: str
     items: tuple[int, ...]
+    items_digest: str
     metrics: dict[str, tuple[float, ...]]
     margins: tuple[float, ...]
 

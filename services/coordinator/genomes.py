@@ -13,7 +13,7 @@ FloatArray = NDArray[np.float64]
 
 
 class Encoding:
-    """Batches of genomes of one space: int64 arrays of shape (networks, genes), one row as `SearchSpace.genome` makes it."""
+    """Batches of genomes of one space: int64 arrays of shape (networks, genes), rows as `SearchSpace.genome` makes."""
 
     def __init__(self, space: SearchSpace) -> None:
         self.space = space
@@ -21,7 +21,9 @@ class Encoding:
         kept = [set(space.kept_layers(depth)) for depth in space.depths]
         self._kept = np.array([[layer in layers_of for layer in layers] for layers_of in kept])
         self._depths = np.array(space.depths, dtype=np.int64)
-        self._mlp_parameters = np.array([space.shape.mlp_parameters(width) for width in space.mlp_widths], dtype=np.int64)
+        self._mlp_parameters = np.array(
+            [space.shape.mlp_parameters(width) for width in space.mlp_widths], dtype=np.int64
+        )
 
     @property
     def genes(self) -> int:
@@ -31,12 +33,9 @@ class Encoding:
     @property
     def choices(self) -> IntArray:
         """Number of values of each gene, shape (genes,)."""
-        return np.array([len(self.space.depths)] + [len(self.space.mlp_widths)] * self.space.shape.layers, dtype=np.int64)
-
-    @property
-    def features_width(self) -> int:
-        """Number of columns of `features`."""
-        return len(self.space.depths) + self.space.shape.layers * len(self.space.mlp_widths)
+        return np.array(
+            [len(self.space.depths)] + [len(self.space.mlp_widths)] * self.space.shape.layers, dtype=np.int64
+        )
 
     def encode(self, architectures: Sequence[Architecture]) -> IntArray:
         """Canonical genomes of the architectures. Raises UserError for one that is not in the space."""
@@ -57,7 +56,8 @@ class Encoding:
         """Exact number of parameters of each network, shape (networks,); equal to `SearchSpace.parameters`."""
         shape = self.space.shape
         mlps = np.where(self._kept[genomes[:, 0]], self._mlp_parameters[genomes[:, 1:]], 0).sum(axis=1)
-        return shape.embedding_parameters + self._depths[genomes[:, 0]] * shape.attention_parameters + mlps
+        sizes: IntArray = shape.embedding_parameters + self._depths[genomes[:, 0]] * shape.attention_parameters + mlps
+        return sizes
 
     def features(self, genomes: IntArray) -> FloatArray:
         """What a predictor sees, shape (networks, depths + layers * widths), all 0 or 1.
@@ -69,7 +69,7 @@ class Encoding:
         return np.hstack([depth, width.reshape(len(genomes), -1)])
 
     def every(self) -> IntArray:
-        """The canonical genomes of all networks of the space, in a fixed order. Only for spaces that fit into memory."""
+        """The canonical genomes of all networks, in a fixed order. Only for spaces that fit into memory."""
         widths = len(self.space.mlp_widths)
         batches = []
         for gene, depth in enumerate(self.space.depths):

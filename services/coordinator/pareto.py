@@ -22,10 +22,10 @@ class ReferencePoint:
 
 
 def ranks(parameters: Sequence[int], accuracies: Sequence[float]) -> list[int]:
-    """Non-dominated rank of each network: 0 for the front, 1 for the front without those, and so on (NSGA-II, Deb 2002).
+    """Non-dominated rank of each network: 0 for the front, 1 for the front of the rest, and so on (NSGA-II, Deb 2002).
 
-    Of networks equal in both, the first has the better rank. O(n log n): networks are taken from the smallest on, and each
-    joins the first front whose best accuracy it exceeds.
+    Of networks equal in both, the first has the better rank. O(n log n): networks are taken from the smallest on, and
+    each joins the first front whose best accuracy it exceeds.
     """
     heights: list[float] = []  # minus the best accuracy of each front so far: ascending, as bisect wants it
     result = [0] * len(parameters)
@@ -43,7 +43,7 @@ def non_dominated(parameters: Sequence[int], accuracies: Sequence[float]) -> lis
 
 
 def best(parameters: Sequence[int], accuracies: Sequence[float], count: int) -> list[int]:
-    """Indices of `count` networks (or all): whole fronts in order of rank; of the last one, those evenly spread over size."""
+    """Indices of `count` networks (or all): fronts in order of rank; of the last one, those evenly spread over size."""
     rank = np.array(ranks(parameters, accuracies), dtype=np.int64)
     sizes = np.array(parameters, dtype=np.int64)
     chosen: list[int] = []
@@ -58,7 +58,7 @@ def best(parameters: Sequence[int], accuracies: Sequence[float], count: int) -> 
 
 
 def hypervolume(parameters: Sequence[int], accuracies: Sequence[float], reference: ReferencePoint) -> float:
-    """Area dominated by the networks and bounded by the reference point: size in units of the largest network times accuracy.
+    """Area that the networks dominate up to the reference point: size in units of the largest network, times accuracy.
 
     Exact (a sum of rectangles). Networks beyond the reference point add nothing.
     """

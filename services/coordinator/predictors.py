@@ -15,7 +15,7 @@ from services.coordinator.genomes import Encoding, FloatArray, IntArray
 RIDGE_ALPHAS = (0.1, 1.0, 10.0, 100.0)
 SVR_COSTS = (1.0, 10.0, 100.0)
 SVR_REACHES = (0.1, 0.3, 1.0)
-"""Width of the RBF kernel: gamma is this over the number of layers, the scale of the squared distance of two genomes."""
+"""RBF kernels: gamma is this over the number of layers, which is the scale of squared distances between genomes."""
 SVR_TOLERANCE = 0.1
 """Errors below this many standard deviations cost nothing."""
 
@@ -23,8 +23,8 @@ FOLDS = 5
 SVR_SAMPLES = 10
 """Below this, folds are too small to tell a kernel's width from luck, and ridge competes alone."""
 DECIMALS = 6
-"""Predictions are rounded, in standard deviations: sums differ in the last bit between BLAS builds and thread counts, and a
-resumed search must not rank networks otherwise because of it."""
+"""Predictions are rounded, in standard deviations: sums differ in the last bit between BLAS builds and thread counts,
+and a resumed search must not rank networks otherwise because of it."""
 
 
 class _Model(Protocol):

@@ -25,8 +25,8 @@ def wilson_interval(correct: float, items: int) -> tuple[float, float]:
 def mcnemar(one: Sequence[float], other: Sequence[float]) -> float:
     """Two-sided p-value of the exact McNemar test: do two networks differ on the same items?
 
-    `one` and `other` hold a number an item, 1 where the answer was right and 0 where not. Only items that exactly one of
-    them answered right count; without any the p-value is 1. Raises ValueError for sequences of different lengths.
+    `one` and `other` hold a number an item, 1 where the answer was right and 0 where not. Only items that exactly one
+    of them answered right count; without any the p-value is 1. Raises ValueError for sequences of different lengths.
     """
     pairs = list(zip(one, other, strict=True))
     only_one = sum(first > second for first, second in pairs)
@@ -37,7 +37,7 @@ def mcnemar(one: Sequence[float], other: Sequence[float]) -> float:
 
 
 def kendall_tau(predicted: Sequence[float], measured: Sequence[float]) -> float | None:
-    """Rank correlation (tau-b, between -1 and 1); None where it is undefined: fewer than two pairs, or all values equal.
+    """Rank correlation (tau-b, from -1 to 1); None where it is undefined: fewer than two pairs, or all values equal.
 
     Raises ValueError for sequences of different lengths.
     """

@@ -23,8 +23,9 @@ MUTATION = 0.02
 class Evolution:
     """NSGA-II that is handed the objectives of its children.
 
-    Starts from the best `population` of the networks given, by rank and crowding. `genomes` has shape (networks, genes),
-    `parameters` and `accuracies` (networks,). Children are canonical, and differ from each other and from their parents.
+    Starts from the best `population` of the networks given, by rank and crowding. `genomes` has shape (networks,
+    genes), `parameters` and `accuracies` (networks,). Children are canonical, and differ from each other and from their
+    parents.
     """
 
     def __init__(

@@ -66,7 +66,9 @@ class Generations(ABC):
 
     def _measured(self) -> tuple[IntArray, IntArray, FloatArray]:
         """Genomes (networks, genes), parameters and accuracies (networks,) of the measured networks, as told."""
-        measured = [(genome, one.parameters, one.accuracy) for genome, one in self._told.items() if one.accuracy is not None]
+        measured = [
+            (genome, one.parameters, one.accuracy) for genome, one in self._told.items() if one.accuracy is not None
+        ]
         genomes, parameters, accuracies = zip(*measured, strict=True)
         return np.array(genomes, np.int64), np.array(parameters, np.int64), np.array(accuracies, np.float64)
 

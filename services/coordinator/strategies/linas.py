@@ -1,7 +1,7 @@
 """LINAS (arXiv 2205.10358): a predictor learns from everything measured, and NSGA-II searches on the predictor.
 
-Other than the authors' code: parameters are computed, not predicted; networks are compared by their canonical genomes; a
-generation is chosen from all networks that were predicted, not only from the last population, so that it is always full.
+Other than the authors' code: parameters are computed, not predicted; networks are compared by their canonical genomes;
+a generation is chosen from all networks that were predicted, not only the last population, so that it is always full.
 """
 
 from collections.abc import Mapping
@@ -19,9 +19,9 @@ from shared.settings import StrategySettings
 from shared.space import SearchSpace
 
 POPULATION = 200
-"""Networks of the inner search: a front that is dense over the size range, several times a generation of the outer one."""
+"""Networks of the inner search: several generations of the outer one, for a front that is dense over the size range."""
 INNER_GENERATIONS = 100
-"""With `POPULATION`, 20 000 predicted networks: what the authors use, and more no longer changes the front."""
+"""With `POPULATION`, 20 000 predicted networks, as the authors use: about a second."""
 
 
 class Linas(Generations):

@@ -19,13 +19,13 @@ class Evaluated:
 class Strategy(Protocol):
     """Decides which networks are measured next.
 
-    Its state is a function of space, settings (with the seed) and the calls made: a search is resumed by constructing the
-    strategy anew and repeating them. Nothing else enters: no clock, no global random state, no hash order.
+    Its state is a function of space, settings (with the seed) and the calls made: a search is resumed by constructing
+    the strategy anew and repeating them. Nothing else enters: no clock, no global random state, no hash order.
     """
 
     @property
     def predictions(self) -> Mapping[Architecture, float]:
-        """Predicted accuracy of each network of the last `ask`, made before it was measured; empty without a predictor."""
+        """Predicted accuracy of each network of the last `ask`; empty without a predictor."""
         ...
 
     @property
@@ -34,7 +34,7 @@ class Strategy(Protocol):
         ...
 
     def ask(self, limit: int) -> list[Architecture]:
-        """The next generation: `population` networks, or `limit` if that is less, never one that was asked or told before.
+        """The next generation: `population` networks, or `limit` if that is less, none asked or told before.
 
         Fewer where the space has no more; empty when it is exhausted (or `limit` is 0). No tell is needed in between.
         """
@@ -43,7 +43,7 @@ class Strategy(Protocol):
     def tell(self, evaluated: Sequence[Evaluated]) -> None:
         """Take in measurements, in the order of the history; of several of one network the first counts.
 
-        Networks that failed are never asked again and don't enter predictors. Networks that were never asked are welcome.
-        Raises UserError for a network that is not in the space.
+        Networks that failed are never asked again and don't enter predictors. Networks that were never asked are
+        welcome. Raises UserError for a network that is not in the space.
         """
         ...

@@ -1,6 +1,6 @@
 """Networks of every size: the first generation, and whatever is left to chance.
 
-Genes drawn uniformly make networks of nearly the same size (a sum of many draws), so neither end of the size range is seen.
+Genes drawn uniformly make networks of nearly the same size (a sum of many draws): neither end of the range is seen.
 """
 
 from collections.abc import Set
@@ -17,10 +17,11 @@ DRAWS_PER_NETWORK = 40
 
 
 def stratified(encoding: Encoding, count: int, known: Set[Genome], rng: np.random.Generator) -> IntArray:
-    """`count` distinct canonical genomes that are not in `known`, shape (networks, genes); fewer if the space has no more.
+    """`count` distinct canonical genomes not in `known`, shape (networks, genes); fewer if the space has no more.
 
     First come the largest and the smallest network of each depth. For the rest the size range is cut into as many equal
-    strata as networks are wanted; each stratum gives one at random, and those that are empty leave their place to others.
+    strata as networks are wanted; each stratum gives one at random, and those that are empty leave their place to
+    others.
     """
     ends = [genome for genome in _ends(encoding) if genome not in known][:count]
     wanted = count - len(ends)
@@ -32,9 +33,9 @@ def stratified(encoding: Encoding, count: int, known: Set[Genome], rng: np.rando
 def draw(encoding: Encoding, count: int, rng: np.random.Generator) -> IntArray:
     """`count` random canonical genomes spread over depths and sizes, shape (count, genes); some may be equal.
 
-    Depth is uniform. Each network draws how narrow it is on average, uniformly; each layer draws its own tendency around
-    that (a beta distribution) and its width from the tendency (a binomial one). For a network of medium size that makes all
-    widths equally probable in each layer, as uniform genes would.
+    Depth is uniform. Each network draws how narrow it is on average, uniformly; each layer draws its own tendency
+    around that (a beta distribution) and its width from the tendency (a binomial one). For a network of medium size
+    that makes all widths equally probable in each layer, as uniform genes would.
     """
     genomes = np.zeros((count, encoding.genes), dtype=np.int64)
     genomes[:, 0] = rng.integers(len(encoding.space.depths), size=count)

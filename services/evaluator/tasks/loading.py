@@ -1,0 +1,122 @@
+"""lm-eval's tasks by name: its prompts, choices, few-shot examples and metrics, on data that can be had."""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from datasets.exceptions import DatasetNotFoundError
+from lm_eval.api.samplers import FirstNSampler
+from lm_eval.api.task import ConfigurableTask
+from lm_eval.tasks import TaskManager
+
+from services.evaluator.tasks.local import local_data
+from shared.errors import UserError
+from shared.messages import TaskItems
+
+FEWSHOT_SEED = 1234
+"""lm-eval's own default."""
+
+
+@dataclass(frozen=True)
+class Document:
+    """One item: the task it belongs to (a subject, for a group of tasks), its data and the prompt that precedes its choices."""
+
+    task: ConfigurableTask
+    index: int
+    doc: dict[str, Any]
+    context: str | list[str]
+
+
+@dataclass(frozen=True)
+class LoadedTask:
+    """The asked items of a task, in the order of the request, and where the data came from."""
+
+    documents: tuple[Document, ...]
+    origin: str
+
+
+@cache
+def _manager() -> TaskManager:
+    return TaskManager(include_path=str(Path(__file__).parent))
+
+
+def load_items(asked: TaskItems, data: Path | None) -> LoadedTask:
+    """Load the items that a request names.
+
+    Raises UserError for an unknown task, one that is no multiple-choice task, a split it doesn't have, data that can't be had,
+    or fewer items than asked.
+    """
+    with local_data(data) as origins:
+        leaves = _load(asked.task)
+    for leaf in leaves:
+        _configure(leaf, asked)
+    counts = [len(leaf.eval_docs) for leaf in leaves]
+    if asked.stop > sum(counts):
+        raise UserError(
+            f"tasks.{asked.task}: {asked.stop} items are asked for of split {asked.split or _split(leaves[0])}, "
+            f"it has {sum(counts)}; ask for fewer"
+        )
+    wanted = shuffled(sum(counts))[asked.start : asked.stop]
+    return LoadedTask(tuple(_documents(leaves, counts, wanted)), ", ".join(sorted(set(origins.values()))))
+
+
+def shuffled(count: int) -> list[int]:
+    """The fixed order in which the items of a split are asked for; it depends on their number alone."""
+    order = list(range(count))
+    random.Random(count).shuffle(order)
+    return order
+
+
+def _load(name: str) -> list[ConfigurableTask]:
+    manager = _manager()
+    if name not in manager.all_tasks:
+        close = ", ".join(task for task in manager.all_tasks if name.split("_")[0] in task)[:120]
+        raise UserError(f"tasks.{name}: lm-eval knows no such task{f'; did you mean one of {close} ...' if close else ''}")
+    try:
+        tasks = list(manager.load(name)["tasks"].values())
+    except UserError:
+        raise
+    except (OSError, ConnectionError, DatasetNotFoundError) as error:
+        raise UserError(
+            f"tasks.{name}: its data is neither in NASFARM_DATA nor to be had from the hub; "
+            "set NASFARM_DATA, or use the built-in task plain_facts"
+        ) from error
+    for task in tasks:
+        if not isinstance(task, ConfigurableTask) or task.OUTPUT_TYPE != "multiple_choice":
+            raise UserError(f"tasks.{name}: {task.task_name} is no multiple-choice task; only those can be scored")
+    return sorted(tasks, key=lambda task: str(task.task_name))
+
+
+def _split(task: ConfigurableTask) -> str:
+    return str(task.config.test_split if task.has_test_docs() else task.config.validation_split)
+
+
+def _configure(task: ConfigurableTask, asked: TaskItems) -> None:
+    if asked.split is not None:
+        if asked.split not in task.dataset:
+            raise UserError(f"tasks.{asked.task}: no split {asked.split!r}; it has {', '.join(task.dataset)}")
+        task.set_config("test_split", asked.split)
+    # As lm-eval does: a task that fixes its number of examples at 0 keeps it.
+    if asked.num_fewshot is not None and task.get_config("num_fewshot") != 0:
+        task.set_config("num_fewshot", asked.num_fewshot)
+    task.set_fewshot_seed(FEWSHOT_SEED)
+
+
+def _documents(leaves: Sequence[ConfigurableTask], counts: Sequence[int], wanted: Sequence[int]) -> list[Document]:
+    documents: dict[int, Document] = {}
+    first, needed = 0, set(wanted)
+    for leaf, count in zip(leaves, counts, strict=True):
+        shots = leaf.get_config("num_fewshot") or 0
+        # Examples drawn at random come from one stream for the whole split: what an item gets depends on those before it.
+        drawn = shots > 0 and not isinstance(leaf.sampler, FirstNSampler)
+        docs = leaf.eval_docs
+        for index in range(count):
+            if drawn or first + index in needed:
+                doc = docs[index]
+                context = leaf.fewshot_context(doc, shots, gen_prefix=leaf.doc_to_prefix(doc))
+                documents[first + index] = Document(leaf, first + index, doc, context)
+        first += count
+    return [documents[index] for index in wanted]

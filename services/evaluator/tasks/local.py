@@ -1,0 +1,80 @@
+"""Benchmark data from a local directory with the hub's schemas (NASFARM_DATA), in place of a download."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+from datasets import Dataset, DatasetDict
+from lm_eval.api.task import ConfigurableTask
+
+from shared.rows import find_rows, read_rows
+
+FOLDERS = {
+    ("allenai/ai2_arc", "ARC-Easy"): "arc_easy",
+    ("allenai/ai2_arc", "ARC-Challenge"): "arc_challenge",
+    ("allenai/winogrande", "winogrande_xl"): "winogrande",
+    ("truthfulqa/truthful_qa", "multiple_choice"): "truthfulqa",
+}
+"""Folder of a dataset and its configuration. Any other dataset OWNER/NAME is looked for as NAME/CONFIGURATION or NAME, where a
+column `subject`, if there is one, tells the configurations apart."""
+
+FILES = {"train": ("train", "train_l"), "validation": ("validation",), "test": ("test",), "dev": ("dev",)}
+
+
+@contextmanager
+def local_data(directory: Path | None) -> Iterator[dict[str, str]]:
+    """While this lasts, lm-eval's tasks take their data from `directory` if it has them, from the hub if not.
+
+    Yields a mapping from dataset to where it came from, filled as tasks are made.
+    """
+    origins: dict[str, str] = {}
+    original = ConfigurableTask.download
+
+    def download(task: ConfigurableTask, dataset_kwargs: dict[str, Any] | None = None, **kwargs: Any) -> None:
+        if callable(task.config.custom_dataset):
+            origins[task.config.task] = "built in"
+            original(task, dataset_kwargs, **kwargs)
+            return
+        path, name = str(task.DATASET_PATH), task.DATASET_NAME
+        found = load_local(directory, path, name) if directory is not None else None
+        if found is None:
+            original(task, dataset_kwargs, **kwargs)
+            origins[path] = f"{path} from the hub"
+        else:
+            task.dataset, origin = found
+            origins[path] = f"{path} from {origin}"
+
+    with patch.object(ConfigurableTask, "download", download):
+        yield origins
+
+
+def load_local(directory: Path, path: str, name: str | None) -> tuple[DatasetDict, Path] | None:
+    """The splits of a dataset that lie in `directory`, and in which folder; None if there are none."""
+    short = path.rsplit("/", 1)[-1]
+    folders = [FOLDERS[path, name]] if name and (path, name) in FOLDERS else [f"{short}/{name}", short]
+    for folder in (directory / candidate for candidate in folders):
+        files = {split: _first(folder, names) for split, names in FILES.items()}
+        splits = {split: _rows(file, name) for split, file in files.items() if file is not None}
+        if splits:
+            return DatasetDict(splits), folder
+    return None
+
+
+@lru_cache(maxsize=4)
+def _cached_rows(file: Path) -> list[dict[str, Any]]:
+    """Rows of a file; MMLU's 57 tasks all read the same one."""
+    return read_rows(file)
+
+
+def _first(folder: Path, names: tuple[str, ...]) -> Path | None:
+    return next((file for name in names if (file := find_rows(folder, name))), None)
+
+
+def _rows(file: Path, name: str | None) -> Dataset:
+    rows = _cached_rows(file)
+    if name is not None and "subject" in rows[0]:
+        rows = [row for row in rows if row["subject"] == name]
+    return Dataset.from_list(rows)

@@ -1,0 +1,120 @@
+"""Evaluations that each strategy needs to reach the same hypervolume on a synthetic accuracy.
+
+    python -m tests.benchmarks.strategies
+
+The hypervolume to reach is what NSGA-II has after `EVALUATIONS` networks with the same seed. Prints medians over seeds,
+with exact measurements and with the noise of a benchmark of 1 000 questions; hypervolumes are of the exact accuracies.
+"""
+
+from collections.abc import Iterator
+from random import Random
+from statistics import median
+from typing import get_args
+
+from services.coordinator.pareto import ReferencePoint, hypervolume
+from services.coordinator.strategies import Evaluated, make_strategy
+from shared.architecture import Architecture
+from shared.settings import StrategyName, StrategySettings
+from shared.shape import ModelShape
+from shared.space import SearchSpace
+
+EVALUATIONS = 1000
+POPULATION = 50
+SEEDS = range(5)
+
+
+def example_space() -> SearchSpace:
+    """30 layers, 3 depths, 3 widths: about 2e14 networks."""
+    shape = ModelShape.from_config(
+        {
+            "model_type": "llama",
+            "vocab_size": 49152,
+            "hidden_size": 576,
+            "num_hidden_layers": 30,
+            "num_attention_heads": 9,
+            "num_key_value_heads": 3,
+            "intermediate_size": 1536,
+            "tie_word_embeddings": True,
+        }
+    )
+    return SearchSpace(shape, depths=(30, 27, 24), mlp_widths=(1536, 1024, 512), drop_order=tuple(range(20, 26)))
+
+
+class AdditiveAccuracy:
+    """Every layer's narrowing and every dropped layer costs accuracy of its own; a few cost most of it.
+
+    `noise` is the standard deviation of a measurement; a network measured twice has the same error.
+    """
+
+    def __init__(self, space: SearchSpace, seed: int, noise: float = 0.0) -> None:
+        random = Random(seed)
+        narrow = [random.expovariate(1 / 0.01) for _ in range(space.shape.layers)]
+        # A third of the neurons gone costs less than a third of what two thirds do.
+        self._width_cost: list[dict[int, float]] = [
+            {width: cost * ((1 - width / space.shape.mlp_width) * 1.5) ** 1.5 for width in space.mlp_widths}
+            for cost in narrow
+        ]
+        self._drop_cost = [random.uniform(0.005, 0.03) for _ in range(space.shape.layers)]
+        self._seed, self._noise = seed, noise
+
+    def exact(self, architecture: Architecture) -> float:
+        """Accuracy between 0 and 1 of a network, without noise."""
+        widths = zip(architecture.layers, architecture.mlp_widths, strict=True)
+        dropped = set(range(len(self._drop_cost))) - set(architecture.layers)
+        narrowed = sum(self._width_cost[layer][width] for layer, width in widths)
+        return 0.7 - narrowed - sum(self._drop_cost[layer] for layer in sorted(dropped))
+
+    def measured(self, architecture: Architecture) -> float:
+        """What an evaluator would report."""
+        return self.exact(architecture) + Random(f"{self._seed} {architecture.digest}").gauss(0, self._noise)
+
+
+def search(name: StrategyName, seed: int, noise: float = 0.0, population: int = POPULATION) -> Iterator[float]:
+    """Run a strategy without end; yields the hypervolume after each network."""
+    space = example_space()
+    accuracy = AdditiveAccuracy(space, seed, noise)
+    reference = ReferencePoint(space.parameters(space.largest()))
+    strategy = make_strategy(space, StrategySettings(strategy=name, population=population, seed=seed))
+    sizes: list[int] = []
+    accuracies: list[float] = []
+    while generation := strategy.ask(population):
+        for network in generation:
+            sizes.append(space.parameters(network))
+            accuracies.append(accuracy.exact(network))
+            yield hypervolume(sizes, accuracies, reference)
+        strategy.tell([Evaluated(one, space.parameters(one), accuracy.measured(one)) for one in generation])
+
+
+def evaluations_needed(name: StrategyName, target: float, seed: int, noise: float) -> int | None:
+    """Networks measured until the hypervolume reaches the target; None if `EVALUATIONS` don't suffice."""
+    for number, reached in zip(range(1, EVALUATIONS + 1), search(name, seed, noise), strict=False):
+        if reached >= target:
+            return number
+    return None
+
+
+def table(noise: float) -> list[str]:
+    """Lines of a table, a row for each strategy."""
+    needed: dict[StrategyName, list[float]] = {name: [] for name in get_args(StrategyName)}
+    for seed in SEEDS:
+        *_, target = (value for _, value in zip(range(EVALUATIONS), search("nsga2", seed, noise), strict=False))
+        for name, counts in needed.items():
+            counts.append(evaluations_needed(name, target, seed, noise) or float("inf"))
+    least = median(needed["linas"])
+    lines = [f"{'strategy':10}{'evaluations':>12}{'times LINAS':>13}   per seed"]
+    for name, counts in needed.items():
+        shown = ["never" if count == float("inf") else f"{count:.0f}" for count in [median(counts), *counts]]
+        ratio = "-" if shown[0] == "never" else f"{median(counts) / least:.1f}"
+        lines.append(f"{name:10}{shown[0]:>12}{ratio:>13}   {' '.join(shown[1:])}")
+    return lines
+
+
+def main() -> None:
+    """Print the tables."""
+    for title, noise in (("exact measurements", 0.0), ("noise of 1 000 questions", 0.015)):
+        print(f"\nTo NSGA-II's hypervolume at {EVALUATIONS} evaluations, {title}, {len(SEEDS)} seeds")
+        print("\n".join(table(noise)), flush=True)
+
+
+if __name__ == "__main__":
+    main()

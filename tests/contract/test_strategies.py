@@ -1,0 +1,246 @@
+"""What every strategy keeps to, and what LINAS is for."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from itertools import islice
+from statistics import median
+from typing import get_args
+
+import pytest
+
+from services.coordinator.statistics import kendall_tau
+from services.coordinator.strategies import Evaluated, Strategy, make_strategy
+from shared.architecture import Architecture
+from shared.errors import UserError
+from shared.settings import StrategyName, StrategySettings
+from shared.shape import ModelShape
+from shared.space import SearchSpace
+from tests.benchmarks.strategies import AdditiveAccuracy, example_space, search
+
+SPACE = example_space()
+SMALL_SHAPE = ModelShape.from_config(
+    {
+        "model_type": "llama",
+        "vocab_size": 100,
+        "hidden_size": 32,
+        "num_hidden_layers": 5,
+        "num_attention_heads": 4,
+        "intermediate_size": 96,
+    }
+)
+SMALL = SearchSpace(SMALL_SHAPE, depths=(5, 3), mlp_widths=(96, 48), drop_order=(2, 3))
+STRATA = 10
+
+Measure = Callable[[Architecture], float | None]
+every_strategy = pytest.mark.parametrize("name", get_args(StrategyName))
+
+
+def _strategy(name: StrategyName, space: SearchSpace = SPACE, population: int = 20, seed: int = 0) -> Strategy:
+    return make_strategy(space, StrategySettings(strategy=name, population=population, seed=seed))
+
+
+def _measured(space: SearchSpace, generation: list[Architecture], measure: Measure) -> list[Evaluated]:
+    return [Evaluated(one, space.parameters(one), measure(one)) for one in generation]
+
+
+def _failed(_: Architecture) -> None:
+    """A measurement that failed."""
+
+
+def _run(strategy: Strategy, generations: int, space: SearchSpace = SPACE) -> list[list[Architecture]]:
+    """Ask and tell; returns what was asked, generation by generation."""
+    accuracy, asked = AdditiveAccuracy(space, seed=1), []
+    for _ in range(generations):
+        asked.append(strategy.ask(1000))
+        strategy.tell(_measured(space, asked[-1], accuracy.measured))
+    return asked
+
+
+@every_strategy
+def test_generations_are_full_distinct_and_in_the_space(name: StrategyName) -> None:
+    asked = _run(_strategy(name), 3)
+    networks = [network for generation in asked for network in generation]
+    assert [len(generation) for generation in asked] == [20, 20, 20]
+    assert len({network.digest for network in networks}) == 60
+    for network in networks:
+        assert SPACE.architecture(SPACE.genome(network)) == network
+
+
+@every_strategy
+def test_no_more_networks_are_asked_than_the_limit_and_the_population(name: StrategyName) -> None:
+    strategy = _strategy(name, SMALL)
+    assert [len(strategy.ask(limit)) for limit in (0, -1, 3, 1, 1000)] == [0, 0, 3, 1, 20]
+
+
+@every_strategy
+def test_generations_can_be_asked_before_the_last_one_was_measured(name: StrategyName) -> None:
+    strategy = _strategy(name, SMALL, population=6)
+    first = strategy.ask(6)
+    second = strategy.ask(6)
+    strategy.tell(_measured(SMALL, second, AdditiveAccuracy(SMALL, 0).measured))
+    third = strategy.ask(6)
+    assert len({*first, *second, *third}) == 18
+
+
+@every_strategy
+def test_replaying_the_history_asks_the_same_again(name: StrategyName) -> None:
+    assert _run(_strategy(name), 3) == _run(_strategy(name), 3)
+
+
+@every_strategy
+def test_a_fresh_process_asks_the_same_whatever_its_hash_seed(name: StrategyName) -> None:
+    strategy = _strategy(name)
+    here = [[one.model_dump(mode="json") for one in generation] for generation in _run(strategy, 2)]
+    told = [json.dumps(here), json.dumps(list(strategy.predictions.values()))]
+    code = (
+        "import json; from tests.contract.test_strategies import _run, _strategy; "
+        f"strategy = _strategy({name!r}); "
+        "print(json.dumps([[one.model_dump(mode='json') for one in asked] for asked in _run(strategy, 2)])); "
+        "print(json.dumps(list(strategy.predictions.values())))"
+    )
+    environment = os.environ | {"PYTHONHASHSEED": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
+    there = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert there.stdout.splitlines() == told
+
+
+@every_strategy
+def test_another_seed_asks_other_networks(name: StrategyName) -> None:
+    one, other = (_run(_strategy(name, seed=seed), 1)[0] for seed in (0, 1))
+    assert len(set(one) & set(other)) < 10
+    assert _strategy(name, seed=-1).ask(20)
+
+
+@every_strategy
+def test_the_first_generation_holds_the_largest_and_the_smallest_network_of_each_depth(name: StrategyName) -> None:
+    first = _strategy(name).ask(20)
+    assert first[0] == SPACE.largest()
+    assert {end(depth) for depth in SPACE.depths for end in (SPACE.largest, SPACE.smallest)} <= set(first[:6])
+
+
+@every_strategy
+def test_the_first_generation_gives_every_stratum_of_size_its_share(name: StrategyName) -> None:
+    sizes = [SPACE.parameters(one) for one in _strategy(name, population=50).ask(50)]
+    low, high = SPACE.parameters(SPACE.smallest()), SPACE.parameters(SPACE.largest())
+    strata = [sum((size - low) * STRATA // (high - low + 1) == stratum for size in sizes) for stratum in range(STRATA)]
+    assert sum(strata) == 50
+    assert min(strata) >= 3
+    assert max(strata) <= 8
+
+
+@every_strategy
+def test_a_first_generation_smaller_than_the_ends_begins_with_both_ends_of_the_range(name: StrategyName) -> None:
+    assert _strategy(name, population=2).ask(2) == [SPACE.largest(), SPACE.smallest()]
+
+
+@every_strategy
+def test_a_small_space_is_exhausted_network_by_network_and_then_nothing_is_asked(name: StrategyName) -> None:
+    strategy = _strategy(name, SMALL, population=7)
+    asked = [one for generation in _run(strategy, 10, SMALL) for one in generation]
+    assert len(asked) == len(set(asked)) == SMALL.networks
+    assert strategy.ask(7) == []
+    assert strategy.predictions == {}
+
+
+@every_strategy
+def test_a_space_of_one_network_is_asked_once(name: StrategyName) -> None:
+    space = SearchSpace(SMALL_SHAPE, depths=(5,), mlp_widths=(96,), drop_order=())
+    assert _run(_strategy(name, space), 2, space) == [[space.largest()], []]
+
+
+@every_strategy
+def test_failed_networks_are_not_asked_again_and_teach_nothing(name: StrategyName) -> None:
+    strategy, accuracy = _strategy(name, SMALL, population=8), AdditiveAccuracy(SMALL, 0)
+    asked: list[Architecture] = []
+    while generation := strategy.ask(8):
+        asked += generation
+        strategy.tell(_measured(SMALL, generation[::2], accuracy.exact) + _measured(SMALL, generation[1::2], _failed))
+    assert len(asked) == len(set(asked)) == SMALL.networks
+
+
+@every_strategy
+def test_a_search_in_which_everything_fails_goes_on(name: StrategyName) -> None:
+    strategy = _strategy(name)
+    for _ in range(3):
+        generation = strategy.ask(20)
+        assert len(generation) == 20
+        strategy.tell(_measured(SPACE, generation, _failed))
+    assert strategy.predictor_name is None
+
+
+@every_strategy
+def test_networks_told_without_being_asked_are_not_asked(name: StrategyName) -> None:
+    strategy = _strategy(name)
+    strategy.tell([Evaluated(SPACE.largest(), SPACE.parameters(SPACE.largest()), 0.5)])
+    assert SPACE.largest() not in strategy.ask(20)
+
+
+@every_strategy
+def test_of_two_results_of_one_network_the_first_counts(name: StrategyName) -> None:
+    once, twice = _strategy(name, SMALL), _strategy(name, SMALL)
+    first = _measured(SMALL, once.ask(20), AdditiveAccuracy(SMALL, 0).measured)
+    assert twice.ask(20)
+    once.tell(first)
+    twice.tell(first)
+    twice.tell([Evaluated(one.architecture, one.parameters, 0.0) for one in first])
+    assert once.ask(20) == twice.ask(20)
+
+
+@every_strategy
+def test_a_network_from_outside_the_space_is_refused(name: StrategyName) -> None:
+    stranger = Architecture(layers=(0, 1), mlp_widths=(96, 96))
+    with pytest.raises(UserError, match="search space"):
+        _strategy(name, SMALL).tell([Evaluated(stranger, 1, 0.5)])
+
+
+@every_strategy
+def test_equal_accuracies_everywhere_do_no_harm(name: StrategyName) -> None:
+    strategy = _strategy(name)
+    for _ in range(2):
+        generation = strategy.ask(20)
+        assert len(generation) == 20
+        strategy.tell(_measured(SPACE, generation, lambda _: 0.25))
+
+
+def test_what_linas_predicts_does_not_depend_on_networks_that_failed() -> None:
+    with_failures, without = _strategy("linas", SMALL, population=10), _strategy("linas", SMALL, population=10)
+    first = with_failures.ask(10)
+    assert without.ask(10) == first
+    measured = _measured(SMALL, first[:7], AdditiveAccuracy(SMALL, 0).measured)
+    with_failures.tell(measured + _measured(SMALL, first[7:], _failed))
+    without.tell(measured)
+    assert with_failures.ask(10) == without.ask(10)
+    assert with_failures.predictions == without.predictions != {}
+
+
+def test_linas_reports_what_it_predicted_of_the_batch_it_had_not_seen() -> None:
+    strategy, accuracy = _strategy("linas", population=50), AdditiveAccuracy(SPACE, seed=1)
+    first = strategy.ask(50)
+    assert strategy.predictor_name is None
+    assert strategy.predictions == {}
+    strategy.tell(_measured(SPACE, first, accuracy.measured))
+    second = strategy.ask(50)
+    assert strategy.predictor_name in ("ridge", "svr")
+    assert list(strategy.predictions) == second
+    tau = kendall_tau(list(strategy.predictions.values()), [accuracy.exact(one) for one in second])
+    assert tau is not None
+    assert tau > 0.7
+
+
+@pytest.mark.parametrize("name", ["nsga2", "random"])
+def test_strategies_without_a_predictor_say_so(name: StrategyName) -> None:
+    strategy = _strategy(name)
+    _run(strategy, 2)
+    assert strategy.predictor_name is None
+    assert strategy.predictions == {}
+
+
+def test_linas_covers_more_than_random_search_and_nsga2_with_100_noisy_networks() -> None:
+    covered: dict[StrategyName, float] = {}
+    for name in get_args(StrategyName):
+        covered[name] = median(
+            list(islice(search(name, seed, noise=0.015, population=25), 100))[-1] for seed in range(3)
+        )
+    assert covered["linas"] > max(covered["nsga2"], covered["random"])
