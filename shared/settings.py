@@ -13,6 +13,8 @@ from shared.messages import Dtype, EvaluationSpec, TaskItems
 DepthRule = Literal["importance", "first"]
 NeuronOrder = Literal["importance", "none"]
 StrategyName = Literal["linas", "nsga2", "random"]
+Metric = Literal["acc", "acc_norm", "acc_bytes", "acc_mutual_info", "exact_match"]
+"""lm-eval's metrics that say for each item whether it was answered right, which intervals and paired tests need."""
 
 SPLITS = {
     "arc_easy": ("validation", "test"),
@@ -64,7 +66,7 @@ class TaskSettings(Section):
     """One lm-eval task; `search` items choose, `report` items are looked at once, at the end."""
 
     name: str
-    metric: str = "acc"
+    metric: Metric = "acc"
     num_fewshot: Annotated[int, Field(ge=0)] | None = None
     search: PartSettings
     report: PartSettings
@@ -98,7 +100,7 @@ class StrategySettings(Section):
 
 
 class SearchSettings(Section):
-    """The whole search file."""
+    """The whole search file. `dtype: auto` is bfloat16 where the machine that begins the search multiplies it natively."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
     model: str
@@ -106,7 +108,7 @@ class SearchSettings(Section):
     training: TrainingSettings = TrainingSettings()
     tasks: Annotated[tuple[TaskSettings, ...], Field(min_length=1)]
     search: StrategySettings = StrategySettings()
-    dtype: Dtype = "bfloat16"
+    dtype: Literal["float32", "bfloat16", "auto"] = "auto"
 
     @field_validator("tasks")
     @classmethod
@@ -116,9 +118,9 @@ class SearchSettings(Section):
             raise ValueError("a task is listed twice")
         return tasks
 
-    def spec(self, part: Literal["search", "report"]) -> EvaluationSpec:
+    def spec(self, part: Literal["search", "report"], dtype: Dtype) -> EvaluationSpec:
         """What is measured of every network (`search`), or of those on the front (`report`)."""
-        return EvaluationSpec(tasks=tuple(task.part(part) for task in self.tasks), dtype=self.dtype)
+        return EvaluationSpec(tasks=tuple(task.part(part) for task in self.tasks), dtype=dtype)
 
     @property
     def metrics(self) -> tuple[str, ...]:

@@ -46,13 +46,14 @@ class Row:
 
 @dataclass(frozen=True)
 class PreparedTask:
-    """A task's items, ready. `golds[i]` are the right choices of item i among its `choices[i]`."""
+    """A task's items, ready. `golds[i]` are the right choices of item i among its `choices[i]`; `metrics` lm-eval's for it."""
 
     name: str
     origin: str
     documents: tuple[Document, ...]
     golds: tuple[tuple[int, ...], ...]
     choices: tuple[int, ...]
+    metrics: tuple[str, ...]
     rows: tuple[Row, ...]
     tokens: int
     digest: str
@@ -88,6 +89,7 @@ def prepare_task(
         documents=loaded.documents,
         golds=tuple(golds),
         choices=tuple(choices),
+        metrics=tuple(loaded.documents[0].task.aggregation()),
         rows=tuple(_rows(trees, device, row_tokens)),
         tokens=sum(len(tree.tree) for tree in trees),
         digest=digest_json([[tree.tree.tokens, tree.targets, gold] for tree, gold in zip(trees, golds, strict=True)]),

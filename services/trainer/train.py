@@ -8,7 +8,6 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from services.trainer.checkpoints import TrainingState, load_state
 from services.trainer.data import Example, Instructions, batches, load_instructions, tokenize
@@ -23,6 +22,7 @@ from shared.supernet.checkpoint import Checkpoint
 from shared.supernet.device import compute_device, preferred_dtype, torch_dtype
 from shared.supernet.order import drop_order, measure_importance, order_neurons
 from shared.supernet.packing import Packed, Tree, pack
+from shared.supernet.tokenizer import load_tokenizer
 
 RECORDED = ("torch", "transformers", "nasfarm")
 
@@ -56,15 +56,6 @@ def prepare(settings: SearchSettings, base_directory: Path, environment: Environ
     if not examples:
         raise UserError(f"training.data: no row of {instructions.origin} fits into training.tokens_per_step; raise it")
     return Plan(settings, base, content_digest(digest_content(base_directory)), instructions, examples)
-
-
-def load_tokenizer(directory: Path) -> PreTrainedTokenizerBase:
-    """The checkpoint's tokenizer. Raises UserError where it has none."""
-    try:
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(directory)
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"{directory}: no readable tokenizer; copy tokenizer.json beside the weights") from error
-    return tokenizer
 
 
 def finished(plan: Plan, directory: Path) -> SupernetManifest | None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, RepositoryNotFoundError
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
 from shared.environment import Environment
 from shared.errors import UserError
@@ -74,8 +74,9 @@ def _download_gguf(scratch: Path) -> Path:
 
 
 def _convert(gguf: Path, target: Path) -> None:
-    options = {"dtype": torch.float32, "gguf_file": gguf.name}
-    model = AutoModelForCausalLM.from_pretrained(gguf.parent, **options)
+    model = AutoModelForCausalLM.from_pretrained(
+        gguf.parent, gguf_file=gguf.name, dtype=torch.float32, quantization_config=GgufConfig(dequantize=True)
+    )
     tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
     if hasattr(model.config, "quantization_config"):  # save_pretrained refuses dequantised weights that still have it
         del model.config.quantization_config

@@ -49,10 +49,7 @@ def load_items(asked: TaskItems, data: Path | None) -> LoadedTask:
     Raises UserError for an unknown task, one that is no multiple-choice task, a split it doesn't have, data that can't be had,
     or fewer items than asked.
     """
-    with local_data(data) as origins:
-        leaves = _load(asked.task)
-    for leaf in leaves:
-        _configure(leaf, asked)
+    leaves, origin = _configured(asked, data)
     counts = [len(leaf.eval_docs) for leaf in leaves]
     if asked.stop > sum(counts):
         raise UserError(
@@ -60,7 +57,13 @@ def load_items(asked: TaskItems, data: Path | None) -> LoadedTask:
             f"it has {sum(counts)}; ask for fewer"
         )
     wanted = shuffled(sum(counts))[asked.start : asked.stop]
-    return LoadedTask(tuple(_documents(leaves, counts, wanted)), ", ".join(sorted(set(origins.values()))))
+    return LoadedTask(tuple(_documents(leaves, counts, wanted)), origin)
+
+
+def count_items(task: str, split: str | None, data: Path | None) -> int:
+    """How many items a split of a task has. Raises UserError as `load_items` does."""
+    leaves, _ = _configured(TaskItems(task=task, split=split, stop=1), data)
+    return sum(len(leaf.eval_docs) for leaf in leaves)
 
 
 def shuffled(count: int) -> list[int]:
@@ -68,6 +71,15 @@ def shuffled(count: int) -> list[int]:
     order = list(range(count))
     random.Random(count).shuffle(order)
     return order
+
+
+def _configured(asked: TaskItems, data: Path | None) -> tuple[list[ConfigurableTask], str]:
+    """lm-eval's tasks of that name, set to the asked split and number of examples, and where their data came from."""
+    with local_data(data) as origins:
+        leaves = _load(asked.task)
+    for leaf in leaves:
+        _configure(leaf, asked)
+    return leaves, ", ".join(sorted(set(origins.values())))
 
 
 def _load(name: str) -> list[ConfigurableTask]:

@@ -1,0 +1,100 @@
+# nasfarm: everything a person does, by name. `make` alone lists it.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+TORCH := 2.13.0
+# Dependencies that are published as source alone; all of them are plain Python. Everything else comes built, or not at all.
+SOURCE_ONLY := rouge-score,sqlitedict,word2number
+PROGRAMS := chromium
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.DELETE_ON_ERROR:
+
+# Benchmarks that lie beside the repository stand in for the hub.
+ifndef NASFARM_DATA
+ifneq ($(wildcard ../shared/data),)
+export NASFARM_DATA := $(abspath ../shared/data)
+endif
+endif
+
+.PHONY: help
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: search
+search: $(VENV)/ready ## Run a search: SEARCH=search.yaml, by default the example search
+	$(BIN)/nasfarm search $(SEARCH)
+
+.PHONY: test
+test: $(VENV)/ready system-packages lint ## Lint, then run all tests
+	$(BIN)/pytest
+
+.PHONY: lint
+lint: $(VENV)/ready ## Check style, formatting, types and who imports whom
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+.PHONY: format
+format: $(VENV)/ready ## Format the code and mend what can be mended by itself
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+.PHONY: bench
+bench: $(VENV)/ready ## Run the benchmarks in tests/benchmarks, one after the other
+	@set -e; for script in tests/benchmarks/*.py; do \
+		name=$$(basename "$$script" .py); \
+		case $$name in __init__) continue ;; esac; \
+		echo "== $$name"; \
+		$(BIN)/python -m "tests.benchmarks.$$name"; \
+	done
+
+.PHONY: constraints
+constraints: ## Renew constraints.txt: the newest releases that go together
+	$(call install,$(VENV)-renewed,)
+	{ \
+		echo "# What 'make' installs, exactly. Renewed by 'make constraints', on the oldest Python that is supported."; \
+		$(VENV)-renewed/bin/pip freeze --all --exclude-editable --exclude pip | sed 's/+cpu$$//'; \
+	} > constraints.new
+	mv constraints.new constraints.txt
+	rm -rf $(VENV)-renewed
+
+.PHONY: clean
+clean: ## Remove the environment and all caches; runs/ stays
+	rm -rf $(VENV) $(VENV)-renewed build dist nasfarm.egg-info constraints.new
+	rm -rf .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	find shared services tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.PHONY: system-packages
+system-packages:
+	@sh deploy/system-packages.sh $(PROGRAMS)
+
+# The environment. `ready` is written last: a set-up that was killed is done anew from nothing, one that is out of date is
+# brought up to date in place.
+$(VENV)/ready: pyproject.toml constraints.txt
+	$(call install,$(VENV),--constraint constraints.txt)
+	@touch $@
+
+# $(call install,FOLDER,OPTIONS OF PIP)
+define install
+@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+	|| { echo "nasfarm needs Python 3.11 or newer, $(PYTHON) is not: make PYTHON=python3.12" >&2; exit 1; }
+@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null \
+	|| { echo "$(PYTHON) can't make environments: install python3-venv (Debian), or make PYTHON=..." >&2; exit 1; }
+@echo "Setting up $(1); the first time takes a few minutes"
+@if [ -e $(1)/ready ]; then rm $(1)/ready; else $(PYTHON) -m venv --clear $(1); fi
+@$(1)/bin/pip install $(PIP_QUIET) $(2) 'setuptools>=77'
+@if nvidia-smi >/dev/null 2>&1 || [ "$$(uname -sm)" != "Linux x86_64" ]; then \
+	$(1)/bin/pip install $(PIP_QUIET) $(2) --only-binary :all: torch==$(TORCH); \
+else \
+	$(1)/bin/pip install $(PIP_QUIET) $(2) --only-binary :all: torch==$(TORCH)+cpu 2>/dev/null \
+	|| $(1)/bin/pip install $(PIP_QUIET) $(2) --only-binary :all: torch==$(TORCH)+cpu \
+		--extra-index-url https://download.pytorch.org/whl/cpu 2>/dev/null \
+	|| $(1)/bin/pip install $(PIP_QUIET) $(2) --only-binary :all: torch==$(TORCH); \
+fi
+@$(1)/bin/pip install $(PIP_QUIET) $(2) --only-binary :all: --no-binary $(SOURCE_ONLY) --no-build-isolation --editable '.[dev]'
+endef
+PIP_QUIET := -qq --disable-pip-version-check --no-input

@@ -1,0 +1,46 @@
+"""What the terminal shows: lines, progress bars, formats."""
+
+import sys
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+FILE_WIDTH = 120
+"""Columns where the output is no terminal and has no width of its own."""
+
+console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else FILE_WIDTH)
+
+
+def progress(*extra: str) -> Progress:
+    """A progress bar with elapsed time, ETA and further fields by name."""
+    fields = [TextColumn(f"{{task.fields[{name}]}}") for name in extra]
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("ETA"),
+        TimeRemainingColumn(),
+        *fields,
+        console=console,
+    )
+
+
+def count(number: int) -> str:
+    """A large number in short: 134.5 M, 6.738 B."""
+    for size, unit in ((10**9, "B"), (10**6, "M"), (10**3, "k")):
+        if number >= size:
+            return f"{number / size:.4g} {unit}"
+    return str(number)
+
+
+def networks(number: int) -> str:
+    """A number of networks: exact while it can be read."""
+    return f"{number:,}" if number < 10**9 else f"{number:.3g}"
+
+
+def duration(seconds: float) -> str:
+    """A time for people: 40 s, 12 min, 3.5 h."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,103 @@
+"""`nasfarm init`: a search file to begin with, and the profile of what it would search."""
+
+from pathlib import Path
+
+from services.cli.console import console
+from services.cli.estimate import assumed_tokens, estimate
+from services.cli.example import has_benchmarks
+from services.cli.profile import print_cost, print_space
+from services.evaluator.speed import parameter_tokens_per_second
+from shared.environment import Environment
+from shared.errors import UserError
+from shared.manifest import read_shape, search_space
+from shared.settings import read_search_file, write_search_file
+from shared.shape import ModelShape
+from shared.supernet.checkpoint import Checkpoint
+from shared.supernet.device import preferred_dtype
+from shared.supernet.order import drop_order
+from shared.supernet.source import fetch_model
+
+WIDTH_STEP = 64
+"""Widths are multiples of this, which matrix units like."""
+
+TEMPLATE = """\
+# A search of nasfarm. Run it with: nasfarm search {path}
+name: {name} # the run lies in runs/{name}
+model: {model} # Hugging Face id or directory: Llama, Mistral, Qwen2 or Qwen3
+
+space:
+  depths: {depths} # numbers of layers to choose from; the model has {layers}
+  mlp_widths: {widths} # numbers of MLP neurons, chosen layer by layer; the model has {width}
+  depth_rule: importance # which layers go first: those of least influence, or `first` to keep the first ones
+
+training: # the one fine-tuning of the super-network
+  data: {data} # alpaca, plain_facts (built in), or a JSON Lines file with instruction, input, output
+  steps: {steps} # each trains the whole network or one random sub-network, in turns; 0: no fine-tuning
+  tokens_per_step: {tokens}
+  learning_rate: 3.0e-5
+  neuron_order: importance # sort each MLP's neurons beforehand, or `none`
+
+tasks: # lm-eval's; several are counted together, item by item
+  - name: {task}
+    metric: acc # or acc_norm, acc_bytes, exact_match
+    # num_fewshot: 5 # examples in the prompt; default: the task's own
+    search: {{items: {search_items}}} # the strategy sees these
+    report: {{items: {report_items}}} # and the front is measured once on these
+
+search:
+  strategy: linas # or nsga2, random
+  evaluations: {evaluations} # networks that are measured
+  population: {population} # of them in each generation
+  seed: 0
+dtype: auto # bfloat16 where the machine has it, else float32
+"""
+
+
+def init_search_file(model: str, path: Path, force: bool) -> None:
+    """Write a search file for a model and print its profile; nothing is run."""
+    if path.exists() and not force:
+        raise UserError(f"{path}: exists already; give another --output, or --force to overwrite it")
+    environment = Environment.read()
+    directory, origin = fetch_model(model)
+    shape = read_shape(directory)
+    write_search_file(path, search_text(model, shape, path, has_benchmarks(environment)))
+    settings = read_search_file(path)
+    console.print(f"Search file    {path}")
+    console.print(f"Model          {origin}")
+    space = search_space(shape, settings.space, drop_order(shape.layers, None))
+    print_space(space)
+    rate = parameter_tokens_per_second(Checkpoint.open(directory), preferred_dtype())
+    print_cost(settings, estimate(settings, space, rate, *assumed_tokens(settings)), training=True)
+    console.print(f"Next           nasfarm search {path}")
+
+
+def search_text(model: str, shape: ModelShape, path: Path, benchmarks: bool) -> str:
+    """The commented search file: an eighth of the layers and up to half of each MLP may go."""
+    large = shape.layers * shape.hidden_size**2 > 10**9
+    return TEMPLATE.format(
+        path=path,
+        name=_name(model),
+        model=model,
+        depths=sorted({shape.layers, shape.layers - shape.layers // 16, shape.layers - shape.layers // 8}, reverse=True),
+        layers=shape.layers,
+        widths=sorted({shape.mlp_width, _rounded(shape.mlp_width * 3 // 4), _rounded(shape.mlp_width // 2)}, reverse=True),
+        width=shape.mlp_width,
+        data="alpaca" if benchmarks else "plain_facts",
+        steps=2000 if large else 240,
+        tokens=16384 if large else 1024,
+        task="arc_easy" if benchmarks else "plain_facts",
+        search_items=400 if benchmarks else 328,
+        report_items=1000 if benchmarks else 460,
+        evaluations=250 if large else 72,
+        population=50 if large else 12,
+    )
+
+
+def _rounded(width: int) -> int:
+    return max(1, width - width % WIDTH_STEP if width >= WIDTH_STEP else width)
+
+
+def _name(model: str) -> str:
+    last = model.rstrip("/").rsplit("/", 1)[-1]
+    name = "".join(character if character.isalnum() or character in "._-" else "-" for character in last)
+    return name.strip("._-").lower() or "search"

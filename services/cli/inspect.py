@@ -1,0 +1,53 @@
+"""`nasfarm report` and `nasfarm status`: what a run's history says. Neither loads a model."""
+
+from pathlib import Path
+
+from services.cli.console import console
+from services.cli.run import RunDirectory
+from services.coordinator.history import History
+from services.coordinator.outputs import write_report
+from services.coordinator.plan import evaluated_so_far, plan_of
+from services.coordinator.report.table import front_table
+from services.coordinator.search import front
+
+
+def report(path: Path) -> None:
+    """Write a run's report again from its history."""
+    run = RunDirectory(path)
+    settings = run.settings()
+    history = History.read(run.history)
+    plan = plan_of(history, settings.search.evaluations)
+    content = write_report(plan, history, front(evaluated_so_far(plan, history)), run.path)
+    console.print(front_table(content))
+    console.print(f"Report         {run.path / 'report.html'}")
+
+
+def status(path: Path) -> None:
+    """Show how far a run has got."""
+    run = RunDirectory(path)
+    settings = run.settings()
+    console.print(f"Run            {settings.name}, {settings.model}")
+    console.print(f"Super-network  {_training(run, settings.training.steps)}")
+    if not run.history.is_file():
+        console.print("Search         not begun")
+        return
+    history = History.read(run.history)
+    plan = plan_of(history, settings.search.evaluations)
+    candidates, evaluated = history.candidates(), evaluated_so_far(plan, history)
+    console.print(
+        f"Search         {len(evaluated)} of {settings.search.evaluations} networks measured, "
+        f"{len(candidates) - len(evaluated)} asked for or failed"
+    )
+    for row in history.generations():
+        console.print(f"Generation {row.generation:<4}{row.evaluations} networks, hypervolume {row.hypervolume:.4f}")
+    console.print(f"Front          {len(front(evaluated))} networks")
+    done = (run.path / "report.html").is_file()
+    console.print(f"Report         {run.path / 'report.html' if done else 'not written yet'}")
+
+
+def _training(run: RunDirectory, steps: int) -> str:
+    if (run.supernet / "supernet.json").is_file():
+        return f"finished, {run.supernet}"
+    log = run.path / "training.jsonl"
+    done = sum(1 for _ in log.open("rb")) if log.is_file() else 0
+    return f"{min(done, steps)} of {steps} steps" if done else "not begun"

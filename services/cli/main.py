@@ -1,0 +1,104 @@
+"""The `nasfarm` command: each subcommand calls one service. Heavy modules are imported by the subcommand that needs them."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from shared.errors import UserError
+
+INTERRUPTED = 130
+
+app = typer.Typer(
+    name="nasfarm",
+    help="Shrink a Llama-family language model by neural architecture search.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+
+SearchFile = Annotated[Path, typer.Argument(metavar="SEARCH.yaml", help="The search file.")]
+Run = Annotated[Path, typer.Argument(metavar="RUN", help="Directory of a run, such as runs/NAME.")]
+Runs = Annotated[Path, typer.Option("--runs", help="Where runs are kept.")]
+
+
+@app.command(epilog="Example: nasfarm init HuggingFaceTB/SmolLM2-135M-Instruct -o search.yaml")
+def init(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="Hugging Face id or directory of a checkpoint.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The search file to write.")] = Path("search.yaml"),
+    force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
+) -> None:
+    """Write a commented search file with sensible choices for a model, and print what it would search."""
+    from services.cli.init import init_search_file
+
+    init_search_file(model, output, force)
+
+
+@app.command(epilog="Example: nasfarm train search.yaml")
+def train(search_file: SearchFile, runs: Runs = Path("runs")) -> None:
+    """Fine-tune the model into a super-network. Interrupted, the same command goes on."""
+    from services.cli.search import train_supernet
+
+    train_supernet(search_file, runs)
+
+
+@app.command(epilog="Example: nasfarm search search.yaml    (without a file: the example search)")
+def search(
+    search_file: Annotated[
+        Path | None, typer.Argument(metavar="[SEARCH.yaml]", help="The search file; without one, the example search.")
+    ] = None,
+    runs: Runs = Path("runs"),
+) -> None:
+    """Fine-tune, search, measure the front and write the report. Interrupted, the same command goes on."""
+    from services.cli.search import search as run
+
+    run(search_file, runs)
+
+
+@app.command(epilog="Example: nasfarm report runs/smollm2-arc-easy")
+def report(run: Run) -> None:
+    """Write a finished run's report again and show its table."""
+    from services.cli.inspect import report as write
+
+    write(run)
+
+
+@app.command(epilog="Example: nasfarm status runs/smollm2-arc-easy")
+def status(run: Run) -> None:
+    """Show how far a run has got."""
+    from services.cli.inspect import status as show
+
+    show(run)
+
+
+@app.command(
+    epilog="Example: nasfarm evaluate --checkpoint runs/smollm2-arc-easy/supernet "
+    "--architecture runs/smollm2-arc-easy/front/N1.json --task arc_easy --items 200"
+)
+def evaluate(
+    checkpoint: Annotated[str, typer.Option("--checkpoint", help="Super-network, or any supported checkpoint or id.")],
+    task: Annotated[str, typer.Option("--task", help="An lm-eval task.")],
+    architecture: Annotated[
+        Path | None, typer.Option("--architecture", help="JSON file with layers and mlp_widths; default: the whole network.")
+    ] = None,
+    items: Annotated[int | None, typer.Option("--items", min=1, help="Number of items; default: the whole split.")] = None,
+    split: Annotated[str | None, typer.Option("--split", help="Split; default: the one lm-eval scores.")] = None,
+    num_fewshot: Annotated[int | None, typer.Option("--num-fewshot", min=0, help="Examples in the prompt.")] = None,
+) -> None:
+    """Measure one sub-network by hand."""
+    from services.cli.evaluate import evaluate_one
+
+    evaluate_one(checkpoint, architecture, task, items, split, num_fewshot)
+
+
+def main() -> None:
+    """Run the command; the user's errors end in one line and exit code 2, bugs in a traceback."""
+    try:
+        app()
+    except UserError as error:
+        sys.stderr.write(f"nasfarm: {error}\n")
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.stderr.write("nasfarm: interrupted; nothing is lost, the same command goes on from here\n")
+        sys.exit(INTERRUPTED)

@@ -1,0 +1,34 @@
+"""The profile of a search: how many networks, how large, how long."""
+
+from services.cli.console import console, count, duration, networks
+from services.cli.estimate import Estimate
+from shared.settings import SearchSettings
+from shared.space import SearchSpace
+
+
+def print_space(space: SearchSpace) -> None:
+    """Number of networks, the largest and the smallest."""
+    largest, smallest = space.parameters(space.largest()), space.parameters(space.smallest())
+    console.print(
+        f"Search space   depths {list(space.depths)}, MLP widths {list(space.mlp_widths)} in each of {space.shape.layers} layers"
+    )
+    console.print(f"               {networks(space.networks)} distinct networks ({networks(space.genomes)} genomes)")
+    console.print(
+        f"               {count(smallest)} to {count(largest)} parameters ({smallest:,} to {largest:,}), "
+        f"ratio {largest / smallest:.2f}"
+    )
+
+
+def print_cost(settings: SearchSettings, cost: Estimate, training: bool) -> None:
+    """What will be done and how long it may take."""
+    if training:
+        tokens = settings.training.steps * settings.training.tokens_per_step
+        console.print(f"Fine-tuning    {settings.training.steps} steps, {tokens:,} tokens: about {duration(cost.training)}")
+    search = settings.search
+    console.print(
+        f"Search         {search.strategy}, {search.evaluations} networks in generations of {search.population}: "
+        f"about {duration(cost.search)}"
+    )
+    console.print(f"Report         the front, measured once on other items: about {duration(cost.report)}")
+    total = cost.total if training else cost.total - cost.training
+    console.print(f"Altogether     about {duration(total)}, if the machine stays as free as it is now")

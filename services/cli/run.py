@@ -1,0 +1,58 @@
+"""A run's directory: where everything of one search lies, used by one process at a time."""
+
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from shared.errors import UserError
+from shared.files import write_atomically, writing
+from shared.settings import SearchSettings, read_search_file
+
+
+@dataclass(frozen=True)
+class RunDirectory:
+    """Paths of a run."""
+
+    path: Path
+
+    @property
+    def search_file(self) -> Path:
+        """Copy of the search file as it was last run."""
+        return self.path / "search.yaml"
+
+    @property
+    def supernet(self) -> Path:
+        """The super-network's checkpoint."""
+        return self.path / "supernet"
+
+    @property
+    def history(self) -> Path:
+        """The search's history."""
+        return self.path / "history.sqlite"
+
+    def settings(self) -> SearchSettings:
+        """The search as it was last run. Raises UserError if this is no run."""
+        if not self.search_file.is_file():
+            raise UserError(f"{self.path}: not a run, it has no search.yaml; give a directory such as runs/NAME")
+        return read_search_file(self.search_file)
+
+    def record(self, settings: SearchSettings) -> None:
+        """Keep a copy of the search file, for `status` and `report`."""
+        write_atomically(self.search_file, yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False))
+
+    @contextmanager
+    def claimed(self) -> Iterator[None]:
+        """Keep other processes out. Raises UserError if one works in this run already, or the directory can't be made."""
+        with writing(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock = (self.path / ".lock").open("w")
+        with lock:  # released by the kernel however this process ends
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise UserError(f"{self.path}: another nasfarm works in this run; wait for it or stop it") from error
+            yield

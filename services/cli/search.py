@@ -1,0 +1,193 @@
+"""`nasfarm train` and `nasfarm search`: trainer, coordinator and evaluator one after another, in one process."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.progress import Progress, TaskID
+
+from services.cli.console import console, duration, progress
+from services.cli.embedded import embedded_farm
+from services.cli.estimate import assumed_tokens, estimate
+from services.cli.example import example_search_file
+from services.cli.profile import print_cost, print_space
+from services.cli.run import RunDirectory
+from services.coordinator.farm import Farm
+from services.coordinator.history import History
+from services.coordinator.outputs import write_report
+from services.coordinator.report.content import GenerationRow
+from services.coordinator.report.table import front_table
+from services.coordinator.search import SearchPlan, accuracy, measure_front, run_search
+from services.evaluator.evaluator import Evaluator
+from services.evaluator.preparation import PreparedTask
+from services.evaluator.speed import parameter_tokens_per_second
+from services.trainer.train import Plan as TrainingPlan
+from services.trainer.train import finished, prepare, train
+from services.trainer.training import StepReport
+from shared.environment import Environment
+from shared.errors import UserError
+from shared.manifest import SupernetManifest, search_space
+from shared.messages import CheckpointRef, EvaluationRequest, Failure, Measurement
+from shared.settings import SearchSettings, read_search_file
+from shared.space import SearchSpace
+from shared.supernet.device import preferred_dtype
+from shared.supernet.order import drop_order
+from shared.supernet.source import fetch_model
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A search that was read and found possible: model, data and tasks are there."""
+
+    settings: SearchSettings
+    training: TrainingPlan
+    supernet: SupernetManifest | None
+    origins: dict[str, str]
+
+
+def train_supernet(search_file: Path, runs: Path) -> None:
+    """Make the super-network of a search file."""
+    settings = read_search_file(search_file)
+    run = RunDirectory(runs / settings.name)
+    with run.claimed():
+        checked = _check(settings, run, Environment.read())
+        run.record(settings)
+        if checked.supernet is not None:
+            console.print(f"{run.supernet} is finished already.")
+            return
+        rate = parameter_tokens_per_second(checked.training.base, preferred_dtype())
+        cost = estimate(settings, _widest_space(checked), rate, *assumed_tokens(settings))
+        print_space(_widest_space(checked))
+        console.print(f"Fine-tuning    about {duration(cost.training)}")
+        _train(checked, run)
+        console.print(f"Super-network  {run.supernet}")
+
+
+def search(search_file: Path | None, runs: Path) -> None:
+    """The main job: from a search file to a report."""
+    environment = Environment.read()
+    settings = read_search_file(example_search_file(environment) if search_file is None else search_file)
+    run = RunDirectory(runs / settings.name)
+    with run.claimed():
+        checked = _check(settings, run, environment)
+        evaluator = Evaluator(environment)
+        tasks = _check_tasks(evaluator, checked)
+        run.record(settings)
+        _announce(checked, tasks)
+        manifest = checked.supernet or _train(checked, run)
+        plan = _plan(checked, manifest, run)
+        history = History.create_or_resume(run.history, plan.about())
+        history.note("origins", checked.origins | {task.name: task.origin for task in tasks["search"]})
+        _search(plan, history, evaluator, run)
+
+
+def _check(settings: SearchSettings, run: RunDirectory, environment: Environment) -> Checked:
+    directory, origin = fetch_model(settings.model)
+    console.print(f"Model          {origin}")
+    training = prepare(settings, directory, environment)
+    console.print(f"Training data  {training.instructions.origin}, {len(training.examples):,} examples")
+    origins = {"model": origin, "training data": training.instructions.origin}
+    return Checked(settings, training, finished(training, run.supernet), origins)
+
+
+def _check_tasks(evaluator: Evaluator, checked: Checked) -> dict[str, list[PreparedTask]]:
+    """Read all items of both parts now, so that nothing is found wrong with them after an hour of fine-tuning."""
+    settings = checked.settings
+    base = CheckpointRef(location=str(checked.training.base.directory), digest=checked.training.base_digest)
+    prepared = {}
+    for part in ("search", "report"):
+        spec = settings.spec("search" if part == "search" else "report", "float32")
+        prepared[part] = [evaluator.prepared(base, items) for items in spec.tasks]
+        for task, metric in zip(prepared[part], settings.metrics, strict=True):
+            if metric not in task.metrics:
+                raise UserError(f"tasks.{task.name}.metric: lm-eval has no {metric!r} for it, but {', '.join(task.metrics)}")
+    for search_task, report_task in zip(prepared["search"], prepared["report"], strict=True):
+        console.print(
+            f"Task           {search_task.name}: {search_task.origin}; {len(search_task.documents)} items to search, "
+            f"{len(report_task.documents)} others to report"
+        )
+    return prepared
+
+
+def _widest_space(checked: Checked) -> SearchSpace:
+    """The search space, of which sizes don't depend on the order of dropping."""
+    shape = checked.training.base.shape
+    return search_space(shape, checked.settings.space, drop_order(shape.layers, None))
+
+
+def _announce(checked: Checked, tasks: dict[str, list[PreparedTask]]) -> None:
+    rate = parameter_tokens_per_second(checked.training.base, preferred_dtype())
+    tokens = (sum(task.tokens for task in tasks["search"]), sum(task.tokens for task in tasks["report"]))
+    space = _widest_space(checked)
+    print_space(space)
+    print_cost(checked.settings, estimate(checked.settings, space, rate, *tokens), checked.supernet is None)
+
+
+def _train(checked: Checked, run: RunDirectory) -> SupernetManifest:
+    with progress("losses") as bar:
+        job = bar.add_task("Fine-tuning", total=checked.settings.training.steps, losses="")
+
+        def show(step: StepReport) -> None:
+            full = "" if step.full_loss is None else f"full {step.full_loss:.3f}"
+            subnet = "" if step.subnet_loss is None else f"sub-networks {step.subnet_loss:.3f}"
+            bar.update(job, completed=step.step, losses=f"loss {full} {subnet}")
+
+        return train(checked.training, run.path, show)
+
+
+def _plan(checked: Checked, manifest: SupernetManifest, run: RunDirectory) -> SearchPlan:
+    settings = checked.settings
+    dtype = settings.dtype
+    if dtype == "auto":  # decided once: a search goes on with what it began with, wherever that is
+        dtype = History.read(run.history).about()["dtype"] if run.history.is_file() else preferred_dtype()
+    return SearchPlan(
+        settings=settings,
+        space=search_space(checked.training.base.shape, settings.space, manifest.drop_order),
+        supernet=CheckpointRef(location=str(run.supernet), digest=manifest.digest),
+        base=CheckpointRef(location=str(checked.training.base.directory), digest=checked.training.base_digest),
+        dtype=dtype,
+    )
+
+
+class _Display:
+    """Shows the search's progress on a bar."""
+
+    def __init__(self, plan: SearchPlan, bar: Progress, job: TaskID) -> None:
+        self._plan, self._bar, self._job = plan, bar, job
+
+    def measured(self, request: EvaluationRequest, outcome: Measurement | Failure) -> None:
+        """Advance the bar."""
+        if isinstance(outcome, Failure):
+            last = f"failed: {outcome.reason}"
+        else:
+            share = accuracy(outcome, self._plan.settings.metrics)
+            last = f"{request.architecture.depth} layers, {outcome.parameters / 1e6:.1f} M: {share:.3f}"
+        self._bar.update(self._job, advance=1, last=last)
+
+    def generation_done(self, row: GenerationRow) -> None:
+        """Print the generation's line."""
+        quality = ""
+        if row.predictor is not None:
+            tau = "undefined" if row.kendall_tau is None else f"{row.kendall_tau:.2f}"
+            error = "undefined" if row.mean_absolute_error is None else f"{row.mean_absolute_error:.3f}"
+            quality = f", {row.predictor} on the unseen batch: Kendall tau {tau}, mean error {error}"
+        self._bar.console.print(
+            f"Generation {row.generation}: {row.evaluations} networks measured, hypervolume {row.hypervolume:.4f}{quality}"
+        )
+
+
+def _search(plan: SearchPlan, history: History, evaluator: Evaluator, run: RunDirectory) -> None:
+    with embedded_farm(evaluator) as (broker, check):
+        farm = Farm(plan.settings.name, broker, history, check)
+        with progress("last") as bar:
+            total = min(plan.settings.search.evaluations, plan.space.networks)
+            job = bar.add_task("Search", total=total, last="")
+            front = run_search(plan, history, farm, _Display(plan, bar, job))
+            job = bar.add_task("Report", total=len(front) + 4, last="")
+            measure_front(plan, front, farm, _Display(plan, bar, job).measured)
+            bar.update(job, completed=len(front) + 4)
+    content = write_report(plan, history, front, run.path)
+    console.print(front_table(content))
+    console.print(f"Report         {run.path / 'report.html'}")
+    console.print(f"Front          {run.path / 'front.json'}, {run.path / 'front.svg'}, {run.path / 'front'}/N*.json")
+    console.print(f"Super-network  {run.supernet}")
+    console.print(f"History        {run.history}")

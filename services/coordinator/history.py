@@ -1,0 +1,208 @@
+"""The history of a search: one SQLite file, one writer, append only. A killed search goes on from it."""
+
+import json
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Self
+
+from services.coordinator.report.content import GenerationRow
+from shared.architecture import Architecture
+from shared.errors import UserError
+from shared.messages import EvaluationRequest, EvaluationResult, Failure, Measurement
+
+FORMAT = "1"
+
+TABLES = (
+    "create table about (key text primary key, value text not null) strict",
+    """create table candidates (
+        number integer primary key, generation integer not null, architecture text not null unique,
+        identity text not null, predicted real
+    ) strict""",
+    """create table measurements (
+        sequence integer primary key, identity text not null unique, request text not null, outcome text not null,
+        kind text not null check (kind in ('measurement', 'failure')), received text not null
+    ) strict""",
+    "create table generations (generation integer primary key, content text not null) strict",
+)
+APPEND_ONLY = """create trigger {table}_{action} before {action} on {table} begin select raise(abort, 'append only'); end"""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A network that the strategy asked for: its number from 1, its generation from 0, the accuracy that was predicted."""
+
+    number: int
+    generation: int
+    architecture: Architecture
+    identity: str
+    predicted: float | None
+
+
+class History:
+    """A search's history. `about` says which search it belongs to, and is checked whenever it is opened to be continued."""
+
+    def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
+        self.path = path
+        self._connection = connection
+
+    @classmethod
+    def create_or_resume(cls, path: Path, about: dict[str, Any]) -> Self:
+        """Open the history to go on with it, or begin it.
+
+        Raises UserError if it belongs to another search, isn't a history, or can't be written.
+        """
+        with _problems(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            history = cls(path, _connect(path))
+            if not history._connection.execute("select 1 from sqlite_master").fetchone():
+                history._begin(about)
+        known = history.about()
+        for key, value in about.items():
+            if known.get(key) != json.loads(json.dumps(value)):
+                raise UserError(
+                    f"{path}: belongs to another search, {key} differs; restore the search file and the model, "
+                    "or change `name` in the search file to begin a new one"
+                )
+        return history
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Open an existing history to look at it. Raises UserError if there is none."""
+        if not path.is_file():
+            raise UserError(f"{path}: no such history; `nasfarm search` makes one")
+        with _problems(path):
+            history = cls(path, _connect(path))
+            history.about()
+        return history
+
+    def close(self) -> None:
+        """Close the file."""
+        self._connection.close()
+
+    def about(self) -> dict[str, Any]:
+        """What the history belongs to."""
+        with _problems(self.path):
+            rows = self._connection.execute("select key, value from about").fetchall()
+        about = {key: json.loads(value) for key, value in rows}
+        if about.pop("format", None) != FORMAT:
+            raise UserError(f"{self.path}: written by another version of nasfarm; change `name` to begin a new search")
+        return about
+
+    def note(self, key: str, value: Any) -> None:
+        """Add a fact about the search; the first one noted under a key stays."""
+        with self._writing():
+            self._connection.execute("insert or ignore into about values (?, ?)", (key, json.dumps(value)))
+
+    def add_candidates(self, generation: int, candidates: Sequence[tuple[EvaluationRequest, float | None]]) -> None:
+        """Record what a generation asks for, with the predicted accuracies; what is there already stays."""
+        with self._writing():
+            for request, predicted in candidates:
+                self._connection.execute(
+                    "insert or ignore into candidates (generation, architecture, identity, predicted) values (?, ?, ?, ?)",
+                    (generation, request.architecture.model_dump_json(), request.identity, predicted),
+                )
+
+    def generation(self, number: int) -> list[Candidate]:
+        """The candidates of a generation, in the order in which they were asked for."""
+        return [candidate for candidate in self.candidates() if candidate.generation == number]
+
+    def candidates(self) -> list[Candidate]:
+        """All candidates, in the order in which they were asked for."""
+        with _problems(self.path):
+            rows = self._connection.execute(
+                "select number, generation, architecture, identity, predicted from candidates order by number"
+            ).fetchall()
+        return [
+            Candidate(number, generation, Architecture.model_validate_json(text), identity, predicted)
+            for number, generation, text, identity, predicted in rows
+        ]
+
+    def add_result(self, request: EvaluationRequest, result: EvaluationResult) -> bool:
+        """Store a result under its identity; a second one is ignored. Returns whether it was new."""
+        kind = "measurement" if isinstance(result.outcome, Measurement) else "failure"
+        values = (request.identity, request.model_dump_json(), result.outcome.model_dump_json(), kind, _now())
+        with self._writing():
+            cursor = self._connection.execute(
+                "insert or ignore into measurements (identity, request, outcome, kind, received) values (?, ?, ?, ?, ?)",
+                values,
+            )
+        return cursor.rowcount > 0
+
+    def outcome(self, identity: str) -> Measurement | Failure | None:
+        """What is known under an identity; None if nothing is."""
+        with _problems(self.path):
+            row = self._connection.execute(
+                "select kind, outcome from measurements where identity = ?", (identity,)
+            ).fetchone()
+        if row is None:
+            return None
+        return (Measurement if row[0] == "measurement" else Failure).model_validate_json(row[1])
+
+    def add_generation(self, row: GenerationRow) -> None:
+        """Record the state after a generation; what is there already stays."""
+        with self._writing():
+            self._connection.execute(
+                "insert or ignore into generations values (?, ?)", (row.generation, row.model_dump_json())
+            )
+
+    def generations(self) -> list[GenerationRow]:
+        """The state after each finished generation."""
+        with _problems(self.path):
+            rows = self._connection.execute("select content from generations order by generation").fetchall()
+        return [GenerationRow.model_validate_json(text) for (text,) in rows]
+
+    def _begin(self, about: dict[str, Any]) -> None:
+        facts = {"format": FORMAT, **about, "created": _now()}
+        with self._writing():
+            for statement in TABLES:
+                self._connection.execute(statement)
+            for table in ("about", "candidates", "measurements", "generations"):
+                for action in ("delete", "update"):
+                    self._connection.execute(APPEND_ONLY.format(table=table, action=action))
+            self._connection.executemany(
+                "insert into about values (?, ?)", [(key, json.dumps(value)) for key, value in facts.items()]
+            )
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        with _problems(self.path):
+            self._connection.execute("begin immediate")
+            try:
+                yield
+                self._connection.execute("commit")
+            except BaseException:
+                if self._connection.in_transaction:
+                    self._connection.execute("rollback")
+                raise
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.execute("pragma journal_mode = wal")
+    connection.execute("pragma synchronous = full")
+    return connection
+
+
+@contextmanager
+def _problems(path: Path) -> Iterator[None]:
+    """Turn SQLite's and the operating system's complaints about the file into one line for the user."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        if "no such table" in str(error):
+            raise UserError(f"{path}: not a history of nasfarm; remove it or change `name` in the search file") from error
+        raise UserError(f"{path}: {error}; nothing stored so far is lost: mend it and run the same command again") from error
+    except sqlite3.DatabaseError as error:
+        if isinstance(error, sqlite3.IntegrityError):
+            raise  # a bug, not the user's file
+        raise UserError(f"{path}: not a history of nasfarm ({error}); remove it or change `name`") from error
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror or error}; choose another place or make room") from error
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,36 @@
+"""How fast this machine runs a model, measured in a second, to say beforehand how long a search may take."""
+
+import statistics
+import time
+
+import torch
+
+from shared.architecture import Architecture
+from shared.messages import Dtype
+from shared.space import parameters
+from shared.supernet.checkpoint import Checkpoint
+from shared.supernet.device import compute_device, torch_dtype
+from shared.supernet.packing import Tree, pack
+
+SEQUENCES, LENGTH, REPEATS = 16, 48, 3
+TRAINING_COST = 4.0
+"""A training step takes about this many times the forward pass: two more for the gradients, one for the optimiser."""
+
+
+@torch.inference_mode()
+def parameter_tokens_per_second(checkpoint: Checkpoint, dtype: Dtype) -> float:
+    """Parameters of the decoder's layers times tokens, per second, in a forward pass; measured on two layers.
+
+    Two layers say as much as all of them, and a model of any size is measured at once.
+    """
+    shape = checkpoint.shape
+    few = Architecture(layers=tuple(range(min(2, shape.layers))), mlp_widths=(shape.mlp_width,) * min(2, shape.layers))
+    network = checkpoint.cut(few).map(lambda tensor: tensor.to(compute_device(), torch_dtype(dtype)))
+    packed = pack([Tree.plain([1] * LENGTH)] * SEQUENCES, compute_device())
+    seconds = []
+    for _ in range(1 + REPEATS):  # the first one only warms up
+        started = time.perf_counter()
+        network.hidden(packed).sum().item()
+        seconds.append(time.perf_counter() - started)
+    layers = parameters(shape, few) - shape.embedding_parameters
+    return layers * SEQUENCES * LENGTH / statistics.median(seconds[1:])

@@ -1,0 +1,55 @@
+"""Search spaces for tests: the paper's, and random ones."""
+
+from hypothesis import strategies as st
+
+from shared.shape import ModelShape
+from shared.space import Genome, SearchSpace
+
+LLAMA2_7B = ModelShape(
+    family="llama",
+    vocab_size=32000,
+    hidden_size=4096,
+    layers=32,
+    heads=32,
+    kv_heads=32,
+    head_dim=128,
+    mlp_width=11008,
+    tied_embeddings=False,
+)
+PAPER_SPACE = SearchSpace(LLAMA2_7B, (24, 28, 32), (5504, 11008), tuple(range(31, 0, -1)))
+"""LLaMA-NAS's: the first 24, 28 or 32 layers, each one's MLP whole or halved."""
+
+
+@st.composite
+def shapes(draw: st.DrawFn, max_layers: int) -> ModelShape:
+    """A small shape with any number of layers and neurons."""
+    return ModelShape(
+        family="llama",
+        vocab_size=100,
+        hidden_size=16,
+        layers=draw(st.integers(1, max_layers)),
+        heads=4,
+        kv_heads=2,
+        head_dim=4,
+        mlp_width=draw(st.integers(1, 50)),
+        tied_embeddings=True,
+    )
+
+
+@st.composite
+def spaces(draw: st.DrawFn, max_layers: int = 7) -> SearchSpace:
+    """A space with any choices of depth and width, whose layers leave in any order."""
+    shape = draw(shapes(max_layers))
+    depths = draw(st.lists(st.integers(1, shape.layers), min_size=1, unique=True))
+    widths = draw(st.lists(st.integers(1, shape.mlp_width), min_size=1, max_size=4, unique=True))
+    order = draw(st.permutations(range(shape.layers)))
+    return SearchSpace(shape, tuple(depths), tuple(widths), tuple(order))
+
+
+@st.composite
+def spaces_with_genomes(draw: st.DrawFn, genomes: int) -> tuple[SearchSpace, list[Genome]]:
+    """A space and some of its genomes."""
+    space = draw(spaces())
+    gene = st.integers(0, len(space.mlp_widths) - 1)
+    genome = st.tuples(st.integers(0, len(space.depths) - 1), *[gene] * space.shape.layers)
+    return space, [draw(genome) for _ in range(genomes)]

@@ -1,0 +1,160 @@
+"""What crosses the queue."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from shared.architecture import Architecture
+from shared.messages import (
+    CheckpointRef,
+    EvaluationRequest,
+    EvaluationResult,
+    EvaluationSpec,
+    Failure,
+    ItemScores,
+    Measurement,
+    TaskItems,
+    correct,
+)
+
+words = st.text(min_size=1, max_size=12)
+numbers = st.floats(allow_nan=False, allow_infinity=False)
+counts = st.integers(0, 2**53)
+
+
+@st.composite
+def requests(draw: st.DrawFn) -> EvaluationRequest:
+    layers = sorted(draw(st.sets(st.integers(0, 9), min_size=1, max_size=3)))
+    tasks = draw(
+        st.lists(
+            st.builds(
+                TaskItems,
+                task=words,
+                num_fewshot=st.none() | st.integers(0, 5),
+                split=st.none() | words,
+                start=st.integers(0, 5),
+                stop=st.integers(1, 9),
+            ),
+            max_size=2,
+        )
+    )
+    return EvaluationRequest(
+        search=draw(words),
+        checkpoint=CheckpointRef(location=draw(words), digest=draw(words)),
+        architecture=Architecture(layers=tuple(layers), mlp_widths=tuple(draw(st.integers(1, 9)) for _ in layers)),
+        spec=EvaluationSpec(tasks=tuple(tasks), dtype=draw(st.sampled_from(["float32", "bfloat16"]))),
+    )
+
+
+@st.composite
+def item_scores(draw: st.DrawFn) -> ItemScores:
+    items = draw(st.lists(st.integers(0, 999), max_size=4))
+    some = st.lists(numbers, min_size=len(items), max_size=len(items)).map(tuple)
+    return ItemScores(
+        task=draw(words),
+        items=tuple(items),
+        items_digest=draw(words),
+        metrics=draw(st.dictionaries(words, some, max_size=2)),
+        margins=draw(some),
+    )
+
+
+measurements = st.builds(
+    Measurement,
+    parameters=counts,
+    scores=st.lists(item_scores(), max_size=2).map(tuple),
+    seconds=st.dictionaries(words, numbers, max_size=2),
+    tokens=counts,
+    worker=words,
+    versions=st.dictionaries(words, words, max_size=2),
+)
+failures = st.builds(Failure)
+results = st.builds(EvaluationResult, identity=words, search=words, outcome=measurements | failures)
+
+
+@given(requests())
+def test_a_request_survives_json(request_: EvaluationRequest) -> None:
+    restored = EvaluationRequest.model_validate_json(request_.model_dump_json())
+    assert restored == request_
+    assert restored.identity == request_.identity
+
+
+@given(results)
+def test_a_result_survives_json_to_the_last_bit(result: EvaluationResult) -> None:
+    assert EvaluationResult.model_validate_json(result.model_dump_json()) == result
+
+
+@given(requests(), words, words)
+def test_the_identity_does_not_depend_on_who_asks_or_where_the_checkpoint_lies(
+    request_: EvaluationRequest, search: str, location: str
+) -> None:
+    checkpoint = CheckpointRef(location=location, digest=request_.checkpoint.digest)
+    other = request_.model_copy(update={"search": search, "checkpoint": checkpoint})
+    assert EvaluationRequest.model_validate(other.model_dump()).identity == request_.identity
+
+
+def _request(**changes: Any) -> EvaluationRequest:
+    values: dict[str, Any] = {
+        "search": "s",
+        "checkpoint": {"location": "/x", "digest": "d"},
+        "architecture": {"layers": (0, 1), "mlp_widths": (8, 4)},
+        "spec": {"tasks": ({"task": "arc_easy", "stop": 10},), "dtype": "float32"},
+    }
+    return EvaluationRequest.model_validate({**values, **changes})
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"checkpoint": {"location": "/x", "digest": "e"}},
+        {"architecture": {"layers": (0, 1), "mlp_widths": (4, 8)}},
+        {"architecture": {"layers": (0, 2), "mlp_widths": (8, 4)}},
+        {"spec": {"tasks": ({"task": "arc_easy", "stop": 10},), "dtype": "bfloat16"}},
+        {"spec": {"tasks": ({"task": "arc_easy", "stop": 11},), "dtype": "float32"}},
+        {"spec": {"tasks": ({"task": "arc_easy", "stop": 10, "start": 1},), "dtype": "float32"}},
+        {"spec": {"tasks": ({"task": "arc_easy", "stop": 10, "split": "test"},), "dtype": "float32"}},
+        {"spec": {"tasks": ({"task": "arc_easy", "stop": 10, "num_fewshot": 0},), "dtype": "float32"}},
+        {"spec": {"tasks": ({"task": "winogrande", "stop": 10},), "dtype": "float32"}},
+    ],
+)
+def test_whatever_changes_the_answer_changes_the_identity(changes: dict[str, Any]) -> None:
+    assert _request(**changes).identity != _request().identity
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"version": 2},
+        {"extra": 1},
+        {"spec": {"tasks": (), "dtype": "float16"}},
+        {"spec": {"tasks": ({"task": "arc_easy", "stop": 0},), "dtype": "float32"}},
+        {"architecture": {"layers": (1, 0), "mlp_widths": (8, 4)}},
+    ],
+)
+def test_a_message_of_another_kind_or_version_is_refused(changes: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        _request(**changes)
+
+
+def test_an_outcome_must_be_a_measurement_or_a_failure() -> None:
+    with pytest.raises(ValidationError):
+        EvaluationResult.model_validate({"identity": "i", "search": "s", "outcome": {"reason": "none"}})
+
+
+def test_the_items_of_several_tasks_follow_one_another_each_with_its_own_metric() -> None:
+    scores = [
+        ItemScores(
+            task=name,
+            items=(0, 1),
+            items_digest="d",
+            metrics={"acc": first, "acc_norm": second},
+            margins=(0.0, 0.0),
+        )
+        for name, first, second in [("a", (1.0, 0.0), (0.0, 0.0)), ("b", (0.0, 0.0), (0.0, 1.0))]
+    ]
+    assert correct(scores, ["acc", "acc_norm"]) == [1.0, 0.0, 0.0, 1.0]
+    with pytest.raises(ValueError, match="argument"):
+        correct(scores, ["acc"])

@@ -1,0 +1,177 @@
+"""The search file: what it says, and what is said about a bad one."""
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from shared.environment import Environment
+from shared.errors import UserError
+from shared.settings import SearchSettings, parse_settings, read_search_file, write_search_file
+
+GOOD: dict[str, Any] = {
+    "name": "example",
+    "model": "HuggingFaceTB/SmolLM2-135M-Instruct",
+    "space": {"depths": [30, 26], "mlp_widths": [1536, 768]},
+    "tasks": [
+        {"name": "arc_easy", "search": {"items": 200}, "report": {"items": 500}},
+        {"name": "winogrande", "metric": "acc", "num_fewshot": 5, "search": {"items": 100}, "report": {"items": 300}},
+    ],
+}
+
+
+def changed(path: str, value: Any) -> dict[str, Any]:
+    """The good settings with another value at a path such as `tasks.0.name`."""
+    values: Any = copy.deepcopy(GOOD)
+    *steps, last = [int(step) if step.isdigit() else step for step in path.split(".")]
+    place = values
+    for step in steps:
+        place = place.setdefault(step, {}) if isinstance(place, dict) else place[step]
+    place[last] = value
+    return dict(values)
+
+
+def test_a_short_file_is_completed_with_defaults(tmp_path: Path) -> None:
+    file = tmp_path / "search.yaml"
+    write_search_file(file, yaml.safe_dump(GOOD))
+    settings = read_search_file(file)
+    assert settings.space.depth_rule == "importance"
+    assert settings.training.neuron_order == "importance"
+    assert settings.search.strategy == "linas"
+    assert settings.metrics == ("acc", "acc")
+
+
+def test_settings_survive_yaml(tmp_path: Path) -> None:
+    file = tmp_path / "search.yaml"
+    settings = parse_settings(changed("training.learning_rate", 1e-4), "x")
+    file.write_text(yaml.safe_dump(settings.model_dump(mode="json")), encoding="utf-8")
+    assert read_search_file(file) == settings
+
+
+def test_a_task_with_two_scored_splits_is_searched_on_one_and_reported_on_the_other() -> None:
+    settings = parse_settings(GOOD, "x")
+    search, report = settings.spec("search", "float32").tasks[0], settings.spec("report", "float32").tasks[0]
+    assert (search.split, search.start, search.stop) == ("validation", 0, 200)
+    assert (report.split, report.start, report.stop) == ("test", 0, 500)
+
+
+def test_a_task_with_one_scored_split_takes_its_report_from_the_items_after_the_search() -> None:
+    settings = parse_settings(GOOD, "x")
+    search, report = settings.spec("search", "float32").tasks[1], settings.spec("report", "float32").tasks[1]
+    assert (search.split, search.start, search.stop) == (None, 0, 100)
+    assert (report.split, report.start, report.stop) == (None, 100, 400)
+    assert search.num_fewshot == report.num_fewshot == 5
+
+
+@pytest.mark.parametrize(
+    ("search_split", "report_split", "report_start"), [("test", None, 200), (None, "validation", 200), ("train", "test", 0)]
+)
+def test_parts_that_are_put_on_the_same_split_share_no_item(
+    search_split: str | None, report_split: str | None, report_start: int
+) -> None:
+    values = changed("tasks.0.search.split", search_split)
+    values["tasks"][0]["report"]["split"] = report_split
+    settings = parse_settings(values, "x")
+    assert settings.spec("report", "float32").tasks[0].start == report_start
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "complaint"),
+    [
+        ("colour", "red", "colour: unknown key; remove it or mend its spelling"),
+        ("space.heads", [1], "space.heads: unknown key"),
+        ("training.lr", 1, "training.lr: unknown key"),
+        ("tasks.1.report.shots", 1, r"tasks.1.report.shots: unknown key"),
+        ("space.depths", [], "space.depths: .*at least 1 item"),
+        ("space.mlp_widths", [], "space.mlp_widths: .*at least 1 item"),
+        ("space.depths", ["deep"], r"space.depths.0: .*valid integer.*\(it is 'deep'\)"),
+        ("space.depth_rule", "random", "space.depth_rule: .*'importance' or 'first'"),
+        ("training.learning_rate", 0, "training.learning_rate: .*greater than 0"),
+        ("training.steps", -1, "training.steps: .*greater than or equal to 0"),
+        ("training.checkpoint_every_seconds", 0, "training.checkpoint_every_seconds: .*greater than 0"),
+        ("search.strategy", "luck", "search.strategy: .*'linas', 'nsga2' or 'random'"),
+        ("search.evaluations", 0, "search.evaluations: .*greater than or equal to 1"),
+        ("tasks", [], "tasks: .*at least 1 item"),
+        ("tasks.0.name", " ", "tasks.0.name: give the name of an lm-eval task"),
+        ("tasks.1.name", "arc_easy", "tasks: a task is listed twice"),
+        ("tasks.0.search.items", 0, "tasks.0.search.items: .*greater than or equal to 1"),
+        ("name", "../up", "name: .*pattern"),
+        ("tasks.0.metric", "bleu", "tasks.0.metric: .*'acc'"),
+        ("dtype", "int4", "dtype: .*'float32', 'bfloat16' or 'auto'"),
+    ],
+)
+def test_a_bad_value_is_refused_with_file_and_field(tmp_path: Path, path: str, value: Any, complaint: str) -> None:
+    file = tmp_path / "bad.yaml"
+    file.write_text(yaml.safe_dump(changed(path, value)), encoding="utf-8")
+    with pytest.raises(UserError, match=complaint) as refusal:
+        read_search_file(file)
+    assert str(refusal.value).startswith(f"{file}: ")
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("key", ["name", "model", "space", "tasks"])
+def test_what_has_no_default_must_be_given(key: str) -> None:
+    values = {name: value for name, value in GOOD.items() if name != key}
+    with pytest.raises(UserError, match=f"^the file: {key}: missing; add it$"):
+        parse_settings(values, "the file")
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        (b"name: [unclosed\nmodel: x", r"not valid YAML in line \d"),
+        (b"\xff\xfe\x00", "not valid YAML"),
+        (b"- a\n- list", "a search file is a mapping"),
+        (b"", "a search file is a mapping"),
+    ],
+)
+def test_what_is_no_search_file_is_refused(tmp_path: Path, content: bytes, complaint: str) -> None:
+    file = tmp_path / "bad.yaml"
+    file.write_bytes(content)
+    with pytest.raises(UserError, match=complaint) as refusal:
+        read_search_file(file)
+    assert str(refusal.value).startswith(f"{file}: ")
+    assert "\n" not in str(refusal.value)
+
+
+def test_a_missing_search_file_is_refused_with_its_name(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="none.yaml: can't be read .*nasfarm init MODEL"):
+        read_search_file(tmp_path / "none.yaml")
+
+
+def test_a_search_file_that_could_not_be_read_back_is_not_written(tmp_path: Path) -> None:
+    file = tmp_path / "search.yaml"
+    write_search_file(file, yaml.safe_dump(GOOD))
+    with pytest.raises(UserError, match="colour: unknown key"):
+        write_search_file(file, yaml.safe_dump(changed("colour", "red")))
+    assert read_search_file(file) == SearchSettings.model_validate(GOOD)
+
+
+def test_the_environment_has_defaults_for_everything(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("NASFARM_DATA", "NASFARM_CACHE", "NASFARM_THREADS"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    environment = Environment.read()
+    assert environment.data is None
+    assert environment.cache == tmp_path / "nasfarm"
+    assert environment.threads >= 1
+
+
+def test_the_environment_s_variables_are_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("NASFARM_DATA", str(tmp_path))
+    monkeypatch.setenv("NASFARM_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("NASFARM_THREADS", "3")
+    assert Environment.read() == Environment(data=tmp_path, cache=tmp_path / "cache", threads=3)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"), [("NASFARM_DATA", "/no/such/place"), ("NASFARM_THREADS", "0"), ("NASFARM_THREADS", "two")]
+)
+def test_a_variable_that_makes_no_sense_is_refused_by_name(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str
+) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(UserError, match=f"^{variable}: .*mend the variable or unset it"):
+        Environment.read()

@@ -1,0 +1,198 @@
+"""The search space: encoding, sampling, and sizes that are exact."""
+
+import random
+from collections import Counter
+from itertools import product
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from shared.architecture import Architecture
+from shared.errors import UserError
+from shared.shape import ModelShape
+from shared.space import Genome, SearchSpace, check_fits, dense, parameters
+from tests.support.checkpoints import FAMILIES, SIZES, random_model
+from tests.support.spaces import LLAMA2_7B, PAPER_SPACE, spaces, spaces_with_genomes
+
+LLAMA_CONFIG = {"model_type": "llama", **SIZES}
+
+
+@given(spaces_with_genomes(genomes=1))
+def test_genome_to_architecture_to_genome_leads_back(case: tuple[SearchSpace, list[Genome]]) -> None:
+    space, (genome,) = case
+    architecture = space.architecture(genome)
+    canonical = space.genome(architecture)
+    assert space.architecture(canonical) == architecture
+    assert space.genome(space.architecture(canonical)) == canonical
+    kept = {0, *(1 + layer for layer in architecture.layers)}
+    assert canonical == tuple(gene if place in kept else 0 for place, gene in enumerate(genome))
+
+
+@given(spaces_with_genomes(genomes=1), st.randoms(use_true_random=False))
+def test_genes_without_effect_do_not_matter(case: tuple[SearchSpace, list[Genome]], rng: random.Random) -> None:
+    space, (genome,) = case
+    architecture = space.architecture(genome)
+    disturbed = tuple(
+        gene if place == 0 or place - 1 in architecture.layers else rng.randrange(len(space.mlp_widths))
+        for place, gene in enumerate(genome)
+    )
+    assert space.architecture(disturbed) == architecture
+    assert space.architecture(disturbed).digest == architecture.digest
+    assert space.genome(space.architecture(disturbed)) == space.genome(architecture)
+
+
+@given(spaces_with_genomes(genomes=2))
+def test_networks_are_equal_exactly_where_their_digests_and_canonical_genomes_are(
+    case: tuple[SearchSpace, list[Genome]],
+) -> None:
+    space, (one, other) = (case[0], [case[0].architecture(genome) for genome in case[1]])
+    assert (one == other) == (one.digest == other.digest) == (space.genome(one) == space.genome(other))
+
+
+@given(spaces(max_layers=4))
+def test_the_stated_numbers_are_those_counted(space: SearchSpace) -> None:
+    genes = [range(len(space.mlp_widths))] * space.shape.layers
+    genomes = list(product(range(len(space.depths)), *genes))
+    assert len(genomes) == space.genomes
+    assert len({space.architecture(genome).digest for genome in genomes}) == space.networks
+
+
+@given(spaces())
+def test_no_network_is_smaller_than_the_smallest_or_larger_than_the_largest(space: SearchSpace) -> None:
+    sampled = [space.parameters(space.sample(random.Random(seed))) for seed in range(20)]
+    assert space.parameters(space.smallest()) <= min(sampled)
+    assert max(sampled) <= space.parameters(space.largest())
+    for depth in space.depths:
+        assert space.smallest(depth).depth == space.largest(depth).depth == depth
+        assert set(space.smallest(depth).mlp_widths) == {min(space.mlp_widths)}
+        assert set(space.largest(depth).mlp_widths) == {max(space.mlp_widths)}
+
+
+@given(spaces())
+def test_layers_leave_in_the_stated_order(space: SearchSpace) -> None:
+    for depth in range(space.depths[-1], space.shape.layers + 1):
+        kept = space.kept_layers(depth)
+        assert list(kept) == sorted(kept) and len(kept) == depth
+        assert set(range(space.shape.layers)) - set(kept) == set(space.drop_order[: space.shape.layers - depth])
+
+
+def test_sampling_draws_every_gene_uniformly() -> None:
+    space = SearchSpace(ModelShape.from_config(LLAMA_CONFIG), (5, 3), (24, 12, 6), (2, 3))
+    rng = random.Random(0)
+    drawn = [space.sample(rng) for _ in range(3000)]
+    depths = Counter(architecture.depth for architecture in drawn)
+    widths = Counter(architecture.mlp_widths[0] for architecture in drawn)
+    assert all(abs(depths[depth] - 1500) < 150 for depth in (5, 3))
+    assert all(abs(widths[width] - 1000) < 150 for width in (24, 12, 6))
+    assert drawn[:50] == [space.sample(rng) for rng in [random.Random(0)] for _ in range(50)]
+
+
+def test_the_paper_s_space_has_exactly_the_paper_s_numbers() -> None:
+    assert PAPER_SPACE.genomes == 3 * 2**32
+    assert PAPER_SPACE.networks == 2**24 + 2**28 + 2**32
+    assert PAPER_SPACE.parameters(PAPER_SPACE.smallest()) == 3_496_153_088
+    assert PAPER_SPACE.parameters(PAPER_SPACE.largest()) == 6_738_415_616
+    assert PAPER_SPACE.largest() == dense(LLAMA2_7B)
+
+
+def test_the_paper_s_network_for_arc_c_has_exactly_its_size() -> None:
+    halved = 8
+    network = Architecture(layers=tuple(range(32)), mlp_widths=(11008,) * (32 - halved) + (5504,) * halved)
+    assert PAPER_SPACE.parameters(network) == 6_197_350_400
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_parameters_of_the_whole_network_are_those_of_transformers(family: str) -> None:
+    model = random_model(family)
+    shape = ModelShape.from_config(model.config.to_dict())
+    assert parameters(shape, dense(shape)) == model.num_parameters()
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"model_type": "llama", "hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32}
+        | {"num_attention_heads": 32, "num_key_value_heads": 8, "vocab_size": 128256},
+        {"model_type": "qwen2", "hidden_size": 896, "intermediate_size": 4864, "num_hidden_layers": 24}
+        | {"num_attention_heads": 14, "num_key_value_heads": 2, "vocab_size": 151936, "tie_word_embeddings": True},
+        {"model_type": "qwen3", "hidden_size": 1024, "intermediate_size": 3072, "num_hidden_layers": 28}
+        | {"num_attention_heads": 16, "num_key_value_heads": 8, "vocab_size": 151936, "tie_word_embeddings": True},
+        {"model_type": "mistral", "hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32}
+        | {"num_attention_heads": 32, "num_key_value_heads": 8, "vocab_size": 32000},
+    ],
+    ids=["Llama-3-8B", "Qwen2-0.5B", "Qwen3-0.6B", "Mistral-7B"],
+)
+def test_the_parameters_of_well_known_models_are_those_of_transformers(config: dict[str, object]) -> None:
+    arguments = {key: value for key, value in config.items() if key != "model_type"}
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(AutoConfig.for_model(config["model_type"], **arguments))
+    shape = ModelShape.from_config(config)
+    assert parameters(shape, dense(shape)) == model.num_parameters()
+
+
+@pytest.mark.parametrize(
+    ("depths", "widths", "order", "complaint"),
+    [
+        ((), (24,), (), "space.depths: give at least one choice"),
+        ((5,), (), (), "space.mlp_widths: give at least one choice"),
+        ((6,), (24,), (), "space.depths: 6 is impossible, the model has 5 layers; choose from 1 to 5"),
+        ((0, 5), (24,), (1, 2, 3, 4, 0), "space.depths: 0 is impossible"),
+        ((5,), (25,), (), "space.mlp_widths: 25 is impossible, the model has 24 neurons; choose from 1 to 24"),
+        ((5,), (12, 0), (), "space.mlp_widths: 0 is impossible"),
+        ((5, 5), (24,), (), r"space.depths: \[5, 5\] names a choice twice"),
+        ((5,), (24, 24), (), r"space.mlp_widths: \[24, 24\] names a choice twice"),
+        ((3,), (24,), (1,), "drop_order must name 2 different layers"),
+        ((3,), (24,), (1, 1), "drop_order must name 2 different layers"),
+    ],
+)
+def test_impossible_choices_are_refused_in_one_line(
+    depths: tuple[int, ...], widths: tuple[int, ...], order: tuple[int, ...], complaint: str
+) -> None:
+    with pytest.raises(UserError, match=complaint) as refusal:
+        SearchSpace(ModelShape.from_config(LLAMA_CONFIG), depths, widths, order)
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "complaint"),
+    [
+        (Architecture(layers=(0, 1, 2, 3), mlp_widths=(24,) * 4), r"layers \[0, 1, 2, 3\] are none of the"),
+        (Architecture(layers=(0, 1, 2), mlp_widths=(24,) * 3), r"layers \[0, 1, 2\] are none of the"),
+        (Architecture(layers=(0, 1, 4), mlp_widths=(24, 7, 24)), r"layer 1: MLP width 7 is none of the choices \[24, 12\]"),
+    ],
+)
+def test_an_architecture_outside_the_space_has_no_genome(architecture: Architecture, complaint: str) -> None:
+    space = SearchSpace(ModelShape.from_config(LLAMA_CONFIG), (5, 3), (24, 12), (2, 3))
+    with pytest.raises(UserError, match=complaint):
+        space.genome(architecture)
+
+
+def test_what_does_not_fit_into_the_model_is_refused() -> None:
+    shape = ModelShape.from_config(LLAMA_CONFIG)
+    check_fits(shape, dense(shape))
+    with pytest.raises(UserError, match="layers: 5 is asked for"):
+        check_fits(shape, Architecture(layers=(5,), mlp_widths=(24,)))
+    with pytest.raises(UserError, match="mlp_widths: 30 is above"):
+        check_fits(shape, Architecture(layers=(0, 1), mlp_widths=(24, 30)))
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"model_type": "gpt2"}, "dir/config.json: model_type 'gpt2' is not supported; use .* llama, mistral, qwen2, qwen3"),
+        ({"model_type": None}, "dir/config.json: model_type None is not supported"),
+        ({"hidden_act": "gelu"}, "dir/config.json: hidden_act 'gelu' is not supported"),
+        ({"num_hidden_layers": 0}, "dir/config.json: num_hidden_layers is 0"),
+        ({"intermediate_size": None}, "dir/config.json: intermediate_size is None"),
+        ({"vocab_size": "many"}, "dir/config.json: vocab_size is 'many'"),
+        ({"hidden_size": 32.0}, "dir/config.json: hidden_size is 32.0"),
+        ({"num_key_value_heads": True}, "dir/config.json: num_key_value_heads is True"),
+    ],
+)
+def test_a_config_that_makes_no_sense_is_refused_with_file_and_field(change: dict[str, object], complaint: str) -> None:
+    with pytest.raises(UserError, match=complaint) as refusal:
+        ModelShape.from_config({**LLAMA_CONFIG, **change}, "dir/config.json")
+    assert "\n" not in str(refusal.value)
