@@ -13,7 +13,7 @@ PROGRAMS := chromium
 .DELETE_ON_ERROR:
 
 # Benchmarks that lie beside the repository stand in for the hub.
-ifndef NASFARM_DATA
+ifeq ($(origin NASFARM_DATA),undefined)
 ifneq ($(wildcard ../shared/data),)
 export NASFARM_DATA := $(abspath ../shared/data)
 endif
@@ -34,9 +34,9 @@ test: $(VENV)/ready system-packages lint ## Lint, then run all tests
 .PHONY: lint
 lint: $(VENV)/ready ## Check style, formatting, types and who imports whom
 	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
+	$(BIN)/ruff format --check --output-format concise .
 	$(BIN)/mypy
-	$(BIN)/lint-imports
+	$(BIN)/lint-imports --no-logo
 
 .PHONY: format
 format: $(VENV)/ready ## Format the code and mend what can be mended by itself

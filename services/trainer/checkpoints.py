@@ -3,6 +3,7 @@
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -51,7 +52,7 @@ def load_state(path: Path, plan: str) -> TrainingState | None:
         return None
     try:
         state = TrainingState(**torch.load(path, weights_only=True))
-    except (RuntimeError, TypeError, EOFError, OSError, ValueError) as error:
+    except (RuntimeError, TypeError, EOFError, OSError, ValueError, UnpicklingError) as error:
         raise UserError(f"{path}: not a readable training state; remove it to start the fine-tuning again") from error
     if state.plan != plan:
         raise UserError(

@@ -18,7 +18,7 @@ from shared.errors import UserError
 from shared.files import writing
 from shared.manifest import SupernetManifest, content_digest, digest_content, search_space
 from shared.settings import SearchSettings
-from shared.supernet.checkpoint import Checkpoint
+from shared.supernet.checkpoint import Checkpoint, writing_checkpoint
 from shared.supernet.device import compute_device, preferred_dtype, torch_dtype
 from shared.supernet.order import drop_order, measure_importance, order_neurons
 from shared.supernet.packing import Packed, Tree, pack
@@ -135,7 +135,7 @@ def _finish(plan: Plan, state: TrainingState, directory: Path) -> SupernetManife
     """Write the checkpoint beside its place, then put it there whole."""
     scratch = directory.with_name(f".{directory.name}.tmp")
     shutil.rmtree(scratch, ignore_errors=True)
-    with writing(directory):
+    with writing_checkpoint(directory):
         scratch.mkdir(parents=True)
         for file in plan.base.directory.iterdir():
             if file.is_file() and file.suffix not in (".safetensors", ".bin", ".gguf", ".pt") and "index" not in file.name:
@@ -145,6 +145,7 @@ def _finish(plan: Plan, state: TrainingState, directory: Path) -> SupernetManife
             for name, tensor in state.weights.items()
         }
         save_file(weights, scratch / "model.safetensors", metadata={"format": "pt"})
+        (scratch / "model.safetensors").chmod(0o644)  # safetensors keeps it to its owner, evaluators run as somebody else
     manifest = SupernetManifest(
         base=plan.settings.model,
         base_digest=plan.base_digest,

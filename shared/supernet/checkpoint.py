@@ -1,7 +1,8 @@
 """Hugging Face checkpoint directories: mapped into memory to be read, written whole or not at all."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from shared.architecture import Architecture
 from shared.errors import UserError
+from shared.files import writing
 from shared.manifest import read_shape
 from shared.shape import ModelShape
 from shared.space import check_fits, dense
@@ -47,9 +49,7 @@ class Checkpoint:
         rope = (config.rope_parameters or {}).get("rope_type", "default")
         if rope not in STATIC_ROPE:
             raise UserError(f"{config_file}: rope_type {rope!r} is not supported; only {', '.join(STATIC_ROPE)} are")
-        weights = _mapped_weights(directory)
-        _check_weights(weights, shape, directory)
-        return cls(directory, config, shape, weights)
+        return cls(directory, config, shape, _belonging(_mapped_weights(directory), shape, directory))
 
     def cut(self, architecture: Architecture | None = None, weights: Mapping[str, Tensor] | None = None) -> Decoder:
         """The sub-network of an architecture (default: the whole network), made of views: no copy, no memory.
@@ -140,13 +140,23 @@ def expected_weights(shape: ModelShape) -> dict[str, tuple[int, ...]]:
     return expected
 
 
+@contextmanager
+def writing_checkpoint(directory: Path) -> Iterator[None]:
+    """Like `writing`, for what is written by safetensors, which reports a full disk in its own way."""
+    with writing(directory):
+        try:
+            yield
+        except SafetensorError as error:
+            raise OSError(None, str(error)) from error
+
+
 def weight_files(directory: Path) -> list[Path]:
     """The checkpoint's safetensors files. Raises UserError if there are none or one that the index names is missing."""
     index_file = directory / "model.safetensors.index.json"
     if index_file.exists():
         try:
             names = sorted(set(json.loads(index_file.read_text(encoding="utf-8"))["weight_map"].values()))
-        except (OSError, ValueError, KeyError, AttributeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise UserError(f"{index_file}: not a readable index of weights; copy the checkpoint again") from error
     else:
         names = ["model.safetensors"]
@@ -168,8 +178,10 @@ def _mapped_weights(directory: Path) -> dict[str, Tensor]:
     return weights
 
 
-def _check_weights(weights: Mapping[str, Tensor], shape: ModelShape, directory: Path) -> None:
-    for name, size in expected_weights(shape).items():
+def _belonging(weights: Mapping[str, Tensor], shape: ModelShape, directory: Path) -> dict[str, Tensor]:
+    """The weights that the network consists of, without what some checkpoints hold besides (a copy of a tied head, tables)."""
+    expected = expected_weights(shape)
+    for name, size in expected.items():
         if name not in weights:
             raise UserError(f"{directory}: tensor {name} is missing; the weights don't belong to this config.json")
         if tuple(weights[name].shape) != size:
@@ -177,3 +189,10 @@ def _check_weights(weights: Mapping[str, Tensor], shape: ModelShape, directory: 
                 f"{directory}: tensor {name} is {tuple(weights[name].shape)}, config.json says {size}; "
                 "the weights don't belong to this config.json"
             )
+    head = weights.get("lm_head.weight")
+    if shape.tied_embeddings and head is not None and not torch.equal(head, weights["model.embed_tokens.weight"]):
+        raise UserError(
+            f"{directory}: lm_head.weight is not the embeddings, as tie_word_embeddings in config.json says; "
+            "set tie_word_embeddings to false there"
+        )
+    return {name: weights[name] for name in expected}

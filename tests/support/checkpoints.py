@@ -105,7 +105,9 @@ def random_model(family: str, seed: int = 0, **changes: Any) -> PreTrainedModel:
     return model.eval()
 
 
-def write_checkpoint(directory: Path, family: str, seed: int = 0, max_shard_size: str = "1GB", **changes: Any) -> PreTrainedModel:
+def write_checkpoint(
+    directory: Path, family: str, seed: int = 0, max_shard_size: str = "1GB", **changes: Any
+) -> PreTrainedModel:
     """Write a random network with a tokenizer as a Hugging Face checkpoint directory, and hand it back."""
     model = random_model(family, seed, **changes)
     model.save_pretrained(directory, max_shard_size=max_shard_size)

@@ -33,9 +33,7 @@ def projections(tokens: int, kv_heads: int = KV_HEADS, seed: int = 0) -> tuple[T
     return 2 * queries, keys, values
 
 
-def attend_alone(
-    tree: Tree, queries: Tensor, keys: Tensor, values: Tensor, window: int | None
-) -> Tensor:
+def attend_alone(tree: Tree, queries: Tensor, keys: Tensor, values: Tensor, window: int | None) -> Tensor:
     """Attention of one sequence, straight from its definition: token by token, head by head."""
     outputs = torch.empty(len(tree), queries.shape[1], HEAD_DIM, dtype=torch.double)
     share = queries.shape[1] // keys.shape[1]

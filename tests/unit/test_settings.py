@@ -66,7 +66,8 @@ def test_a_task_with_one_scored_split_takes_its_report_from_the_items_after_the_
 
 
 @pytest.mark.parametrize(
-    ("search_split", "report_split", "report_start"), [("test", None, 200), (None, "validation", 200), ("train", "test", 0)]
+    ("search_split", "report_split", "report_start"),
+    [("test", None, 200), (None, "validation", 200), ("train", "test", 0)],
 )
 def test_parts_that_are_put_on_the_same_split_share_no_item(
     search_split: str | None, report_split: str | None, report_start: int

@@ -161,7 +161,10 @@ def test_impossible_choices_are_refused_in_one_line(
     [
         (Architecture(layers=(0, 1, 2, 3), mlp_widths=(24,) * 4), r"layers \[0, 1, 2, 3\] are none of the"),
         (Architecture(layers=(0, 1, 2), mlp_widths=(24,) * 3), r"layers \[0, 1, 2\] are none of the"),
-        (Architecture(layers=(0, 1, 4), mlp_widths=(24, 7, 24)), r"layer 1: MLP width 7 is none of the choices \[24, 12\]"),
+        (
+            Architecture(layers=(0, 1, 4), mlp_widths=(24, 7, 24)),
+            r"layer 1: MLP width 7 is none of the choices \[24, 12\]",
+        ),
     ],
 )
 def test_an_architecture_outside_the_space_has_no_genome(architecture: Architecture, complaint: str) -> None:
@@ -182,7 +185,10 @@ def test_what_does_not_fit_into_the_model_is_refused() -> None:
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
-        ({"model_type": "gpt2"}, "dir/config.json: model_type 'gpt2' is not supported; use .* llama, mistral, qwen2, qwen3"),
+        (
+            {"model_type": "gpt2"},
+            "dir/config.json: model_type 'gpt2' is not supported; use .* llama, mistral, qwen2, qwen3",
+        ),
         ({"model_type": None}, "dir/config.json: model_type None is not supported"),
         ({"hidden_act": "gelu"}, "dir/config.json: hidden_act 'gelu' is not supported"),
         ({"num_hidden_layers": 0}, "dir/config.json: num_hidden_layers is 0"),

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 PADDING = 0.06
 """Share of the range that stays free at either end, so that no mark touches the frame."""
+TICKS = 6
+"""About as many steps as a telephone's width has room for."""
 
 
 @dataclass(frozen=True)
@@ -32,27 +34,33 @@ class Axis:
 
 def axis_over(title: str, values: Iterable[float], label: Callable[[float, float], str]) -> Axis:
     """An axis on which all values fit; `label` words a tick, given its value and the step between ticks."""
-    seen = list(values)
-    low, high = min(seen), max(seen)
-    room = PADDING * (high - low) or 0.1 * abs(high) or 1.0
-    low, high = low - room, high + room
-    step = _round_step((high - low) / 5)
-    first, last = math.ceil(low / step), math.floor(high / step)
-    values_of_ticks = [step * index for index in range(first, last + 1)]
-    ticks = tuple(Tick(_place(value, low, high), label(value, step)) for value in values_of_ticks)
-    return Axis(title, low, high, ticks)
+    low, high = _range(values)
+    return _ticked(title, low, high, _round_step((high - low) / TICKS), label)
 
 
 def count_axis(title: str, values: Iterable[float]) -> Axis:
-    """An axis of whole numbers, with no tick between two of them and none below the first."""
-    seen = list(values)
-    axis = axis_over(title, seen, lambda value, step: f"{value:.0f}" if value >= 0 and float(value).is_integer() else "")
-    return Axis(axis.title, axis.low, axis.high, tuple(tick for tick in axis.ticks if tick.label))
+    """An axis of whole numbers, with no tick between two of them."""
+    low, high = _range(values)
+    step = max(1.0, math.ceil(_round_step((high - low) / TICKS)))
+    return _ticked(title, low, high, step, lambda value, _: f"{value:.0f}")
 
 
 def decimals(step: float) -> int:
     """How many decimals tell neighbouring ticks apart."""
     return max(0, math.ceil(-math.log10(step) - 1e-9) + (0 if _leading(step) != 2.5 else 1))
+
+
+def _range(values: Iterable[float]) -> tuple[float, float]:
+    seen = list(values)
+    low, high = min(seen), max(seen)
+    room = PADDING * (high - low) or 0.1 * abs(high) or 0.5
+    return low - room, high + room
+
+
+def _ticked(title: str, low: float, high: float, step: float, label: Callable[[float, float], str]) -> Axis:
+    values = [step * index for index in range(math.ceil(low / step), math.floor(high / step) + 1)]
+    ticks = tuple(Tick(_place(value, low, high), label(value, step)) for value in values)
+    return Axis(title, low, high, ticks)
 
 
 def _round_step(least: float) -> float:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 from services.coordinator.report import wording
 from services.coordinator.report.axis import Axis, axis_over, count_axis, decimals
@@ -60,7 +61,8 @@ def network_keys(content: ReportContent) -> tuple[str, ...]:
 def front_chart(content: ReportContent) -> Chart:
     """Accuracy over size: everything the search measured, the front on both parts, and the two references."""
     rows = (*content.front, content.dense, content.base)
-    x = axis_over("Parameters", [item.parameters for item in (*content.evaluated, *rows)], _parameters_label)
+    sizes = [network.parameters for network in content.evaluated] + [row.parameters for row in rows]
+    x = axis_over("Parameters", sizes, _parameters_label)
     accuracies = [network.search_accuracy for network in content.evaluated]
     accuracies += [row.search_accuracy for row in rows if row.search_accuracy is not None]
     accuracies += [bound for row in rows for bound in row.interval]
@@ -98,7 +100,7 @@ def hypervolume_chart(content: ReportContent) -> Chart | None:
         )
         for row in rows
     )
-    joined = tuple((left.x, left.y, right.x, right.y) for left, right in zip(marks, marks[1:], strict=False))
+    joined = tuple((left.x, left.y, right.x, right.y) for left, right in pairwise(marks))
     return Chart(x, y, marks, joined)
 
 
@@ -144,7 +146,7 @@ def _reported(row: NetworkRow, x: Axis, y: Axis, shape: str, key: str) -> Mark:
 
 
 def _references(content: ReportContent, x: Axis, y: Axis) -> list[Mark]:
-    """Dense and base, set beside what has the same size: dense is the front's end in many searches, base is as large."""
+    """Dense and base, set beside what has the same size: base is as large as dense, and dense may be on the front."""
     taken = [x.place(row.parameters) for row in content.front]
     marks: list[Mark] = []
     shift = 0
@@ -183,7 +185,7 @@ def _labels(content: ReportContent, x: Axis, y: Axis, part: str) -> list[Label]:
 def _staircase(marks: Sequence[Mark]) -> tuple[tuple[float, float, float, float], ...]:
     """The best accuracy for every size: level up to the next larger network, then up."""
     steps = []
-    for left, right in zip(marks, marks[1:], strict=False):
+    for left, right in pairwise(marks):
         steps += [(left.x, left.y, right.x, left.y), (right.x, left.y, right.x, right.y)]
     return tuple(steps)
 

@@ -1,12 +1,14 @@
 """The front as a still picture, for a README: the same content always gives the same bytes."""
 
 import io
+from dataclasses import dataclass
 
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
+from matplotlib.transforms import ScaledTranslation
 
 from services.coordinator.report.content import NetworkRow, ReportContent
 
@@ -14,6 +16,16 @@ INK, SOFT, RULE, SEEN = "#1b2230", "#5a6477", "#dfe3ea", "#b4bcc8"
 SEARCH, REPORT = "#2360d8", "#c9500a"
 # Without a fixed salt the identifiers within the SVG differ from run to run.
 STYLE = {"svg.hashsalt": "nasfarm", "svg.fonttype": "path", "font.size": 10.0, "font.family": "DejaVu Sans"}
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a group of networks is drawn; `shift_points` sets it beside another of the same size."""
+
+    color: str
+    marker: str
+    label: str
+    shift_points: float = 0
 
 
 def draw_figure(content: ReportContent) -> bytes:
@@ -34,32 +46,28 @@ def draw_figure(content: ReportContent) -> bytes:
 def _search_part(axes: Axes, content: ReportContent, scale: float) -> None:
     others = [network for network in content.evaluated if not network.on_front]
     front = sorted((network for network in content.evaluated if network.on_front), key=lambda each: each.parameters)
-    for networks, style in (
-        (others, {"color": SEEN, "s": 14, "label": "measured by the search", "zorder": 2}),
-        (front, {"color": SEARCH, "s": 34, "label": "front, search part", "zorder": 4, "edgecolor": "white"}),
-    ):
-        sizes = [network.parameters / scale for network in networks]
-        axes.scatter(sizes, [100 * network.search_accuracy for network in networks], **style)
-    axes.step(
-        [network.parameters / scale for network in front],
-        [100 * network.search_accuracy for network in front],
-        where="post",
-        color=SEARCH,
-        alpha=0.5,
-        zorder=3,
+    sizes = [network.parameters / scale for network in front]
+    accuracies = [100 * network.search_accuracy for network in front]
+    axes.scatter(
+        [network.parameters / scale for network in others],
+        [100 * network.search_accuracy for network in others],
+        color=SEEN,
+        s=14,
+        zorder=2,
+        label="measured by the search",
     )
+    axes.step(sizes, accuracies, where="post", color=SEARCH, alpha=0.5, zorder=3)
+    axes.scatter(sizes, accuracies, color=SEARCH, edgecolor="white", s=34, zorder=4, label="front, search part")
 
 
 def _report_part(axes: Axes, content: ReportContent, scale: float) -> None:
     axes.axhline(100 * content.dense.report_accuracy, color=INK, linewidth=0.9, linestyle=(0, (5, 4)), zorder=1)
-    _with_bars(axes, content.front, scale, REPORT, "o", "front, report part (95 % interval)")
-    _with_bars(axes, (content.dense,), scale, INK, "s", "dense network, report part")
-    _with_bars(axes, (content.base,), scale, SOFT, "^", "base model, report part")
+    _with_bars(axes, content.front, scale, Look(REPORT, "o", "front, report part (95 % interval)"))
+    _with_bars(axes, (content.dense,), scale, Look(INK, "s", "dense network, report part"))
+    _with_bars(axes, (content.base,), scale, Look(SOFT, "^", "base model, report part", shift_points=8))
 
 
-def _with_bars(
-    axes: Axes, rows: tuple[NetworkRow, ...], scale: float, color: str, marker: str, label: str
-) -> None:
+def _with_bars(axes: Axes, rows: tuple[NetworkRow, ...], scale: float, look: Look) -> None:
     accuracies = [100 * row.report_accuracy for row in rows]
     below = [100 * (row.report_accuracy - row.interval[0]) for row in rows]
     above = [100 * (row.interval[1] - row.report_accuracy) for row in rows]
@@ -67,14 +75,15 @@ def _with_bars(
         [row.parameters / scale for row in rows],
         accuracies,
         yerr=[below, above],
-        fmt=marker,
-        color=color,
+        fmt=look.marker,
+        color=look.color,
         markersize=6,
         markeredgecolor="white",
         elinewidth=1.2,
         capsize=3,
-        label=label,
+        label=look.label,
         zorder=5,
+        transform=axes.transData + ScaledTranslation(look.shift_points / 72, 0, axes.figure.dpi_scale_trans),
     )
 
 

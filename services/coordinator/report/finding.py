@@ -11,7 +11,7 @@ def key_result(content: ReportContent) -> str:
     """How much smaller a network may be before it is significantly worse than the dense one, or that none is."""
     smaller = [row for row in content.front if row.parameters < content.dense.parameters]
     if not smaller:
-        return "No network on the front is smaller than the dense network, so this search found nothing to shrink it to."
+        return "No network on the front is smaller than the dense one: this search found nothing to shrink it to."
     compared = [row for row in smaller if row.versus_dense is not None]
     if not compared:
         return "The networks on the front were not compared with the dense network, so no loss or gain can be claimed."
@@ -39,7 +39,7 @@ def _against_dense(row: NetworkRow, dense: NetworkRow) -> str:
     if against is None:
         raise ValueError(f"{row.name} was not compared with the dense network")
     return (
-        f"{row.ratio:.2f} times smaller ({wording.parameters(row.parameters)} parameters instead of "
+        f"{row.ratio:.2f} times smaller in bytes ({wording.parameters(row.parameters)} parameters instead of "
         f"{wording.parameters(dense.parameters)}), with an accuracy of {wording.percent(row.report_accuracy)} against "
         f"{wording.percent(dense.report_accuracy)} ({wording.points(against.difference)} points, "
         f"{wording.p_equation(against.p_value)})"

@@ -48,7 +48,7 @@ def points(difference: float) -> str:
 
 
 def p_value(p: float) -> str:
-    """A p-value: `0.61`, `0.034`, `<0.001`; never rounded up to `<0.001`'s neighbour 0."""
+    """A p-value: `0.61`, `0.034`, `<0.001`."""
     if p < 0.001:
         return "<0.001"
     return f"{p:.2f}" if p >= 0.1 else f"{p:.3f}".rstrip("0")

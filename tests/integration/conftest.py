@@ -1,0 +1,43 @@
+"""What the integration tests share: a real browser."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+# Chromium's own housekeeping is switched off, so that whatever is requested was requested by the page.
+ARGUMENTS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Headless Chromium with an empty profile."""
+    program = shutil.which("chromium")
+    if program is None:
+        reason = "chromium is missing: `make test` installs it"
+        if os.environ.get("CI") == "true":
+            pytest.fail(reason, pytrace=False)
+        pytest.skip(reason)
+
+    from playwright.sync_api import sync_playwright
+
+    # Playwright runs an event loop while it is open: it ends with the module, lest other tests find one running.
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=program, headless=True, args=ARGUMENTS)
+        yield chromium
+        chromium.close()

@@ -1,0 +1,220 @@
+"""The report's page in a real browser, opened from a file as its readers do."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Locator, Page, expect
+
+from services.coordinator.report.content import ReportContent
+from services.coordinator.report.page import render_page
+from tests.support.report_content import report_content
+
+CONTENT = report_content()
+SCREEN, TELEPHONE = 1280, 360
+HOSTILE = "<script>window.harmed = true</script><img src=x onerror='window.harmed = true'>"
+
+
+@dataclass
+class Opener:
+    """Opens pages, and remembers what they asked for and complained about."""
+
+    browser: Browser
+    folder: Path
+    requests: list[str] = field(default_factory=list)
+    complaints: list[str] = field(default_factory=list)
+
+    def __call__(self, content: ReportContent, width: int = SCREEN) -> Page:
+        path = self.folder / "report.html"
+        path.write_text(render_page(content), encoding="utf-8")
+        page = self.browser.new_page(viewport={"width": width, "height": 800})
+        page.on("request", lambda request: self.requests.append(request.url))
+        page.on("console", lambda message: self.complaints.append(message.text))
+        page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        page.goto(path.as_uri())
+        return page
+
+
+@pytest.fixture
+def opened(browser: Browser, tmp_path: Path) -> Iterator[Opener]:
+    opener = Opener(browser, tmp_path)
+    yield opener
+    for context in browser.contexts:
+        context.close()
+    assert opener.complaints == []
+    assert [url for url in opener.requests if not url.startswith(("file:", "data:"))] == []
+    assert sum(url.startswith("file:") for url in opener.requests) == 1
+
+
+@pytest.fixture
+def page(opened: Opener) -> Page:
+    return opened(CONTENT)
+
+
+def _front_mark(page: Page, network: str, part: str) -> Locator:
+    return page.locator(f".plot.front .{part} .mark[data-network={network}]")
+
+
+def test_every_network_has_its_marks(page: Page) -> None:
+    on_front = len(CONTENT.front)
+    expect(page.locator(".plot.front .mark.seen")).to_have_count(len(CONTENT.evaluated) - on_front)
+    for part in ("search", "report"):
+        expect(page.locator(f".plot.front .{part} .mark.front")).to_have_count(on_front)
+        expect(page.locator(f".plot.front .{part} .mark.dense")).to_have_count(1)
+        expect(page.locator(f".plot.front .{part} .mark.base")).to_have_count(1)
+    expect(page.locator(".plot.front line.bar")).to_have_count(on_front + 2)
+    expect(page.locator(".plot.hypervolume .mark")).to_have_count(len(CONTENT.generations))
+    judged = sum(row.kendall_tau is not None for row in CONTENT.generations)
+    expect(page.locator(".plot.tau .mark")).to_have_count(judged)
+
+
+def test_marks_lie_where_their_numbers_say(page: Page) -> None:
+    boxes = [_front_mark(page, f"n{index}", "report").bounding_box() for index in range(1, len(CONTENT.front) + 1)]
+    across = [box["x"] for box in boxes if box]
+    assert len(across) == len(CONTENT.front)
+    assert across == sorted(across, reverse=True)
+    plot = page.locator(".plot.front > svg").bounding_box()
+    assert plot is not None
+    assert all(plot["x"] < place < plot["x"] + plot["width"] for place in across)
+
+
+@pytest.mark.parametrize(
+    ("mark", "says"),
+    [
+        (".plot.front .report .mark[data-network=n2]", "on the report part (95 %"),
+        (".plot.front .report .mark.base", "base"),
+        (".plot.hypervolume .mark >> nth=1", "100 networks measured"),
+        (".plot.tau .mark >> nth=0", "Kendall's τ"),
+        (".cell >> nth=0", "N1, layer 0"),
+    ],
+)
+def test_hovering_tells_what_a_mark_is(page: Page, mark: str, says: str) -> None:
+    tip = page.locator("#tip")
+    expect(tip).to_be_hidden()
+    page.locator(mark).hover()
+    expect(tip).to_be_visible()
+    expect(tip).to_contain_text(says)
+    page.mouse.move(2, 2)
+    expect(tip).to_be_hidden()
+
+
+def test_a_near_miss_is_a_hit(page: Page) -> None:
+    smallest = _front_mark(page, f"n{len(CONTENT.front)}", "report")
+    smallest.scroll_into_view_if_needed()
+    box = smallest.bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] - 6, box["y"] + box["height"])
+    expect(page.locator("#tip")).to_contain_text(CONTENT.front[-1].name)
+
+
+@pytest.mark.parametrize("part", ["search", "report"])
+def test_choosing_a_point_marks_its_row_and_its_drawing(page: Page, part: str) -> None:
+    row, drawing = page.locator("#row-n2"), page.locator("#drawing-n2")
+    plain = row.locator("td").first.evaluate("cell => getComputedStyle(cell).backgroundColor")
+    _front_mark(page, "n2", part).click()
+    expect(row).to_contain_class("chosen")
+    expect(drawing).to_contain_class("chosen")
+    assert row.locator("td").first.evaluate("cell => getComputedStyle(cell).backgroundColor") != plain
+    expect(page.locator("#chosen")).to_contain_text("N2 is marked")
+    _front_mark(page, "n1", part).click()
+    expect(page.locator("tr.chosen")).to_have_count(1)
+    expect(page.locator("#row-n1")).to_contain_class("chosen")
+
+
+def test_the_keyboard_reaches_points_and_chooses_them(page: Page) -> None:
+    _front_mark(page, "n3", "report").focus()
+    page.keyboard.press("Enter")
+    expect(page.locator("#row-n3")).to_contain_class("chosen")
+    page.keyboard.press("Tab")
+    expect(page.locator("#tip")).to_contain_text("N4")
+    page.keyboard.press("Escape")
+    expect(page.locator("#tip")).to_be_hidden()
+
+
+def test_the_switches_show_and_hide_parts(page: Page) -> None:
+    mark, bars = _front_mark(page, "n1", "report"), page.locator(".plot.front line.bar").first
+    names = page.locator(".plot.front .name.search").first
+    expect(names).to_be_hidden()
+    page.get_by_label("report part").uncheck()
+    expect(mark).to_be_hidden()
+    expect(bars).to_be_hidden()
+    expect(names).to_be_visible()
+    expect(_front_mark(page, "n1", "search")).to_be_visible()
+    page.get_by_label("all networks measured").uncheck()
+    expect(page.locator(".plot.front .mark.seen").first).to_be_hidden()
+
+
+def test_the_table_has_all_rows_and_sorts_by_number(page: Page) -> None:
+    names = page.locator("#networks tbody th")
+    order = [row.name for row in CONTENT.front]
+    expect(names).to_have_text([*order, "dense", "base"])
+    header = page.get_by_role("button", name="Parameters")
+    header.click()
+    expect(names).to_have_text([*reversed(order), "dense", "base"])
+    header.click()
+    expect(names).to_have_text(["dense", "base", *order])
+    expect(page.locator("th[aria-sort=descending]")).to_have_count(1)
+
+
+def test_what_was_not_compared_is_sorted_last(page: Page) -> None:
+    header, names = page.get_by_role("button", name="Against dense"), page.locator("#networks tbody th")
+    for _ in range(2):
+        header.click()
+        expect(names.last).to_have_text("dense")
+
+
+def test_the_drawing_has_a_cell_for_each_layer(page: Page) -> None:
+    for index, row in enumerate(CONTENT.front, start=1):
+        strip = page.locator(f"#drawing-n{index}")
+        expect(strip.locator(".cell")).to_have_count(CONTENT.layers)
+        expect(strip.locator(".cell.dropped")).to_have_count(CONTENT.layers - row.architecture.depth)
+        expect(strip.get_by_role("img")).to_have_accessible_name(
+            f"{row.name}: {row.architecture.depth} of 32 layers", exact=False
+        )
+
+
+@pytest.mark.parametrize("name", ["llama2-arc", "a-very-long-name-without-any-place-to-break-it" * 3])
+def test_a_telephone_shows_the_page_without_scrolling_sideways(opened: Opener, name: str) -> None:
+    long = (*CONTENT.provenance, ("Items" * 20, "0123456789abcdef" * 20))
+    page = opened(CONTENT.model_copy(update={"name": name, "headline": name, "provenance": long}), TELEPHONE)
+    assert page.evaluate("document.documentElement.scrollWidth") == TELEPHONE
+    _front_mark(page, "n1", "report").click()
+    expect(page.locator("#row-n1")).to_contain_class("chosen")
+    tip = page.locator("#tip").bounding_box()
+    assert tip is not None
+    assert tip["x"] >= 0 and tip["x"] + tip["width"] <= TELEPHONE
+
+
+def test_markup_in_names_does_nothing(opened: Opener) -> None:
+    rows = tuple(row.model_copy(update={"name": HOSTILE}) for row in CONTENT.front)
+    page = opened(CONTENT.model_copy(update={"name": HOSTILE, "model": HOSTILE, "front": rows}))
+    _front_mark(page, "n2", "report").click()
+    expect(page.locator("#tip")).to_contain_text(HOSTILE)
+    expect(page.locator("#chosen")).to_contain_text(HOSTILE)
+    assert page.title().startswith(HOSTILE)
+    assert page.evaluate("window.harmed") is None
+
+
+def test_a_large_search_with_several_tasks_and_one_without_predictor_open_too(opened: Opener) -> None:
+    large = report_content(evaluations=1000, front=20, tasks=("arc_easy", "arc_challenge", "winogrande"))
+    page = opened(large)
+    expect(page.locator(".plot.front .mark.seen")).to_have_count(1000 - len(large.front))
+    page.locator(".plot.front .report .mark.front").last.hover()
+    expect(page.locator("#tip")).to_be_visible()
+    opened.requests.clear()
+    page = opened(report_content(evaluations=20, front=1, predictor=False))
+    expect(page.locator(".plot.tau")).to_have_count(0)
+    expect(page.locator("#networks tbody tr")).to_have_count(3)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_stands_out_from_its_ground(opened: Opener, scheme: str) -> None:
+    page = opened(CONTENT)
+    page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
+    ground, ink = (
+        page.evaluate(f"getComputedStyle(document.body).{name}.match(/[0-9]+/g).slice(0, 3).map(Number)")
+        for name in ("backgroundColor", "color")
+    )
+    assert (sum(ground) < sum(ink)) == (scheme == "dark")
+    assert abs(sum(ground) - sum(ink)) > 500

@@ -1,0 +1,74 @@
+"""A fine-tuning that is killed goes on as if nothing had happened."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+from shared.errors import UserError
+from tests.support.data import ROOT
+from tests.support.tiny_training import run, tiny_plan
+
+STEPS = 24
+
+
+def killed_after(directory: Path, reports: int, **training: object) -> None:
+    """Fine-tune in a process of its own, killed with SIGKILL when it has reported this many steps."""
+    program = [sys.executable, "-m", "tests.support.tiny_training", str(directory), "killed", json.dumps(training)]
+    with subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT) as process:
+        assert process.stdout is not None and process.stderr is not None
+        for _ in range(reports):
+            line = process.stdout.readline()
+            assert line.strip().isdigit(), process.stderr.read()
+        process.kill()
+    assert process.returncode == -9
+
+
+def steps_done(directory: Path) -> list[int]:
+    log = (directory / "killed" / "training.jsonl").read_text(encoding="utf-8").splitlines()
+    return [json.loads(line)["step"] for line in log]
+
+
+def test_killed_twice_and_resumed_it_ends_with_bitwise_the_same_weights(tmp_path: Path) -> None:
+    undisturbed = run(tmp_path, "undisturbed", steps=STEPS)
+    saving = {"steps": STEPS, "checkpoint_every_seconds": 1e-6}
+    killed_after(tmp_path, 6, **saving)
+    assert not (tmp_path / "killed" / "supernet").exists()
+    first_kill = len(steps_done(tmp_path))
+    assert 6 <= first_kill < STEPS
+    killed_after(tmp_path, 5, **saving)
+    resumed = run(tmp_path, "killed", **saving)
+
+    expected = load_file(tmp_path / "undisturbed" / "supernet" / "model.safetensors")
+    found = load_file(tmp_path / "killed" / "supernet" / "model.safetensors")
+    assert expected.keys() == found.keys()
+    assert [name for name in expected if expected[name].numpy().tobytes() != found[name].numpy().tobytes()] == []
+    assert resumed.losses == undisturbed.losses
+    assert resumed.drop_order == undisturbed.drop_order
+
+    done = steps_done(tmp_path)
+    assert set(done) == set(range(STEPS))
+    assert done[first_kill] >= 5, "it began anew instead of going on"
+    assert not (tmp_path / "killed" / "training.pt").exists()
+
+
+def test_killed_before_the_first_save_it_begins_again(tmp_path: Path) -> None:
+    tiny_plan(tmp_path)
+    killed_after(tmp_path, 3, steps=STEPS)
+    assert not (tmp_path / "killed" / "training.pt").exists()
+    run(tmp_path, "killed", steps=STEPS)
+    run(tmp_path, "undisturbed", steps=STEPS)
+    files = [tmp_path / name / "supernet" / "model.safetensors" for name in ("killed", "undisturbed")]
+    assert files[0].read_bytes() == files[1].read_bytes()
+
+
+def test_a_killed_fine_tuning_is_not_mixed_with_one_of_other_settings(tmp_path: Path) -> None:
+    tiny_plan(tmp_path)
+    killed_after(tmp_path, 3, steps=STEPS, checkpoint_every_seconds=1e-6)
+    with pytest.raises(UserError, match=r"training\.pt: belongs to a fine-tuning with other settings") as refusal:
+        run(tmp_path, "killed", steps=STEPS, learning_rate=1e-3)
+    assert "\n" not in str(refusal.value)
+    assert (tmp_path / "killed" / "training.pt").exists()

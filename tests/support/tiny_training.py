@@ -1,0 +1,66 @@
+"""A fine-tuning of a tiny network, small enough to be done many times; as a program, one that can be killed."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from services.trainer.train import Plan, prepare, train
+from services.trainer.training import StepReport
+from shared.environment import Environment
+from shared.manifest import SupernetManifest
+from shared.settings import SearchSettings, parse_settings
+from tests.support.checkpoints import LAYERS, WIDTH, write_checkpoint
+
+ROWS = [
+    {
+        "instruction": f"Say the number {number}.",
+        "input": "" if number % 2 else "twice",
+        "output": f"number {number} " * 3,
+    }
+    for number in range(40)
+]
+
+
+def tiny_settings(directory: Path, **training: Any) -> SearchSettings:
+    """Settings of a short fine-tuning on a small corpus, which is written into the directory."""
+    data = directory / "rows.jsonl"
+    if not data.exists():
+        data.write_text("".join(json.dumps(row) + "\n" for row in ROWS), encoding="utf-8")
+    values = {
+        "name": "tiny",
+        "model": str(directory / "base"),
+        "space": {"depths": [LAYERS, 3], "mlp_widths": [WIDTH, WIDTH // 2]},
+        "training": {
+            "data": str(data),
+            "steps": 30,
+            "tokens_per_step": 256,
+            "learning_rate": 3e-3,
+            "warmup_steps": 4,
+            "calibration_tokens": 512,
+            **training,
+        },
+        "tasks": [{"name": "plain_facts", "search": {"items": 1}, "report": {"items": 1}}],
+    }
+    return parse_settings(values, "settings")
+
+
+def tiny_plan(directory: Path, family: str = "llama-grouped-tied", **training: Any) -> Plan:
+    """The plan of a short fine-tuning of a tiny network, which is made where it isn't there yet."""
+    base = directory / "base"
+    if not base.exists():
+        write_checkpoint(base, family)
+    return prepare(tiny_settings(directory, **training), base, Environment(data=None, cache=directory, threads=1))
+
+
+def run(directory: Path, name: str = "run", family: str = "llama-grouped-tied", **training: Any) -> SupernetManifest:
+    """Fine-tune from the beginning or from where an earlier call was interrupted."""
+    return train(tiny_plan(directory, family, **training), directory / name, lambda report: None)
+
+
+def _announce(report: StepReport) -> None:
+    print(report.step, flush=True)
+
+
+if __name__ == "__main__":
+    train(tiny_plan(Path(sys.argv[1]), **json.loads(sys.argv[3])), Path(sys.argv[1]) / sys.argv[2], _announce)

@@ -1,0 +1,192 @@
+"""Opening checkpoints: whole ones however they are laid out, and one line about every bad one."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from shared.errors import UserError
+from shared.manifest import content_digest, digest_content
+from shared.supernet.checkpoint import Checkpoint, writing_checkpoint
+from shared.supernet.packing import Tree, pack
+from tests.support.checkpoints import YARN_ROPE, random_model, random_sequences, write_checkpoint
+from tests.support.disk import nearly_full_disk
+
+
+def edit_config(directory: Path, **changes: Any) -> None:
+    file = directory / "config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text(encoding="utf-8")), **changes}), encoding="utf-8")
+
+
+def edit_weights(directory: Path, change: Callable[[dict[str, torch.Tensor]], object]) -> None:
+    weights = {name: tensor.clone() for name, tensor in load_file(directory / "model.safetensors").items()}
+    change(weights)
+    save_file(weights, directory / "model.safetensors", metadata={"format": "pt"})
+
+
+def refused(directory: Path, complaint: str) -> None:
+    with pytest.raises(UserError, match=complaint) as refusal:
+        Checkpoint.open(directory)
+    assert "\n" not in str(refusal.value)
+    assert str(refusal.value).startswith(str(directory))
+
+
+def logits(directory: Path) -> torch.Tensor:
+    network = Checkpoint.open(directory).cut()
+    return network.logits(network.hidden(pack([Tree.plain(tokens) for tokens in random_sequences(12)])))
+
+
+def test_a_sharded_checkpoint_is_the_same_as_one_in_a_single_file(tmp_path: Path) -> None:
+    write_checkpoint(tmp_path / "single", "qwen2")
+    write_checkpoint(tmp_path / "sharded", "qwen2", max_shard_size="30KB")
+    assert len(list((tmp_path / "sharded").glob("model-*.safetensors"))) > 3
+    assert not (tmp_path / "sharded" / "model.safetensors").exists()
+    assert torch.equal(logits(tmp_path / "single"), logits(tmp_path / "sharded"))
+
+
+def test_a_missing_shard_is_named(tmp_path: Path) -> None:
+    write_checkpoint(tmp_path, "qwen2", max_shard_size="30KB")
+    (lost, *_) = sorted(tmp_path.glob("model-00002-of-*.safetensors"))
+    lost.unlink()
+    refused(tmp_path, rf"{lost.name}: missing; the checkpoint must hold its weights as safetensors")
+
+
+@pytest.mark.parametrize("content", ["{torn", "{}", "[]", '{"weight_map": 3}'])
+def test_a_damaged_index_is_refused_by_name(tmp_path: Path, content: str) -> None:
+    write_checkpoint(tmp_path, "llama")
+    (tmp_path / "model.safetensors.index.json").write_text(content, encoding="utf-8")
+    refused(tmp_path, r"model\.safetensors\.index\.json: not a readable index of weights; copy the checkpoint again")
+
+
+def test_a_directory_that_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
+    refused(tmp_path, "no config.json; give the directory of a Hugging Face checkpoint")
+    refused(tmp_path / "nowhere", "no config.json; give the directory of a Hugging Face checkpoint")
+
+
+@pytest.mark.parametrize("content", ["", "{", "\xff", "[1]", '"llama"'])
+def test_a_damaged_config_is_refused_by_name(tmp_path: Path, content: str) -> None:
+    write_checkpoint(tmp_path, "llama")
+    (tmp_path / "config.json").write_bytes(content.encode("latin-1"))
+    refused(tmp_path, r"config\.json: not .*JSON.*; copy the checkpoint again")
+
+
+def test_a_config_that_transformers_refuses_is_refused_by_name(tmp_path: Path) -> None:
+    write_checkpoint(tmp_path, "llama")
+    edit_config(tmp_path, rms_norm_eps="small")
+    refused(tmp_path, r"config\.json: transformers refuses it")
+
+
+def test_a_checkpoint_without_weights_as_safetensors_is_refused(tmp_path: Path) -> None:
+    write_checkpoint(tmp_path, "llama")
+    (tmp_path / "model.safetensors").rename(tmp_path / "pytorch_model.bin")
+    refused(tmp_path, r"model\.safetensors: missing; the checkpoint must hold its weights as safetensors")
+
+
+@pytest.mark.parametrize("share", [0.0, 0.001, 0.5, 0.999])
+def test_truncated_weights_are_refused_by_name(tmp_path: Path, share: float) -> None:
+    write_checkpoint(tmp_path, "llama")
+    file = tmp_path / "model.safetensors"
+    content = file.read_bytes()
+    file.write_bytes(content[: int(len(content) * share)])
+    refused(tmp_path, r"model\.safetensors: truncated or not a safetensors file")
+
+
+def test_weights_of_another_shape_are_refused_with_the_tensor_s_name(tmp_path: Path) -> None:
+    write_checkpoint(tmp_path, "llama")
+    edit_config(tmp_path, intermediate_size=20)
+    refused(tmp_path, r"tensor model\.layers\.0\.mlp\.gate_proj\.weight is \(24, 32\), config\.json says \(20, 32\)")
+
+
+def test_weights_of_another_family_are_refused_with_the_tensor_s_name(tmp_path: Path) -> None:
+    write_checkpoint(tmp_path, "llama")
+    edit_config(tmp_path, model_type="qwen2", architectures=["Qwen2ForCausalLM"])
+    refused(tmp_path, r"tensor model\.layers\.0\.self_attn\.q_proj\.bias is missing")
+
+
+def test_missing_layers_are_refused_with_the_tensor_s_name(tmp_path: Path) -> None:
+    write_checkpoint(tmp_path, "llama")
+    edit_config(tmp_path, num_hidden_layers=7)
+    refused(tmp_path, r"tensor model\.layers\.5\..* is missing; the weights don't belong to this config\.json")
+
+
+@pytest.mark.parametrize("family", ["gpt2", "mixtral", "gemma2", None])
+def test_a_family_that_is_not_supported_is_refused_with_those_that_are(tmp_path: Path, family: str | None) -> None:
+    write_checkpoint(tmp_path, "llama")
+    edit_config(tmp_path, model_type=family)
+    refused(tmp_path, rf"config\.json: model_type {family!r} is not supported; .* llama, mistral, qwen2, qwen3")
+
+
+@pytest.mark.parametrize(
+    "rope",
+    [
+        {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 10000.0},
+        {
+            "rope_type": "longrope",
+            "rope_theta": 1e4,
+            "factor": 2.0,
+            "short_factor": [1.0] * 4,
+            "long_factor": [2.0] * 4,
+        },
+    ],
+    ids=["dynamic", "longrope"],
+)
+def test_a_rotary_scaling_that_depends_on_the_length_is_refused(tmp_path: Path, rope: dict[str, Any]) -> None:
+    write_checkpoint(tmp_path, "llama")
+    edit_config(tmp_path, rope_parameters=rope)
+    refused(
+        tmp_path, rf"config\.json: rope_type '{rope['rope_type']}' is not supported; only default, linear, llama3, yarn"
+    )
+
+
+def test_a_static_rotary_scaling_changes_the_logits(tmp_path: Path) -> None:
+    write_checkpoint(tmp_path, "llama")
+    plain = logits(tmp_path)
+    edit_config(tmp_path, rope_parameters=YARN_ROPE)
+    assert not torch.allclose(plain, logits(tmp_path), atol=1e-3)
+
+
+def test_tensors_that_do_not_belong_to_the_network_are_left_out(tmp_path: Path) -> None:
+    write_checkpoint(tmp_path, "llama-grouped-tied")
+    names = set(Checkpoint.open(tmp_path).weights)
+    plain = logits(tmp_path)
+
+    def repeat(weights: dict[str, torch.Tensor]) -> None:
+        weights["lm_head.weight"] = weights["model.embed_tokens.weight"].clone()
+        weights["model.layers.0.self_attn.rotary_emb.inv_freq"] = torch.ones(4)
+
+    edit_weights(tmp_path, repeat)
+    assert (
+        set(Checkpoint.open(tmp_path).weights)
+        == names
+        == set(dict(random_model("llama-grouped-tied").named_parameters()))
+    )
+    assert torch.equal(plain, logits(tmp_path))
+
+
+def test_a_head_of_its_own_where_the_config_says_that_it_is_tied_is_refused(tmp_path: Path) -> None:
+    write_checkpoint(tmp_path, "llama-grouped-tied")
+    edit_weights(tmp_path, lambda weights: weights.update({"lm_head.weight": weights["model.embed_tokens.weight"] + 1}))
+    refused(tmp_path, "lm_head.weight is not the embeddings, as tie_word_embeddings in config.json says")
+
+
+def test_the_digest_of_a_checkpoint_is_that_of_what_decides_its_answers(tmp_path: Path) -> None:
+    write_checkpoint(tmp_path, "llama")
+    before = content_digest(digest_content(tmp_path))
+    (tmp_path / "README.md").write_text("words", encoding="utf-8")
+    assert content_digest(digest_content(tmp_path)) == before
+    edit_weights(tmp_path, lambda weights: weights["model.norm.weight"].add_(1e-3))
+    assert content_digest(digest_content(tmp_path)) != before
+
+
+def test_a_full_disk_is_reported_in_one_line_when_weights_are_written(tmp_path: Path) -> None:
+    with (
+        nearly_full_disk(room=1000),
+        pytest.raises(UserError, match=r"model: can't be written \(.*I/O error.*\); free some space") as refusal,
+        writing_checkpoint(tmp_path / "model"),
+    ):
+        save_file({"a": torch.zeros(10_000)}, tmp_path / "weights.safetensors")
+    assert "\n" not in str(refusal.value)

@@ -1,0 +1,84 @@
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from services.coordinator.history import History
+from shared.errors import UserError
+from shared.messages import EvaluationResult, Failure
+from shared.space import dense
+from tests.support.searches import SHAPE, pretend, small_plan
+
+PLAN = small_plan()
+REQUEST = PLAN.request(dense(SHAPE), "search")
+
+
+def result(outcome: object = None) -> EvaluationResult:
+    return EvaluationResult(identity=REQUEST.identity, search="small", outcome=outcome or pretend(REQUEST))
+
+
+def test_a_result_is_stored_once_and_read_back_whole(tmp_path: Path) -> None:
+    history = History.create_or_resume(tmp_path / "history.sqlite", PLAN.about())
+    assert history.outcome(REQUEST.identity) is None
+    assert history.add_result(REQUEST, result())
+    second = Failure(kind="crashed", reason="late", retry_may_help=True)
+    assert not history.add_result(REQUEST, result(second))
+    assert history.outcome(REQUEST.identity) == pretend(REQUEST)
+
+
+def test_nothing_that_was_stored_can_be_changed_or_removed(tmp_path: Path) -> None:
+    path = tmp_path / "history.sqlite"
+    history = History.create_or_resume(path, PLAN.about())
+    history.add_result(REQUEST, result())
+    history.add_candidates(0, [(REQUEST, None)])
+    with sqlite3.connect(path) as connection:
+        for table in ("measurements", "candidates", "about"):
+            for statement in (f"delete from {table}", f"update {table} set rowid = rowid + 7"):
+                with pytest.raises(sqlite3.IntegrityError, match="append only"):
+                    connection.execute(statement)
+    connection.close()
+
+
+def test_candidates_keep_their_order_and_their_predictions(tmp_path: Path) -> None:
+    history = History.create_or_resume(tmp_path / "history.sqlite", PLAN.about())
+    requests = [PLAN.request(PLAN.space.smallest(depth), "search") for depth in (6, 8, 7)]
+    history.add_candidates(0, [(requests[0], None), (requests[1], 0.25)])
+    history.add_candidates(1, [(requests[2], 0.5)])
+    history.add_candidates(1, [(requests[0], 0.75)])
+    assert [(c.number, c.generation, c.predicted) for c in history.candidates()] == [(1, 0, None), (2, 0, 0.25), (3, 1, 0.5)]
+    assert [c.architecture for c in history.candidates()] == [request.architecture for request in requests]
+
+
+def test_a_history_is_only_continued_by_the_search_it_belongs_to(tmp_path: Path) -> None:
+    path = tmp_path / "history.sqlite"
+    History.create_or_resume(path, PLAN.about()).close()
+    History.create_or_resume(path, small_plan(evaluations=99).about()).close()  # the budget may be raised
+    for other in (small_plan(seed=1).about(), {**PLAN.about(), "supernet": "another"}):
+        with pytest.raises(UserError, match=r"history\.sqlite: belongs to another search"):
+            History.create_or_resume(path, other)
+
+
+def test_a_file_that_is_no_history_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "history.sqlite"
+    path.write_bytes(b"something else entirely" * 100)
+    with pytest.raises(UserError, match="not a history"):
+        History.create_or_resume(path, PLAN.about())
+    assert path.read_bytes() == b"something else entirely" * 100
+    with pytest.raises(UserError, match="no such history"):
+        History.read(tmp_path / "missing.sqlite")
+
+
+def test_a_full_disk_loses_nothing_and_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "history.sqlite"
+    history = History.create_or_resume(path, PLAN.about())
+    history.add_result(REQUEST, result())
+    history._connection.execute("pragma max_page_count = 1")  # SQLite's own full disk
+    other = PLAN.request(PLAN.space.smallest(), "search")
+    large = EvaluationResult(identity=other.identity, search="small", outcome=pretend(other))
+    with pytest.raises(UserError, match=r"history\.sqlite: .*full; nothing stored so far is lost"):
+        for _ in range(100):
+            history.add_result(other, large)
+            other = other.model_copy(update={"search": other.search + "x" * 5000})
+            history.note("x" * 50000, "y" * 50000)
+    history.close()
+    assert History.read(path).outcome(REQUEST.identity) == pretend(REQUEST)

@@ -1,0 +1,274 @@
+"""The report: the page's text, the figure, the terminal's table, and the words and axes they share."""
+
+import io
+import re
+from html import escape
+from html.parser import HTMLParser
+from xml.etree import ElementTree
+
+import pytest
+from rich.console import Console
+
+from services.coordinator.report import wording
+from services.coordinator.report.axis import axis_over, count_axis, decimals
+from services.coordinator.report.charts import front_chart, hypervolume_chart, tau_chart
+from services.coordinator.report.content import Comparison, NetworkRow, ReportContent
+from services.coordinator.report.drawing import draw_strips
+from services.coordinator.report.figure import draw_figure
+from services.coordinator.report.finding import key_result
+from services.coordinator.report.page import render_page
+from services.coordinator.report.table import front_table
+from tests.support.report_content import report_content
+
+HOSTILE = "</script><script>alert('x')</script><img src=x onerror=alert(1)>\"'&{{ 7 * 7 }}"
+
+SEARCHES = {
+    "usual": report_content(),
+    "one network on the front": report_content(front=1, evaluations=20),
+    "several tasks": report_content(tasks=("arc_easy", "arc_challenge")),
+    "a thousand networks": report_content(evaluations=1000, front=20),
+    "no predictor, no failure": report_content(predictor=False, failures=()),
+    "few layers": report_content(layers=6, evaluations=30),
+}
+each_search = pytest.mark.parametrize("content", SEARCHES.values(), ids=SEARCHES.keys())
+
+
+class _Elements(HTMLParser):
+    """All elements of a page with their attributes."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attrs)))
+
+    def count(self, tag: str) -> int:
+        return sum(name == tag for name, _ in self.found)
+
+
+def _hostile() -> ReportContent:
+    content = report_content(front=3, evaluations=20, failures=(HOSTILE,))
+    named = tuple(row.model_copy(update={"name": HOSTILE + row.name}) for row in content.front)
+    tasks = {"report_by_task": {HOSTILE: 0.4, "other": 0.4}}
+    return content.model_copy(
+        update={
+            "name": HOSTILE,
+            "model": HOSTILE,
+            "headline": HOSTILE,
+            "created": HOSTILE,
+            "front": named,
+            "dense": content.dense.model_copy(update=tasks),
+            "provenance": ((HOSTILE, HOSTILE),),
+            "generations": tuple(
+                row.model_copy(update={"predictor": HOSTILE, "kendall_tau": 0.5}) for row in content.generations
+            ),
+        }
+    )
+
+
+@each_search
+def test_the_page_names_every_network_in_chart_drawing_and_table(content: ReportContent) -> None:
+    page = _Elements(render_page(content))
+    keys = {f"n{index}" for index in range(1, len(content.front) + 1)}
+    identifiers = {attributes.get("id") for _, attributes in page.found}
+    assert {f"row-{key}" for key in keys | {"dense", "base"}} <= identifiers
+    assert {f"drawing-{key}" for key in keys} <= identifiers
+    marked = [a["data-network"] for _, a in page.found if (a.get("class") or "").startswith("mark front")]
+    assert sorted(map(str, marked)) == sorted([*keys, *keys])
+    seen = [attributes for _, attributes in page.found if attributes.get("class") == "mark seen" and "cx" in attributes]
+    assert len(seen) == sum(not network.on_front for network in content.evaluated)
+
+
+@each_search
+def test_the_page_asks_nobody_for_anything(content: ReportContent) -> None:
+    text = render_page(content)
+    for tag, attributes in _Elements(text).found:
+        assert tag not in ("iframe", "object", "embed", "base", "img")
+        for attribute in ("src", "href", "srcset", "action", "data", "poster", "style"):
+            value = attributes.get(attribute)
+            assert value is None or value == "data:,"
+    assert not re.search(r"@import|url\(|fetch\(|XMLHttpRequest|WebSocket|import\(|https?://", text)
+    assert "default-src 'none'" in text
+
+
+def test_text_from_outside_is_never_markup() -> None:
+    text = render_page(_hostile())
+    page, plain = _Elements(text), _Elements(render_page(report_content(front=3, evaluations=20)))
+    assert page.count("script") == plain.count("script") == 1
+    assert page.count("img") == 0
+    assert not any(name.startswith("on") for _, attributes in page.found for name in attributes)
+    assert "49" not in re.findall(r"<h1>(.*?)</h1>", text)[0]
+    assert text.count("</script>") == 1
+
+
+def test_the_page_shows_headline_result_failures_and_provenance() -> None:
+    content = report_content()
+    text = render_page(content)
+    for shown in (content.name, content.model, content.headline, key_result(content), *content.failures):
+        assert escape(shown) in text
+    for what, value in content.provenance:
+        assert escape(what) in text and escape(value) in text
+
+
+def test_the_page_says_how_to_take_its_numbers() -> None:
+    text = render_page(report_content())
+    assert "the best of 250 measured networks look better than they are" in text
+    assert "not corrected for the 9 networks of the front" in text
+
+
+def test_tasks_have_columns_only_if_there_are_several() -> None:
+    assert _Elements(render_page(SEARCHES["usual"])).count("th") == 10 + 9 + 2
+    assert (
+        _Elements(render_page(SEARCHES["several tasks"])).count("th") == 12 + len(SEARCHES["several tasks"].front) + 2
+    )
+
+
+def test_a_search_without_predictor_or_generations_has_words_instead_of_charts() -> None:
+    content = report_content(predictor=False).model_copy(update={"generations": ()})
+    text = render_page(content)
+    assert "No predictor was used" in text
+    assert "No generation was finished" in text
+
+
+@each_search
+def test_every_mark_lies_within_its_chart(content: ReportContent) -> None:
+    for chart in (front_chart(content), hypervolume_chart(content), tau_chart(content)):
+        for mark in chart.marks if chart else ():
+            assert 0 < mark.x < 100
+            assert all(0 < place < 100 for place in (mark.y, *(mark.bar or ())))
+
+
+def test_dense_and_base_do_not_cover_each_other_or_the_front() -> None:
+    content = report_content()
+    largest = content.front[0].model_copy(update={"parameters": content.dense.parameters})
+    chart = front_chart(content.model_copy(update={"front": (largest, *content.front[1:])}))
+    shifts = {mark.shape: mark.shift for mark in chart.marks if mark.part == "report"}
+    assert len({0, shifts["dense"], shifts["base"]}) == 3
+
+
+def test_strips_show_which_layers_are_dropped_and_narrow() -> None:
+    content = report_content()
+    for row, strip in zip(content.front, draw_strips(content), strict=True):
+        assert len(strip.cells) == content.layers
+        assert tuple(cell.layer for cell in strip.cells if cell.share is not None) == row.architecture.layers
+        assert sum(cell.share == 0.5 for cell in strip.cells) == row.narrow_mlps
+
+
+@each_search
+def test_the_figure_is_the_same_every_time(content: ReportContent) -> None:
+    first, second = draw_figure(content), draw_figure(content)
+    assert first == second
+    assert b"<dc:date>" not in first
+    assert ElementTree.fromstring(first).tag == "{http://www.w3.org/2000/svg}svg"
+
+
+def test_the_figure_takes_any_name() -> None:
+    for name in (HOSTILE, r"$\frac{1}$", "a_b^c"):
+        ElementTree.fromstring(draw_figure(report_content(name=name, evaluations=10)))
+
+
+@each_search
+def test_the_terminal_table_is_whole_at_100_columns(content: ReportContent) -> None:
+    console = Console(width=100, file=io.StringIO(), record=True)
+    console.print(front_table(content))
+    text = console.export_text()
+    lines = text.splitlines()
+    assert "…" not in text
+    for row in (*content.front, content.dense, content.base):
+        (line,) = [line for line in lines if line.startswith(f"{row.name} ")]
+        assert wording.parameters(row.parameters) in line
+        assert f"{wording.percentage(row.report_accuracy)} ({wording.interval(row.interval)})" in line
+
+
+def test_the_terminal_takes_a_name_literally() -> None:
+    content = report_content(front=1)
+    named = content.model_copy(update={"front": (content.front[0].model_copy(update={"name": "[red]N1"}),)})
+    console = Console(width=120, file=io.StringIO(), record=True)
+    console.print(front_table(named))
+    assert "[red]N1" in console.export_text()
+
+
+def _against_dense(*comparisons: tuple[float, float]) -> ReportContent:
+    content = report_content(front=len(comparisons))
+    rows = tuple(
+        row.model_copy(update={"versus_dense": Comparison(difference=difference, p_value=p)})
+        for row, (difference, p) in zip(content.front, comparisons, strict=True)
+    )
+    return content.model_copy(update={"front": rows})
+
+
+def test_the_result_is_the_smallest_network_that_is_not_significantly_worse() -> None:
+    result = key_result(_against_dense((0.01, 0.6), (-0.02, 0.05), (-0.06, 0.001)))
+    assert result.startswith("N2 is the smallest network on the front that is not significantly worse")
+    assert f"{wording.MINUS}2.0 points, p{wording.SPACE}={wording.SPACE}0.05" in result
+
+
+def test_a_significantly_better_network_is_not_worse() -> None:
+    assert key_result(_against_dense((-0.03, 0.01), (0.03, 0.01))).startswith("N2 is the smallest")
+
+
+def test_the_result_admits_that_all_are_worse() -> None:
+    result = key_result(_against_dense((-0.03, 0.04), (-0.06, 0.0001)))
+    assert result.startswith("Every network on the front that is smaller than the dense one is significantly worse")
+    assert "The closest is N1" in result
+
+
+def test_the_result_claims_nothing_without_a_comparison_or_a_smaller_network() -> None:
+    content = report_content(front=2)
+    alone = tuple(row.model_copy(update={"versus_dense": None}) for row in content.front)
+    assert "not compared" in key_result(content.model_copy(update={"front": alone}))
+    whole: NetworkRow = content.dense.model_copy(update={"name": "N1"})
+    assert "No network on the front is smaller" in key_result(content.model_copy(update={"front": (whole,)}))
+
+
+@pytest.mark.parametrize(
+    ("p", "shown"),
+    [
+        (0.0, "<0.001"),
+        (0.0009, "<0.001"),
+        (0.001, "0.001"),
+        (0.03, "0.03"),
+        (0.0344, "0.034"),
+        (0.614, "0.61"),
+        (1, "1.00"),
+    ],
+)
+def test_p_values_have_as_many_digits_as_they_need(p: float, shown: str) -> None:
+    assert wording.p_value(p) == shown
+
+
+def test_sizes_carry_their_units() -> None:
+    space = wording.SPACE
+    assert wording.parameters(6_738_415_616) == f"6.738{space}B"
+    assert wording.parameters(134_515_008) == f"134.5{space}M"
+    assert wording.parameters(999) == "999"
+    assert wording.size(9_020_000_000) == f"9.02{space}GB"
+    assert wording.size(512) == f"512{space}B"
+
+
+def test_differences_carry_their_sign() -> None:
+    assert wording.points(0.0042) == "+0.4"
+    assert wording.points(-0.0123) == f"{wording.MINUS}1.2"
+    assert wording.points(-0.0001) == "0.0"
+
+
+@pytest.mark.parametrize(
+    "values", [[0.2], [0.0], [0.31, 0.44], [0.4, 0.4001], [3.4e9, 6.7e9], [-0.2, 1.0], [1e-5, 2e-5]]
+)
+def test_ticks_are_few_and_told_apart(values: list[float]) -> None:
+    axis = axis_over("any", values, lambda value, step: f"{value:.{decimals(step)}f}")
+    labels = [tick.label for tick in axis.ticks]
+    assert 2 <= len(labels) <= 8
+    assert len(set(labels)) == len(labels)
+    assert all(0 <= tick.at <= 100 for tick in axis.ticks)
+    assert all(0 < axis.place(value) < 100 for value in values)
+
+
+@pytest.mark.parametrize("values", [[0], [1], [0, 1], [0, 4], [0, 250], [1, 12]])
+def test_counts_have_whole_ticks(values: list[float]) -> None:
+    labels = [tick.label for tick in count_axis("any", values).ticks]
+    assert labels == list(dict.fromkeys(labels))
+    assert all(int(label) >= 0 for label in labels)
+    assert labels
