@@ -9,8 +9,6 @@ from pydantic import BaseModel, ConfigDict, Field
 from shared.architecture import Architecture
 from shared.digest import digest_json
 
-VERSION = 1
-
 Dtype = Literal["float32", "bfloat16"]
 
 
@@ -51,7 +49,7 @@ class EvaluationSpec(Message):
 class EvaluationRequest(Message):
     """Measure one sub-network of one checkpoint."""
 
-    version: Literal[1] = VERSION
+    version: Literal[1] = 1
     search: str
     checkpoint: CheckpointRef
     architecture: Architecture
@@ -108,7 +106,7 @@ class Failure(Message):
 class EvaluationResult(Message):
     """The answer to a request: a measurement or a failure."""
 
-    version: Literal[1] = VERSION
+    version: Literal[1] = 1
     identity: str
     search: str
     outcome: Measurement | Failure

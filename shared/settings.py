@@ -133,13 +133,19 @@ def read_search_file(path: Path) -> SearchSettings:
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise UserError(f"{path}: can't be read ({error.strerror}); `nasfarm init MODEL` writes a search file") from error
+        raise UserError(
+            f"{path}: can't be read ({error.strerror}); `nasfarm init MODEL` writes a search file"
+        ) from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         mark = getattr(error, "problem_mark", None)
         line = f" in line {mark.line + 1}" if mark else ""
-        raise UserError(f"{path}: not valid YAML{line}; mend it, or let `nasfarm init MODEL` write a new one") from error
+        raise UserError(
+            f"{path}: not valid YAML{line}; mend it, or let `nasfarm init MODEL` write a new one"
+        ) from error
     if not isinstance(values, dict):
-        raise UserError(f"{path}: a search file is a mapping with name, model, space and tasks; see `nasfarm init --help`")
+        raise UserError(
+            f"{path}: a search file is a mapping with name, model, space and tasks; see `nasfarm init --help`"
+        )
     return parse_settings(values, str(path))
 
 

@@ -35,7 +35,7 @@ class SearchSpace:
     @property
     def genomes(self) -> int:
         """Number of genomes, counting genes that have no effect."""
-        return len(self.depths) * len(self.mlp_widths) ** self.shape.layers
+        return len(self.depths) * int(len(self.mlp_widths) ** self.shape.layers)
 
     @property
     def networks(self) -> int:
@@ -102,7 +102,9 @@ def parameters(shape: ModelShape, architecture: Architecture) -> int:
 def check_fits(shape: ModelShape, architecture: Architecture) -> None:
     """Raise UserError unless the architecture can be cut out of a model of this shape."""
     if architecture.layers[-1] >= shape.layers:
-        raise UserError(f"layers: {architecture.layers[-1]} is asked for, but the model has layers 0 to {shape.layers - 1}")
+        raise UserError(
+            f"layers: {architecture.layers[-1]} is asked for, but the model has layers 0 to {shape.layers - 1}"
+        )
     if max(architecture.mlp_widths) > shape.mlp_width:
         raise UserError(f"mlp_widths: {max(architecture.mlp_widths)} is above the model's {shape.mlp_width} neurons")
 

@@ -1,5 +1,6 @@
 """The embedded farm: one evaluator in a thread of this process, behind an in-process broker."""
 
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -25,10 +26,11 @@ def embedded_farm(evaluator: Evaluator) -> Iterator[tuple[Broker, Callable[[], N
         if died:
             raise died[0]
 
-    # A daemon: who interrupts the command needn't wait for the network that is being measured.
     thread = threading.Thread(target=work, name="evaluator", daemon=True)
     thread.start()
     try:
         yield broker, check
     finally:
         stop.set()
+        if not isinstance(sys.exception(), KeyboardInterrupt):  # who interrupts doesn't wait for the network in work
+            thread.join()

@@ -26,7 +26,9 @@ class Estimate:
         return self.training + self.search + self.report
 
 
-def estimate(settings: SearchSettings, space: SearchSpace, rate: float, search_tokens: int, report_tokens: int) -> Estimate:
+def estimate(
+    settings: SearchSettings, space: SearchSpace, rate: float, search_tokens: int, report_tokens: int
+) -> Estimate:
     """Time of a search on a machine that runs `rate` parameters times tokens per second (of the decoder's layers).
 
     `search_tokens` and `report_tokens` are what one network reads for one measurement.

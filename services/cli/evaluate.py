@@ -6,6 +6,7 @@ from pydantic import ValidationError
 from rich.table import Table
 
 from services.cli.console import console, count
+from services.cli.quiet import quiet_libraries
 from services.coordinator.statistics import wilson_interval
 from services.evaluator.evaluator import Evaluator
 from services.evaluator.tasks.loading import count_items
@@ -24,6 +25,7 @@ def evaluate_one(
     checkpoint: str, architecture: Path | None, task: str, items: int | None, split: str | None, num_fewshot: int | None
 ) -> None:
     """Measure a sub-network of a checkpoint on a task and print what came out."""
+    quiet_libraries()
     environment = Environment.read()
     directory, origin = fetch_model(checkpoint)
     chosen = dense(read_shape(directory)) if architecture is None else read_architecture(architecture)
@@ -35,7 +37,9 @@ def evaluate_one(
     request = EvaluationRequest(search="by-hand", checkpoint=reference, architecture=chosen, spec=spec)
     measurement = Evaluator(environment).measure(request)
     scores = measurement.scores[0]
-    console.print(f"{origin}: {chosen.depth} layers, {count(measurement.parameters)} parameters ({measurement.parameters:,})")
+    console.print(
+        f"{origin}: {chosen.depth} layers, {count(measurement.parameters)} parameters ({measurement.parameters:,})"
+    )
     table = Table("metric", "value", "95 % interval")
     for name, values in scores.metrics.items():
         low, high = wilson_interval(sum(values), len(values))
@@ -52,6 +56,8 @@ def read_architecture(path: Path) -> Architecture:
     try:
         return Architecture.model_validate_json(path.read_bytes())
     except OSError as error:
-        raise UserError(f"{path}: can't be read ({error.strerror}); give a file such as runs/NAME/front/N1.json") from error
+        raise UserError(
+            f"{path}: can't be read ({error.strerror}); give a file such as runs/NAME/front/N1.json"
+        ) from error
     except ValidationError as error:
         raise UserError(f"{path}: {explain(error)}; it should hold layers and mlp_widths") from error

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from huggingface_hub import constants
-from huggingface_hub.utils import get_session
+from huggingface_hub.utils._http import get_session
 
 from services.cli.console import console
 from shared.environment import Environment
@@ -25,7 +25,9 @@ def example_search_file(environment: Environment) -> Path:
             "the built-in instructions.[/bold yellow]\nIts accuracies say nothing about public benchmarks."
         )
     if not path.is_file():
-        raise UserError(f"{path}: the example is part of the repository; run this in a clone of it, or give a search file")
+        raise UserError(
+            f"{path}: the example is part of the repository; run this in a clone of it, or give a search file"
+        )
     return path
 
 

@@ -6,6 +6,7 @@ from services.cli.console import console
 from services.cli.estimate import assumed_tokens, estimate
 from services.cli.example import has_benchmarks
 from services.cli.profile import print_cost, print_space
+from services.cli.quiet import quiet_libraries
 from services.evaluator.speed import parameter_tokens_per_second
 from shared.environment import Environment
 from shared.errors import UserError
@@ -57,6 +58,7 @@ def init_search_file(model: str, path: Path, force: bool) -> None:
     """Write a search file for a model and print its profile; nothing is run."""
     if path.exists() and not force:
         raise UserError(f"{path}: exists already; give another --output, or --force to overwrite it")
+    quiet_libraries()
     environment = Environment.read()
     directory, origin = fetch_model(model)
     shape = read_shape(directory)
@@ -78,9 +80,13 @@ def search_text(model: str, shape: ModelShape, path: Path, benchmarks: bool) -> 
         path=path,
         name=_name(model),
         model=model,
-        depths=sorted({shape.layers, shape.layers - shape.layers // 16, shape.layers - shape.layers // 8}, reverse=True),
+        depths=sorted(
+            {shape.layers, shape.layers - shape.layers // 16, shape.layers - shape.layers // 8}, reverse=True
+        ),
         layers=shape.layers,
-        widths=sorted({shape.mlp_width, _rounded(shape.mlp_width * 3 // 4), _rounded(shape.mlp_width // 2)}, reverse=True),
+        widths=sorted(
+            {shape.mlp_width, _rounded(shape.mlp_width * 3 // 4), _rounded(shape.mlp_width // 2)}, reverse=True
+        ),
         width=shape.mlp_width,
         data="alpaca" if benchmarks else "plain_facts",
         steps=2000 if large else 240,

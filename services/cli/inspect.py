@@ -1,5 +1,6 @@
 """`nasfarm report` and `nasfarm status`: what a run's history says. Neither loads a model."""
 
+from contextlib import closing
 from pathlib import Path
 
 from services.cli.console import console
@@ -9,15 +10,16 @@ from services.coordinator.outputs import write_report
 from services.coordinator.plan import evaluated_so_far, plan_of
 from services.coordinator.report.table import front_table
 from services.coordinator.search import front
+from shared.settings import SearchSettings
 
 
 def report(path: Path) -> None:
     """Write a run's report again from its history."""
     run = RunDirectory(path)
     settings = run.settings()
-    history = History.read(run.history)
-    plan = plan_of(history, settings.search.evaluations)
-    content = write_report(plan, history, front(evaluated_so_far(plan, history)), run.path)
+    with closing(History.read(run.history)) as history:
+        plan = plan_of(history, settings.search.evaluations)
+        content = write_report(plan, history, front(evaluated_so_far(plan, history)), run.path)
     console.print(front_table(content))
     console.print(f"Report         {run.path / 'report.html'}")
 
@@ -31,7 +33,13 @@ def status(path: Path) -> None:
     if not run.history.is_file():
         console.print("Search         not begun")
         return
-    history = History.read(run.history)
+    with closing(History.read(run.history)) as history:
+        _search_status(settings, history)
+    done = (run.path / "report.html").is_file()
+    console.print(f"Report         {run.path / 'report.html' if done else 'not written yet'}")
+
+
+def _search_status(settings: SearchSettings, history: History) -> None:
     plan = plan_of(history, settings.search.evaluations)
     candidates, evaluated = history.candidates(), evaluated_so_far(plan, history)
     console.print(
@@ -41,13 +49,11 @@ def status(path: Path) -> None:
     for row in history.generations():
         console.print(f"Generation {row.generation:<4}{row.evaluations} networks, hypervolume {row.hypervolume:.4f}")
     console.print(f"Front          {len(front(evaluated))} networks")
-    done = (run.path / "report.html").is_file()
-    console.print(f"Report         {run.path / 'report.html' if done else 'not written yet'}")
 
 
 def _training(run: RunDirectory, steps: int) -> str:
     if (run.supernet / "supernet.json").is_file():
         return f"finished, {run.supernet}"
     log = run.path / "training.jsonl"
-    done = sum(1 for _ in log.open("rb")) if log.is_file() else 0
+    done = len(log.read_bytes().splitlines()) if log.is_file() else 0
     return f"{min(done, steps)} of {steps} steps" if done else "not begun"

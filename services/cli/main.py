@@ -1,5 +1,6 @@
 """The `nasfarm` command: each subcommand calls one service. Heavy modules are imported by the subcommand that needs them."""
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -80,9 +81,12 @@ def evaluate(
     checkpoint: Annotated[str, typer.Option("--checkpoint", help="Super-network, or any supported checkpoint or id.")],
     task: Annotated[str, typer.Option("--task", help="An lm-eval task.")],
     architecture: Annotated[
-        Path | None, typer.Option("--architecture", help="JSON file with layers and mlp_widths; default: the whole network.")
+        Path | None,
+        typer.Option("--architecture", help="JSON file with layers and mlp_widths; default: the whole network."),
     ] = None,
-    items: Annotated[int | None, typer.Option("--items", min=1, help="Number of items; default: the whole split.")] = None,
+    items: Annotated[
+        int | None, typer.Option("--items", min=1, help="Number of items; default: the whole split.")
+    ] = None,
     split: Annotated[str | None, typer.Option("--split", help="Split; default: the one lm-eval scores.")] = None,
     num_fewshot: Annotated[int | None, typer.Option("--num-fewshot", min=0, help="Examples in the prompt.")] = None,
 ) -> None:
@@ -101,4 +105,5 @@ def main() -> None:
         sys.exit(2)
     except KeyboardInterrupt:
         sys.stderr.write("nasfarm: interrupted; nothing is lost, the same command goes on from here\n")
-        sys.exit(INTERRUPTED)
+        sys.stderr.flush()
+        os._exit(INTERRUPTED)  # an orderly end would wait for the network that is being measured

@@ -23,7 +23,9 @@ def print_cost(settings: SearchSettings, cost: Estimate, training: bool) -> None
     """What will be done and how long it may take."""
     if training:
         tokens = settings.training.steps * settings.training.tokens_per_step
-        console.print(f"Fine-tuning    {settings.training.steps} steps, {tokens:,} tokens: about {duration(cost.training)}")
+        console.print(
+            f"Fine-tuning    {settings.training.steps} steps, {tokens:,} tokens: about {duration(cost.training)}"
+        )
     search = settings.search
     console.print(
         f"Search         {search.strategy}, {search.evaluations} networks in generations of {search.population}: "

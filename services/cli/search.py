@@ -1,5 +1,6 @@
 """`nasfarm train` and `nasfarm search`: trainer, coordinator and evaluator one after another, in one process."""
 
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from services.cli.embedded import embedded_farm
 from services.cli.estimate import assumed_tokens, estimate
 from services.cli.example import example_search_file
 from services.cli.profile import print_cost, print_space
+from services.cli.quiet import quiet_libraries
 from services.cli.run import RunDirectory
 from services.coordinator.farm import Farm
 from services.coordinator.history import History
@@ -26,7 +28,7 @@ from services.trainer.training import StepReport
 from shared.environment import Environment
 from shared.errors import UserError
 from shared.manifest import SupernetManifest, search_space
-from shared.messages import CheckpointRef, EvaluationRequest, Failure, Measurement
+from shared.messages import CheckpointRef, Dtype, EvaluationRequest, Failure, Measurement
 from shared.settings import SearchSettings, read_search_file
 from shared.space import SearchSpace
 from shared.supernet.device import preferred_dtype
@@ -46,6 +48,7 @@ class Checked:
 
 def train_supernet(search_file: Path, runs: Path) -> None:
     """Make the super-network of a search file."""
+    quiet_libraries()
     settings = read_search_file(search_file)
     run = RunDirectory(runs / settings.name)
     with run.claimed():
@@ -64,6 +67,7 @@ def train_supernet(search_file: Path, runs: Path) -> None:
 
 def search(search_file: Path | None, runs: Path) -> None:
     """The main job: from a search file to a report."""
+    quiet_libraries()
     environment = Environment.read()
     settings = read_search_file(example_search_file(environment) if search_file is None else search_file)
     run = RunDirectory(runs / settings.name)
@@ -71,13 +75,13 @@ def search(search_file: Path | None, runs: Path) -> None:
         checked = _check(settings, run, environment)
         evaluator = Evaluator(environment)
         tasks = _check_tasks(evaluator, checked)
-        run.record(settings)
+        opened = None if checked.supernet is None else _open(checked, checked.supernet, run)
+        run.record(settings)  # only now: a run that belongs to another search stays as it is
         _announce(checked, tasks)
-        manifest = checked.supernet or _train(checked, run)
-        plan = _plan(checked, manifest, run)
-        history = History.create_or_resume(run.history, plan.about())
-        history.note("origins", checked.origins | {task.name: task.origin for task in tasks["search"]})
-        _search(plan, history, evaluator, run)
+        plan, history = opened or _open(checked, _train(checked, run), run)
+        with closing(history):
+            history.note("origins", checked.origins | {task.name: task.origin for task in tasks["search"]})
+            _search(plan, history, evaluator, run)
 
 
 def _check(settings: SearchSettings, run: RunDirectory, environment: Environment) -> Checked:
@@ -99,7 +103,9 @@ def _check_tasks(evaluator: Evaluator, checked: Checked) -> dict[str, list[Prepa
         prepared[part] = [evaluator.prepared(base, items) for items in spec.tasks]
         for task, metric in zip(prepared[part], settings.metrics, strict=True):
             if metric not in task.metrics:
-                raise UserError(f"tasks.{task.name}.metric: lm-eval has no {metric!r} for it, but {', '.join(task.metrics)}")
+                raise UserError(
+                    f"tasks.{task.name}.metric: lm-eval has no {metric!r} for it, but {', '.join(task.metrics)}"
+                )
     for search_task, report_task in zip(prepared["search"], prepared["report"], strict=True):
         console.print(
             f"Task           {search_task.name}: {search_task.origin}; {len(search_task.documents)} items to search, "
@@ -134,18 +140,29 @@ def _train(checked: Checked, run: RunDirectory) -> SupernetManifest:
         return train(checked.training, run.path, show)
 
 
-def _plan(checked: Checked, manifest: SupernetManifest, run: RunDirectory) -> SearchPlan:
+def _open(checked: Checked, manifest: SupernetManifest, run: RunDirectory) -> tuple[SearchPlan, History]:
+    """The search's plan and its history, begun or to be continued."""
     settings = checked.settings
     dtype = settings.dtype
     if dtype == "auto":  # decided once: a search goes on with what it began with, wherever that is
-        dtype = History.read(run.history).about()["dtype"] if run.history.is_file() else preferred_dtype()
-    return SearchPlan(
+        dtype = _recorded_dtype(run) or preferred_dtype()
+    plan = SearchPlan(
         settings=settings,
         space=search_space(checked.training.base.shape, settings.space, manifest.drop_order),
         supernet=CheckpointRef(location=str(run.supernet), digest=manifest.digest),
         base=CheckpointRef(location=str(checked.training.base.directory), digest=checked.training.base_digest),
         dtype=dtype,
     )
+    return plan, History.create_or_resume(run.history, plan.about())
+
+
+def _recorded_dtype(run: RunDirectory) -> Dtype | None:
+    """What the run's search began with; None if it has not begun."""
+    if not run.history.is_file():
+        return None
+    with closing(History.read(run.history)) as history:
+        dtype: Dtype = history.about()["dtype"]
+    return dtype
 
 
 class _Display:

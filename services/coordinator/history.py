@@ -28,7 +28,9 @@ TABLES = (
     ) strict""",
     "create table generations (generation integer primary key, content text not null) strict",
 )
-APPEND_ONLY = """create trigger {table}_{action} before {action} on {table} begin select raise(abort, 'append only'); end"""
+APPEND_ONLY = (
+    """create trigger {table}_{action} before {action} on {table} begin select raise(abort, 'append only'); end"""
+)
 
 
 @dataclass(frozen=True)
@@ -194,8 +196,12 @@ def _problems(path: Path) -> Iterator[None]:
         yield
     except sqlite3.OperationalError as error:
         if "no such table" in str(error):
-            raise UserError(f"{path}: not a history of nasfarm; remove it or change `name` in the search file") from error
-        raise UserError(f"{path}: {error}; nothing stored so far is lost: mend it and run the same command again") from error
+            raise UserError(
+                f"{path}: not a history of nasfarm; remove it or change `name` in the search file"
+            ) from error
+        raise UserError(
+            f"{path}: {error}; nothing stored so far is lost: mend it and run the same command again"
+        ) from error
     except sqlite3.DatabaseError as error:
         if isinstance(error, sqlite3.IntegrityError):
             raise  # a bug, not the user's file

@@ -103,7 +103,9 @@ def run_search(plan: SearchPlan, history: History, farm: Farm, observer: Observe
     return front(evaluated)
 
 
-def measure_front(plan: SearchPlan, networks: Sequence[Architecture], farm: Farm, observed: Callable[..., None]) -> None:
+def measure_front(
+    plan: SearchPlan, networks: Sequence[Architecture], farm: Farm, observed: Callable[..., None]
+) -> None:
     """Measure the front, the dense super-network and the untouched base model on the report items, each once.
 
     The two controls are measured on the search items as well, for comparison. Raises UserError if one of these fails.

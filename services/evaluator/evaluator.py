@@ -88,7 +88,9 @@ class Evaluator:
             checkpoint = Checkpoint.open(directory)
             files = digest_content(directory)
             if content_digest(files) != reference.digest:
-                raise UserError(f"{directory}: not the checkpoint that was asked for, its digest differs; copy it again")
+                raise UserError(
+                    f"{directory}: not the checkpoint that was asked for, its digest differs; copy it again"
+                )
             self._checkpoints[reference.digest] = checkpoint
             tokenizer = {name: digest for name, digest in files.items() if name.startswith("tokenizer")}
             self._tokenizers[reference.digest] = content_digest(tokenizer)
@@ -99,9 +101,7 @@ class Evaluator:
         dtype = torch_dtype(request.spec.dtype)
         key = (request.checkpoint.digest, dtype)
         if key not in self._converted:
-            self._converted[key] = {
-                name: tensor.to(self._device, dtype) for name, tensor in checkpoint.weights.items()
-            }
+            self._converted[key] = {name: tensor.to(self._device, dtype) for name, tensor in checkpoint.weights.items()}
         return checkpoint.cut(request.architecture, self._converted[key])
 
 

@@ -79,7 +79,9 @@ def prepare_task(
         continuations = flat[start : start + len(item)]
         start += len(item)
         if any(not 0 < len(continuation.targets) <= max_length for continuation in continuations):
-            raise UserError(f"tasks.{name}: item {document.index} has an empty choice or one longer than the model can read")
+            raise UserError(
+                f"tasks.{name}: item {document.index} has an empty choice or one longer than the model can read"
+            )
         trees.append(fold(continuations))
         golds.append(_golds(document))
         choices.append(len(document.task.doc_to_choice(document.doc)))
@@ -128,7 +130,9 @@ def _golds(document: Document) -> tuple[int, ...]:
     listed = gold if isinstance(gold, list) else [gold]
     indices = tuple(choices.index(entry) if isinstance(entry, str) else int(entry) for entry in listed)
     if not all(0 <= index < len(choices) for index in indices):
-        raise UserError(f"tasks.{task.task_name}: item {document.index} names a right answer that is none of its choices")
+        raise UserError(
+            f"tasks.{task.task_name}: item {document.index} names a right answer that is none of its choices"
+        )
     return indices
 
 

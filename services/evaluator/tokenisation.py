@@ -21,7 +21,7 @@ class Continuation:
     targets: tuple[int, ...]
 
 
-class _Tokenisation(HFLM):
+class _Tokenisation(HFLM):  # type: ignore[misc]  # lm-eval is untyped
     """lm-eval's `hf` model without the model: where it would compute, it hands back the token ids."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:

@@ -55,7 +55,9 @@ def load_instructions(name: str, environment: Environment) -> Instructions:
         return _alpaca(environment)
     path = Path(name).expanduser()
     if not path.is_file():
-        raise UserError(f"training.data: {name!r} is neither 'alpaca', 'plain_facts' nor a JSON Lines file; mend the search file")
+        raise UserError(
+            f"training.data: {name!r} is neither 'alpaca', 'plain_facts' nor a JSON Lines file; mend the search file"
+        )
     return _checked(read_rows(path, ALPACA_FIELDS), str(path))
 
 
@@ -89,7 +91,9 @@ def tokenize(rows: Iterable[dict[str, Any]], tokenizer: PreTrainedTokenizerBase,
     """Turn rows into examples of at most `limit` tokens; those whose prompt alone is longer are left out."""
     prompts, responses = [], []
     for row in rows:
-        instruction = PROMPT.format(paired=PAIRED if row["input"] else "") + f"### Instruction:\n{row['instruction']}\n\n"
+        instruction = (
+            PROMPT.format(paired=PAIRED if row["input"] else "") + f"### Instruction:\n{row['instruction']}\n\n"
+        )
         if row["input"]:
             instruction += f"### Input:\n{row['input']}\n\n"
         prompts.append(instruction + "### Response:\n")

@@ -50,7 +50,9 @@ def prepare(settings: SearchSettings, base_directory: Path, environment: Environ
     base = Checkpoint.open(base_directory)
     search_space(base.shape, settings.space, drop_order(base.shape.layers, None))  # refuses impossible choices
     if settings.space.depth_rule == "importance" and min(settings.space.depths) < 2:
-        raise UserError("space.depths: 1 layer is impossible with depth_rule importance, which keeps the first and the last layer")
+        raise UserError(
+            "space.depths: 1 layer is impossible with depth_rule importance, which keeps the first and the last layer"
+        )
     instructions = load_instructions(settings.training.data, environment)
     examples = tokenize(instructions.rows, load_tokenizer(base_directory), settings.training.tokens_per_step)
     if not examples:
@@ -72,7 +74,9 @@ def finished(plan: Plan, directory: Path) -> SupernetManifest | None:
             "change `name` in the search file, or remove the directory to make it again"
         )
     if digest_content(directory) != manifest.files:
-        raise UserError(f"{directory}: the files differ from those in supernet.json; remove the directory to make it again")
+        raise UserError(
+            f"{directory}: the files differ from those in supernet.json; remove the directory to make it again"
+        )
     return manifest
 
 
@@ -138,14 +142,19 @@ def _finish(plan: Plan, state: TrainingState, directory: Path) -> SupernetManife
     with writing_checkpoint(directory):
         scratch.mkdir(parents=True)
         for file in plan.base.directory.iterdir():
-            if file.is_file() and file.suffix not in (".safetensors", ".bin", ".gguf", ".pt") and "index" not in file.name:
+            if (
+                file.is_file()
+                and file.suffix not in (".safetensors", ".bin", ".gguf", ".pt")
+                and "index" not in file.name
+            ):
                 shutil.copyfile(file, scratch / file.name)
         weights = {
             name: tensor.detach().to("cpu", plan.base.weights[name].dtype).contiguous()
             for name, tensor in state.weights.items()
         }
         save_file(weights, scratch / "model.safetensors", metadata={"format": "pt"})
-        (scratch / "model.safetensors").chmod(0o644)  # safetensors keeps it to its owner, evaluators run as somebody else
+        # safetensors keeps its files to their owner, but evaluators may run as somebody else.
+        (scratch / "model.safetensors").chmod(0o644)
     manifest = SupernetManifest(
         base=plan.settings.model,
         base_digest=plan.base_digest,

@@ -35,7 +35,9 @@ class StepReport:
     subnet_loss: float | None
 
 
-def response_loss(network_logits: Callable[[Tensor], Tensor], states: Tensor, starts: Sequence[int], batch: Sequence[Example]) -> Tensor:
+def response_loss(
+    network_logits: Callable[[Tensor], Tensor], states: Tensor, starts: Sequence[int], batch: Sequence[Example]
+) -> Tensor:
     """Mean cross-entropy of the response tokens; the language head is applied only where they are predicted."""
     places = [start + index - 1 for start, example in zip(starts, batch, strict=True) for index in _response(example)]
     targets = [example.tokens[index] for example in batch for index in _response(example)]

@@ -174,12 +174,14 @@ def _mapped_weights(directory: Path) -> dict[str, Tensor]:
             with safe_open(file, framework="pt") as mapped:
                 weights |= {name: mapped.get_tensor(name) for name in mapped.keys()}  # noqa: SIM118 (no mapping)
         except (SafetensorError, OSError) as error:
-            raise UserError(f"{file}: truncated or not a safetensors file ({error}); copy the checkpoint again") from error
+            raise UserError(
+                f"{file}: truncated or not a safetensors file ({error}); copy the checkpoint again"
+            ) from error
     return weights
 
 
 def _belonging(weights: Mapping[str, Tensor], shape: ModelShape, directory: Path) -> dict[str, Tensor]:
-    """The weights that the network consists of, without what some checkpoints hold besides (a copy of a tied head, tables)."""
+    """The weights of the network, without what some checkpoints hold besides: a copy of a tied head, tables of angles."""
     expected = expected_weights(shape)
     for name, size in expected.items():
         if name not in weights:

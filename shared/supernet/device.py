@@ -19,5 +19,5 @@ def preferred_dtype() -> Dtype:
 
 
 def torch_dtype(dtype: Dtype) -> torch.dtype:
-    """torch's name for a dtype."""
+    """Torch's name for a dtype."""
     return torch.bfloat16 if dtype == "bfloat16" else torch.float32

@@ -40,8 +40,13 @@ def fetch_model(name: str) -> tuple[Path, str]:
         raise UserError(f"model {name!r}: unknown to the hub; check its name, or log in if it is private") from error
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
         if name == EXAMPLE_MODEL:
-            return _example_from_package(), f"{name}, dequantised from the Python package {EXAMPLE_PACKAGE} (hub not reached)"
-        raise UserError(f"model {name!r}: the hub can't be reached; give the directory of a downloaded checkpoint") from error
+            return (
+                _example_from_package(),
+                f"{name}, dequantised from the Python package {EXAMPLE_PACKAGE} (hub not reached)",
+            )
+        raise UserError(
+            f"model {name!r}: the hub can't be reached; give the directory of a downloaded checkpoint"
+        ) from error
 
 
 def _example_from_package() -> Path:

@@ -16,10 +16,10 @@ import torch
 from safetensors.torch import save_file
 from transformers import LlamaConfig
 
+from shared.shape import ModelShape
 from shared.space import SearchSpace
 from shared.supernet.checkpoint import Checkpoint, expected_weights
 from shared.supernet.order import drop_order
-from shared.shape import ModelShape
 
 NETWORKS = 20
 NEEDED = 15 * 10**9
@@ -41,7 +41,9 @@ def main() -> None:
 
 def too_small() -> str | None:
     """Why this machine can't run the benchmark, or None."""
-    available = {line.split()[0]: int(line.split()[1]) * 1024 for line in Path("/proc/meminfo").read_text().splitlines()}
+    available = {
+        line.split()[0]: int(line.split()[1]) * 1024 for line in Path("/proc/meminfo").read_text().splitlines()
+    }
     if available["MemAvailable:"] < NEEDED:
         return f"{available['MemAvailable:'] / 1e9:.1f} GB of memory are free, {NEEDED / 1e9:.0f} are needed"
     if shutil.disk_usage(tempfile.gettempdir()).free < NEEDED:
@@ -51,7 +53,9 @@ def too_small() -> str | None:
 
 def write_checkpoint(directory: Path) -> None:
     """A sharded checkpoint of LLaMA2-7B's shape, a few layers a file so that writing it needs little memory."""
-    config = LlamaConfig(vocab_size=32000, hidden_size=4096, intermediate_size=11008, num_hidden_layers=32, num_attention_heads=32)
+    config = LlamaConfig(
+        vocab_size=32000, hidden_size=4096, intermediate_size=11008, num_hidden_layers=32, num_attention_heads=32
+    )
     config.save_pretrained(directory)
     shape = ModelShape.from_config(config.to_dict())
     groups: dict[str, dict[str, tuple[int, ...]]] = {}
@@ -59,7 +63,9 @@ def write_checkpoint(directory: Path) -> None:
         part = int(name.split(".")[2]) // LAYERS_A_FILE if name.startswith("model.layers.") else "rest"
         groups.setdefault(f"model-{part}.safetensors", {})[name] = size
     for file, tensors in groups.items():
-        save_file({name: torch.randn(size, dtype=torch.bfloat16) * 0.02 for name, size in tensors.items()}, directory / file)
+        save_file(
+            {name: torch.randn(size, dtype=torch.bfloat16) * 0.02 for name, size in tensors.items()}, directory / file
+        )
     index = {"weight_map": {name: file for file, tensors in groups.items() for name in tensors}}
     (directory / "model.safetensors.index.json").write_text(json.dumps(index))
 

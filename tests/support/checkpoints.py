@@ -1,4 +1,4 @@
-"""Tiny random checkpoints of every supported family, as transformers writes them, and sub-networks as transformers computes them."""
+"""Tiny random checkpoints of every supported family, and their sub-networks as transformers computes them."""
 
 import copy
 from collections.abc import Sequence

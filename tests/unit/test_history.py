@@ -45,7 +45,11 @@ def test_candidates_keep_their_order_and_their_predictions(tmp_path: Path) -> No
     history.add_candidates(0, [(requests[0], None), (requests[1], 0.25)])
     history.add_candidates(1, [(requests[2], 0.5)])
     history.add_candidates(1, [(requests[0], 0.75)])
-    assert [(c.number, c.generation, c.predicted) for c in history.candidates()] == [(1, 0, None), (2, 0, 0.25), (3, 1, 0.5)]
+    assert [(c.number, c.generation, c.predicted) for c in history.candidates()] == [
+        (1, 0, None),
+        (2, 0, 0.25),
+        (3, 1, 0.5),
+    ]
     assert [c.architecture for c in history.candidates()] == [request.architecture for request in requests]
 
 

@@ -123,7 +123,9 @@ def test_the_front_is_measured_once_on_the_report_items_and_compared_with_both_c
         assert row.ratio == pytest.approx(content.dense.parameters / row.parameters)
     assert {path.name for path in tmp_path.iterdir()} >= {"report.html", "front.svg", "front.json"}
     for row in content.front:
-        assert Architecture.model_validate_json((tmp_path / "front" / f"{row.name}.json").read_text()) == row.architecture
+        assert (
+            Architecture.model_validate_json((tmp_path / "front" / f"{row.name}.json").read_text()) == row.architecture
+        )
 
 
 def test_a_front_that_was_not_measured_on_the_report_items_gives_no_report(tmp_path: Path) -> None:

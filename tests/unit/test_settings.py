@@ -138,7 +138,7 @@ def test_what_is_no_search_file_is_refused(tmp_path: Path, content: bytes, compl
 
 
 def test_a_missing_search_file_is_refused_with_its_name(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="none.yaml: can't be read .*nasfarm init MODEL"):
+    with pytest.raises(UserError, match=r"none\.yaml: can't be read .*nasfarm init MODEL"):
         read_search_file(tmp_path / "none.yaml")
 
 

@@ -150,7 +150,10 @@ class _Assembly:
             ("Seeds", f"search {settings.search.seed}, training {settings.training.seed}"),
             ("Fine-tuning", ", ".join(f"{key} {value}" for key, value in settings.training.model_dump().items())),
             ("Arithmetic", plan.dtype),
-            ("Reference point", f"{plan.reference_point.size} x dense parameters, accuracy {plan.reference_point.accuracy}"),
+            (
+                "Reference point",
+                f"{plan.reference_point.size} x dense parameters, accuracy {plan.reference_point.accuracy}",
+            ),
             ("Search begun", str(about["created"])),
             *((f"Version of {name}" if name != "device" else "Device", v) for name, v in measurement.versions.items()),
             *((f"Items of {s.task}, digest", s.items_digest) for s in measurement.scores),

@@ -8,7 +8,6 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
-from matplotlib.transforms import ScaledTranslation
 
 from services.coordinator.report.content import NetworkRow, ReportContent
 
@@ -20,12 +19,12 @@ STYLE = {"svg.hashsalt": "nasfarm", "svg.fonttype": "path", "font.size": 10.0, "
 
 @dataclass(frozen=True)
 class Look:
-    """How a group of networks is drawn; `shift_points` sets it beside another of the same size."""
+    """How a group of networks is drawn; `beside` sets it to the right of another of the same size."""
 
     color: str
     marker: str
     label: str
-    shift_points: float = 0
+    beside: float = 0.0
 
 
 def draw_figure(content: ReportContent) -> bytes:
@@ -57,14 +56,15 @@ def _search_part(axes: Axes, content: ReportContent, scale: float) -> None:
         label="measured by the search",
     )
     axes.step(sizes, accuracies, where="post", color=SEARCH, alpha=0.5, zorder=3)
-    axes.scatter(sizes, accuracies, color=SEARCH, edgecolor="white", s=34, zorder=4, label="front, search part")
+    axes.scatter(sizes, accuracies, color=SEARCH, edgecolor="white", s=70, zorder=4, label="front, search part")
 
 
 def _report_part(axes: Axes, content: ReportContent, scale: float) -> None:
+    width = (content.dense.parameters - min(row.parameters for row in content.front)) / scale
     axes.axhline(100 * content.dense.report_accuracy, color=INK, linewidth=0.9, linestyle=(0, (5, 4)), zorder=1)
     _with_bars(axes, content.front, scale, Look(REPORT, "o", "front, report part (95 % interval)"))
     _with_bars(axes, (content.dense,), scale, Look(INK, "s", "dense network, report part"))
-    _with_bars(axes, (content.base,), scale, Look(SOFT, "^", "base model, report part", shift_points=8))
+    _with_bars(axes, (content.base,), scale, Look(SOFT, "^", "base model, report part", beside=0.012 * width))
 
 
 def _with_bars(axes: Axes, rows: tuple[NetworkRow, ...], scale: float, look: Look) -> None:
@@ -72,7 +72,7 @@ def _with_bars(axes: Axes, rows: tuple[NetworkRow, ...], scale: float, look: Loo
     below = [100 * (row.report_accuracy - row.interval[0]) for row in rows]
     above = [100 * (row.interval[1] - row.report_accuracy) for row in rows]
     axes.errorbar(
-        [row.parameters / scale for row in rows],
+        [row.parameters / scale + look.beside for row in rows],
         accuracies,
         yerr=[below, above],
         fmt=look.marker,
@@ -83,7 +83,6 @@ def _with_bars(axes: Axes, rows: tuple[NetworkRow, ...], scale: float, look: Loo
         capsize=3,
         label=look.label,
         zorder=5,
-        transform=axes.transData + ScaledTranslation(look.shift_points / 72, 0, axes.figure.dpi_scale_trans),
     )
 
 

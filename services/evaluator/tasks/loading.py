@@ -3,6 +3,7 @@
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -85,8 +86,9 @@ def _configured(asked: TaskItems, data: Path | None) -> tuple[list[ConfigurableT
 def _load(name: str) -> list[ConfigurableTask]:
     manager = _manager()
     if name not in manager.all_tasks:
-        close = ", ".join(task for task in manager.all_tasks if name.split("_")[0] in task)[:120]
-        raise UserError(f"tasks.{name}: lm-eval knows no such task{f'; did you mean one of {close} ...' if close else ''}")
+        close = get_close_matches(name, manager.all_tasks, n=3)
+        hint = f"did you mean {' or '.join(close)}?" if close else "`lm-eval ls tasks` lists those it knows"
+        raise UserError(f"tasks.{name}: lm-eval knows no such task; {hint}")
     try:
         tasks = list(manager.load(name)["tasks"].values())
     except UserError:

@@ -4,10 +4,18 @@ const REACH_PIXELS = 24;
 const tip = document.getElementById("tip");
 const chosen = document.getElementById("chosen");
 
+let explained = null;
+
 function showTip(element) {
+  explained = element;
   tip.textContent = element.dataset.tip;
   tip.hidden = false;
-  const target = element.getBoundingClientRect();
+  placeTip();
+}
+
+function placeTip() {
+  if (!explained) return;
+  const target = explained.getBoundingClientRect();
   const own = tip.getBoundingClientRect();
   const rightmost = document.documentElement.clientWidth - own.width - 8;
   const left = Math.max(8, Math.min(target.x + target.width / 2 - own.width / 2, rightmost));
@@ -17,6 +25,7 @@ function showTip(element) {
 }
 
 function hideTip() {
+  explained = null;
   tip.hidden = true;
 }
 
@@ -74,7 +83,7 @@ document.addEventListener("pointermove", (event) => {
   else hideTip();
 });
 document.addEventListener("pointerleave", hideTip);
-document.addEventListener("scroll", hideTip, true);
+document.addEventListener("scroll", placeTip, true);
 document.addEventListener("focusin", (event) => {
   if (event.target.dataset.tip && event.target.matches(":focus-visible")) showTip(event.target);
 });

@@ -1,0 +1,204 @@
+"""The command as a person uses it: what it writes, and the one line that it says when something is wrong."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from shared.settings import read_search_file
+from tests.support.command import Ended, nasfarm, search_file, start_nasfarm
+
+Run = Callable[..., Ended]
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
+    monkeypatch.delenv("NASFARM_DATA", raising=False)
+    monkeypatch.setenv("NASFARM_THREADS", "1")
+    return lambda *arguments: nasfarm(capsys, monkeypatch, *arguments)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that was searched to its end by the installed command."""
+    directory = tmp_path_factory.mktemp("finished")
+    process = start_nasfarm("search", search_file(directory), "--runs", directory / "runs")
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, output
+    assert "Altogether" in output and "Report" in output
+    return directory / "runs" / "tiny"
+
+
+def refused(ended: Ended, *words: str) -> None:
+    """The command ended with exit code 2 and one line that holds these words."""
+    assert ended.code == 2, ended
+    assert ended.error.count("\n") == 1 and ended.error.startswith("nasfarm: "), ended.error
+    for word in words:
+        assert word in ended.error, ended.error
+
+
+@pytest.mark.parametrize("command", ["init", "train", "search", "report", "evaluate", "status"])
+def test_every_command_explains_itself_with_an_example(run: Run, command: str) -> None:
+    ended = run(command, "--help")
+    assert ended.code == 0
+    assert f"Example: nasfarm {command}" in ended.output
+
+
+def test_status_and_report_work_from_the_history_alone(run: Run, finished: Path) -> None:
+    shutil.copytree(finished, copy := finished.parent / "copy", dirs_exist_ok=True)
+    shutil.rmtree(copy / "supernet")
+    (copy / "report.html").unlink()
+    assert "40 of 40 networks measured" in run("status", copy).output
+    assert run("report", copy).code == 0
+    assert (copy / "front.json").read_text() == (finished / "front.json").read_text()
+    assert "</html>" in (copy / "report.html").read_text()
+
+
+def test_a_finished_search_run_again_measures_nothing_and_ends_the_same(run: Run, finished: Path) -> None:
+    front, history = (finished / "front.json").read_text(), (finished / "history.sqlite").read_bytes()
+    ended = run("search", finished.parents[1] / "search.yaml", "--runs", finished.parent)
+    assert ended.code == 0, ended
+    assert (finished / "front.json").read_text() == front
+    assert (finished / "history.sqlite").read_bytes() == history
+
+
+def test_a_network_of_the_front_measured_by_hand_has_the_accuracy_of_the_report(run: Run, finished: Path) -> None:
+    row = json.loads((finished / "front.json").read_text())["front"][0]
+    ended = run(
+        "evaluate", "--checkpoint", finished / "supernet", "--architecture", finished / "front" / "N1.json",
+        "--task", "plain_facts", "--split", "test", "--items", 200,
+    )  # fmt: skip
+    assert ended.code == 0, ended
+    assert f"{row['parameters']:,}" in ended.output
+    assert "200 items" in ended.output
+
+
+def test_init_writes_a_search_file_that_can_be_read_and_prints_its_profile(run: Run, tmp_path: Path) -> None:
+    search_file(tmp_path)
+    ended = run("init", tmp_path / "base", "-o", tmp_path / "new.yaml")
+    assert ended.code == 0, ended
+    settings = read_search_file(tmp_path / "new.yaml")
+    assert settings.space.depths[0] == 5 and settings.space.mlp_widths[0] == 24
+    assert "distinct networks" in ended.output and "Altogether" in ended.output
+    refused(run("init", tmp_path / "base", "-o", tmp_path / "new.yaml"), "new.yaml", "--force")
+
+
+def changed(section: str, **changes: Any) -> dict[str, Any]:
+    """The test's search file with a section changed."""
+    defaults = {
+        "space": {"depths": [5, 4], "mlp_widths": [24, 12]},
+        "training": {"data": "plain_facts", "steps": 1},
+    }
+    return {section: {**defaults[section], **changes}}
+
+
+def one_task(**changes: Any) -> dict[str, Any]:
+    return {"tasks": [{"name": "plain_facts", "search": {"items": 10}, "report": {"items": 10}, **changes}]}
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"colour": "red"}, ["search.yaml", "colour", "unknown key"]),
+        (changed("space", widths=[1]), ["space.widths", "unknown key"]),
+        (changed("space", mlp_widths=[25]), ["space.mlp_widths", "25", "24 neurons"]),
+        (changed("space", depths=[6]), ["space.depths", "6", "5 layers"]),
+        (changed("space", depths=[]), ["space.depths"]),
+        (changed("space", mlp_widths=[]), ["space.mlp_widths"]),
+        (changed("space", depths=[5, 5]), ["space.depths", "twice"]),
+        (changed("training", steps=-1), ["training.steps"]),
+        (changed("training", data="nowhere.jsonl"), ["training.data", "nowhere.jsonl"]),
+        (one_task(name="no_such_task"), ["tasks.no_such_task", "lm-eval knows no such task"]),
+        (one_task(name="wikitext"), ["tasks.wikitext"]),
+        (one_task(metric="bleu"), ["tasks.0.metric"]),
+        (one_task(metric="exact_match"), ["tasks.plain_facts.metric", "acc, acc_norm"]),
+        (one_task(search={"items": 9999}), ["tasks.plain_facts", "9999", "ask for fewer"]),
+        (one_task(search={"items": 5, "split": "moon"}), ["tasks.plain_facts", "moon", "train, validation, test"]),
+        ({"model": "nowhere"}, ["model 'nowhere'", "no such directory"]),
+        ({"tasks": None}, ["tasks", "missing"]),
+        ({"name": "../outside"}, ["name"]),
+    ],
+)
+def test_a_search_file_that_makes_no_sense_is_refused_in_one_line(
+    run: Run, tmp_path: Path, changes: dict[str, Any], words: list[str]
+) -> None:
+    refused(run("search", search_file(tmp_path, **changes), "--runs", tmp_path / "runs"), *words)
+
+
+def test_a_search_file_that_is_missing_or_no_yaml_is_refused(run: Run, tmp_path: Path) -> None:
+    refused(run("search", tmp_path / "missing.yaml"), "missing.yaml", "nasfarm init")
+    (tmp_path / "bad.yaml").write_text("name: [unclosed\nmodel: x")
+    refused(run("search", tmp_path / "bad.yaml"), "bad.yaml", "not valid YAML")
+    (tmp_path / "list.yaml").write_text("- 1\n- 2\n")
+    refused(run("search", tmp_path / "list.yaml"), "list.yaml", "mapping")
+
+
+def test_a_checkpoint_that_is_truncated_foreign_or_of_another_family_is_refused(run: Run, tmp_path: Path) -> None:
+    search, base = search_file(tmp_path), tmp_path / "base"
+    weights, config = (base / "model.safetensors").read_bytes(), json.loads((base / "config.json").read_text())
+    (base / "model.safetensors").write_bytes(weights[: len(weights) // 2])
+    refused(run("search", search, "--runs", tmp_path), "model.safetensors", "truncated")
+    (base / "model.safetensors").write_bytes(weights)
+    (base / "config.json").write_text(json.dumps({**config, "num_hidden_layers": 6}))
+    refused(run("search", search, "--runs", tmp_path), "model.layers.5", "don't belong")
+    (base / "config.json").write_text(json.dumps({**config, "model_type": "gpt2"}))
+    refused(run("search", search, "--runs", tmp_path), "gpt2", "not supported")
+    (base / "config.json").unlink()
+    refused(run("search", search, "--runs", tmp_path), "config.json")
+
+
+def test_an_empty_data_file_is_refused(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "empty.jsonl").write_text("")
+    search = search_file(tmp_path, **changed("training", data=str(tmp_path / "empty.jsonl")))
+    refused(run("search", search, "--runs", tmp_path), "empty.jsonl", "no rows")
+
+
+def test_a_run_of_another_search_is_neither_used_nor_harmed(run: Run, finished: Path, tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    shutil.copytree(finished.parent, runs)
+    values = yaml.safe_load((finished.parents[1] / "search.yaml").read_text())
+    history, manifest = (
+        (runs / "tiny" / "history.sqlite").read_bytes(),
+        (runs / "tiny" / "supernet" / "supernet.json").read_bytes(),
+    )
+    for section, change, words in (
+        ("search", {"seed": 5}, ["history.sqlite", "another search"]),
+        ("training", {"learning_rate": 0.5}, ["supernet", "other settings"]),
+    ):
+        (tmp_path / "other.yaml").write_text(yaml.safe_dump({**values, section: {**values[section], **change}}))
+        refused(run("search", tmp_path / "other.yaml", "--runs", runs), *words)
+    assert (runs / "tiny" / "history.sqlite").read_bytes() == history
+    assert (runs / "tiny" / "supernet" / "supernet.json").read_bytes() == manifest
+    assert read_search_file(runs / "tiny" / "search.yaml") == read_search_file(finished / "search.yaml")
+
+
+def test_two_commands_dont_work_in_one_run(run: Run, tmp_path: Path) -> None:
+    from services.cli.run import RunDirectory
+
+    with RunDirectory(tmp_path / "tiny").claimed():
+        refused(run("search", search_file(tmp_path), "--runs", tmp_path), "another nasfarm works in this run")
+
+
+def test_a_place_that_cant_be_written_is_refused(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    refused(
+        run("search", search_file(tmp_path), "--runs", tmp_path / "file"), "can't be written", "choose another place"
+    )
+
+
+def test_an_architecture_that_doesnt_fit_is_refused(run: Run, tmp_path: Path) -> None:
+    search_file(tmp_path)
+    path = tmp_path / "architecture.json"
+    for content, words in (
+        ('{"layers": [0, 7], "mlp_widths": [3, 3]}', ["layers: 7", "layers 0 to 4"]),
+        ('{"layers": [0], "mlp_widths": [99]}', ["mlp_widths: 99", "24 neurons"]),
+        ('{"layers": [1, 0], "mlp_widths": [3, 3]}', ["architecture.json", "ascending"]),
+        ('{"layers": [1]', ["architecture.json"]),
+    ):
+        path.write_text(content)
+        arguments = ["--checkpoint", tmp_path / "base", "--architecture", path, "--task", "plain_facts", "--items", 5]
+        refused(run("evaluate", *arguments), *words)

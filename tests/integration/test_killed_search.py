@@ -1,0 +1,68 @@
+"""kill -9 at any moment, the same command again: the front of an undisturbed run, and nothing measured twice."""
+
+import json
+import signal
+import sqlite3
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.support.command import search_file, start_nasfarm
+
+PATIENCE_SECONDS = 240
+
+
+def test_a_search_that_is_killed_again_and_again_ends_like_an_undisturbed_one(tmp_path: Path) -> None:
+    search = search_file(tmp_path)
+    undisturbed = run_to_the_end(search, tmp_path / "undisturbed")
+    killed, run = tmp_path / "killed", tmp_path / "killed" / "tiny"
+    moments: list[Callable[[], bool]] = [
+        lambda: lines(run / "training.jsonl") >= 12,
+        lambda: stored(run) >= 1,
+        lambda: stored(run) >= 11,
+        lambda: stored(run) >= 42,
+    ]
+    for moment in moments:
+        kill_when(moment, search, killed)
+    assert run_to_the_end(search, killed) == undisturbed
+    assert measurements(run) == measurements(tmp_path / "undisturbed" / "tiny")
+
+
+def run_to_the_end(search: Path, runs: Path) -> object:
+    process = start_nasfarm("search", search, "--runs", runs)
+    output, _ = process.communicate(timeout=PATIENCE_SECONDS)
+    assert process.returncode == 0, output
+    return json.loads((runs / "tiny" / "front.json").read_text())
+
+
+def kill_when(moment: Callable[[], bool], search: Path, runs: Path) -> None:
+    process = start_nasfarm("search", search, "--runs", runs)
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not moment():
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < deadline, "the moment never came"
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+
+
+def lines(path: Path) -> int:
+    return len(path.read_bytes().splitlines()) if path.exists() else 0
+
+
+def stored(run: Path) -> int:
+    try:
+        return len(measurements(run))
+    except sqlite3.OperationalError:
+        return 0
+
+
+def measurements(run: Path) -> list[tuple[str, str]]:
+    """Identity and scores of everything measured, in the order of their identities; times differ from run to run."""
+    connection = sqlite3.connect(f"file:{run / 'history.sqlite'}?mode=ro", uri=True)
+    try:
+        rows = connection.execute("select identity, outcome from measurements order by identity").fetchall()
+    finally:
+        connection.close()
+    return [(identity, json.dumps(json.loads(outcome)["scores"])) for identity, outcome in rows]

@@ -1,0 +1,73 @@
+"""The `nasfarm` command for tests: in this process, or as a real one that can be killed."""
+
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from services.cli.main import main
+from tests.support.checkpoints import LAYERS, WIDTH, write_checkpoint
+
+NASFARM = Path(sys.executable).parent / "nasfarm"
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a command ended."""
+
+    code: int
+    output: str
+    error: str
+
+
+def nasfarm(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *arguments: object) -> Ended:
+    """Run the command in this process."""
+    monkeypatch.setattr(sys, "argv", ["nasfarm", *map(str, arguments)])
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as ended:
+        main()
+    output, error = capsys.readouterr()
+    return Ended(int(ended.value.code or 0), output, error)
+
+
+def start_nasfarm(*arguments: object, **environment: str) -> subprocess.Popen[str]:
+    """Start the installed command as a process of its own."""
+    kept = {key: value for key, value in os.environ.items() if key != "NASFARM_DATA"}
+    return subprocess.Popen(
+        [NASFARM, *map(str, arguments)],
+        env={**kept, "OMP_NUM_THREADS": "1", "NASFARM_THREADS": "1", "HF_HUB_OFFLINE": "1", **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def search_file(directory: Path, **changes: Any) -> Path:
+    """A search over a tiny random network, which is made where it isn't there yet; `changes` replace top-level keys."""
+    base = directory / "base"
+    if not base.exists():
+        write_checkpoint(base, "llama-grouped-tied")
+    values: dict[str, Any] = {
+        "name": "tiny",
+        "model": str(base),
+        "space": {"depths": [LAYERS, LAYERS - 1], "mlp_widths": [WIDTH, WIDTH // 2, WIDTH // 4]},
+        "training": {
+            "data": "plain_facts",
+            "steps": 40,
+            "tokens_per_step": 256,
+            "calibration_tokens": 512,
+            "learning_rate": 1e-3,
+            "checkpoint_every_seconds": 0.05,
+        },
+        "tasks": [{"name": "plain_facts", "search": {"items": 120}, "report": {"items": 200}}],
+        "search": {"evaluations": 40, "population": 8},
+        "dtype": "float32",
+    }
+    path = directory / "search.yaml"
+    path.write_text(yaml.safe_dump({key: value for key, value in {**values, **changes}.items() if value is not None}))
+    return path
