@@ -11,9 +11,9 @@ from shared.digest import digest_json
 class Architecture(BaseModel):
     """A sub-network as data: canonical, hashable, the same JSON wherever it is written.
 
-    `layers` holds the kept layers' indices in the super-network, ascending from 0; `mlp_widths` the number of MLP neurons
-    of each kept layer, always the first ones in the super-network's order. Layers that are dropped leave no trace, so
-    equal networks are equal objects with equal digests.
+    `layers` holds the kept layers' indices in the super-network, ascending from 0; `mlp_widths` the number of MLP
+    neurons of each kept layer, always the first ones in the super-network's order. Layers that are dropped leave no
+    trace, so equal networks are equal objects with equal digests.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)

@@ -1,4 +1,5 @@
-"""What the environment decides: where data and caches lie, and how many cores are ours. The only reader of its variables."""
+"""What the environment decides: where data and caches lie, and how many cores are ours. The only reader of its
+variables."""
 
 import os
 from pathlib import Path
@@ -12,8 +13,8 @@ from shared.errors import UserError
 class Environment(BaseModel):
     """NASFARM_DATA, NASFARM_CACHE and NASFARM_THREADS, or their defaults.
 
-    `data`: directory of benchmarks in the hub's schemas, or None; `cache`: where fetched models are kept; `threads`: CPU
-    threads for arithmetic, by default the cores that this process may use.
+    `data`: directory of benchmarks in the hub's schemas, or None; `cache`: where fetched models are kept; `threads`:
+    CPU threads for arithmetic, by default the cores that this process may use.
     """
 
     model_config = ConfigDict(frozen=True)

@@ -4,6 +4,6 @@
 class UserError(Exception):
     """Something outside the program must change: a file, a flag, a checkpoint, a full disk.
 
-    The message is one line that says what is wrong, where, and what to do. The command line prints it without a traceback
-    and exits with 2; every other exception is a bug and keeps its traceback.
+    The message is one line that says what is wrong, where, and what to do. The command line prints it without a
+    traceback and exits with 2; every other exception is a bug and keeps its traceback.
     """

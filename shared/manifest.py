@@ -21,8 +21,9 @@ CONTENT = ("config.json", "tokenizer.json", "tokenizer_config.json", "tokenizer.
 class SupernetManifest(BaseModel):
     """How a super-network was made and what may be cut out of it.
 
-    `drop_order`: layers in the order in which they leave; `influence`: each layer's importance by which that was decided (None
-    for the rule `first`); `files`: digests of the checkpoint's content; `data`: name and digest of the training data.
+    `drop_order`: layers in the order in which they leave; `influence`: each layer's importance by which that was
+    decided (None for the rule `first`); `files`: digests of the checkpoint's content; `data`: name and digest of the
+    training data.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -28,8 +28,8 @@ class CheckpointRef(Message):
 class TaskItems(Message):
     """Some items of one lm-eval task.
 
-    The items of a split are put into an order that depends on nothing but their number; `start` and `stop` count in that
-    order, so that ranges that don't overlap share no item. `split` is None for the split that lm-eval scores.
+    The items of a split are put into an order that depends on nothing but their number; `start` and `stop` count in
+    that order, so that ranges that don't overlap share no item. `split` is None for the split that lm-eval scores.
     """
 
     task: str
@@ -70,8 +70,9 @@ class EvaluationRequest(Message):
 class ItemScores(Message):
     """Scores of one task's items, in the order of the request.
 
-    `items` are indices into the task's split, `items_digest` identifies their content; `metrics` holds for each of lm-eval's metrics of the task one number an item
-    (0 or 1 where it is an accuracy); `margins` the log-probability of the right choice minus that of the best wrong one.
+    `items` are indices into the task's split, `items_digest` identifies their content; `metrics` holds for each of
+    lm-eval's metrics of the task one number an item (0 or 1 where it is an accuracy); `margins` the log-probability of
+    the right choice minus that of the best wrong one.
     """
 
     task: str

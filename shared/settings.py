@@ -100,7 +100,8 @@ class StrategySettings(Section):
 
 
 class SearchSettings(Section):
-    """The whole search file. `dtype: auto` is bfloat16 where the machine that begins the search multiplies it natively."""
+    """The whole search file. `dtype: auto` is bfloat16 where the machine that begins the search multiplies it
+    natively."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
     model: str

@@ -37,7 +37,8 @@ class ModelShape:
         family = config.get("model_type")
         if family not in FAMILIES:
             raise UserError(
-                f"{where}: model_type {family!r} is not supported; use a model of one of the families {', '.join(FAMILIES)}"
+                f"{where}: model_type {family!r} is not supported; use a model of one of the families "
+                f"{', '.join(FAMILIES)}"
             )
         if config.get("hidden_act", "silu") != "silu":
             raise UserError(f"{where}: hidden_act {config['hidden_act']!r} is not supported; only 'silu' is")

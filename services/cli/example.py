@@ -21,8 +21,9 @@ def example_search_file(environment: Environment) -> Path:
     else:
         path = SEARCHES / "smollm2-plain-facts.yaml"
         console.print(
-            "[bold yellow]Neither NASFARM_DATA nor the hub is there: the example search uses the built-in task plain_facts and "
-            "the built-in instructions.[/bold yellow]\nIts accuracies say nothing about public benchmarks."
+            "[bold yellow]Neither NASFARM_DATA nor the hub is there: the example search uses the built-in task "
+            "plain_facts and the built-in instructions.[/bold yellow]\n"
+            "Its accuracies say nothing about public benchmarks."
         )
     if not path.is_file():
         raise UserError(

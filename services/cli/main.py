@@ -1,4 +1,5 @@
-"""The `nasfarm` command: each subcommand calls one service. Heavy modules are imported by the subcommand that needs them."""
+"""The `nasfarm` command: each subcommand calls one service. Heavy modules are imported by the subcommand that needs
+them."""
 
 import os
 import sys

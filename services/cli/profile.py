@@ -10,7 +10,8 @@ def print_space(space: SearchSpace) -> None:
     """Number of networks, the largest and the smallest."""
     largest, smallest = space.parameters(space.largest()), space.parameters(space.smallest())
     console.print(
-        f"Search space   depths {list(space.depths)}, MLP widths {list(space.mlp_widths)} in each of {space.shape.layers} layers"
+        f"Search space   depths {list(space.depths)}, MLP widths {list(space.mlp_widths)} "
+        f"in each of {space.shape.layers} layers"
     )
     console.print(f"               {networks(space.networks)} distinct networks ({networks(space.genomes)} genomes)")
     console.print(

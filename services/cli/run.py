@@ -46,7 +46,8 @@ class RunDirectory:
 
     @contextmanager
     def claimed(self) -> Iterator[None]:
-        """Keep other processes out. Raises UserError if one works in this run already, or the directory can't be made."""
+        """Keep other processes out. Raises UserError if one works in this run already, or the directory can't be
+        made."""
         with writing(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
             lock = (self.path / ".lock").open("w")

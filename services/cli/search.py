@@ -188,7 +188,8 @@ class _Display:
             error = "undefined" if row.mean_absolute_error is None else f"{row.mean_absolute_error:.3f}"
             quality = f", {row.predictor} on the unseen batch: Kendall tau {tau}, mean error {error}"
         self._bar.console.print(
-            f"Generation {row.generation}: {row.evaluations} networks measured, hypervolume {row.hypervolume:.4f}{quality}"
+            f"Generation {row.generation}: {row.evaluations} networks measured, "
+            f"hypervolume {row.hypervolume:.4f}{quality}"
         )
 
 

@@ -63,8 +63,8 @@ class Farm:
     def _check_outcome(self, request: EvaluationRequest, outcome: Outcome) -> None:
         """Refuse, before it is stored, what says nothing about the network.
 
-        A bad request would be bad for every network. And networks may only be compared on the same items: prompts, choices
-        and data must not change under a search.
+        A bad request would be bad for every network. And networks may only be compared on the same items: prompts,
+        choices and data must not change under a search.
         """
         if isinstance(outcome, Failure):
             if outcome.kind == "bad_request":
@@ -73,6 +73,6 @@ class Farm:
         for asked, scores in zip(request.spec.tasks, outcome.scores, strict=True):
             if self._items.setdefault(asked.model_dump_json(), scores.items_digest) != scores.items_digest:
                 raise UserError(
-                    f"tasks.{asked.task}: its data or prompts differ from those of earlier measurements of this search; "
-                    "restore them (NASFARM_DATA, lm-eval's version), or change `name` to begin a new search"
+                    f"tasks.{asked.task}: its data or prompts differ from those of earlier measurements of this "
+                    "search; restore them (NASFARM_DATA, lm-eval's version), or change `name` to begin a new search"
                 )

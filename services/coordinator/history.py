@@ -35,7 +35,8 @@ APPEND_ONLY = (
 
 @dataclass(frozen=True)
 class Candidate:
-    """A network that the strategy asked for: its number from 1, its generation from 0, the accuracy that was predicted."""
+    """A network that the strategy asked for: its number from 1, its generation from 0, the accuracy that was
+    predicted."""
 
     number: int
     generation: int
@@ -45,7 +46,8 @@ class Candidate:
 
 
 class History:
-    """A search's history. `about` says which search it belongs to, and is checked whenever it is opened to be continued."""
+    """A search's history. `about` says which search it belongs to, and is checked whenever it is opened to be
+    continued."""
 
     def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
         self.path = path
@@ -104,7 +106,8 @@ class History:
         with self._writing():
             for request, predicted in candidates:
                 self._connection.execute(
-                    "insert or ignore into candidates (generation, architecture, identity, predicted) values (?, ?, ?, ?)",
+                    "insert or ignore into candidates (generation, architecture, identity, predicted) "
+                    "values (?, ?, ?, ?)",
                     (generation, request.architecture.model_dump_json(), request.identity, predicted),
                 )
 
@@ -129,7 +132,8 @@ class History:
         values = (request.identity, request.model_dump_json(), result.outcome.model_dump_json(), kind, _now())
         with self._writing():
             cursor = self._connection.execute(
-                "insert or ignore into measurements (identity, request, outcome, kind, received) values (?, ?, ?, ?, ?)",
+                "insert or ignore into measurements (identity, request, outcome, kind, received) "
+                "values (?, ?, ?, ?, ?)",
                 values,
             )
         return cursor.rowcount > 0

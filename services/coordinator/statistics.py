@@ -23,7 +23,7 @@ def wilson_interval(correct: float, items: int) -> tuple[float, float]:
 
 
 def mcnemar(one: Sequence[float], other: Sequence[float]) -> float:
-    """Two-sided p-value of the exact McNemar test: do two networks differ on the same items?
+    """Two-sided p-value of the exact McNemar test of whether two networks differ on the same items.
 
     `one` and `other` hold a number an item, 1 where the answer was right and 0 where not. Only items that exactly one
     of them answered right count; without any the p-value is 1. Raises ValueError for sequences of different lengths.

@@ -42,7 +42,8 @@ class Evaluator:
         torch.set_num_threads(environment.threads)
 
     def evaluate(self, request: EvaluationRequest) -> EvaluationResult:
-        """Answer a request. What another evaluator or another request could do better is a failure; a bug is an exception."""
+        """Answer a request. What another evaluator or another request could do better is a failure; a bug is an
+        exception."""
         try:
             outcome: Measurement | Failure = self.measure(request)
         except UserError as error:

@@ -46,7 +46,8 @@ class Row:
 
 @dataclass(frozen=True)
 class PreparedTask:
-    """A task's items, ready. `golds[i]` are the right choices of item i among its `choices[i]`; `metrics` lm-eval's for it."""
+    """A task's items, ready. `golds[i]` are the right choices of item i among its `choices[i]`; `metrics` lm-eval's
+    for it."""
 
     name: str
     origin: str

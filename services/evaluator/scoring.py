@@ -8,7 +8,8 @@ from shared.messages import ItemScores
 from shared.supernet.decoder import Decoder
 
 HEAD_TOKENS = 256
-"""Scored tokens that go through the language head at a time: a vocabulary of 128,000 in float32 makes 131 MB of them."""
+"""Scored tokens that go through the language head at a time: a vocabulary of 128,000 in float32 makes 131 MB of
+them."""
 
 
 @torch.inference_mode()
@@ -51,7 +52,7 @@ def _score_row(network: Decoder, row: Row) -> dict[int, list[tuple[float, bool]]
 def _targets(network: Decoder, states: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     """Log-probability (N,) of each target after its state (N, hidden), and whether it is the likeliest word (N,)."""
     likelihoods, greedy = [], []
-    for part, wanted in zip(states.split(HEAD_TOKENS), targets.split(HEAD_TOKENS), strict=True):
+    for part, wanted in zip(torch.split(states, HEAD_TOKENS), torch.split(targets, HEAD_TOKENS), strict=True):
         logits = network.logits(part).float()
         chosen = logits.gather(1, wanted.unsqueeze(1)).squeeze(1)
         likelihoods.append(chosen - logits.logsumexp(-1))

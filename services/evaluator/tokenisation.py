@@ -12,7 +12,8 @@ from transformers import PreTrainedTokenizerBase
 
 @dataclass(frozen=True)
 class Continuation:
-    """A continuation to be scored after a context; `inputs` are what the network reads, `targets` what its last states predict.
+    """A continuation to be scored after a context; `inputs` are what the network reads, `targets` what its last states
+    predict.
 
     `inputs` ends before the last target, and is cut on the left to the network's greatest length.
     """

@@ -15,7 +15,8 @@ from shared.files import writing
 
 @dataclass
 class TrainingState:
-    """Everything a fine-tuning needs to go on: `plan` is the digest of what is being done, `step` the next one to do."""
+    """Everything a fine-tuning needs to go on: `plan` is the digest of what is being done, `step` the next one to
+    do."""
 
     plan: str
     step: int

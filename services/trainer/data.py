@@ -18,7 +18,10 @@ from shared.rows import find_rows, read_rows
 ALPACA_HUB = "tatsu-lab/alpaca"
 ALPACA_FIELDS = ("instruction", "input", "output")
 
-PROMPT = "Below is an instruction that describes a task{paired}. Write a response that appropriately completes the request.\n\n"
+PROMPT = (
+    "Below is an instruction that describes a task{paired}. "
+    "Write a response that appropriately completes the request.\n\n"
+)
 PAIRED = ", paired with an input that provides further context"
 """Alpaca's own prompt (Taori et al., 2023)."""
 

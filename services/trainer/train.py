@@ -1,4 +1,5 @@
-"""Make a super-network: order the base model's neurons, fine-tune it elastically, write it as an ordinary checkpoint."""
+"""Make a super-network: order the base model's neurons, fine-tune it elastically, write it as an ordinary
+checkpoint."""
 
 import importlib.metadata
 import shutil

@@ -1,4 +1,5 @@
-"""The fine-tuning: InstaTune (arXiv 2308.15609) as LLaMA-NAS (arXiv 2405.18377) uses it, in one loop to be read from top to bottom."""
+"""The fine-tuning: InstaTune (arXiv 2308.15609) as LLaMA-NAS (arXiv 2405.18377) uses it, in one loop to be read from
+top to bottom."""
 
 import itertools
 import json
@@ -27,7 +28,8 @@ LOSS_MEMORY = 0.95
 
 @dataclass(frozen=True)
 class StepReport:
-    """What is shown after each step: running mean losses of the full network and of the sub-networks (None: not yet seen)."""
+    """What is shown after each step: running mean losses of the full network and of the sub-networks (None: not yet
+    seen)."""
 
     step: int
     steps: int
@@ -58,8 +60,8 @@ def fine_tune(
 ) -> None:
     """Train `state.weights` (float32, updated in place) from `state.step` to the last step.
 
-    Even steps train the full network, odd ones a uniformly sampled sub-network. What happens in a step depends only on the
-    seed and its number, so a fine-tuning that was interrupted does what an undisturbed one does.
+    Even steps train the full network, odd ones a uniformly sampled sub-network. What happens in a step depends only on
+    the seed and its number, so a fine-tuning that was interrupted does what an undisturbed one does.
     """
     weights = {name: tensor.requires_grad_() for name, tensor in state.weights.items()}
     optimizer = torch.optim.AdamW(

@@ -22,7 +22,8 @@ class Delivery:
 
 
 class Broker(Protocol):
-    """Named queues of JSON messages, delivered at least once: where consumers can be lost, what they didn't acknowledge comes back."""
+    """Named queues of JSON messages, delivered at least once: where consumers can be lost, what they didn't
+    acknowledge comes back."""
 
     def publish(self, queue_name: str, body: bytes) -> None:
         """Put a message at the end of a queue; returns when the broker has it."""

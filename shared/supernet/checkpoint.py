@@ -181,7 +181,8 @@ def _mapped_weights(directory: Path) -> dict[str, Tensor]:
 
 
 def _belonging(weights: Mapping[str, Tensor], shape: ModelShape, directory: Path) -> dict[str, Tensor]:
-    """The weights of the network, without what some checkpoints hold besides: a copy of a tied head, tables of angles."""
+    """The weights of the network, without what some checkpoints hold besides: a copy of a tied head, tables of
+    angles."""
     expected = expected_weights(shape)
     for name, size in expected.items():
         if name not in weights:

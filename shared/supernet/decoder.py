@@ -1,11 +1,12 @@
 """The forward pass of a Llama-like decoder whose layers may differ in width, over packed sequences.
 
-One pass serves training, scoring and calibration. It holds no weights of its own: a decoder is a list of tensors, which may
-be views into a mapped checkpoint or trainable parameters. Same arithmetic as transformers' Llama, Mistral, Qwen2 and Qwen3.
+One pass serves training, scoring and calibration. It holds no weights of its own: a decoder is a list of tensors,
+which may be views into a mapped checkpoint or trainable parameters. Same arithmetic as transformers' Llama, Mistral,
+Qwen2 and Qwen3.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -63,12 +64,20 @@ class Layer:
 
     def map(self, change: Callable[[Tensor], Tensor]) -> "Layer":
         """The same layer with every tensor changed."""
-        changed = {
-            entry.name: change(value) if isinstance(value, Tensor) else value.map(change)
-            for entry in fields(self)
-            if isinstance(value := getattr(self, entry.name), Tensor | Linear)
-        }
-        return replace(self, **changed)
+        return Layer(
+            attention_norm=change(self.attention_norm),
+            query=self.query.map(change),
+            key=self.key.map(change),
+            value=self.value.map(change),
+            output=self.output.map(change),
+            query_norm=None if self.query_norm is None else change(self.query_norm),
+            key_norm=None if self.key_norm is None else change(self.key_norm),
+            mlp_norm=change(self.mlp_norm),
+            gate=self.gate.map(change),
+            up=self.up.map(change),
+            down=self.down.map(change),
+            window=self.window,
+        )
 
 
 @dataclass(frozen=True)
@@ -86,7 +95,8 @@ class Rotary:
 
 
 LayerObserver = Callable[[int, Tensor, Tensor, Tensor], None]
-"""Called after each layer with its index, its input (T, hidden), its MLP's neurons (T, width) and its output (T, hidden)."""
+"""Called after each layer with its index, its input (T, hidden), its MLP's neurons (T, width) and its output (T,
+hidden)."""
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,8 @@ from shared.supernet.packing import Packed
 
 @dataclass(frozen=True)
 class Importance:
-    """`neurons[layer]` (width,): each MLP neuron's importance; `layers`: each layer's influence, 0 for one that changes nothing."""
+    """`neurons[layer]` (width,): each MLP neuron's importance; `layers`: each layer's influence, 0 for one that
+    changes nothing."""
 
     neurons: tuple[Tensor, ...]
     layers: tuple[float, ...]
@@ -22,9 +23,9 @@ class Importance:
 def measure_importance(network: Decoder, text: Iterable[Packed]) -> Importance:
     """Run calibration text through the whole network.
 
-    A neuron's importance is the root mean square of its activation times the norm of its column of the down projection (Wanda,
-    arXiv 2306.11695, summed over the column). A layer's influence is one minus the mean cosine similarity of its input and its
-    output (ShortGPT, arXiv 2403.03853, eq. 1).
+    A neuron's importance is the root mean square of its activation times the norm of its column of the down projection
+    (Wanda, arXiv 2306.11695, summed over the column). A layer's influence is one minus the mean cosine similarity of
+    its input and its output (ShortGPT, arXiv 2403.03853, eq. 1).
     """
     depth = len(network.layers)
     energies = [torch.zeros(layer.mlp_width, device=layer.gate.weight.device) for layer in network.layers]
@@ -63,7 +64,8 @@ def order_neurons(weights: Mapping[str, Tensor], importance: Importance) -> dict
 
 
 def drop_order(layers: int, influence: tuple[float, ...] | None) -> tuple[int, ...]:
-    """Layers in the order in which they leave: by influence, never the first or last one; without influence, last first."""
+    """Layers in the order in which they leave: by influence, never the first or last one; without influence, last
+    first."""
     if influence is None:
         return tuple(range(layers - 1, 0, -1))
     return tuple(sorted(range(1, layers - 1), key=lambda layer: (influence[layer], layer)))

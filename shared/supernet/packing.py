@@ -16,9 +16,9 @@ the price of at most 1 - GROUP_RATIO² of the attention's work on padding."""
 class Tree:
     """A sequence with a trunk and branches, such as a question and its possible answers.
 
-    `tokens`, `positions` and `branches` have one entry a token: its id, its position in its own sequence, and 0 for the
-    trunk or the number of its branch. A token sees the trunk and its own branch, up to its own position. A sequence without
-    branches is all trunk.
+    `tokens`, `positions` and `branches` have one entry a token: its id, its position in its own sequence, and 0 for
+    the trunk or the number of its branch. A token sees the trunk and its own branch, up to its own position. A
+    sequence without branches is all trunk.
     """
 
     tokens: Sequence[int]
@@ -69,7 +69,8 @@ class _Group:
 class Packed:
     """A row of tokens and who sees whom in it.
 
-    `tokens` and `positions` have shape (T,); `starts[i]` is the place in the row of the i-th given sequence's first token.
+    `tokens` and `positions` have shape (T,); `starts[i]` is the place in the row of the i-th given sequence's first
+    token.
     """
 
     tokens: Tensor

@@ -86,7 +86,8 @@ def measure(directory: Path) -> None:
         milliseconds.append(1000 * (time.perf_counter() - started))
         megabytes.append((resident() - before) / 1e6)
         print(
-            f"network {number:2}: {len(network.layers)} layers, {space.parameters(architecture) / 1e9:.3f} B parameters, "
+            f"network {number:2}: {len(network.layers)} layers, "
+            f"{space.parameters(architecture) / 1e9:.3f} B parameters, "
             f"{milliseconds[-1]:6.2f} ms, {megabytes[-1]:6.2f} MB"
         )
     print(f"median {statistics.median(milliseconds):.2f} ms, most {max(megabytes):.2f} MB of memory")

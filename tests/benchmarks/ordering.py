@@ -1,7 +1,7 @@
 """What ordering the neurons and choosing the layers is worth on the example model: ARC-Easy validation `acc`.
 
-Run as `python -m tests.benchmarks.ordering [SUPERNET]`, with NASFARM_DATA set where the hub is out of reach. Without an argument
-the untrained example model is measured, plain and ordered; with one, a fine-tuned super-network.
+Run as `python -m tests.benchmarks.ordering [SUPERNET]`, with NASFARM_DATA set where the hub is out of reach. Without
+an argument the untrained example model is measured, plain and ordered; with one, a fine-tuned super-network.
 """
 
 import sys
@@ -18,7 +18,7 @@ from shared.supernet.order import drop_order
 from shared.supernet.source import EXAMPLE_MODEL, fetch_model
 
 LAYERS, WIDTH, ITEMS = 30, 1536, 570
-HALVED = tuple(range(2, 30, 4)) + (29,)  # 8 layers, spread over the depth
+HALVED = (*range(2, 30, 4), 29)  # 8 layers, spread over the depth
 
 
 def main() -> None:

@@ -78,7 +78,7 @@ def test_failed_networks_are_kept_with_their_reason_and_the_search_goes_on(tmp_p
         return pretend(request)
 
     plan = small_plan()
-    chosen, seen, _, history = search(plan, tmp_path / "h.sqlite", refuse_shallow, report=True)
+    chosen, _, _, history = search(plan, tmp_path / "h.sqlite", refuse_shallow, report=True)
     assert len([c for c in history.candidates() if c.architecture.depth == 6]) > 0
     assert all(architecture.depth > 6 for architecture in chosen)
     content = write_report(plan, history, chosen, tmp_path)

@@ -67,7 +67,8 @@ class _Assembly:
         outcome = self.history.outcome(request.identity)
         if not isinstance(outcome, Measurement):
             raise UserError(
-                f"{self.history.path}: the front is not measured on the report items yet; run `nasfarm search` to the end"
+                f"{self.history.path}: the front is not measured on the report items yet; "
+                "run `nasfarm search` to the end"
             )
         return outcome
 
@@ -128,7 +129,8 @@ class _Assembly:
         for task in self.plan.settings.tasks:
             shots = f"{task.num_fewshot}-shot, " if task.num_fewshot is not None else ""
             tasks.append(
-                f"{task.name} ({shots}{task.metric}; {task.search.items} items to search, {task.report.items} others to report)"
+                f"{task.name} ({shots}{task.metric}; {task.search.items} items to search, "
+                f"{task.report.items} others to report)"
             )
         origins = self.history.about().get("origins", {})
         data = "; ".join(f"{what}: {origin}" for what, origin in origins.items())

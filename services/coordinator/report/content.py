@@ -12,7 +12,8 @@ class Part(BaseModel):
 
 
 class Comparison(Part):
-    """A network against another on the same items: `difference` in accuracy (positive: better), McNemar's exact p-value."""
+    """A network against another on the same items: `difference` in accuracy (positive: better), McNemar's exact
+    p-value."""
 
     difference: float
     p_value: float
@@ -21,9 +22,9 @@ class Comparison(Part):
 class NetworkRow(Part):
     """One network that was measured on the report's items.
 
-    `name` is a short label (`N1`, `N2` ... from the largest to the smallest on the front; `dense`; `base`). `bytes` counts
-    the weights as they are stored; `ratio` is the dense network's bytes divided by these. Accuracies are shares between 0
-    and 1; `interval` is the 95 % Wilson interval of `report_accuracy`.
+    `name` is a short label (`N1`, `N2` ... from the largest to the smallest on the front; `dense`; `base`). `bytes`
+    counts the weights as they are stored; `ratio` is the dense network's bytes divided by these. Accuracies are shares
+    between 0 and 1; `interval` is the 95 % Wilson interval of `report_accuracy`.
     """
 
     name: str
@@ -66,8 +67,8 @@ class GenerationRow(Part):
 class ReportContent(Part):
     """Everything a report shows.
 
-    `headline` is one sentence on the task and data that were used; `provenance` a list of (what, value) pairs in the order
-    in which they are shown; `failures` one line for each candidate that could not be measured.
+    `headline` is one sentence on the task and data that were used; `provenance` a list of (what, value) pairs in the
+    order in which they are shown; `failures` one line for each candidate that could not be measured.
     """
 
     name: str

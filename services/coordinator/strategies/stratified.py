@@ -3,7 +3,7 @@
 Genes drawn uniformly make networks of nearly the same size (a sum of many draws): neither end of the range is seen.
 """
 
-from collections.abc import Set
+from collections.abc import Set as AbstractSet
 
 import numpy as np
 
@@ -16,7 +16,7 @@ DRAWS_PER_NETWORK = 40
 """Draws to choose from for each network wanted: enough to find networks for the rare sizes at both ends."""
 
 
-def stratified(encoding: Encoding, count: int, known: Set[Genome], rng: np.random.Generator) -> IntArray:
+def stratified(encoding: Encoding, count: int, known: AbstractSet[Genome], rng: np.random.Generator) -> IntArray:
     """`count` distinct canonical genomes not in `known`, shape (networks, genes); fewer if the space has no more.
 
     First come the largest and the smallest network of each depth. For the rest the size range is cut into as many equal
@@ -54,7 +54,7 @@ def _ends(encoding: Encoding) -> list[Genome]:
     return list(dict.fromkeys(space.genome(end) for end in ends))
 
 
-def _unknown(encoding: Encoding, count: int, known: Set[Genome], rng: np.random.Generator) -> list[Genome]:
+def _unknown(encoding: Encoding, count: int, known: AbstractSet[Genome], rng: np.random.Generator) -> list[Genome]:
     """At least `count` distinct networks that are not known, in random order; all that are left in a small space."""
     networks = encoding.space.networks
     # Where most networks are known, draws would hardly ever find another.

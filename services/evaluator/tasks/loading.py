@@ -23,7 +23,8 @@ FEWSHOT_SEED = 1234
 
 @dataclass(frozen=True)
 class Document:
-    """One item: the task it belongs to (a subject, for a group of tasks), its data and the prompt that precedes its choices."""
+    """One item: the task it belongs to (a subject, for a group of tasks), its data and the prompt that precedes its
+    choices."""
 
     task: ConfigurableTask
     index: int
@@ -47,8 +48,8 @@ def _manager() -> TaskManager:
 def load_items(asked: TaskItems, data: Path | None) -> LoadedTask:
     """Load the items that a request names.
 
-    Raises UserError for an unknown task, one that is no multiple-choice task, a split it doesn't have, data that can't be had,
-    or fewer items than asked.
+    Raises UserError for an unknown task, one that is no multiple-choice task, a split it doesn't have, data that can't
+    be had, or fewer items than asked.
     """
     leaves, origin = _configured(asked, data)
     counts = [len(leaf.eval_docs) for leaf in leaves]
@@ -124,7 +125,7 @@ def _documents(leaves: Sequence[ConfigurableTask], counts: Sequence[int], wanted
     first, needed = 0, set(wanted)
     for leaf, count in zip(leaves, counts, strict=True):
         shots = leaf.get_config("num_fewshot") or 0
-        # Examples drawn at random come from one stream for the whole split: what an item gets depends on those before it.
+        # Examples drawn at random come from one stream for the whole split: what an item gets depends on the others.
         drawn = shots > 0 and not isinstance(leaf.sampler, FirstNSampler)
         docs = leaf.eval_docs
         for index in range(count):

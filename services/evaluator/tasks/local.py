@@ -18,8 +18,8 @@ FOLDERS = {
     ("allenai/winogrande", "winogrande_xl"): "winogrande",
     ("truthfulqa/truthful_qa", "multiple_choice"): "truthfulqa",
 }
-"""Folder of a dataset and its configuration. Any other dataset OWNER/NAME is looked for as NAME/CONFIGURATION or NAME, where a
-column `subject`, if there is one, tells the configurations apart."""
+"""Folder of a dataset and its configuration. Any other dataset OWNER/NAME is looked for as NAME/CONFIGURATION or NAME,
+where a column `subject`, if there is one, tells the configurations apart."""
 
 FILES = {"train": ("train", "train_l"), "validation": ("validation",), "test": ("test",), "dev": ("dev",)}
 
