@@ -84,20 +84,32 @@ class Packed:
         `queries` (T, heads, head_dim), `keys` and `values` (T, kv_heads, head_dim); returns (T, heads * head_dim).
         `window`: how many tokens back a token sees, itself included; None for all.
         """
-        grouped = queries.shape[1] != keys.shape[1]
         outputs = []
         for group in self.groups:
-            mask = group.mask(window)
-            attended = F.scaled_dot_product_attention(
+            attended = _attention(
                 queries[group.gather].transpose(1, 2),
                 keys[group.gather].transpose(1, 2),
                 values[group.gather].transpose(1, 2),
-                attn_mask=mask,
-                is_causal=mask is None,
-                enable_gqa=grouped,
+                group.mask(window),
             )
             outputs.append(attended.transpose(1, 2).flatten(2).flatten(0, 1)[group.real])
         return torch.cat(outputs)
+
+
+def _attention(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
+    """Attention of (sequences, heads, longest, head_dim) over (sequences, kv_heads, longest, head_dim)."""
+    if not (queries.requires_grad and queries.device.type == "cpu"):
+        grouped = queries.shape[1] != keys.shape[1]
+        return F.scaled_dot_product_attention(
+            queries, keys, values, attn_mask=mask, is_causal=mask is None, enable_gqa=grouped
+        )
+    # Fused attention is slow backwards on a CPU: at a few hundred tokens, plain products take a third of its time.
+    repeats = queries.shape[1] // keys.shape[1]
+    keys, values = keys.repeat_interleave(repeats, 1), values.repeat_interleave(repeats, 1)
+    if mask is None:
+        mask = torch.ones(queries.shape[2], keys.shape[2], dtype=torch.bool).tril()
+    scores = (queries @ keys.transpose(2, 3) * queries.shape[3] ** -0.5).masked_fill(~mask, float("-inf"))
+    return F.softmax(scores, dim=-1, dtype=torch.float32).to(values.dtype) @ values
 
 
 def pack(sequences: Iterable[Tree], device: torch.device | str = "cpu") -> Packed:

@@ -56,11 +56,15 @@ def places(packed: Packed, trees_: list[Tree]) -> list[slice]:
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(trees(), min_size=1, max_size=5), st.none() | st.integers(1, 8), st.sampled_from([1, 2, 4]))
-def test_packed_attention_is_attention_one_at_a_time(sequences: list[Tree], window: int | None, kv_heads: int) -> None:
+@given(
+    st.lists(trees(), min_size=1, max_size=5), st.none() | st.integers(1, 8), st.sampled_from([1, 2, 4]), st.booleans()
+)
+def test_packed_attention_is_attention_one_at_a_time(
+    sequences: list[Tree], window: int | None, kv_heads: int, trained: bool
+) -> None:
     packed = pack(sequences)
     queries, keys, values = projections(len(packed.tokens), kv_heads)
-    attended = packed.attend(queries, keys, values, window)
+    attended = packed.attend(queries.clone().requires_grad_(trained), keys, values, window).detach()
     for tree, place in zip(sequences, places(packed, sequences), strict=True):
         alone = attend_alone(tree, queries[place], keys[place], values[place], window)
         torch.testing.assert_close(attended[place], alone, atol=2e-6, rtol=1e-5)
