@@ -2,8 +2,7 @@
 
 from pathlib import Path
 
-from huggingface_hub import constants
-from huggingface_hub.utils._http import get_session
+from huggingface_hub import constants, get_session
 
 from services.cli.console import console
 from shared.environment import Environment
@@ -33,9 +32,13 @@ def example_search_file(environment: Environment) -> Path:
 
 
 def has_benchmarks(environment: Environment) -> bool:
-    """Whether ARC-Easy and Alpaca can be had from the local directory, or else from the hub."""
-    if environment.data is not None:
-        return all((environment.data / folder).is_dir() for folder in ("arc_easy", "alpaca"))
+    """Whether ARC-Easy and Alpaca can be had, from the local directory or from the hub."""
+    if environment.data is not None and all((environment.data / folder).is_dir() for folder in ("arc_easy", "alpaca")):
+        return True
+    return _hub_answers()
+
+
+def _hub_answers() -> bool:
     if constants.is_offline_mode():
         return False
     try:

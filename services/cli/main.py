@@ -75,15 +75,17 @@ def status(run: Run) -> None:
 
 
 @app.command(
-    epilog="Example: nasfarm evaluate --checkpoint runs/smollm2-arc-easy/supernet "
-    "--architecture runs/smollm2-arc-easy/front/N1.json --task arc_easy --items 200"
+    epilog="Example: nasfarm evaluate --architecture runs/smollm2-arc-easy/front/N1.json --task arc_easy --items 200"
 )
 def evaluate(
-    checkpoint: Annotated[str, typer.Option("--checkpoint", help="Super-network, or any supported checkpoint or id.")],
     task: Annotated[str, typer.Option("--task", help="An lm-eval task.")],
     architecture: Annotated[
         Path | None,
         typer.Option("--architecture", help="JSON file with layers and mlp_widths; default: the whole network."),
+    ] = None,
+    checkpoint: Annotated[
+        str | None,
+        typer.Option("--checkpoint", help="Checkpoint directory or id; default: the super-network of the file's run."),
     ] = None,
     items: Annotated[
         int | None, typer.Option("--items", min=1, help="Number of items; default: the whole split.")

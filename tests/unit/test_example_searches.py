@@ -1,0 +1,54 @@
+"""The search files that ship with the project."""
+
+from pathlib import Path
+
+import pytest
+
+from services.cli.example import SEARCHES, example_search_file
+from shared.environment import Environment
+from shared.manifest import search_space
+from shared.settings import SearchSettings, read_search_file
+from shared.supernet.order import drop_order
+from tests.support.spaces import LLAMA2_7B
+
+
+def shipped(name: str) -> SearchSettings:
+    return read_search_file(SEARCHES / name)
+
+
+@pytest.mark.parametrize("path", sorted(SEARCHES.glob("*.yaml")), ids=lambda path: path.stem)
+def test_a_shipped_search_file_is_valid_and_named_like_its_run(path: Path) -> None:
+    assert read_search_file(path).name == path.stem
+
+
+def test_the_papers_space_has_the_papers_numbers() -> None:
+    settings = shipped("llama2-7b-arc-challenge.yaml")
+    space = search_space(LLAMA2_7B, settings.space, drop_order(32, None))
+    assert space.genomes == 3 * 2**32
+    assert space.networks == 2**24 + 2**28 + 2**32
+    assert space.parameters(space.smallest()) == 3_496_153_088
+    assert space.parameters(space.largest()) == 6_738_415_616
+
+
+def test_both_examples_search_the_same_space_in_the_same_way() -> None:
+    public, built_in = shipped("smollm2-arc-easy.yaml"), shipped("smollm2-plain-facts.yaml")
+    assert public.model_copy(update={"name": "", "tasks": (), "training": None}) == built_in.model_copy(
+        update={"name": "", "tasks": (), "training": None}
+    )
+    assert {built_in.tasks[0].name, built_in.training.data} == {"plain_facts"}
+
+
+def test_the_example_says_loudly_which_task_and_data_it_takes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("services.cli.example._hub_answers", lambda: False)
+    for folder in ("arc_easy", "alpaca"):
+        assert example_search_file(Environment(data=tmp_path, cache=tmp_path, threads=1)).stem == "smollm2-plain-facts"
+        assert "built-in task plain_facts" in capsys.readouterr().out
+        (tmp_path / folder).mkdir()
+    assert example_search_file(Environment(data=tmp_path, cache=tmp_path, threads=1)).stem == "smollm2-arc-easy"
+    assert "ARC-Easy, fine-tuned on Alpaca" in capsys.readouterr().out
+    assert example_search_file(Environment(data=None, cache=tmp_path, threads=1)).stem == "smollm2-plain-facts"
+    assert "say nothing about public benchmarks" in capsys.readouterr().out
+    monkeypatch.setattr("services.cli.example._hub_answers", lambda: True)
+    assert example_search_file(Environment(data=None, cache=tmp_path, threads=1)).stem == "smollm2-arc-easy"
