@@ -22,12 +22,17 @@ from shared.supernet.source import fetch_model
 
 
 def evaluate_one(
-    checkpoint: str, architecture: Path | None, task: str, items: int | None, split: str | None, num_fewshot: int | None
+    checkpoint: str | None,
+    architecture: Path | None,
+    task: str,
+    items: int | None,
+    split: str | None,
+    num_fewshot: int | None,
 ) -> None:
     """Measure a sub-network of a checkpoint on a task and print what came out."""
     quiet_libraries()
     environment = Environment.read()
-    directory, origin = fetch_model(checkpoint)
+    directory, origin = fetch_model(_supernet_of(architecture) if checkpoint is None else checkpoint)
     chosen = dense(read_shape(directory)) if architecture is None else read_architecture(architecture)
     stop = items or count_items(task, split, environment.data)
     spec = EvaluationSpec(
@@ -49,6 +54,16 @@ def evaluate_one(
         f"{len(scores.items)} items of {task} in {measurement.seconds['score']:.1f} s "
         f"(cut in {measurement.seconds['cut'] * 1000:.1f} ms), {spec.dtype} on {measurement.versions['device']}"
     )
+
+
+def _supernet_of(architecture: Path | None) -> str:
+    """The super-network of the run in whose front an architecture file lies."""
+    if architecture is None:
+        raise UserError("nothing to measure: give --architecture runs/NAME/front/N1.json, or --checkpoint, or both")
+    supernet = architecture.resolve().parents[1] / "supernet"
+    if not supernet.is_dir():
+        raise UserError(f"{architecture}: lies in no run with a super-network; say which one with --checkpoint")
+    return str(supernet)
 
 
 def read_architecture(path: Path) -> Architecture:

@@ -68,10 +68,8 @@ def test_a_finished_search_run_again_measures_nothing_and_ends_the_same(run: Run
 
 def test_a_network_of_the_front_measured_by_hand_has_the_accuracy_of_the_report(run: Run, finished: Path) -> None:
     row = json.loads((finished / "front.json").read_text())["front"][0]
-    ended = run(
-        "evaluate", "--checkpoint", finished / "supernet", "--architecture", finished / "front" / "N1.json",
-        "--task", "plain_facts", "--split", "test", "--items", 200,
-    )  # fmt: skip
+    architecture = finished / "front" / "N1.json"
+    ended = run("evaluate", "--architecture", architecture, "--task", "plain_facts", "--split", "test", "--items", 200)
     assert ended.code == 0, ended
     assert f"{row['parameters']:,}" in ended.output
     assert "200 items" in ended.output
@@ -202,3 +200,5 @@ def test_an_architecture_that_doesnt_fit_is_refused(run: Run, tmp_path: Path) ->
         path.write_text(content)
         arguments = ["--checkpoint", tmp_path / "base", "--architecture", path, "--task", "plain_facts", "--items", 5]
         refused(run("evaluate", *arguments), *words)
+    refused(run("evaluate", "--architecture", path, "--task", "plain_facts"), "architecture.json", "--checkpoint")
+    refused(run("evaluate", "--task", "plain_facts"), "--architecture")
