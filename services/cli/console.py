@@ -26,14 +26,6 @@ def progress(*extra: str) -> Progress:
     )
 
 
-def count(number: int) -> str:
-    """A large number in short: 134.5 M, 6.738 B."""
-    for size, unit in ((10**9, "B"), (10**6, "M"), (10**3, "k")):
-        if number >= size:
-            return f"{number / size:.4g} {unit}"
-    return str(number)
-
-
 def networks(number: int) -> str:
     """A number of networks: exact while it can be read."""
     return f"{number:,}" if number < 10**9 else f"{number:.3g}"

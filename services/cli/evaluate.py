@@ -5,8 +5,9 @@ from pathlib import Path
 from pydantic import ValidationError
 from rich.table import Table
 
-from services.cli.console import console, count
+from services.cli.console import console
 from services.cli.quiet import quiet_libraries
+from services.coordinator.report.wording import parameters
 from services.coordinator.statistics import wilson_interval
 from services.evaluator.evaluator import Evaluator
 from services.evaluator.tasks.loading import count_items
@@ -43,7 +44,7 @@ def evaluate_one(
     measurement = Evaluator(environment).measure(request)
     scores = measurement.scores[0]
     console.print(
-        f"{origin}: {chosen.depth} layers, {count(measurement.parameters)} parameters ({measurement.parameters:,})"
+        f"{origin}: {chosen.depth} layers, {parameters(measurement.parameters)} parameters ({measurement.parameters:,})"
     )
     table = Table("metric", "value", "95 % interval")
     for name, values in scores.metrics.items():

@@ -1,7 +1,8 @@
 """The profile of a search: how many networks, how large, how long."""
 
-from services.cli.console import console, count, duration, networks
+from services.cli.console import console, duration, networks
 from services.cli.estimate import Estimate
+from services.coordinator.report.wording import parameters
 from shared.settings import SearchSettings
 from shared.space import SearchSpace
 
@@ -15,7 +16,7 @@ def print_space(space: SearchSpace) -> None:
     )
     console.print(f"               {networks(space.networks)} distinct networks ({networks(space.genomes)} genomes)")
     console.print(
-        f"               {count(smallest)} to {count(largest)} parameters ({smallest:,} to {largest:,}), "
+        f"               {parameters(smallest)} to {parameters(largest)} parameters ({smallest:,} to {largest:,}), "
         f"ratio {largest / smallest:.2f}"
     )
 
