@@ -22,8 +22,8 @@ class SupernetManifest(BaseModel):
     """How a super-network was made and what may be cut out of it.
 
     `drop_order`: layers in the order in which they leave; `influence`: each layer's importance by which that was
-    decided (None for the rule `first`); `files`: digests of the checkpoint's content; `data`: name and digest of the
-    training data.
+    decided (None for the rule `first`); `plan`: digest of all that the fine-tuning depended on; `data`: origin and
+    digest of the training data; `losses`: running means at the end; `files`: digests of the checkpoint's content.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -35,6 +35,7 @@ class SupernetManifest(BaseModel):
     drop_order: tuple[int, ...]
     influence: tuple[float, ...] | None
     training: TrainingSettings
+    plan: str
     data: dict[str, str]
     losses: dict[str, float]
     versions: dict[str, str]

@@ -69,7 +69,7 @@ def finished(plan: Plan, directory: Path) -> SupernetManifest | None:
     if not (directory / "supernet.json").exists():
         return None
     manifest = SupernetManifest.read(directory)
-    if manifest.data.get("plan") != plan.digest:
+    if manifest.plan != plan.digest:
         raise UserError(
             f"{directory}: this super-network was made with other settings, model or data; "
             "change `name` in the search file, or remove the directory to make it again"
@@ -163,7 +163,8 @@ def _finish(plan: Plan, state: TrainingState, directory: Path) -> SupernetManife
         drop_order=state.drop_order,
         influence=state.influence,
         training=plan.settings.training,
-        data={"origin": plan.instructions.origin, "digest": plan.instructions.digest, "plan": plan.digest},
+        plan=plan.digest,
+        data={"origin": plan.instructions.origin, "digest": plan.instructions.digest},
         losses=state.losses,
         versions={name: importlib.metadata.version(name) for name in RECORDED},
         files=digest_content(scratch),
