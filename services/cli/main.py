@@ -16,6 +16,7 @@ app = typer.Typer(
     name="nasfarm",
     help="Shrink a Llama-family language model by neural architecture search.",
     no_args_is_help=True,
+    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )

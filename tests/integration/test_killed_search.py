@@ -3,6 +3,7 @@
 import json
 import signal
 import sqlite3
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -28,6 +29,17 @@ def test_a_search_that_is_killed_again_and_again_ends_like_an_undisturbed_one(tm
     assert measurements(run) == measurements(tmp_path / "undisturbed" / "tiny")
 
 
+def test_an_interrupted_command_leaves_at_once_and_says_that_nothing_is_lost(tmp_path: Path) -> None:
+    run = tmp_path / "runs" / "tiny"
+    process = start_nasfarm("search", search_file(tmp_path), "--runs", run.parent)
+    wait_for(lambda: stored(run) >= 1, process)
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=PATIENCE_SECONDS)
+    assert process.returncode == 130, output
+    assert "nasfarm: interrupted; nothing is lost" in output
+    assert "Traceback" not in output
+
+
 def run_to_the_end(search: Path, runs: Path) -> object:
     process = start_nasfarm("search", search, "--runs", runs)
     output, _ = process.communicate(timeout=PATIENCE_SECONDS)
@@ -37,14 +49,18 @@ def run_to_the_end(search: Path, runs: Path) -> object:
 
 def kill_when(moment: Callable[[], bool], search: Path, runs: Path) -> None:
     process = start_nasfarm("search", search, "--runs", runs)
+    wait_for(moment, process)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+
+
+def wait_for(moment: Callable[[], bool], process: subprocess.Popen[str]) -> None:
     deadline = time.monotonic() + PATIENCE_SECONDS
     while not moment():
         assert process.poll() is None, process.communicate()[0]
         assert time.monotonic() < deadline, "the moment never came"
         time.sleep(0.002)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    assert process.returncode == -signal.SIGKILL
 
 
 def lines(path: Path) -> int:
