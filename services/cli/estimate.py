@@ -9,7 +9,7 @@ from shared.space import SearchSpace, dense, parameters
 ASSUMED_TOKENS_PER_ITEM = 60
 """A question with its choices, without examples, where nothing has been read yet."""
 
-ASSUMED_FRONT = 12
+ASSUMED_FRONT = 16
 
 
 @dataclass(frozen=True)

@@ -89,12 +89,12 @@ def search_text(model: str, shape: ModelShape, path: Path, benchmarks: bool) -> 
         ),
         width=shape.mlp_width,
         data="alpaca" if benchmarks else "plain_facts",
-        steps=2000 if large else 240,
+        steps=2000 if large else 200,
         tokens=16384 if large else 1024,
         task="arc_easy" if benchmarks else "plain_facts",
         search_items=400 if benchmarks else 328,
-        report_items=1000 if benchmarks else 460,
-        evaluations=250 if large else 72,
+        report_items=700 if benchmarks else 460,
+        evaluations=250 if large else 60,
         population=50 if large else 12,
     )
 
