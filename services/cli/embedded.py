@@ -1,6 +1,5 @@
 """The embedded farm: one evaluator in a thread of this process, behind an in-process broker."""
 
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -26,11 +25,10 @@ def embedded_farm(evaluator: Evaluator) -> Iterator[tuple[Broker, Callable[[], N
         if died:
             raise died[0]
 
-    thread = threading.Thread(target=work, name="evaluator", daemon=True)
+    thread = threading.Thread(target=work, name="evaluator")
     thread.start()
     try:
         yield broker, check
     finally:
         stop.set()
-        if not isinstance(sys.exception(), KeyboardInterrupt):  # who interrupts doesn't wait for the network in work
-            thread.join()
+        thread.join()

@@ -2,12 +2,14 @@
 them."""
 
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from services.cli.console import console
 from shared.errors import UserError
 
 INTERRUPTED = 130
@@ -102,12 +104,17 @@ def evaluate(
 
 def main() -> None:
     """Run the command; the user's errors end in one line and exit code 2, bugs in a traceback."""
+    signal.signal(signal.SIGINT, _leave)
     try:
         app()
     except UserError as error:
         sys.stderr.write(f"nasfarm: {error}\n")
         sys.exit(2)
-    except KeyboardInterrupt:
-        sys.stderr.write("nasfarm: interrupted; nothing is lost, the same command goes on from here\n")
-        sys.stderr.flush()
-        os._exit(INTERRUPTED)  # an orderly end would wait for the network that is being measured
+
+
+def _leave(*_: object) -> None:
+    """Ctrl-C: leave at once. Everything is made to be killed; an orderly end would wait for the network in work."""
+    console.show_cursor()
+    sys.stderr.write("\nnasfarm: interrupted; nothing is lost, the same command goes on from here\n")
+    sys.stderr.flush()
+    os._exit(INTERRUPTED)

@@ -1,6 +1,7 @@
 """The `nasfarm` command for tests: in this process, or as a real one that can be killed."""
 
 import os
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -29,8 +30,12 @@ def nasfarm(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
     """Run the command in this process."""
     monkeypatch.setattr(sys, "argv", ["nasfarm", *map(str, arguments)])
     capsys.readouterr()
-    with pytest.raises(SystemExit) as ended:
-        main()
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        with pytest.raises(SystemExit) as ended:
+            main()
+    finally:
+        signal.signal(signal.SIGINT, handler)
     output, error = capsys.readouterr()
     return Ended(int(ended.value.code or 0), output, error)
 

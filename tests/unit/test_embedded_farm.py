@@ -1,0 +1,37 @@
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+from services.cli.embedded import embedded_farm
+from services.coordinator.farm import Farm
+from services.coordinator.history import History
+from services.evaluator.evaluator import Evaluator
+from shared.messages import EvaluationRequest, EvaluationResult
+from shared.space import dense
+from tests.support.searches import SHAPE, pretend, small_plan
+
+
+class Broken:
+    """An evaluator with a bug that shows at the second request."""
+
+    def __init__(self) -> None:
+        self.answered = 0
+
+    def evaluate(self, request: EvaluationRequest) -> EvaluationResult:
+        self.answered += 1
+        if self.answered == 2:
+            raise ZeroDivisionError("a bug")
+        return EvaluationResult(identity=request.identity, search=request.search, outcome=pretend(request))
+
+
+def test_a_bug_in_the_evaluator_ends_the_search_with_its_own_traceback_and_loses_nothing(tmp_path: Path) -> None:
+    plan = small_plan()
+    history = History.create_or_resume(tmp_path / "history.sqlite", plan.about())
+    requests = [plan.request(network, "search") for network in (dense(SHAPE), plan.space.smallest())]
+    with embedded_farm(cast(Evaluator, Broken())) as (broker, check):
+        farm = Farm("small", broker, history, check)
+        with pytest.raises(ZeroDivisionError, match="a bug"):
+            farm.measure(requests, lambda request, outcome: None)
+    assert history.outcome(requests[0].identity) == pretend(requests[0])
+    assert history.outcome(requests[1].identity) is None
