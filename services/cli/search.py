@@ -58,8 +58,8 @@ def train_supernet(search_file: Path, runs: Path) -> None:
             console.print(f"{run.supernet} is finished already.")
             return
         rate = parameter_tokens_per_second(checked.training.base, preferred_dtype())
-        cost = estimate(settings, _widest_space(checked), rate, *assumed_tokens(settings))
-        print_space(_widest_space(checked))
+        cost = estimate(settings, _space_before_ordering(checked), rate, *assumed_tokens(settings))
+        print_space(_space_before_ordering(checked))
         console.print(f"Fine-tuning    about {duration(cost.training)}")
         _train(checked, run)
         console.print(f"Super-network  {run.supernet}")
@@ -114,7 +114,7 @@ def _check_tasks(evaluator: Evaluator, checked: Checked) -> dict[str, list[Prepa
     return prepared
 
 
-def _widest_space(checked: Checked) -> SearchSpace:
+def _space_before_ordering(checked: Checked) -> SearchSpace:
     """The search space, of which sizes don't depend on the order of dropping."""
     shape = checked.training.base.shape
     return search_space(shape, checked.settings.space, drop_order(shape.layers, None))
@@ -123,7 +123,7 @@ def _widest_space(checked: Checked) -> SearchSpace:
 def _announce(checked: Checked, tasks: dict[str, list[PreparedTask]]) -> None:
     rate = parameter_tokens_per_second(checked.training.base, preferred_dtype())
     tokens = (sum(task.tokens for task in tasks["search"]), sum(task.tokens for task in tasks["report"]))
-    space = _widest_space(checked)
+    space = _space_before_ordering(checked)
     print_space(space)
     print_cost(checked.settings, estimate(checked.settings, space, rate, *tokens), checked.supernet is None)
 

@@ -48,6 +48,7 @@ class Plan:
 
 def prepare(settings: SearchSettings, base_directory: Path, environment: Environment) -> Plan:
     """Load and check everything. Raises UserError if the model, the space or the data are no good."""
+    torch.set_num_threads(environment.threads)
     base = Checkpoint.open(base_directory)
     search_space(base.shape, settings.space, drop_order(base.shape.layers, None))  # refuses impossible choices
     if settings.space.depth_rule == "importance" and min(settings.space.depths) < 2:
