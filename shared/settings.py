@@ -1,10 +1,10 @@
 """The search file: one YAML file that says everything about a search."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from shared.errors import UserError
 from shared.files import write_atomically
@@ -12,6 +12,7 @@ from shared.messages import Dtype, EvaluationSpec, TaskItems
 
 DepthRule = Literal["importance", "first"]
 NeuronOrder = Literal["importance", "none"]
+Part = Literal["search", "report"]
 StrategyName = Literal["linas", "nsga2", "random"]
 Metric = Literal["acc", "acc_norm", "acc_bytes", "acc_mutual_info", "exact_match"]
 """lm-eval's metrics that say for each item whether it was answered right, which intervals and paired tests need."""
@@ -78,7 +79,13 @@ class TaskSettings(Section):
             raise ValueError("give the name of an lm-eval task")
         return name
 
-    def part(self, name: Literal["search", "report"]) -> TaskItems:
+    @model_validator(mode="after")
+    def _both_splits(self) -> Self:
+        if self.name not in SPLITS and (self.search.split is None) != (self.report.split is None):
+            raise ValueError("name the split of both parts or of none, so that they can't share items")
+        return self
+
+    def part(self, name: Part) -> TaskItems:
         """The items of a part; where both parts share a split, those of the report follow those of the search."""
         default_search, default_report = SPLITS.get(self.name, (None, None))
         search_split = self.search.split or default_search
@@ -119,7 +126,7 @@ class SearchSettings(Section):
             raise ValueError("a task is listed twice")
         return tasks
 
-    def spec(self, part: Literal["search", "report"], dtype: Dtype) -> EvaluationSpec:
+    def spec(self, part: Part, dtype: Dtype) -> EvaluationSpec:
         """What is measured of every network (`search`), or of those on the front (`report`)."""
         return EvaluationSpec(tasks=tuple(task.part(part) for task in self.tasks), dtype=dtype)
 

@@ -40,6 +40,8 @@ class ModelShape:
                 f"{where}: model_type {family!r} is not supported; use a model of one of the families "
                 f"{', '.join(FAMILIES)}"
             )
+        if config.get("quantization_config"):
+            raise UserError(f"{where}: the weights are quantised; give the checkpoint before quantisation")
         if config.get("hidden_act", "silu") != "silu":
             raise UserError(f"{where}: hidden_act {config['hidden_act']!r} is not supported; only 'silu' is")
         hidden_size = _dimension(config, "hidden_size", where)

@@ -61,7 +61,7 @@ def _supernet_of(architecture: Path | None) -> str:
     """The super-network of the run in whose front an architecture file lies."""
     if architecture is None:
         raise UserError("nothing to measure: give --architecture runs/NAME/front/N1.json, or --checkpoint, or both")
-    supernet = architecture.resolve().parents[1] / "supernet"
+    supernet = architecture.resolve().parent.parent / "supernet"
     if not supernet.is_dir():
         raise UserError(f"{architecture}: lies in no run with a super-network; say which one with --checkpoint")
     return str(supernet)

@@ -1,5 +1,6 @@
 """`nasfarm init`: a search file to begin with, and the profile of what it would search."""
 
+import json
 from pathlib import Path
 
 from services.cli.console import console
@@ -23,7 +24,7 @@ WIDTH_STEP = 64
 
 TEMPLATE = """\
 # A search of nasfarm. Run it with: nasfarm search {path}
-name: {name} # the run lies in runs/{name}
+name: {quoted_name} # the run lies in runs/{name}
 model: {model} # Hugging Face id or directory: Llama, Mistral, Qwen2 or Qwen3
 
 space:
@@ -79,7 +80,8 @@ def search_text(model: str, shape: ModelShape, path: Path, benchmarks: bool) -> 
     return TEMPLATE.format(
         path=path,
         name=_name(model),
-        model=model,
+        quoted_name=json.dumps(_name(model)),
+        model=json.dumps(model),
         depths=sorted(
             {shape.layers, shape.layers - shape.layers // 16, shape.layers - shape.layers // 8}, reverse=True
         ),

@@ -1,5 +1,6 @@
 """`nasfarm report` and `nasfarm status`: what a run's history says. Neither loads a model."""
 
+import json
 from contextlib import closing
 from pathlib import Path
 
@@ -55,5 +56,5 @@ def _training(run: RunDirectory, steps: int) -> str:
     if (run.supernet / "supernet.json").is_file():
         return f"finished, {run.supernet}"
     log = run.path / "training.jsonl"
-    done = len(log.read_bytes().splitlines()) if log.is_file() else 0
-    return f"{min(done, steps)} of {steps} steps" if done else "not begun"
+    lines = log.read_text(encoding="utf-8").splitlines() if log.is_file() else []
+    return f"{json.loads(lines[-1])['step'] + 1} of {steps} steps" if lines else "not begun"

@@ -115,6 +115,6 @@ def main() -> None:
 def _leave(*_: object) -> None:
     """Ctrl-C: leave at once. Everything is made to be killed; an orderly end would wait for the network in work."""
     console.show_cursor()
-    sys.stderr.write("\nnasfarm: interrupted; nothing is lost, the same command goes on from here\n")
+    sys.stderr.write("\nnasfarm: interrupted; the same command goes on from what is stored\n")
     sys.stderr.flush()
     os._exit(INTERRUPTED)

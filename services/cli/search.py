@@ -29,7 +29,7 @@ from shared.environment import Environment
 from shared.errors import UserError
 from shared.manifest import SupernetManifest, search_space
 from shared.messages import CheckpointRef, Dtype, EvaluationRequest, Failure, Measurement
-from shared.settings import SearchSettings, read_search_file
+from shared.settings import Part, SearchSettings, read_search_file
 from shared.space import SearchSpace
 from shared.supernet.device import preferred_dtype
 from shared.supernet.order import drop_order
@@ -97,9 +97,10 @@ def _check_tasks(evaluator: Evaluator, checked: Checked) -> dict[str, list[Prepa
     """Read all items of both parts now, so that nothing is found wrong with them after an hour of fine-tuning."""
     settings = checked.settings
     base = CheckpointRef(location=str(checked.training.base.directory), digest=checked.training.base_digest)
-    prepared = {}
-    for part in ("search", "report"):
-        spec = settings.spec("search" if part == "search" else "report", "float32")
+    prepared: dict[str, list[PreparedTask]] = {}
+    parts: tuple[Part, ...] = ("search", "report")
+    for part in parts:
+        spec = settings.spec(part, "float32")
         prepared[part] = [evaluator.prepared(base, items) for items in spec.tasks]
         for task, metric in zip(prepared[part], settings.metrics, strict=True):
             if metric not in task.metrics:
@@ -157,11 +158,12 @@ def _open(checked: Checked, manifest: SupernetManifest, run: RunDirectory) -> tu
 
 
 def _recorded_dtype(run: RunDirectory) -> Dtype | None:
-    """What the run's search began with; None if it has not begun."""
-    if not run.history.is_file():
+    """What the run's search began with; None if it has not begun, or was killed while it began."""
+    try:
+        with closing(History.read(run.history)) as history:
+            dtype: Dtype = history.about()["dtype"]
+    except UserError:
         return None
-    with closing(History.read(run.history)) as history:
-        dtype: Dtype = history.about()["dtype"]
     return dtype
 
 

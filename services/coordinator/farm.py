@@ -14,7 +14,8 @@ Observed = Callable[[EvaluationRequest, Outcome], None]
 
 
 class Farm:
-    """Measures networks by sending requests through a broker; what the history knows is not measured again.
+    """Measures networks by sending requests through a broker; what the history knows is not measured again,
+    unless it is a failure that may end better another time.
 
     `check` is called while results are awaited, and raises if none can come any more.
     """
@@ -35,7 +36,7 @@ class Farm:
         waiting: dict[str, EvaluationRequest] = {}
         for request in requests:
             outcome = self._history.outcome(request.identity)
-            if outcome is not None:
+            if outcome is not None and not (isinstance(outcome, Failure) and outcome.retry_may_help):
                 self._check_outcome(request, outcome)
                 self._take(known, request, outcome, observed)
             elif request.identity not in waiting:

@@ -23,8 +23,8 @@ TABLES = (
         identity text not null, predicted real
     ) strict""",
     """create table measurements (
-        sequence integer primary key, identity text not null unique, request text not null, outcome text not null,
-        kind text not null check (kind in ('measurement', 'failure')), received text not null
+        sequence integer primary key, identity text not null, request text not null, outcome text not null,
+        kind text not null check (kind in ('measurement', 'failure')), received text not null, unique (identity, kind)
     ) strict""",
     "create table generations (generation integer primary key, content text not null) strict",
 )
@@ -126,23 +126,22 @@ class History:
             for number, generation, text, identity, predicted in rows
         ]
 
-    def add_result(self, request: EvaluationRequest, result: EvaluationResult) -> bool:
-        """Store a result under its identity; a second one is ignored. Returns whether it was new."""
+    def add_result(self, request: EvaluationRequest, result: EvaluationResult) -> None:
+        """Store a result under its identity; of several measurements, and of several failures, the first one stays."""
         kind = "measurement" if isinstance(result.outcome, Measurement) else "failure"
         values = (request.identity, request.model_dump_json(), result.outcome.model_dump_json(), kind, _now())
         with self._writing():
-            cursor = self._connection.execute(
+            self._connection.execute(
                 "insert or ignore into measurements (identity, request, outcome, kind, received) "
                 "values (?, ?, ?, ?, ?)",
                 values,
             )
-        return cursor.rowcount > 0
 
     def outcome(self, identity: str) -> Measurement | Failure | None:
-        """What is known under an identity; None if nothing is."""
+        """What is known under an identity, a measurement rather than a failure; None if nothing is."""
         with _problems(self.path):
             row = self._connection.execute(
-                "select kind, outcome from measurements where identity = ?", (identity,)
+                "select kind, outcome from measurements where identity = ? order by kind desc", (identity,)
             ).fetchone()
         if row is None:
             return None
@@ -163,6 +162,8 @@ class History:
 
     def _begin(self, about: dict[str, Any]) -> None:
         facts = {"format": FORMAT, **about, "created": _now()}
+        with _problems(self.path):
+            self._connection.execute("pragma journal_mode = wal")  # kept in the file
         with self._writing():
             for statement in TABLES:
                 self._connection.execute(statement)
@@ -188,7 +189,6 @@ class History:
 
 def _connect(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(path, isolation_level=None)
-    connection.execute("pragma journal_mode = wal")
     connection.execute("pragma synchronous = full")
     return connection
 
@@ -207,9 +207,9 @@ def _problems(path: Path) -> Iterator[None]:
             f"{path}: {error}; nothing stored so far is lost: mend it and run the same command again"
         ) from error
     except sqlite3.DatabaseError as error:
-        if isinstance(error, sqlite3.IntegrityError):
-            raise  # a bug, not the user's file
-        raise UserError(f"{path}: not a history of nasfarm ({error}); remove it or change `name`") from error
+        if type(error) is not sqlite3.DatabaseError:
+            raise  # a subclass of it is a bug; it itself means that the file is foreign or damaged
+        raise UserError(f"{path}: not a history of nasfarm ({error}); move it away or change `name`") from error
     except OSError as error:
         raise UserError(f"{path}: {error.strerror or error}; choose another place or make room") from error
 

@@ -16,9 +16,13 @@ from shared.files import write_atomically
 def write_report(plan: SearchPlan, history: History, front: Sequence[Architecture], run: Path) -> ReportContent:
     """Write `report.html`, `front.svg`, `front.json` and one file for each architecture of the front into the run."""
     content = assemble(plan, history, front)
-    write_atomically(run / "report.html", render_page(content))
     write_atomically(run / "front.svg", draw_figure(content))
     write_atomically(run / "front.json", content.model_dump_json(indent=1, include={"front", "dense", "base"}) + "\n")
     for row in content.front:
         write_atomically(run / "front" / f"{row.name}.json", row.architecture.model_dump_json() + "\n")
+    names = {row.name for row in content.front}
+    for former in (run / "front").glob("N*.json"):  # of a larger front, from before the budget was raised
+        if former.stem not in names:
+            former.unlink()
+    write_atomically(run / "report.html", render_page(content))
     return content

@@ -13,7 +13,7 @@ from services.coordinator.strategies import Evaluated, Strategy, make_strategy
 from shared.architecture import Architecture
 from shared.errors import UserError
 from shared.messages import CheckpointRef, Dtype, EvaluationRequest, Failure, Measurement, correct
-from shared.settings import SearchSettings
+from shared.settings import Part, SearchSettings
 from shared.space import SearchSpace, dense, parameters
 
 
@@ -35,7 +35,9 @@ class SearchPlan:
     def about(self) -> dict[str, object]:
         """What a history must agree with to be continued; the budget may be raised."""
         return {
-            "settings": self.settings.model_dump(mode="json", exclude={"search": {"evaluations"}}),
+            "settings": self.settings.model_dump(
+                mode="json", exclude={"search": {"evaluations"}, "training": {"checkpoint_every_seconds"}}
+            ),
             "supernet": self.supernet.digest,
             "base": self.base.digest,
             "dtype": self.dtype,
@@ -44,20 +46,20 @@ class SearchPlan:
             "reference_point": [self.reference_point.size, self.reference_point.accuracy],
         }
 
-    def request(self, architecture: Architecture, part: str) -> EvaluationRequest:
+    def request(self, architecture: Architecture, part: Part) -> EvaluationRequest:
         """Measure a sub-network on the `search` or the `report` items."""
         return self._request(self.supernet, architecture, part)
 
-    def base_request(self, part: str) -> EvaluationRequest:
+    def base_request(self, part: Part) -> EvaluationRequest:
         """Measure the untouched base model."""
         return self._request(self.base, dense(self.space.shape), part)
 
-    def _request(self, checkpoint: CheckpointRef, architecture: Architecture, part: str) -> EvaluationRequest:
+    def _request(self, checkpoint: CheckpointRef, architecture: Architecture, part: Part) -> EvaluationRequest:
         return EvaluationRequest(
             search=self.settings.name,
             checkpoint=checkpoint,
             architecture=architecture,
-            spec=self.settings.spec("search" if part == "search" else "report", self.dtype),
+            spec=self.settings.spec(part, self.dtype),
         )
 
 
@@ -85,15 +87,19 @@ def run_search(plan: SearchPlan, history: History, farm: Farm, observer: Observe
     strategy = make_strategy(plan.space, plan.settings.search)
     evaluated: list[Evaluated] = []
     generation = 0
-    while len(evaluated) < plan.settings.search.evaluations:
-        asked = _candidates(plan, history, strategy, generation, plan.settings.search.evaluations - len(evaluated))
+    # A budget may be raised at any time, but what has been asked for already is not forgotten if it is lowered.
+    budget = max(plan.settings.search.evaluations, len(history.candidates()))
+    while len(evaluated) < budget:
+        asked = _candidates(plan, history, strategy, generation, budget - len(evaluated))
         if not asked:
             break
         outcomes = farm.measure(asked, observer.measured)
         told = [_evaluated(plan, request, outcome) for request, outcome in zip(asked, outcomes, strict=True)]
         if all(network.accuracy is None for network in told):
             reason = next(outcome.reason for outcome in outcomes if isinstance(outcome, Failure))
-            raise UserError(f"generation {generation}: every network failed, the first with: {reason}")
+            raise UserError(
+                f"generation {generation}: every network failed, the first with: {reason}; mend that and run it again"
+            )
         evaluated += told
         row = _generation_row(plan, generation, evaluated, told, strategy.predictions, strategy.predictor_name)
         history.add_generation(row)
@@ -115,7 +121,10 @@ def measure_front(
     requests += [plan.request(network, "report") for network in dict.fromkeys([whole, *networks])]
     for request, outcome in zip(requests, farm.measure(requests, observed), strict=True):
         if isinstance(outcome, Failure):
-            raise UserError(f"the report's measurement of {request.architecture.digest[:8]} failed: {outcome.reason}")
+            raise UserError(
+                f"a network of {request.architecture.depth} layers failed on the report items: {outcome.reason}; "
+                "mend that and run the same command again"
+            )
 
 
 def front(evaluated: Sequence[Evaluated]) -> list[Architecture]:

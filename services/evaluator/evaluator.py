@@ -3,6 +3,7 @@
 import importlib.metadata
 import platform
 import time
+from math import isfinite
 from pathlib import Path
 
 import torch
@@ -13,12 +14,11 @@ from services.evaluator.preparation import PreparedTask, prepare_task
 from services.evaluator.scoring import score
 from services.evaluator.tasks.loading import load_items
 from shared.environment import Environment
-from shared.errors import UserError
+from shared.errors import UserError, first_line
 from shared.manifest import content_digest, digest_content
 from shared.messages import CheckpointRef, EvaluationRequest, EvaluationResult, Failure, Measurement, TaskItems
 from shared.space import parameters
 from shared.supernet.checkpoint import Checkpoint
-from shared.supernet.decoder import Decoder
 from shared.supernet.device import compute_device, torch_dtype
 from shared.supernet.tokenizer import load_tokenizer
 
@@ -45,11 +45,16 @@ class Evaluator:
         """Answer a request. What another evaluator or another request could do better is a failure; a bug is an
         exception."""
         try:
-            outcome: Measurement | Failure = self.measure(request)
+            measurement = self.measure(request)
+            outcome: Measurement | Failure = measurement
+            if not all(isfinite(margin) for scores in measurement.scores for margin in scores.margins):
+                outcome = Failure(kind="infeasible", reason="its scores are not finite", retry_may_help=False)
         except UserError as error:
             outcome = Failure(kind="bad_request", reason=str(error), retry_may_help=False)
-        except (torch.OutOfMemoryError, MemoryError) as error:
-            outcome = Failure(kind="out_of_memory", reason=str(error).splitlines()[0], retry_may_help=True)
+        except (RuntimeError, MemoryError) as error:
+            if not isinstance(error, torch.OutOfMemoryError | MemoryError) and "allocate memory" not in str(error):
+                raise
+            outcome = Failure(kind="out_of_memory", reason=first_line(error), retry_may_help=True)
         return EvaluationResult(identity=request.identity, search=request.search, outcome=outcome)
 
     def measure(self, request: EvaluationRequest) -> Measurement:
@@ -57,8 +62,9 @@ class Evaluator:
         started = time.perf_counter()
         checkpoint = self._checkpoint(request.checkpoint)
         tasks = [self.prepared(request.checkpoint, items) for items in request.spec.tasks]
+        weights = self._weights(request, checkpoint)
         prepared = time.perf_counter()
-        network = self._network(request, checkpoint)
+        network = checkpoint.cut(request.architecture, weights)
         cut = time.perf_counter()
         scores = tuple(score(network, task) for task in tasks)
         scored = time.perf_counter()
@@ -97,13 +103,13 @@ class Evaluator:
             self._tokenizers[reference.digest] = content_digest(tokenizer)
         return self._checkpoints[reference.digest]
 
-    def _network(self, request: EvaluationRequest, checkpoint: Checkpoint) -> Decoder:
-        """The sub-network as views of the checkpoint in the wanted dtype, converted and moved once where it differs."""
+    def _weights(self, request: EvaluationRequest, checkpoint: Checkpoint) -> dict[str, Tensor]:
+        """The checkpoint's weights in the wanted dtype: the mapped ones, or a copy, made once, where they differ."""
         dtype = torch_dtype(request.spec.dtype)
         key = (request.checkpoint.digest, dtype)
         if key not in self._converted:
             self._converted[key] = {name: tensor.to(self._device, dtype) for name, tensor in checkpoint.weights.items()}
-        return checkpoint.cut(request.architecture, self._converted[key])
+        return self._converted[key]
 
 
 def device_name() -> str:

@@ -52,7 +52,7 @@ def load_state(path: Path, plan: str) -> TrainingState | None:
     if not path.exists():
         return None
     try:
-        state = TrainingState(**torch.load(path, weights_only=True))
+        state = TrainingState(**torch.load(path, weights_only=True, map_location="cpu"))
     except (RuntimeError, TypeError, EOFError, OSError, ValueError, UnpicklingError) as error:
         raise UserError(f"{path}: not a readable training state; remove it to start the fine-tuning again") from error
     if state.plan != plan:

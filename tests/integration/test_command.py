@@ -72,6 +72,7 @@ def test_a_network_of_the_front_measured_by_hand_has_the_accuracy_of_the_report(
     ended = run("evaluate", "--architecture", architecture, "--task", "plain_facts", "--split", "test", "--items", 200)
     assert ended.code == 0, ended
     assert f"{row['parameters']:,}" in ended.output
+    assert f"{row['report_accuracy']:.4f}" in ended.output
     assert "200 items" in ended.output
 
 
@@ -112,6 +113,8 @@ def one_task(**changes: Any) -> dict[str, Any]:
         (changed("training", data="nowhere.jsonl"), ["training.data", "nowhere.jsonl"]),
         (one_task(name="no_such_task"), ["tasks.no_such_task", "lm-eval knows no such task"]),
         (one_task(name="wikitext"), ["tasks.wikitext"]),
+        (one_task(name="winogrande", search={"items": 5, "split": "validation"}), ["tasks.0", "both parts or of none"]),
+        (one_task(name="truthfulqa_mc2", metric="acc"), ["tasks.truthfulqa_mc2"]),
         (one_task(metric="bleu"), ["tasks.0.metric"]),
         (one_task(metric="exact_match"), ["tasks.plain_facts.metric", "acc, acc_norm"]),
         (one_task(search={"items": 9999}), ["tasks.plain_facts", "9999", "ask for fewer"]),

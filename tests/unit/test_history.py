@@ -20,9 +20,12 @@ def result(outcome: object = None) -> EvaluationResult:
 def test_a_result_is_stored_once_and_read_back_whole(tmp_path: Path) -> None:
     history = History.create_or_resume(tmp_path / "history.sqlite", PLAN.about())
     assert history.outcome(REQUEST.identity) is None
-    assert history.add_result(REQUEST, result())
-    second = Failure(kind="crashed", reason="late", retry_may_help=True)
-    assert not history.add_result(REQUEST, result(second))
+    failed = Failure(kind="out_of_memory", reason="early", retry_may_help=True)
+    history.add_result(REQUEST, result(failed))
+    assert history.outcome(REQUEST.identity) == failed
+    history.add_result(REQUEST, result())
+    history.add_result(REQUEST, result(pretend(REQUEST).model_copy(update={"worker": "another"})))
+    history.add_result(REQUEST, result(Failure(kind="crashed", reason="late", retry_may_help=False)))
     assert history.outcome(REQUEST.identity) == pretend(REQUEST)
 
 
@@ -60,6 +63,12 @@ def test_a_history_is_only_continued_by_the_search_it_belongs_to(tmp_path: Path)
     for other in (small_plan(seed=1).about(), {**PLAN.about(), "supernet": "another"}):
         with pytest.raises(UserError, match=r"history\.sqlite: belongs to another search"):
             History.create_or_resume(path, other)
+
+
+def test_a_history_that_was_killed_while_it_began_is_begun_again(tmp_path: Path) -> None:
+    path = tmp_path / "history.sqlite"
+    path.touch()
+    assert History.create_or_resume(path, PLAN.about()).candidates() == []
 
 
 def test_a_file_that_is_no_history_is_refused_and_left_as_it_is(tmp_path: Path) -> None:

@@ -71,6 +71,22 @@ def test_a_raised_budget_goes_on_from_what_is_there(tmp_path: Path) -> None:
     assert not set(before) & set(added)
 
 
+def test_a_lowered_budget_forgets_nothing(tmp_path: Path) -> None:
+    before, _, _, _ = search(small_plan(), tmp_path / "h.sqlite")
+    after_, seen, _, _ = search(small_plan(evaluations=9), tmp_path / "h.sqlite")
+    assert (after_, seen) == (before, [])
+
+
+def test_a_failure_that_may_end_better_is_tried_again_by_the_next_run(tmp_path: Path) -> None:
+    def short_of_memory(request: EvaluationRequest) -> Failure:
+        return Failure(kind="out_of_memory", reason="too little", retry_may_help=True)
+
+    search(small_plan(evaluations=8), tmp_path / "h.sqlite", after(7, short_of_memory))
+    _, seen, _, history = search(small_plan(evaluations=8), tmp_path / "h.sqlite")
+    assert seen == [history.candidates()[7].identity]
+    assert len(evaluated_so_far(small_plan(evaluations=8), history)) == 8
+
+
 def test_failed_networks_are_kept_with_their_reason_and_the_search_goes_on(tmp_path: Path) -> None:
     def refuse_shallow(request: EvaluationRequest) -> Measurement | Failure:
         if request.architecture.depth == 6 and request.spec.tasks[0].split == "validation":

@@ -18,7 +18,7 @@ BYTES = {"bfloat16": 2, "float32": 4}
 
 @dataclass(frozen=True)
 class _Row:
-    """What a table row is made of: a name, the requests that measured the network, and whether it is compared."""
+    """What a table row is made of: a name and the requests that measured the network."""
 
     name: str
     search: EvaluationRequest

@@ -8,13 +8,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from datasets.exceptions import DatasetNotFoundError
 from lm_eval.api.samplers import FirstNSampler
 from lm_eval.api.task import ConfigurableTask
 from lm_eval.tasks import TaskManager
 
 from services.evaluator.tasks.local import local_data
-from shared.errors import UserError
+from shared.errors import UserError, first_line
 from shared.messages import TaskItems
 
 FEWSHOT_SEED = 1234
@@ -94,14 +93,16 @@ def _load(name: str) -> list[ConfigurableTask]:
         tasks = list(manager.load(name)["tasks"].values())
     except UserError:
         raise
-    except (OSError, ConnectionError, DatasetNotFoundError) as error:
+    except Exception as error:  # lm-eval and the hub's client raise many kinds; none of them is a bug of ours
         raise UserError(
-            f"tasks.{name}: its data is neither in NASFARM_DATA nor to be had from the hub; "
+            f"tasks.{name}: lm-eval can't load it from NASFARM_DATA or the hub ({first_line(error)}); "
             "set NASFARM_DATA, or use the built-in task plain_facts"
         ) from error
     for task in tasks:
         if not isinstance(task, ConfigurableTask) or task.OUTPUT_TYPE != "multiple_choice":
             raise UserError(f"tasks.{name}: {task.task_name} is no multiple-choice task; only those can be scored")
+        if callable(task.config.process_results):
+            raise UserError(f"tasks.{name}: {task.task_name} doesn't count right answers; choose a task that does")
     return sorted(tasks, key=lambda task: str(task.task_name))
 
 
