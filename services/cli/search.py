@@ -1,5 +1,6 @@
 """`nasfarm train` and `nasfarm search`: trainer, coordinator and evaluator one after another, in one process."""
 
+import importlib.metadata
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -154,7 +155,20 @@ def _open(checked: Checked, manifest: SupernetManifest, run: RunDirectory) -> tu
         base=CheckpointRef(location=str(checked.training.base.directory), digest=checked.training.base_digest),
         dtype=dtype,
     )
-    return plan, History.create_or_resume(run.history, plan.about())
+    history = History.create_or_resume(run.history, plan.about())
+    history.note("provenance", _provenance(manifest))
+    return plan, history
+
+
+def _provenance(manifest: SupernetManifest) -> dict[str, str]:
+    """What the report says of the fine-tuning and of the libraries that decide the search."""
+    losses = ", ".join(f"{network} {loss:.3f}" for network, loss in manifest.losses.items())
+    return {
+        "Training data, digest": manifest.data["digest"],
+        "Losses at the end": losses or "not fine-tuned",
+        **{f"Fine-tuned with {name}": version for name, version in manifest.versions.items()},
+        **{f"Searched with {name}": importlib.metadata.version(name) for name in ("numpy", "pymoo", "scikit-learn")},
+    }
 
 
 def _recorded_dtype(run: RunDirectory) -> Dtype | None:

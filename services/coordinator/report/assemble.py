@@ -151,6 +151,7 @@ class _Assembly:
             ("Strategy", f"{settings.search.strategy}, generations of {settings.search.population}"),
             ("Seeds", f"search {settings.search.seed}, training {settings.training.seed}"),
             ("Fine-tuning", ", ".join(f"{key} {value}" for key, value in settings.training.model_dump().items())),
+            *about.get("provenance", {}).items(),
             ("Arithmetic", plan.dtype),
             (
                 "Reference point",
