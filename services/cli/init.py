@@ -96,7 +96,7 @@ def search_text(model: str, shape: ModelShape, path: Path, benchmarks: bool) -> 
         task="arc_easy" if benchmarks else "plain_facts",
         search_items=400 if benchmarks else 328,
         report_items=700 if benchmarks else 460,
-        evaluations=250 if large else 60,
+        evaluations=250 if large else 48,
         population=50 if large else 12,
     )
 
