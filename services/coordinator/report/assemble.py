@@ -49,7 +49,7 @@ class _Assembly:
             name=plan.settings.name,
             model=plan.settings.model,
             headline=self._headline(),
-            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            created=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
             layers=shape.layers,
             mlp_width=shape.mlp_width,
             mlp_widths=plan.space.mlp_widths,
