@@ -175,7 +175,7 @@ def test_data_that_are_neither_here_nor_on_the_hub_are_refused(tmp_path: Path, m
     refused(
         TaskItems(task="arc_easy", stop=1),
         tmp_path,
-        r"tasks\.arc_easy: lm-eval can't load it from NASFARM_DATA or the hub",
+        r"tasks\.arc_easy: lm-eval can't load it from NASFARM_DATA",
     )
 
 
