@@ -6,10 +6,13 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from shared.architecture import Architecture
+from shared.architecture import Architecture, Quantization
 from shared.digest import digest_json
 
 Dtype = Literal["float32", "bfloat16"]
+Engine = Literal["torch", "vllm"]
+"""What runs a network where speed is measured."""
+Count = Annotated[int, Field(ge=1)]
 
 
 class Message(BaseModel):
@@ -39,11 +42,42 @@ class TaskItems(Message):
     stop: Annotated[int, Field(ge=1)]
 
 
-class EvaluationSpec(Message):
-    """How a network is measured: everything that changes the answer, apart from the network."""
+class Workload(Message):
+    """What a network is given where speed is measured: `batch` sequences of `prompt_tokens` read at once (prefill), then
+    `generated_tokens` more for each, one at a time (decode)."""
 
-    tasks: tuple[TaskItems, ...]
+    batch: Count = 1
+    prompt_tokens: Count = 128
+    generated_tokens: Count = 32
+
+
+class SpeedSpec(Message):
+    """Run the network by an engine, `repeats` times."""
+
+    engine: Engine
+    workload: Workload
+    repeats: Count = 5
+
+
+class CostSpec(Message):
+    """Measure what each part of a network of the checkpoint costs: a table for each quantization.
+
+    The request's architecture says which layers; their widths are taken from `mlp_widths` instead.
+    """
+
+    engine: Engine
+    workload: Workload
+    mlp_widths: Annotated[tuple[Count, ...], Field(min_length=1)]
+    quantizations: Annotated[tuple[Quantization, ...], Field(min_length=1)] = ("none",)
+
+
+class EvaluationSpec(Message):
+    """What is measured of a network, and how: everything that changes the answer, apart from the network."""
+
+    tasks: tuple[TaskItems, ...] = ()
     dtype: Dtype
+    speed: SpeedSpec | None = None
+    costs: CostSpec | None = None
 
 
 class EvaluationRequest(Message):
@@ -71,29 +105,75 @@ class ItemScores(Message):
     """Scores of one task's items, in the order of the request.
 
     `items` are indices into the task's split, `items_digest` identifies their content; `metrics` holds for each of
-    lm-eval's metrics of the task one number an item (0 or 1 where it is an accuracy); `margins` the log-probability of
-    the right choice minus that of the best wrong one.
+    lm-eval's metrics of the task one number an item (0 or 1 where it is an accuracy); `values` lm-eval's own aggregate
+    of each metric over these items; `margins` the log-probability of the right choice minus that of the best wrong one
+    (empty for a task that names no right choice).
     """
 
     task: str
     items: tuple[int, ...]
     items_digest: str
     metrics: dict[str, tuple[float, ...]]
+    values: dict[str, float]
     margins: tuple[float, ...]
 
 
+class Speed(Message):
+    """How fast an engine ran the network: tokens per second of each repeat, all sequences of the batch together."""
+
+    engine: Engine
+    engine_version: str
+    device: str
+    dtype: Dtype
+    workload: Workload
+    prefill_tokens_per_second: tuple[float, ...]
+    decode_tokens_per_second: tuple[float, ...]
+
+
+class PhaseCosts(Message):
+    """Seconds of one pass (the whole prefill, or one step of decoding): `fixed` once, then for each layer `attention`
+    (with all that is not its MLP) and `mlp` by its width."""
+
+    fixed: float
+    attention: float
+    mlp: dict[int, float]
+
+    def seconds(self, architecture: Architecture) -> float:
+        """Time of one pass. Raises KeyError for a width that was not measured."""
+        return self.fixed + sum(self.attention + self.mlp[width] for width in architecture.mlp_widths)
+
+
+class CostTable(Message):
+    """The additive cost model of one quantization on one machine: the time of a network is the sum of its parts'."""
+
+    quantization: Quantization
+    engine: Engine
+    engine_version: str
+    device: str
+    dtype: Dtype
+    workload: Workload
+    prefill: PhaseCosts
+    decode: PhaseCosts
+
+
 class Measurement(Message):
-    """What was measured, and what it took."""
+    """What was measured, and what it took.
+
+    `bytes`: memory of all weights and scales as they are held; `seconds`: time of each phase of the measuring.
+    """
 
     parameters: int
-    scores: tuple[ItemScores, ...]
+    bytes: int
+    scores: tuple[ItemScores, ...] = ()
+    speed: Speed | None = None
+    costs: tuple[CostTable, ...] = ()
     seconds: dict[str, float]
     tokens: int
     worker: str
     versions: dict[str, str]
 
 
-FailureKind = Literal["out_of_memory", "infeasible", "crashed", "bad_request"]
+FailureKind = Literal["out_of_memory", "infeasible", "timed_out", "crashed", "bad_request"]
 
 
 class Failure(Message):

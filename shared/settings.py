@@ -6,9 +6,10 @@ from typing import Annotated, Any, Literal, Self
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from shared.architecture import Quantization
 from shared.errors import UserError
 from shared.files import write_atomically
-from shared.messages import Dtype, EvaluationSpec, TaskItems
+from shared.messages import Dtype, Engine, EvaluationSpec, TaskItems
 
 DepthRule = Literal["importance", "first"]
 NeuronOrder = Literal["importance", "none"]
@@ -16,6 +17,9 @@ Part = Literal["search", "report"]
 StrategyName = Literal["linas", "nsga2", "random"]
 Metric = Literal["acc", "acc_norm", "acc_bytes", "acc_mutual_info", "exact_match"]
 """lm-eval's metrics that say for each item whether it was answered right, which intervals and paired tests need."""
+Objective = Literal["parameters", "bytes", "prefill_seconds", "decode_seconds"]
+"""What is traded against accuracy. All are computed, not predicted: seconds from a table measured once by the engine of
+`serving`, of one pass over all prompts, or of one step of decoding."""
 
 SPLITS = {
     "arc_easy": ("validation", "test"),
@@ -38,6 +42,7 @@ class SpaceSettings(Section):
     depths: Annotated[tuple[int, ...], Field(min_length=1)]
     mlp_widths: Annotated[tuple[int, ...], Field(min_length=1)]
     depth_rule: DepthRule = "importance"
+    quantization: Annotated[tuple[Quantization, ...], Field(min_length=1)] = ("none",)
 
 
 class TrainingSettings(Section):
@@ -97,6 +102,16 @@ class TaskSettings(Section):
         return TaskItems(task=self.name, num_fewshot=self.num_fewshot, split=split, start=start, stop=start + items)
 
 
+class ServingSettings(Section):
+    """How networks are going to be served: what speed is measured with, and under which load."""
+
+    engine: Engine = "torch"
+    batch: Annotated[int, Field(ge=1)] = 1
+    prompt_tokens: Annotated[int, Field(ge=1)] = 128
+    generated_tokens: Annotated[int, Field(ge=1)] = 32
+    repeats: Annotated[int, Field(ge=1)] = 5
+
+
 class StrategySettings(Section):
     """The search proper: which strategy, how many networks are measured, how many at a time."""
 
@@ -116,6 +131,9 @@ class SearchSettings(Section):
     training: TrainingSettings = TrainingSettings()
     tasks: Annotated[tuple[TaskSettings, ...], Field(min_length=1)]
     search: StrategySettings = StrategySettings()
+    objectives: Annotated[tuple[Objective, ...], Field(min_length=1)] = ("parameters",)
+    serving: ServingSettings | None = None
+    remeasure_int8: bool = False
     dtype: Literal["float32", "bfloat16", "auto"] = "auto"
 
     @field_validator("tasks")

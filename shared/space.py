@@ -4,17 +4,24 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from shared.architecture import Architecture
+from shared.architecture import Architecture, Quantization
 from shared.errors import UserError
+from shared.messages import Dtype
 from shared.shape import ModelShape
 
 Genome = tuple[int, ...]
-"""One gene for the depth, then one for each layer of the super-network: indices into `depths` and `mlp_widths`."""
+"""One gene for the depth, one for each layer of the super-network, one for the quantization: indices into `depths`,
+`mlp_widths` and `quantizations`."""
+
+WEIGHT_BYTES: dict[Dtype, int] = {"float32": 4, "bfloat16": 2}
+SCALE_BYTES = 4
+"""Of each row of an INT8 weight: LLM.int8() keeps its largest absolute value in float32."""
 
 
 @dataclass(frozen=True)
 class SearchSpace:
-    """All sub-networks with one of `depths` layers and, layer by layer, one of `mlp_widths` neurons.
+    """All sub-networks with one of `depths` layers and, layer by layer, one of `mlp_widths` neurons, in one of
+    `quantizations`.
 
     `drop_order` lists the layers in the order in which they leave: a network of depth d lacks its first `layers - d`.
     Choices are kept descending, so gene 0 is always the largest choice.
@@ -24,6 +31,7 @@ class SearchSpace:
     depths: tuple[int, ...]
     mlp_widths: tuple[int, ...]
     drop_order: tuple[int, ...]
+    quantizations: tuple[Quantization, ...] = ("none",)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "depths", _choices("depths", self.depths, self.shape.layers, "layers"))
@@ -35,12 +43,12 @@ class SearchSpace:
     @property
     def genomes(self) -> int:
         """Number of genomes, counting genes that have no effect."""
-        return len(self.depths) * int(len(self.mlp_widths) ** self.shape.layers)
+        return len(self.depths) * int(len(self.mlp_widths) ** self.shape.layers) * len(self.quantizations)
 
     @property
     def networks(self) -> int:
         """Number of distinct networks."""
-        return sum(len(self.mlp_widths) ** depth for depth in self.depths)
+        return sum(len(self.mlp_widths) ** depth for depth in self.depths) * len(self.quantizations)
 
     def kept_layers(self, depth: int) -> tuple[int, ...]:
         """Indices of the layers of a network of this depth, ascending."""
@@ -50,7 +58,11 @@ class SearchSpace:
     def architecture(self, genome: Sequence[int]) -> Architecture:
         """Decode a genome; genes of dropped layers have no effect."""
         layers = self.kept_layers(self.depths[genome[0]])
-        return Architecture(layers=layers, mlp_widths=tuple(self.mlp_widths[genome[1 + layer]] for layer in layers))
+        return Architecture(
+            layers=layers,
+            mlp_widths=tuple(self.mlp_widths[genome[1 + layer]] for layer in layers),
+            quantization=self.quantizations[genome[-1]],
+        )
 
     def genome(self, architecture: Architecture) -> Genome:
         """Encode an architecture; genes without effect are 0, so that equal networks have equal genomes.
@@ -59,18 +71,22 @@ class SearchSpace:
         """
         if architecture.depth not in self.depths or architecture.layers != self.kept_layers(architecture.depth):
             raise UserError(f"layers {list(architecture.layers)} are none of the search space's choices")
-        genes = [0] * (1 + self.shape.layers)
+        if architecture.quantization not in self.quantizations:
+            raise UserError(f"quantization {architecture.quantization} is none of the search space's choices")
+        genes = [0] * (2 + self.shape.layers)
         genes[0] = self.depths.index(architecture.depth)
         for layer, width in zip(architecture.layers, architecture.mlp_widths, strict=True):
             if width not in self.mlp_widths:
                 raise UserError(f"layer {layer}: MLP width {width} is none of the choices {list(self.mlp_widths)}")
             genes[1 + layer] = self.mlp_widths.index(width)
+        genes[-1] = self.quantizations.index(architecture.quantization)
         return tuple(genes)
 
     def sample(self, rng: random.Random) -> Architecture:
         """A network from uniformly drawn genes, as InstaTune trains them."""
         genes = [rng.randrange(len(self.depths))]
         genes += [rng.randrange(len(self.mlp_widths)) for _ in range(self.shape.layers)]
+        genes.append(rng.randrange(len(self.quantizations)))
         return self.architecture(genes)
 
     def largest(self, depth: int | None = None) -> Architecture:
@@ -97,6 +113,20 @@ def parameters(shape: ModelShape, architecture: Architecture) -> int:
     """Exact number of parameters of a sub-network of a model of this shape (tied embeddings counted once)."""
     layers = sum(shape.attention_parameters + shape.mlp_parameters(width) for width in architecture.mlp_widths)
     return shape.embedding_parameters + layers
+
+
+def weight_bytes(shape: ModelShape, architecture: Architecture, dtype: Dtype) -> int:
+    """Exact memory of a sub-network's weights: with INT8, one byte for each weight of the layers' linear layers and a
+    scale for each of their rows; everything else, biases included, in `dtype`."""
+    whole = WEIGHT_BYTES[dtype] * parameters(shape, architecture)
+    if architecture.quantization == "none":
+        return whole
+    heads, keys = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
+    weights = rows = 0
+    for width in architecture.mlp_widths:
+        weights += shape.hidden_size * (2 * heads + 2 * keys + 3 * width)
+        rows += heads + 2 * keys + shape.hidden_size + 2 * width + shape.hidden_size
+    return whole - weights * (WEIGHT_BYTES[dtype] - 1) + rows * SCALE_BYTES
 
 
 def check_fits(shape: ModelShape, architecture: Architecture) -> None:

@@ -7,13 +7,35 @@ Qwen2 and Qwen3.
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from shared.shape import ModelShape
-from shared.supernet.packing import Packed
+
+
+class Sequences(Protocol):
+    """Tokens to be read, and who of them sees whom."""
+
+    @property
+    def tokens(self) -> Tensor:
+        """Their ids, (T,)."""
+        ...
+
+    @property
+    def positions(self) -> Tensor:
+        """Their positions, (T,)."""
+        ...
+
+    def attend(self, layer: int, queries: Tensor, keys: Tensor, values: Tensor, window: int | None) -> Tensor:
+        """Attention in the network's `layer`-th layer.
+
+        `queries` (T, heads, head_dim), `keys` and `values` (T, kv_heads, head_dim); returns (T, heads * head_dim).
+        `window`: how many tokens back a token sees, itself included; None for all.
+        """
+        ...
 
 
 @dataclass(frozen=True)
@@ -122,26 +144,27 @@ class Decoder:
             norm=change(self.norm),
         )
 
-    def hidden(self, packed: Packed, observe: LayerObserver | None = None) -> Tensor:
+    def hidden(self, read: Sequences, observe: LayerObserver | None = None) -> Tensor:
         """States after the last norm, (T, hidden)."""
-        state = F.embedding(packed.tokens, self.embeddings)
-        rotation = self.rotary.tables(packed.positions, state.dtype)
+        state = F.embedding(read.tokens, self.embeddings)
+        rotation = self.rotary.tables(read.positions, state.dtype)
         for index, layer in enumerate(self.layers):
             before = state
-            state = state + self._attention(layer, state, rotation, packed)
+            state = state + self._attention(index, layer, state, rotation, read)
             inner = self._normed(state, layer.mlp_norm)
             neurons = F.silu(layer.gate(inner)) * layer.up(inner)
             state = state + layer.down(neurons)
             if observe is not None:
                 observe(index, before, neurons, state)
-        packed.forget_masks()
         return self._normed(state, self.norm)
 
     def logits(self, states: Tensor) -> Tensor:
         """Scores of every word of the vocabulary, (..., vocabulary)."""
         return F.linear(states, self.head)
 
-    def _attention(self, layer: Layer, state: Tensor, rotation: tuple[Tensor, Tensor], packed: Packed) -> Tensor:
+    def _attention(
+        self, index: int, layer: Layer, state: Tensor, rotation: tuple[Tensor, Tensor], read: Sequences
+    ) -> Tensor:
         shape = self.shape
         inner = self._normed(state, layer.attention_norm)
         queries = layer.query(inner).view(-1, shape.heads, shape.head_dim)
@@ -149,7 +172,7 @@ class Decoder:
         values = layer.value(inner).view(-1, shape.kv_heads, shape.head_dim)
         if layer.query_norm is not None and layer.key_norm is not None:
             queries, keys = self._normed(queries, layer.query_norm), self._normed(keys, layer.key_norm)
-        attended = packed.attend(_rotated(queries, rotation), _rotated(keys, rotation), values, layer.window)
+        attended = read.attend(index, _rotated(queries, rotation), _rotated(keys, rotation), values, layer.window)
         return layer.output(attended)
 
     def _normed(self, state: Tensor, weight: Tensor) -> Tensor:

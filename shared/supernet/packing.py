@@ -83,8 +83,8 @@ class Packed:
         for group in self.groups:
             group.masks.clear()
 
-    def attend(self, queries: Tensor, keys: Tensor, values: Tensor, window: int | None) -> Tensor:
-        """Attention within each sequence.
+    def attend(self, layer: int, queries: Tensor, keys: Tensor, values: Tensor, window: int | None) -> Tensor:
+        """Attention within each sequence, whichever layer of the network it is.
 
         `queries` (T, heads, head_dim), `keys` and `values` (T, kv_heads, head_dim); returns (T, heads * head_dim).
         `window`: how many tokens back a token sees, itself included; None for all.
