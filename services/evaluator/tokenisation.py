@@ -7,7 +7,13 @@ from typing import Any
 from lm_eval.api.instance import Instance
 from lm_eval.api.model import TemplateLM
 from lm_eval.models.huggingface import HFLM
+from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 from transformers import PreTrainedTokenizerBase
+
+from shared.errors import UserError
+
+Pair = tuple[list[int], list[int]]
+"""Token ids of a context and of what is scored after it."""
 
 
 @dataclass(frozen=True)
@@ -33,16 +39,42 @@ class _Tokenisation(HFLM):  # type: ignore[misc]  # lm-eval is untyped
         self.custom_prefix_token_id = None
         self.enable_thinking = False
 
-    def _loglikelihood_tokens(self, requests: Iterable[tuple[Any, list[int], list[int]]], **_: Any) -> list[Any]:
+    def _loglikelihood_tokens(self, requests: Iterable[tuple[Any, list[int], list[int]]], **_: Any) -> list[Pair]:
         return [(context, continuation) for _, context, continuation in requests]
+
+    def windows(self, text: str, max_length: int) -> list[Pair]:
+        """The windows in which a whole text is scored, as HFLM.loglikelihood_rolling makes them: each token once."""
+        found = get_rolling_token_windows(
+            token_list=self.tok_encode(text),
+            prefix_token=self.prefix_token_id,
+            max_seq_len=max_length,
+            context_len=1,
+        )
+        return [make_disjoint_window(window) for window in found]
 
 
 def tokenize_requests(
     requests: Sequence[Instance], tokenizer: PreTrainedTokenizerBase, max_length: int
-) -> list[Continuation]:
-    """Token ids of lm-eval's log-likelihood requests, for a network that reads at most `max_length` tokens."""
-    pairs = _Tokenisation(tokenizer).loglikelihood(list(requests), disable_tqdm=True)
+) -> list[tuple[Continuation, ...]]:
+    """Token ids of lm-eval's requests, for a network that reads at most `max_length` tokens.
+
+    A log-likelihood request is one continuation. A rolling one is as many as its text has windows (none if it is
+    empty), of which the log-likelihoods are to be added up. Raises UserError for a tokenizer without BOS and EOS, since
+    lm-eval has nothing to start a text with.
+    """
+    model = _Tokenisation(tokenizer)
+    if model.prefix_token_id is None:
+        raise UserError("the tokenizer has no BOS and no EOS token; name one in tokenizer_config.json")
+    plain = [request for request in requests if request.request_type != "loglikelihood_rolling"]
+    pairs = iter(model.loglikelihood(plain, disable_tqdm=True))
     return [
-        Continuation(tuple((context + continuation)[-(max_length + 1) :][:-1]), tuple(continuation))
-        for context, continuation in pairs
+        tuple(
+            Continuation(tuple((context + continuation)[-(max_length + 1) :][:-1]), tuple(continuation))
+            for context, continuation in (
+                model.windows(*request.args, max_length)
+                if request.request_type == "loglikelihood_rolling"
+                else [next(pairs)]
+            )
+        )
+        for request in requests
     ]

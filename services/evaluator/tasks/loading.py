@@ -8,6 +8,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from lm_eval.api.instance import Instance
+from lm_eval.api.metrics import mean
 from lm_eval.api.samplers import FirstNSampler
 from lm_eval.api.task import ConfigurableTask
 from lm_eval.tasks import TaskManager
@@ -20,6 +22,10 @@ FEWSHOT_SEED = 1234
 """lm-eval's own default."""
 
 
+SCORED = ("multiple_choice", "loglikelihood_rolling")
+"""lm-eval's kinds of task that are answered by log-likelihoods alone."""
+
+
 @dataclass(frozen=True)
 class Document:
     """One item: the task it belongs to (a subject, for a group of tasks), its data and the prompt that precedes its
@@ -30,6 +36,47 @@ class Document:
     doc: dict[str, Any]
     context: str | list[str]
 
+    @property
+    def rolling(self) -> bool:
+        """Whether it is a text to be scored as a whole, not a question with choices."""
+        return bool(self.task.OUTPUT_TYPE == "loglikelihood_rolling")
+
+    @property
+    def choices(self) -> int:
+        """How many choices it has; none for a text."""
+        return 0 if self.rolling else len(self.task.doc_to_choice(self.doc))
+
+    def requests(self) -> list[Instance]:
+        """What lm-eval asks a model about it: the choices in order, first after the context, then (for acc_mutual_info)
+        without; or the whole text."""
+        made = self.task.construct_requests(self.doc, self.context, metadata=(self.task.task_name, 0, 1))
+        return list(made) if isinstance(made, list) else [made]
+
+    def golds(self) -> tuple[int, ...]:
+        """Indices of the right choices, as lm-eval's process_results finds them; none for a text and where the task
+        has a notion of its own of what is right.
+
+        Raises UserError where the data name a choice that isn't there.
+        """
+        if self.rolling or callable(self.task.config.process_results):
+            return ()
+        gold: Any = self.task.doc_to_text(self.doc) if self.task.multiple_input else self.task.doc_to_target(self.doc)
+        choices = self.task.doc_to_choice(self.doc)
+        listed = gold if isinstance(gold, list) else [gold]
+        indices = tuple(choices.index(entry) if isinstance(entry, str) else int(entry) for entry in listed)
+        if not all(0 <= index < len(choices) for index in indices):
+            raise UserError(
+                f"tasks.{self.task.task_name}: item {self.index} names a right answer that is none of its choices"
+            )
+        return indices
+
+    def metrics(self, answers: Sequence[tuple[float, bool]]) -> dict[str, Any]:
+        """lm-eval's metrics of this item, given the log-likelihood of each of its requests and whether it is the greedy
+        choice; what a metric's aggregation needs (a pair for perplexity) where it is no number by itself."""
+        results = [likelihood for likelihood, _ in answers] if self.rolling else list(answers)
+        found: dict[str, Any] = self.task.process_results(self.doc, results)
+        return found
+
 
 @dataclass(frozen=True)
 class LoadedTask:
@@ -37,6 +84,20 @@ class LoadedTask:
 
     documents: tuple[Document, ...]
     origin: str
+
+    def values(self, per_item: Sequence[dict[str, Any]]) -> dict[str, float]:
+        """Each metric over all items, by lm-eval's own aggregation, from `Document.metrics` of each; items without a
+        metric don't count for it. A group's items are taken together, whatever subject they belong to."""
+        aggregations = {
+            name: aggregation
+            for task in {id(document.task): document.task for document in self.documents}.values()
+            for name, aggregation in task.aggregation().items()
+        }
+        names = dict.fromkeys(name for metrics in per_item for name in metrics)
+        return {
+            name: float(aggregations.get(name, mean)([metrics[name] for metrics in per_item if name in metrics]))
+            for name in names
+        }
 
 
 @cache
@@ -47,7 +108,7 @@ def _manager() -> TaskManager:
 def load_items(asked: TaskItems, data: Path | None) -> LoadedTask:
     """Load the items that a request names.
 
-    Raises UserError for an unknown task, one that is no multiple-choice task, a split it doesn't have, data that can't
+    Raises UserError for an unknown task, one of a kind that can't be scored, a split it doesn't have, data that can't
     be had, or fewer items than asked.
     """
     leaves, origin = _configured(asked, data)
@@ -99,10 +160,11 @@ def _load(name: str) -> list[ConfigurableTask]:
             "set NASFARM_DATA, or use the built-in task plain_facts"
         ) from error
     for task in tasks:
-        if not isinstance(task, ConfigurableTask) or task.OUTPUT_TYPE != "multiple_choice":
-            raise UserError(f"tasks.{name}: {task.task_name} is no multiple-choice task; only those can be scored")
-        if callable(task.config.process_results):
-            raise UserError(f"tasks.{name}: {task.task_name} doesn't count right answers; choose a task that does")
+        if not isinstance(task, ConfigurableTask) or task.OUTPUT_TYPE not in SCORED or task.MULTIMODAL:
+            raise UserError(
+                f"tasks.{name}: {task.task_name} is neither multiple-choice nor rolling log-likelihood of text; "
+                "only those can be scored"
+            )
     return sorted(tasks, key=lambda task: str(task.task_name))
 
 
