@@ -160,7 +160,7 @@ def _load(name: str) -> list[ConfigurableTask]:
             "set NASFARM_DATA, or use the built-in task plain_facts"
         ) from error
     for task in tasks:
-        if not isinstance(task, ConfigurableTask) or task.OUTPUT_TYPE not in SCORED or task.MULTIMODAL:
+        if not isinstance(task, ConfigurableTask) or task.OUTPUT_TYPE not in SCORED or hasattr(task, "MULTIMODAL"):
             raise UserError(
                 f"tasks.{name}: {task.task_name} is neither multiple-choice nor rolling log-likelihood of text; "
                 "only those can be scored"
