@@ -64,8 +64,7 @@ class Checkpoint:
             shape=self.shape,
             embeddings=embeddings,
             layers=tuple(
-                self._layer(source, index).narrowed(width)
-                for index, width in zip(chosen.layers, chosen.mlp_widths, strict=True)
+                self._layer(source, index, width) for index, width in zip(chosen.layers, chosen.mlp_widths, strict=True)
             ),
             norm=source["model.norm.weight"],
             head=embeddings if self.shape.tied_embeddings else source["lm_head.weight"],
@@ -73,11 +72,13 @@ class Checkpoint:
             norm_epsilon=self.config.rms_norm_eps,
         )
 
-    def _layer(self, source: Mapping[str, Tensor], index: int) -> Layer:
+    def _layer(self, source: Mapping[str, Tensor], index: int, width: int) -> Layer:
+        """A layer with only the first `width` MLP neurons."""
         prefix = f"model.layers.{index}."
 
-        def linear(name: str) -> Linear:
-            return Linear(source[f"{prefix}{name}.weight"], source.get(f"{prefix}{name}.bias"))
+        def linear(name: str, outputs: int | None = None, inputs: int | None = None) -> Linear:
+            weight, bias = source[f"{prefix}{name}.weight"], source.get(f"{prefix}{name}.bias")
+            return Linear(weight[:outputs, :inputs], None if bias is None else bias[:outputs])
 
         return Layer(
             attention_norm=source[f"{prefix}input_layernorm.weight"],
@@ -88,9 +89,9 @@ class Checkpoint:
             query_norm=source.get(f"{prefix}self_attn.q_norm.weight"),
             key_norm=source.get(f"{prefix}self_attn.k_norm.weight"),
             mlp_norm=source[f"{prefix}post_attention_layernorm.weight"],
-            gate=linear("mlp.gate_proj"),
-            up=linear("mlp.up_proj"),
-            down=linear("mlp.down_proj"),
+            gate=linear("mlp.gate_proj", outputs=width),
+            up=linear("mlp.up_proj", outputs=width),
+            down=linear("mlp.down_proj", inputs=width),
             window=self._window(index),
         )
 

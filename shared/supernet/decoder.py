@@ -38,6 +38,21 @@ class Sequences(Protocol):
         ...
 
 
+class Projection(Protocol):
+    """A linear layer, in whatever form it holds its weight (outputs, inputs)."""
+
+    @property
+    def weight(self) -> Tensor: ...
+
+    def __call__(self, inputs: Tensor) -> Tensor:
+        """Outputs (T, outputs) of inputs (T, inputs), in the inputs' dtype."""
+        ...
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> "Projection":
+        """The same layer with every tensor changed."""
+        ...
+
+
 @dataclass(frozen=True)
 class Linear:
     """Weight (outputs, inputs) and, where the family has one, bias (outputs,)."""
@@ -49,7 +64,6 @@ class Linear:
         return F.linear(inputs, self.weight, self.bias)
 
     def map(self, change: Callable[[Tensor], Tensor]) -> "Linear":
-        """The same layer with every tensor changed."""
         return Linear(change(self.weight), None if self.bias is None else change(self.bias))
 
 
@@ -58,31 +72,22 @@ class Layer:
     """The weights of one decoder layer; `window` is how far its attention looks back (None: all the way)."""
 
     attention_norm: Tensor
-    query: Linear
-    key: Linear
-    value: Linear
-    output: Linear
+    query: Projection
+    key: Projection
+    value: Projection
+    output: Projection
     query_norm: Tensor | None
     key_norm: Tensor | None
     mlp_norm: Tensor
-    gate: Linear
-    up: Linear
-    down: Linear
+    gate: Projection
+    up: Projection
+    down: Projection
     window: int | None
 
     @property
     def mlp_width(self) -> int:
         """Number of MLP neurons."""
         return self.gate.weight.shape[0]
-
-    def narrowed(self, width: int) -> "Layer":
-        """The same layer with only the first `width` MLP neurons, as views."""
-        return replace(
-            self,
-            gate=self.gate.map(lambda tensor: tensor[:width]),
-            up=self.up.map(lambda tensor: tensor[:width]),
-            down=Linear(self.down.weight[:, :width], self.down.bias),
-        )
 
     def map(self, change: Callable[[Tensor], Tensor]) -> "Layer":
         """The same layer with every tensor changed."""
