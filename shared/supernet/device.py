@@ -1,5 +1,7 @@
 """What this machine computes with."""
 
+import platform
+
 import torch
 
 from shared.messages import Dtype
@@ -21,3 +23,10 @@ def preferred_dtype() -> Dtype:
 def torch_dtype(dtype: Dtype) -> torch.dtype:
     """Torch's name for a dtype."""
     return torch.bfloat16 if dtype == "bfloat16" else torch.float32
+
+
+def device_name(device: torch.device) -> str:
+    """A device's name, for people."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{torch.cpu.get_capabilities().get('cpu_name') or platform.processor() or platform.machine()} (CPU)"

@@ -1,5 +1,19 @@
 """Engines that run networks where speed is measured."""
 
-from services.evaluator.engines.protocol import Engine, EngineMissingError, Passes, Running, random_prompts
+import torch
 
-__all__ = ["Engine", "EngineMissingError", "Passes", "Running", "random_prompts"]
+from services.evaluator.engines.protocol import Engine, EngineMissingError, Passes, Running, random_prompts
+from services.evaluator.engines.torch_engine import TorchEngine
+from shared.messages import Engine as EngineName
+from shared.supernet.device import compute_device
+
+__all__ = ["Engine", "EngineMissingError", "Passes", "Running", "make_engine", "random_prompts"]
+
+
+def make_engine(name: EngineName, device: torch.device | None = None) -> Engine:
+    """An engine on a device (default: the GPU where there is one). Raises EngineMissingError if it isn't installed."""
+    if name == "torch":
+        return TorchEngine(device or compute_device())
+    from services.evaluator.engines.vllm_engine import VllmEngine
+
+    return VllmEngine()

@@ -1,0 +1,88 @@
+"""The engine that is always there: our own decoder with a key/value cache."""
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from services.evaluator.engines.cache import Cache, Prompts, Step
+from services.evaluator.engines.protocol import Passes, random_prompts
+from services.evaluator.placing import placed
+from shared.architecture import Architecture
+from shared.messages import Dtype, Workload
+from shared.messages import Engine as EngineName
+from shared.supernet.checkpoint import Checkpoint
+from shared.supernet.decoder import Decoder
+from shared.supernet.device import device_name, torch_dtype
+
+
+class TorchEngine:
+    """Runs sub-networks as they are cut, in this process."""
+
+    name: EngineName = "torch"
+    version = torch.__version__
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self.device = device_name(device)
+
+    @contextmanager
+    def run(self, checkpoint: Checkpoint, architecture: Architecture, dtype: Dtype) -> Iterator["TorchRunning"]:
+        """Cut a sub-network: no copy of weights that are on the device in `dtype` already."""
+        yield TorchRunning(placed(checkpoint, self._device, torch_dtype(dtype)).cut(architecture))
+
+
+class TorchRunning:
+    """A network on its device."""
+
+    def __init__(self, network: Decoder) -> None:
+        self._device = network.embeddings.device
+        # With its frequencies beside the weights, no pass waits for them to be copied to a GPU.
+        rotary = replace(network.rotary, frequencies=network.rotary.frequencies.to(self._device))
+        self._network = replace(network, rotary=rotary)
+
+    @torch.inference_mode()
+    def generate(self, prompts: Sequence[Sequence[int]], tokens: int) -> list[list[int]]:
+        cache = Cache.of_prompts(self._network, prompts, tokens - 1)  # the last token is never read
+        made = [self._prefill(prompts, cache)]
+        for _ in range(tokens - 1):
+            made.append(self._step(cache, made[-1]))
+        lines: list[list[int]] = torch.stack(made, dim=1).tolist()
+        return lines
+
+    @torch.inference_mode()
+    def time(self, workload: Workload, repeats: int) -> Passes:
+        prompts = random_prompts(workload, self._network.shape.vocab_size)
+        rounds = [self._round(prompts, workload.generated_tokens) for _ in range(1 + repeats)]
+        prefill, decode = zip(*rounds[1:], strict=True)  # the first round only warms up
+        return Passes(prefill, decode)
+
+    def _round(self, prompts: Sequence[Sequence[int]], steps: int) -> tuple[float, float]:
+        cache = Cache.of_prompts(self._network, prompts, steps)
+        began = self._now()
+        made = self._prefill(prompts, cache)
+        read = self._now()
+        for _ in range(steps):
+            made = self._step(cache, made)
+        return read - began, (self._now() - read) / steps
+
+    def _now(self) -> float:
+        """The time when all work given to the device is done."""
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)
+        return time.perf_counter()
+
+    def _prefill(self, prompts: Sequence[Sequence[int]], cache: Cache) -> Tensor:
+        """Read the prompts; returns the first new token of each, (sequences,)."""
+        read = Prompts.begin(prompts, cache)
+        return self._likeliest(self._network.hidden(read)[read.ends])
+
+    def _step(self, cache: Cache, newest: Tensor) -> Tensor:
+        """Read the newest token of each sequence, (sequences,); returns the next ones."""
+        return self._likeliest(self._network.hidden(Step.after(cache, newest)))
+
+    def _likeliest(self, states: Tensor) -> Tensor:
+        return self._network.logits(states).argmax(-1)
