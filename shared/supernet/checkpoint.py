@@ -54,18 +54,24 @@ class Checkpoint:
     def cut(self, architecture: Architecture | None = None, weights: Mapping[str, Tensor] | None = None) -> Decoder:
         """The sub-network of an architecture (default: the whole network), made of views: no copy, no memory.
 
+        With INT8 only what is quantised takes memory, and it is quantised where it lies, a layer at a time.
         `weights` stands in for the mapped ones under the same names. Raises UserError if the architecture doesn't fit.
         """
         source = self.weights if weights is None else weights
         chosen = dense(self.shape) if architecture is None else architecture
         check_fits(self.shape, chosen)
         embeddings = source["model.embed_tokens.weight"]
+        layers: Iterator[Layer] = (
+            self._layer(source, index, width) for index, width in zip(chosen.layers, chosen.mlp_widths, strict=True)
+        )
+        if chosen.quantization == "int8":
+            from shared.supernet.int8 import quantize_layer  # loading bitsandbytes takes a second or two
+
+            layers = map(quantize_layer, layers)
         return Decoder(
             shape=self.shape,
             embeddings=embeddings,
-            layers=tuple(
-                self._layer(source, index, width) for index, width in zip(chosen.layers, chosen.mlp_widths, strict=True)
-            ),
+            layers=tuple(layers),
             norm=source["model.norm.weight"],
             head=embeddings if self.shape.tied_embeddings else source["lm_head.weight"],
             rotary=self._rotary(),

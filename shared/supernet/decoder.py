@@ -39,10 +39,13 @@ class Sequences(Protocol):
 
 
 class Projection(Protocol):
-    """A linear layer, in whatever form it holds its weight (outputs, inputs)."""
+    """A linear layer: weight (outputs, inputs), in whatever form, and where the family has one, bias (outputs,)."""
 
     @property
     def weight(self) -> Tensor: ...
+
+    @property
+    def bias(self) -> Tensor | None: ...
 
     def __call__(self, inputs: Tensor) -> Tensor:
         """Outputs (T, outputs) of inputs (T, inputs), in the inputs' dtype."""
@@ -148,6 +151,18 @@ class Decoder:
             layers=tuple(layer.map(change) for layer in self.layers),
             norm=change(self.norm),
         )
+
+    @property
+    def bytes(self) -> int:
+        """Memory of all weights and scales: each tensor once, of a view what it shows."""
+        sizes: list[int] = []
+
+        def add(tensor: Tensor) -> Tensor:
+            sizes.append(tensor.nbytes)
+            return tensor
+
+        self.map(add)
+        return sum(sizes)
 
     def hidden(self, read: Sequences, observe: LayerObserver | None = None) -> Tensor:
         """States after the last norm, (T, hidden)."""

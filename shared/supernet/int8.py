@@ -1,0 +1,85 @@
+"""LLM.int8() on the linear layers of a decoder's layers (Dettmers et al. 2022, arXiv 2208.07339), by bitsandbytes.
+
+The same arithmetic as bitsandbytes' `Linear8bitLt` at inference. A weight is held in INT8 with a scale for each of its
+rows. Inputs are quantised as they come, with a scale for each token; columns of the inputs in which some token has an
+outlier are multiplied in the inputs' own dtype instead. Which columns those are depends on all tokens that are read
+together, so a token's outputs depend a little on its company.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Self
+
+import torch
+from bitsandbytes.functional import int8_vectorwise_quant
+from torch import Tensor
+
+from shared.supernet.decoder import Layer, Projection
+
+OUTLIER = 6.0
+"""Inputs of at least this magnitude are not quantised: the paper's threshold."""
+
+
+@dataclass(frozen=True)
+class Int8Linear:
+    """INT8 weight (outputs, inputs), the largest magnitude of each of its rows in float32 (outputs,), and where the
+    family has one, bias (outputs,) in the network's dtype."""
+
+    weight: Tensor
+    scales: Tensor
+    bias: Tensor | None = None
+
+    @classmethod
+    def quantized(cls, weight: Tensor, bias: Tensor | None = None) -> Self:
+        """Quantise a weight, which may be a view; the work is done where it lies."""
+        # bitsandbytes quantises float16, whatever the weight's dtype, and its kernel for GPUs knows no strides.
+        rows, scales, _ = int8_vectorwise_quant(weight.to(torch.float16).contiguous())
+        return cls(rows, scales, bias)
+
+    def __call__(self, inputs: Tensor) -> Tensor:
+        rows, scales, outliers = quantize_inputs(inputs)
+        outputs: Tensor
+        outputs, _ = torch.ops.bitsandbytes.int8_mixed_scaled_mm(
+            inputs, rows, self.weight, scales, self.scales, outliers, self.bias
+        )
+        return outputs
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> "Int8Linear":
+        """The same layer with every tensor moved. Raises TypeError for a change of dtype: weights are converted before
+        they are quantised."""
+        moved = Int8Linear(change(self.weight), change(self.scales), None if self.bias is None else change(self.bias))
+        if (moved.weight.dtype, moved.scales.dtype) != (torch.int8, torch.float32):
+            raise TypeError("INT8 weights can be moved, not converted: convert the super-network's before they are cut")
+        return moved
+
+
+def quantize_inputs(inputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Inputs (T, inputs) in INT8, outliers' columns set to 0, each row's scale (T,), and the outliers' columns (N,).
+
+    bitsandbytes can find the outliers itself, but on a CPU it takes three times as long: it picks them out one by one
+    where here whole columns are taken.
+    """
+    halves = inputs.to(torch.float16, copy=True, memory_format=torch.contiguous_format)
+    outliers = (halves.abs().amax(0) >= OUTLIER).nonzero().squeeze(1)
+    columns = halves[:, outliers]
+    halves.index_copy_(1, outliers, columns.masked_fill_(columns.abs() >= OUTLIER, 0))
+    rows, scales, _ = int8_vectorwise_quant(halves)
+    return rows.index_fill_(1, outliers, 0), scales, outliers
+
+
+def quantize_layer(layer: Layer) -> Layer:
+    """A layer whose linear layers are in INT8; norms and biases are those of the given one, not copies."""
+
+    def quantized(linear: Projection) -> Int8Linear:
+        return Int8Linear.quantized(linear.weight, linear.bias)
+
+    return replace(
+        layer,
+        query=quantized(layer.query),
+        key=quantized(layer.key),
+        value=quantized(layer.value),
+        output=quantized(layer.output),
+        gate=quantized(layer.gate),
+        up=quantized(layer.up),
+        down=quantized(layer.down),
+    )
