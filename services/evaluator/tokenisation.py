@@ -71,7 +71,7 @@ def tokenize_requests(
         tuple(
             Continuation(tuple((context + continuation)[-(max_length + 1) :][:-1]), tuple(continuation))
             for context, continuation in (
-                model.windows(*request.args, max_length)
+                model.windows(request.args[0], max_length)
                 if request.request_type == "loglikelihood_rolling"
                 else [next(pairs)]
             )

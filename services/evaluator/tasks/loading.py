@@ -4,7 +4,6 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +11,15 @@ from lm_eval.api.instance import Instance
 from lm_eval.api.metrics import mean
 from lm_eval.api.samplers import FirstNSampler
 from lm_eval.api.task import ConfigurableTask
-from lm_eval.tasks import TaskManager
 
+from services.evaluator.tasks.index import task_manager
+from services.evaluator.tasks.kinds import require_scorable
 from services.evaluator.tasks.local import local_data
 from shared.errors import UserError, first_line
 from shared.messages import TaskItems
 
 FEWSHOT_SEED = 1234
 """lm-eval's own default."""
-
-
-SCORED = ("multiple_choice", "loglikelihood_rolling")
-"""lm-eval's kinds of task that are answered by log-likelihoods alone."""
 
 
 @dataclass(frozen=True)
@@ -100,11 +96,6 @@ class LoadedTask:
         }
 
 
-@cache
-def _manager() -> TaskManager:
-    return TaskManager(include_path=str(Path(__file__).parent))
-
-
 def load_items(asked: TaskItems, data: Path | None) -> LoadedTask:
     """Load the items that a request names.
 
@@ -145,9 +136,9 @@ def _configured(asked: TaskItems, data: Path | None) -> tuple[list[ConfigurableT
 
 
 def _load(name: str) -> list[ConfigurableTask]:
-    manager = _manager()
-    if name not in manager.all_tasks:
-        close = get_close_matches(name, manager.all_tasks, n=3)
+    manager = task_manager()
+    if name not in manager.task_index:
+        close = get_close_matches(name, manager.task_index, n=3)
         hint = f"did you mean {' or '.join(close)}?" if close else "`lm-eval ls tasks` lists those it knows"
         raise UserError(f"tasks.{name}: lm-eval knows no such task; {hint}")
     try:
@@ -160,11 +151,7 @@ def _load(name: str) -> list[ConfigurableTask]:
             "set NASFARM_DATA, or use the built-in task plain_facts"
         ) from error
     for task in tasks:
-        if not isinstance(task, ConfigurableTask) or task.OUTPUT_TYPE not in SCORED or hasattr(task, "MULTIMODAL"):
-            raise UserError(
-                f"tasks.{name}: {task.task_name} is neither multiple-choice nor rolling log-likelihood of text; "
-                "only those can be scored"
-            )
+        require_scorable(task)
     return sorted(tasks, key=lambda task: str(task.task_name))
 
 

@@ -1,0 +1,53 @@
+"""Where each of lm-eval's tasks is defined, kept on disk: to read its 13,000 YAML files takes seconds."""
+
+import json
+from contextlib import suppress
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import lm_eval.tasks
+from lm_eval.tasks import TaskManager
+from lm_eval.tasks._index import Entry, Kind
+
+from shared.environment import Environment
+from shared.errors import UserError
+from shared.files import write_atomically
+
+OWN = Path(__file__).parent
+THEIRS = Path(lm_eval.tasks.__file__).parent
+
+Row = tuple[str, str | None, list[str]]
+"""Kind of an entry, its file (None for a tag), and the tasks of a tag, or the tags of a task."""
+
+
+@cache
+def task_manager() -> TaskManager:
+    """lm-eval's task manager, knowing its own tasks, groups and tags and ours; names are in its `task_index`."""
+    manager = TaskManager(include_defaults=False, include_path=str(OWN))
+    own = dict(manager.task_index)
+    manager.task_index.update({name: _entry(name, row) for name, row in _defaults().items()} | own)
+    return manager
+
+
+def _defaults() -> dict[str, Row]:
+    """lm-eval's own index, from the cache if this very installation has been indexed before."""
+    installed = f"{version('lm_eval')}-{THEIRS.stat().st_mtime_ns:x}"
+    path = Environment.read().cache / "lm_eval_tasks" / f"{installed}.json"
+    with suppress(OSError, ValueError):  # not there yet, or damaged: made anew
+        return {name: (kind, file, names) for name, (kind, file, names) in json.loads(path.read_bytes()).items()}
+    index = {name: _row(entry) for name, entry in TaskManager().task_index.items()}
+    with suppress(UserError):  # where nothing can be kept, every start takes its time
+        write_atomically(path, json.dumps(index))
+    return index
+
+
+def _row(entry: Entry) -> Row:
+    file = None if entry.yaml_path is None else str(entry.yaml_path.relative_to(THEIRS))
+    return entry.kind.name, file, sorted(entry.tags)
+
+
+def _entry(name: str, row: Row) -> Any:
+    kind, file, names = row
+    return Entry(name=name, kind=Kind[kind], yaml_path=None if file is None else THEIRS / file, tags=set(names))
