@@ -3,29 +3,56 @@
 import importlib.metadata
 import platform
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import chain
 from math import isfinite
 from pathlib import Path
 
 import torch
-from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from services.evaluator.costs import cost_tables
+from services.evaluator.engines import Engine, EngineMissingError, make_engine
+from services.evaluator.placing import placed
 from services.evaluator.preparation import PreparedTask, prepare_task
 from services.evaluator.scoring import score
+from services.evaluator.speed import measured_speed
 from services.evaluator.tasks.loading import load_items
 from shared.environment import Environment
 from shared.errors import UserError, first_line
 from shared.manifest import content_digest, digest_content
-from shared.messages import CheckpointRef, EvaluationRequest, EvaluationResult, Failure, Measurement, TaskItems
-from shared.space import parameters
+from shared.messages import (
+    CheckpointRef,
+    CostTable,
+    Dtype,
+    EvaluationRequest,
+    EvaluationResult,
+    Failure,
+    FailureKind,
+    ItemScores,
+    Measurement,
+    Speed,
+    TaskItems,
+)
+from shared.messages import Engine as EngineName
+from shared.space import check_fits, parameters, weight_bytes
 from shared.supernet.checkpoint import Checkpoint
-from shared.supernet.device import compute_device, torch_dtype
+from shared.supernet.device import compute_device, device_name, torch_dtype
 from shared.supernet.tokenizer import load_tokenizer
 
 ROW_TOKENS = {"cpu": 2048, "cuda": 16384}
 """Tokens that go through a network together: enough to fill the machine, few enough for its memory."""
 
-RECORDED = ("torch", "transformers", "lm_eval", "nasfarm")
+RECORDED = ("torch", "transformers", "lm_eval", "bitsandbytes", "nasfarm")
+
+
+class RefusedError(UserError):
+    """A request that can't be answered with a measurement, for a reason other than that it makes no sense."""
+
+    def __init__(self, kind: FailureKind, reason: str, retry_may_help: bool) -> None:
+        super().__init__(reason)
+        self.failure = Failure(kind=kind, reason=reason, retry_may_help=retry_may_help)
 
 
 class Evaluator:
@@ -36,19 +63,21 @@ class Evaluator:
         self._device = compute_device()
         self._checkpoints: dict[str, Checkpoint] = {}
         self._tokenizers: dict[str, str] = {}  # digest of the tokenizer's files by digest of the checkpoint
-        self._converted: dict[tuple[str, torch.dtype], dict[str, Tensor]] = {}
+        self._placed: tuple[tuple[str, Dtype], Checkpoint] | None = None
         self._tasks: dict[tuple[str, TaskItems], PreparedTask] = {}
-        self._versions = {name: importlib.metadata.version(name) for name in RECORDED} | {"device": device_name()}
+        self._engines: dict[EngineName, Engine] = {}
+        self._versions = {name: importlib.metadata.version(name) for name in RECORDED}
+        self._versions["device"] = device_name(self._device)
         torch.set_num_threads(environment.threads)
 
     def evaluate(self, request: EvaluationRequest) -> EvaluationResult:
         """Answer a request. What another evaluator or another request could do better is a failure; a bug is an
         exception."""
+        outcome: Measurement | Failure
         try:
-            measurement = self.measure(request)
-            outcome: Measurement | Failure = measurement
-            if not all(isfinite(margin) for scores in measurement.scores for margin in scores.margins):
-                outcome = Failure(kind="infeasible", reason="its scores are not finite", retry_may_help=False)
+            outcome = self.measure(request)
+        except RefusedError as error:
+            outcome = error.failure
         except UserError as error:
             outcome = Failure(kind="bad_request", reason=str(error), retry_may_help=False)
         except (RuntimeError, MemoryError) as error:
@@ -58,20 +87,32 @@ class Evaluator:
         return EvaluationResult(identity=request.identity, search=request.search, outcome=outcome)
 
     def measure(self, request: EvaluationRequest) -> Measurement:
-        """Measure a network. Raises UserError for a checkpoint, architecture or task that is no good."""
-        started = time.perf_counter()
-        checkpoint = self._checkpoint(request.checkpoint)
-        tasks = [self.prepared(request.checkpoint, items) for items in request.spec.tasks]
-        weights = self._weights(request, checkpoint)
-        prepared = time.perf_counter()
-        network = checkpoint.cut(request.architecture, weights)
-        cut = time.perf_counter()
-        scores = tuple(score(network, task) for task in tasks)
-        scored = time.perf_counter()
+        """Measure what a request asks for.
+
+        Raises UserError for a checkpoint or task that is no good; RefusedError, which is one, where the network can't
+        be measured, or not here.
+        """
+        spec, seconds = request.spec, dict[str, float]()
+        if not (spec.tasks or spec.speed or spec.costs):
+            raise UserError("the request asks for nothing: name tasks, speed or costs")
+        with _timed(seconds, "prepare"):
+            checkpoint = self._checkpoint(request.checkpoint)
+            try:
+                check_fits(checkpoint.shape, request.architecture)
+            except UserError as error:
+                raise RefusedError("infeasible", str(error), retry_may_help=False) from error
+            tasks = [self.prepared(request.checkpoint, items) for items in spec.tasks]
+            if tasks:
+                self._on_device(request)
+        scores = self._scores(request, tasks, seconds) if tasks else ()
+        speed, costs = self._speed(request, seconds), self._costs(request, seconds)
         return Measurement(
             parameters=parameters(checkpoint.shape, request.architecture),
+            bytes=weight_bytes(checkpoint.shape, request.architecture, spec.dtype),
             scores=scores,
-            seconds={"prepare": prepared - started, "cut": cut - prepared, "score": scored - cut},
+            speed=speed,
+            costs=costs,
+            seconds=seconds,
             tokens=sum(task.tokens for task in tasks),
             worker=platform.node(),
             versions=self._versions,
@@ -89,31 +130,91 @@ class Evaluator:
             )
         return self._tasks[key]
 
+    def _scores(
+        self, request: EvaluationRequest, tasks: list[PreparedTask], seconds: dict[str, float]
+    ) -> tuple[ItemScores, ...]:
+        with _timed(seconds, "cut"):
+            network = self._on_device(request).cut(request.architecture)
+        with _timed(seconds, "score"):
+            scores = tuple(score(network, task) for task in tasks)
+        if not all(isfinite(number) for task in scores for number in _numbers(task)):
+            raise RefusedError("infeasible", "the network's scores are not finite", retry_may_help=False)
+        return scores
+
+    def _speed(self, request: EvaluationRequest, seconds: dict[str, float]) -> Speed | None:
+        spec = request.spec.speed
+        if spec is None:
+            return None
+        engine = self._engine(spec.engine)
+        checkpoint = self._for_engine(request, engine)
+        with _timed(seconds, "speed"):
+            return measured_speed(engine, checkpoint, request.architecture, request.spec.dtype, spec)
+
+    def _costs(self, request: EvaluationRequest, seconds: dict[str, float]) -> tuple[CostTable, ...]:
+        spec = request.spec.costs
+        if spec is None:
+            return ()
+        engine = self._engine(spec.engine)
+        checkpoint = self._for_engine(request, engine)
+        with _timed(seconds, "costs"):
+            return cost_tables(engine, checkpoint, request.architecture, request.spec.dtype, spec, self._environment)
+
+    def _engine(self, name: EngineName) -> Engine:
+        if name not in self._engines:
+            try:
+                self._engines[name] = make_engine(name, self._device)
+            except EngineMissingError as error:
+                raise RefusedError("infeasible", str(error), retry_may_help=True) from error
+        return self._engines[name]
+
+    def _for_engine(self, request: EvaluationRequest, engine: Engine) -> Checkpoint:
+        """The checkpoint as an engine is to have it: what runs in this process shares our weights, another's process
+        needs their room."""
+        if engine.name == "torch":
+            return self._on_device(request)
+        self._placed = None
+        torch.cuda.empty_cache()
+        return self._checkpoint(request.checkpoint)
+
     def _checkpoint(self, reference: CheckpointRef) -> Checkpoint:
         if reference.digest not in self._checkpoints:
-            directory = Path(reference.location)
-            checkpoint = Checkpoint.open(directory)
-            files = digest_content(directory)
-            if content_digest(files) != reference.digest:
-                raise UserError(
-                    f"{directory}: not the checkpoint that was asked for, its digest differs; copy it again"
-                )
+            try:
+                checkpoint, files = _opened(reference)
+            except UserError as error:
+                raise RefusedError("bad_request", str(error), retry_may_help=True) from error
             self._checkpoints[reference.digest] = checkpoint
             tokenizer = {name: digest for name, digest in files.items() if name.startswith("tokenizer")}
             self._tokenizers[reference.digest] = content_digest(tokenizer)
         return self._checkpoints[reference.digest]
 
-    def _weights(self, request: EvaluationRequest, checkpoint: Checkpoint) -> dict[str, Tensor]:
-        """The checkpoint's weights in the wanted dtype: the mapped ones, or a copy, made once, where they differ."""
-        dtype = torch_dtype(request.spec.dtype)
-        key = (request.checkpoint.digest, dtype)
-        if key not in self._converted:
-            self._converted[key] = {name: tensor.to(self._device, dtype) for name, tensor in checkpoint.weights.items()}
-        return self._converted[key]
+    def _on_device(self, request: EvaluationRequest) -> Checkpoint:
+        """The checkpoint with its weights on the device in the wanted dtype; kept until another one is wanted."""
+        key = (request.checkpoint.digest, request.spec.dtype)
+        if self._placed is None or self._placed[0] != key:
+            self._placed = None  # before the next one needs the room
+            checkpoint = self._checkpoint(request.checkpoint)
+            self._placed = key, placed(checkpoint, self._device, torch_dtype(request.spec.dtype))
+        return self._placed[1]
 
 
-def device_name() -> str:
-    """What this machine computes on, for people."""
-    if torch.cuda.is_available():
-        return torch.cuda.get_device_name()
-    return f"{torch.cpu.get_capabilities().get('cpu_name') or platform.processor() or platform.machine()} (CPU)"
+def _numbers(scores: ItemScores) -> Iterator[float]:
+    """Every number that was measured."""
+    return chain(scores.margins, scores.values.values(), *scores.metrics.values())
+
+
+def _opened(reference: CheckpointRef) -> tuple[Checkpoint, dict[str, str]]:
+    """A checkpoint and the digests of its files. Raises UserError if it is not the one that is meant."""
+    directory = Path(reference.location)
+    checkpoint = Checkpoint.open(directory)
+    files = digest_content(directory)
+    if content_digest(files) != reference.digest:
+        raise UserError(f"{directory}: not the checkpoint that was asked for, its digest differs; copy it again")
+    return checkpoint, files
+
+
+@contextmanager
+def _timed(seconds: dict[str, float], phase: str) -> Iterator[None]:
+    """Note how long a phase takes."""
+    started = time.perf_counter()
+    yield
+    seconds[phase] = time.perf_counter() - started

@@ -1,12 +1,14 @@
-"""How fast this machine runs a model, measured in a second, to say beforehand how long a search may take."""
+"""How fast a network runs: by an engine, as a result; or roughly, in a second, to say beforehand how long a search may
+take."""
 
 import statistics
 import time
 
 import torch
 
+from services.evaluator.engines import Engine
 from shared.architecture import Architecture
-from shared.messages import Dtype
+from shared.messages import Dtype, Speed, SpeedSpec
 from shared.space import parameters
 from shared.supernet.checkpoint import Checkpoint
 from shared.supernet.device import compute_device, torch_dtype
@@ -15,6 +17,27 @@ from shared.supernet.packing import Tree, pack
 SEQUENCES, LENGTH, REPEATS = 16, 48, 3
 TRAINING_COST = 4.0
 """A training step takes about this many times the forward pass: two more for the gradients, one for the optimiser."""
+
+
+def measured_speed(
+    engine: Engine, checkpoint: Checkpoint, architecture: Architecture, dtype: Dtype, spec: SpeedSpec
+) -> Speed:
+    """Run a network and say how many tokens a second it read and made."""
+    workload = spec.workload
+    prompts = workload.batch * workload.prompt_tokens
+    with engine.run(checkpoint, architecture, dtype) as running:
+        passes = running.time(workload, spec.repeats)
+    return Speed(
+        engine=engine.name,
+        engine_version=engine.version,
+        device=engine.device,
+        dtype=dtype,
+        workload=workload,
+        prefill_tokens_per_second=tuple(
+            workload.batch * workload.prompt_tokens / seconds for seconds in passes.prefill
+        ),
+        decode_tokens_per_second=tuple(workload.batch / seconds for seconds in passes.decode),
+    )
 
 
 @torch.inference_mode()
