@@ -11,5 +11,5 @@ def quiet_libraries() -> None:
     datasets.disable_progress_bars()
     transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     transformers.utils.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-    for name in ("lm_eval", "datasets", "huggingface_hub", "filelock", "httpx"):
+    for name in ("lm_eval", "datasets", "huggingface_hub", "filelock", "httpx", "bitsandbytes"):
         logging.getLogger(name).setLevel(logging.ERROR)

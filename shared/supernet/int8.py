@@ -19,6 +19,10 @@ from shared.supernet.decoder import Layer, Projection
 OUTLIER = 6.0
 """Inputs of at least this magnitude are not quantised: the paper's threshold."""
 
+CPU_ROWS = 256
+"""Rows that a CPU quantises and multiplies at a time. bitsandbytes makes several tensors in float32 on the way: of so
+few rows they stay in the cache, and even a large layer's take no memory to speak of."""
+
 
 @dataclass(frozen=True)
 class Int8Linear:
@@ -31,13 +35,18 @@ class Int8Linear:
 
     @classmethod
     def quantized(cls, weight: Tensor, bias: Tensor | None = None) -> Self:
-        """Quantise a weight, which may be a view; the work is done where it lies."""
+        """Quantise a weight, which may be a view, where it lies."""
         # bitsandbytes quantises float16, whatever the weight's dtype, and its kernel for GPUs knows no strides.
-        rows, scales, _ = int8_vectorwise_quant(weight.to(torch.float16).contiguous())
-        return cls(rows, scales, bias)
+        parts = [int8_vectorwise_quant(part.to(torch.float16).contiguous()) for part in _parts(weight)]
+        return cls(torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts]), bias)
 
     def __call__(self, inputs: Tensor) -> Tensor:
-        rows, scales, outliers = quantize_inputs(inputs)
+        outliers = outlier_columns(inputs)
+        outputs = [self._outputs(part, outliers) for part in _parts(inputs)]
+        return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
+
+    def _outputs(self, inputs: Tensor, outliers: Tensor) -> Tensor:
+        rows, scales = quantize_inputs(inputs, outliers)
         outputs: Tensor
         outputs, _ = torch.ops.bitsandbytes.int8_mixed_scaled_mm(
             inputs, rows, self.weight, scales, self.scales, outliers, self.bias
@@ -53,18 +62,28 @@ class Int8Linear:
         return moved
 
 
-def quantize_inputs(inputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Inputs (T, inputs) in INT8, outliers' columns set to 0, each row's scale (T,), and the outliers' columns (N,).
+def outlier_columns(inputs: Tensor) -> Tensor:
+    """The columns of inputs (T, inputs) in which some token has an outlier, (N,), ascending."""
+    return (inputs.to(torch.float16).abs().amax(0) >= OUTLIER).nonzero().squeeze(1)
 
-    bitsandbytes can find the outliers itself, but on a CPU it takes three times as long: it picks them out one by one
-    where here whole columns are taken.
+
+def quantize_inputs(inputs: Tensor, outliers: Tensor) -> tuple[Tensor, Tensor]:
+    """Inputs (T, inputs) in INT8 with the outliers' columns set to 0, and each row's scale (T,): the largest magnitude
+    that is no outlier.
+
+    bitsandbytes can look after the outliers itself, but on a CPU that takes three times as long: it picks them out one
+    by one, where here whole columns are taken.
     """
     halves = inputs.to(torch.float16, copy=True, memory_format=torch.contiguous_format)
-    outliers = (halves.abs().amax(0) >= OUTLIER).nonzero().squeeze(1)
     columns = halves[:, outliers]
     halves.index_copy_(1, outliers, columns.masked_fill_(columns.abs() >= OUTLIER, 0))
     rows, scales, _ = int8_vectorwise_quant(halves)
-    return rows.index_fill_(1, outliers, 0), scales, outliers
+    return rows.index_fill_(1, outliers, 0), scales
+
+
+def _parts(tensor: Tensor) -> tuple[Tensor, ...]:
+    """The rows that are dealt with at a time."""
+    return torch.split(tensor, CPU_ROWS) if tensor.device.type == "cpu" else (tensor,)
 
 
 def quantize_layer(layer: Layer) -> Layer:
