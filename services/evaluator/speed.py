@@ -33,9 +33,7 @@ def measured_speed(
         device=engine.device,
         dtype=dtype,
         workload=workload,
-        prefill_tokens_per_second=tuple(
-            workload.batch * workload.prompt_tokens / seconds for seconds in passes.prefill
-        ),
+        prefill_tokens_per_second=tuple(prompts / seconds for seconds in passes.prefill),
         decode_tokens_per_second=tuple(workload.batch / seconds for seconds in passes.decode),
     )
 

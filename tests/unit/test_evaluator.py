@@ -1,0 +1,189 @@
+import gc
+import weakref
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from services.evaluator import evaluator as module
+from services.evaluator.evaluator import Evaluator
+from services.evaluator.placing import placed
+from shared.architecture import Architecture
+from shared.environment import Environment
+from shared.manifest import content_digest, digest_content
+from shared.messages import (
+    CheckpointRef,
+    CostSpec,
+    EvaluationRequest,
+    EvaluationResult,
+    EvaluationSpec,
+    Failure,
+    Measurement,
+    SpeedSpec,
+    TaskItems,
+    Workload,
+)
+from shared.supernet.checkpoint import Checkpoint
+from tests.support.checkpoints import WIDTH, write_checkpoint
+
+WORKLOAD = Workload(batch=2, prompt_tokens=5, generated_tokens=3)
+SUBNET = Architecture(layers=(0, 2, 3), mlp_widths=(WIDTH, 6, 12))
+FACTS = TaskItems(task="plain_facts", split="test", stop=12)
+EVERYTHING = EvaluationSpec(
+    tasks=(FACTS,),
+    dtype="float32",
+    speed=SpeedSpec(engine="torch", workload=WORKLOAD, repeats=4),
+    costs=CostSpec(engine="torch", workload=WORKLOAD, mlp_widths=(WIDTH, 6)),
+)
+
+
+@pytest.fixture
+def evaluator(tmp_path: Path) -> Evaluator:
+    return Evaluator(Environment(data=None, cache=tmp_path / "cache", threads=1))
+
+
+def request_of(
+    directory: Path, spec: EvaluationSpec = EVERYTHING, architecture: Architecture = SUBNET, **changes: str
+) -> EvaluationRequest:
+    if not directory.exists():
+        write_checkpoint(directory, "llama-grouped-tied")
+    reference = {"location": str(directory), "digest": content_digest(digest_content(directory)), **changes}
+    return EvaluationRequest(search="test", checkpoint=CheckpointRef(**reference), architecture=architecture, spec=spec)
+
+
+def measured(result: EvaluationResult) -> Measurement:
+    assert isinstance(result.outcome, Measurement), result.outcome
+    return result.outcome
+
+
+def failed(result: EvaluationResult, kind: str, *, retry_may_help: bool) -> str:
+    assert isinstance(result.outcome, Failure)
+    assert (result.outcome.kind, result.outcome.retry_may_help) == (kind, retry_may_help)
+    return result.outcome.reason
+
+
+def test_all_that_can_be_asked_for_is_measured_at_once(evaluator: Evaluator, tmp_path: Path) -> None:
+    result = evaluator.evaluate(request_of(tmp_path / "model"))
+    assert EvaluationResult.model_validate_json(result.model_dump_json()) == result
+    measurement = measured(result)
+    assert measurement.bytes == 4 * measurement.parameters
+    assert len(measurement.scores[0].items) == 12 and measurement.tokens > 0
+    speed, (costs,) = measurement.speed, measurement.costs
+    assert speed is not None and speed.engine_version == torch.__version__ and speed.workload == WORKLOAD
+    assert len(speed.prefill_tokens_per_second) == len(speed.decode_tokens_per_second) == 4
+    assert costs.workload == WORKLOAD and set(costs.decode.mlp) == {WIDTH, 6}
+    assert set(measurement.seconds) == {"prepare", "cut", "score", "speed", "costs"}
+    assert set(measurement.versions) == {"torch", "transformers", "lm_eval", "bitsandbytes", "nasfarm", "device"}
+
+
+def test_what_isnt_asked_for_isnt_measured(evaluator: Evaluator, tmp_path: Path) -> None:
+    only_speed = EVERYTHING.model_copy(update={"tasks": (), "costs": None})
+    measurement = measured(evaluator.evaluate(request_of(tmp_path / "model", only_speed)))
+    assert measurement.scores == () and measurement.costs == () and measurement.speed is not None
+    assert set(measurement.seconds) == {"prepare", "speed"}
+
+
+def test_int8_works_on_a_checkpoint_of_float32(evaluator: Evaluator, tmp_path: Path) -> None:
+    plain = measured(evaluator.evaluate(request_of(tmp_path / "model")))
+    small = measured(evaluator.evaluate(request_of(tmp_path / "model", architecture=SUBNET.quantized("int8"))))
+    assert small.parameters == plain.parameters and small.bytes < plain.bytes
+    assert small.scores[0].margins != plain.scores[0].margins
+
+
+def test_one_converted_copy_of_a_checkpoint_is_held_at_most(
+    evaluator: Evaluator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[weakref.ref[Checkpoint]] = []
+
+    def noted(*arguments: Any) -> Checkpoint:
+        checkpoint = placed(*arguments)
+        made.append(weakref.ref(checkpoint))
+        return checkpoint
+
+    monkeypatch.setattr(module, "placed", noted)
+    write_checkpoint(tmp_path / "other", "llama", seed=1)
+    spec = EvaluationSpec(tasks=(FACTS,), dtype="bfloat16")
+    first, second = request_of(tmp_path / "model", spec), request_of(tmp_path / "other", spec)
+    scores = []
+    for request in (first, first, second, first):
+        scores.append(measured(evaluator.evaluate(request)).scores)
+        gc.collect()
+        assert sum(checkpoint() is not None for checkpoint in made) == 1
+    assert scores[0] == scores[1] == scores[3] != scores[2]
+    assert len(made) == 3
+
+
+def test_a_request_for_nothing_is_a_bad_one(evaluator: Evaluator, tmp_path: Path) -> None:
+    result = evaluator.evaluate(request_of(tmp_path / "model", EvaluationSpec(dtype="float32")))
+    assert "nothing" in failed(result, "bad_request", retry_may_help=False)
+
+
+def test_a_network_that_the_checkpoint_doesnt_hold_is_infeasible_everywhere(
+    evaluator: Evaluator, tmp_path: Path
+) -> None:
+    for architecture in (
+        Architecture(layers=(9,), mlp_widths=(1,)),
+        Architecture(layers=(0,), mlp_widths=(WIDTH + 1,)),
+    ):
+        result = evaluator.evaluate(request_of(tmp_path / "model", architecture=architecture))
+        assert "model" in failed(result, "infeasible", retry_may_help=False)
+
+
+def test_a_checkpoint_that_is_missing_or_another_may_be_right_elsewhere(evaluator: Evaluator, tmp_path: Path) -> None:
+    missing = evaluator.evaluate(request_of(tmp_path / "model", location=str(tmp_path / "nowhere")))
+    assert "nowhere" in failed(missing, "bad_request", retry_may_help=True)
+    other = evaluator.evaluate(request_of(tmp_path / "model", digest="of another"))
+    assert "digest differs" in failed(other, "bad_request", retry_may_help=True)
+
+
+def test_a_task_that_doesnt_exist_is_a_bad_request(evaluator: Evaluator, tmp_path: Path) -> None:
+    spec = EvaluationSpec(tasks=(TaskItems(task="no_such_task", stop=1),), dtype="float32")
+    reason = failed(evaluator.evaluate(request_of(tmp_path / "model", spec)), "bad_request", retry_may_help=False)
+    assert "no_such_task" in reason
+
+
+def test_scores_that_are_no_numbers_are_no_measurement(evaluator: Evaluator, tmp_path: Path) -> None:
+    model = write_checkpoint(tmp_path / "model", "llama")
+    with torch.no_grad():
+        model.model.norm.weight.fill_(float("nan"))
+    model.save_pretrained(tmp_path / "model")
+    spec = EvaluationSpec(tasks=(FACTS,), dtype="float32")
+    result = evaluator.evaluate(request_of(tmp_path / "model", spec))
+    assert "finite" in failed(result, "infeasible", retry_may_help=False)
+
+
+@pytest.mark.skipif(find_spec("vllm") is not None, reason="vLLM is installed here")
+def test_an_engine_that_isnt_installed_here_may_be_elsewhere(evaluator: Evaluator, tmp_path: Path) -> None:
+    spec = EvaluationSpec(dtype="float32", speed=SpeedSpec(engine="vllm", workload=WORKLOAD))
+    reason = failed(evaluator.evaluate(request_of(tmp_path / "model", spec)), "infeasible", retry_may_help=True)
+    assert "pip install 'nasfarm[vllm]'" in reason
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.\nMore words."),
+        RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory: 2 GB"),
+        MemoryError(),
+    ],
+)
+def test_a_machine_that_is_too_small_says_so(
+    evaluator: Evaluator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def exhausted(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(module, "score", exhausted)
+    result = evaluator.evaluate(request_of(tmp_path / "model"))
+    assert "\n" not in failed(result, "out_of_memory", retry_may_help=True)
+
+
+def test_a_bug_is_no_failure(evaluator: Evaluator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(module, "score", broken)
+    with pytest.raises(RuntimeError, match="a bug"):
+        evaluator.evaluate(request_of(tmp_path / "model"))
