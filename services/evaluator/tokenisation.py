@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from lm_eval.api.instance import Instance
@@ -38,6 +39,7 @@ class _Tokenisation(HFLM):  # type: ignore[misc]  # lm-eval is untyped
         self.add_bos_token = None
         self.custom_prefix_token_id = None
         self.enable_thinking = False
+        self.tok_encode = lru_cache(maxsize=4)(super().tok_encode)  # all choices of an item have the same context
 
     def _loglikelihood_tokens(self, requests: Iterable[tuple[Any, list[int], list[int]]], **_: Any) -> list[Pair]:
         return [(context, continuation) for _, context, continuation in requests]

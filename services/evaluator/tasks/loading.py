@@ -4,9 +4,11 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import lm_eval.utils
 from lm_eval.api.instance import Instance
 from lm_eval.api.metrics import mean
 from lm_eval.api.samplers import FirstNSampler
@@ -17,6 +19,9 @@ from services.evaluator.tasks.kinds import require_scorable
 from services.evaluator.tasks.local import local_data
 from shared.errors import UserError, first_line
 from shared.messages import TaskItems
+
+# lm-eval compiles a template anew each time it fills it in, for every item of every network that is scored.
+lm_eval.utils.env.from_string = lru_cache(maxsize=1024)(lm_eval.utils.env.from_string)
 
 FEWSHOT_SEED = 1234
 """lm-eval's own default."""
