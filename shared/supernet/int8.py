@@ -38,7 +38,11 @@ class Int8Linear:
         """Quantise a weight, which may be a view, where it lies."""
         # bitsandbytes quantises float16, whatever the weight's dtype, and its kernel for GPUs knows no strides.
         parts = [int8_vectorwise_quant(part.to(torch.float16).contiguous()) for part in _parts(weight)]
-        return cls(torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts]), bias)
+        rows, scales = torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts])
+        if rows.shape[1] == 1:
+            # torch's INT8 product on a CPU reads past the end of a single column unless its stride says where it ends.
+            rows = rows.as_strided(rows.shape, (1, len(rows)))
+        return cls(rows, scales, bias)
 
     def __call__(self, inputs: Tensor) -> Tensor:
         outliers = outlier_columns(inputs)

@@ -1,0 +1,157 @@
+"""Sub-networks in INT8: what transformers computes with bitsandbytes' layers, for every supported family."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from bitsandbytes.nn import Int8Params, Linear8bitLt
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from shared.architecture import Architecture
+from shared.messages import Dtype
+from shared.space import dense, weight_bytes
+from shared.supernet.checkpoint import Checkpoint
+from shared.supernet.decoder import Decoder
+from shared.supernet.device import torch_dtype
+from shared.supernet.int8 import OUTLIER, Int8Linear, outlier_columns
+from shared.supernet.packing import Tree, pack
+from tests.support.checkpoints import (
+    FAMILIES,
+    LAYERS,
+    WIDTH,
+    copied_subnet,
+    logits_one_by_one,
+    random_sequences,
+    write_checkpoint,
+)
+
+SEQUENCES = random_sequences(40, 17)
+PROJECTIONS = ("query", "key", "value", "output", "gate", "up", "down")
+SUBNETS = {
+    "whole": Architecture(layers=tuple(range(LAYERS)), mlp_widths=(WIDTH,) * LAYERS),
+    "subnet": Architecture(layers=(0, 3, 4), mlp_widths=(5, WIDTH, 2)),
+}
+"""Unquantised; odd widths are those that fast kernels like least."""
+
+Made = tuple[Path, PreTrainedModel]
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Made:
+    directory = tmp_path_factory.mktemp(request.param)
+    return directory, write_checkpoint(directory, request.param)
+
+
+@torch.inference_mode()
+def logits(network: Decoder) -> list[Tensor]:
+    """Each sequence is read alone: which inputs are outliers depends on all that is read together."""
+    return [network.logits(network.hidden(pack([Tree.plain(tokens)]))) for tokens in SEQUENCES]
+
+
+def in_bitsandbytes_layers(model: PreTrainedModel) -> PreTrainedModel:
+    """A transformers network whose decoder layers are made of bitsandbytes' modules."""
+    for layer in model.model.layers:
+        for part in (layer.self_attn, layer.mlp):
+            for name, linear in list(part.named_children()):
+                if isinstance(linear, nn.Linear):
+                    setattr(part, name, _linear_8bit(linear))
+    return model.eval()
+
+
+def _linear_8bit(linear: nn.Linear) -> Linear8bitLt:
+    biased = linear.bias is not None
+    module = Linear8bitLt(
+        linear.in_features, linear.out_features, bias=biased, has_fp16_weights=False, threshold=OUTLIER
+    )
+    module.weight = Int8Params(linear.weight.data.clone(), requires_grad=False, has_fp16_weights=False)
+    module.bias = linear.bias
+    return module.to("cpu")
+
+
+def error(found: list[Tensor], reference: list[Tensor]) -> float:
+    """Size of the difference relative to the reference's."""
+    one, other = torch.cat(found), torch.cat(reference)
+    return float((one - other).norm() / other.norm())
+
+
+def tensors(network: Decoder) -> list[Tensor]:
+    found: list[Tensor] = []
+
+    def add(tensor: Tensor) -> Tensor:
+        found.append(tensor)
+        return tensor
+
+    network.map(add)
+    return found
+
+
+@pytest.mark.parametrize("subnet", SUBNETS)
+def test_a_network_in_int8_has_the_logits_of_one_of_bitsandbytes_layers(made: Made, subnet: str) -> None:
+    directory, model = made
+    ours = logits(Checkpoint.open(directory).cut(SUBNETS[subnet].quantized("int8")))
+    plain = logits_one_by_one(copied_subnet(model, SUBNETS[subnet]), SEQUENCES)
+    theirs = logits_one_by_one(in_bitsandbytes_layers(copied_subnet(model, SUBNETS[subnet])), SEQUENCES)
+    lost = error(theirs, plain)
+    assert 1e-3 < lost < 0.1
+    assert error(ours, theirs) < 0.1 * lost
+    assert error(ours, plain) < 0.1
+
+
+def test_every_linear_layer_of_the_layers_is_quantised_and_nothing_else(made: Made) -> None:
+    directory, _ = made
+    checkpoint = Checkpoint.open(directory)
+    before = {name: tensor.clone() for name, tensor in checkpoint.weights.items()}
+    plain, network = (checkpoint.cut(SUBNETS["subnet"].quantized(how)) for how in ("none", "int8"))
+    for layer, source in zip(network.layers, plain.layers, strict=True):
+        for name in PROJECTIONS:
+            linear, original = getattr(layer, name), getattr(source, name)
+            assert isinstance(linear, Int8Linear)
+            assert (linear.weight.dtype, linear.weight.shape) == (torch.int8, original.weight.shape)
+            assert linear.bias is original.bias or linear.bias.data_ptr() == original.bias.data_ptr()
+        for name in ("attention_norm", "query_norm", "key_norm", "mlp_norm"):
+            assert getattr(layer, name) is getattr(source, name)
+    assert network.embeddings is plain.embeddings
+    assert network.head is plain.head
+    assert network.norm is plain.norm
+    assert all(torch.equal(checkpoint.weights[name], tensor) for name, tensor in before.items())
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("quantization", ["none", "int8"])
+@pytest.mark.parametrize("subnet", SUBNETS)
+def test_the_computed_size_is_the_memory_held(made: Made, subnet: str, quantization: str, dtype: Dtype) -> None:
+    directory, _ = made
+    checkpoint = Checkpoint.open(directory)
+    weights = {name: tensor.to(torch_dtype(dtype)) for name, tensor in checkpoint.weights.items()}
+    architecture = SUBNETS[subnet].model_copy(update={"quantization": quantization})
+    # A copy has no more than it shows, apart from tied embeddings, which are held once.
+    network = checkpoint.cut(architecture, weights).map(
+        lambda tensor: tensor.clone(memory_format=torch.contiguous_format)
+    )
+    held = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in tensors(network)}
+    assert sum(held.values()) == weight_bytes(checkpoint.shape, architecture, dtype) == network.bytes
+
+
+def test_what_int8_adds_in_memory_is_its_weights_and_scales(made: Made) -> None:
+    directory, _ = made
+    checkpoint = Checkpoint.open(directory)
+    mapped = {tensor.untyped_storage().data_ptr() for tensor in checkpoint.weights.values()}
+    network = checkpoint.cut(dense(checkpoint.shape).quantized("int8"))
+    added = [tensor for tensor in tensors(network) if tensor.untyped_storage().data_ptr() not in mapped]
+    assert sum(tensor.untyped_storage().nbytes() for tensor in added) == sum(
+        getattr(layer, name).weight.numel() + 4 * len(getattr(layer, name).weight)
+        for layer in network.layers
+        for name in PROJECTIONS
+    )
+
+
+def test_a_token_is_read_as_its_company_has_it(tmp_path: Path) -> None:
+    write_checkpoint(tmp_path, "llama")
+    layer = Checkpoint.open(tmp_path).cut(SUBNETS["whole"].quantized("int8")).layers[0].gate
+    quiet, loud = torch.linspace(-1, 1, 32).repeat(2, 1), torch.zeros(1, 32)
+    loud[0, 5] = 20.0
+    assert outlier_columns(torch.cat([quiet, loud])).tolist() == [5]
+    alone, together = layer(quiet), layer(torch.cat([quiet, loud]))[:2]
+    assert not torch.equal(alone, together)
+    torch.testing.assert_close(alone, together, rtol=0.05, atol=0.05)
