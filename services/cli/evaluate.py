@@ -1,5 +1,8 @@
 """`nasfarm evaluate`: one measurement by hand."""
 
+import statistics
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -7,53 +10,169 @@ from rich.table import Table
 
 from services.cli.console import console
 from services.cli.quiet import quiet_libraries
-from services.coordinator.report.wording import parameters
+from services.coordinator.report.wording import parameters, rate, size
 from services.coordinator.statistics import wilson_interval
 from services.evaluator.evaluator import Evaluator
 from services.evaluator.tasks.loading import count_items
 from shared.architecture import Architecture
 from shared.environment import Environment
 from shared.errors import UserError
+from shared.files import write_atomically
 from shared.manifest import content_digest, digest_content, read_shape
-from shared.messages import CheckpointRef, EvaluationRequest, EvaluationSpec, TaskItems
+from shared.messages import (
+    CheckpointRef,
+    Dtype,
+    Engine,
+    EvaluationRequest,
+    EvaluationSpec,
+    Failure,
+    ItemScores,
+    Measurement,
+    Speed,
+    SpeedSpec,
+    TaskItems,
+    Workload,
+)
 from shared.settings import explain
 from shared.space import dense
 from shared.supernet.device import preferred_dtype
 from shared.supernet.source import fetch_model
 
 
-def evaluate_one(
-    checkpoint: str | None,
-    architecture: Path | None,
-    task: str,
-    items: int | None,
-    split: str | None,
-    num_fewshot: int | None,
-) -> None:
-    """Measure a sub-network of a checkpoint on a task and print what came out."""
+@dataclass(frozen=True)
+class NetworkOptions:
+    """Which network, and held as what."""
+
+    checkpoint: str | None
+    architecture: Path | None
+    int8: bool
+    dtype: Dtype | None
+
+
+@dataclass(frozen=True)
+class TaskOptions:
+    """Which tasks, and of each of them which items."""
+
+    tasks: tuple[str, ...]
+    items: int | None
+    split: str | None
+    num_fewshot: int | None
+
+    def spec(self, data: Path | None) -> tuple[TaskItems, ...]:
+        """The tasks with their items counted. Raises UserError for options that mean nothing or can't be had."""
+        if not self.tasks:
+            _refuse("--task", {"--items": self.items, "--split": self.split, "--num-fewshot": self.num_fewshot})
+        return tuple(
+            TaskItems(
+                task=task,
+                num_fewshot=self.num_fewshot,
+                split=self.split,
+                stop=self.items or count_items(task, self.split, data),
+            )
+            for task in dict.fromkeys(self.tasks)
+        )
+
+
+@dataclass(frozen=True)
+class SpeedOptions:
+    """Which engine, under which load; None for what isn't said."""
+
+    engine: Engine | None
+    batch: int | None
+    prompt_tokens: int | None
+    generated_tokens: int | None
+    repeats: int | None
+
+    def spec(self) -> SpeedSpec | None:
+        """What is run, if anything. Raises UserError for options that mean nothing."""
+        load = {
+            "batch": self.batch,
+            "prompt_tokens": self.prompt_tokens,
+            "generated_tokens": self.generated_tokens,
+        }
+        if self.engine is None:
+            options = {f"--{name.replace('_', '-')}": value for name, value in load.items()}
+            _refuse("--speed", options | {"--repeats": self.repeats})
+            return None
+        workload = Workload.model_validate({name: value for name, value in load.items() if value is not None})
+        if self.repeats is None:
+            return SpeedSpec(engine=self.engine, workload=workload)
+        return SpeedSpec(engine=self.engine, workload=workload, repeats=self.repeats)
+
+
+def evaluate_one(network: NetworkOptions, tasks: TaskOptions, speed: SpeedOptions, output: Path | None) -> None:
+    """Measure a sub-network of a checkpoint and print what came out; the result goes into `output` as it is."""
     quiet_libraries()
     environment = Environment.read()
-    directory, origin = fetch_model(_supernet_of(architecture) if checkpoint is None else checkpoint)
-    chosen = dense(read_shape(directory)) if architecture is None else read_architecture(architecture)
-    stop = items or count_items(task, split, environment.data)
     spec = EvaluationSpec(
-        tasks=(TaskItems(task=task, num_fewshot=num_fewshot, split=split, stop=stop),), dtype=preferred_dtype()
+        tasks=tasks.spec(environment.data), speed=speed.spec(), dtype=network.dtype or preferred_dtype()
     )
+    if not spec.tasks and spec.speed is None:
+        raise UserError("nothing to measure: give --task, --speed, or both")
+    directory, origin = fetch_model(
+        _supernet_of(network.architecture) if network.checkpoint is None else network.checkpoint
+    )
+    chosen = dense(read_shape(directory)) if network.architecture is None else read_architecture(network.architecture)
+    if network.int8:
+        chosen = chosen.quantized("int8")
     reference = CheckpointRef(location=str(directory), digest=content_digest(digest_content(directory)))
     request = EvaluationRequest(search="by-hand", checkpoint=reference, architecture=chosen, spec=spec)
-    measurement = Evaluator(environment).measure(request)
-    scores = measurement.scores[0]
+    result = Evaluator(environment).evaluate(request)
+    if output is not None:
+        write_atomically(output, result.model_dump_json(indent=2) + "\n")
+    if isinstance(result.outcome, Failure):
+        raise UserError(result.outcome.reason)
+    _print(origin, chosen, spec.dtype, result.outcome)
+
+
+def _refuse(without: str, options: Mapping[str, object]) -> None:
+    for option, value in options.items():
+        if value is not None:
+            raise UserError(f"{option}: means nothing without {without}; give that too, or leave it out")
+
+
+def _print(origin: str, architecture: Architecture, dtype: Dtype, measurement: Measurement) -> None:
+    held = dtype if architecture.quantization == "none" else f"INT8 and {dtype}"
     console.print(
-        f"{origin}: {chosen.depth} layers, {parameters(measurement.parameters)} parameters ({measurement.parameters:,})"
+        f"{origin}: {architecture.depth} layers, {parameters(measurement.parameters)} parameters "
+        f"({measurement.parameters:,}), {size(measurement.bytes)} of weights in {held}"
     )
-    table = Table("metric", "value", "95 % interval")
-    for name, values in scores.metrics.items():
-        low, high = wilson_interval(sum(values), len(values))
-        table.add_row(name, f"{sum(values) / len(values):.4f}", f"{low:.4f} to {high:.4f}")
+    if measurement.scores:
+        table = Table("task", "metric", "value", "95 % interval")
+        for scores in measurement.scores:
+            for row in _accuracies(scores):
+                table.add_row(scores.task, *row)
+        console.print(table)
+        items = ", ".join(f"{len(scores.items)} items of {scores.task}" for scores in measurement.scores)
+        console.print(
+            f"{items} in {measurement.seconds['score']:.1f} s "
+            f"(cut in {measurement.seconds['cut'] * 1000:.1f} ms), {dtype} on {measurement.versions['device']}"
+        )
+    if measurement.speed is not None:
+        _print_speed(measurement.speed)
+
+
+def _accuracies(scores: ItemScores) -> Iterator[tuple[str, str, str]]:
+    """Name, value and interval of each metric; an interval only of shares, where every item is right or wrong."""
+    for name, value in scores.values.items():
+        right = scores.metrics.get(name, ())
+        shown = ""
+        if right and set(right) <= {0.0, 1.0}:
+            low, high = wilson_interval(sum(right), len(right))
+            shown = f"{low:.4f} to {high:.4f}"
+        yield name, f"{value:.4f}", shown
+
+
+def _print_speed(speed: Speed) -> None:
+    table = Table("phase", "tokens/s, median (least–most)")
+    for phase, repeats in (("prefill", speed.prefill_tokens_per_second), ("decode", speed.decode_tokens_per_second)):
+        table.add_row(phase, rate((statistics.median(repeats), min(repeats), max(repeats))))
     console.print(table)
+    load = speed.workload
     console.print(
-        f"{len(scores.items)} items of {task} in {measurement.seconds['score']:.1f} s "
-        f"(cut in {measurement.seconds['cut'] * 1000:.1f} ms), {spec.dtype} on {measurement.versions['device']}"
+        f"{speed.engine} {speed.engine_version}, {speed.dtype} on {speed.device}: batch {load.batch}, "
+        f"{load.prompt_tokens} prompt tokens, {load.generated_tokens} generated tokens, "
+        f"{len(speed.decode_tokens_per_second)} repeats"
     )
 
 

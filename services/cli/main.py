@@ -11,8 +11,10 @@ import typer
 
 from services.cli.console import console
 from shared.errors import UserError
+from shared.messages import Dtype, Engine, Workload
 
 INTERRUPTED = 130
+LOAD = Workload()
 
 app = typer.Typer(
     name="nasfarm",
@@ -78,10 +80,13 @@ def status(run: Run) -> None:
 
 
 @app.command(
-    epilog="Example: nasfarm evaluate --architecture runs/smollm2-arc-easy/front/N1.json --task arc_easy --items 200"
+    epilog="Example: nasfarm evaluate --architecture runs/smollm2-arc-easy/front/N1.json --task arc_easy --items 200 "
+    "--speed torch"
 )
 def evaluate(
-    task: Annotated[str, typer.Option("--task", help="An lm-eval task.")],
+    tasks: Annotated[
+        list[str] | None, typer.Option("--task", help="An lm-eval task; may be given several times.")
+    ] = None,
     architecture: Annotated[
         Path | None,
         typer.Option("--architecture", help="JSON file with layers and mlp_widths; default: the whole network."),
@@ -90,16 +95,39 @@ def evaluate(
         str | None,
         typer.Option("--checkpoint", help="Checkpoint directory or id; default: the super-network of the file's run."),
     ] = None,
+    int8: Annotated[bool, typer.Option("--int8", help="Quantise the layers' weights: LLM.int8().")] = False,
+    dtype: Annotated[Dtype | None, typer.Option("--dtype", help="Default: the one that suits this machine.")] = None,
     items: Annotated[
-        int | None, typer.Option("--items", min=1, help="Number of items; default: the whole split.")
+        int | None, typer.Option("--items", min=1, help="Number of items of each task; default: the whole split.")
     ] = None,
     split: Annotated[str | None, typer.Option("--split", help="Split; default: the one lm-eval scores.")] = None,
     num_fewshot: Annotated[int | None, typer.Option("--num-fewshot", min=0, help="Examples in the prompt.")] = None,
+    speed: Annotated[Engine | None, typer.Option("--speed", help="Measure tokens a second by this engine.")] = None,
+    batch: Annotated[
+        int | None, typer.Option("--batch", min=1, help=f"Sequences that run together; default: {LOAD.batch}.")
+    ] = None,
+    prompt_tokens: Annotated[
+        int | None,
+        typer.Option("--prompt-tokens", min=1, help=f"Length of each prompt; default: {LOAD.prompt_tokens}."),
+    ] = None,
+    generated_tokens: Annotated[
+        int | None,
+        typer.Option(
+            "--generated-tokens", min=1, help=f"Steps of decoding after it; default: {LOAD.generated_tokens}."
+        ),
+    ] = None,
+    repeats: Annotated[int | None, typer.Option("--repeats", min=1, help="How often all of it is run.")] = None,
+    output: Annotated[Path | None, typer.Option("--json", help="File for the whole result, item by item.")] = None,
 ) -> None:
-    """Measure one sub-network by hand."""
-    from services.cli.evaluate import evaluate_one
+    """Measure one sub-network by hand: accuracy, speed or both."""
+    from services.cli.evaluate import NetworkOptions, SpeedOptions, TaskOptions, evaluate_one
 
-    evaluate_one(checkpoint, architecture, task, items, split, num_fewshot)
+    evaluate_one(
+        NetworkOptions(checkpoint, architecture, int8, dtype),
+        TaskOptions(tuple(tasks or ()), items, split, num_fewshot),
+        SpeedOptions(speed, batch, prompt_tokens, generated_tokens, repeats),
+        output,
+    )
 
 
 def main() -> None:

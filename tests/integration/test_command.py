@@ -3,12 +3,14 @@
 import json
 import shutil
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from shared.messages import EvaluationResult, Failure, Measurement, Workload
 from shared.settings import read_search_file
 from tests.support.command import Ended, nasfarm, search_file, start_nasfarm
 
@@ -74,6 +76,58 @@ def test_a_network_of_the_front_measured_by_hand_has_the_accuracy_of_the_report(
     assert f"{row['parameters']:,}" in ended.output
     assert f"{row['report_accuracy']:.4f}" in ended.output
     assert "200 items" in ended.output
+
+
+def test_several_tasks_speed_and_int8_are_measured_by_hand_and_written_down(run: Run, tmp_path: Path) -> None:
+    search_file(tmp_path)
+    network = ["--checkpoint", tmp_path / "base", "--int8", "--dtype", "bfloat16", "--json", tmp_path / "result.json"]
+    tasks = ["--task", "plain_facts", "--items", 30]
+    load = ["--speed", "torch", "--batch", 2, "--prompt-tokens", 9, "--generated-tokens", 3, "--repeats", 4]
+    ended = run("evaluate", *network, *tasks, *load)
+    assert ended.code == 0, ended
+    measurement = EvaluationResult.model_validate_json((tmp_path / "result.json").read_bytes()).outcome
+    assert isinstance(measurement, Measurement)
+    assert len(measurement.scores[0].items) == 30
+    assert measurement.speed is not None
+    assert measurement.speed.workload == Workload(batch=2, prompt_tokens=9, generated_tokens=3)
+    assert measurement.bytes < 2 * measurement.parameters
+    for words in ("INT8 and bfloat16", "30 items of plain_facts", "acc_norm", "prefill", "decode"):
+        assert words in ended.output
+    assert "batch 2, 9 prompt tokens, 3 generated tokens, 4 repeats" in " ".join(ended.output.split())
+
+
+def test_speed_can_be_measured_without_a_task(run: Run, tmp_path: Path) -> None:
+    search_file(tmp_path)
+    ended = run("evaluate", "--checkpoint", tmp_path / "base", "--speed", "torch", "--repeats", 1)
+    assert ended.code == 0, ended
+    assert "decode" in ended.output and "metric" not in ended.output
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ([], ["--task", "--speed"]),
+        (["--speed", "torch", "--items", 5], ["--items", "without --task"]),
+        (["--speed", "torch", "--num-fewshot", 0], ["--num-fewshot", "without --task"]),
+        (["--task", "plain_facts", "--items", 5, "--batch", 2], ["--batch", "without --speed"]),
+        (["--task", "plain_facts", "--items", 5, "--repeats", 2], ["--repeats", "without --speed"]),
+        (["--task", "no_such_task", "--items", 5], ["no_such_task"]),
+    ],
+)
+def test_options_that_make_no_sense_together_are_refused(
+    run: Run, tmp_path: Path, options: list[object], words: list[str]
+) -> None:
+    search_file(tmp_path)
+    refused(run("evaluate", "--checkpoint", tmp_path / "base", *options), *words)
+
+
+@pytest.mark.skipif(find_spec("vllm") is not None, reason="vLLM is installed here")
+def test_an_engine_that_isnt_installed_is_named_with_what_installs_it(run: Run, tmp_path: Path) -> None:
+    search_file(tmp_path)
+    ended = run("evaluate", "--checkpoint", tmp_path / "base", "--speed", "vllm", "--json", tmp_path / "result.json")
+    refused(ended, "vllm", "pip install 'nasfarm[vllm]'")
+    failure = EvaluationResult.model_validate_json((tmp_path / "result.json").read_bytes()).outcome
+    assert isinstance(failure, Failure) and failure.retry_may_help
 
 
 def test_init_writes_a_search_file_that_can_be_read_and_prints_its_profile(run: Run, tmp_path: Path) -> None:

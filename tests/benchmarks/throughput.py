@@ -1,0 +1,88 @@
+"""The additive cost model against real runs: 12 random sub-networks of the example space, prefill and decode.
+
+Run as `python -m tests.benchmarks.throughput [CHECKPOINT]`. Both are measured anew, in turns, by the torch engine:
+networks one by one, and the table's in between. The error is small on a quiet machine alone; the spread of each
+network's own repeats says how quiet it was.
+"""
+
+import random
+import statistics
+import sys
+import tempfile
+from pathlib import Path
+
+import torch
+
+from services.cli.example import SEARCHES
+from services.evaluator.costs import cost_tables
+from services.evaluator.engines import Engine, Passes, make_engine
+from shared.architecture import Architecture
+from shared.environment import Environment
+from shared.messages import CostSpec, CostTable, Dtype, Workload
+from shared.settings import read_search_file
+from shared.space import SearchSpace
+from shared.supernet.checkpoint import Checkpoint
+from shared.supernet.device import preferred_dtype
+from shared.supernet.order import drop_order
+from shared.supernet.source import fetch_model
+
+NETWORKS = 12
+ROUNDS, REPEATS = 2, 2
+WORKLOAD = Workload()
+AIM = 0.05
+
+
+def main() -> None:
+    """Measure the table and the networks, and print how far they are apart."""
+    environment = Environment.read()
+    torch.set_num_threads(environment.threads)
+    settings = read_search_file(SEARCHES / "smollm2-arc-easy.yaml")
+    checkpoint = Checkpoint.open(Path(sys.argv[1]) if len(sys.argv) > 1 else fetch_model(settings.model)[0])
+    shape, dtype, engine = checkpoint.shape, preferred_dtype(), make_engine("torch")
+    space = SearchSpace(shape, settings.space.depths, settings.space.mlp_widths, drop_order(shape.layers, None))
+    rng = random.Random(0)
+    networks = [space.sample(rng) for _ in range(NETWORKS)]
+    print(f"torch {engine.version} on {engine.device}, {environment.threads} threads, {dtype}, {WORKLOAD}")
+    before = run(engine, checkpoint, networks, dtype)
+    with tempfile.TemporaryDirectory() as empty:
+        spec = CostSpec(engine="torch", workload=WORKLOAD, mlp_widths=space.mlp_widths)
+        fresh = environment.model_copy(update={"cache": Path(empty)})
+        (table,) = cost_tables(engine, checkpoint, space.largest(), dtype, spec, fresh)
+    after = run(engine, checkpoint, networks, dtype)
+    show(networks, table, [[*one, *two] for one, two in zip(before, after, strict=True)])
+
+
+def run(engine: Engine, checkpoint: Checkpoint, networks: list[Architecture], dtype: Dtype) -> list[list[Passes]]:
+    """Run every network in every round."""
+    passes: list[list[Passes]] = [[] for _ in networks]
+    for _ in range(ROUNDS):
+        for network, mine in zip(networks, passes, strict=True):
+            with engine.run(checkpoint, network, dtype) as running:
+                mine.append(running.time(WORKLOAD, REPEATS))
+    return passes
+
+
+def show(networks: list[Architecture], table: CostTable, passes: list[list[Passes]]) -> None:
+    """A line for each network, then the errors of each phase."""
+    for phase in ("prefill", "decode"):
+        costs, errors = getattr(table, phase), []
+        layers = ", ".join(f"{1000 * (costs.attention + mlp):.3f} ({width})" for width, mlp in costs.mlp.items())
+        print(f"\n{phase}: fixed {1000 * costs.fixed:.2f} ms, a layer by its width {layers} ms")
+        for number, (network, mine) in enumerate(zip(networks, passes, strict=True), 1):
+            repeats = [seconds for each in mine for seconds in getattr(each, phase)]
+            real, foretold = statistics.median(repeats), costs.seconds(network)
+            errors.append(foretold / real - 1)
+            print(
+                f"network {number:2}: {network.depth} layers, mean width {statistics.mean(network.mlp_widths):6.0f}: "
+                f"measured {1000 * real:7.2f} ms ({1000 * min(repeats):.2f} to {1000 * max(repeats):.2f}), "
+                f"foretold {1000 * foretold:7.2f} ms, {100 * errors[-1]:+5.1f} %"
+            )
+        error = statistics.median(map(abs, errors))
+        print(
+            f"{phase}: median absolute error {100 * error:.1f} % ({'within' if error < AIM else 'above'} the aim of "
+            f"{100 * AIM:.0f} %), largest {100 * max(map(abs, errors)):.1f} %"
+        )
+
+
+if __name__ == "__main__":
+    main()
