@@ -61,22 +61,29 @@ def tokenize_requests(
     """Token ids of lm-eval's requests, for a network that reads at most `max_length` tokens.
 
     A log-likelihood request is one continuation. A rolling one is as many as its text has windows (none if it is
-    empty), of which the log-likelihoods are to be added up. Raises UserError for a tokenizer without BOS and EOS, since
-    lm-eval has nothing to start a text with.
+    empty), of which the log-likelihoods are to be added up. Raises UserError where lm-eval fails: for a tokenizer that
+    has neither BOS nor EOS to begin a text with, and for a context of no tokens.
     """
     model = _Tokenisation(tokenizer)
     if model.prefix_token_id is None:
         raise UserError("the tokenizer has no BOS and no EOS token; name one in tokenizer_config.json")
     plain = [request for request in requests if request.request_type != "loglikelihood_rolling"]
     pairs = iter(model.loglikelihood(plain, disable_tqdm=True))
-    return [
-        tuple(
-            Continuation(tuple((context + continuation)[-(max_length + 1) :][:-1]), tuple(continuation))
-            for context, continuation in (
-                model.windows(request.args[0], max_length)
-                if request.request_type == "loglikelihood_rolling"
-                else [next(pairs)]
-            )
-        )
+    found = [
+        model.windows(request.args[0], max_length) if request.request_type == "loglikelihood_rolling" else [next(pairs)]
         for request in requests
     ]
+    return [
+        tuple(_continuation(request, pair, max_length) for pair in own)
+        for request, own in zip(requests, found, strict=True)
+    ]
+
+
+def _continuation(request: Instance, pair: Pair, max_length: int) -> Continuation:
+    context, continuation = pair
+    if not context:
+        raise UserError(
+            f"tasks.{request.task_name}: item {request.doc_id} has a prompt of spaces, which are no tokens; "
+            "the tokenizer would have to begin with BOS"
+        )
+    return Continuation(tuple((context + continuation)[-(max_length + 1) :][:-1]), tuple(continuation))

@@ -50,7 +50,7 @@ class Document:
     def requests(self) -> list[Instance]:
         """What lm-eval asks a model about it: the choices in order, first after the context, then (for acc_mutual_info)
         without; or the whole text."""
-        made = self.task.construct_requests(self.doc, self.context, metadata=(self.task.task_name, 0, 1))
+        made = self.task.construct_requests(self.doc, self.context, metadata=(self.task.task_name, self.index, 1))
         return list(made) if isinstance(made, list) else [made]
 
     def golds(self) -> tuple[int, ...]:
