@@ -83,7 +83,7 @@ def read_shape(directory: Path) -> ModelShape:
 
 def search_space(shape: ModelShape, settings: SpaceSettings, drop_order: tuple[int, ...]) -> SearchSpace:
     """The search space of a model, given the order in which its layers leave."""
-    return SearchSpace(shape, settings.depths, settings.mlp_widths, drop_order)
+    return SearchSpace(shape, settings.depths, settings.mlp_widths, drop_order, settings.quantization)
 
 
 def digest_content(directory: Path) -> dict[str, str]:

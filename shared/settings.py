@@ -1,7 +1,7 @@
 """The search file: one YAML file that says everything about a search."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -9,7 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from shared.architecture import Quantization
 from shared.errors import UserError
 from shared.files import write_atomically
-from shared.messages import Dtype, Engine, EvaluationSpec, TaskItems
+from shared.messages import Dtype, Engine, EvaluationSpec, SpeedSpec, TaskItems, Workload
+
+T = TypeVar("T")
 
 DepthRule = Literal["importance", "first"]
 NeuronOrder = Literal["importance", "none"]
@@ -20,6 +22,8 @@ Metric = Literal["acc", "acc_norm", "acc_bytes", "acc_mutual_info", "exact_match
 Objective = Literal["parameters", "bytes", "prefill_seconds", "decode_seconds"]
 """What is traded against accuracy. All are computed, not predicted: seconds from a table measured once by the engine of
 `serving`, of one pass over all prompts, or of one step of decoding."""
+TIMES: tuple[Objective, ...] = ("prefill_seconds", "decode_seconds")
+"""The objectives that have to be measured on a machine."""
 
 SPLITS = {
     "arc_easy": ("validation", "test"),
@@ -37,12 +41,18 @@ class Section(BaseModel):
 
 
 class SpaceSettings(Section):
-    """What may be chosen. `depths`: numbers of layers; `mlp_widths`: numbers of MLP neurons of each layer."""
+    """What may be chosen. `depths`: numbers of layers; `mlp_widths`: numbers of MLP neurons of each layer;
+    `quantization`: of all layers together."""
 
     depths: Annotated[tuple[int, ...], Field(min_length=1)]
     mlp_widths: Annotated[tuple[int, ...], Field(min_length=1)]
     depth_rule: DepthRule = "importance"
     quantization: Annotated[tuple[Quantization, ...], Field(min_length=1)] = ("none",)
+
+    @field_validator("quantization")
+    @classmethod
+    def _distinct_choices(cls, choices: tuple[Quantization, ...]) -> tuple[Quantization, ...]:
+        return _distinct(choices, "a choice")
 
 
 class TrainingSettings(Section):
@@ -103,13 +113,26 @@ class TaskSettings(Section):
 
 
 class ServingSettings(Section):
-    """How networks are going to be served: what speed is measured with, and under which load."""
+    """How networks are going to be served: what speed is measured with, and under which load.
+
+    `batch` sequences of `prompt_tokens` are read at once, then `generated_tokens` more are generated for each.
+    """
 
     engine: Engine = "torch"
     batch: Annotated[int, Field(ge=1)] = 1
     prompt_tokens: Annotated[int, Field(ge=1)] = 128
     generated_tokens: Annotated[int, Field(ge=1)] = 32
     repeats: Annotated[int, Field(ge=1)] = 5
+
+    @property
+    def workload(self) -> Workload:
+        """The load."""
+        return Workload(batch=self.batch, prompt_tokens=self.prompt_tokens, generated_tokens=self.generated_tokens)
+
+    @property
+    def speed(self) -> SpeedSpec:
+        """How the speed of one network is measured."""
+        return SpeedSpec(engine=self.engine, workload=self.workload, repeats=self.repeats)
 
 
 class StrategySettings(Section):
@@ -122,8 +145,12 @@ class StrategySettings(Section):
 
 
 class SearchSettings(Section):
-    """The whole search file. `dtype: auto` is bfloat16 where the machine that begins the search multiplies it
-    natively."""
+    """The whole search file.
+
+    `objectives` are what is traded against accuracy; with `serving` speeds are measured, of the front at least;
+    `remeasure_int8` measures the front in INT8 too. `dtype: auto` is bfloat16 where the machine that begins the search
+    multiplies it natively.
+    """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
     model: str
@@ -138,11 +165,31 @@ class SearchSettings(Section):
 
     @field_validator("tasks")
     @classmethod
-    def _distinct(cls, tasks: tuple[TaskSettings, ...]) -> tuple[TaskSettings, ...]:
-        names = [task.name for task in tasks]
-        if len(set(names)) != len(names):
-            raise ValueError("a task is listed twice")
+    def _distinct_tasks(cls, tasks: tuple[TaskSettings, ...]) -> tuple[TaskSettings, ...]:
+        _distinct(tuple(task.name for task in tasks), "a task")
         return tasks
+
+    @field_validator("objectives")
+    @classmethod
+    def _distinct_objectives(cls, objectives: tuple[Objective, ...]) -> tuple[Objective, ...]:
+        return _distinct(objectives, "an objective")
+
+    @model_validator(mode="after")
+    def _agreeing(self) -> Self:
+        timed = [objective for objective in self.objectives if objective in TIMES]
+        if timed and self.serving is None:
+            raise ValueError(f"objectives: {timed[0]} needs to know how networks are served; add a section `serving`")
+        if len(self.space.quantization) > 1 and self.objectives == ("parameters",):
+            raise ValueError(
+                "space.quantization: the number of parameters is the same for every choice; "
+                "add bytes or seconds to `objectives`, or leave one choice"
+            )
+        if self.remeasure_int8 and "int8" in self.space.quantization:
+            raise ValueError(
+                "remeasure_int8: the search measures networks in INT8 already; remove it, or take int8 from "
+                "space.quantization"
+            )
+        return self
 
     def spec(self, part: Part, dtype: Dtype) -> EvaluationSpec:
         """What is measured of every network (`search`), or of those on the front (`report`)."""
@@ -186,14 +233,20 @@ def parse_settings(values: dict[str, Any], where: str) -> SearchSettings:
 def explain(error: ValidationError) -> str:
     """The first problem of a validation in one line, with the field's path."""
     problem = error.errors(include_url=False)[0]
-    field = ".".join(str(step) for step in problem["loc"]) or "the whole"
+    field = ".".join(str(step) for step in problem["loc"])
     if problem["type"] == "extra_forbidden":
         return f"{field}: unknown key; remove it or mend its spelling"
     if problem["type"] == "missing":
         return f"{field}: missing; add it"
     message = problem["msg"].removeprefix("Value error, ")
     shown = "" if isinstance(problem["input"], dict) else f" (it is {problem['input']!r})"
-    return f"{field}: {message[0].lower()}{message[1:]}{shown}"
+    return f"{f'{field}: ' if field else ''}{message[0].lower()}{message[1:]}{shown}"
+
+
+def _distinct(choices: tuple[T, ...], what: str) -> tuple[T, ...]:
+    if len(set(choices)) != len(choices):
+        raise ValueError(f"{what} is listed twice")
+    return choices
 
 
 def write_search_file(path: Path, text: str) -> None:

@@ -3,6 +3,7 @@
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import get_args
 
 from shared.architecture import Architecture, Quantization
 from shared.errors import UserError
@@ -13,6 +14,7 @@ Genome = tuple[int, ...]
 """One gene for the depth, one for each layer of the super-network, one for the quantization: indices into `depths`,
 `mlp_widths` and `quantizations`."""
 
+QUANTIZATIONS: tuple[Quantization, ...] = get_args(Quantization)
 WEIGHT_BYTES: dict[Dtype, int] = {"float32": 4, "bfloat16": 2}
 SCALE_BYTES = 4
 """Of each row of an INT8 weight: LLM.int8() keeps its largest absolute value in float32."""
@@ -24,7 +26,7 @@ class SearchSpace:
     `quantizations`.
 
     `drop_order` lists the layers in the order in which they leave: a network of depth d lacks its first `layers - d`.
-    Choices are kept descending, so gene 0 is always the largest choice.
+    Choices are kept descending, so gene 0 is always the largest choice; unquantised before INT8.
     """
 
     shape: ModelShape
@@ -36,6 +38,7 @@ class SearchSpace:
     def __post_init__(self) -> None:
         object.__setattr__(self, "depths", _choices("depths", self.depths, self.shape.layers, "layers"))
         object.__setattr__(self, "mlp_widths", _choices("mlp_widths", self.mlp_widths, self.shape.mlp_width, "neurons"))
+        object.__setattr__(self, "quantizations", tuple(one for one in QUANTIZATIONS if one in self.quantizations))
         dropped = self.shape.layers - self.depths[-1]
         if len(set(self.drop_order)) != len(self.drop_order) or len(self.drop_order) < dropped:
             raise UserError(f"drop_order must name {dropped} different layers, it is {list(self.drop_order)}")
@@ -48,7 +51,7 @@ class SearchSpace:
     @property
     def networks(self) -> int:
         """Number of distinct networks."""
-        return sum(len(self.mlp_widths) ** depth for depth in self.depths) * len(self.quantizations)
+        return sum(int(len(self.mlp_widths) ** depth) for depth in self.depths) * len(self.quantizations)
 
     def kept_layers(self, depth: int) -> tuple[int, ...]:
         """Indices of the layers of a network of this depth, ascending."""
@@ -83,21 +86,22 @@ class SearchSpace:
         return tuple(genes)
 
     def sample(self, rng: random.Random) -> Architecture:
-        """A network from uniformly drawn genes, as InstaTune trains them."""
+        """A network from uniformly drawn genes, as InstaTune trains them: in full precision, whatever may be chosen."""
         genes = [rng.randrange(len(self.depths))]
         genes += [rng.randrange(len(self.mlp_widths)) for _ in range(self.shape.layers)]
-        genes.append(rng.randrange(len(self.quantizations)))
-        return self.architecture(genes)
+        return self.architecture([*genes, 0]).quantized("none")
 
     def largest(self, depth: int | None = None) -> Architecture:
         """The network with every choice at its largest, at `depth` or at the greatest depth."""
         layers = self.kept_layers(self.depths[0] if depth is None else depth)
-        return Architecture(layers=layers, mlp_widths=(self.mlp_widths[0],) * len(layers))
+        widths = (self.mlp_widths[0],) * len(layers)
+        return Architecture(layers=layers, mlp_widths=widths, quantization=self.quantizations[0])
 
     def smallest(self, depth: int | None = None) -> Architecture:
         """The network with every choice at its smallest, at `depth` or at the least depth."""
         layers = self.kept_layers(self.depths[-1] if depth is None else depth)
-        return Architecture(layers=layers, mlp_widths=(self.mlp_widths[-1],) * len(layers))
+        widths = (self.mlp_widths[-1],) * len(layers)
+        return Architecture(layers=layers, mlp_widths=widths, quantization=self.quantizations[-1])
 
     def parameters(self, architecture: Architecture) -> int:
         """Exact number of parameters (tied embeddings counted once)."""

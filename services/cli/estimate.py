@@ -2,7 +2,12 @@
 
 from dataclasses import dataclass
 
+from services.coordinator.front import ReportedNetworks
+from services.coordinator.history import History
+from services.coordinator.plan import SearchPlan
+from services.coordinator.results import evaluated_so_far, front
 from services.evaluator.speed import TRAINING_COST
+from shared.messages import EvaluationRequest, Measurement
 from shared.settings import SearchSettings
 from shared.space import SearchSpace, dense, parameters
 
@@ -10,6 +15,21 @@ ASSUMED_TOKENS_PER_ITEM = 60
 """A question with its choices, without examples, where nothing has been read yet."""
 
 ASSUMED_FRONT = 16
+TABLE_RUNS = 10
+"""Times that each entry of a cost table is run, roughly."""
+DECODE_TOKENS = 10
+"""A decoding step takes as long as so many tokens read at once, or more: it waits for the weights."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """What is still to be measured: networks on the search and on the report items; and how often the workload is run
+    for cost tables and for the speeds of the report."""
+
+    searched: int
+    reported: int
+    table_runs: int
+    speed_runs: int
 
 
 @dataclass(frozen=True)
@@ -26,8 +46,41 @@ class Estimate:
         return self.training + self.search + self.report
 
 
+def whole_work(settings: SearchSettings) -> Work:
+    """All measurements of a search that has not begun."""
+    measured = ASSUMED_FRONT * (2 if settings.remeasure_int8 else 1)
+    quantizations = len({"none", *settings.space.quantization}) + settings.remeasure_int8
+    parts = (len(settings.space.mlp_widths) + 1) * quantizations
+    return Work(
+        searched=settings.search.evaluations,
+        reported=measured,
+        table_runs=TABLE_RUNS * parts if settings.serving else 0,
+        speed_runs=measured * _runs(settings),
+    )
+
+
+def work_left(plan: SearchPlan, history: History) -> Work:
+    """The measurements that the history doesn't hold."""
+    whole, serving = whole_work(plan.settings), plan.settings.serving
+
+    def missing(requests: list[EvaluationRequest]) -> int:
+        return sum(not isinstance(history.outcome(request.identity), Measurement) for request in requests)
+
+    asked = history.candidates()
+    tables = whole.table_runs if serving and missing([plan.costs_request(serving)]) else 0
+    # What was asked for and failed is only tried again where that may help; an estimate need not know.
+    searched = max(0, min(whole.searched, plan.space.networks) - len(asked))
+    searched += sum(history.outcome(candidate.identity) is None for candidate in asked)
+    if searched:
+        return Work(searched, whole.reported, tables, whole.speed_runs)
+    networks = ReportedNetworks(plan, front(evaluated_so_far(plan, history)))
+    reported = [request for request in (*networks.required, *networks.optional) if request.spec.tasks]
+    speeds = missing([request for request in networks.optional if request.spec.speed])
+    return Work(0, missing(reported), tables, speeds * _runs(plan.settings))
+
+
 def estimate(
-    settings: SearchSettings, space: SearchSpace, rate: float, search_tokens: int, report_tokens: int
+    settings: SearchSettings, space: SearchSpace, rate: float, search_tokens: int, report_tokens: int, work: Work
 ) -> Estimate:
     """Time of a search on a machine that runs `rate` parameters times tokens per second (of the decoder's layers).
 
@@ -38,10 +91,11 @@ def estimate(
     smallest = space.parameters(space.smallest()) - outside
     typical = (whole + smallest) / 2
     trained = settings.training.steps * settings.training.tokens_per_step
+    served = _served_tokens(settings)
     return Estimate(
         training=TRAINING_COST * trained * (whole + typical) / 2 / rate,
-        search=settings.search.evaluations * search_tokens * typical / rate,
-        report=ASSUMED_FRONT * report_tokens * typical / rate,
+        search=(work.searched * search_tokens + work.table_runs * served) * typical / rate,
+        report=(work.reported * report_tokens + work.speed_runs * served) * typical / rate,
     )
 
 
@@ -50,3 +104,16 @@ def assumed_tokens(settings: SearchSettings) -> tuple[int, int]:
     search = sum(task.search.items for task in settings.tasks) * ASSUMED_TOKENS_PER_ITEM
     report = sum(task.report.items for task in settings.tasks) * ASSUMED_TOKENS_PER_ITEM
     return search, report
+
+
+def _runs(settings: SearchSettings) -> int:
+    """Times that the workload is run for one speed, with one to warm up."""
+    return 1 + settings.serving.repeats if settings.serving else 0
+
+
+def _served_tokens(settings: SearchSettings) -> int:
+    """The workload as a number of tokens read at once that takes as long."""
+    if settings.serving is None:
+        return 0
+    load = settings.serving.workload
+    return load.batch * load.prompt_tokens + load.generated_tokens * max(load.batch, DECODE_TOKENS)

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from services.cli.console import console
-from services.cli.estimate import assumed_tokens, estimate
+from services.cli.estimate import assumed_tokens, estimate, whole_work
 from services.cli.example import has_benchmarks
 from services.cli.profile import print_cost, print_space
 from services.cli.quiet import quiet_libraries
@@ -31,6 +31,7 @@ space:
   depths: {depths} # numbers of layers to choose from; the model has {layers}
   mlp_widths: {widths} # numbers of MLP neurons, chosen layer by layer; the model has {width}
   depth_rule: importance # which layers go first: those of least influence, or `first` to keep the first ones
+  # quantization: [none, int8] # let each network choose LLM.int8(); needs an objective that sees it: bytes or seconds
 
 training: # the one fine-tuning of the super-network
   data: {data} # alpaca, plain_facts (built in), or a JSON Lines file with instruction, input, output
@@ -51,6 +52,15 @@ search:
   evaluations: {evaluations} # networks that are measured
   population: {population} # of them in each generation
   seed: 0
+
+objectives: [parameters] # what is traded against accuracy: parameters, bytes, prefill_seconds, decode_seconds
+# serving: # measure speeds under this load; objectives in seconds need it
+#   engine: torch # or vllm
+#   batch: 1 # sequences at a time
+#   prompt_tokens: 128
+#   generated_tokens: 32
+#   repeats: 5 # runs of each network of the front
+# remeasure_int8: true # measure the front in INT8 too
 dtype: auto # bfloat16 where the machine has it, else float32
 """
 
@@ -68,9 +78,10 @@ def init_search_file(model: str, path: Path, force: bool) -> None:
     console.print(f"Search file    {path}")
     console.print(f"Model          {origin}")
     space = search_space(shape, settings.space, drop_order(shape.layers, None))
-    print_space(space)
+    print_space(space, preferred_dtype())
     rate = parameter_tokens_per_second(Checkpoint.open(directory), preferred_dtype())
-    print_cost(settings, estimate(settings, space, rate, *assumed_tokens(settings)), training=True)
+    cost = estimate(settings, space, rate, *assumed_tokens(settings), whole_work(settings))
+    print_cost(settings, cost, training=True)
     console.print(f"Next           nasfarm search {path}")
 
 

@@ -8,9 +8,10 @@ from services.cli.console import console
 from services.cli.run import RunDirectory
 from services.coordinator.history import History
 from services.coordinator.outputs import write_report
-from services.coordinator.plan import evaluated_so_far, plan_of
+from services.coordinator.plan import plan_of
 from services.coordinator.report.table import front_table
-from services.coordinator.search import front
+from services.coordinator.results import cost_tables, evaluated_so_far, front
+from shared.errors import UserError
 from shared.settings import SearchSettings
 
 
@@ -42,6 +43,11 @@ def status(path: Path) -> None:
 
 def _search_status(settings: SearchSettings, history: History) -> None:
     plan = plan_of(history, settings.search.evaluations)
+    try:
+        cost_tables(plan, history)
+    except UserError:
+        console.print("Search         begun, the cost table is not measured yet")
+        return
     candidates, evaluated = history.candidates(), evaluated_so_far(plan, history)
     console.print(
         f"Search         {len(evaluated)} of {settings.search.evaluations} networks measured, "

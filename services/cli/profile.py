@@ -2,13 +2,14 @@
 
 from services.cli.console import console, duration, networks
 from services.cli.estimate import Estimate
-from services.coordinator.report.wording import parameters
+from services.coordinator.report.wording import parameters, size
+from shared.messages import Dtype
 from shared.settings import SearchSettings
-from shared.space import SearchSpace
+from shared.space import SearchSpace, weight_bytes
 
 
-def print_space(space: SearchSpace) -> None:
-    """Number of networks, the largest and the smallest."""
+def print_space(space: SearchSpace, dtype: Dtype) -> None:
+    """Number of networks, the largest and the smallest; their bytes for each quantization, if INT8 may be chosen."""
     largest, smallest = space.parameters(space.largest()), space.parameters(space.smallest())
     console.print(
         f"Search space   depths {list(space.depths)}, MLP widths {list(space.mlp_widths)} "
@@ -19,10 +20,18 @@ def print_space(space: SearchSpace) -> None:
         f"               {parameters(smallest)} to {parameters(largest)} parameters ({smallest:,} to {largest:,}), "
         f"ratio {largest / smallest:.2f}"
     )
+    if space.quantizations == ("none",):
+        return
+    for quantization in space.quantizations:
+        low, high = (
+            weight_bytes(space.shape, end.quantized(quantization), dtype) for end in (space.smallest(), space.largest())
+        )
+        name = dtype if quantization == "none" else quantization.upper()
+        console.print(f"               in {name}: {size(low)} to {size(high)}")
 
 
 def print_cost(settings: SearchSettings, cost: Estimate, training: bool) -> None:
-    """What will be done and how long it may take."""
+    """What will be done, and how long what is left of it may take."""
     if training:
         tokens = settings.training.steps * settings.training.tokens_per_step
         console.print(
@@ -33,6 +42,11 @@ def print_cost(settings: SearchSettings, cost: Estimate, training: bool) -> None
         f"Search         {search.strategy}, {search.evaluations} networks in generations of {search.population}: "
         f"about {duration(cost.search)}"
     )
-    console.print(f"Report         the front, measured once on other items: about {duration(cost.report)}")
+    console.print(f"Report         {_report(settings)}: about {duration(cost.report)}")
     total = cost.total if training else cost.total - cost.training
     console.print(f"Altogether     about {duration(total)}, if the machine stays as free as it is now")
+
+
+def _report(settings: SearchSettings) -> str:
+    again = ", and once more in INT8" if settings.remeasure_int8 else ""
+    return f"the front, measured once on other items{again}{', with speeds' if settings.serving else ''}"

@@ -4,32 +4,36 @@ import importlib.metadata
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 
 from rich.progress import Progress, TaskID
 
 from services.cli.console import console, duration, progress
 from services.cli.embedded import embedded_farm
-from services.cli.estimate import assumed_tokens, estimate
+from services.cli.estimate import assumed_tokens, estimate, whole_work, work_left
 from services.cli.example import example_search_file
 from services.cli.profile import print_cost, print_space
 from services.cli.quiet import quiet_libraries
 from services.cli.run import RunDirectory
 from services.coordinator.farm import Farm
+from services.coordinator.front import ReportedNetworks, measure_front
+from services.coordinator.generation import GenerationRow
 from services.coordinator.history import History
 from services.coordinator.outputs import write_report
-from services.coordinator.report.content import GenerationRow
+from services.coordinator.plan import SearchPlan
 from services.coordinator.report.table import front_table
-from services.coordinator.search import SearchPlan, accuracy, measure_front, run_search
+from services.coordinator.results import accuracy, cost_tables
+from services.coordinator.search import measure_costs, run_search
 from services.evaluator.evaluator import Evaluator
 from services.evaluator.preparation import PreparedTask
 from services.evaluator.speed import parameter_tokens_per_second
 from services.trainer.train import Plan as TrainingPlan
-from services.trainer.train import finished, prepare, train
+from services.trainer.train import check_unfinished, finished, prepare, train
 from services.trainer.training import StepReport
 from shared.environment import Environment
 from shared.errors import UserError
 from shared.manifest import SupernetManifest, search_space
-from shared.messages import CheckpointRef, Dtype, EvaluationRequest, Failure, Measurement
+from shared.messages import CheckpointRef, CostTable, Dtype, EvaluationRequest, Failure, Measurement
 from shared.settings import Part, SearchSettings, read_search_file
 from shared.space import SearchSpace
 from shared.supernet.device import preferred_dtype
@@ -59,8 +63,9 @@ def train_supernet(search_file: Path, runs: Path) -> None:
             console.print(f"{run.supernet} is finished already.")
             return
         rate = parameter_tokens_per_second(checked.training.base, preferred_dtype())
-        cost = estimate(settings, _space_before_ordering(checked), rate, *assumed_tokens(settings))
-        print_space(_space_before_ordering(checked))
+        space = _space_before_ordering(checked)
+        cost = estimate(settings, space, rate, *assumed_tokens(settings), whole_work(settings))
+        print_space(space, preferred_dtype())
         console.print(f"Fine-tuning    about {duration(cost.training)}")
         _train(checked, run)
         console.print(f"Super-network  {run.supernet}")
@@ -78,7 +83,7 @@ def search(search_file: Path | None, runs: Path) -> None:
         tasks = _check_tasks(evaluator, checked)
         opened = None if checked.supernet is None else _open(checked, checked.supernet, run)
         run.record(settings)  # only now: a run that belongs to another search stays as it is
-        _announce(checked, tasks)
+        _announce(checked, tasks, opened)
         plan, history = opened or _open(checked, _train(checked, run), run)
         with closing(history):
             history.note("origins", checked.origins | {task.name: task.origin for task in tasks["search"]})
@@ -91,7 +96,10 @@ def _check(settings: SearchSettings, run: RunDirectory, environment: Environment
     training = prepare(settings, directory, environment)
     console.print(f"Training data  {training.instructions.origin}, {len(training.examples):,} examples")
     origins = {"model": origin, "training data": training.instructions.origin}
-    return Checked(settings, training, finished(training, run.supernet), origins)
+    supernet = finished(training, run.supernet)
+    if supernet is None:
+        check_unfinished(training, run.path)
+    return Checked(settings, training, supernet, origins)
 
 
 def _check_tasks(evaluator: Evaluator, checked: Checked) -> dict[str, list[PreparedTask]]:
@@ -122,12 +130,20 @@ def _space_before_ordering(checked: Checked) -> SearchSpace:
     return search_space(shape, checked.settings.space, drop_order(shape.layers, None))
 
 
-def _announce(checked: Checked, tasks: dict[str, list[PreparedTask]]) -> None:
+def _announce(
+    checked: Checked, tasks: dict[str, list[PreparedTask]], opened: tuple[SearchPlan, History] | None
+) -> None:
     rate = parameter_tokens_per_second(checked.training.base, preferred_dtype())
     tokens = (sum(task.tokens for task in tasks["search"]), sum(task.tokens for task in tasks["report"]))
     space = _space_before_ordering(checked)
-    print_space(space)
-    print_cost(checked.settings, estimate(checked.settings, space, rate, *tokens), checked.supernet is None)
+    print_space(space, opened[0].dtype if opened else _dtype(checked.settings))
+    work = work_left(*opened) if opened else whole_work(checked.settings)
+    print_cost(checked.settings, estimate(checked.settings, space, rate, *tokens, work), checked.supernet is None)
+
+
+def _dtype(settings: SearchSettings) -> Dtype:
+    """What a search that begins now computes in."""
+    return preferred_dtype() if settings.dtype == "auto" else settings.dtype
 
 
 def _train(checked: Checked, run: RunDirectory) -> SupernetManifest:
@@ -145,9 +161,8 @@ def _train(checked: Checked, run: RunDirectory) -> SupernetManifest:
 def _open(checked: Checked, manifest: SupernetManifest, run: RunDirectory) -> tuple[SearchPlan, History]:
     """The search's plan and its history, begun or to be continued."""
     settings = checked.settings
-    dtype = settings.dtype
-    if dtype == "auto":  # decided once: a search goes on with what it began with, wherever that is
-        dtype = _recorded_dtype(run) or preferred_dtype()
+    # `auto` is decided once: a search goes on with what it began with, wherever that is.
+    dtype = (_recorded_dtype(run) if settings.dtype == "auto" else None) or _dtype(settings)
     plan = SearchPlan(
         settings=settings,
         space=search_space(checked.training.base.shape, settings.space, manifest.drop_order),
@@ -192,8 +207,13 @@ class _Display:
         if isinstance(outcome, Failure):
             last = f"failed: {outcome.reason}"
         else:
-            share = accuracy(outcome, self._plan.settings.metrics)
-            last = f"{request.architecture.depth} layers, {outcome.parameters / 1e6:.1f} M: {share:.3f}"
+            last = f"{request.architecture.depth} layers, {outcome.parameters / 1e6:.1f} M"
+            if request.architecture.quantization != "none":
+                last += f", {request.architecture.quantization}"
+            if outcome.speed is not None:
+                last += f": {median(outcome.speed.decode_tokens_per_second):.1f} tokens/s"
+            else:
+                last += f": {accuracy(outcome, self._plan.settings.metrics):.3f}"
         self._bar.update(self._job, advance=1, last=last)
 
     def generation_done(self, row: GenerationRow) -> None:
@@ -209,16 +229,32 @@ class _Display:
         )
 
 
+def _show_cost_table(table: CostTable) -> None:
+    load, whole = table.workload, max(table.prefill.mlp)
+    name = "unquantised" if table.quantization == "none" else table.quantization
+    console.print(
+        f"Cost table     {name}: {table.engine} {table.engine_version} on {table.device}, {table.dtype}, "
+        f"batch {load.batch}; a whole layer takes "
+        f"{(table.prefill.attention + table.prefill.mlp[whole]) * 1000:.2f} ms of the prefill of "
+        f"{load.prompt_tokens} tokens, {(table.decode.attention + table.decode.mlp[whole]) * 1000:.2f} ms of a "
+        "step of decoding"
+    )
+
+
 def _search(plan: SearchPlan, history: History, evaluator: Evaluator, run: RunDirectory) -> None:
     with embedded_farm(evaluator) as (broker, check):
         farm = Farm(plan.settings.name, broker, history, check)
+        with console.status("Cost table"):
+            costs = measure_costs(plan, history, farm)
+        for table in cost_tables(plan, history):
+            _show_cost_table(table)
         with progress("last") as bar:
-            total = min(plan.settings.search.evaluations, plan.space.networks)
+            total = min(max(plan.settings.search.evaluations, len(history.candidates())), plan.space.networks)
             job = bar.add_task("Search", total=total, last="")
-            front = run_search(plan, history, farm, _Display(plan, bar, job))
-            job = bar.add_task("Report", total=len(front) + 4, last="")
-            measure_front(plan, front, farm, _Display(plan, bar, job).measured)
-            bar.update(job, completed=len(front) + 4)
+            front = run_search(plan, costs, history, farm, _Display(plan, bar, job))
+            networks = ReportedNetworks(plan, front)
+            job = bar.add_task("Report", total=len(networks.required) + len(networks.optional), last="")
+            measure_front(networks, farm, _Display(plan, bar, job).measured)
     content = write_report(plan, history, front, run.path)
     console.print(front_table(content))
     console.print(f"Report         {run.path / 'report.html'}")

@@ -27,17 +27,21 @@ class Farm:
         self._check = check
         self._items: dict[str, str] = {}
 
-    def measure(self, requests: Sequence[EvaluationRequest], observed: Observed) -> list[Outcome]:
+    def measure(
+        self, requests: Sequence[EvaluationRequest], observed: Observed, tolerant: bool = False
+    ) -> list[Outcome]:
         """The outcome of every request, in their order; `observed` is told of each as soon as it is there.
 
-        Raises UserError if the request itself is bad, or if evaluators don't agree on what the items are.
+        Raises UserError if the request itself is bad, or if evaluators don't agree on what the items are. With
+        `tolerant` a bad request is a failure like others, and no failure is final: the next run tries it again.
         """
         known: dict[str, Outcome] = {}
         waiting: dict[str, EvaluationRequest] = {}
         for request in requests:
             outcome = self._history.outcome(request.identity)
-            if outcome is not None and not (isinstance(outcome, Failure) and outcome.retry_may_help):
-                self._check_outcome(request, outcome)
+            again = isinstance(outcome, Failure) and (outcome.retry_may_help or tolerant)
+            if outcome is not None and not again:
+                self._check_outcome(request, outcome, tolerant)
                 self._take(known, request, outcome, observed)
             elif request.identity not in waiting:
                 waiting[request.identity] = request
@@ -50,7 +54,7 @@ class Farm:
             result = EvaluationResult.model_validate_json(delivery.body)
             answered = waiting.pop(result.identity, None)
             if answered is not None:  # otherwise a second copy, which says nothing new
-                self._check_outcome(answered, result.outcome)
+                self._check_outcome(answered, result.outcome, tolerant)
                 self._history.add_result(answered, result)
                 self._take(known, answered, result.outcome, observed)
             delivery.ack()
@@ -61,14 +65,14 @@ class Farm:
         known[request.identity] = outcome
         observed(request, outcome)
 
-    def _check_outcome(self, request: EvaluationRequest, outcome: Outcome) -> None:
+    def _check_outcome(self, request: EvaluationRequest, outcome: Outcome, tolerant: bool) -> None:
         """Refuse, before it is stored, what says nothing about the network.
 
         A bad request would be bad for every network. And networks may only be compared on the same items: prompts,
         choices and data must not change under a search.
         """
         if isinstance(outcome, Failure):
-            if outcome.kind == "bad_request":
+            if outcome.kind == "bad_request" and not tolerant:
                 raise UserError(outcome.reason)
             return
         for asked, scores in zip(request.spec.tasks, outcome.scores, strict=True):

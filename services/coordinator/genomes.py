@@ -1,6 +1,7 @@
 """Genomes in batches: the search space's encoding as integer arrays, for samplers, predictors and evolution."""
 
 from collections.abc import Sequence
+from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,27 +21,25 @@ class Encoding:
         layers = range(space.shape.layers)
         kept = [set(space.kept_layers(depth)) for depth in space.depths]
         self._kept = np.array([[layer in layers_of for layer in layers] for layers_of in kept])
-        self._depths = np.array(space.depths, dtype=np.int64)
-        self._mlp_parameters = np.array(
-            [space.shape.mlp_parameters(width) for width in space.mlp_widths], dtype=np.int64
-        )
 
     @property
     def genes(self) -> int:
-        """Number of genes: the depth's and one for each layer of the super-network."""
-        return 1 + self.space.shape.layers
+        """Number of genes: the depth's, one for each layer of the super-network, and the quantization's."""
+        return self.space.shape.layers + 2
 
     @property
     def choices(self) -> IntArray:
         """Number of values of each gene, shape (genes,)."""
-        return np.array(
-            [len(self.space.depths)] + [len(self.space.mlp_widths)] * self.space.shape.layers, dtype=np.int64
-        )
+        widths = [len(self.space.mlp_widths)] * self.space.shape.layers
+        return np.array([len(self.space.depths), *widths, len(self.space.quantizations)], dtype=np.int64)
 
     def encode(self, architectures: Sequence[Architecture]) -> IntArray:
         """Canonical genomes of the architectures. Raises UserError for one that is not in the space."""
-        rows = [self.space.genome(architecture) for architecture in architectures]
-        return np.array(rows, dtype=np.int64).reshape(len(rows), self.genes)
+        return self.array([self.space.genome(architecture) for architecture in architectures])
+
+    def array(self, genomes: Sequence[Genome]) -> IntArray:
+        """The genomes as rows of an array; of shape (0, genes) where there are none."""
+        return np.array(genomes, dtype=np.int64).reshape(len(genomes), self.genes)
 
     def decode(self, genomes: IntArray) -> list[Architecture]:
         """The architectures of the genomes."""
@@ -49,37 +48,42 @@ class Encoding:
     def canonical(self, genomes: IntArray) -> IntArray:
         """The genomes with genes without effect set to 0, so that equal networks have equal rows."""
         result = genomes.copy()
-        result[:, 1:] *= self._kept[genomes[:, 0]]
+        result[:, 1:-1] *= self._kept[genomes[:, 0]]
         return result
 
-    def parameters(self, genomes: IntArray) -> IntArray:
-        """Exact number of parameters of each network, shape (networks,); equal to `SearchSpace.parameters`."""
-        shape = self.space.shape
-        mlps = np.where(self._kept[genomes[:, 0]], self._mlp_parameters[genomes[:, 1:]], 0).sum(axis=1)
-        sizes: IntArray = shape.embedding_parameters + self._depths[genomes[:, 0]] * shape.attention_parameters + mlps
-        return sizes
+    def layers_of_width(self, genomes: IntArray) -> IntArray:
+        """How many layers of each network have each of the space's widths, shape (networks, widths)."""
+        layers: IntArray = self._widths(genomes).sum(axis=1)
+        return layers
 
     def features(self, genomes: IntArray) -> FloatArray:
-        """What a predictor sees, shape (networks, depths + layers * widths), all 0 or 1.
+        """What a predictor sees, shape (networks, depths + layers * widths + quantizations), all 0 or 1.
 
-        One-hot depth, then for each layer its one-hot width; a layer that the network lacks is all zeros.
+        One-hot depth, for each layer its one-hot width, one-hot quantization; a layer that the network lacks is all
+        zeros.
         """
         depth = np.eye(len(self.space.depths))[genomes[:, 0]]
-        width = np.eye(len(self.space.mlp_widths))[genomes[:, 1:]] * self._kept[genomes[:, 0]][:, :, None]
-        return np.hstack([depth, width.reshape(len(genomes), -1)])
+        width = self._widths(genomes).reshape(len(genomes), -1)
+        return np.hstack([depth, width, np.eye(len(self.space.quantizations))[genomes[:, -1]]])
 
     def every(self) -> IntArray:
         """The canonical genomes of all networks, in a fixed order. Only for spaces that fit into memory."""
         widths = len(self.space.mlp_widths)
         batches = []
-        for gene, depth in enumerate(self.space.depths):
+        for quantization, (gene, depth) in product(range(len(self.space.quantizations)), enumerate(self.space.depths)):
             numbers = np.arange(widths**depth, dtype=np.int64)
             batch = np.zeros((len(numbers), self.genes), dtype=np.int64)
-            batch[:, 0] = gene
+            batch[:, 0], batch[:, -1] = gene, quantization
             for digit, layer in enumerate(self.space.kept_layers(depth)):
                 batch[:, 1 + layer] = numbers // widths**digit % widths
             batches.append(batch)
         return np.concatenate(batches)
+
+    def _widths(self, genomes: IntArray) -> IntArray:
+        """One-hot width of each layer, all 0 where the network lacks it, shape (networks, layers, widths)."""
+        one_hot = np.eye(len(self.space.mlp_widths), dtype=np.int64)[genomes[:, 1:-1]]
+        kept: IntArray = one_hot * self._kept[genomes[:, 0]][:, :, None]
+        return kept
 
 
 def rows(genomes: IntArray) -> list[Genome]:

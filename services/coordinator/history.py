@@ -9,12 +9,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
-from services.coordinator.report.content import GenerationRow
+from services.coordinator.generation import GenerationRow
 from shared.architecture import Architecture
 from shared.errors import UserError
 from shared.messages import EvaluationRequest, EvaluationResult, Failure, Measurement
 
-FORMAT = "1"
+FORMAT = "2"
 
 TABLES = (
     "create table about (key text primary key, value text not null) strict",

@@ -4,25 +4,27 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from services.coordinator.history import History
+from services.coordinator.plan import SearchPlan
 from services.coordinator.report.assemble import assemble
 from services.coordinator.report.content import ReportContent
 from services.coordinator.report.figure import draw_figure
 from services.coordinator.report.page import render_page
-from services.coordinator.search import SearchPlan
 from shared.architecture import Architecture
 from shared.files import write_atomically
 
 
 def write_report(plan: SearchPlan, history: History, front: Sequence[Architecture], run: Path) -> ReportContent:
-    """Write `report.html`, `front.svg`, `front.json` and one file for each architecture of the front into the run."""
+    """Write `report.html`, `front.svg`, `front.json` and one file for each architecture of the front into the run, as
+    `N1.json` and, where it was measured in INT8 again, `N1-int8.json`."""
     content = assemble(plan, history, front)
     write_atomically(run / "front.svg", draw_figure(content))
-    write_atomically(run / "front.json", content.model_dump_json(indent=1, include={"front", "dense", "base"}) + "\n")
-    for row in content.front:
-        write_atomically(run / "front" / f"{row.name}.json", row.architecture.model_dump_json() + "\n")
-    names = {row.name for row in content.front}
-    for former in (run / "front").glob("N*.json"):  # of a larger front, from before the budget was raised
-        if former.stem not in names:
+    tables = content.model_dump_json(indent=1, include={"front", "int8", "dense", "base"})
+    write_atomically(run / "front.json", tables + "\n")
+    files = {run / "front" / f"{row.name.replace(' ', '-')}.json": row for row in (*content.front, *content.int8)}
+    for path, row in files.items():
+        write_atomically(path, row.architecture.model_dump_json() + "\n")
+    for former in (run / "front").glob("*.json"):  # of a larger front, from before the budget was raised
+        if former not in files:
             former.unlink()
     write_atomically(run / "report.html", render_page(content))
     return content

@@ -1,87 +1,112 @@
-"""Fewer parameters against higher accuracy: who dominates whom, and how much a set of networks covers."""
+"""Lower costs against higher accuracy: who dominates whom, and how much a set of networks covers.
 
-from bisect import bisect_right
-from collections.abc import Sequence
+Everywhere `costs` has shape (networks, objectives), the less the better, and `accuracies` (networks,).
+"""
+
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+from pymoo.indicators.hv import HV
+from pymoo.util.nds.non_dominated_sorting import NonDominatedSorting
+
+from services.coordinator.genomes import FloatArray, IntArray
+
+Costs = FloatArray | Sequence[Sequence[float]]
+Accuracies = FloatArray | Sequence[float]
 
 
 @dataclass(frozen=True)
 class ReferencePoint:
     """The corner that a hypervolume is measured from; two hypervolumes compare only at the same one.
 
-    `largest` is the unit of size (the largest network's parameters), `size` the corner's size in that unit, `accuracy`
-    its accuracy. A tenth above the largest network, because at 1 that network's accuracy would count for nothing.
+    `units` are the unit of each cost (those of the dense network), `cost` the corner's place in each of these units,
+    `accuracy` its accuracy. A tenth above the dense network, because at 1 that network's accuracy would count for
+    nothing.
     """
 
-    largest: int
-    size: float = 1.1
+    units: tuple[float, ...]
+    cost: float = 1.1
     accuracy: float = 0.0
 
-
-def ranks(parameters: Sequence[int], accuracies: Sequence[float]) -> list[int]:
-    """Non-dominated rank of each network: 0 for the front, 1 for the front of the rest, and so on (NSGA-II, Deb 2002).
-
-    Of networks equal in both, the first has the better rank. O(n log n): networks are taken from the smallest on, and
-    each joins the first front whose best accuracy it exceeds.
-    """
-    heights: list[float] = []  # minus the best accuracy of each front so far: ascending, as bisect wants it
-    result = [0] * len(parameters)
-    for index in _from_smallest(parameters, accuracies):
-        rank = bisect_right(heights, -accuracies[index])
-        result[index] = rank
-        heights[rank : rank + 1] = [-accuracies[index]]
-    return result
+    @property
+    def corner(self) -> tuple[float, ...]:
+        """Each cost's place, then the accuracy's."""
+        return (self.cost,) * len(self.units) + (self.accuracy,)
 
 
-def non_dominated(parameters: Sequence[int], accuracies: Sequence[float]) -> list[int]:
-    """Indices of the networks that no other dominates, from the smallest; of equal networks only the first."""
-    rank = ranks(parameters, accuracies)
-    return [index for index in _from_smallest(parameters, accuracies) if rank[index] == 0]
+def fronts(costs: Costs, accuracies: Accuracies) -> Iterator[IntArray]:
+    """Indices, ascending, of the networks that no other dominates, then of those of the rest, and so on (NSGA-II, Deb
+    2002). Of networks equal in everything, the first is in the better front."""
+    points = _points(costs, accuracies)
+    left = np.arange(len(points))
+    while len(left):
+        distinct = left[np.sort(np.unique(points[left], axis=0, return_index=True)[1])]
+        front = distinct[NonDominatedSorting().do(points[distinct], only_non_dominated_front=True)]
+        yield front
+        left = np.setdiff1d(left, front)
 
 
-def best(parameters: Sequence[int], accuracies: Sequence[float], count: int) -> list[int]:
-    """Indices of `count` networks (or all): fronts in order of rank; of the last one, those evenly spread over size."""
-    rank = np.array(ranks(parameters, accuracies), dtype=np.int64)
-    sizes = np.array(parameters, dtype=np.int64)
+def non_dominated(costs: Costs, accuracies: Accuracies) -> list[int]:
+    """Indices of the networks that no other dominates, from the least first cost; of equal networks only the first."""
+    points = _points(costs, accuracies)
+    front: list[int] = next(fronts(costs, accuracies), np.empty(0, np.int64)).tolist()
+    return sorted(front, key=lambda index: tuple(points[index]))
+
+
+def best(costs: Costs, accuracies: Accuracies, count: int) -> list[int]:
+    """Indices of `count` networks (or all): front after front; of the last one, those evenly spread over the costs."""
+    # Each cost's own range is its unit, so that none counts for more than another.
+    values = np.asarray(costs, dtype=np.float64)
+    ranges = np.ptp(values, axis=0) if len(values) else np.empty(0)
+    ranges = np.where(ranges > 0, ranges, 1)
     chosen: list[int] = []
-    for level in range(int(rank.max(initial=-1)) + 1):
-        front = np.flatnonzero(rank == level)
+    for front in fronts(costs, accuracies):
         if len(chosen) + len(front) > count:
-            front = front[_spread(sizes[front], sizes[chosen], count - len(chosen))]
+            front = front[_spread(values[front], values[chosen], ranges, count - len(chosen))]  # noqa: PLW2901
         chosen += front.tolist()
         if len(chosen) >= count:
             break
     return chosen
 
 
-def hypervolume(parameters: Sequence[int], accuracies: Sequence[float], reference: ReferencePoint) -> float:
-    """Area that the networks dominate up to the reference point: size in units of the largest network, times accuracy.
+def hypervolume(costs: Costs, accuracies: Accuracies, reference: ReferencePoint) -> float:
+    """Volume that the networks dominate up to the reference point: costs in its units, times accuracy.
 
-    Exact (a sum of rectangles). Networks beyond the reference point add nothing.
+    Exact. Networks beyond the reference point add nothing.
     """
-    area, height = 0.0, reference.accuracy
-    for index in non_dominated(parameters, accuracies):
-        width = reference.size - parameters[index] / reference.largest
-        if width > 0 and accuracies[index] > height:
-            area += width * (accuracies[index] - height)
-            height = accuracies[index]
-    return area
+    front = non_dominated(costs, accuracies)  # in an order of its own, so that dominated networks change no bit
+    if not front:
+        return 0.0
+    points = _points(costs, accuracies)[front]
+    points[:, :-1] /= reference.units
+    *corner, accuracy = reference.corner
+    return float(HV(ref_point=np.array([*corner, -accuracy]))(points))
 
 
-def _from_smallest(parameters: Sequence[int], accuracies: Sequence[float]) -> list[int]:
-    return sorted(range(len(parameters)), key=lambda index: (parameters[index], -accuracies[index], index))
+def _points(costs: Costs, accuracies: Accuracies) -> FloatArray:
+    """All to be minimised, shape (networks, objectives + 1)."""
+    last = -np.asarray(accuracies, dtype=np.float64)[:, None]
+    if not len(last):
+        return last
+    return np.hstack([np.asarray(costs, dtype=np.float64), last])
 
 
-def _spread(values: NDArray[np.int64], taken: NDArray[np.int64], count: int) -> list[int]:
+def _spread(values: FloatArray, taken: FloatArray, ranges: FloatArray, count: int) -> list[int]:
     """Indices of `count` of the values, each time the one farthest from all taken before (the first of several)."""
+
+    def distances(place: FloatArray) -> FloatArray:
+        # Divided after subtracting: equal differences stay equal.
+        distance: FloatArray = np.linalg.norm((values - place) / ranges, axis=1)
+        return distance
+
+    nearest = np.full(len(values), np.inf)
+    for place in taken:
+        nearest = np.minimum(nearest, distances(place))
     chosen: list[int] = []
-    distances = np.abs(values[:, None] - taken[None, :]).min(axis=1, initial=np.iinfo(np.int64).max)
     for _ in range(count):
-        index = int(distances.argmax())
+        index = int(nearest.argmax())
         chosen.append(index)
-        distances = np.minimum(distances, np.abs(values - values[index]))
-        distances[index] = -1
+        nearest = np.minimum(nearest, distances(values[index]))
+        nearest[index] = -1
     return chosen

@@ -1,66 +1,20 @@
 """The search: strategy, farm and history brought together."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
+from services.coordinator.costs import CostModel
 from services.coordinator.farm import Farm
+from services.coordinator.generation import GenerationRow
 from services.coordinator.history import History
-from services.coordinator.pareto import ReferencePoint, hypervolume, non_dominated
-from services.coordinator.report.content import GenerationRow
+from services.coordinator.pareto import ReferencePoint, hypervolume
+from services.coordinator.plan import SearchPlan
+from services.coordinator.results import accuracy, cost_model, front
 from services.coordinator.statistics import kendall_tau, mean_absolute_error
 from services.coordinator.strategies import Evaluated, Strategy, make_strategy
 from shared.architecture import Architecture
 from shared.errors import UserError
-from shared.messages import CheckpointRef, Dtype, EvaluationRequest, Failure, Measurement, correct
-from shared.settings import Part, SearchSettings
-from shared.space import SearchSpace, dense, parameters
-
-
-@dataclass(frozen=True)
-class SearchPlan:
-    """Everything that a search depends on."""
-
-    settings: SearchSettings
-    space: SearchSpace
-    supernet: CheckpointRef
-    base: CheckpointRef
-    dtype: Dtype
-
-    @property
-    def reference_point(self) -> ReferencePoint:
-        """Where hypervolumes of this search are measured from."""
-        return ReferencePoint(largest=parameters(self.space.shape, dense(self.space.shape)))
-
-    def about(self) -> dict[str, object]:
-        """What a history must agree with to be continued; the budget may be raised."""
-        return {
-            "settings": self.settings.model_dump(
-                mode="json", exclude={"search": {"evaluations"}, "training": {"checkpoint_every_seconds"}}
-            ),
-            "supernet": self.supernet.digest,
-            "base": self.base.digest,
-            "dtype": self.dtype,
-            "shape": vars(self.space.shape),
-            "drop_order": list(self.space.drop_order),
-            "reference_point": [self.reference_point.size, self.reference_point.accuracy],
-        }
-
-    def request(self, architecture: Architecture, part: Part) -> EvaluationRequest:
-        """Measure a sub-network on the `search` or the `report` items."""
-        return self._request(self.supernet, architecture, part)
-
-    def base_request(self, part: Part) -> EvaluationRequest:
-        """Measure the untouched base model."""
-        return self._request(self.base, dense(self.space.shape), part)
-
-    def _request(self, checkpoint: CheckpointRef, architecture: Architecture, part: Part) -> EvaluationRequest:
-        return EvaluationRequest(
-            search=self.settings.name,
-            checkpoint=checkpoint,
-            architecture=architecture,
-            spec=self.settings.spec(part, self.dtype),
-        )
+from shared.messages import EvaluationRequest, Failure, Measurement
 
 
 class Observer(Protocol):
@@ -73,18 +27,30 @@ class Observer(Protocol):
         """A generation is complete."""
 
 
-def accuracy(measurement: Measurement, metrics: Sequence[str]) -> float:
-    """Share of all items answered right, all tasks' items together."""
-    values = correct(measurement.scores, metrics)
-    return sum(values) / len(values)
+def measure_costs(plan: SearchPlan, history: History, farm: Farm) -> CostModel:
+    """The costs that are traded against accuracy; what they take of a machine is measured now, once for the search.
+
+    Raises UserError if that fails.
+    """
+    serving = plan.settings.serving
+    if serving is not None:
+        (outcome,) = farm.measure([plan.costs_request(serving)], lambda request, outcome: None, tolerant=True)
+        if isinstance(outcome, Failure):
+            raise UserError(
+                f"serving: the cost table can't be measured with engine {serving.engine} ({outcome.reason}); "
+                "mend that, or choose another engine or load"
+            )
+    return cost_model(plan, history)
 
 
-def run_search(plan: SearchPlan, history: History, farm: Farm, observer: Observer) -> list[Architecture]:
-    """Search until the budget is spent or the space exhausted; the front, smallest network first.
+def run_search(
+    plan: SearchPlan, costs: CostModel, history: History, farm: Farm, observer: Observer
+) -> list[Architecture]:
+    """Search until the budget is spent or the space exhausted; the front, from the least of the first cost.
 
     Raises UserError if all networks of a generation fail.
     """
-    strategy = make_strategy(plan.space, plan.settings.search)
+    strategy = make_strategy(costs, plan.settings.search)
     evaluated: list[Evaluated] = []
     generation = 0
     # A budget may be raised at any time, but what has been asked for already is not forgotten if it is lowered.
@@ -94,44 +60,19 @@ def run_search(plan: SearchPlan, history: History, farm: Farm, observer: Observe
         if not asked:
             break
         outcomes = farm.measure(asked, observer.measured)
-        told = [_evaluated(plan, request, outcome) for request, outcome in zip(asked, outcomes, strict=True)]
+        told = [_evaluated(plan, costs, request, outcome) for request, outcome in zip(asked, outcomes, strict=True)]
         if all(network.accuracy is None for network in told):
             reason = next(outcome.reason for outcome in outcomes if isinstance(outcome, Failure))
             raise UserError(
                 f"generation {generation}: every network failed, the first with: {reason}; mend that and run it again"
             )
         evaluated += told
-        row = _generation_row(plan, generation, evaluated, told, strategy.predictions, strategy.predictor_name)
+        row = _generation_row(costs, generation, evaluated, told, strategy.predictions, strategy.predictor_name)
         history.add_generation(row)
         observer.generation_done(row)
         strategy.tell(told)
         generation += 1
     return front(evaluated)
-
-
-def measure_front(
-    plan: SearchPlan, networks: Sequence[Architecture], farm: Farm, observed: Callable[..., None]
-) -> None:
-    """Measure the front, the dense super-network and the untouched base model on the report items, each once.
-
-    The two controls are measured on the search items as well, for comparison. Raises UserError if one of these fails.
-    """
-    whole = dense(plan.space.shape)
-    requests = [plan.request(whole, "search"), plan.base_request("search"), plan.base_request("report")]
-    requests += [plan.request(network, "report") for network in dict.fromkeys([whole, *networks])]
-    for request, outcome in zip(requests, farm.measure(requests, observed), strict=True):
-        if isinstance(outcome, Failure):
-            raise UserError(
-                f"a network of {request.architecture.depth} layers failed on the report items: {outcome.reason}; "
-                "mend that and run the same command again"
-            )
-
-
-def front(evaluated: Sequence[Evaluated]) -> list[Architecture]:
-    """Networks that no other measured network dominates, smallest first."""
-    measured = [network for network in evaluated if network.accuracy is not None]
-    chosen = non_dominated([n.parameters for n in measured], [n.accuracy or 0.0 for n in measured])
-    return [measured[index].architecture for index in chosen]
 
 
 def _candidates(
@@ -151,13 +92,15 @@ def _candidates(
     return requests
 
 
-def _evaluated(plan: SearchPlan, request: EvaluationRequest, outcome: Measurement | Failure) -> Evaluated:
+def _evaluated(
+    plan: SearchPlan, costs: CostModel, request: EvaluationRequest, outcome: Measurement | Failure
+) -> Evaluated:
     measured = accuracy(outcome, plan.settings.metrics) if isinstance(outcome, Measurement) else None
-    return Evaluated(request.architecture, plan.space.parameters(request.architecture), measured)
+    return Evaluated(request.architecture, costs.of(request.architecture), measured)
 
 
 def _generation_row(
-    plan: SearchPlan,
+    costs: CostModel,
     generation: int,
     evaluated: Sequence[Evaluated],
     batch: Sequence[Evaluated],
@@ -172,9 +115,9 @@ def _generation_row(
         generation=generation,
         evaluations=len(evaluated),
         hypervolume=hypervolume(
-            [network.parameters for network in measured],
+            [network.costs for network in measured],
             [network.accuracy or 0.0 for network in measured],
-            plan.reference_point,
+            ReferencePoint(costs.dense),
         ),
         predictor=predictor,
         kendall_tau=kendall_tau(predicted, actual),

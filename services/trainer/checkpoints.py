@@ -44,15 +44,15 @@ def save_state(path: Path, state: TrainingState) -> None:
             scratch.unlink(missing_ok=True)
 
 
-def load_state(path: Path, plan: str) -> TrainingState | None:
-    """The state to go on from, or None where there is none.
+def load_state(path: Path, plan: str, mapped: bool = False) -> TrainingState | None:
+    """The state to go on from, or None where there is none; `mapped` reads no weights before they are looked at.
 
     Raises UserError if the state belongs to a fine-tuning with other settings, model or data.
     """
     if not path.exists():
         return None
     try:
-        state = TrainingState(**torch.load(path, weights_only=True, map_location="cpu"))
+        state = TrainingState(**torch.load(path, weights_only=True, map_location="cpu", mmap=mapped))
     except (RuntimeError, TypeError, EOFError, OSError, ValueError, UnpicklingError) as error:
         raise UserError(f"{path}: not a readable training state; remove it to start the fine-tuning again") from error
     if state.plan != plan:

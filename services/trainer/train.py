@@ -26,6 +26,8 @@ from shared.supernet.packing import Packed, Tree, pack
 from shared.supernet.tokenizer import load_tokenizer
 
 RECORDED = ("torch", "transformers", "nasfarm")
+STATE = "training.pt"
+"""The state of an unfinished fine-tuning, in the run's directory."""
 
 
 @dataclass(frozen=True)
@@ -40,9 +42,9 @@ class Plan:
 
     @property
     def digest(self) -> str:
-        """Identity of the fine-tuning; of its settings, those that only say when to save don't count."""
+        """Identity of the fine-tuning; settings that don't change it, as when to save, don't count."""
         recipe = self.settings.training.model_dump(mode="json", exclude={"checkpoint_every_seconds"})
-        space = self.settings.space.model_dump(mode="json")
+        space = self.settings.space.model_dump(mode="json", exclude={"quantization"})
         return digest_json([self.base_digest, recipe, space, self.instructions.digest])
 
 
@@ -82,9 +84,14 @@ def finished(plan: Plan, directory: Path) -> SupernetManifest | None:
     return manifest
 
 
+def check_unfinished(plan: Plan, run: Path) -> None:
+    """Raise UserError if an interrupted fine-tuning in this run can't be read or is not this plan's."""
+    load_state(run / STATE, plan.digest, mapped=True)
+
+
 def train(plan: Plan, run: Path, report: Callable[[StepReport], None]) -> SupernetManifest:
     """Make the super-network `run/supernet`, going on where an earlier call was interrupted."""
-    state_file, device = run / "training.pt", compute_device()
+    state_file, device = run / STATE, compute_device()
     compute = torch_dtype(preferred_dtype())
     with writing(run):
         run.mkdir(parents=True, exist_ok=True)

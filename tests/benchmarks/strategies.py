@@ -11,6 +11,7 @@ from random import Random
 from statistics import median
 from typing import get_args
 
+from services.coordinator.costs import CostModel
 from services.coordinator.pareto import ReferencePoint, hypervolume
 from services.coordinator.strategies import Evaluated, make_strategy
 from shared.architecture import Architecture
@@ -73,16 +74,17 @@ def search(name: StrategyName, seed: int, noise: float = 0.0, population: int = 
     """Run a strategy without end; yields the hypervolume after each network."""
     space = example_space()
     accuracy = AdditiveAccuracy(space, seed, noise)
-    reference = ReferencePoint(space.parameters(space.largest()))
-    strategy = make_strategy(space, StrategySettings(strategy=name, population=population, seed=seed))
-    sizes: list[int] = []
+    costs = CostModel(space, ("parameters",), "bfloat16")
+    reference = ReferencePoint(costs.of(space.largest()))
+    strategy = make_strategy(costs, StrategySettings(strategy=name, population=population, seed=seed))
+    sizes: list[tuple[float, ...]] = []
     accuracies: list[float] = []
     while generation := strategy.ask(population):
         for network in generation:
-            sizes.append(space.parameters(network))
+            sizes.append(costs.of(network))
             accuracies.append(accuracy.exact(network))
             yield hypervolume(sizes, accuracies, reference)
-        strategy.tell([Evaluated(one, space.parameters(one), accuracy.measured(one)) for one in generation])
+        strategy.tell([Evaluated(one, costs.of(one), accuracy.measured(one)) for one in generation])
 
 
 def evaluations_needed(name: StrategyName, target: float, seed: int, noise: float) -> int | None:

@@ -5,20 +5,25 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import islice
 from statistics import median
 from typing import get_args
 
 import pytest
 
+from services.coordinator.costs import CostModel
+from services.coordinator.pareto import ReferencePoint, hypervolume
 from services.coordinator.statistics import kendall_tau
 from services.coordinator.strategies import Evaluated, Strategy, make_strategy
 from shared.architecture import Architecture
 from shared.errors import UserError
-from shared.settings import StrategyName, StrategySettings
+from shared.messages import CostSpec, Workload
+from shared.settings import Objective, StrategyName, StrategySettings
 from shared.shape import ModelShape
 from shared.space import SearchSpace
 from tests.benchmarks.strategies import AdditiveAccuracy, example_space, search
+from tests.support.searches import pretended_tables
 
 SPACE = example_space()
 SMALL_SHAPE = ModelShape.from_config(
@@ -33,29 +38,54 @@ SMALL_SHAPE = ModelShape.from_config(
 )
 SMALL = SearchSpace(SMALL_SHAPE, depths=(5, 3), mlp_widths=(96, 48), drop_order=(2, 3))
 STRATA = 10
+QUANTIZED, SMALL_QUANTIZED = (replace(space, quantizations=("none", "int8")) for space in (SPACE, SMALL))
+MANY: tuple[tuple[Objective, ...], ...] = (("bytes", "decode_seconds"), get_args(Objective))
+COSTS = CostSpec(engine="torch", workload=Workload(), mlp_widths=(1,), quantizations=("none", "int8"))
 
 Measure = Callable[[Architecture], float | None]
 every_strategy = pytest.mark.parametrize("name", get_args(StrategyName))
 
 
-def _strategy(name: StrategyName, space: SearchSpace = SPACE, population: int = 20, seed: int = 0) -> Strategy:
-    return make_strategy(space, StrategySettings(strategy=name, population=population, seed=seed))
+def _costs(space: SearchSpace, objectives: tuple[Objective, ...] = ("parameters",)) -> CostModel:
+    request = COSTS.model_copy(update={"mlp_widths": tuple({*space.mlp_widths, space.shape.mlp_width})})
+    return CostModel(space, objectives, "bfloat16", pretended_tables(request, "bfloat16"))
 
 
-def _measured(space: SearchSpace, generation: list[Architecture], measure: Measure) -> list[Evaluated]:
-    return [Evaluated(one, space.parameters(one), measure(one)) for one in generation]
+def _strategy(
+    name: StrategyName,
+    space: SearchSpace = SPACE,
+    population: int = 20,
+    seed: int = 0,
+    objectives: tuple[Objective, ...] = ("parameters",),
+) -> Strategy:
+    return make_strategy(_costs(space, objectives), StrategySettings(strategy=name, population=population, seed=seed))
+
+
+def _measured(
+    space: SearchSpace,
+    generation: list[Architecture],
+    measure: Measure,
+    objectives: tuple[Objective, ...] = ("parameters",),
+) -> list[Evaluated]:
+    costs = _costs(space, objectives)
+    return [Evaluated(one, costs.of(one), measure(one)) for one in generation]
 
 
 def _failed(_: Architecture) -> None:
     """A measurement that failed."""
 
 
-def _run(strategy: Strategy, generations: int, space: SearchSpace = SPACE) -> list[list[Architecture]]:
+def _run(
+    strategy: Strategy,
+    generations: int,
+    space: SearchSpace = SPACE,
+    objectives: tuple[Objective, ...] = ("parameters",),
+) -> list[list[Architecture]]:
     """Ask and tell; returns what was asked, generation by generation."""
     accuracy, asked = AdditiveAccuracy(space, seed=1), []
     for _ in range(generations):
         asked.append(strategy.ask(1000))
-        strategy.tell(_measured(space, asked[-1], accuracy.measured))
+        strategy.tell(_measured(space, asked[-1], accuracy.measured, objectives))
     return asked
 
 
@@ -173,7 +203,7 @@ def test_a_search_in_which_everything_fails_goes_on(name: StrategyName) -> None:
 @every_strategy
 def test_networks_told_without_being_asked_are_not_asked(name: StrategyName) -> None:
     strategy = _strategy(name)
-    strategy.tell([Evaluated(SPACE.largest(), SPACE.parameters(SPACE.largest()), 0.5)])
+    strategy.tell([Evaluated(SPACE.largest(), _costs(SPACE).of(SPACE.largest()), 0.5)])
     assert SPACE.largest() not in strategy.ask(20)
 
 
@@ -184,7 +214,7 @@ def test_of_two_results_of_one_network_the_first_counts(name: StrategyName) -> N
     assert twice.ask(20)
     once.tell(first)
     twice.tell(first)
-    twice.tell([Evaluated(one.architecture, one.parameters, 0.0) for one in first])
+    twice.tell([Evaluated(one.architecture, one.costs, 0.0) for one in first])
     assert once.ask(20) == twice.ask(20)
 
 
@@ -192,7 +222,7 @@ def test_of_two_results_of_one_network_the_first_counts(name: StrategyName) -> N
 def test_a_network_from_outside_the_space_is_refused(name: StrategyName) -> None:
     stranger = Architecture(layers=(0, 1), mlp_widths=(96, 96))
     with pytest.raises(UserError, match="search space"):
-        _strategy(name, SMALL).tell([Evaluated(stranger, 1, 0.5)])
+        _strategy(name, SMALL).tell([Evaluated(stranger, (1.0,), 0.5)])
 
 
 @every_strategy
@@ -244,3 +274,79 @@ def test_linas_covers_more_than_random_search_and_nsga2_with_100_noisy_networks(
             list(islice(search(name, seed, noise=0.015, population=25), 100))[-1] for seed in range(3)
         )
     assert covered["linas"] > max(covered["nsga2"], covered["random"])
+
+
+def _quantized_accuracy(space: SearchSpace, loss: float) -> Measure:
+    """INT8 costs every network the same."""
+    additive = AdditiveAccuracy(space, seed=1)
+    return lambda one: additive.exact(one) - loss * (one.quantization == "int8")
+
+
+@every_strategy
+@pytest.mark.parametrize("objectives", MANY)
+def test_with_many_objectives_and_a_quantization_gene_generations_are_full_distinct_and_in_the_space(
+    name: StrategyName, objectives: tuple[Objective, ...]
+) -> None:
+    asked = _run(_strategy(name, QUANTIZED, objectives=objectives), 2, QUANTIZED, objectives)
+    networks = [network for generation in asked for network in generation]
+    assert len({network.digest for network in networks}) == len(networks) == 40
+    for network in networks:
+        assert QUANTIZED.architecture(QUANTIZED.genome(network)) == network
+    assert {network.quantization for network in networks} == {"none", "int8"}
+    assert asked == _run(_strategy(name, QUANTIZED, objectives=objectives), 2, QUANTIZED, objectives)
+
+
+@every_strategy
+def test_the_first_generation_has_both_quantizations_at_its_ends_and_in_between(name: StrategyName) -> None:
+    first = _strategy(name, QUANTIZED, population=50, objectives=("bytes",)).ask(50)
+    assert first[:2] == [QUANTIZED.largest(), QUANTIZED.smallest()]
+    assert (first[0].quantization, first[1].quantization) == ("none", "int8")
+    assert 10 <= sum(network.quantization == "int8" for network in first[6:]) <= 34
+
+
+@every_strategy
+@pytest.mark.parametrize("objective", ["bytes", "prefill_seconds", "decode_seconds"])
+def test_the_first_generation_is_spread_over_the_first_objective(name: StrategyName, objective: Objective) -> None:
+    costs = _costs(QUANTIZED, (objective, "parameters"))
+    first = make_strategy(costs, StrategySettings(strategy=name, population=50)).ask(50)
+    values = [costs.of(network)[0] for network in first]
+    low, high = min(values), max(values)
+    strata = [min(int((value - low) * STRATA / (high - low)), STRATA - 1) for value in values]
+    assert min(strata.count(stratum) for stratum in range(STRATA)) >= 2
+
+
+@every_strategy
+def test_a_small_space_with_quantization_is_exhausted_network_by_network(name: StrategyName) -> None:
+    strategy = _strategy(name, SMALL_QUANTIZED, population=11, objectives=MANY[-1])
+    asked = [one for generation in _run(strategy, 12, SMALL_QUANTIZED, MANY[-1]) for one in generation]
+    assert len(asked) == len(set(asked)) == SMALL_QUANTIZED.networks == 2 * SMALL.networks
+    assert strategy.ask(7) == []
+
+
+@pytest.mark.parametrize(("loss", "better"), [(0.002, "int8"), (0.5, "none")])
+def test_linas_asks_for_int8_where_that_costs_little_accuracy_and_not_where_it_costs_much(
+    loss: float, better: str
+) -> None:
+    strategy = _strategy("linas", QUANTIZED, objectives=("bytes",))
+    measure = _quantized_accuracy(QUANTIZED, loss)
+    for _ in range(2):
+        strategy.tell(_measured(QUANTIZED, strategy.ask(20), measure, ("bytes",)))
+    assert sum(network.quantization == better for network in strategy.ask(20)) > 12
+
+
+def test_linas_covers_more_of_three_dimensions_than_random_search() -> None:
+    objectives: tuple[Objective, ...] = ("bytes", "prefill_seconds")
+    covered = {}
+    for name in ("linas", "random"):
+        strategy, measure = _strategy(name, QUANTIZED, objectives=objectives), _quantized_accuracy(QUANTIZED, 0.01)
+        told: list[Evaluated] = []
+        for _ in range(3):
+            generation = _measured(QUANTIZED, strategy.ask(20), measure, objectives)
+            strategy.tell(generation)
+            told += generation
+        covered[name] = hypervolume(
+            [one.costs for one in told],
+            [one.accuracy or 0.0 for one in told],
+            ReferencePoint(_costs(QUANTIZED, objectives).dense),
+        )
+    assert covered["linas"] > covered["random"]

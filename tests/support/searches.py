@@ -7,36 +7,52 @@ from contextlib import contextmanager
 from typing import Any
 
 from services.coordinator.farm import Farm
+from services.coordinator.generation import GenerationRow
 from services.coordinator.history import History
-from services.coordinator.report.content import GenerationRow
-from services.coordinator.search import SearchPlan
+from services.coordinator.plan import SearchPlan
 from shared.architecture import Architecture
 from shared.broker import REQUESTS, InProcessBroker, results_queue
-from shared.messages import CheckpointRef, EvaluationRequest, EvaluationResult, Failure, ItemScores, Measurement
+from shared.manifest import search_space
+from shared.messages import (
+    CheckpointRef,
+    CostSpec,
+    CostTable,
+    Dtype,
+    EvaluationRequest,
+    EvaluationResult,
+    Failure,
+    ItemScores,
+    Measurement,
+    PhaseCosts,
+    Speed,
+)
 from shared.settings import parse_settings
 from shared.shape import ModelShape
-from shared.space import SearchSpace, parameters
+from shared.space import parameters, weight_bytes
 
 SHAPE = ModelShape("llama", 100, 16, 8, 4, 2, 4, 48, tied_embeddings=True)
 
 Answer = Callable[[EvaluationRequest], Measurement | Failure]
 
 
-def small_plan(**search: Any) -> SearchPlan:
-    """A search over the 8-layer `SHAPE`."""
+def small_plan(changes: dict[str, Any] | None = None, **search: Any) -> SearchPlan:
+    """A search over the 8-layer `SHAPE`; `changes` replace sections, but add to `space`."""
+    sections = {**(changes or {})}
+    space = {"depths": [8, 7, 6], "mlp_widths": [48, 32, 16], "depth_rule": "first", **sections.pop("space", {})}
     settings = parse_settings(
         {
             "name": "small",
             "model": "somewhere",
-            "space": {"depths": [8, 7, 6], "mlp_widths": [48, 32, 16], "depth_rule": "first"},
+            "space": space,
             "tasks": [{"name": "plain_facts", "search": {"items": 40}, "report": {"items": 60}}],
             "search": {"evaluations": 20, "population": 8, **search},
+            **sections,
         },
         "test",
     )
     return SearchPlan(
         settings=settings,
-        space=SearchSpace(SHAPE, settings.space.depths, settings.space.mlp_widths, tuple(range(7, 0, -1))),
+        space=search_space(SHAPE, settings.space, tuple(range(7, 0, -1))),
         supernet=CheckpointRef(location="there", digest="supernet"),
         base=CheckpointRef(location="elsewhere", digest="base"),
         dtype="float32",
@@ -44,7 +60,8 @@ def small_plan(**search: Any) -> SearchPlan:
 
 
 def pretend(request: EvaluationRequest) -> Measurement:
-    """A measurement that depends on the request alone: larger networks answer more items right, with some noise."""
+    """A measurement that depends on the request alone: larger networks answer more items right, with some noise. INT8
+    costs no accuracy, and makes everything but the first token a little faster."""
     size = parameters(SHAPE, request.architecture)
     share = 0.3 + 0.5 * size / parameters(SHAPE, Architecture(layers=tuple(range(8)), mlp_widths=(48,) * 8))
     scores = []
@@ -57,11 +74,57 @@ def pretend(request: EvaluationRequest) -> Measurement:
                 items=tuple(items),
                 items_digest=f"{task.split}",
                 metrics={"acc": right},
+                values={"acc": sum(right) / len(right)},
                 margins=tuple(value - 0.5 for value in right),
             )
         )
+    spec = request.spec
     return Measurement(
-        parameters=size, scores=tuple(scores), seconds={}, tokens=1, worker="test", versions={"device": "none"}
+        parameters=size,
+        bytes=weight_bytes(SHAPE, request.architecture, spec.dtype),
+        scores=tuple(scores),
+        speed=None if spec.speed is None else _speed(request),
+        costs=() if spec.costs is None else pretended_tables(spec.costs, spec.dtype),
+        seconds={},
+        tokens=1,
+        worker="test",
+        versions={"device": "none"},
+    )
+
+
+def pretended_tables(costs: CostSpec, dtype: Dtype) -> tuple[CostTable, ...]:
+    """Time grows with the width; INT8 reads more slowly and generates faster."""
+
+    def phase(fixed: float, unit: float) -> PhaseCosts:
+        return PhaseCosts(fixed=fixed, attention=7 * unit, mlp={width: width * unit for width in costs.mlp_widths})
+
+    return tuple(
+        CostTable(
+            quantization=quantization,
+            engine=costs.engine,
+            engine_version="1.2.3",
+            device="none",
+            dtype=dtype,
+            workload=costs.workload,
+            prefill=phase(0.01, 0.0003 if quantization == "none" else 0.0004),
+            decode=phase(0.001, 0.0001 if quantization == "none" else 0.00007),
+        )
+        for quantization in costs.quantizations
+    )
+
+
+def _speed(request: EvaluationRequest) -> Speed:
+    spec = request.spec.speed
+    assert spec is not None
+    repeats = [(spec.repeats + repeat) / sum(request.architecture.mlp_widths) for repeat in range(spec.repeats)]
+    return Speed(
+        engine=spec.engine,
+        engine_version="1.2.3",
+        device="none",
+        dtype=request.spec.dtype,
+        workload=spec.workload,
+        prefill_tokens_per_second=tuple(10 * each for each in repeats),
+        decode_tokens_per_second=tuple(repeats),
     )
 
 

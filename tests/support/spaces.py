@@ -2,8 +2,11 @@
 
 from hypothesis import strategies as st
 
+from shared.architecture import Quantization
 from shared.shape import ModelShape
 from shared.space import Genome, SearchSpace
+
+QUANTIZATIONS: tuple[tuple[Quantization, ...], ...] = (("none",), ("none", "int8"), ("int8", "none"), ("int8",))
 
 LLAMA2_7B = ModelShape(
     family="llama",
@@ -38,12 +41,13 @@ def shapes(draw: st.DrawFn, max_layers: int) -> ModelShape:
 
 @st.composite
 def spaces(draw: st.DrawFn, max_layers: int = 7) -> SearchSpace:
-    """A space with any choices of depth and width, whose layers leave in any order."""
+    """A space with any choices of depth, width and quantization, whose layers leave in any order."""
     shape = draw(shapes(max_layers))
     depths = draw(st.lists(st.integers(1, shape.layers), min_size=1, unique=True))
     widths = draw(st.lists(st.integers(1, shape.mlp_width), min_size=1, max_size=4, unique=True))
     order = draw(st.permutations(range(shape.layers)))
-    return SearchSpace(shape, tuple(depths), tuple(widths), tuple(order))
+    quantizations = draw(st.sampled_from(QUANTIZATIONS))
+    return SearchSpace(shape, tuple(depths), tuple(widths), tuple(order), quantizations)
 
 
 @st.composite
@@ -51,5 +55,6 @@ def spaces_with_genomes(draw: st.DrawFn, genomes: int) -> tuple[SearchSpace, lis
     """A space and some of its genomes."""
     space = draw(spaces())
     gene = st.integers(0, len(space.mlp_widths) - 1)
-    genome = st.tuples(st.integers(0, len(space.depths) - 1), *[gene] * space.shape.layers)
+    quantization = st.integers(0, len(space.quantizations) - 1)
+    genome = st.tuples(st.integers(0, len(space.depths) - 1), *[gene] * space.shape.layers, quantization)
     return space, [draw(genome) for _ in range(genomes)]

@@ -1,13 +1,16 @@
 """Genomes in batches, and the predictors that learn from them."""
 
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from services.coordinator.costs import CostModel
 from services.coordinator.genomes import Encoding, FloatArray, IntArray, rows
 from services.coordinator.predictors import Predictor
 from services.coordinator.strategies.stratified import draw, stratified
+from shared.architecture import Quantization
 from shared.shape import ModelShape
 from shared.space import SearchSpace
 
@@ -30,30 +33,20 @@ ENCODING = Encoding(SPACE)
 
 
 def _networks(count: int, seed: int = 0) -> IntArray:
-    return stratified(ENCODING, count, set(), np.random.default_rng(seed))
+    return stratified(ENCODING, CostModel(SPACE, ("parameters",), "float32"), count, set(), np.random.default_rng(seed))
 
 
 def _additive(genomes: IntArray) -> FloatArray:
-    features = ENCODING.features(genomes)
+    features = ENCODING.features(np.where(np.arange(ENCODING.genes) == ENCODING.genes - 1, 0, genomes))[:, :-1]
     accuracies: FloatArray = 0.5 + features @ np.random.default_rng(7).normal(0, 0.01, features.shape[1])
     return accuracies
 
 
 def _curved(genomes: IntArray) -> FloatArray:
     """Accuracy falls off a cliff as more of the network goes: not additive."""
-    narrow = ENCODING.features(genomes)[:, 5::3].sum(axis=1)
+    narrow = ENCODING.features(genomes)[:, 5:-1:3].sum(axis=1)
     accuracies: FloatArray = 0.3 + 0.4 / (1 + np.exp(narrow - 10))
     return accuracies
-
-
-def test_parameters_of_a_batch_are_exactly_those_of_the_space() -> None:
-    genomes = _networks(200)
-    assert ENCODING.parameters(genomes).tolist() == [SPACE.parameters(one) for one in ENCODING.decode(genomes)]
-
-
-def test_parameters_do_not_depend_on_genes_without_effect() -> None:
-    raw = np.random.default_rng(0).integers(ENCODING.choices, size=(200, ENCODING.genes))
-    assert (ENCODING.parameters(raw) == ENCODING.parameters(ENCODING.canonical(raw))).all()
 
 
 def test_canonical_genomes_are_those_of_the_space() -> None:
@@ -62,17 +55,39 @@ def test_canonical_genomes_are_those_of_the_space() -> None:
     assert (ENCODING.encode(ENCODING.decode(raw)) == ENCODING.canonical(raw)).all()
 
 
-def test_every_network_of_a_small_space_is_listed_once() -> None:
-    genomes = rows(Encoding(SMALL).every())
-    assert len(genomes) == len(set(genomes)) == SMALL.networks
-    assert genomes == [SMALL.genome(SMALL.architecture(one)) for one in genomes]
+@pytest.mark.parametrize("quantizations", [("none",), ("none", "int8")])
+def test_every_network_of_a_small_space_is_listed_once(quantizations: tuple[Quantization, ...]) -> None:
+    space = replace(SMALL, quantizations=quantizations)
+    genomes = rows(Encoding(space).every())
+    assert len(genomes) == len(set(genomes)) == space.networks
+    assert genomes == [space.genome(space.architecture(one)) for one in genomes]
 
 
 def test_features_of_a_layer_that_is_absent_are_all_zero() -> None:
     encoding = Encoding(SMALL)
     deep, shallow = encoding.features(encoding.encode([SMALL.largest(), SMALL.smallest(2)]))
-    assert deep.tolist() == [1, 0] + [1, 0] * 4
-    assert shallow.tolist() == [0, 1, 0, 1, 0, 0, 0, 0, 0, 1]
+    assert deep.tolist() == [1, 0] + [1, 0] * 4 + [1]
+    assert shallow.tolist() == [0, 1, 0, 1, 0, 0, 0, 0, 0, 1, 1]
+
+
+def test_features_tell_quantised_networks_from_others() -> None:
+    encoding = Encoding(replace(SMALL, quantizations=("none", "int8")))
+    largest = encoding.space.largest()
+    plain, quantised = encoding.features(encoding.encode([largest, largest.quantized("int8")]))
+    assert (plain != quantised).tolist() == [False] * 10 + [True] * 2
+
+
+def test_a_predictor_learns_what_a_quantization_costs() -> None:
+    encoding = Encoding(replace(SPACE, quantizations=("none", "int8")))
+    known, unseen = draw(encoding, 200, np.random.default_rng(0)), draw(encoding, 200, np.random.default_rng(1))
+    predictor = Predictor(encoding, known, _additive(known) - 0.05 * known[:, -1])
+    assert predictor.predict(unseen) == pytest.approx(_additive(unseen) - 0.05 * unseen[:, -1], abs=4e-3)
+
+
+def test_layers_are_counted_by_width() -> None:
+    encoding = Encoding(SMALL)
+    genomes = encoding.encode([SMALL.largest(), SMALL.smallest(2)])
+    assert encoding.layers_of_width(genomes).tolist() == [[4, 0], [0, 2]]
 
 
 def test_ridge_wins_on_an_additive_accuracy_and_predicts_networks_it_never_saw() -> None:

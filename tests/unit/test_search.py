@@ -3,10 +3,12 @@ from pathlib import Path
 
 import pytest
 
+from services.coordinator.front import ReportedNetworks, measure_front
 from services.coordinator.history import History
 from services.coordinator.outputs import write_report
-from services.coordinator.plan import evaluated_so_far, plan_of
-from services.coordinator.search import SearchPlan, front, measure_front, run_search
+from services.coordinator.plan import SearchPlan, plan_of
+from services.coordinator.results import evaluated_so_far, front
+from services.coordinator.search import measure_costs, run_search
 from shared.architecture import Architecture
 from shared.errors import UserError
 from shared.messages import EvaluationRequest, Failure, Measurement
@@ -19,9 +21,9 @@ def search(
 ) -> tuple[list[Architecture], list[str], Silent, History]:
     history, observer = History.create_or_resume(path, plan.about()), Silent()
     with pretending_farm(plan, history, answer) as (farm, seen):
-        chosen = run_search(plan, history, farm, observer)
+        chosen = run_search(plan, measure_costs(plan, history, farm), history, farm, observer)
         if report:
-            measure_front(plan, chosen, farm, lambda request, outcome: None)
+            measure_front(ReportedNetworks(plan, chosen), farm, lambda request, outcome: None)
     return chosen, seen, observer, history
 
 

@@ -27,7 +27,7 @@ def test_genome_to_architecture_to_genome_leads_back(case: tuple[SearchSpace, li
     canonical = space.genome(architecture)
     assert space.architecture(canonical) == architecture
     assert space.genome(space.architecture(canonical)) == canonical
-    kept = {0, *(1 + layer for layer in architecture.layers)}
+    kept = {0, len(genome) - 1, *(1 + layer for layer in architecture.layers)}
     assert canonical == tuple(gene if place in kept else 0 for place, gene in enumerate(genome))
 
 
@@ -36,7 +36,9 @@ def test_genes_without_effect_do_not_matter(case: tuple[SearchSpace, list[Genome
     space, (genome,) = case
     architecture = space.architecture(genome)
     disturbed = tuple(
-        gene if place == 0 or place - 1 in architecture.layers else rng.randrange(len(space.mlp_widths))
+        gene
+        if place in (0, len(genome) - 1) or place - 1 in architecture.layers
+        else rng.randrange(len(space.mlp_widths))
         for place, gene in enumerate(genome)
     )
     assert space.architecture(disturbed) == architecture
@@ -55,7 +57,7 @@ def test_networks_are_equal_exactly_where_their_digests_and_canonical_genomes_ar
 @given(spaces(max_layers=4))
 def test_the_stated_numbers_are_those_counted(space: SearchSpace) -> None:
     genes = [range(len(space.mlp_widths))] * space.shape.layers
-    genomes = list(product(range(len(space.depths)), *genes))
+    genomes = list(product(range(len(space.depths)), *genes, range(len(space.quantizations))))
     assert len(genomes) == space.genomes
     assert len({space.architecture(genome).digest for genome in genomes}) == space.networks
 

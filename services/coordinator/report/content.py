@@ -2,6 +2,7 @@
 
 from pydantic import BaseModel, ConfigDict
 
+from services.coordinator.generation import GenerationRow
 from shared.architecture import Architecture
 from shared.settings import Objective
 
@@ -30,11 +31,11 @@ class SpeedRow(Part):
 class NetworkRow(Part):
     """One network that was measured on the report's items.
 
-    `name` is a short label (`N1`, `N2` ... from the largest to the smallest on the front; `dense`; `base`; with ` int8`
-    for what was re-measured in INT8). `bytes` counts weights and scales as they are held; `ratio` is the dense
-    network's bytes, without INT8, divided by these. Accuracies are shares between 0 and 1; `interval` is the 95 % Wilson
-    interval of `report_accuracy`. `prefill_seconds` and `decode_seconds` come from the cost table, `speed` was measured;
-    None where the search has no such thing.
+    `name` is a short label (`N1`, `N2` ... from the greatest to the least first objective on the front; `dense`;
+    `base`; with ` int8` for what was re-measured in INT8). `bytes` counts weights and scales as they are held; `ratio`
+    is the dense network's bytes, without INT8, divided by these. Accuracies are shares between 0 and 1; `interval` is
+    the 95 % Wilson interval of `report_accuracy`. `prefill_seconds` and `decode_seconds` come from the cost table,
+    `speed` was measured; None where the search has no such thing.
     """
 
     name: str
@@ -68,27 +69,15 @@ class EvaluatedNetwork(Part):
     on_front: bool
 
 
-class GenerationRow(Part):
-    """The state after a generation: hypervolume of all measured so far; the predictor's quality on the batch it had not
-    seen (None where there was no predictor)."""
-
-    generation: int
-    evaluations: int
-    hypervolume: float
-    predictor: str | None
-    kendall_tau: float | None
-    mean_absolute_error: float | None
-
-
 class ReportContent(Part):
     """Everything a report shows.
 
     `headline` is one sentence on the task and data that were used; `objectives` what was traded against accuracy, the
-    first is what networks are named by; `int8` holds the front, re-measured in INT8 (empty if the search didn't ask for
-    it); `serving` says with what, and under which load, speeds and seconds were measured (None: not measured);
-    `provenance` is a list of (what, value) pairs in the order in which they are shown; `failures` one line for each
-    candidate that could not be measured. `reference_point`: each objective's, as a multiple of the dense network's, then
-    the accuracy's.
+    first is what networks are named by; `int8` holds the front and the dense network, re-measured in INT8 (empty if the
+    search didn't ask for it); `serving` says with what, and under which load, speeds and seconds were measured (None:
+    not measured); `provenance` is a list of (what, value) pairs in the order in which they are shown; `failures` one
+    line for each candidate, INT8 network or speed that could not be measured. `reference_point`: each objective's, as a
+    multiple of the dense network's, then the accuracy's.
     """
 
     name: str

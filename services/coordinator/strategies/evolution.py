@@ -21,11 +21,11 @@ MUTATION = 0.02
 
 
 class Evolution:
-    """NSGA-II that is handed the objectives of its children.
+    """NSGA-II that is handed the costs and the accuracies of its children.
 
     Starts from the best `population` of the networks given, by rank and crowding. `genomes` has shape (networks,
-    genes), `parameters` and `accuracies` (networks,). Children are canonical, and differ from each other and from their
-    parents.
+    genes), `costs` (networks, objectives), `accuracies` (networks,). Children are canonical, and differ from each other
+    and from their parents.
     """
 
     def __init__(
@@ -33,18 +33,20 @@ class Evolution:
         encoding: Encoding,
         population: int,
         genomes: IntArray,
-        parameters: IntArray,
+        costs: FloatArray,
         accuracies: FloatArray,
         rng: np.random.Generator,
     ) -> None:
-        problem = Problem(n_var=encoding.genes, n_obj=2, xl=0, xu=encoding.choices - 1, vtype=int)
-        start = Population.new("X", genomes, "F", _objectives(parameters, accuracies))
+        self._genes = _VaryingGenes(encoding)
+        limits = self._genes.choices - 1
+        problem = Problem(n_var=len(limits), n_obj=costs.shape[1] + 1, xl=0, xu=limits, vtype=int)
+        start = Population.new("X", self._genes.of(genomes), "F", np.column_stack([costs, -accuracies]))
         self._algorithm = NSGA2(
             pop_size=population,
             sampling=RankAndCrowding().do(problem, start, n_survive=population, random_state=rng),
             crossover=UniformCrossover(prob=CROSSOVER),
-            mutation=_DrawAnew(encoding),
-            repair=_Canonical(encoding),
+            mutation=_DrawAnew(self._genes),
+            repair=_Canonical(self._genes),
         )
         self._algorithm.setup(problem, seed=int(rng.integers(2**63)), termination=NoTermination())
         self._algorithm.tell(infills=self._algorithm.ask())
@@ -54,19 +56,33 @@ class Evolution:
         """Children of the present population, shape (up to `population`, genes); empty if none differs from it."""
         self._children = self._algorithm.ask()
         if self._children is None:
-            return np.empty((0, self._algorithm.problem.n_var), dtype=np.int64)
-        children: IntArray = self._children.get("X").astype(np.int64)
-        return children
+            return np.empty((0, self._genes.encoding.genes), dtype=np.int64)
+        return self._genes.canonical(self._children.get("X").astype(np.int64))
 
-    def tell(self, parameters: IntArray, accuracies: FloatArray) -> None:
-        """The objectives of the children last asked: the best of them and of their parents are the next population."""
-        self._children.set("F", _objectives(parameters, accuracies))
+    def tell(self, costs: FloatArray, accuracies: FloatArray) -> None:
+        """Costs and accuracies of the children last asked: the best of them and of their parents are the next
+        population."""
+        self._children.set("F", np.column_stack([costs, -accuracies]))
         self._algorithm.tell(infills=self._children)
 
 
-def _objectives(parameters: IntArray, accuracies: FloatArray) -> FloatArray:
-    """Both to be minimised, as pymoo wants it, shape (networks, 2)."""
-    return np.column_stack([parameters.astype(np.float64), -accuracies])
+class _VaryingGenes:
+    """The part of a genome that pymoo sees: genes with more than one choice. The others are always 0."""
+
+    def __init__(self, encoding: Encoding) -> None:
+        self.encoding = encoding
+        self._varying = encoding.choices > 1
+        self.choices: IntArray = encoding.choices[self._varying]
+
+    def of(self, genomes: IntArray) -> IntArray:
+        """The varying genes of whole genomes, shape (networks, varying genes)."""
+        return genomes[:, self._varying]
+
+    def canonical(self, varying: IntArray) -> IntArray:
+        """Whole canonical genomes from their varying genes, shape (networks, genes)."""
+        genomes = np.zeros((len(varying), self.encoding.genes), dtype=np.int64)
+        genomes[:, self._varying] = varying
+        return self.encoding.canonical(genomes)
 
 
 class _DrawAnew(Mutation):  # type: ignore[misc]
@@ -75,9 +91,9 @@ class _DrawAnew(Mutation):  # type: ignore[misc]
     pymoo's polynomial mutation, rounded, hardly ever moves a gene that has two choices.
     """
 
-    def __init__(self, encoding: Encoding) -> None:
+    def __init__(self, genes: _VaryingGenes) -> None:
         super().__init__()
-        self._choices = encoding.choices
+        self._choices = genes.choices
 
     def _do(self, problem: Problem, X: IntArray, random_state: np.random.Generator, **_: Any) -> IntArray:  # noqa: N803
         drawn = random_state.integers(self._choices, size=X.shape)
@@ -87,9 +103,9 @@ class _DrawAnew(Mutation):  # type: ignore[misc]
 class _Canonical(Repair):  # type: ignore[misc]
     """Genes without effect are 0, so that pymoo knows equal networks from their genomes."""
 
-    def __init__(self, encoding: Encoding) -> None:
+    def __init__(self, genes: _VaryingGenes) -> None:
         super().__init__()
-        self._encoding = encoding
+        self._genes = genes
 
     def _do(self, problem: Problem, X: IntArray, **_: Any) -> IntArray:  # noqa: N803
-        return self._encoding.canonical(X)
+        return self._genes.of(self._genes.canonical(X.astype(np.int64)))

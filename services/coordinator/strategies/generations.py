@@ -5,12 +5,13 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from services.coordinator.costs import CostModel
 from services.coordinator.genomes import Encoding, FloatArray, IntArray, rows
 from services.coordinator.strategies.protocol import Evaluated
 from services.coordinator.strategies.stratified import stratified
 from shared.architecture import Architecture
 from shared.settings import StrategySettings
-from shared.space import Genome, SearchSpace
+from shared.space import Genome
 
 ENOUGH = 2
 """Measured networks needed before anything can be learnt from them."""
@@ -22,8 +23,9 @@ class Generations(ABC):
     Networks that are known are left out, and stratified random ones fill the generation: all of the first.
     """
 
-    def __init__(self, space: SearchSpace, settings: StrategySettings) -> None:
-        self._encoding = Encoding(space)
+    def __init__(self, costs: CostModel, settings: StrategySettings) -> None:
+        self._costs = costs
+        self._encoding = Encoding(costs.space)
         self._settings = settings
         self._known: set[Genome] = set()
         self._told: dict[Genome, Evaluated] = {}
@@ -43,7 +45,7 @@ class Generations(ABC):
         # A stream of its own for each generation: how much randomness an earlier one took doesn't matter.
         rng = np.random.default_rng([self._settings.seed % 2**64, len(self._known)])
         chosen = self._unknown(self._propose(count, rng))[:count] if self._measured_enough else []
-        chosen += rows(stratified(self._encoding, count - len(chosen), self._known | set(chosen), rng))
+        chosen += rows(stratified(self._encoding, self._costs, count - len(chosen), self._known | set(chosen), rng))
         self._known.update(chosen)
         return [self._encoding.space.architecture(genome) for genome in chosen]
 
@@ -64,13 +66,12 @@ class Generations(ABC):
     def _measured_enough(self) -> bool:
         return sum(one.accuracy is not None for one in self._told.values()) >= ENOUGH
 
-    def _measured(self) -> tuple[IntArray, IntArray, FloatArray]:
-        """Genomes (networks, genes), parameters and accuracies (networks,) of the measured networks, as told."""
-        measured = [
-            (genome, one.parameters, one.accuracy) for genome, one in self._told.items() if one.accuracy is not None
-        ]
-        genomes, parameters, accuracies = zip(*measured, strict=True)
-        return np.array(genomes, np.int64), np.array(parameters, np.int64), np.array(accuracies, np.float64)
+    def _measured(self) -> tuple[IntArray, FloatArray, FloatArray]:
+        """Genomes (networks, genes), costs (networks, objectives) and accuracies (networks,) of the measured networks,
+        as told."""
+        measured = [(genome, one.costs, one.accuracy) for genome, one in self._told.items() if one.accuracy is not None]
+        genomes, costs, accuracies = zip(*measured, strict=True)
+        return np.array(genomes, np.int64), np.array(costs, np.float64), np.array(accuracies, np.float64)
 
     def _unknown(self, genomes: IntArray) -> list[Genome]:
         """Those genomes that were neither asked nor told, without duplicates, in order."""

@@ -1,6 +1,6 @@
 """LINAS (arXiv 2205.10358): a predictor learns from everything measured, and NSGA-II searches on the predictor.
 
-Other than the authors' code: parameters are computed, not predicted; networks are compared by their canonical genomes;
+Other than the authors' code: costs are computed, not predicted; networks are compared by their canonical genomes;
 a generation is chosen from all networks that were predicted, not only the last population, so that it is always full.
 """
 
@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from services.coordinator.costs import CostModel
 from services.coordinator.genomes import FloatArray, IntArray
 from services.coordinator.pareto import best
 from services.coordinator.predictors import Predictor
@@ -16,19 +17,18 @@ from services.coordinator.strategies.generations import Generations
 from services.coordinator.strategies.stratified import ENUMERABLE, draw
 from shared.architecture import Architecture
 from shared.settings import StrategySettings
-from shared.space import SearchSpace
 
 POPULATION = 200
-"""Networks of the inner search: several generations of the outer one, for a front that is dense over the size range."""
+"""Networks of the inner search: several generations of the outer one, for a front that is dense over all costs."""
 INNER_GENERATIONS = 100
 """With `POPULATION`, 20 000 predicted networks, as the authors use: about a second."""
 
 
 class Linas(Generations):
-    """Generations are the predicted front, evenly spread over size, as far as it was not measured already."""
+    """Generations are the predicted front, evenly spread over the costs, as far as it was not measured already."""
 
-    def __init__(self, space: SearchSpace, settings: StrategySettings) -> None:
-        super().__init__(space, settings)
+    def __init__(self, costs: CostModel, settings: StrategySettings) -> None:
+        super().__init__(costs, settings)
         self._predictor: Predictor | None = None
         self._predictions: dict[Architecture, float] = {}
 
@@ -54,15 +54,15 @@ class Linas(Generations):
             candidates = self._encoding.every()
         else:
             candidates = self._search(self._predictor, genomes, rng)
-        unknown = np.array(self._unknown(candidates), dtype=np.int64).reshape(-1, self._encoding.genes)
+        unknown = self._encoding.array(self._unknown(candidates))
         predicted = self._predictor.predict(unknown)
-        return unknown[best(self._encoding.parameters(unknown).tolist(), predicted.tolist(), count)]
+        return unknown[best(self._costs.of_genomes(unknown), predicted, count)]
 
     def _search(self, predictor: Predictor, measured: IntArray, rng: np.random.Generator) -> IntArray:
         """NSGA-II on predictions; all networks it came upon, shape (about 20 000, genes)."""
 
-        def objectives(genomes: IntArray) -> tuple[IntArray, FloatArray]:
-            return self._encoding.parameters(genomes), predictor.predict(genomes)
+        def objectives(genomes: IntArray) -> tuple[FloatArray, FloatArray]:
+            return self._costs.of_genomes(genomes), predictor.predict(genomes)
 
         # Random ones beside the measured, or the inner search would only refine what is known.
         start = np.unique(np.vstack([measured, draw(self._encoding, POPULATION, rng)]), axis=0)

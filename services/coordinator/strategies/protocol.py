@@ -9,18 +9,19 @@ from shared.architecture import Architecture
 
 @dataclass(frozen=True)
 class Evaluated:
-    """A network and what was measured: its exact parameters and its accuracy; None where the measurement failed."""
+    """A network, its costs in the order of the objectives, and its accuracy; None where the measurement failed."""
 
     architecture: Architecture
-    parameters: int
+    costs: tuple[float, ...]
     accuracy: float | None
 
 
 class Strategy(Protocol):
     """Decides which networks are measured next.
 
-    Its state is a function of space, settings (with the seed) and the calls made: a search is resumed by constructing
-    the strategy anew and repeating them. Nothing else enters: no clock, no global random state, no hash order.
+    Its state is a function of the cost model (with the space), settings (with the seed) and the calls made: a search is
+    resumed by constructing the strategy anew and repeating them. Nothing else enters: no clock, no global random state,
+    no hash order.
     """
 
     @property

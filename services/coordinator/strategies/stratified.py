@@ -1,4 +1,4 @@
-"""Networks of every size: the first generation, and whatever is left to chance.
+"""Networks of every cost: the first generation, and whatever is left to chance.
 
 Genes drawn uniformly make networks of nearly the same size (a sum of many draws): neither end of the range is seen.
 """
@@ -7,7 +7,8 @@ from collections.abc import Set as AbstractSet
 
 import numpy as np
 
-from services.coordinator.genomes import Encoding, IntArray, rows
+from services.coordinator.costs import CostModel
+from services.coordinator.genomes import Encoding, FloatArray, IntArray, rows
 from shared.space import Genome
 
 ENUMERABLE = 20_000
@@ -16,38 +17,44 @@ DRAWS_PER_NETWORK = 40
 """Draws to choose from for each network wanted: enough to find networks for the rare sizes at both ends."""
 
 
-def stratified(encoding: Encoding, count: int, known: AbstractSet[Genome], rng: np.random.Generator) -> IntArray:
+def stratified(
+    encoding: Encoding, costs: CostModel, count: int, known: AbstractSet[Genome], rng: np.random.Generator
+) -> IntArray:
     """`count` distinct canonical genomes not in `known`, shape (networks, genes); fewer if the space has no more.
 
-    First come the largest and the smallest network of each depth. For the rest the size range is cut into as many equal
-    strata as networks are wanted; each stratum gives one at random, and those that are empty leave their place to
-    others.
+    First come the largest and the smallest network of each depth. For the rest the range of the first cost is cut
+    into as many equal strata as networks are wanted; each stratum gives one at random, and those that are empty leave
+    their place to others.
     """
-    ends = [genome for genome in _ends(encoding) if genome not in known][:count]
+    every_end = _ends(encoding)
+    ends = [genome for genome in every_end if genome not in known][:count]
     wanted = count - len(ends)
     pool = _unknown(encoding, wanted, known | set(ends), rng) if wanted > 0 else []
-    chosen = ends + _one_of_each_stratum(encoding, pool, wanted)
-    return np.array(chosen, dtype=np.int64).reshape(len(chosen), encoding.genes)
+    end_costs, pool_costs = (costs.of_genomes(encoding.array(genomes))[:, 0] for genomes in (every_end, pool))
+    chosen = ends + [pool[index] for index in _one_of_each_stratum(pool_costs, end_costs, wanted)]
+    return encoding.array(chosen)
 
 
 def draw(encoding: Encoding, count: int, rng: np.random.Generator) -> IntArray:
     """`count` random canonical genomes spread over depths and sizes, shape (count, genes); some may be equal.
 
-    Depth is uniform. Each network draws how narrow it is on average, uniformly; each layer draws its own tendency
-    around that (a beta distribution) and its width from the tendency (a binomial one). For a network of medium size
-    that makes all widths equally probable in each layer, as uniform genes would.
+    Depth and quantization are uniform. Each network draws how narrow it is on average, uniformly; each layer draws its
+    own tendency around that (a beta distribution) and its width from the tendency (a binomial one). For a network of
+    medium size that makes all widths equally probable in each layer, as uniform genes would.
     """
     genomes = np.zeros((count, encoding.genes), dtype=np.int64)
     genomes[:, 0] = rng.integers(len(encoding.space.depths), size=count)
     narrowness = rng.uniform(1e-3, 1 - 1e-3, size=(count, 1))
-    shape = (count, encoding.genes - 1)
+    shape = (count, encoding.space.shape.layers)
     tendency = rng.beta(2 * narrowness, 2 * (1 - narrowness), size=shape)
-    genomes[:, 1:] = rng.binomial(len(encoding.space.mlp_widths) - 1, tendency)
+    genomes[:, 1:-1] = rng.binomial(len(encoding.space.mlp_widths) - 1, tendency)
+    genomes[:, -1] = rng.integers(len(encoding.space.quantizations), size=count)
     return encoding.canonical(genomes)
 
 
 def _ends(encoding: Encoding) -> list[Genome]:
-    """The largest network of each depth and the smallest: both ends of the whole range first."""
+    """The largest network of each depth and the smallest, which is in INT8 where that can be chosen: both ends of the
+    whole range first."""
     space = encoding.space
     pairs = zip(space.depths, reversed(space.depths), strict=True)
     ends = [end for deep, shallow in pairs for end in (space.largest(deep), space.smallest(shallow))]
@@ -67,17 +74,16 @@ def _unknown(encoding: Encoding, count: int, known: AbstractSet[Genome], rng: np
     return list(pool)
 
 
-def _one_of_each_stratum(encoding: Encoding, pool: list[Genome], count: int) -> list[Genome]:
-    if not pool:
+def _one_of_each_stratum(values: FloatArray, ends: FloatArray, count: int) -> list[int]:
+    """Indices of `count` of the values (or all), from as many strata between the least and the greatest end."""
+    if not len(values):
         return []
-    sizes = encoding.parameters(np.array(pool, dtype=np.int64))
-    smallest = encoding.space.parameters(encoding.space.smallest())
-    largest = encoding.space.parameters(encoding.space.largest())
-    strata = (sizes - smallest) * count // (largest - smallest + 1)
-    members = [0] * count
+    low, high = float(ends.min()), float(ends.max())
+    # A value on the border of two strata belongs to the lower one.
+    strata = np.ceil((values - low) * count / ((high - low) or 1.0)).clip(1, count)
+    members: dict[float, int] = {}
     turns = []
     for stratum in strata.tolist():
-        turns.append(members[stratum])
+        turns.append(members.setdefault(stratum, 0))
         members[stratum] += 1
-    order = sorted(range(len(pool)), key=lambda index: (turns[index], index))
-    return [pool[index] for index in order[:count]]
+    return sorted(range(len(values)), key=lambda index: (turns[index], index))[:count]
