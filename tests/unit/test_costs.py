@@ -1,97 +1,153 @@
-"""Costs: additive, exact, and the same one by one and in batches."""
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 
-import random
-from typing import get_args
-
-import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+import torch
 
-from services.coordinator.costs import CostModel
-from services.coordinator.genomes import Encoding
-from shared.architecture import Architecture, Quantization
-from shared.messages import CostSpec, CostTable, Dtype, Workload
-from shared.settings import Objective
-from shared.space import QUANTIZATIONS, SearchSpace, dense, parameters, weight_bytes
-from tests.support.searches import SHAPE, pretended_tables
-from tests.support.spaces import LLAMA2_7B, PAPER_SPACE, spaces
+from services.evaluator.costs import cost_tables, fitted
+from services.evaluator.engines import Passes, make_engine
+from shared.architecture import Architecture
+from shared.environment import Environment
+from shared.errors import UserError
+from shared.messages import CostSpec, Dtype, Workload
+from shared.messages import Engine as EngineName
+from shared.supernet.checkpoint import Checkpoint
+from tests.support.checkpoints import LAYERS, WIDTH, write_checkpoint
 
-EVERY: tuple[Objective, ...] = get_args(Objective)
-DTYPES = st.sampled_from(get_args(Dtype))
-
-
-def tables(space: SearchSpace, quantizations: tuple[Quantization, ...] = QUANTIZATIONS) -> tuple[CostTable, ...]:
-    widths = tuple({*space.mlp_widths, space.shape.mlp_width})
-    spec = CostSpec(engine="torch", workload=Workload(), mlp_widths=widths, quantizations=quantizations)
-    return pretended_tables(spec, "float32")
+WIDTHS = (WIDTH, 12, 6)
+SPEC = CostSpec(engine="torch", workload=Workload(prompt_tokens=5, generated_tokens=2), mlp_widths=WIDTHS)
+WHOLE = Architecture(layers=tuple(range(LAYERS)), mlp_widths=(WIDTH,) * LAYERS)
+MIXED = Architecture(layers=(0, 2, 4), mlp_widths=(6, WIDTH, 6))
 
 
-def drawn(space: SearchSpace, rng: random.Random, count: int = 20) -> list[Architecture]:
-    return [space.sample(rng).quantized(rng.choice(space.quantizations)) for _ in range(count)]
+class Clockwork:
+    """An engine whose passes take exactly what an additive model says; decoding takes half of prefill's time."""
+
+    name: EngineName = "torch"
+    device = "clockwork"
+
+    def __init__(self, version: str = "1") -> None:
+        self.version = version
+        self.runs: list[Architecture] = []
+
+    @contextmanager
+    def run(self, checkpoint: Checkpoint, architecture: Architecture, dtype: Dtype) -> Iterator["Ticking"]:
+        self.runs.append(architecture)
+        yield Ticking(seconds(architecture))
 
 
-@given(spaces(), DTYPES, st.randoms(use_true_random=False))
-def test_sizes_are_exactly_those_of_the_networks(space: SearchSpace, dtype: Dtype, rng: random.Random) -> None:
-    costs = CostModel(space, ("bytes", "parameters"), dtype)
-    for one in [*drawn(space, rng), dense(space.shape), dense(space.shape).quantized("int8")]:
-        assert costs.of(one) == (weight_bytes(space.shape, one, dtype), parameters(space.shape, one))
+class Ticking:
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+
+    def generate(self, prompts: Sequence[Sequence[int]], tokens: int) -> list[list[int]]:
+        raise NotImplementedError
+
+    def time(self, workload: Workload, repeats: int) -> Passes:
+        # One repeat in three is disturbed.
+        prefill = [self.seconds * (3 if repeat % 3 == 2 else 1) for repeat in range(repeats)]
+        return Passes(tuple(prefill), tuple(value / 2 for value in prefill))
 
 
-@given(spaces(), st.randoms(use_true_random=False))
-def test_seconds_are_those_of_the_table(space: SearchSpace, rng: random.Random) -> None:
-    by_quantization = {table.quantization: table for table in tables(space)}
-    costs = CostModel(space, ("decode_seconds", "prefill_seconds"), "float32", tables(space))
-    for one in drawn(space, rng):
-        table = by_quantization[one.quantization]
-        assert costs.of(one) == pytest.approx((table.decode.seconds(one), table.prefill.seconds(one)))
+def seconds(architecture: Architecture) -> float:
+    """Twice as long in INT8."""
+    layers = sum(0.004 + 0.0002 * width for width in architecture.mlp_widths)
+    return (0.03 + layers) * (2 if architecture.quantization == "int8" else 1)
 
 
-@given(spaces(), DTYPES, st.randoms(use_true_random=False))
-def test_costs_of_a_batch_are_to_the_last_bit_those_of_its_networks(
-    space: SearchSpace, dtype: Dtype, rng: random.Random
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Checkpoint:
+    write_checkpoint(tmp_path / "model", "llama")
+    return Checkpoint.open(tmp_path / "model")
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> Environment:
+    return Environment(data=None, cache=tmp_path / "cache", threads=1)
+
+
+def test_the_table_foretells_networks_that_were_not_run(checkpoint: Checkpoint, environment: Environment) -> None:
+    spec = SPEC.model_copy(update={"quantizations": ("none", "int8")})
+    for table in cost_tables(Clockwork(), checkpoint, WHOLE, "float32", spec, environment):
+        network = MIXED.quantized(table.quantization)
+        assert table.prefill.seconds(network) == pytest.approx(seconds(network))
+        assert table.decode.seconds(network) == pytest.approx(seconds(network) / 2)
+        assert table.prefill.attention == pytest.approx(0.004 if table.quantization == "none" else 0.008)
+
+
+def test_noisy_times_are_explained_as_well_as_they_can_be() -> None:
+    times = {
+        (depth, width): [(0.03 + depth * (0.004 + 0.0002 * width)) * noise]
+        for (depth, width), noise in zip([(10, 20), (5, 20), (10, 10), (5, 10)], [1.01, 0.99, 1.01, 0.99], strict=True)
+    }
+    costs = fitted(times)
+    for (depth, width), (measured,) in times.items():
+        network = Architecture(layers=tuple(range(depth)), mlp_widths=(width,) * depth)
+        assert costs.seconds(network) == pytest.approx(measured, rel=0.03)
+
+
+def test_a_single_width_has_a_cost_too() -> None:
+    costs = fitted({(4, 8): [0.5], (2, 8): [0.3]})
+    assert costs.attention == 0
+    assert costs.seconds(Architecture(layers=(0, 1, 2), mlp_widths=(8, 8, 8))) == pytest.approx(0.4)
+
+
+def test_a_table_is_measured_once_for_all_searches(checkpoint: Checkpoint, environment: Environment) -> None:
+    engine = Clockwork()
+    first = cost_tables(engine, checkpoint, WHOLE, "float32", SPEC, environment)
+    measured = len(engine.runs)
+    assert measured >= 2 * len(WIDTHS)
+    assert cost_tables(engine, checkpoint, WHOLE, "float32", SPEC, environment) == first
+    assert len(engine.runs) == measured
+
+
+def test_weights_dont_matter_to_a_kept_table(tmp_path: Path, environment: Environment) -> None:
+    engine = Clockwork()
+    for seed in (0, 1):
+        write_checkpoint(tmp_path / str(seed), "llama", seed)
+        cost_tables(engine, Checkpoint.open(tmp_path / str(seed)), WHOLE, "float32", SPEC, environment)
+    assert len(list(environment.cache.rglob("*.json"))) == 1
+
+
+def test_whatever_changes_the_speed_has_a_table_of_its_own(checkpoint: Checkpoint, environment: Environment) -> None:
+    longer = SPEC.model_copy(update={"workload": Workload(prompt_tokens=6, generated_tokens=2)})
+    cost_tables(Clockwork(), checkpoint, WHOLE, "float32", SPEC, environment)
+    cost_tables(Clockwork("2"), checkpoint, WHOLE, "float32", SPEC, environment)
+    cost_tables(Clockwork(), checkpoint, WHOLE, "bfloat16", SPEC, environment)
+    cost_tables(Clockwork(), checkpoint, WHOLE, "float32", longer, environment)
+    cost_tables(Clockwork(), checkpoint, MIXED, "float32", SPEC, environment)
+    cost_tables(Clockwork(), checkpoint, WHOLE, "float32", SPEC, environment.model_copy(update={"threads": 2}))
+    assert len(list(environment.cache.rglob("*.json"))) == 6
+
+
+def test_a_damaged_table_is_measured_anew(checkpoint: Checkpoint, environment: Environment) -> None:
+    tables = cost_tables(Clockwork(), checkpoint, WHOLE, "float32", SPEC, environment)
+    (file,) = environment.cache.rglob("*.json")
+    file.write_text(json.dumps({"quantization": "none"}))
+    assert cost_tables(Clockwork(), checkpoint, WHOLE, "float32", SPEC, environment) == tables
+    assert len(file.read_text()) > 100
+
+
+def test_costs_are_measured_where_nothing_can_be_kept(
+    checkpoint: Checkpoint, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    costs, encoding = CostModel(space, EVERY, dtype, tables(space)), Encoding(space)
-    networks = drawn(space, rng)
-    batch = costs.of_genomes(encoding.encode(networks))
-    assert batch.shape == (len(networks), len(EVERY))
-    assert [tuple(row) for row in batch.tolist()] == [costs.of(one) for one in networks]
+    (tmp_path / "file").write_text("")
+    environment = Environment(data=None, cache=tmp_path / "file", threads=1)
+    assert cost_tables(Clockwork(), checkpoint, WHOLE, "float32", SPEC, environment)
+    assert "not kept" in caplog.text
 
 
-def test_genes_without_effect_cost_nothing() -> None:
-    encoding, costs = Encoding(PAPER_SPACE), CostModel(PAPER_SPACE, EVERY, "bfloat16", tables(PAPER_SPACE))
-    raw = np.random.default_rng(0).integers(encoding.choices, size=(200, encoding.genes))
-    assert (costs.of_genomes(raw) == costs.of_genomes(encoding.canonical(raw))).all()
+def test_the_cost_of_a_single_layer_is_refused(checkpoint: Checkpoint, environment: Environment) -> None:
+    one = Architecture(layers=(0,), mlp_widths=(6,))
+    with pytest.raises(UserError, match="one layer"):
+        cost_tables(Clockwork(), checkpoint, one, "float32", SPEC, environment)
 
 
-def test_networks_with_as_many_layers_of_each_width_cost_exactly_the_same() -> None:
-    costs = CostModel(PAPER_SPACE, EVERY, "bfloat16", tables(PAPER_SPACE))
-    widths = [11008] * 20 + [5504] * 12
-    shuffled = random.Random(0).sample(widths, len(widths))
-    one, other = (Architecture(layers=tuple(range(32)), mlp_widths=tuple(each)) for each in (widths, shuffled))
-    assert one != other
-    assert costs.of(one) == costs.of(other)
-
-
-def test_llama2_7b_has_the_bytes_of_the_paper() -> None:
-    whole = dense(LLAMA2_7B)
-    costs = CostModel(PAPER_SPACE, ("bytes",), "bfloat16")
-    assert costs.dense == costs.of(whole) == (2 * 6_738_415_616,)
-    linear = 32 * (4 * 4096 * 4096 + 3 * 4096 * 11008)
-    scales = 32 * (4 * 4096 + 2 * 11008 + 4096)
-    assert costs.of(whole.quantized("int8")) == (2 * (6_738_415_616 - linear) + linear + 4 * scales,)
-
-
-def test_the_dense_network_is_the_unit_though_no_choice_of_the_space_is_as_wide() -> None:
-    space = SearchSpace(SHAPE, (8, 6), (32, 16), (3, 4), ("int8",))
-    assert CostModel(space, ("parameters",), "float32").dense == (parameters(SHAPE, dense(SHAPE)),)
-    costs = CostModel(space, ("decode_seconds",), "float32", tables(space))
-    assert costs.dense == pytest.approx((0.001 + 8 * (7 + 48) * 0.0001,))
-
-
-def test_what_was_not_measured_is_not_invented() -> None:
-    costs = CostModel(PAPER_SPACE, ("decode_seconds",), "float32", tables(PAPER_SPACE, ("none",)))
-    with pytest.raises(ValueError, match="int8"):
-        costs.of(PAPER_SPACE.largest().quantized("int8"))
-    with pytest.raises(ValueError, match="7"):
-        costs.of(Architecture(layers=(0,), mlp_widths=(7,)))
+def test_a_real_engine_gives_costs_of_every_width(checkpoint: Checkpoint, environment: Environment) -> None:
+    engine = make_engine("torch", torch.device("cpu"))
+    (table,) = cost_tables(engine, checkpoint, WHOLE, "float32", SPEC, environment)
+    assert set(table.prefill.mlp) == set(table.decode.mlp) == set(WIDTHS)
+    assert table.prefill.seconds(MIXED) > 0 and table.decode.seconds(MIXED) > 0
+    assert (table.engine, table.engine_version, table.device) == ("torch", torch.__version__, engine.device)
