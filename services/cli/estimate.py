@@ -15,7 +15,7 @@ ASSUMED_TOKENS_PER_ITEM = 60
 """A question with its choices, without examples, where nothing has been read yet."""
 
 ASSUMED_FRONT = 16
-TABLE_RUNS = 10
+TABLE_RUNS = 12
 """Times that each entry of a cost table is run, roughly."""
 DECODE_TOKENS = 10
 """A decoding step takes as long as so many tokens read at once, or more: it waits for the weights."""

@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,8 @@ from services.coordinator.results import evaluated_so_far, front
 from services.coordinator.search import measure_costs, run_search
 from shared.architecture import Architecture
 from shared.errors import UserError
-from shared.messages import EvaluationRequest, Failure, Measurement
-from shared.space import dense
+from shared.messages import EvaluationRequest, Failure, Measurement, SpeedSpec, Workload
+from shared.space import dense, weight_bytes
 from tests.support.searches import SHAPE, Answer, Silent, pretend, pretending_farm, small_plan
 
 
@@ -151,3 +152,168 @@ def test_a_front_that_was_not_measured_on_the_report_items_gives_no_report(tmp_p
     chosen, _, _, history = search(plan, tmp_path / "h.sqlite")
     with pytest.raises(UserError, match="not measured on the report items yet"):
         write_report(plan, history, chosen, tmp_path)
+
+
+SERVED = {
+    "objectives": ["bytes", "decode_seconds"],
+    "space": {"quantization": ["none", "int8"]},
+    "serving": {"batch": 2, "prompt_tokens": 16, "generated_tokens": 4, "repeats": 3},
+}
+"""Changes to the small search: two objectives, INT8 as a gene."""
+REMEASURED = {"serving": {"repeats": 3}, "remeasure_int8": True}
+"""Speeds and INT8, but only of the front."""
+
+
+def refused(request: EvaluationRequest) -> Failure:
+    return Failure(kind="bad_request", reason="no engine here", retry_may_help=False)
+
+
+def only(wrong: Callable[[EvaluationRequest], bool], otherwise: Answer = refused) -> Answer:
+    """Answer the requests that are `wrong` another way."""
+    return lambda request: otherwise(request) if wrong(request) else pretend(request)
+
+
+def test_the_cost_table_is_measured_first_once_and_a_resumed_search_uses_it(tmp_path: Path) -> None:
+    plan = small_plan(SERVED)
+    assert plan.settings.serving is not None
+    table = plan.costs_request(plan.settings.serving)
+    undisturbed, seen, _, first = search(plan, tmp_path / "undisturbed.sqlite", report=True)
+    assert seen[0] == table.identity and seen.count(table.identity) == 1
+    with pytest.raises(UserError, match="no engine here"):
+        search(plan, tmp_path / "h.sqlite", after(11, refused))
+    resumed, seen, _, second = search(plan, tmp_path / "h.sqlite", report=True)
+    assert table.identity not in seen
+    assert resumed == undisturbed
+    assert second.generations() == first.generations()
+    assert second.candidates() == first.candidates()
+
+
+def test_the_cost_table_covers_all_that_a_search_or_its_report_times() -> None:
+    plan = small_plan({**REMEASURED, "space": {"mlp_widths": [32, 16]}})
+    assert plan.settings.serving is not None
+    request = plan.costs_request(plan.settings.serving)
+    assert request.architecture == dense(SHAPE)
+    assert request.spec.tasks == () and request.spec.costs is not None
+    assert request.spec.costs.mlp_widths == (48, 32, 16)
+    assert request.spec.costs.quantizations == ("none", "int8")
+    assert request.spec.costs.workload == Workload()
+
+
+def test_a_cost_table_that_cant_be_measured_ends_the_search_and_is_tried_again_by_the_next_run(tmp_path: Path) -> None:
+    plan = small_plan(SERVED)
+    for answer in (refused, only(lambda request: request.spec.costs is not None)):
+        with pytest.raises(UserError, match=r"serving: the cost table .* engine torch \(no engine here\); mend that"):
+            search(plan, tmp_path / "h.sqlite", answer)
+    assert len(search(plan, tmp_path / "h.sqlite")[1]) == 21
+
+
+def test_no_network_of_a_front_over_several_costs_is_dominated(tmp_path: Path) -> None:
+    chosen, _, observer, history = search(small_plan(SERVED, evaluations=40), tmp_path / "h.sqlite")
+    told = evaluated_so_far(plan_of(history, 40), history)
+    places = {one.architecture: (*one.costs, -(one.accuracy or 0.0)) for one in told}
+    assert len(next(iter(places.values()))) == 3
+    assert [places[one][0] for one in chosen] == sorted(places[one][0] for one in chosen)
+    for one in chosen:
+        mine = places[one]
+        assert not any(
+            other != mine and all(a <= b for a, b in zip(other, mine, strict=True)) for other in places.values()
+        )
+    volumes = [row.hypervolume for row in observer.generations]
+    assert volumes == sorted(volumes) and volumes[0] > 0
+
+
+def test_int8_is_on_the_front_where_it_costs_no_accuracy(tmp_path: Path) -> None:
+    plan = small_plan({"objectives": ["bytes"], "space": {"quantization": ["none", "int8"]}}, evaluations=40)
+    chosen, _, _, _ = search(plan, tmp_path / "h.sqlite")
+    assert sum(network.quantization == "int8" for network in chosen) > len(chosen) / 2
+
+
+def test_the_report_holds_costs_speeds_and_the_front_again_in_int8(tmp_path: Path) -> None:
+    plan = small_plan(REMEASURED)
+    chosen, seen, _, history = search(plan, tmp_path / "h.sqlite", report=True)
+    assert len(seen) == len(set(seen))
+    content = write_report(plan, history, chosen, tmp_path)
+    assert content.objectives == ("parameters",) and content.reference_point == (1.1, 0.0)
+    assert content.serving == (
+        "torch 1.2.3 on none, float32, batch 1, 128 tokens read and 32 generated by each sequence, 3 repeats"
+    )
+    assert [row.name for row in content.int8] == [*(f"{row.name} int8" for row in content.front), "dense int8"]
+    for row, again in zip((*content.front, content.dense), content.int8, strict=True):
+        assert again.architecture == row.architecture.quantized("int8")
+        assert again.bytes == weight_bytes(SHAPE, again.architecture, "float32") < row.bytes
+        assert again.ratio == pytest.approx(content.dense.bytes / again.bytes)
+        assert again.search_accuracy is None and again.versus_dense is not None and again.versus_base is not None
+        assert again.prefill_seconds is not None and row.prefill_seconds is not None
+        assert again.prefill_seconds > row.prefill_seconds
+        for each in (row, again):
+            assert each.speed is not None
+            middle, least, most = each.speed.decode
+            assert least < middle < most and each.speed.prefill == pytest.approx((10 * middle, 10 * least, 10 * most))
+    assert content.dense.decode_seconds == pytest.approx(0.001 + 8 * (7 + 48) * 0.0001)
+    assert content.base.speed is None
+    assert content.failures == ()
+    names = {row.name.replace(" ", "-") for row in (*content.front, *content.int8)}
+    assert {path.stem for path in (tmp_path / "front").iterdir()} == names
+    again = Architecture.model_validate_json((tmp_path / "front" / "N1-int8.json").read_text())
+    assert again.quantization == "int8"
+
+
+def test_speeds_are_asked_apart_from_accuracies(tmp_path: Path) -> None:
+    asked: list[EvaluationRequest] = []
+
+    def note(request: EvaluationRequest) -> Measurement:
+        asked.append(request)
+        return pretend(request)
+
+    chosen, _, _, _ = search(small_plan(REMEASURED), tmp_path / "h.sqlite", note, report=True)
+    speeds = [request for request in asked if request.spec.speed is not None]
+    assert all(request.spec.tasks == () for request in speeds)
+    assert {request.spec.speed for request in speeds} == {SpeedSpec(engine="torch", workload=Workload(), repeats=3)}
+    networks = {dense(SHAPE), *chosen}
+    assert {request.architecture for request in speeds} == networks | {one.quantized("int8") for one in networks}
+    plain = {plan_request.identity for plan_request in (small_plan().request(one, "report") for one in chosen)}
+    assert plain <= {request.identity for request in asked}
+
+
+def test_what_fails_at_the_end_is_shown_as_not_measured_and_tried_again_by_the_next_run(tmp_path: Path) -> None:
+    plan, path = small_plan(REMEASURED), tmp_path / "h.sqlite"
+
+    def int8_or_speed(request: EvaluationRequest) -> bool:
+        return request.architecture.quantization == "int8" or request.spec.speed is not None
+
+    chosen, _, _, history = search(plan, path, only(int8_or_speed), report=True)
+    content = write_report(plan, history, chosen, tmp_path)
+    assert content.int8 == ()
+    assert all(row.speed is None for row in (*content.front, content.dense))
+    assert "N1 int8: bad_request, no engine here" in content.failures
+    assert "speed of dense: bad_request, no engine here" in content.failures
+    assert len(content.failures) == 3 * (len(chosen) + 1)
+    _, seen, _, history = search(plan, path, report=True)
+    networks = {dense(SHAPE), *chosen}
+    assert len(seen) == 3 * len(networks)
+    content = write_report(plan, history, chosen, tmp_path)
+    assert content.failures == () and len(content.int8) == len(chosen) + 1
+
+
+def test_a_report_with_a_quantization_gene_says_which_networks_are_quantised(tmp_path: Path) -> None:
+    plan = small_plan(SERVED)
+    chosen, _, _, history = search(plan, tmp_path / "h.sqlite", report=True)
+    content = write_report(plan, history, chosen, tmp_path)
+    assert content.int8 == () and content.reference_point == (1.1, 1.1, 0.0)
+    assert "int8" in {row.architecture.quantization for row in content.front}
+    assert content.dense.architecture.quantization == "none"
+    for row in content.front:
+        saved = Architecture.model_validate_json((tmp_path / "front" / f"{row.name}.json").read_text())
+        assert saved == row.architecture
+    assert [row.bytes for row in content.front] == sorted((row.bytes for row in content.front), reverse=True)
+    assert {one.bytes == weight_bytes(SHAPE, one.architecture, "float32") for one in content.evaluated} == {True}
+    assert plan_of(history, 20) == replace(plan, supernet=plan_of(history, 20).supernet, base=plan_of(history, 20).base)
+
+
+def test_a_smaller_front_leaves_no_files_of_a_former_one(tmp_path: Path) -> None:
+    plan = small_plan(REMEASURED)
+    chosen, _, _, history = search(plan, tmp_path / "h.sqlite", report=True)
+    write_report(plan, history, chosen, tmp_path)
+    write_report(plan, history, chosen[:2], tmp_path)
+    expected = {"N1", "N2", "N1-int8", "N2-int8", "dense-int8"}
+    assert {path.stem for path in (tmp_path / "front").iterdir()} == expected
