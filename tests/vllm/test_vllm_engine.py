@@ -1,7 +1,12 @@
 """vLLM runs sub-networks through our plugin, and says what our own engine says."""
 
+import subprocess
+import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 
@@ -86,3 +91,31 @@ def test_an_int8_network_is_refused_in_one_line(engine: Engine, tmp_path: Path) 
         engine.run(checkpoint, SUBNET.quantized("int8"), "float32"),
     ):
         pass
+
+
+def test_vllm_ends_with_the_process_that_asked(tmp_path: Path) -> None:
+    checkpoint = checkpoint_of("llama", tmp_path)
+    asking = f"""
+from pathlib import Path
+from shared.architecture import Architecture
+from shared.supernet.checkpoint import Checkpoint
+from services.evaluator.engines import make_engine
+with make_engine("vllm").run(
+    Checkpoint.open(Path({str(checkpoint.directory)!r})), Architecture(layers=(0,), mlp_widths=(8,)), "float32"
+) as running:
+    running.generate([[5]] * 100, 2000)
+"""
+    evaluator = psutil.Popen([sys.executable, "-P", "-c", asking], stderr=subprocess.DEVNULL)
+    waited_for(lambda: bool(evaluator.children()))
+    (child,) = evaluator.children()
+    waited_for(lambda: child.num_threads() > 5)  # vLLM is being loaded
+    evaluator.kill()
+    evaluator.wait()
+    waited_for(lambda: not child.is_running())
+
+
+def waited_for(condition: Callable[[], bool], seconds: float = 120) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)

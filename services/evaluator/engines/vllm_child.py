@@ -7,6 +7,7 @@ to say goes to the standard error.
 import json
 import os
 import sys
+import threading
 import time
 from typing import Any
 
@@ -18,7 +19,8 @@ from shared.errors import first_line
 
 
 def main() -> None:
-    """Do the job: `options` of the engine, `prompts`, new `tokens` of each, `rounds` of the whole.
+    """Do the job: `options` of the engine, `prompts`, new `tokens` of each, `rounds` of the whole; `asker` is the
+    process that waits for the answer.
 
     The answer holds the new `tokens` of the last round and the seconds of `prefill` and of one step of `decode` of
     each round. Where vLLM can't run the network or has too little memory, it holds the reason as `refused` or
@@ -26,8 +28,17 @@ def main() -> None:
     """
     answer_to = os.fdopen(os.dup(sys.stdout.fileno()), "w")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-    json.dump(_answer(json.load(sys.stdin)), answer_to)
+    job = json.load(sys.stdin)
+    threading.Thread(target=_leave_with, args=(job["asker"],), daemon=True).start()
+    json.dump(_answer(job), answer_to)
     answer_to.close()
+
+
+def _leave_with(asker: int) -> None:
+    """End as soon as nobody waits any more: a killed evaluator's successor needs the memory."""
+    while os.getppid() == asker:
+        time.sleep(1)
+    os._exit(1)
 
 
 def _answer(job: dict[str, Any]) -> dict[str, Any]:

@@ -70,7 +70,8 @@ class VllmRunning:
         return Passes(tuple(seconds["prefill"][WARMING_ROUNDS:]), tuple(seconds["decode"][WARMING_ROUNDS:]))
 
     def _run(self, prompts: Sequence[Sequence[int]], tokens: int, rounds: int) -> dict[str, Any]:
-        job = {"options": self._options(prompts, tokens), "prompts": prompts, "tokens": tokens, "rounds": rounds}
+        options = self._options(prompts, tokens)
+        job = {"options": options, "prompts": prompts, "tokens": tokens, "rounds": rounds, "asker": os.getpid()}
         answer = _in_child(job)
         if "refused" in answer:
             raise UserError(f"engine vllm: can't run this network ({answer['refused']}); use engine torch")
