@@ -4,6 +4,7 @@ import logging
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PretrainedConfig, 
 from services.evaluator.preparation import prepare_task
 from services.evaluator.scoring import score
 from services.evaluator.tasks.index import OWN, task_manager
-from services.evaluator.tasks.loading import Document, load_items
+from services.evaluator.tasks.loading import Document, LoadedTask, load_items
 from services.evaluator.tasks.local import local_data
 from services.evaluator.tokenisation import Continuation, tokenize_requests
 from shared.architecture import Architecture
@@ -31,15 +32,15 @@ from tests.support.data import benchmark_data
 from tests.support.tasks import register, tokenizer_with_bos, tokenizer_without_bos
 
 FIVE = (
-    TaskItems(task="arc_easy", stop=24),
-    TaskItems(task="arc_challenge", stop=24),
-    TaskItems(task="winogrande", stop=24),
-    TaskItems(task="truthfulqa_mc1", stop=12),
-    TaskItems(task="truthfulqa_mc2", stop=12),
+    TaskItems(task="arc_easy", stop=16),
+    TaskItems(task="arc_challenge", stop=16),
+    TaskItems(task="winogrande", stop=16),
+    TaskItems(task="truthfulqa_mc1", stop=8),
+    TaskItems(task="truthfulqa_mc2", stop=8),
     TaskItems(task="plain_facts", stop=30),
 )
 MMLU = tuple(
-    TaskItems(task=f"mmlu_{subject}", num_fewshot=5, stop=3)
+    TaskItems(task=f"mmlu_{subject}", num_fewshot=5, stop=2)
     for subject in (
         "anatomy",
         "astronomy",
@@ -53,7 +54,7 @@ MMLU = tuple(
         "us_foreign_policy",
     )
 )
-WIKITEXT = TaskItems(task="wikitext", stop=2)
+WIKITEXT = TaskItems(task="wikitext", stop=1)
 TOLERANCE = 1e-4
 ROW_TOKENS = 3000
 
@@ -68,6 +69,11 @@ class Answers:
     likelihoods: dict[int, list[Answer]]
     metrics: dict[int, dict[str, Any]]
     values: dict[str, float]
+
+
+@cache
+def loaded_items(asked: TaskItems, data: Path | None) -> LoadedTask:
+    return load_items(asked, data)
 
 
 @pytest.fixture(autouse=True)
@@ -104,7 +110,8 @@ def _answers(samples: list[dict[str, Any]], values: dict[str, float]) -> Answers
     return Answers(
         {
             sample["doc_id"]: [
-                (answer, None) if isinstance(answer, float) else tuple(answer) for answer in sample["filtered_resps"]
+                (answer, None) if isinstance(answer, int | float) else tuple(answer)
+                for answer in sample["filtered_resps"]
             ]
             for sample in samples
         },
@@ -122,7 +129,7 @@ def our_answers(
     monkeypatch: pytest.MonkeyPatch,
 ) -> tuple[ItemScores, dict[int, list[Answer]]]:
     """What the scorer says, and the log-likelihoods that it has it from."""
-    loaded = load_items(asked, data)
+    loaded = loaded_items(asked, data)
     assert len(loaded.documents) == asked.stop - asked.start
     prepared = prepare_task(asked.task, loaded, tokenizer, config, torch.device("cpu"), ROW_TOKENS)
     seen: dict[int, list[Answer]] = {}
@@ -196,7 +203,7 @@ def test_sub_networks_are_scored_as_by_lm_eval(
     family: str, architecture: Architecture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     subnet = copied_subnet(write_checkpoint(tmp_path, family), architecture)
-    tasks = (FIVE[1], FIVE[2], FIVE[4], MMLU[0], MMLU[1])
+    tasks = (FIVE[1], FIVE[2], FIVE[4], MMLU[0])
     compare(tmp_path, subnet, tasks, benchmark_data(), monkeypatch, architecture)
 
 
@@ -205,7 +212,7 @@ def test_items_longer_than_the_model_reads_are_cut_as_by_lm_eval(
 ) -> None:
     data = benchmark_data()
     model = write_checkpoint(tmp_path, "llama", max_position_embeddings=48)
-    questions = [str(document.context) for document in load_items(FIVE[0], data).documents]
+    questions = [str(document.context) for document in loaded_items(FIVE[0], data).documents]
     assert sum(len(tokens) > 48 for tokens in tiny_tokenizer()(questions)["input_ids"]) > 5
     compare(tmp_path, model, (FIVE[0], FIVE[2], MMLU[0], WIKITEXT), data, monkeypatch)
 
@@ -328,7 +335,7 @@ def test_the_examples_before_an_item_are_those_that_lm_eval_draws(asked: TaskIte
     data = benchmark_data()
     ours = {
         document.index: [request.args for request in document.requests()]
-        for document in load_items(asked, data).documents
+        for document in loaded_items(asked, data).documents
     }
     with local_data(data):
         (task,) = task_manager().load(asked.task)["tasks"].values()

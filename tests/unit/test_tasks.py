@@ -2,22 +2,28 @@
 
 import gzip
 import json
+from collections import Counter
+from math import exp, log
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
-from transformers import AutoConfig
+from lm_eval.api.instance import Instance
+from sklearn.metrics import matthews_corrcoef
+from transformers import AutoConfig, PreTrainedTokenizerFast
 
-from services.evaluator.preparation import ItemTree, PreparedTask, fold, prepare_task
+from services.evaluator.preparation import PreparedTask, prepare_task
 from services.evaluator.tasks.loading import LoadedTask, count_items, load_items, shuffled
+from services.evaluator.tasks.local import wikitext_pages
 from services.evaluator.tokenisation import Continuation, tokenize_requests
 from shared.errors import UserError
 from shared.messages import TaskItems
+from shared.rows import read_rows
 from shared.settings import PartSettings, TaskSettings
 from tests.support.checkpoints import tiny_tokenizer
 from tests.support.data import benchmark_data
+from tests.support.tasks import register, tokenizer_with_bos
 
 ARC_ROW = {
     "id": "1",
@@ -27,44 +33,58 @@ ARC_ROW = {
 }
 
 
-@st.composite
-def items(draw: st.DrawFn) -> list[Continuation]:
-    """The continuations of an item, which often have much in common."""
-    trunk = draw(st.lists(st.integers(0, 3), max_size=6))
-    continuations = []
-    for _ in range(draw(st.integers(1, 5))):
-        tokens = trunk + draw(st.lists(st.integers(0, 3), min_size=0 if trunk else 1, max_size=5))
-        scored = draw(st.integers(1, len(tokens)))
-        targets = [*tokens[len(tokens) - scored + 1 :], draw(st.integers(0, 3))]
-        continuations.append(Continuation(tuple(tokens), tuple(targets)))
-    return continuations
+def unfolded(task: PreparedTask) -> dict[int, list[Continuation]]:
+    """What a network that obeys the trees reads and predicts for each request."""
+    windows: dict[int, list[Continuation]] = {}
+    for family in task.families:
+        for member in family.members:
+            for owner in dict.fromkeys(member.owners):
+                scored = [entry for entry in range(len(member.owners)) if member.owners[entry] == owner]
+                last = member.places[scored[-1]]
+                path = [place for place in range(last + 1) if member.tree.ends[place] > last]
+                before = len(family.prefix)
+                assert [member.places[entry] for entry in scored] == path[-len(scored) :]
+                assert [member.tree.positions[place] for place in path] == list(range(before, before + len(path)))
+                inputs = (*family.prefix, *(member.tree.tokens[place] for place in path))
+                targets = tuple(member.targets[entry] for entry in scored)
+                windows.setdefault(owner, []).append(Continuation(inputs, targets))
+    return windows
 
 
-def read_back(tree: ItemTree, number: int) -> Continuation:
-    """What a network that obeys the tree sees when it predicts the targets of a continuation."""
-    branch = number + 1
-    seen = [place for place, own in enumerate(tree.tree.branches) if own in (0, branch)]
-    inputs = [tree.tree.tokens[place] for place in seen]
-    assert [tree.tree.positions[place] for place in seen] == list(range(len(seen)))
-    scored = len(tree.targets[number])
-    assert list(tree.places[number]) == seen[len(seen) - scored :]
-    return Continuation(tuple(inputs), tree.targets[number])
+@pytest.mark.parametrize(
+    ("asked", "shared"),
+    [
+        (TaskItems(task="plain_facts", stop=30), False),
+        (TaskItems(task="mmlu_anatomy", num_fewshot=5, stop=6), True),
+        (TaskItems(task="mmlu_stem", num_fewshot=1, stop=60), True),
+        (TaskItems(task="winogrande", stop=10), False),
+        (TaskItems(task="wikitext", stop=1), False),
+    ],
+    ids=lambda value: value.task if isinstance(value, TaskItems) else "",
+)
+def test_a_prepared_task_unfolds_to_the_tokens_of_its_requests(asked: TaskItems, shared: bool) -> None:
+    data = benchmark_data()
+    task = prepared(asked, max_length=2048, data=data)
+    requests = [request for document in task.documents for request in document.requests()]
+    windows = tokenize_requests(requests, tiny_tokenizer(), 2048)
+    assert unfolded(task) == {number: list(own) for number, own in enumerate(windows)}
+    assert any(family.prefix for family in task.families) == shared
+    assert task.tokens < sum(len(window.inputs) for own in windows for window in own) or asked.task == "wikitext"
 
 
-@given(items())
-def test_a_folded_item_unfolds_to_its_continuations(continuations: list[Continuation]) -> None:
-    tree = fold(continuations)
-    assert [read_back(tree, number) for number in range(len(continuations))] == continuations
-    assert len(tree.tree.tokens) == len(tree.tree.positions) == len(tree.tree.branches)
-
-
-@given(items())
-def test_a_folded_item_holds_its_common_beginning_once(continuations: list[Continuation]) -> None:
-    inputs = [continuation.inputs for continuation in continuations]
-    common = 0
-    while all(len(tokens) > common and tokens[common] == inputs[0][common] for tokens in inputs):
-        common += 1
-    assert len(fold(continuations).tree) == common + sum(len(tokens) - common for tokens in inputs)
+def test_the_rows_hold_every_scored_token_of_every_request_once() -> None:
+    task = prepared(TaskItems(task="plain_facts", stop=60))
+    found: Counter[tuple[int, int, int]] = Counter()
+    for family in task.families:
+        for row in family.rows:
+            read = row.packed.tokens[row.places[row.at]]
+            found.update(zip(row.owners.tolist(), read.tolist(), row.targets.tolist(), strict=True))
+    expected: Counter[tuple[int, int, int]] = Counter()
+    for owner, (window,) in unfolded(task).items():
+        read_last = window.inputs[-len(window.targets) :]
+        expected.update((owner, own, target) for own, target in zip(read_last, window.targets, strict=True))
+    assert found == expected
+    assert task.requests == (4,) * 60
 
 
 def index_part(settings: TaskSettings, part: str, data: Path) -> list[int]:
@@ -151,12 +171,146 @@ def test_an_unknown_task_is_refused_with_similar_names(name: str, complaint: str
     refused(TaskItems(task=name, stop=1), None, rf"tasks\.{name}: {complaint}")
 
 
-def test_a_task_that_is_not_multiple_choice_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "gsm8k").mkdir()
-    rows = '{"question": "1 + 1?", "answer": "#### 2"}\n'
-    for split in ("train", "test"):
-        (tmp_path / "gsm8k" / f"{split}.jsonl").write_text(rows, encoding="utf-8")
-    refused(TaskItems(task="gsm8k", stop=1), tmp_path, r"tasks\.gsm8k: gsm8k is no multiple-choice task")
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("gsm8k", "gsm8k: its kind is generate_until"),
+        ("lambada_openai", "lambada_openai: its kind is loglikelihood"),
+        ("truthfulqa", "truthfulqa_gen: its kind is generate_until"),
+        ("squadv2", "SQuAD2: its kind is generate_until"),
+    ],
+)
+def test_a_task_that_log_likelihoods_do_not_answer_is_refused_before_its_data_are_fetched(
+    name: str, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("datasets.load_dataset", lambda *_, **__: pytest.fail("fetched"))
+    refused(TaskItems(task=name, stop=1), None, rf"tasks\.{kind}; choose a task that is multiple-choice or rolling")
+
+
+def test_a_task_of_pictures_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    register(monkeypatch, "pictures", [QUESTION], **CHOICES | {"doc_to_image": "picture"})
+    refused(TaskItems(task="pictures", stop=1), None, r"tasks\.pictures: its kind is multimodal; choose a task")
+
+
+QUESTION = {"question": "What is wet?", "choices": ["water", "sand", "fire"], "gold": 0}
+CHOICES: dict[str, Any] = {
+    "output_type": "multiple_choice",
+    "doc_to_text": "{{question}}",
+    "doc_to_choice": "{{choices}}",
+    "doc_to_target": "{{gold}}",
+}
+
+
+def registered_items(monkeypatch: pytest.MonkeyPatch, rows: list[dict[str, Any]], **config: Any) -> LoadedTask:
+    register(monkeypatch, "own", rows, **config)
+    return load_items(TaskItems(task="own", stop=len(rows)), None)
+
+
+def test_the_requests_of_a_question_are_its_choices_after_the_prompt(monkeypatch: pytest.MonkeyPatch) -> None:
+    (document,) = registered_items(monkeypatch, [QUESTION], **CHOICES).documents
+    assert [request.args for request in document.requests()] == [
+        ("What is wet?", " water"),
+        ("What is wet?", " sand"),
+        ("What is wet?", " fire"),
+    ]
+    assert (document.choices, document.golds(), document.rolling) == (3, (0,), False)
+    assert document.metrics([(-2.0, False), (-1.9, True), (-3.0, False)]) == {"acc": 0, "acc_norm": 1}
+
+
+def test_mutual_information_asks_for_the_choices_alone_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    metrics = [{"metric": "acc_mutual_info", "aggregation": "mean", "higher_is_better": True}]
+    (document,) = registered_items(monkeypatch, [QUESTION], **CHOICES, metric_list=metrics).documents
+    assert [request.args[0] for request in document.requests()] == ["What is wet?"] * 3 + [""] * 3
+    assert document.choices == 3
+    answers = [(value, False) for value in (-4.0, -3.0, -5.0, -3.0, -1.0, -1.0)]
+    assert document.metrics(answers) == {"acc_mutual_info": 1}
+
+
+def test_a_question_may_have_several_right_choices(monkeypatch: pytest.MonkeyPatch) -> None:
+    (document,) = registered_items(monkeypatch, [QUESTION], **CHOICES | {"doc_to_target": "{{[gold, 2]}}"}).documents
+    assert document.golds() == (0, 2)
+
+
+def test_a_right_answer_that_is_no_choice_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    documents = registered_items(monkeypatch, [QUESTION, QUESTION | {"gold": 3}], **CHOICES).documents
+    (wrong,) = (document for document in documents if document.index == 1)
+    with pytest.raises(UserError, match=r"tasks\.own: item 1 names a right answer that is none of its choices"):
+        wrong.golds()
+
+
+def test_a_task_with_a_metric_of_its_own_names_no_right_choice() -> None:
+    loaded = load_items(TaskItems(task="truthfulqa_mc2", stop=3), benchmark_data())
+    document = loaded.documents[0]
+    labels = document.doc["mc2_targets"]["labels"]
+    assert document.golds() == () and document.choices == len(labels) == len(document.requests())
+    certain = [(0.0 if label else -99.0, False) for label in labels]
+    assert document.metrics(certain)["acc"] == pytest.approx(1)
+
+
+def test_values_are_lm_evals_aggregates(monkeypatch: pytest.MonkeyPatch) -> None:
+    metrics = [
+        {"metric": "acc", "aggregation": "mean", "higher_is_better": True},
+        {"metric": "mcc", "aggregation": "matthews_corrcoef", "higher_is_better": True},
+    ]
+    rows = [QUESTION | {"gold": gold} for gold in (0, 0, 1, 1)]
+    loaded = registered_items(monkeypatch, rows, **CHOICES, metric_list=metrics)
+    chosen = [document.doc["gold"] if number else 2 for number, document in enumerate(loaded.documents)]
+    per_item = [
+        document.metrics([(0.0 if choice == own else -9.0, False) for choice in range(3)])
+        for document, own in zip(loaded.documents, chosen, strict=True)
+    ]
+    golds = [document.doc["gold"] for document in loaded.documents]
+    assert loaded.values(per_item) == pytest.approx({"acc": 0.75, "mcc": matthews_corrcoef(golds, chosen)})
+
+
+def test_the_values_of_a_group_are_those_of_all_its_items() -> None:
+    loaded = load_items(TaskItems(task="mmlu_stem", stop=40), benchmark_data())
+    per_item = [document.metrics([(-1.0, False), *[(-2.0, False)] * 3]) for document in loaded.documents]
+    assert loaded.values(per_item) == {"acc": sum(document.doc["answer"] == 0 for document in loaded.documents) / 40}
+
+
+TEXTS = [{"text": "Ice is made of water, and so is steam."}, {"text": "Bees"}]
+ROLLING = {"output_type": "loglikelihood_rolling", "doc_to_text": "", "doc_to_target": "{{text}}"}
+
+
+def test_a_text_is_one_request_and_has_no_choices(monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded = registered_items(monkeypatch, TEXTS, **ROLLING)
+    texts = [document.doc["text"] for document in loaded.documents]
+    assert [[request.args for request in document.requests()] for document in loaded.documents] == [
+        [(text,)] for text in texts
+    ]
+    assert [(document.choices, document.golds(), document.rolling) for document in loaded.documents] == [
+        (0, (), True),
+        (0, (), True),
+    ]
+    values = loaded.values([document.metrics([(-4.0, False)]) for document in loaded.documents])
+    letters, words = sum(map(len, texts)), sum(len(text.split()) for text in texts)
+    assert values == pytest.approx(
+        {
+            "word_perplexity": exp(8 / words),
+            "byte_perplexity": exp(8 / letters),
+            "bits_per_byte": 8 / letters / log(2),
+        }
+    )
+
+
+def test_the_articles_of_wikitext_are_whole_and_as_many_as_the_hub_has() -> None:
+    data = benchmark_data()
+    assert (count_items("wikitext", None, data), count_items("wikitext", "validation", data)) == (62, 60)
+    loaded = load_items(TaskItems(task="wikitext", stop=62), data)
+    assert loaded.origin == f"EleutherAI/wikitext_document_level from {data / 'wikitext2'}"
+    pages = {document.index: document.doc["page"] for document in loaded.documents}
+    assert pages[0].startswith(" = Robert Boulter = \n \n Robert Boulter is an English film")
+    raw = "".join(row["text"] or " \n" for row in read_rows(data / "wikitext2" / "test.jsonl.gz"))
+    assert " \n" + "\n".join(pages[index] for index in range(62)) == raw
+
+
+def test_a_page_begins_at_a_heading_of_the_first_level() -> None:
+    lines = ["", " = One = \n", "", " = = Part = = \n", " Some text . \n", "", " = Two = \n", " x = y \n"]
+    assert [page["page"].split("\n")[0] for page in wikitext_pages([{"text": line} for line in lines])] == [
+        " = One = ",
+        " = Two = ",
+    ]
 
 
 def test_an_unknown_split_is_refused_with_those_there_are() -> None:
@@ -208,17 +362,26 @@ def prepared(asked: TaskItems, max_length: int = 500, row_tokens: int = 400, dat
     return prepare_task(asked.task, load_items(asked, data), tiny_tokenizer(), config, torch.device("cpu"), row_tokens)
 
 
-def test_every_item_is_in_one_row_and_no_row_is_longer_than_asked() -> None:
+def row_lengths(task: PreparedTask) -> list[int]:
+    return [len(row.packed.tokens) for family in task.families for row in family.rows]
+
+
+def test_no_row_is_longer_than_asked() -> None:
     task = prepared(TaskItems(task="plain_facts", stop=60))
-    assert sorted(index for row in task.rows for index in row.items) == list(range(60))
-    assert max(len(row.packed.tokens) for row in task.rows) <= 400
-    assert sum(len(row.packed.tokens) for row in task.rows) == task.tokens
-    assert all(count == 4 for row in task.rows for count in row.continuations)
+    assert max(row_lengths(task)) <= 400
+    assert sum(row_lengths(task)) + sum(len(family.prefix) for family in task.families) == task.tokens
+
+
+def test_a_task_can_be_had_in_rows_of_half_the_length() -> None:
+    task = prepared(TaskItems(task="plain_facts", stop=60))
+    half = task.halved()
+    assert max(row_lengths(half)) <= 200
+    assert unfolded(half) == unfolded(task) and half.digest == task.digest
 
 
 def test_an_item_longer_than_a_row_has_a_row_of_its_own() -> None:
     task = prepared(TaskItems(task="plain_facts", stop=5), row_tokens=3)
-    assert [len(row.items) for row in task.rows] == [1] * 5
+    assert len(row_lengths(task)) == 5
 
 
 def test_the_right_choices_are_those_of_the_data() -> None:
@@ -246,17 +409,43 @@ def test_the_digest_changes_with_the_items_and_their_answers_only() -> None:
 
 
 def test_inputs_end_before_the_last_target_and_are_cut_on_the_left() -> None:
-    loaded: LoadedTask = load_items(TaskItems(task="plain_facts", stop=1), None)
-    (document,) = loaded.documents
-    requests = document.task.construct_requests(document.doc, document.context, metadata=("plain_facts", 0, 1))
-    tokenizer = tiny_tokenizer()
-    for request, whole, cut in zip(
+    (document,) = load_items(TaskItems(task="plain_facts", stop=1), None).documents
+    requests, tokenizer = document.requests(), tiny_tokenizer()
+    for request, (whole,), (cut,) in zip(
         requests, tokenize_requests(requests, tokenizer, 500), tokenize_requests(requests, tokenizer, 6), strict=True
     ):
         assert tokenizer.decode([*whole.inputs, whole.targets[-1]]) == "".join(request.args)
         assert tokenizer.decode(whole.targets) == request.args[1]
         assert cut.inputs == whole.inputs[-6:]
         assert cut.targets == whole.targets
+
+
+def test_every_token_of_a_text_is_scored_once_in_windows_as_long_as_the_model_reads() -> None:
+    text = "Ice is made of water, and so is steam."
+    tokens = tuple(tiny_tokenizer().encode(text))
+    (windows,) = tokenize_requests([Instance("loglikelihood_rolling", {}, (text,), 0)], tiny_tokenizer(), 8)
+    assert len(windows) > 1 and all(len(window.inputs) == 8 for window in windows)
+    assert sum((window.targets for window in windows), ()) == tokens
+    assert windows[0].inputs == (0, *tokens[:7]) and windows[1].inputs[0] == tokens[7]
+
+
+def test_an_empty_text_has_no_windows() -> None:
+    assert tokenize_requests([Instance("loglikelihood_rolling", {}, ("",), 0)], tiny_tokenizer(), 8) == [()]
+
+
+def test_a_prompt_of_spaces_is_refused_unless_the_tokenizer_begins_with_bos() -> None:
+    request = Instance("loglikelihood", {}, ("  ", "water"), 0, metadata=("own", 7, 1))
+    with pytest.raises(UserError, match=r"tasks\.own: item 7 has a prompt of spaces") as refusal:
+        tokenize_requests([request], tiny_tokenizer(), 8)
+    assert "\n" not in str(refusal.value)
+    ((window,),) = tokenize_requests([request], tokenizer_with_bos(), 8)
+    assert window.inputs[0] == 0
+
+
+def test_a_tokenizer_without_bos_and_eos_is_refused() -> None:
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=tiny_tokenizer().backend_tokenizer)
+    with pytest.raises(UserError, match=r"no BOS and no EOS token; name one in tokenizer_config\.json"):
+        tokenize_requests([], tokenizer, 8)
 
 
 def test_a_choice_longer_than_the_model_can_read_is_refused() -> None:

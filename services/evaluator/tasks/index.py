@@ -1,6 +1,5 @@
 """Where each of lm-eval's tasks is defined, kept on disk: to read its 13,000 YAML files takes seconds."""
 
-import json
 from contextlib import suppress
 from functools import cache
 from importlib.metadata import version
@@ -10,6 +9,7 @@ from typing import Any
 import lm_eval.tasks
 from lm_eval.tasks import TaskManager
 from lm_eval.tasks._index import Entry, Kind
+from pydantic import TypeAdapter
 
 from shared.environment import Environment
 from shared.errors import UserError
@@ -20,6 +20,7 @@ THEIRS = Path(lm_eval.tasks.__file__).parent
 
 Row = tuple[str, str | None, list[str]]
 """Kind of an entry, its file (None for a tag), and the tasks of a tag, or the tags of a task."""
+ROWS = TypeAdapter(dict[str, Row])
 
 
 @cache
@@ -36,10 +37,10 @@ def _defaults() -> dict[str, Row]:
     installed = f"{version('lm_eval')}-{THEIRS.stat().st_mtime_ns:x}"
     path = Environment.read().cache / "lm_eval_tasks" / f"{installed}.json"
     with suppress(OSError, ValueError):  # not there yet, or damaged: made anew
-        return {name: (kind, file, names) for name, (kind, file, names) in json.loads(path.read_bytes()).items()}
+        return ROWS.validate_json(path.read_bytes())
     index = {name: _row(entry) for name, entry in TaskManager().task_index.items()}
     with suppress(UserError):  # where nothing can be kept, every start takes its time
-        write_atomically(path, json.dumps(index))
+        write_atomically(path, ROWS.dump_json(index))
     return index
 
 
