@@ -4,12 +4,15 @@ import hashlib
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from services.coordinator.farm import Farm
+from services.coordinator.front import ReportedNetworks, measure_front
 from services.coordinator.generation import GenerationRow
 from services.coordinator.history import History
 from services.coordinator.plan import SearchPlan
+from services.coordinator.search import measure_costs, run_search
 from shared.architecture import Architecture
 from shared.broker import REQUESTS, InProcessBroker, results_queue
 from shared.manifest import search_space
@@ -33,6 +36,15 @@ from shared.space import parameters, weight_bytes
 SHAPE = ModelShape("llama", 100, 16, 8, 4, 2, 4, 48, tied_embeddings=True)
 
 Answer = Callable[[EvaluationRequest], Measurement | Failure]
+
+SERVED = {
+    "objectives": ["bytes", "decode_seconds"],
+    "space": {"quantization": ["none", "int8"]},
+    "serving": {"batch": 2, "prompt_tokens": 16, "generated_tokens": 4, "repeats": 3},
+}
+"""Changes to the small search: two objectives, INT8 as a gene."""
+REMEASURED = {"serving": {"repeats": 3}, "remeasure_int8": True}
+"""Speeds and INT8, but only of the front."""
 
 
 def small_plan(changes: dict[str, Any] | None = None, **search: Any) -> SearchPlan:
@@ -168,3 +180,21 @@ class Silent:
     def generation_done(self, row: GenerationRow) -> None:
         """Remember."""
         self.generations.append(row)
+
+
+def search(
+    plan: SearchPlan, path: Path, answer: Answer = pretend, report: bool = False
+) -> tuple[list[Architecture], list[str], Silent, History]:
+    """Search, and measure the front if `report`: the front, the identities of all requests, observer and history."""
+    history, observer = History.create_or_resume(path, plan.about()), Silent()
+    with pretending_farm(plan, history, answer) as (farm, seen):
+        chosen = run_search(plan, measure_costs(plan, history, farm), history, farm, observer)
+        if report:
+            measure_front(ReportedNetworks(plan, chosen), farm, lambda request, outcome: None)
+    return chosen, seen, observer, history
+
+
+def after(count: int, then: Callable[[EvaluationRequest], Measurement | Failure]) -> Answer:
+    """Answer `count` requests as usual, and the others another way."""
+    answered = iter(range(10**6))
+    return lambda request: pretend(request) if next(answered) < count else then(request)

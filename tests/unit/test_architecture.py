@@ -10,13 +10,15 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from shared.architecture import Architecture
+from shared.space import QUANTIZATIONS
 
 
 @st.composite
 def architectures(draw: st.DrawFn) -> Architecture:
     layers = sorted(draw(st.sets(st.integers(0, 40), min_size=1, max_size=8)))
     widths = [draw(st.integers(1, 20000)) for _ in layers]
-    return Architecture(layers=tuple(layers), mlp_widths=tuple(widths))
+    quantization = draw(st.sampled_from(QUANTIZATIONS))
+    return Architecture(layers=tuple(layers), mlp_widths=tuple(widths), quantization=quantization)
 
 
 @given(architectures())
@@ -44,7 +46,21 @@ def test_any_other_width_makes_another_digest(architecture: Architecture, data: 
     place = data.draw(st.integers(0, architecture.depth - 1))
     widths = list(architecture.mlp_widths)
     widths[place] += 1
-    assert Architecture(layers=architecture.layers, mlp_widths=tuple(widths)).digest != architecture.digest
+    other = architecture.model_copy(update={"mlp_widths": tuple(widths)})
+    assert Architecture.model_validate(other.model_dump()).digest != architecture.digest
+
+
+@given(architectures())
+def test_a_quantised_network_is_another_one_of_the_same_layers(architecture: Architecture) -> None:
+    plain, int8 = architecture.quantized("none"), architecture.quantized("int8")
+    assert architecture in (plain, int8) and plain != int8 and plain.digest != int8.digest
+    assert (int8.layers, int8.mlp_widths) == (plain.layers, plain.mlp_widths)
+    assert int8.quantized("none") == plain
+
+
+def test_a_file_of_a_former_release_is_a_network_that_is_not_quantised() -> None:
+    former = Architecture.model_validate_json('{"layers": [0, 2], "mlp_widths": [64, 32]}')
+    assert former == Architecture(layers=(0, 2), mlp_widths=(64, 32), quantization="none")
 
 
 def test_the_digest_is_the_same_in_every_process_and_release() -> None:
@@ -81,6 +97,7 @@ def test_an_architecture_can_not_be_changed() -> None:
         ({"layers": [True], "mlp_widths": [8]}, "valid integer"),
         ({"layers": [0], "mlp_widths": [8], "heads": [4]}, "Extra inputs are not permitted"),
         ({"layers": [0]}, "Field required"),
+        ({"layers": [0], "mlp_widths": [8], "quantization": "int4"}, "'none' or 'int8'"),
     ],
 )
 def test_what_is_no_architecture_is_refused(values: dict[str, object], complaint: str) -> None:

@@ -65,6 +65,17 @@ def test_a_history_is_only_continued_by_the_search_it_belongs_to(tmp_path: Path)
             History.create_or_resume(path, other)
 
 
+def test_a_history_of_a_former_release_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "history.sqlite"
+    with sqlite3.connect(path) as connection:
+        connection.execute("create table about (key text primary key, value text not null) strict")
+        connection.execute("insert into about values ('format', '\"1\"')")
+    connection.close()
+    for opened in (lambda: History.create_or_resume(path, PLAN.about()), lambda: History.read(path)):
+        with pytest.raises(UserError, match="written by another version of nasfarm; change `name`"):
+            opened()
+
+
 def test_a_history_that_was_killed_while_it_began_is_begun_again(tmp_path: Path) -> None:
     path = tmp_path / "history.sqlite"
     path.touch()

@@ -4,34 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from services.coordinator.front import ReportedNetworks, measure_front
-from services.coordinator.history import History
 from services.coordinator.outputs import write_report
-from services.coordinator.plan import SearchPlan, plan_of
+from services.coordinator.plan import plan_of
 from services.coordinator.results import evaluated_so_far, front
-from services.coordinator.search import measure_costs, run_search
 from shared.architecture import Architecture
 from shared.errors import UserError
 from shared.messages import EvaluationRequest, Failure, Measurement, SpeedSpec, Workload
 from shared.space import dense, weight_bytes
-from tests.support.searches import SHAPE, Answer, Silent, pretend, pretending_farm, small_plan
-
-
-def search(
-    plan: SearchPlan, path: Path, answer: Answer = pretend, report: bool = False
-) -> tuple[list[Architecture], list[str], Silent, History]:
-    history, observer = History.create_or_resume(path, plan.about()), Silent()
-    with pretending_farm(plan, history, answer) as (farm, seen):
-        chosen = run_search(plan, measure_costs(plan, history, farm), history, farm, observer)
-        if report:
-            measure_front(ReportedNetworks(plan, chosen), farm, lambda request, outcome: None)
-    return chosen, seen, observer, history
-
-
-def after(count: int, then: Callable[[EvaluationRequest], Measurement | Failure]) -> Answer:
-    """Answer `count` requests as usual, and the others another way."""
-    answered = iter(range(10**6))
-    return lambda request: pretend(request) if next(answered) < count else then(request)
+from tests.support.searches import REMEASURED, SERVED, SHAPE, Answer, after, pretend, search, small_plan
 
 
 def test_the_budget_is_spent_on_different_networks_and_each_is_measured_once(tmp_path: Path) -> None:
@@ -152,16 +132,6 @@ def test_a_front_that_was_not_measured_on_the_report_items_gives_no_report(tmp_p
     chosen, _, _, history = search(plan, tmp_path / "h.sqlite")
     with pytest.raises(UserError, match="not measured on the report items yet"):
         write_report(plan, history, chosen, tmp_path)
-
-
-SERVED = {
-    "objectives": ["bytes", "decode_seconds"],
-    "space": {"quantization": ["none", "int8"]},
-    "serving": {"batch": 2, "prompt_tokens": 16, "generated_tokens": 4, "repeats": 3},
-}
-"""Changes to the small search: two objectives, INT8 as a gene."""
-REMEASURED = {"serving": {"repeats": 3}, "remeasure_int8": True}
-"""Speeds and INT8, but only of the front."""
 
 
 def refused(request: EvaluationRequest) -> Failure:

@@ -9,6 +9,7 @@ import yaml
 
 from shared.environment import Environment
 from shared.errors import UserError
+from shared.messages import SpeedSpec, Workload
 from shared.settings import SearchSettings, parse_settings, read_search_file, write_search_file
 
 GOOD: dict[str, Any] = {
@@ -101,6 +102,22 @@ def test_parts_that_are_put_on_the_same_split_share_no_item(
         ("name", "../up", "name: .*pattern"),
         ("tasks.0.metric", "bleu", "tasks.0.metric: .*'acc'"),
         ("dtype", "int4", "dtype: .*'float32', 'bfloat16' or 'auto'"),
+        ("space.quantization", ["int8", "int8"], r"space.quantization: a choice is listed twice"),
+        ("space.quantization", [], "space.quantization: .*at least 1 item"),
+        ("space.quantization", ["int4"], "space.quantization.0: .*'none' or 'int8'"),
+        ("objectives", [], "objectives: .*at least 1 item"),
+        ("objectives", ["bytes", "bytes"], "objectives: an objective is listed twice"),
+        ("objectives", ["seconds"], "objectives.0: .*'parameters', 'bytes', 'prefill_seconds' or 'decode_seconds'"),
+        (
+            "objectives",
+            ["bytes", "decode_seconds"],
+            "yaml: objectives: decode_seconds needs .*; add a section `serving`$",
+        ),
+        ("space.quantization", ["none", "int8"], "yaml: space.quantization: the number of parameters is the same"),
+        ("serving.engine", "tensorrt", "serving.engine: .*'torch' or 'vllm'"),
+        ("serving.batch", 0, "serving.batch: .*greater than or equal to 1"),
+        ("serving.tokens", 1, "serving.tokens: unknown key"),
+        ("remeasure_int8", "sometimes", "remeasure_int8: .*valid boolean"),
     ],
 )
 def test_a_bad_value_is_refused_with_file_and_field(tmp_path: Path, path: str, value: Any, complaint: str) -> None:
@@ -110,6 +127,32 @@ def test_a_bad_value_is_refused_with_file_and_field(tmp_path: Path, path: str, v
         read_search_file(file)
     assert str(refusal.value).startswith(f"{file}: ")
     assert "\n" not in str(refusal.value)
+
+
+def test_int8_is_not_measured_again_where_networks_are_in_int8_already() -> None:
+    for choices in (["int8"], ["none", "int8"]):
+        values = {**changed("space.quantization", choices), "objectives": ["bytes"], "remeasure_int8": True}
+        with pytest.raises(UserError, match=r"^x: remeasure_int8: .*take int8 from space\.quantization$"):
+            parse_settings(values, "x")
+
+
+@pytest.mark.parametrize("objective", ["bytes", "prefill_seconds", "decode_seconds"])
+def test_any_objective_but_parameters_sees_the_quantization(objective: str) -> None:
+    values = {**changed("space.quantization", ["int8", "none"]), "objectives": ["parameters", objective], "serving": {}}
+    assert parse_settings(values, "x").objectives == ("parameters", objective)
+
+
+def test_one_quantization_needs_no_objective_that_sees_it() -> None:
+    assert parse_settings(changed("space.quantization", ["int8"]), "x").objectives == ("parameters",)
+
+
+def test_serving_says_how_speed_is_measured() -> None:
+    assert parse_settings(GOOD, "x").serving is None
+    serving = parse_settings(changed("serving", {"batch": 4, "repeats": 7}), "x").serving
+    assert serving is not None
+    assert serving.speed == SpeedSpec(
+        engine="torch", workload=Workload(batch=4, prompt_tokens=128, generated_tokens=32), repeats=7
+    )
 
 
 @pytest.mark.parametrize("key", ["name", "model", "space", "tasks"])

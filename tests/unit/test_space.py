@@ -2,6 +2,7 @@
 
 import random
 from collections import Counter
+from dataclasses import replace
 from itertools import product
 
 import pytest
@@ -13,7 +14,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from shared.architecture import Architecture
 from shared.errors import UserError
 from shared.shape import ModelShape
-from shared.space import Genome, SearchSpace, check_fits, dense, parameters
+from shared.space import Genome, SearchSpace, check_fits, dense, parameters, weight_bytes
 from tests.support.checkpoints import FAMILIES, SIZES, random_model
 from tests.support.spaces import LLAMA2_7B, PAPER_SPACE, spaces, spaces_with_genomes
 
@@ -71,6 +72,51 @@ def test_no_network_is_smaller_than_the_smallest_or_larger_than_the_largest(spac
         assert space.smallest(depth).depth == space.largest(depth).depth == depth
         assert set(space.smallest(depth).mlp_widths) == {min(space.mlp_widths)}
         assert set(space.largest(depth).mlp_widths) == {max(space.mlp_widths)}
+
+
+@given(spaces(), st.integers(0, 2**32))
+def test_the_trainer_s_networks_are_never_quantised_and_do_not_depend_on_the_choice(
+    space: SearchSpace, seed: int
+) -> None:
+    plain = replace(space, quantizations=("none",))
+    rng, other = random.Random(seed), random.Random(seed)
+    drawn = [space.sample(rng) for _ in range(5)]
+    assert drawn == [plain.sample(other) for _ in range(5)]
+    assert {network.quantization for network in drawn} == {"none"}
+
+
+def test_the_trainer_s_networks_are_those_of_former_releases() -> None:
+    space = SearchSpace(ModelShape.from_config(LLAMA_CONFIG), (5, 3), (24, 12, 6), (2, 3))
+    drawn = [space.sample(random.Random(f"0/{step}")) for step in (1, 3)]
+    assert [one.mlp_widths for one in drawn] == [(6, 6, 24), (24, 24, 12, 12, 6)]
+    assert [one.layers for one in drawn] == [(0, 1, 4), (0, 1, 2, 3, 4)]
+
+
+@given(spaces())
+def test_both_ends_of_a_space_lie_in_it(space: SearchSpace) -> None:
+    assert set(space.quantizations) <= {"none", "int8"} and space.quantizations == tuple(
+        sorted(space.quantizations, reverse=True)
+    )
+    for end in (space.largest(), space.smallest()):
+        assert space.architecture(space.genome(end)) == end
+    assert space.largest().quantization == space.quantizations[0]
+    assert space.smallest().quantization == space.quantizations[-1]
+
+
+def test_bytes_are_those_of_the_weights_and_of_a_scale_for_each_row() -> None:
+    shape = ModelShape.from_config(LLAMA_CONFIG | {"attention_bias": True, "mlp_bias": True})
+    one = Architecture(layers=(0, 3), mlp_widths=(24, 6))
+    assert weight_bytes(shape, one, "bfloat16") == 2 * parameters(shape, one)
+    assert weight_bytes(shape, one, "float32") == 4 * parameters(shape, one)
+    model = random_model("llama")
+    linear = [
+        module.weight for name, module in model.named_modules() if name.startswith("model.layers.0.") and "proj" in name
+    ]
+    shape = ModelShape.from_config(model.config.to_dict())
+    whole = dense(shape)
+    weights, rows = (shape.layers * sum(size) for size in zip(*((w.numel(), w.shape[0]) for w in linear), strict=True))
+    rest = parameters(shape, whole) - weights
+    assert weight_bytes(shape, whole.quantized("int8"), "bfloat16") == weights + 4 * rows + 2 * rest
 
 
 @given(spaces())
@@ -166,6 +212,10 @@ def test_impossible_choices_are_refused_in_one_line(
         (
             Architecture(layers=(0, 1, 4), mlp_widths=(24, 7, 24)),
             r"layer 1: MLP width 7 is none of the choices \[24, 12\]",
+        ),
+        (
+            Architecture(layers=(0, 1, 4), mlp_widths=(24, 12, 24), quantization="int8"),
+            "quantization int8 is none of the",
         ),
     ],
 )

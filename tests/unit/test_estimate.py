@@ -1,0 +1,64 @@
+"""What a search is said to cost: of what is still to be done."""
+
+from pathlib import Path
+
+import pytest
+
+from services.cli.estimate import Work, assumed_tokens, estimate, whole_work, work_left
+from services.coordinator.history import History
+from shared.errors import UserError
+from shared.messages import EvaluationRequest, Failure
+from tests.support.searches import REMEASURED, SERVED, after, search, small_plan
+
+RATE = 1e6
+
+
+def seconds(changes: dict[str, object] | None = None) -> tuple[float, float, float]:
+    plan = small_plan(changes)
+    tokens = assumed_tokens(plan.settings)
+    said = estimate(plan.settings, plan.space, RATE, *tokens, whole_work(plan.settings))
+    assert said.total == said.training + said.search + said.report
+    return said.training, said.search, said.report
+
+
+def test_int8_again_doubles_the_report_and_speeds_add_to_it() -> None:
+    training, searched, report = seconds()
+    assert seconds({"remeasure_int8": True}) == pytest.approx((training, searched, 2 * report))
+    again = seconds(REMEASURED)
+    assert again[0] == training and again[1] > searched and again[2] > 2 * report
+
+
+def test_a_search_that_has_not_begun_has_all_its_work_left(tmp_path: Path) -> None:
+    for changes in (None, SERVED, REMEASURED):
+        plan = small_plan(changes)
+        path = tmp_path / f"{len(plan.settings.objectives)}-{plan.settings.remeasure_int8}.sqlite"
+        assert work_left(plan, History.create_or_resume(path, plan.about())) == whole_work(plan.settings)
+
+
+def test_what_is_measured_is_not_counted_again(tmp_path: Path) -> None:
+    plan = small_plan(REMEASURED)
+
+    def die(request: EvaluationRequest) -> Failure:
+        return Failure(kind="bad_request", reason="the end", retry_may_help=False)
+
+    with pytest.raises(UserError, match="the end"):
+        search(plan, tmp_path / "h.sqlite", after(1 + 11, die))
+    whole = whole_work(plan.settings)
+    history = History.create_or_resume(tmp_path / "h.sqlite", plan.about())
+    assert work_left(plan, history) == Work(9, whole.reported, 0, whole.speed_runs)
+    chosen, _, _, history = search(plan, tmp_path / "h.sqlite")
+    left = work_left(plan, history)
+    networks = len(set(chosen) | {plan.space.largest()})
+    # On the report items the front, dense and base, the first two in INT8 too; and both controls on the search items.
+    searched_controls = 1 + (plan.space.largest() not in {one.architecture for one in history.candidates()})
+    assert left == Work(0, 2 * networks + 1 + searched_controls, 0, 2 * networks * (1 + 3))
+    _, _, _, history = search(plan, tmp_path / "h.sqlite", report=True)
+    assert work_left(plan, history) == Work(0, 0, 0, 0)
+    raised = small_plan(REMEASURED, evaluations=30)
+    assert work_left(raised, history).searched == 10
+
+
+def test_a_space_smaller_than_the_budget_is_all_there_is_to_search(tmp_path: Path) -> None:
+    plan = small_plan({"space": {"depths": [8], "mlp_widths": [48]}})
+    history = History.create_or_resume(tmp_path / "h.sqlite", plan.about())
+    assert work_left(plan, history).searched == 1
