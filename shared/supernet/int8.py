@@ -37,8 +37,12 @@ class Int8Linear:
     def quantized(cls, weight: Tensor, bias: Tensor | None = None) -> Self:
         """Quantise a weight, which may be a view, where it lies."""
         # bitsandbytes quantises float16, whatever the weight's dtype, and its kernel for GPUs knows no strides.
-        parts = [int8_vectorwise_quant(part.to(torch.float16).contiguous()) for part in _parts(weight)]
-        rows, scales = torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts])
+        rows = torch.empty(weight.shape, dtype=torch.int8, device=weight.device)
+        scales = torch.empty(len(weight), dtype=torch.float32, device=weight.device)
+        for part, its_rows, its_scales in zip(_parts(weight), _parts(rows), _parts(scales), strict=True):
+            found, largest, _ = int8_vectorwise_quant(part.to(torch.float16).contiguous())
+            its_rows.copy_(found)
+            its_scales.copy_(largest)
         if rows.shape[1] == 1:
             # torch's INT8 product on a CPU reads past the end of a single column unless its stride says where it ends.
             rows = rows.as_strided(rows.shape, (1, len(rows)))

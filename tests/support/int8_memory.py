@@ -1,0 +1,36 @@
+"""Memory that INT8 takes, measured from outside: run as `python -m tests.support.int8_memory DIRECTORY`, prints JSON.
+
+A process of its own, because memory that an earlier tensor gave back would be used again unseen.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+from shared.architecture import Architecture
+from shared.space import dense
+from shared.supernet.checkpoint import Checkpoint
+
+
+def main() -> None:
+    """Quantise the whole network of a checkpoint; print bytes `held` by it and at the `peak` of quantising."""
+    checkpoint = Checkpoint.open(Path(sys.argv[1]))
+    for tensor in checkpoint.weights.values():
+        tensor.sum()  # reads the file, whose pages count as memory of this process
+    first = Architecture(layers=(0,), mlp_widths=(checkpoint.shape.mlp_width,))
+    warm = checkpoint.cut(first.quantized("int8"))  # loads bitsandbytes, and what quantising needs but once
+    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # the peak counts from here
+    before = status("VmRSS")
+    network = checkpoint.cut(dense(checkpoint.shape).quantized("int8"))
+    print(json.dumps({"held": status("VmRSS") - before, "peak": status("VmHWM") - before}))
+    del warm, network
+
+
+def status(name: str) -> int:
+    """A line of the kernel's account of this process, in bytes."""
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:"))
+
+
+if __name__ == "__main__":
+    main()
