@@ -9,10 +9,14 @@ import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
 from services.coordinator.report.content import ReportContent
+from services.coordinator.report.objectives import MEASURES
 from services.coordinator.report.page import render_page
 from tests.support.report_content import report_content
 
 CONTENT = report_content()
+MANY = report_content(objectives=("decode_seconds", "prefill_seconds"), int8=True, timed=True, run=True)
+FIRST = ".plot.front.parameters"
+"""The chart over the first objective."""
 SCREEN, TELEPHONE = 1280, 360
 HOSTILE = "<script>window.harmed = true</script><img src=x onerror='window.harmed = true'>"
 
@@ -54,17 +58,17 @@ def page(opened: Opener) -> Page:
 
 
 def _front_mark(page: Page, network: str, part: str) -> Locator:
-    return page.locator(f".plot.front .{part} .mark[data-network={network}]")
+    return page.locator(f"{FIRST} .{part} .mark[data-network={network}]")
 
 
 def test_every_network_has_its_marks(page: Page) -> None:
     on_front = len(CONTENT.front)
-    expect(page.locator(".plot.front .mark.seen")).to_have_count(len(CONTENT.evaluated) - on_front)
+    expect(page.locator(f"{FIRST} .mark.seen")).to_have_count(len(CONTENT.evaluated) - on_front)
     for part in ("search", "report"):
-        expect(page.locator(f".plot.front .{part} .mark.front")).to_have_count(on_front)
-        expect(page.locator(f".plot.front .{part} .mark.dense")).to_have_count(1)
-        expect(page.locator(f".plot.front .{part} .mark.base")).to_have_count(1)
-    expect(page.locator(".plot.front line.bar")).to_have_count(on_front + 2)
+        expect(page.locator(f"{FIRST} .{part} .mark.front")).to_have_count(on_front)
+        expect(page.locator(f"{FIRST} .{part} .mark.dense")).to_have_count(1)
+        expect(page.locator(f"{FIRST} .{part} .mark.base")).to_have_count(1)
+    expect(page.locator(f"{FIRST} line.bar")).to_have_count(on_front + 2)
     expect(page.locator(".plot.hypervolume .mark")).to_have_count(len(CONTENT.generations))
     judged = sum(row.kendall_tau is not None for row in CONTENT.generations)
     expect(page.locator(".plot.tau .mark")).to_have_count(judged)
@@ -75,7 +79,7 @@ def test_marks_lie_where_their_numbers_say(page: Page) -> None:
     across = [box["x"] for box in boxes if box]
     assert len(across) == len(CONTENT.front)
     assert across == sorted(across, reverse=True)
-    plot = page.locator(".plot.front > svg").bounding_box()
+    plot = page.locator(f"{FIRST} > svg").bounding_box()
     assert plot is not None
     assert all(plot["x"] < place < plot["x"] + plot["width"] for place in across)
 
@@ -83,8 +87,8 @@ def test_marks_lie_where_their_numbers_say(page: Page) -> None:
 @pytest.mark.parametrize(
     ("mark", "says"),
     [
-        (".plot.front .report .mark[data-network=n2]", "on the report part (95 %"),
-        (".plot.front .report .mark.base", "base"),
+        (f"{FIRST} .report .mark[data-network=n2]", "on the report part (95 %"),
+        (f"{FIRST} .report .mark.base", "base"),
         (".plot.hypervolume .mark >> nth=1", "100 networks measured"),
         (".plot.tau .mark >> nth=0", "Kendall's τ"),
         (".cell >> nth=0", "N1, layer 0"),
@@ -136,8 +140,8 @@ def test_the_keyboard_reaches_points_and_chooses_them(page: Page) -> None:
 
 
 def test_the_switches_show_and_hide_parts(page: Page) -> None:
-    mark, bars = _front_mark(page, "n1", "report"), page.locator(".plot.front line.bar").first
-    names = page.locator(".plot.front .name.search").first
+    mark, bars = _front_mark(page, "n1", "report"), page.locator(f"{FIRST} line.bar").first
+    names = page.locator(f"{FIRST} .name.search").first
     expect(names).to_be_hidden()
     page.get_by_role("checkbox", name="report part").uncheck()
     expect(mark).to_be_hidden()
@@ -145,7 +149,7 @@ def test_the_switches_show_and_hide_parts(page: Page) -> None:
     expect(names).to_be_visible()
     expect(_front_mark(page, "n1", "search")).to_be_visible()
     page.get_by_role("checkbox", name="all networks measured").uncheck()
-    expect(page.locator(".plot.front .mark.seen").first).to_be_hidden()
+    expect(page.locator(f"{FIRST} .mark.seen").first).to_be_hidden()
 
 
 def test_the_table_has_all_rows_and_sorts_by_number(page: Page) -> None:
@@ -204,13 +208,62 @@ def test_markup_in_names_does_nothing(opened: Opener) -> None:
 def test_a_large_search_with_several_tasks_and_one_without_predictor_open_too(opened: Opener) -> None:
     large = report_content(evaluations=1000, front=20, tasks=("arc_easy", "arc_challenge", "winogrande"))
     page = opened(large)
-    expect(page.locator(".plot.front .mark.seen")).to_have_count(1000 - len(large.front))
-    page.locator(".plot.front .report .mark.front").last.hover()
+    expect(page.locator(f"{FIRST} .mark.seen")).to_have_count(1000 - len(large.front))
+    page.locator(f"{FIRST} .report .mark.front").last.hover()
     expect(page.locator("#tip")).to_be_visible()
     opened.requests.clear()
     page = opened(report_content(evaluations=20, front=1, predictor=False))
     expect(page.locator(".plot.tau")).to_have_count(0)
     expect(page.locator("#networks tbody tr")).to_have_count(3)
+
+
+def test_the_axis_is_switched_by_mouse_and_by_keyboard(opened: Opener) -> None:
+    page = opened(MANY)
+    plots = {measure: page.locator(f".plot.front.{measure}") for measure in MEASURES}
+    expect(plots["decode_seconds"]).to_be_visible()
+    page.get_by_role("radio", name="size in memory").check()
+    for measure, plot in plots.items():
+        expect(plot).to_be_visible(visible=measure == "bytes")
+    page.keyboard.press("ArrowLeft")
+    expect(plots["bytes"]).to_be_hidden()
+    expect(page.locator(".plot.front:visible")).to_have_count(1)
+
+
+def test_without_scripts_the_first_objective_is_shown(browser: Browser, tmp_path: Path) -> None:
+    path = tmp_path / "report.html"
+    path.write_text(render_page(MANY), encoding="utf-8")
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto(path.as_uri())
+    expect(page.locator(".plot.front.decode_seconds")).to_be_visible()
+    expect(page.locator(".plot.front:visible")).to_have_count(1)
+    context.close()
+
+
+def test_twins_are_shown_chosen_and_hidden(opened: Opener) -> None:
+    page = opened(MANY)
+    twins = page.locator(".plot.front.decode_seconds .twin .mark.hollow")
+    expect(twins).to_have_count(len(MANY.int8))
+    twins.first.focus()
+    page.keyboard.press("Enter")
+    expect(page.locator("#row-n1-int8")).to_contain_class("chosen")
+    expect(page.locator("#drawing-n1")).to_contain_class("chosen")
+    expect(page.locator("#chosen")).to_contain_text("N1 int8 is marked")
+    page.get_by_role("checkbox", name="re-measured in INT8").uncheck()
+    expect(twins.first).to_be_hidden()
+    expect(page.locator(".plot.front.decode_seconds .link line").first).to_be_hidden()
+
+
+def test_the_table_has_times_speeds_and_their_load(opened: Opener) -> None:
+    page = opened(MANY)
+    expect(page.locator("#networks thead th")).to_have_count(16)
+    names = page.locator("#networks tbody th")
+    pairs = [name for row in MANY.front for name in (row.name, f"{row.name} int8")]
+    expect(names).to_have_text([*pairs, "dense", "base"])
+    page.locator("#networks").get_by_role("button", name="Decode time").click()
+    fastest = min((*MANY.front, *MANY.int8), key=lambda row: row.decode_seconds or 0.0)
+    expect(names.first).to_have_text(fastest.name)
+    expect(page.locator("#load")).to_contain_text("128 prompt tokens")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -2,14 +2,21 @@
 
 import math
 import random
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-from services.coordinator.report.content import Comparison, EvaluatedNetwork, GenerationRow, NetworkRow, ReportContent
-from shared.architecture import Architecture
+from services.coordinator.generation import GenerationRow
+from services.coordinator.report.content import Comparison, EvaluatedNetwork, NetworkRow, ReportContent, SpeedRow
+from shared.architecture import Architecture, Quantization
+from shared.settings import Objective
 
 ATTENTION, WHOLE_MLP, EMBEDDINGS = 67_108_864, 135_266_304, 262_410_240
 MLP_WIDTH = 11008
 ITEMS = 600
 DENSE_REPORT = 0.448
+
+
+SERVING = "torch 2.13.0 on cpu, bfloat16, batch 1, 128 prompt tokens, 32 generated, 5 repeats."
 
 
 def report_content(
@@ -21,15 +28,22 @@ def report_content(
     predictor: bool = True,
     name: str = "llama2-arc",
     failures: tuple[str, ...] = ("network 31: out of memory in layer 12 (tried 3 times)",),
+    objectives: tuple[Objective, ...] = ("parameters",),
+    quantizations: tuple[Quantization, ...] = ("none",),
+    int8: bool = False,
+    timed: bool = False,
+    run: bool = False,
 ) -> ReportContent:
-    """The content of a report on a made-up search, the same for the same arguments."""
+    """The content of a report on a made-up search, the same for the same arguments: with networks in INT8 among those
+    searched (`quantizations`) or re-measured (`int8`), with times from a cost table (`timed`), with measured speed
+    (`run`)."""
     rng = random.Random(0)
     whole = Architecture(layers=tuple(range(layers)), mlp_widths=(MLP_WIDTH,) * layers)
-    measured = _measured(rng, evaluations, layers)
-    chosen = _spread(_not_dominated(measured), front)
+    make = _Maker(rng, whole, tasks, timed, run)
+    measured = _measured(rng, evaluations, layers, quantizations)
+    chosen = _spread(_not_dominated(measured, objectives), front)
     rows = tuple(
-        _row(rng, f"N{index}", each, accuracy, whole, tasks)
-        for index, (each, accuracy) in enumerate(reversed(chosen), start=1)
+        make.row(f"N{index}", each, accuracy) for index, (each, accuracy) in enumerate(reversed(chosen), start=1)
     )
     kept = {each.digest for each, _ in chosen}
     evaluated = tuple(
@@ -38,13 +52,16 @@ def report_content(
             generation=(number - 1) // 50,
             architecture=each,
             parameters=_parameters(each),
+            bytes=_bytes(each),
+            prefill_seconds=_prefill_seconds(each) if timed else None,
+            decode_seconds=_decode_seconds(each) if timed else None,
             search_accuracy=accuracy,
             on_front=each.digest in kept,
         )
         for number, (each, accuracy) in enumerate(measured, start=1)
     )
-    dense = _row(rng, "dense", whole, DENSE_REPORT + 0.004, whole, tasks)
-    base = _row(rng, "base", whole, 0.434, whole, tasks)
+    dense = make.row("dense", whole, DENSE_REPORT + 0.004)
+    base = make.row("base", whole, 0.434)
     return ReportContent(
         name=name,
         model="meta-llama/Llama-2-7b-hf",
@@ -53,12 +70,15 @@ def report_content(
         layers=layers,
         mlp_width=MLP_WIDTH,
         mlp_widths=(MLP_WIDTH, MLP_WIDTH // 2),
+        objectives=objectives,
+        serving=SERVING if timed or run else None,
         front=rows,
+        int8=tuple(make.twin(row) for row in rows if row.architecture.quantization == "none") if int8 else (),
         dense=dense.model_copy(update={"versus_dense": None}),
         base=base,
         evaluated=evaluated,
         generations=tuple(_generations(rng, len(evaluated), predictor)),
-        reference_point=(1.0, 0.25),
+        reference_point=(*(1.0 for _ in objectives), 0.25),
         failures=failures,
         provenance=(
             ("Search file", "examples/llama2-arc.yaml"),
@@ -69,10 +89,53 @@ def report_content(
     )
 
 
-def _measured(rng: random.Random, evaluations: int, layers: int) -> list[tuple[Architecture, float]]:
+@dataclass(frozen=True)
+class _Maker:
+    """Makes the rows of networks that were measured on the report part."""
+
+    rng: random.Random
+    whole: Architecture
+    tasks: tuple[str, ...]
+    timed: bool
+    run: bool
+
+    def row(self, name: str, architecture: Architecture, search: float) -> NetworkRow:
+        luck = 0.004 if name == "dense" else abs(self.rng.gauss(0, 0.006))
+        accuracy = search - luck
+        difference = accuracy - DENSE_REPORT
+        margin = 1.96 * math.sqrt(accuracy * (1 - accuracy) / ITEMS)
+        return NetworkRow(
+            name=name,
+            architecture=architecture,
+            narrow_mlps=sum(width < MLP_WIDTH for width in architecture.mlp_widths),
+            parameters=_parameters(architecture),
+            bytes=_bytes(architecture),
+            ratio=_bytes(self.whole) / _bytes(architecture),
+            prefill_seconds=_prefill_seconds(architecture) if self.timed else None,
+            decode_seconds=_decode_seconds(architecture) if self.timed else None,
+            speed=_speed(architecture) if self.run else None,
+            search_accuracy=search,
+            report_accuracy=accuracy,
+            interval=(accuracy - margin, accuracy + margin),
+            report_by_task={task: accuracy + 0.02 * index for index, task in enumerate(self.tasks)},
+            versus_dense=Comparison(difference=difference, p_value=math.exp(-((difference / 0.017) ** 2))),
+            versus_base=None if name == "base" else Comparison(difference=difference + 0.021, p_value=0.034),
+        )
+
+    def twin(self, row: NetworkRow) -> NetworkRow:
+        """The row's network in INT8; the search part is not measured again."""
+        measured = self.row(f"{row.name} int8", row.architecture.quantized("int8"), row.report_accuracy)
+        return measured.model_copy(update={"search_accuracy": None})
+
+
+def _measured(
+    rng: random.Random, evaluations: int, layers: int, quantizations: Sequence[Quantization]
+) -> list[tuple[Architecture, float]]:
     distinct: dict[str, Architecture] = {}
     while len(distinct) < evaluations:
         each = _architecture(rng, layers)
+        if len(quantizations) > 1:
+            each = each.quantized(rng.choice(quantizations))
         distinct[each.digest] = each
     return [(each, _search_accuracy(rng, each, layers)) for each in distinct.values()]
 
@@ -86,9 +149,33 @@ def _architecture(rng: random.Random, layers: int) -> Architecture:
     )
 
 
+def _layer_parameters(architecture: Architecture) -> int:
+    return sum(ATTENTION + WHOLE_MLP * width // MLP_WIDTH for width in architecture.mlp_widths)
+
+
 def _parameters(architecture: Architecture) -> int:
-    mlps = sum(WHOLE_MLP * width // MLP_WIDTH for width in architecture.mlp_widths)
-    return EMBEDDINGS + ATTENTION * architecture.depth + mlps
+    return EMBEDDINGS + _layer_parameters(architecture)
+
+
+def _bytes(architecture: Architecture) -> int:
+    in_layers = 1 if architecture.quantization == "int8" else 2
+    return 2 * EMBEDDINGS + in_layers * _layer_parameters(architecture)
+
+
+def _prefill_seconds(architecture: Architecture) -> float:
+    """Attention is dear, and INT8 slow."""
+    slower = 1.3 if architecture.quantization == "int8" else 1.0
+    return 0.05 + slower * sum(0.012 + 0.01 * width / MLP_WIDTH for width in architecture.mlp_widths)
+
+
+def _decode_seconds(architecture: Architecture) -> float:
+    """Reading the weights takes the time."""
+    return 0.002 + _bytes(architecture) / 4e11
+
+
+def _speed(architecture: Architecture) -> SpeedRow:
+    prefill, decode = 128 / _prefill_seconds(architecture), 1 / _decode_seconds(architecture)
+    return SpeedRow(prefill=(prefill, 0.97 * prefill, 1.01 * prefill), decode=(decode, 0.96 * decode, 1.02 * decode))
 
 
 def _search_accuracy(rng: random.Random, architecture: Architecture, layers: int) -> float:
@@ -96,49 +183,34 @@ def _search_accuracy(rng: random.Random, architecture: Architecture, layers: int
     return 0.25 + 0.2 * math.pow(kept, 0.6) + rng.gauss(0, 0.012)
 
 
-def _not_dominated(measured: list[tuple[Architecture, float]]) -> list[tuple[Architecture, float]]:
-    best, front = -math.inf, []
-    for each, accuracy in sorted(measured, key=lambda pair: (_parameters(pair[0]), -pair[1])):
-        if accuracy > best:
-            best = accuracy
-            front.append((each, accuracy))
-    return front
+COSTS = {
+    "parameters": _parameters,
+    "bytes": _bytes,
+    "prefill_seconds": _prefill_seconds,
+    "decode_seconds": _decode_seconds,
+}
+
+
+def _not_dominated(
+    measured: list[tuple[Architecture, float]], objectives: Sequence[Objective]
+) -> list[tuple[Architecture, float]]:
+    """Ascending by the first objective."""
+    points = [(*(float(COSTS[name](each)) for name in objectives), -accuracy) for each, accuracy in measured]
+    front = [
+        (point, pair)
+        for point, pair in zip(points, measured, strict=True)
+        if not any(
+            other != point and all(mine >= theirs for mine, theirs in zip(point, other, strict=True))
+            for other in points
+        )
+    ]
+    return [pair for _, pair in sorted(front, key=lambda each: each[0])]
 
 
 def _spread(front: list[tuple[Architecture, float]], wanted: int) -> list[tuple[Architecture, float]]:
     if len(front) <= wanted:
         return front
     return [front[index * len(front) // wanted] for index in range(wanted)]
-
-
-def _row(
-    rng: random.Random,
-    name: str,
-    architecture: Architecture,
-    search: float,
-    whole: Architecture,
-    tasks: tuple[str, ...],
-) -> NetworkRow:
-    parameters = _parameters(architecture)
-    luck = 0.004 if name == "dense" else abs(rng.gauss(0, 0.006))
-    accuracy = search - luck
-    difference = accuracy - DENSE_REPORT
-    margin = 1.96 * math.sqrt(accuracy * (1 - accuracy) / ITEMS)
-    whole_bytes = 2 * _parameters(whole)
-    return NetworkRow(
-        name=name,
-        architecture=architecture,
-        narrow_mlps=sum(width < MLP_WIDTH for width in architecture.mlp_widths),
-        parameters=parameters,
-        bytes=2 * parameters,
-        ratio=whole_bytes / (2 * parameters),
-        search_accuracy=search,
-        report_accuracy=accuracy,
-        interval=(accuracy - margin, accuracy + margin),
-        report_by_task={task: accuracy + 0.02 * index for index, task in enumerate(tasks)},
-        versus_dense=Comparison(difference=difference, p_value=math.exp(-((difference / 0.017) ** 2))),
-        versus_base=None if name == "base" else Comparison(difference=difference + 0.021, p_value=0.034),
-    )
 
 
 def _generations(rng: random.Random, evaluations: int, predictor: bool) -> list[GenerationRow]:

@@ -11,13 +11,18 @@ from rich.console import Console
 
 from services.coordinator.report import wording
 from services.coordinator.report.axis import axis_over, count_axis, decimals
-from services.coordinator.report.charts import front_chart, hypervolume_chart, tau_chart
+from services.coordinator.report.charts import hypervolume_chart, tau_chart
+from services.coordinator.report.columns import columns
 from services.coordinator.report.content import Comparison, NetworkRow, ReportContent
 from services.coordinator.report.drawing import draw_strips
 from services.coordinator.report.figure import draw_figure
-from services.coordinator.report.finding import key_result
+from services.coordinator.report.finding import int8_result, key_result
+from services.coordinator.report.front_chart import front_charts
+from services.coordinator.report.networks import listed
+from services.coordinator.report.objectives import MEASURES, non_dominated
 from services.coordinator.report.page import render_page
 from services.coordinator.report.table import front_table
+from shared.settings import Objective
 from tests.support.report_content import report_content
 
 HOSTILE = "</script><script>alert('x')</script><img src=x onerror=alert(1)>\"'&{{ 7 * 7 }}"
@@ -29,6 +34,10 @@ SEARCHES = {
     "a thousand networks": report_content(evaluations=1000, front=20),
     "no predictor, no failure": report_content(predictor=False, failures=()),
     "few layers": report_content(layers=6, evaluations=30),
+    "several objectives, INT8 and speeds": report_content(
+        objectives=("decode_seconds", "prefill_seconds"), int8=True, timed=True, run=True
+    ),
+    "INT8 as a gene": report_content(objectives=("bytes",), quantizations=("none", "int8"), timed=True),
 }
 each_search = pytest.mark.parametrize("content", SEARCHES.values(), ids=SEARCHES.keys())
 
@@ -72,13 +81,18 @@ def _hostile() -> ReportContent:
 def test_the_page_names_every_network_in_chart_drawing_and_table(content: ReportContent) -> None:
     page = _Elements(render_page(content))
     keys = {f"n{index}" for index in range(1, len(content.front) + 1)}
+    axes = sum(attributes.get("name") == "axis" for _, attributes in page.found)
     identifiers = {attributes.get("id") for _, attributes in page.found}
-    assert {f"row-{key}" for key in keys | {"dense", "base"}} <= identifiers
+    assert {f"row-{each.key}" for each in listed(content)} <= identifiers
+    assert {"row-dense", "row-base"} <= identifiers
+    assert (
+        sum(str(identifier).startswith("row-") for identifier in identifiers) == len(content.front + content.int8) + 2
+    )
     assert {f"drawing-{key}" for key in keys} <= identifiers
     marked = [a["data-network"] for _, a in page.found if (a.get("class") or "").startswith("mark front")]
-    assert sorted(map(str, marked)) == sorted([*keys, *keys])
-    seen = [attributes for _, attributes in page.found if attributes.get("class") == "mark seen" and "cx" in attributes]
-    assert len(seen) == sum(not network.on_front for network in content.evaluated)
+    assert sorted(key for key in map(str, marked) if key in keys) == sorted([*keys, *keys] * axes)
+    seen = [a for _, a in page.found if (a.get("class") or "").startswith("mark seen") and "cx" in a]
+    assert len(seen) == axes * sum(not network.on_front for network in content.evaluated)
 
 
 @each_search
@@ -134,7 +148,7 @@ def test_a_search_without_predictor_or_generations_has_words_instead_of_charts()
 
 @each_search
 def test_every_mark_lies_within_its_chart(content: ReportContent) -> None:
-    for chart in (front_chart(content), hypervolume_chart(content), tau_chart(content)):
+    for chart in (*(chart for _, chart in front_charts(content)), hypervolume_chart(content), tau_chart(content)):
         for mark in chart.marks if chart else ():
             assert 0 < mark.x < 100
             assert all(0 < place < 100 for place in (mark.y, *(mark.bar or ())))
@@ -143,9 +157,101 @@ def test_every_mark_lies_within_its_chart(content: ReportContent) -> None:
 def test_dense_and_base_do_not_cover_each_other_or_the_front() -> None:
     content = report_content()
     largest = content.front[0].model_copy(update={"parameters": content.dense.parameters})
-    chart = front_chart(content.model_copy(update={"front": (largest, *content.front[1:])}))
+    _, chart = front_charts(content.model_copy(update={"front": (largest, *content.front[1:])}))[0]
     shifts = {mark.shape: mark.shift for mark in chart.marks if mark.part == "report"}
     assert len({0, shifts["dense"], shifts["base"]}) == 3
+
+
+def test_the_first_objective_is_shown_first_and_only_what_all_networks_have_is_offered() -> None:
+    def offered(content: ReportContent) -> list[str]:
+        return [measure.objective for measure, _ in front_charts(content)]
+
+    assert offered(report_content()) == ["parameters", "bytes"]
+    assert offered(report_content(objectives=("decode_seconds", "bytes"), timed=True)) == [
+        "decode_seconds",
+        "bytes",
+        "parameters",
+        "prefill_seconds",
+    ]
+    timed = report_content(timed=True)
+    untimed = timed.base.model_copy(update={"prefill_seconds": None})
+    assert "prefill_seconds" not in offered(timed.model_copy(update={"base": untimed}))
+
+
+@pytest.mark.parametrize("objective", MEASURES)
+def test_the_line_rises_with_every_measure_and_passes_by_what_is_dominated(objective: Objective) -> None:
+    content = report_content(objectives=("bytes", "prefill_seconds"), quantizations=("none", "int8"), timed=True)
+    front = [network for network in content.evaluated if network.on_front]
+    measure = MEASURES[objective]
+    joined = non_dominated(front, measure)
+    assert len(joined) < len(front) or objective in ("bytes", "prefill_seconds")
+    for network in front:
+        beaten = any(
+            (measure.of(other) or 0) <= (measure.of(network) or 0)
+            and other.search_accuracy >= network.search_accuracy
+            and (measure.of(other), other.search_accuracy) != (measure.of(network), network.search_accuracy)
+            for other in front
+        )
+        assert (network in joined) != beaten
+
+
+def test_twins_are_hollow_and_joined_to_their_originals_except_over_parameters() -> None:
+    content = report_content(int8=True, timed=True)
+    for measure, chart in front_charts(content):
+        twins = [mark for mark in chart.marks if mark.twin]
+        assert len(twins) == len(chart.links) == (0 if measure.objective == "parameters" else len(content.int8))
+        assert all(mark.hollow and mark.bar is None for mark in twins)
+        originals = {(mark.x, mark.y) for mark in chart.marks if mark.part == "report" and not mark.hollow}
+        for (x, y, there_x, there_y), mark in zip(chart.links, twins, strict=True):
+            assert (x, y) == (mark.x, mark.y)
+            assert (there_x, there_y) in originals
+
+
+def test_int8_among_the_searched_networks_is_hollow_and_named_in_the_drawing() -> None:
+    content = SEARCHES["INT8 as a gene"]
+    quantised = [row for row in content.front if row.architecture.quantization == "int8"]
+    assert 0 < len(quantised) < len(content.front)
+    for _, chart in front_charts(content):
+        reported = [mark for mark in chart.marks if mark.part == "report" and mark.shape == "front"]
+        assert [mark.hollow for mark in reported] == [row in quantised for row in content.front]
+    for row, strip in zip(content.front, draw_strips(content), strict=True):
+        assert ("INT8" in strip.about) == ("INT8" in strip.summary) == (row in quantised)
+
+
+@each_search
+def test_no_column_is_dashes_only(content: ReportContent) -> None:
+    for column in columns(content):
+        assert any(column.cell(each).value is not None for each in listed(content))
+
+
+def test_columns_of_int8_and_speed_are_there_only_if_the_search_has_them() -> None:
+    def extra(content: ReportContent) -> set[tuple[str, str]]:
+        plain = {(column.title, column.unit) for column in columns(report_content())}
+        return {(column.title, column.unit) for column in columns(content)} - plain
+
+    assert extra(report_content(int8=True)) == {("INT8", ""), ("Change by INT8", "points")}
+    assert extra(report_content(timed=True)) == {("Prefill time", "all prompts"), ("Decode time", "one step")}
+    assert extra(report_content(run=True)) == {("Prefill", "measured tokens/s"), ("Decode", "measured tokens/s")}
+
+
+def test_a_twin_stands_below_its_original_with_what_it_lost() -> None:
+    content = report_content(int8=True)
+    networks = listed(content)
+    (change,) = (column for column in columns(content) if column.title == "Change by INT8")
+    for original, twin in zip(networks[:-2:2], networks[1:-2:2], strict=True):
+        assert twin.original is original.row and original.original is None
+        assert twin.row.name == f"{original.row.name} int8"
+        assert change.cell(twin).value == twin.row.report_accuracy - original.row.report_accuracy
+        assert change.cell(original).shown == wording.NOT_MEASURED
+
+
+def test_the_page_says_under_which_load_and_over_what() -> None:
+    content = SEARCHES["several objectives, INT8 and speeds"]
+    text = render_page(content)
+    assert content.serving is not None and escape(content.serving) in text
+    assert "The volume that the front takes up over decode time and prefill time and accuracy" in text
+    assert "1 times the dense network's decode time" in text.replace("&#39;", "'")
+    assert "The area that the front takes up over parameters and accuracy" in render_page(report_content())
 
 
 def test_strips_show_which_layers_are_dropped_and_narrow() -> None:
@@ -176,10 +282,23 @@ def test_the_terminal_table_is_whole_at_100_columns(content: ReportContent) -> N
     text = console.export_text()
     lines = text.splitlines()
     assert "…" not in text
-    for row in (*content.front, content.dense, content.base):
-        (line,) = [line for line in lines if line.startswith(f"{row.name} ")]
+    for row in (*content.front, *content.int8, content.dense, content.base):
+        line = next(line for line in lines if line.startswith(f"{row.name} "))
         assert wording.parameters(row.parameters) in line
         assert f"{wording.percentage(row.report_accuracy)} ({wording.interval(row.interval)})" in line
+
+
+def test_the_terminal_shows_speeds_and_the_change_by_int8_with_their_load() -> None:
+    content = SEARCHES["several objectives, INT8 and speeds"]
+    console = Console(width=100, file=io.StringIO(), record=True)
+    console.print(front_table(content))
+    text = console.export_text()
+    assert content.serving is not None and content.serving in text
+    for row, twin in zip(content.front, content.int8, strict=True):
+        change = wording.points(twin.report_accuracy - row.report_accuracy)
+        assert twin.speed is not None and twin.decode_seconds is not None
+        shown = (change, wording.duration(twin.decode_seconds), wording.rate(twin.speed.decode))
+        assert any(line.startswith(twin.name) and all(part in line for part in shown) for line in text.splitlines())
 
 
 def test_the_terminal_takes_a_name_literally() -> None:
@@ -223,6 +342,26 @@ def test_the_result_claims_nothing_without_a_comparison_or_a_smaller_network() -
     assert "No network on the front is smaller" in key_result(content.model_copy(update={"front": (whole,)}))
 
 
+def test_the_result_speaks_of_time_if_time_was_traded_first() -> None:
+    result = key_result(report_content(objectives=("decode_seconds",), timed=True))
+    assert "the fastest network on the front" in result
+    assert "times faster (decode time" in result
+
+
+def test_the_result_in_int8_is_the_smallest_twin_that_is_not_significantly_worse() -> None:
+    content = report_content(int8=True)
+    kept = [row for row in content.int8 if row.versus_dense and row.versus_dense.p_value >= 0.05]
+    result = int8_result(content)
+    assert result is not None
+    assert f"is {min(kept, key=lambda row: row.bytes).name}:" in result
+    worse = Comparison(difference=-0.1, p_value=0.001)
+    lost = tuple(row.model_copy(update={"versus_dense": worse}) for row in content.int8)
+    assert "every network of the front is significantly worse" in str(
+        int8_result(content.model_copy(update={"int8": lost}))
+    )
+    assert int8_result(report_content()) is None
+
+
 @pytest.mark.parametrize(
     ("p", "shown"),
     [
@@ -246,6 +385,15 @@ def test_sizes_carry_their_units() -> None:
     assert wording.parameters(999) == "999"
     assert wording.size(9_020_000_000) == f"9.02{space}GB"
     assert wording.size(512) == f"512{space}B"
+
+
+def test_times_and_rates_carry_their_units_and_spread() -> None:
+    space = wording.SPACE
+    assert wording.duration(1.2345) == f"1.23{space}s"
+    assert wording.duration(0.0382) == f"38.2{space}ms"
+    assert wording.duration(0.00038) == f"380{space}μs"
+    assert wording.rate((1290.4, 1240.2, 1310.0)) == f"1290 (1240{wording.DASH}1310)"
+    assert wording.rate((8.24, 8.0, 8.31)) == f"8.2 (8.0{wording.DASH}8.3)"
 
 
 def test_differences_carry_their_sign() -> None:

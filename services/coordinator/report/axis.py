@@ -4,6 +4,8 @@ import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from services.coordinator.report import wording
+
 PADDING = 0.06
 """Share of the range that stays free at either end, so that no mark touches the frame."""
 TICKS = 6
@@ -43,6 +45,18 @@ def count_axis(title: str, values: Iterable[float]) -> Axis:
     low, high = _range(values)
     step = max(1.0, math.ceil(_round_step((high - low) / TICKS)))
     return _ticked(title, low, high, step, lambda value, _: f"{value:.0f}")
+
+
+def scaled_label(units: wording.Units) -> Callable[[float, float], str]:
+    """Words ticks each in the unit that suits it: `950 M`, `1.0 B`."""
+
+    def label(value: float, step: float) -> str:
+        if value == 0:
+            return "0"
+        scale, unit = wording.unit_for(value, units)
+        return f"{value / scale:.{decimals(step / scale)}f}{wording.SPACE}{unit}".strip()
+
+    return label
 
 
 def decimals(step: float) -> int:

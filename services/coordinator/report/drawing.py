@@ -17,10 +17,10 @@ class Cell:
 
 @dataclass(frozen=True)
 class Strip:
-    """One network; `summary` says in words what the cells show."""
+    """One network; `about` is its size, `summary` says in words what the cells show."""
 
     name: str
-    parameters: str
+    about: str
     summary: str
     cells: tuple[Cell, ...]
 
@@ -41,11 +41,14 @@ def _strip(row: NetworkRow, content: ReportContent) -> Strip:
     cells = tuple(_cell(row.name, layer, widths.get(layer), content.mlp_width) for layer in range(content.layers))
     dropped = [str(cell.layer) for cell in cells if cell.share is None]
     narrow = [str(cell.layer) for cell in cells if cell.share is not None and cell.share < 1]
+    int8 = row.architecture.quantization == "int8"
+    weights = "; all layers in INT8" if int8 else ""
     summary = (
         f"{row.name}: {row.architecture.depth} of {content.layers} layers; "
-        f"dropped: {', '.join(dropped) or 'none'}; narrow MLP in layers: {', '.join(narrow) or 'none'}"
+        f"dropped: {', '.join(dropped) or 'none'}; narrow MLP in layers: {', '.join(narrow) or 'none'}{weights}"
     )
-    return Strip(row.name, wording.parameters(row.parameters), summary, cells)
+    about = wording.parameters(row.parameters) + (", INT8" if int8 else "")
+    return Strip(row.name, about, summary, cells)
 
 
 def _cell(name: str, layer: int, width: int | None, full: int) -> Cell:

@@ -1,6 +1,7 @@
 """The front as a still picture, for a README: the same content always gives the same bytes."""
 
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import matplotlib
@@ -9,10 +10,14 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from services.coordinator.report.content import NetworkRow, ReportContent
+from services.coordinator.report import wording
+from services.coordinator.report.content import EvaluatedNetwork, NetworkRow, ReportContent
+from services.coordinator.report.networks import twins_apart
+from services.coordinator.report.objectives import MEASURES, non_dominated
 
 INK, SOFT, RULE, SEEN = "#1b2230", "#5a6477", "#dfe3ea", "#b4bcc8"
 SEARCH, REPORT = "#2360d8", "#c9500a"
+COUNT_NAMES = {"T": "trillions", "B": "billions", "M": "millions", "k": "thousands"}
 # Without a fixed salt the identifiers within the SVG differ from run to run.
 STYLE = {"svg.hashsalt": "nasfarm", "svg.fonttype": "path", "font.size": 10.0, "font.family": "DejaVu Sans"}
 
@@ -28,72 +33,128 @@ class Look:
 
 
 def draw_figure(content: ReportContent) -> bytes:
-    """Accuracy over size as SVG: all measured networks, the front on both parts, the dense and the base network."""
+    """Accuracy over the first objective as SVG: all measured networks, the front on both parts with its INT8 twins, the
+    dense and the base network."""
     with matplotlib.rc_context(STYLE):  # type: ignore[arg-type]
         figure = Figure(figsize=(8, 4.8), layout="constrained", facecolor="white")
         FigureCanvasSVG(figure)
-        axes = figure.add_subplot()
-        scale, unit = (1e9, "billions") if content.dense.parameters >= 1e9 else (1e6, "millions")
-        _search_part(axes, content, scale)
-        _report_part(axes, content, scale)
-        _dress(axes, content, unit)
+        _Plot(content, figure.add_subplot()).draw()
         buffer = io.BytesIO()
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     return buffer.getvalue()
 
 
-def _search_part(axes: Axes, content: ReportContent, scale: float) -> None:
-    others = [network for network in content.evaluated if not network.on_front]
-    front = sorted((network for network in content.evaluated if network.on_front), key=lambda each: each.parameters)
-    sizes = [network.parameters / scale for network in front]
-    accuracies = [100 * network.search_accuracy for network in front]
-    axes.scatter(
-        [network.parameters / scale for network in others],
-        [100 * network.search_accuracy for network in others],
-        color=SEEN,
-        s=14,
-        zorder=2,
-        label="measured by the search",
-    )
-    axes.step(sizes, accuracies, where="post", color=SEARCH, alpha=0.5, zorder=3)
-    axes.scatter(sizes, accuracies, color=SEARCH, edgecolor="white", s=70, zorder=4, label="front, search part")
+class _Plot:
+    def __init__(self, content: ReportContent, axes: Axes) -> None:
+        self.content = content
+        self.axes = axes
+        self.measure = MEASURES[content.objectives[0]]
+        # One unit for the whole axis: the one that suits the dense network.
+        self.scale, self.unit = wording.unit_for(self.measure.of(content.dense) or 1.0, self.measure.units)
 
+    def draw(self) -> None:
+        """Everything, from the bottom up."""
+        self._search_part()
+        self._report_part()
+        self._twins()
+        self._dress()
 
-def _report_part(axes: Axes, content: ReportContent, scale: float) -> None:
-    width = (content.dense.parameters - min(row.parameters for row in content.front)) / scale
-    axes.axhline(100 * content.dense.report_accuracy, color=INK, linewidth=0.9, linestyle=(0, (5, 4)), zorder=1)
-    _with_bars(axes, content.front, scale, Look(REPORT, "o", "front, report part (95 % interval)"))
-    _with_bars(axes, (content.dense,), scale, Look(INK, "s", "dense network, report part"))
-    _with_bars(axes, (content.base,), scale, Look(SOFT, "^", "base model, report part", beside=0.012 * width))
+    def _across(self, network: NetworkRow | EvaluatedNetwork) -> float:
+        value = self.measure.of(network)
+        if value is None:
+            raise ValueError(f"a network without {self.measure.objective}, which the search traded")
+        return value / self.scale
 
+    def _search_part(self) -> None:
+        front = [network for network in self.content.evaluated if network.on_front]
+        joined = non_dominated(front, self.measure)
+        self.axes.step(
+            [self._across(network) for network in joined],
+            [100 * network.search_accuracy for network in joined],
+            where="post",
+            color=SEARCH,
+            alpha=0.5,
+            zorder=3,
+        )
+        others = [network for network in self.content.evaluated if not network.on_front]
+        self._dots(others, SEEN, 14, "measured by the search")
+        self._dots(front, SEARCH, 70, "front, search part")
 
-def _with_bars(axes: Axes, rows: tuple[NetworkRow, ...], scale: float, look: Look) -> None:
-    accuracies = [100 * row.report_accuracy for row in rows]
-    below = [100 * (row.report_accuracy - row.interval[0]) for row in rows]
-    above = [100 * (row.interval[1] - row.report_accuracy) for row in rows]
-    axes.errorbar(
-        [row.parameters / scale + look.beside for row in rows],
-        accuracies,
-        yerr=[below, above],
-        fmt=look.marker,
-        color=look.color,
-        markersize=6,
-        markeredgecolor="white",
-        elinewidth=1.2,
-        capsize=3,
-        label=look.label,
-        zorder=5,
-    )
+    def _dots(self, networks: Sequence[EvaluatedNetwork], color: str, area: float, label: str) -> None:
+        for int8 in (False, True):
+            group = [network for network in networks if (network.architecture.quantization == "int8") == int8]
+            if not group:
+                continue
+            self.axes.scatter(
+                [self._across(network) for network in group],
+                [100 * network.search_accuracy for network in group],
+                facecolor="white" if int8 else color,
+                edgecolor=color if int8 or area < 20 else "white",
+                s=area,
+                zorder=4 if area > 20 else 2,
+                label=f"{label}, INT8" if int8 else label,
+            )
 
+    def _report_part(self) -> None:
+        content = self.content
+        width = self._across(content.dense) - min(self._across(row) for row in content.front)
+        height = 100 * content.dense.report_accuracy
+        self.axes.axhline(height, color=INK, linewidth=0.9, linestyle=(0, (5, 4)), zorder=1)
+        self._with_bars(content.front, Look(REPORT, "o", "front, report part (95 % interval)"))
+        self._with_bars((content.dense,), Look(INK, "s", "dense network, report part"))
+        self._with_bars((content.base,), Look(SOFT, "^", "base model, report part", beside=0.012 * width))
 
-def _dress(axes: Axes, content: ReportContent, unit: str) -> None:
-    axes.set_title(content.name, loc="left", color=INK, fontweight="bold", parse_math=False)
-    axes.set_xlabel(f"parameters ({unit})", color=INK)
-    axes.set_ylabel("accuracy", color=INK)
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g} %"))
-    axes.grid(axis="y", color=RULE, linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.tick_params(colors=SOFT, length=0)
-    axes.spines[["top", "right", "left"]].set_visible(False)
-    axes.spines["bottom"].set_color(SOFT)
-    axes.figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=9, labelcolor=INK)
+    def _with_bars(self, rows: tuple[NetworkRow, ...], look: Look) -> None:
+        accuracies = [100 * row.report_accuracy for row in rows]
+        below = [100 * (row.report_accuracy - row.interval[0]) for row in rows]
+        above = [100 * (row.interval[1] - row.report_accuracy) for row in rows]
+        self.axes.errorbar(
+            [self._across(row) + look.beside for row in rows],
+            accuracies,
+            yerr=[below, above],
+            fmt=look.marker,
+            color=look.color,
+            markersize=6,
+            markeredgecolor="white",
+            elinewidth=1.2,
+            capsize=3,
+            label=look.label,
+            zorder=5,
+        )
+
+    def _twins(self) -> None:
+        """Hollow, on a thin line from their originals; over parameters they would only hide them."""
+        pairs = twins_apart(self.content, self.measure)
+        for twin, original in pairs:
+            self.axes.plot(
+                [self._across(original), self._across(twin.row)],
+                [100 * original.report_accuracy, 100 * twin.row.report_accuracy],
+                color=REPORT,
+                linewidth=0.8,
+                alpha=0.7,
+                zorder=3,
+            )
+        if pairs:
+            self.axes.scatter(
+                [self._across(twin.row) for twin, _ in pairs],
+                [100 * twin.row.report_accuracy for twin, _ in pairs],
+                facecolor="white",
+                edgecolor=REPORT,
+                s=36,
+                zorder=6,
+                label="front in INT8, report part",
+            )
+
+    def _dress(self) -> None:
+        axes, measure = self.axes, self.measure
+        axes.set_title(self.content.name, loc="left", color=INK, fontweight="bold", parse_math=False)
+        unit = COUNT_NAMES.get(self.unit, self.unit) if measure.objective == "parameters" else self.unit
+        axes.set_xlabel(f"{measure.phrase} ({unit})" if unit else measure.phrase, color=INK)
+        axes.set_ylabel("accuracy", color=INK)
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g} %"))
+        axes.grid(axis="y", color=RULE, linewidth=0.8)
+        axes.set_axisbelow(True)
+        axes.tick_params(colors=SOFT, length=0)
+        axes.spines[["top", "right", "left"]].set_visible(False)
+        axes.spines["bottom"].set_color(SOFT)
+        axes.figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=9, labelcolor=INK)

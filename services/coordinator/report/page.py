@@ -8,10 +8,14 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from services.coordinator.report import wording
-from services.coordinator.report.charts import front_chart, hypervolume_chart, network_keys, tau_chart
-from services.coordinator.report.content import Comparison, NetworkRow, ReportContent
+from services.coordinator.report.charts import hypervolume_chart, tau_chart
+from services.coordinator.report.columns import columns
+from services.coordinator.report.content import ReportContent
 from services.coordinator.report.drawing import draw_strips, legend_shares
-from services.coordinator.report.finding import LEVEL, key_result
+from services.coordinator.report.finding import LEVEL, int8_result, key_result
+from services.coordinator.report.front_chart import front_charts
+from services.coordinator.report.networks import front_keys, listed
+from services.coordinator.report.objectives import reference_point, traded
 
 PACKAGE = "services.coordinator.report"
 
@@ -30,60 +34,25 @@ def render_page(content: ReportContent) -> str:
     return environment.get_template("report.html.j2").render(
         content=content,
         words=wording,
-        key_result=key_result(content),
+        results=[result for result in (key_result(content), int8_result(content)) if result],
         level=LEVEL,
-        front=front_chart(content),
+        traded=traded(content),
+        reference_point=reference_point(content),
+        fronts=front_charts(content),
         hypervolume=hypervolume_chart(content),
         tau=tau_chart(content),
-        strips=tuple(zip(network_keys(content), draw_strips(content), strict=True)),
+        strips=tuple(zip(front_keys(content), draw_strips(content), strict=True)),
         legend=legend_shares(content),
-        tasks=_tasks(content),
-        table=_table(content),
+        networks=listed(content),
+        columns=columns(content),
+        searched_int8=any(network.architecture.quantization == "int8" for network in content.evaluated),
+        timed=any(row.prefill_seconds or row.decode_seconds for row in content.front),
+        run=any(row.speed for row in content.front),
         style=_ours(style),
         script=_ours(script),
         style_hash=_source_hash(style),
         script_hash=_source_hash(script),
     )
-
-
-def _table(content: ReportContent) -> list[tuple[str, list[tuple[str, float | None]]]]:
-    """Rows of the table: the network's key, and for each column after the name what is shown and what sorts it."""
-    keys = [*network_keys(content), "dense", "base"]
-    rows = (*content.front, content.dense, content.base)
-    tasks = _tasks(content)
-    return [(key, _cells(row, tasks)) for key, row in zip(keys, rows, strict=True)]
-
-
-def _cells(row: NetworkRow, tasks: tuple[str, ...]) -> list[tuple[str, float | None]]:
-    by_task: list[tuple[str, float | None]] = []
-    for task in tasks:
-        share = row.report_by_task.get(task)
-        by_task.append((wording.percent(share), share))
-    return [
-        (row.name, None),
-        (str(row.architecture.depth), row.architecture.depth),
-        (str(row.narrow_mlps), row.narrow_mlps),
-        (wording.parameters(row.parameters), row.parameters),
-        (wording.size(row.bytes), row.bytes),
-        (f"{row.ratio:.2f}", row.ratio),
-        (wording.percent(row.search_accuracy), row.search_accuracy),
-        (f"{wording.percent(row.report_accuracy)} ({wording.interval(row.interval)})", row.report_accuracy),
-        *by_task,
-        _compared(row.versus_dense),
-        _compared(row.versus_base),
-    ]
-
-
-def _compared(comparison: Comparison | None) -> tuple[str, float | None]:
-    if comparison is None:
-        return wording.NOT_MEASURED, None
-    return f"{wording.points(comparison.difference)} ({wording.p_value(comparison.p_value)})", comparison.difference
-
-
-def _tasks(content: ReportContent) -> tuple[str, ...]:
-    """The tasks that get a column each: none if there is only one, whose accuracy is the accuracy."""
-    tasks = tuple(content.dense.report_by_task)
-    return tasks if len(tasks) > 1 else ()
 
 
 def _asset(name: str) -> str:

@@ -1,56 +1,95 @@
-"""The front as a table for the terminal."""
+"""The front as tables for the terminal: size and accuracy, and below them, if there are any, INT8 and speed."""
+
+from collections.abc import Callable
 
 from rich.box import SIMPLE_HEAD
+from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
 from services.coordinator.report import wording
-from services.coordinator.report.content import Comparison, NetworkRow, ReportContent
+from services.coordinator.report.content import Comparison, ReportContent
+from services.coordinator.report.networks import Listed, listed
+from services.coordinator.report.objectives import MEASURES
+from shared.settings import Objective
 
-COLUMNS = (
-    "Layers",
-    "Narrow\nMLPs",
-    "Para-\nmeters",
-    "Bytes",
-    "Ratio",
-    "Search\n%",
-    "Report %\n(95 %)",
-    "vs dense\npoints (p)",
-    "vs base\npoints (p)",
-)
+Columns = tuple[tuple[str, Callable[[Listed], str]], ...]
+"""Titles with what fills the column for a network."""
 
 
-def front_table(content: ReportContent) -> Table:
-    """The front with the dense and the base network below it; legible from 100 columns on."""
-    table = Table(box=SIMPLE_HEAD, padding=0, show_edge=False)
-    table.add_column("Name", no_wrap=True)
-    for column in COLUMNS:
-        table.add_column(column, justify="right", no_wrap=True)
-    for row in content.front:
-        _add(table, row)
-    table.add_section()
-    _add(table, content.dense)
-    _add(table, content.base)
-    return table
+def _quantised(each: Listed) -> str:
+    if each.original is None:
+        return wording.NOT_MEASURED
+    return wording.points(each.row.report_accuracy - each.original.report_accuracy)
 
 
-def _add(table: Table, row: NetworkRow) -> None:
-    table.add_row(
-        # Text, not str: a name is no markup.
-        Text(row.name),
-        str(row.architecture.depth),
-        str(row.narrow_mlps),
-        wording.parameters(row.parameters),
-        wording.size(row.bytes),
-        f"{row.ratio:.2f}",
-        wording.percentage(row.search_accuracy),
-        f"{wording.percentage(row.report_accuracy)} ({wording.interval(row.interval)})",
-        _compared(row.versus_dense),
-        _compared(row.versus_base),
-    )
+def _time(each: Listed, objective: Objective) -> str:
+    measure = MEASURES[objective]
+    value = measure.of(each.row)
+    return wording.NOT_MEASURED if value is None else measure.show(value)
+
+
+def _rate(repeats: tuple[float, float, float] | None) -> str:
+    return wording.NOT_MEASURED if repeats is None else wording.rate(repeats)
 
 
 def _compared(comparison: Comparison | None) -> str:
     if comparison is None:
         return wording.NOT_MEASURED
     return f"{wording.points(comparison.difference)} ({wording.p_value(comparison.p_value)})"
+
+
+ACCURACY: Columns = (
+    ("Layers", lambda each: str(each.row.architecture.depth)),
+    ("Narrow\nMLPs", lambda each: str(each.row.narrow_mlps)),
+    ("Para-\nmeters", lambda each: wording.parameters(each.row.parameters)),
+    ("Size", lambda each: wording.size(each.row.bytes)),
+    ("Ratio", lambda each: f"{each.row.ratio:.2f}"),
+    ("Search\n%", lambda each: wording.percentage(each.row.search_accuracy)),
+    (
+        "Report %\n(95 %)",
+        lambda each: f"{wording.percentage(each.row.report_accuracy)} ({wording.interval(each.row.interval)})",
+    ),
+    ("vs dense\npoints (p)", lambda each: _compared(each.row.versus_dense)),
+    ("vs base\npoints (p)", lambda each: _compared(each.row.versus_base)),
+)
+SPEED: Columns = (
+    ("INT8", lambda each: "yes" if each.int8 else wording.NOT_MEASURED),
+    ("Change by\nINT8, points", _quantised),
+    ("Prefill\ntime", lambda each: _time(each, "prefill_seconds")),
+    ("Decode\nstep", lambda each: _time(each, "decode_seconds")),
+    ("Prefill, measured\ntokens/s", lambda each: _rate(each.row.speed.prefill if each.row.speed else None)),
+    ("Decode, measured\ntokens/s", lambda each: _rate(each.row.speed.decode if each.row.speed else None)),
+)
+
+
+def front_table(content: ReportContent) -> Group:
+    """The front with its INT8 twins, the dense and the base network below it; legible from 100 columns on."""
+    networks = listed(content)
+    parts: list[Table | Text] = [_table(networks, ACCURACY)]
+    if _filled(networks, SPEED):
+        parts += [Text(), _table(networks, SPEED)]
+    if content.serving is not None:
+        parts.append(Text(f"Speed: {content.serving}"))
+    return Group(*parts)
+
+
+def _filled(networks: tuple[Listed, ...], columns: Columns) -> Columns:
+    """The columns that are not dashes only."""
+    return tuple(
+        (title, shown) for title, shown in columns if any(shown(each) != wording.NOT_MEASURED for each in networks)
+    )
+
+
+def _table(networks: tuple[Listed, ...], columns: Columns) -> Table:
+    table = Table(box=SIMPLE_HEAD, padding=0, show_edge=False)
+    table.add_column("Name", no_wrap=True)
+    filled = _filled(networks, columns)
+    for title, _ in filled:
+        table.add_column(title, justify="right", no_wrap=True)
+    for each in networks:
+        if each.key == "dense":
+            table.add_section()
+        # Text, not str: a name is no markup.
+        table.add_row(Text(each.row.name), *(shown(each) for _, shown in filled))
+    return table

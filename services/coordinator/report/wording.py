@@ -7,18 +7,33 @@ MINUS = "\N{MINUS SIGN}"
 DASH = "\N{EN DASH}"
 NOT_MEASURED = DASH
 
-_COUNTS = ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k"), (1.0, ""))
-_BYTES = ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB"), (1.0, "B"))
+Units = tuple[tuple[float, str], ...]
+"""What a unit is worth and its name, from the largest to the smallest."""
+COUNTS: Units = ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k"), (1.0, ""))
+BYTES: Units = ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB"), (1.0, "B"))
+SECONDS: Units = ((1.0, "s"), (1e-3, "ms"), (1e-6, "\N{GREEK SMALL LETTER MU}s"))
 
 
 def parameters(count: float) -> str:
     """A number of parameters: `4.509 B`, `134.5 M`."""
-    return _scaled(count, _COUNTS, digits=4)
+    return _scaled(count, COUNTS, digits=4)
 
 
 def size(count: float) -> str:
     """A number of bytes in powers of 1000: `9.02 GB`."""
-    return _scaled(count, _BYTES, digits=3)
+    return _scaled(count, BYTES, digits=3)
+
+
+def duration(seconds: float) -> str:
+    """A time: `1.24 s`, `38.2 ms`."""
+    return _scaled(seconds, SECONDS, digits=3)
+
+
+def rate(repeats: tuple[float, float, float]) -> str:
+    """Tokens per second, median (least–most) of the repeats: `1290 (1240–1310)`, `8.2 (8.0–8.3)`."""
+    digits = 1 if repeats[0] < 100 else 0
+    median, least, most = (f"{value:.{digits}f}" for value in repeats)
+    return f"{median} ({least}{DASH}{most})"
 
 
 def number(value: float) -> str:
@@ -61,10 +76,16 @@ def p_equation(p: float) -> str:
     return f"p{SPACE}{sign}{SPACE}{value}"
 
 
-def _scaled(value: float, units: tuple[tuple[float, str], ...], digits: int) -> str:
-    scale, unit = next((pair for pair in units if abs(value) >= pair[0]), units[-1])
-    if scale == 1:
-        return f"{value:g}{SPACE}{unit}".strip()
+def unit_for(value: float, units: Units) -> tuple[float, str]:
+    """The largest unit of which there is at least one in the value."""
+    return next((pair for pair in units if abs(value) >= pair[0]), units[-1])
+
+
+def _scaled(value: float, units: Units, digits: int) -> str:
+    scale, unit = unit_for(value, units)
+    if isinstance(value, int) and scale == 1:
+        return f"{value}{SPACE}{unit}".strip()
     mantissa = value / scale
-    decimals = max(0, digits - 1 - int(math.log10(abs(mantissa))))
+    magnitude = math.floor(math.log10(abs(mantissa))) if mantissa else 0
+    decimals = max(0, digits - 1 - magnitude)
     return f"{mantissa:.{decimals}f}{SPACE}{unit}"

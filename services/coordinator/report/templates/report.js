@@ -46,17 +46,18 @@ function markAt(event) {
 }
 
 function choose(network) {
-  for (const element of document.querySelectorAll("[data-network]")) {
-    element.classList.toggle("chosen", element.dataset.network === network);
-  }
   const row = document.getElementById(`row-${network}`);
+  const drawing = row.dataset.drawing;
+  for (const element of document.querySelectorAll("[data-network]")) {
+    element.classList.toggle("chosen", element.dataset.network === network || element.id === drawing);
+  }
   const name = document.createElement("b");
   name.textContent = row.cells[0].textContent.trim();
   chosen.replaceChildren(name, ` is marked: ${row.cells[1].textContent} layers, ${row.cells[3].textContent} parameters. See `);
-  for (const [kind, label] of [["drawing", "its layers"], ["row", "its row in the table"]]) {
-    if (!document.getElementById(`${kind}-${network}`)) continue;
+  for (const [id, label] of [[drawing, "its layers"], [row.id, "its row in the table"]]) {
+    if (!id) continue;
     const link = document.createElement("a");
-    link.href = `#${kind}-${network}`;
+    link.href = `#${id}`;
     link.textContent = label;
     chosen.append(chosen.querySelector("a") ? ", " : "", link);
   }
