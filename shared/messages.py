@@ -43,8 +43,8 @@ class TaskItems(Message):
 
 
 class Workload(Message):
-    """What a network is given where speed is measured: `batch` sequences of `prompt_tokens` read at once (prefill), then
-    `generated_tokens` more for each, one at a time (decode)."""
+    """What a network is given where speed is measured: `batch` sequences of `prompt_tokens` read at once (prefill),
+    then `generated_tokens` more for each, one at a time (decode)."""
 
     batch: Count = 1
     prompt_tokens: Count = 128

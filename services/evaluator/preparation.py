@@ -1,11 +1,9 @@
-"""Items made ready to be scored, once for all networks: read, tokenised, folded into trees, packed into rows."""
+"""Items made ready to be scored, once for all networks: read, tokenised, merged into trees, packed into rows."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
 import torch
-from lm_eval.api.instance import Instance
 from lm_eval.models.utils import resolve_max_length
 from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
@@ -13,51 +11,85 @@ from services.evaluator.tasks.loading import Document, LoadedTask
 from services.evaluator.tokenisation import Continuation, tokenize_requests
 from shared.digest import digest_json
 from shared.errors import UserError
-from shared.supernet.packing import Packed, Tree, pack
+from shared.supernet.packing import Packed, pack
+from shared.supernet.tree import Tree
 
 DEFAULT_LENGTH = 2048
 """lm-eval's, for a model that doesn't say how much it can read."""
+WORTH_SHARING = 256
+"""Tokens that a shared prefix must save: reading one costs a pass of its own through the whole network."""
 
 
 @dataclass(frozen=True)
-class ItemTree:
-    """An item's continuations folded at their common beginning, so that the question is read once for all its choices.
-
-    `places[c]` are where in the tree the tokens of continuation c are predicted, `targets[c]` those tokens.
-    """
+class Scored:
+    """A tree, and the tokens that are scored after it: at `places` (N,) of the tree the `targets` (N,) are predicted,
+    each for one of the task's requests, `owners` (N,)."""
 
     tree: Tree
-    places: tuple[tuple[int, ...], ...]
-    targets: tuple[tuple[int, ...], ...]
+    places: tuple[int, ...]
+    targets: tuple[int, ...]
+    owners: tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class Row:
-    """Items that go through the network together: `items` are their indices, `places` and `targets` run over all their
-    scored tokens (N,), `owners` (N,) says which continuation of the row each belongs to."""
+    """Trees of one family that go through a network together.
+
+    `places` (P,) are where something is predicted; `targets` (N,) what, at which of the places (`at`, (N,)) and for
+    which request of the task (`owners`, (N,)).
+    """
 
     packed: Packed
-    items: tuple[int, ...]
-    continuations: tuple[int, ...]
     places: torch.Tensor
+    at: torch.Tensor
     targets: torch.Tensor
     owners: torch.Tensor
 
 
 @dataclass(frozen=True)
+class Family:
+    """What begins alike: the tokens of the beginning, the trees that go on after it, and these in rows."""
+
+    prefix: tuple[int, ...]
+    members: tuple[Scored, ...]
+    rows: tuple[Row, ...]
+
+
+@dataclass(frozen=True)
 class PreparedTask:
-    """A task's items, ready. `golds[i]` are the right choices of item i among its `choices[i]`; `metrics` lm-eval's
-    for it."""
+    """A task's items, ready.
+
+    `loaded.documents[i]` has `requests[i]` requests, numbered through; `golds[i]` are its right choices among its
+    `choices[i]`; `metrics` lm-eval's of the task; `tokens` what a network reads for it.
+    """
 
     name: str
-    origin: str
-    documents: tuple[Document, ...]
+    loaded: LoadedTask
+    requests: tuple[int, ...]
     golds: tuple[tuple[int, ...], ...]
     choices: tuple[int, ...]
     metrics: tuple[str, ...]
-    rows: tuple[Row, ...]
+    families: tuple[Family, ...]
+    row_tokens: int
+    device: torch.device
     tokens: int
     digest: str
+
+    @property
+    def documents(self) -> tuple[Document, ...]:
+        """The items."""
+        return self.loaded.documents
+
+    @property
+    def origin(self) -> str:
+        """Where the data came from."""
+        return self.loaded.origin
+
+    def halved(self) -> "PreparedTask":
+        """The same in rows of half the length."""
+        tokens = max(1, self.row_tokens // 2)
+        families = (replace(family, rows=tuple(_rows(family.members, tokens, self.device))) for family in self.families)
+        return replace(self, families=tuple(families), row_tokens=tokens)
 
 
 def prepare_task(
@@ -68,108 +100,92 @@ def prepare_task(
     device: torch.device,
     row_tokens: int,
 ) -> PreparedTask:
-    """Make a loaded task ready; a row has at most `row_tokens` tokens, unless a single item is longer.
+    """Make a loaded task ready; a row has at most `row_tokens` tokens, unless a single tree is longer.
 
     Raises UserError for an item that can't be scored.
     """
     max_length = resolve_max_length(config, tokenizer, default=DEFAULT_LENGTH)
-    requests = [_requests(document) for document in loaded.documents]
-    flat = tokenize_requests([request for item in requests for request in item], tokenizer, max_length)
-    trees, golds, choices, start = [], [], [], 0
+    requests = [document.requests() for document in loaded.documents]
+    windows = tokenize_requests([request for item in requests for request in item], tokenizer, max_length)
+    subjects: dict[int, list[list[tuple[int, Continuation]]]] = {}
+    start = 0
     for document, item in zip(loaded.documents, requests, strict=True):
-        continuations = flat[start : start + len(item)]
+        numbered = [(number, window) for number in range(start, start + len(item)) for window in windows[number]]
         start += len(item)
-        if any(not 0 < len(continuation.targets) <= max_length for continuation in continuations):
+        if not document.rolling and any(not 0 < len(window.targets) <= max_length for _, window in numbered):
             raise UserError(
                 f"tasks.{name}: item {document.index} has an empty choice or one longer than the model can read"
             )
-        trees.append(fold(continuations))
-        golds.append(_golds(document))
-        choices.append(len(document.task.doc_to_choice(document.doc)))
+        # The windows of a text have nothing in common: each is a tree of its own.
+        subjects.setdefault(id(document.task), []).extend([[w] for w in numbered] if document.rolling else [numbered])
+    families = tuple(_family(items, device, row_tokens) for items in subjects.values() if items)
+    golds = tuple(document.golds() for document in loaded.documents)
     return PreparedTask(
         name=name,
-        origin=loaded.origin,
-        documents=loaded.documents,
-        golds=tuple(golds),
-        choices=tuple(choices),
+        loaded=loaded,
+        requests=tuple(len(item) for item in requests),
+        golds=golds,
+        choices=tuple(document.choices for document in loaded.documents),
         metrics=tuple(loaded.documents[0].task.aggregation()),
-        rows=tuple(_rows(trees, device, row_tokens)),
-        tokens=sum(len(tree.tree) for tree in trees),
-        digest=digest_json([[tree.tree.tokens, tree.targets, gold] for tree, gold in zip(trees, golds, strict=True)]),
+        families=families,
+        row_tokens=row_tokens,
+        device=device,
+        tokens=sum(len(family.prefix) + sum(len(member.tree) for member in family.members) for family in families),
+        digest=digest_json(
+            [[(window.inputs, window.targets) for window in request] for request in windows] + [golds, start]
+        ),
     )
 
 
-def fold(continuations: Sequence[Continuation]) -> ItemTree:
-    """Put the longest common beginning of all inputs into the trunk, and the rest of each into a branch of its own."""
-    inputs = [continuation.inputs for continuation in continuations]
-    trunk = next(
+def _family(items: Sequence[Sequence[tuple[int, Continuation]]], device: torch.device, row_tokens: int) -> Family:
+    """The items of one subject; what they begin with is taken out if that saves enough."""
+    inputs = [window.inputs for item in items for _, window in item]
+    common = next(
         (index for index, tokens in enumerate(zip(*inputs, strict=False)) if len(set(tokens)) > 1),
         min(len(tokens) for tokens in inputs),
     )
-    tokens, positions, branches = list(inputs[0][:trunk]), list(range(trunk)), [0] * trunk
-    places = []
-    for number, continuation in enumerate(continuations, start=1):
-        start, rest = len(tokens), continuation.inputs[trunk:]
-        tokens += rest
-        positions += range(trunk, len(continuation.inputs))
-        branches += [number] * len(rest)
-        read = range(len(continuation.inputs) - len(continuation.targets), len(continuation.inputs))
-        places.append(tuple(place if place < trunk else start + place - trunk for place in read))
-    return ItemTree(Tree(tokens, positions, branches), tuple(places), tuple(c.targets for c in continuations))
+    # What is predicted within the prefix is not predicted by any of its members.
+    common = min([common, *(len(w.inputs) - len(w.targets) for item in items for _, w in item)])
+    if common * (len(items) - 1) < WORTH_SHARING:
+        common = 0
+    members = tuple(_merged(item, common) for item in items)
+    return Family(tuple(inputs[0][:common]), members, tuple(_rows(members, row_tokens, device)))
 
 
-def _requests(document: Document) -> list[Instance]:
-    made = document.task.construct_requests(document.doc, document.context, metadata=(document.task.task_name, 0, 1))
-    return list(made) if isinstance(made, list) else [made]
+def _merged(windows: Sequence[tuple[int, Continuation]], skipped: int) -> Scored:
+    """The windows as one tree, without the first tokens of each."""
+    tree, paths = Tree.merged([window.inputs[skipped:] for _, window in windows], skipped)
+    scored = [
+        (place, target, owner)
+        for (owner, window), path in zip(windows, paths, strict=True)
+        for place, target in zip(path[len(path) - len(window.targets) :], window.targets, strict=True)
+    ]
+    places, targets, owners = zip(*scored, strict=True)
+    return Scored(tree, places, targets, owners)
 
 
-def _golds(document: Document) -> tuple[int, ...]:
-    """Indices of the right choices, as lm-eval's process_results finds them."""
-    task, doc = document.task, document.doc
-    gold: Any = task.doc_to_text(doc) if task.multiple_input else task.doc_to_target(doc)
-    choices = task.doc_to_choice(doc)
-    listed = gold if isinstance(gold, list) else [gold]
-    indices = tuple(choices.index(entry) if isinstance(entry, str) else int(entry) for entry in listed)
-    if not all(0 <= index < len(choices) for index in indices):
-        raise UserError(
-            f"tasks.{task.task_name}: item {document.index} names a right answer that is none of its choices"
-        )
-    return indices
-
-
-def _rows(trees: Sequence[ItemTree], device: torch.device, row_tokens: int) -> Iterator[Row]:
-    """Items of similar length share a row, the longest first, so that memory runs out at once or not at all."""
-    order = sorted(range(len(trees)), key=lambda index: -len(trees[index].tree))
-    row: list[int] = []
+def _rows(members: Sequence[Scored], row_tokens: int, device: torch.device) -> Iterator[Row]:
+    """Trees of similar length share a row, the longest first, so that memory runs out at once or not at all."""
+    row: list[Scored] = []
     filled = 0
-    for index in order:
-        length = len(trees[index].tree)
-        if row and filled + length > row_tokens:
-            yield _row(trees, row, device)
+    for member in sorted(members, key=lambda member: -len(member.tree)):
+        if row and filled + len(member.tree) > row_tokens:
+            yield _row(row, device)
             row, filled = [], 0
-        row.append(index)
-        filled += length
+        row.append(member)
+        filled += len(member.tree)
     if row:
-        yield _row(trees, row, device)
+        yield _row(row, device)
 
 
-def _row(trees: Sequence[ItemTree], items: Sequence[int], device: torch.device) -> Row:
-    packed = pack([trees[index].tree for index in items], device)
-    places: list[int] = []
+def _row(members: Sequence[Scored], device: torch.device) -> Row:
+    packed = pack([member.tree for member in members], device)
+    places: dict[int, int] = {}
+    at: list[int] = []
     targets: list[int] = []
     owners: list[int] = []
-    owner = 0
-    for index, start in zip(items, packed.starts, strict=True):
-        for where, tokens in zip(trees[index].places, trees[index].targets, strict=True):
-            places += [start + place for place in where]
-            targets += tokens
-            owners += [owner] * len(tokens)
-            owner += 1
-    return Row(
-        packed=packed,
-        items=tuple(items),
-        continuations=tuple(len(trees[index].targets) for index in items),
-        places=torch.tensor(places, device=device),
-        targets=torch.tensor(targets, device=device),
-        owners=torch.tensor(owners, device=device),
-    )
+    for member, start in zip(members, packed.starts, strict=True):
+        at += [places.setdefault(start + place, len(places)) for place in member.places]
+        targets += member.targets
+        owners += member.owners
+    return Row(packed, *(torch.tensor(numbers, device=device) for numbers in (list(places), at, targets, owners)))

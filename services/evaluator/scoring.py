@@ -1,63 +1,108 @@
 """Scores of a network on prepared items: log-likelihoods as lm-eval defines them, then lm-eval's own metrics."""
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
 from services.evaluator.preparation import PreparedTask, Row
 from shared.messages import ItemScores
-from shared.supernet.decoder import Decoder
+from shared.supernet.blocked import blocked
+from shared.supernet.decoder import Decoder, Sequences
+from shared.supernet.prefix import Prefix
 
 HEAD_TOKENS = 256
-"""Scored tokens that go through the language head at a time: a vocabulary of 128,000 in float32 makes 131 MB of
-them."""
+"""Places that go through the language head at a time: a vocabulary of 128,000 in bfloat16 makes 66 MB of them."""
+WAVE_TOKENS = 65_536
+"""Tokens that go through the network layer by layer: enough for each layer to be prepared once, and for a prefix to be
+read once; few enough for their states to be held."""
+MANY_TOKENS = 4096
+"""From so many tokens on it pays to reorder a layer's weights for them."""
+CACHED_LOGITS = 2**20
+"""Logits that are summed up at a time: 4 MB in float32, which stay in the cache."""
 
 
 @torch.inference_mode()
 def score(network: Decoder, task: PreparedTask) -> ItemScores:
     """Score every item of a task."""
-    answers: dict[int, list[tuple[float, bool]]] = {}
-    for row in task.rows:
-        answers |= _score_row(network, row)
+    likelihoods = torch.zeros(sum(task.requests), dtype=torch.float64)
+    misses = torch.zeros(sum(task.requests), dtype=torch.long)
+    for wave in _waves(task):
+        _score_wave(network, wave, likelihoods, misses)
+    flat = list(zip(likelihoods.tolist(), (misses == 0).tolist(), strict=True))
+    measured, margins, start = [], [], 0
+    for index, (document, requests) in enumerate(zip(task.documents, task.requests, strict=True)):
+        answers = flat[start : start + requests]
+        start += requests
+        measured.append(document.metrics(answers))
+        if task.golds[index]:
+            choices = [likelihood for likelihood, _ in answers[: task.choices[index]]]
+            margins.append(_margin(choices, task.golds[index]))
     metrics: dict[str, list[float]] = {}
-    margins = []
-    for index, document in enumerate(task.documents):
-        for name, value in document.task.process_results(document.doc, answers[index]).items():
-            if isinstance(value, int | float):  # others, such as F1's pairs, have no value for a single item
+    for item in measured:
+        for name, value in item.items():
+            if isinstance(value, int | float):  # others, such as perplexity's pairs, have no value for a single item
                 metrics.setdefault(name, []).append(float(value))
-        margins.append(_margin([answer[0] for answer in answers[index][: task.choices[index]]], task.golds[index]))
     return ItemScores(
         task=task.name,
         items=tuple(document.index for document in task.documents),
         items_digest=task.digest,
         metrics={name: tuple(values) for name, values in metrics.items() if len(values) == len(task.documents)},
-        margins=tuple(margins),
+        values=task.loaded.values(measured),
+        margins=tuple(margins) if len(margins) == len(task.documents) else (),
     )
 
 
-def _score_row(network: Decoder, row: Row) -> dict[int, list[tuple[float, bool]]]:
-    """For every item of the row and each of its continuations, log-likelihood and whether it is the greedy choice."""
-    states = network.hidden(row.packed)[row.places]
-    likelihoods, greedy = _targets(network, states, row.targets)
-    count = sum(row.continuations)
-    sums = torch.zeros(count, dtype=torch.float64, device=states.device).index_add_(0, row.owners, likelihoods.double())
-    misses = torch.zeros(count, dtype=torch.long, device=states.device).index_add_(0, row.owners, (~greedy).long())
-    flat = list(zip(sums.tolist(), (misses == 0).tolist(), strict=True))
-    answers, start = {}, 0
-    for item, continuations in zip(row.items, row.continuations, strict=True):
-        answers[item] = flat[start : start + continuations]
-        start += continuations
-    return answers
+Wave = list[tuple[Sequences, Row | None]]
+"""What goes through a network together: prefixes (without a row), each followed by the rows that go on after it."""
 
 
-def _targets(network: Decoder, states: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """Log-probability (N,) of each target after its state (N, hidden), and whether it is the likeliest word (N,)."""
-    likelihoods, greedy = [], []
-    for part, wanted in zip(torch.split(states, HEAD_TOKENS), torch.split(targets, HEAD_TOKENS), strict=True):
-        logits = network.logits(part).float()
-        chosen = logits.gather(1, wanted.unsqueeze(1)).squeeze(1)
-        likelihoods.append(chosen - logits.logsumexp(-1))
-        greedy.append(logits.argmax(-1) == wanted)
-    return torch.cat(likelihoods), torch.cat(greedy)
+def _waves(task: PreparedTask) -> Iterator[Wave]:
+    wave: Wave = []
+    filled = 0
+    for family in task.families:
+        prefix = Prefix(family.prefix, task.device) if family.prefix else None
+        begun = False
+        for row in family.rows:
+            if filled + len(row.packed.tokens) > WAVE_TOKENS and filled:
+                yield wave
+                wave, filled, begun = [], 0, False
+            if prefix is not None and not begun:
+                wave.append((prefix, None))
+                filled += len(family.prefix)
+                begun = True
+            wave.append((row.packed.after(prefix), row))
+            filled += len(row.packed.tokens)
+    if wave:
+        yield wave
+
+
+def _score_wave(network: Decoder, wave: Wave, likelihoods: Tensor, misses: Tensor) -> None:
+    """Add to the log-likelihood of each request, and to the number of its tokens that are not the likeliest."""
+    many = sum(len(read.tokens) for read, _ in wave) >= MANY_TOKENS
+    states = network.hidden_together((read for read, _ in wave), blocked if many else lambda layer: layer)
+    for (_, row), state in zip(wave, states, strict=True):
+        if row is not None:
+            found, greedy = _predicted(network, state[row.places], row.at, row.targets)
+            likelihoods.index_add_(0, row.owners.cpu(), found.double().cpu())
+            misses.index_add_(0, row.owners.cpu(), (~greedy).long().cpu())
+
+
+def _predicted(network: Decoder, states: Tensor, at: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Log-probability (N,) of each target after the state (of (P, hidden)) that it is predicted at, and whether no word
+    is likelier (N,)."""
+    found = torch.empty(len(targets), dtype=torch.float32, device=states.device)
+    greedy = torch.empty(len(targets), dtype=torch.bool, device=states.device)
+    for start in range(0, len(states), HEAD_TOKENS):
+        logits = network.logits(states[start : start + HEAD_TOKENS])
+        here = ((at >= start) & (at < start + HEAD_TOKENS)).nonzero().squeeze(1)
+        place = at[here] - start
+        chosen = logits[place, targets[here]].float()
+        size = max(1, CACHED_LOGITS // logits.shape[1])
+        totals = torch.cat([part.float().logsumexp(-1) for part in torch.split(logits, size)])
+        found[here] = chosen - totals[place]
+        greedy[here] = chosen >= logits.amax(-1)[place].float()
+    return found, greedy
 
 
 def _margin(likelihoods: list[float], golds: tuple[int, ...]) -> float:

@@ -12,7 +12,8 @@ from shared.messages import Dtype, Speed, SpeedSpec
 from shared.space import parameters
 from shared.supernet.checkpoint import Checkpoint
 from shared.supernet.device import compute_device, torch_dtype
-from shared.supernet.packing import Tree, pack
+from shared.supernet.packing import pack
+from shared.supernet.tree import Tree
 
 SEQUENCES, LENGTH, REPEATS = 16, 48, 3
 TRAINING_COST = 4.0

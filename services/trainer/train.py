@@ -22,8 +22,9 @@ from shared.settings import SearchSettings
 from shared.supernet.checkpoint import Checkpoint, writing_checkpoint
 from shared.supernet.device import compute_device, preferred_dtype, torch_dtype
 from shared.supernet.order import drop_order, measure_importance, order_neurons
-from shared.supernet.packing import Packed, Tree, pack
+from shared.supernet.packing import Packed, pack
 from shared.supernet.tokenizer import load_tokenizer
+from shared.supernet.tree import Tree
 
 RECORDED = ("torch", "transformers", "nasfarm")
 STATE = "training.pt"

@@ -21,7 +21,8 @@ from shared.files import writing
 from shared.settings import TrainingSettings
 from shared.space import SearchSpace, dense
 from shared.supernet.checkpoint import Checkpoint
-from shared.supernet.packing import Tree, pack
+from shared.supernet.packing import pack
+from shared.supernet.tree import Tree
 
 LOSS_MEMORY = 0.95
 """Weight of the past in the running means of the losses."""

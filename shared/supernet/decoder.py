@@ -5,7 +5,7 @@ which may be views into a mapped checkpoint or trainable parameters. Same arithm
 Qwen2 and Qwen3.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -92,6 +92,19 @@ class Layer:
         """Number of MLP neurons."""
         return self.gate.weight.shape[0]
 
+    def neurons(self, inputs: Tensor) -> Tensor:
+        """The MLP's neurons (T, width) from its normed inputs (T, hidden)."""
+        gate, up = self.gate(inputs), self.up(inputs)
+        return F.silu(gate) * up if gate.requires_grad else F.silu(gate, inplace=True).mul_(up)
+
+    def after_attention(self, state: Tensor, attended: Tensor) -> Tensor:
+        """The state (T, hidden) with the attention's outcome (T, heads * head_dim) added."""
+        return state + self.output(attended)
+
+    def after_mlp(self, state: Tensor, neurons: Tensor) -> Tensor:
+        """The state (T, hidden) with the MLP's outcome added."""
+        return state + self.down(neurons)
+
     def map(self, change: Callable[[Tensor], Tensor]) -> "Layer":
         """The same layer with every tensor changed."""
         return Layer(
@@ -118,10 +131,10 @@ class Rotary:
     scale: float
 
     def tables(self, positions: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        """Cosine and sine of positions (T,), each (T, 1, head_dim)."""
-        angles = positions[:, None].float() * self.frequencies.to(positions.device)
-        angles = torch.cat((angles, angles), dim=-1).unsqueeze(1)
-        return (angles.cos() * self.scale).to(dtype), (angles.sin() * self.scale).to(dtype)
+        """Cosine and sine of positions (T,), each (T, 1, head_dim); the first half of the sine is negative."""
+        angles = positions[:, None, None].float() * self.frequencies.to(positions.device)
+        cosine, sine = (angles.cos() * self.scale).to(dtype), (angles.sin() * self.scale).to(dtype)
+        return torch.cat((cosine, cosine), dim=-1), torch.cat((-sine, sine), dim=-1)
 
 
 LayerObserver = Callable[[int, Tensor, Tensor, Tensor], None]
@@ -170,21 +183,31 @@ class Decoder:
         rotation = self.rotary.tables(read.positions, state.dtype)
         for index, layer in enumerate(self.layers):
             before = state
-            state = state + self._attention(index, layer, state, rotation, read)
-            inner = self._normed(state, layer.mlp_norm)
-            neurons = F.silu(layer.gate(inner)) * layer.up(inner)
-            state = state + layer.down(neurons)
+            state, neurons = self._through(index, layer, state, rotation, read)
             if observe is not None:
                 observe(index, before, neurons, state)
         return self._normed(state, self.norm)
+
+    def hidden_together(self, reads: Iterable[Sequences], prepare: Callable[[Layer], Layer]) -> list[Tensor]:
+        """`hidden` of each, layer by layer: each layer is prepared once for all of them, and what a sequence leaves in
+        a layer is there for those after it."""
+        reads = list(reads)
+        states = [F.embedding(read.tokens, self.embeddings) for read in reads]
+        rotations = [self.rotary.tables(read.positions, self.embeddings.dtype) for read in reads]
+        for index, layer in enumerate(self.layers):
+            prepared = prepare(layer)
+            for number, read in enumerate(reads):
+                states[number], _ = self._through(index, prepared, states[number], rotations[number], read)
+        return [self._normed(state, self.norm) for state in states]
 
     def logits(self, states: Tensor) -> Tensor:
         """Scores of every word of the vocabulary, (..., vocabulary)."""
         return F.linear(states, self.head)
 
-    def _attention(
+    def _through(
         self, index: int, layer: Layer, state: Tensor, rotation: tuple[Tensor, Tensor], read: Sequences
-    ) -> Tensor:
+    ) -> tuple[Tensor, Tensor]:
+        """The state after a layer, and its MLP's neurons."""
         shape = self.shape
         inner = self._normed(state, layer.attention_norm)
         queries = layer.query(inner).view(-1, shape.heads, shape.head_dim)
@@ -193,15 +216,21 @@ class Decoder:
         if layer.query_norm is not None and layer.key_norm is not None:
             queries, keys = self._normed(queries, layer.query_norm), self._normed(keys, layer.key_norm)
         attended = read.attend(index, _rotated(queries, rotation), _rotated(keys, rotation), values, layer.window)
-        return layer.output(attended)
+        state = layer.after_attention(state, attended)
+        neurons = layer.neurons(self._normed(state, layer.mlp_norm))
+        return layer.after_mlp(state, neurons), neurons
 
     def _normed(self, state: Tensor, weight: Tensor) -> Tensor:
         single = state.float()
-        scale = torch.rsqrt(single.pow(2).mean(-1, keepdim=True) + self.norm_epsilon)
-        return weight * (single * scale).to(state.dtype)
+        if single is state or torch.is_grad_enabled():
+            scale = torch.rsqrt(single.pow(2).mean(-1, keepdim=True) + self.norm_epsilon)
+            return weight * (single * scale).to(state.dtype)
+        # The same, three times as fast: one reduction that leaves no tensor of squares behind, the rest in place.
+        mean_square = torch.linalg.vector_norm(single, dim=-1, keepdim=True).square_().div_(state.shape[-1])
+        return single.mul_(mean_square.add_(self.norm_epsilon).rsqrt_()).to(state.dtype).mul_(weight)
 
 
 def _rotated(states: Tensor, rotation: tuple[Tensor, Tensor]) -> Tensor:
+    """`rotation` holds the cosine, and the sine that is negative in its first half."""
     cosine, sine = rotation
-    first, second = states.chunk(2, dim=-1)
-    return states * cosine + torch.cat((-second, first), dim=-1) * sine
+    return torch.addcmul(states * cosine, states.roll(states.shape[-1] // 2, dims=-1), sine)

@@ -1,120 +1,129 @@
 """Many sequences in one row of tokens: no padding in the linear layers, no attention from one sequence to another."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+
+from shared.supernet.attention import KeysValues, attention, fused_attention
+from shared.supernet.flexible import BlockMask, flexible_attention, visibility
+from shared.supernet.tree import Tree
 
 GROUP_RATIO = 0.75
 """Sequences share an attention call as long as the shortest has this share of the longest one's length: fewer calls, at
 the price of at most 1 - GROUP_RATIO² of the attention's work on padding."""
+LONG = 512
+"""Single sequences of so many tokens are left to the fused kernel."""
+
+
+class Beginning(Protocol):
+    """What the sequences of a row go on after, read before them."""
+
+    def left_in(self, layer: int) -> KeysValues:
+        """Its keys and values in a layer."""
+        ...
 
 
 @dataclass(frozen=True)
-class Tree:
-    """A sequence with a trunk and branches, such as a question and its possible answers.
-
-    `tokens`, `positions` and `branches` have one entry a token: its id, its position in its own sequence, and 0 for
-    the trunk or the number of its branch. A token sees the trunk and its own branch, up to its own position. A
-    sequence without branches is all trunk.
-    """
-
-    tokens: Sequence[int]
-    positions: Sequence[int]
-    branches: Sequence[int]
-
-    @classmethod
-    def plain(cls, tokens: Sequence[int]) -> "Tree":
-        """A sequence without branches."""
-        return cls(tokens, range(len(tokens)), (0,) * len(tokens))
-
-    def __len__(self) -> int:
-        return len(self.tokens)
-
-
-@dataclass
 class _Group:
     """Sequences of similar length that attend in one call, padded on the right to the longest."""
 
-    gather: Tensor  # (sequences, longest): where each token stands in the row; padding repeats the sequence's first
-    real: Tensor  # (tokens of the group): which places of the flattened `gather` are no padding
+    gather: Tensor  # (sequences * longest): where each token stands in the row; padding repeats the sequence's first
+    sequences: int
+    real: Tensor | None  # (tokens of the group): which places of `gather` are no padding; None: all
     positions: Tensor  # (sequences, longest)
-    branches: Tensor | None  # (sequences, longest); None where no sequence branches
-    masks: dict[int | None, Tensor | None] = field(default_factory=dict)
+    ends: Tensor  # (sequences, longest): as in the tree
+    plain: bool  # whether no sequence branches
 
-    def mask(self, window: int | None) -> Tensor | None:
-        """What may be seen, (sequences, 1, longest, longest); None where that is all earlier tokens."""
-        if window not in self.masks:
-            self.masks[window] = self._mask(window)
-        return self.masks[window]
+    def taken(self, tensor: Tensor) -> Tensor:
+        """The group's part of a tensor (T, heads, head_dim), as (sequences, longest, heads, head_dim)."""
+        return tensor.index_select(0, self.gather).view(self.sequences, -1, *tensor.shape[1:])
 
-    def _mask(self, window: int | None) -> Tensor | None:
-        longest = self.gather.shape[1]
-        if self.branches is None and (window is None or window >= longest):
-            return None
-        order = torch.arange(longest, device=self.gather.device)
-        visible = (order[:, None] >= order[None, :]).expand(len(self.gather), -1, -1)
-        if self.branches is not None:
-            key_branch = self.branches[:, None, :]
-            visible = visible & ((key_branch == 0) | (key_branch == self.branches[:, :, None]))
+    def bias(self, window: int | None, before: int, dtype: torch.dtype) -> Tensor:
+        """0 for what may be seen and -inf for what may not, (sequences, longest, before + longest); the first `before`
+        keys are those of a prefix."""
+        longest = self.positions.shape[1]
+        order = torch.arange(longest, device=self.ends.device)
+        visible = (order[:, None] >= order) & (order[:, None] < self.ends[:, None, :])
+        # A query that sees nothing would be a division by zero; padding sees itself, and nobody looks at what it says.
+        visible |= order[:, None] == order
+        positions = self.positions
+        if before:
+            visible = torch.cat((visible.new_ones(self.sequences, longest, before), visible), dim=2)
+            prefix = torch.arange(before, device=positions.device).expand(self.sequences, -1)
+            positions = torch.cat((prefix, positions), dim=1)
         if window is not None:
-            visible = visible & (self.positions[:, :, None] - self.positions[:, None, :] < window)
-        # A row that sees nothing would be a division by zero; padding sees itself, and nobody looks at what it says.
-        return (visible | (order[:, None] == order[None, :])).unsqueeze(1)
+            visible &= self.positions[:, :, None] - positions[:, None, :] < window
+        return torch.zeros(visible.shape, dtype=dtype, device=visible.device).masked_fill_(~visible, float("-inf"))
 
 
-@dataclass
+@dataclass(frozen=True)
 class Packed:
-    """A row of tokens and who sees whom in it.
+    """A row of tokens and who sees whom in it, for one pass through a network.
 
-    `tokens` and `positions` have shape (T,); `starts[i]` is the place in the row of the i-th given sequence's first
-    token.
+    `tokens` and `positions` have shape (T,), `ends` (T,) says where in the row what follows a token ends; `last` is the
+    highest position, `starts[i]` the place in the row of the i-th given sequence's first token. With a `prefix`, all
+    sequences go on after it.
     """
 
     tokens: Tensor
     positions: Tensor
+    ends: Tensor
+    last: int
     starts: list[int]
     groups: list[_Group]
+    prefix: Beginning | None = None
+    _biases: dict[tuple[int, bool], Tensor] = field(default_factory=dict)
+    _masks: dict[int | None, BlockMask] = field(default_factory=dict)
 
-    def forget_masks(self) -> None:
-        """Free the masks once all layers have used them: they are large, and quickly made again."""
-        for group in self.groups:
-            group.masks.clear()
+    def after(self, prefix: Beginning | None) -> "Packed":
+        """The same row for another pass, in which all sequences go on after a prefix, if there is one."""
+        return replace(self, prefix=prefix, _biases={}, _masks={})
 
     def attend(self, layer: int, queries: Tensor, keys: Tensor, values: Tensor, window: int | None) -> Tensor:
-        """Attention within each sequence, whichever layer of the network it is.
-
-        `queries` (T, heads, head_dim), `keys` and `values` (T, kv_heads, head_dim); returns (T, heads * head_dim).
-        `window`: how many tokens back a token sees, itself included; None for all.
-        """
+        """Attention within each sequence; shapes as `decoder.Sequences` says."""
+        prefix = None if self.prefix is None else self.prefix.left_in(layer)
+        if window is not None and window > self.last:
+            window = None
+        if queries.is_cuda:
+            return self._flexibly(queries, keys, values, window, prefix)
         outputs = []
-        for group in self.groups:
-            attended = _attention(
-                queries[group.gather].transpose(1, 2),
-                keys[group.gather].transpose(1, 2),
-                values[group.gather].transpose(1, 2),
-                group.mask(window),
-            )
-            outputs.append(attended.transpose(1, 2).flatten(2).flatten(0, 1)[group.real])
-        return torch.cat(outputs)
+        for number, group in enumerate(self.groups):
+            own = group.taken(keys), group.taken(values)
+            flat = self._group(number, group.taken(queries), own, window, prefix).flatten(0, 1)
+            outputs.append(flat if group.real is None else flat.index_select(0, group.real))
+        return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
 
+    def _group(
+        self, number: int, queries: Tensor, own: tuple[Tensor, Tensor], window: int | None, prefix: KeysValues | None
+    ) -> Tensor:
+        """Attention of a group, (sequences, longest, heads * head_dim), of tensors with two such leading dimensions."""
+        group, (keys, values) = self.groups[number], own
+        if group.plain and prefix is None and window is None and queries.shape[1] >= LONG:
+            return fused_attention(queries, keys, values)
+        before = 0
+        if prefix is not None and window is not None:  # not all of the prefix is seen: it joins the sequences' own keys
+            before = prefix.keys.shape[2]
+            keys = torch.cat((prefix.keys.permute(2, 0, 1).expand(len(keys), -1, -1, -1), keys), dim=1)
+            values = torch.cat((prefix.values.transpose(0, 1).expand(len(values), -1, -1, -1), values), dim=1)
+            prefix = None
+        key = (number, window is None)  # a network has one window at most
+        if key not in self._biases:
+            self._biases[key] = group.bias(window, before, queries.dtype)
+        return attention(queries, keys, values, self._biases[key], prefix)
 
-def _attention(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
-    """Attention of (sequences, heads, longest, head_dim) over (sequences, kv_heads, longest, head_dim)."""
-    if not (queries.requires_grad and queries.device.type == "cpu"):
-        grouped = queries.shape[1] != keys.shape[1]
-        return F.scaled_dot_product_attention(
-            queries, keys, values, attn_mask=mask, is_causal=mask is None, enable_gqa=grouped
-        )
-    # Fused attention is slow backwards on a CPU: at a few hundred tokens, plain products take a third of its time.
-    repeats = queries.shape[1] // keys.shape[1]
-    keys, values = keys.repeat_interleave(repeats, 1), values.repeat_interleave(repeats, 1)
-    if mask is None:
-        mask = torch.ones(queries.shape[2], keys.shape[2], dtype=torch.bool).tril()
-    scores = (queries @ keys.transpose(2, 3) * queries.shape[3] ** -0.5).masked_fill(~mask, float("-inf"))
-    return F.softmax(scores, dim=-1, dtype=torch.float32).to(values.dtype) @ values
+    def _flexibly(
+        self, queries: Tensor, keys: Tensor, values: Tensor, window: int | None, prefix: KeysValues | None
+    ) -> Tensor:
+        """Attention of the whole row in one call, for a GPU."""
+        if prefix is not None:
+            keys = torch.cat((prefix.keys.permute(2, 0, 1), keys))
+            values = torch.cat((prefix.values.transpose(0, 1), values))
+        if window not in self._masks:
+            self._masks[window] = visibility(self.positions, self.ends, len(keys) - len(queries), window)
+        return flexible_attention(queries, keys, values, self._masks[window])
 
 
 def pack(sequences: Iterable[Tree], device: torch.device | str = "cpu") -> Packed:
@@ -136,9 +145,12 @@ def pack(sequences: Iterable[Tree], device: torch.device | str = "cpu") -> Packe
         row.extend(together)
     tokens = [token for index in row for token in trees[index].tokens]
     positions = [position for index in row for position in trees[index].positions]
+    ends = [starts[index] + end for index in row for end in trees[index].ends]
     return Packed(
         tokens=torch.tensor(tokens, dtype=torch.long, device=device),
         positions=torch.tensor(positions, dtype=torch.long, device=device),
+        ends=torch.tensor(ends, dtype=torch.long, device=device),
+        last=max(positions, default=0),
         starts=starts,
         groups=groups,
     )
@@ -148,17 +160,19 @@ def _group(trees: list[Tree], starts: list[int], device: torch.device | str) -> 
     longest = len(trees[0])
     gather = torch.tensor(starts).unsqueeze(1).expand(-1, longest).clone()
     positions = torch.zeros(len(trees), longest, dtype=torch.long)
-    branches = torch.zeros(len(trees), longest, dtype=torch.long)
+    ends = torch.zeros(len(trees), longest, dtype=torch.long)
     real = torch.zeros(len(trees), longest, dtype=torch.bool)
     for line, tree in enumerate(trees):
         length = len(tree)
         gather[line, :length] += torch.arange(length)
         positions[line, :length] = torch.tensor(list(tree.positions))
-        branches[line, :length] = torch.tensor(list(tree.branches))
+        ends[line, :length] = torch.tensor(list(tree.ends))
         real[line, :length] = True
     return _Group(
-        gather=gather.to(device),
-        real=real.flatten().nonzero().squeeze(1).to(device),
+        gather=gather.flatten().to(device),
+        sequences=len(trees),
+        real=None if bool(real.all()) else real.flatten().nonzero().squeeze(1).to(device),
         positions=positions.to(device),
-        branches=branches.to(device) if bool(branches.any()) else None,
+        ends=ends.to(device),
+        plain=not any(tree.branches for tree in trees),
     )

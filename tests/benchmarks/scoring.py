@@ -79,16 +79,15 @@ def main() -> None:
     model = AutoModelForCausalLM.from_pretrained(directory, dtype=torch_dtype(dtype))
     print(f"{directory.name}, {dtype}, {environment.threads} threads")
     for name, (asked, few) in BENCHMARKS.items():
-        if len(sys.argv) > 2 and sys.argv[2] not in name: continue
+        if len(sys.argv) > 2 and sys.argv[2] not in name:
+            continue
         started = time.perf_counter()
         loaded = [load_items(items, environment.data) for items in asked]
         read = time.perf_counter() - started
         started = time.perf_counter()
         subjects = [
             Subject(
-                prepare_task(
-                    items.task, task, tokenizer, checkpoint.config, torch.device("cpu"), ROW_TOKENS["cpu"]
-                ),
+                prepare_task(items.task, task, tokenizer, checkpoint.config, torch.device("cpu"), ROW_TOKENS["cpu"]),
                 [request for document in task.documents[:few] for request in requests(document)],
             )
             for items, task in zip(asked, loaded, strict=True)
@@ -103,7 +102,9 @@ def requests(document: Document) -> list[Instance]:
     return list(made) if isinstance(made, list) else [made]
 
 
-def compare(checkpoint: Checkpoint, weights: dict[str, torch.Tensor], theirs: HFLM, subjects: list[Subject], few: int) -> None:
+def compare(
+    checkpoint: Checkpoint, weights: dict[str, torch.Tensor], theirs: HFLM, subjects: list[Subject], few: int
+) -> None:
     """Time both in turns and print items a second, their ratio, and the share of the machine's own rate."""
     items = sum(len(subject.prepared.documents) for subject in subjects)
     best = best_batch_size(theirs, subjects)

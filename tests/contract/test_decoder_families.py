@@ -15,7 +15,8 @@ from shared.errors import UserError
 from shared.space import parameters
 from shared.supernet.checkpoint import Checkpoint
 from shared.supernet.decoder import Decoder
-from shared.supernet.packing import Tree, pack
+from shared.supernet.packing import pack
+from shared.supernet.tree import Tree
 from tests.support.checkpoints import (
     FAMILIES,
     LAYERS,

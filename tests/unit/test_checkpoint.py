@@ -12,7 +12,8 @@ from safetensors.torch import load_file, save_file
 from shared.errors import UserError
 from shared.manifest import content_digest, digest_content
 from shared.supernet.checkpoint import Checkpoint, writing_checkpoint
-from shared.supernet.packing import Tree, pack
+from shared.supernet.packing import pack
+from shared.supernet.tree import Tree
 from tests.support.checkpoints import YARN_ROPE, random_model, random_sequences, write_checkpoint
 from tests.support.disk import nearly_full_disk
 

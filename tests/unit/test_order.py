@@ -13,7 +13,8 @@ from shared.architecture import Architecture
 from shared.supernet.checkpoint import Checkpoint
 from shared.supernet.decoder import Decoder
 from shared.supernet.order import Importance, drop_order, measure_importance, order_neurons
-from shared.supernet.packing import Packed, Tree, pack
+from shared.supernet.packing import Packed, pack
+from shared.supernet.tree import Tree
 from tests.support.checkpoints import FAMILIES, LAYERS, WIDTH, random_sequences, write_checkpoint
 
 

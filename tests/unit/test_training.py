@@ -21,7 +21,8 @@ from shared.errors import UserError
 from shared.manifest import SupernetManifest, digest_content
 from shared.settings import TrainingSettings
 from shared.supernet.checkpoint import Checkpoint
-from shared.supernet.packing import Tree, pack
+from shared.supernet.packing import pack
+from shared.supernet.tree import Tree
 from tests.support.checkpoints import (
     LAYERS,
     WIDTH,
