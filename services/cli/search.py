@@ -116,6 +116,8 @@ def _check_tasks(evaluator: Evaluator, checked: Checked) -> dict[str, list[Prepa
                 raise UserError(
                     f"tasks.{task.name}.metric: lm-eval has no {metric!r} for it, but {', '.join(task.metrics)}"
                 )
+            if not all(task.golds):
+                raise UserError(f"tasks.{task.name}: doesn't count right answers; choose a task that does")
     for search_task, report_task in zip(prepared["search"], prepared["report"], strict=True):
         console.print(
             f"Task           {search_task.name}: {search_task.origin}; {len(search_task.documents)} items to search, "
