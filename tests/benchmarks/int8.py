@@ -1,0 +1,131 @@
+"""INT8 on the example model: what quantising takes, what it saves, and what a forward pass costs before and after.
+
+Run as `python -m tests.benchmarks.int8 [DIRECTORY]`. The passes alternate in one process; bitsandbytes' own module is
+the yardstick for ours, which must give the same answers faster.
+"""
+
+import json
+import logging
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from shared.environment import usable_cores
+from shared.space import dense, weight_bytes
+from shared.supernet.checkpoint import Checkpoint
+from shared.supernet.decoder import Decoder, Projection
+from shared.supernet.packing import Tree, pack
+from shared.supernet.source import EXAMPLE_MODEL, fetch_model
+from shared.supernet.tokenizer import load_tokenizer
+
+SEQUENCES, LENGTH, REPEATS = 32, 64, 5
+PROJECTIONS = ("query", "key", "value", "output", "gate", "up", "down")
+TEXT = Path(__file__).resolve().parents[2] / "README.md"
+
+
+@dataclass(frozen=True)
+class Module:
+    """A layer that asks bitsandbytes' own module."""
+
+    weight: Tensor
+    bias: Tensor | None
+    module: torch.nn.Module
+
+    @classmethod
+    def of(cls, linear: Projection) -> "Module":
+        """Quantise as transformers does."""
+        from bitsandbytes.nn import Int8Params, Linear8bitLt
+
+        outputs, inputs = linear.weight.shape
+        biased = linear.bias is not None
+        module = Linear8bitLt(inputs, outputs, bias=biased, has_fp16_weights=False, threshold=6.0)
+        module.weight = Int8Params(linear.weight.contiguous(), requires_grad=False, has_fp16_weights=False)
+        if linear.bias is not None:
+            module.bias = torch.nn.Parameter(linear.bias, requires_grad=False)
+        return cls(linear.weight, linear.bias, module.to("cpu").eval())
+
+    def __call__(self, inputs: Tensor) -> Tensor:
+        outputs: Tensor = self.module(inputs)
+        return outputs
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> "Module":
+        raise NotImplementedError
+
+
+def main() -> None:
+    """Print sizes, times of quantising and speeds."""
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    torch.set_num_threads(int(os.environ.get("NASFARM_THREADS") or usable_cores()))
+    directory = Path(sys.argv[1]) if len(sys.argv) > 1 else fetch_model(EXAMPLE_MODEL)[0]
+    checkpoint = Checkpoint.open(directory)
+    whole = dense(checkpoint.shape)
+    plain, quantized = checkpoint.cut(whole), checkpoint.cut(whole.quantized("int8"))
+    seconds = []
+    for _ in range(REPEATS):
+        started = time.perf_counter()
+        checkpoint.cut(whole.quantized("int8"))
+        seconds.append(time.perf_counter() - started)
+    sizes = [weight_bytes(checkpoint.shape, whole.quantized(how), "bfloat16") for how in ("none", "int8")]
+    print(f"{sizes[0] / 1e6:.1f} MB in bfloat16, {sizes[1] / 1e6:.1f} MB in INT8: {sizes[0] / sizes[1]:.3f} times less")
+    print(f"quantised in {statistics.median(seconds):.2f} s")
+    print_memory(directory, sizes[1] - (sizes[0] - 2 * sum(weight.numel() for weight in projections(plain))))
+    print_speeds(directory, {"bfloat16": plain, "INT8": quantized, "INT8, bitsandbytes' module": in_modules(plain)})
+
+
+def projections(network: Decoder) -> list[Tensor]:
+    """The weights that INT8 is for."""
+    return [getattr(layer, name).weight for layer in network.layers for name in PROJECTIONS]
+
+
+def in_modules(network: Decoder) -> Decoder:
+    """The network with bitsandbytes' modules for its linear layers."""
+    layers = []
+    for layer in network.layers:
+        layers.append(replace(layer, **{name: Module.of(getattr(layer, name)) for name in PROJECTIONS}))
+    return replace(network, layers=tuple(layers))
+
+
+def print_memory(directory: Path, computed: int) -> None:
+    """Memory that a fresh process takes to quantise the network, against what is computed."""
+    if not Path("/proc/self/clear_refs").exists():
+        print("memory: skipped, needs Linux's account of it")
+        return
+    exact = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
+    command = [sys.executable, "-m", "tests.support.int8_memory", str(directory)]
+    ran = subprocess.run(command, env=os.environ | exact, check=True, capture_output=True)
+    found = json.loads(ran.stdout)
+    print(
+        f"INT8 weights and scales: {computed / 1e6:.1f} MB computed, {found['held'] / 1e6:.1f} MB held, "
+        f"{found['peak'] / 1e6:.1f} MB while they are made"
+    )
+
+
+@torch.inference_mode()
+def print_speeds(directory: Path, networks: dict[str, Decoder]) -> None:
+    """Tokens a second of each network, in turns, and how close their states are to the first one's."""
+    tokens = load_tokenizer(directory)(TEXT.read_text(encoding="utf-8"))["input_ids"]
+    packed = pack([Tree.plain(tokens[start : start + LENGTH]) for start in range(0, SEQUENCES * LENGTH, LENGTH)])
+    states = {name: network.hidden(packed) for name, network in networks.items()}
+    seconds: dict[str, list[float]] = {name: [] for name in networks}
+    for _ in range(REPEATS):
+        for name, network in networks.items():
+            started = time.perf_counter()
+            network.hidden(packed)
+            seconds[name].append(time.perf_counter() - started)
+    reference = next(iter(states.values())).float()
+    for name, taken in seconds.items():
+        close = torch.cosine_similarity(states[name].float(), reference, dim=-1).mean()
+        speed = len(packed.tokens) / statistics.median(taken)
+        print(f"{name:28} {speed:8.0f} tokens/s, states' cosine with bfloat16's {close:.4f}")
+
+
+if __name__ == "__main__":
+    main()
