@@ -21,7 +21,7 @@ from torch import Tensor
 from shared.environment import usable_cores
 from shared.space import dense, weight_bytes
 from shared.supernet.checkpoint import Checkpoint
-from shared.supernet.decoder import Decoder, Projection
+from shared.supernet.decoder import Decoder, Layer, Projection
 from shared.supernet.packing import Tree, pack
 from shared.supernet.source import EXAMPLE_MODEL, fetch_model
 from shared.supernet.tokenizer import load_tokenizer
@@ -87,10 +87,11 @@ def projections(network: Decoder) -> list[Tensor]:
 
 def in_modules(network: Decoder) -> Decoder:
     """The network with bitsandbytes' modules for its linear layers."""
-    layers = []
-    for layer in network.layers:
-        layers.append(replace(layer, **{name: Module.of(getattr(layer, name)) for name in PROJECTIONS}))
-    return replace(network, layers=tuple(layers))
+
+    def changed(layer: Layer) -> Layer:
+        return replace(layer, **{name: Module.of(getattr(layer, name)) for name in PROJECTIONS})
+
+    return replace(network, layers=tuple(changed(layer) for layer in network.layers))
 
 
 def print_memory(directory: Path, computed: int) -> None:
