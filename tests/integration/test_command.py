@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+from services.trainer.checkpoints import TrainingState, save_state
 from shared.messages import EvaluationResult, Failure, Measurement, Workload
 from shared.settings import read_search_file
 from tests.support.command import Ended, nasfarm, search_file, start_nasfarm
@@ -229,6 +230,19 @@ def test_a_run_of_another_search_is_neither_used_nor_harmed(run: Run, finished: 
     assert (runs / "tiny" / "history.sqlite").read_bytes() == history
     assert (runs / "tiny" / "supernet" / "supernet.json").read_bytes() == manifest
     assert read_search_file(runs / "tiny" / "search.yaml") == read_search_file(finished / "search.yaml")
+
+
+@pytest.mark.parametrize("command", ["train", "search"])
+def test_an_unfinished_fine_tuning_of_another_search_is_neither_used_nor_harmed(
+    run: Run, tmp_path: Path, command: str
+) -> None:
+    directory = tmp_path / "runs" / "tiny"
+    save_state(directory / "training.pt", TrainingState("another", 3, (1, 2), None, {}, {}, {}))
+    (directory / "search.yaml").write_text("the other search")
+    former = (directory / "training.pt").read_bytes()
+    refused(run(command, search_file(tmp_path), "--runs", tmp_path / "runs"), "training.pt", "other settings")
+    assert (directory / "search.yaml").read_text() == "the other search"
+    assert (directory / "training.pt").read_bytes() == former
 
 
 def test_two_commands_dont_work_in_one_run(run: Run, tmp_path: Path) -> None:

@@ -3,11 +3,13 @@
 from pathlib import Path
 
 import pytest
+import yaml
 
 from services.cli.example import SEARCHES, example_search_file
+from services.cli.init import search_text
 from shared.environment import Environment
 from shared.manifest import search_space
-from shared.settings import SearchSettings, read_search_file
+from shared.settings import SearchSettings, ServingSettings, parse_settings, read_search_file
 from shared.supernet.order import drop_order
 from tests.support.spaces import LLAMA2_7B
 
@@ -36,6 +38,36 @@ def test_both_examples_search_the_same_space_in_the_same_way() -> None:
         update={"name": "", "tasks": (), "training": None}
     )
     assert {built_in.tasks[0].name, built_in.training.data} == {"plain_facts"}
+
+
+def test_the_example_for_serving_searches_the_same_networks_with_and_without_int8() -> None:
+    example, served = shipped("smollm2-plain-facts.yaml"), shipped("smollm2-served.yaml")
+    assert served.space == example.space.model_copy(update={"quantization": ("none", "int8")})
+    assert (served.training, served.tasks, served.search) == (example.training, example.tasks, example.search)
+    assert served.objectives == ("bytes", "decode_seconds") and served.serving is not None
+
+
+def test_the_paper_s_search_measures_the_front_again_in_int8() -> None:
+    assert shipped("llama2-7b-arc-challenge.yaml").remeasure_int8
+
+
+@pytest.mark.parametrize("gene", [False, True])
+def test_the_options_that_init_leaves_as_comments_are_valid(gene: bool) -> None:
+    text = search_text("somewhere/some-model", LLAMA2_7B, Path("search.yaml"), benchmarks=False)
+    plain = parse_settings(yaml.safe_load(text), "as written")
+    assert plain.serving is None and plain.space.quantization == ("none",) and not plain.remeasure_int8
+    for option in ("serving:", "  engine:", "  batch:", "  prompt_tokens:", "  generated_tokens:", "  repeats:"):
+        assert f"\n# {option}" in text
+        text = text.replace(f"\n# {option}", f"\n{option}")
+    text = text.replace("objectives: [parameters]", "objectives: [bytes, decode_seconds]")
+    if gene:
+        text = text.replace("  # quantization:", "  quantization:")
+    else:
+        text = text.replace("# remeasure_int8:", "remeasure_int8:")
+    settings = parse_settings(yaml.safe_load(text), "with options")
+    assert settings.serving == ServingSettings()
+    assert settings.objectives == ("bytes", "decode_seconds")
+    assert settings.remeasure_int8 != gene and settings.space.quantization == (("none", "int8") if gene else ("none",))
 
 
 def test_the_example_says_loudly_which_task_and_data_it_takes(
