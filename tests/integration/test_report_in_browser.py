@@ -259,7 +259,7 @@ def test_the_table_has_times_speeds_and_their_load(opened: Opener) -> None:
     expect(page.locator("#networks thead th")).to_have_count(16)
     names = page.locator("#networks tbody th")
     pairs = [name for row in MANY.front for name in (row.name, f"{row.name} int8")]
-    expect(names).to_have_text([*pairs, "dense", "base"])
+    expect(names).to_have_text([*pairs, "dense", "dense int8", "base"])
     page.locator("#networks").get_by_role("button", name="Decode time").click()
     fastest = min((*MANY.front, *MANY.int8), key=lambda row: row.decode_seconds or 0.0)
     expect(names.first).to_have_text(fastest.name)

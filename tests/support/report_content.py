@@ -73,7 +73,7 @@ def report_content(
         objectives=objectives,
         serving=SERVING if timed or run else None,
         front=rows,
-        int8=tuple(make.twin(row) for row in rows if row.architecture.quantization == "none") if int8 else (),
+        int8=tuple(make.twin(row) for row in (*rows, dense)) if int8 else (),
         dense=dense.model_copy(update={"versus_dense": None}),
         base=base,
         evaluated=evaluated,

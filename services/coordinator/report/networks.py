@@ -23,14 +23,15 @@ class Listed:
 
 
 def listed(content: ReportContent) -> tuple[Listed, ...]:
-    """The front, each network followed by its INT8 twin, then the dense and the base network."""
-    twins = {row.architecture.quantized("none"): row for row in content.int8}
+    """The front and the dense network, each followed by its INT8 twin, then the base network."""
+    # By name, not by architecture: the dense network may be on the front as well.
+    twins = {row.name: row for row in content.int8}
     networks: list[Listed] = []
     drawn = dict(zip(front_keys(content), content.front, strict=True))
     for key, row in (*drawn.items(), ("dense", content.dense)):
         shown = key if key in drawn else None
         networks.append(Listed(key, row, shown))
-        twin = twins.pop(row.architecture, None)
+        twin = twins.get(f"{row.name} int8")
         if twin is not None:
             networks.append(Listed(f"{key}-int8", twin, shown, row))
     return (*networks, Listed("base", content.base))
