@@ -21,8 +21,9 @@ from shared.supernet.checkpoint import Checkpoint
 
 log = logging.getLogger(__name__)
 
-SWEEPS, REPEATS = 2, 3
-"""The networks are run one after another, there and back, each `REPEATS` times: what drifts falls on all alike."""
+SWEEPS, REPEATS = 3, 2
+"""The networks are run one after another, there and back and there, each `REPEATS` times: what drifts falls on all
+alike, and what disturbs a single sweep doesn't reach the medians."""
 
 Size = tuple[int, int]
 """Depth and the MLP width of every layer."""
