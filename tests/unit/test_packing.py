@@ -1,133 +1,225 @@
 """Sequences in one row: each is attended to as if it were alone."""
 
+from typing import Any
+
 import pytest
 import torch
-import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from shared.supernet.packing import GROUP_RATIO, Packed, Tree, pack
+from shared.supernet import attention, packing
+from shared.supernet.packing import GROUP_RATIO, Packed, pack
+from shared.supernet.tree import Tree
+from tests.support.trees import (
+    Projected,
+    attention_by_definition,
+    places,
+    projections,
+    read_prefix,
+    trees,
+)
 
-HEADS, KV_HEADS, HEAD_DIM = 4, 2, 8
+WINDOWS = st.none() | st.integers(1, 9)
+KV_HEADS = st.sampled_from([1, 2, 4])
+ROUNDING = {torch.float32: 5e-6, torch.bfloat16: 3e-2}
+
+Asked = tuple[list[Tree], int]
 
 
 @st.composite
-def trees(draw: st.DrawFn) -> Tree:
-    """A trunk, perhaps empty, and up to four branches of any length, perhaps none."""
-    trunk = draw(st.integers(0, 12))
-    branches = draw(st.lists(st.integers(0, 9), max_size=4))
-    if trunk == 0 and not any(branches):
-        trunk = 1
-    positions, numbers = list(range(trunk)), [0] * trunk
-    for number, length in enumerate(branches, start=1):
-        positions += range(trunk, trunk + length)
-        numbers += [number] * length
-    return Tree([draw(st.integers(0, 99)) for _ in positions], positions, numbers)
+def rows(draw: st.DrawFn) -> Asked:
+    """Trees for one row, and the length of the prefix that all go on after, or 0."""
+    before = draw(st.just(0) | st.integers(1, 7))
+    return draw(st.lists(trees(start=before), min_size=1, max_size=5)), before
 
 
-def projections(tokens: int, kv_heads: int = KV_HEADS, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
-    generator = torch.Generator().manual_seed(seed)
-    sizes = (HEADS, kv_heads, kv_heads)
-    queries, keys, values = (torch.randn(tokens, heads, HEAD_DIM, generator=generator) for heads in sizes)
-    return 2 * queries, keys, values
+def attended(packed: Packed, own: Projected, before: Projected | None, window: int | None) -> Tensor:
+    prefix = None if before is None else read_prefix(before, window)
+    return packed.after(prefix).attend(0, *own, window)
 
 
-def attend_alone(tree: Tree, queries: Tensor, keys: Tensor, values: Tensor, window: int | None) -> Tensor:
-    """Attention of one sequence, straight from its definition: token by token, head by head."""
-    outputs = torch.empty(len(tree), queries.shape[1], HEAD_DIM, dtype=torch.double)
-    share = queries.shape[1] // keys.shape[1]
-    for own, (position, branch) in enumerate(zip(tree.positions, tree.branches, strict=True)):
-        seen = [
-            other
-            for other in range(len(tree))
-            if tree.branches[other] in (0, branch)
-            and tree.positions[other] <= position
-            and (window is None or position - tree.positions[other] < window)
-        ]
-        for head in range(queries.shape[1]):
-            scores = keys[seen, head // share].double() @ queries[own, head].double() / HEAD_DIM**0.5
-            outputs[own, head] = F.softmax(scores, dim=0) @ values[seen, head // share].double()
-    return outputs.flatten(1).float()
+def by_definition(
+    given_: list[Tree], packed: Packed, own: Projected, before: Projected | None, window: int | None
+) -> Tensor:
+    """Attention of the whole row, one tree at a time."""
+    outputs = torch.empty(len(packed.tokens), own[0].shape[1] * own[0].shape[2], dtype=torch.double)
+    for tree, place in zip(given_, places(packed, given_), strict=True):
+        queries, keys, values = (tensor[place] for tensor in own)
+        outputs[place] = attention_by_definition(tree, (queries, keys, values), before, window)
+    return outputs
 
 
-def places(packed: Packed, trees_: list[Tree]) -> list[slice]:
-    return [slice(start, start + len(tree)) for start, tree in zip(packed.starts, trees_, strict=True)]
-
-
-@settings(max_examples=60, deadline=None)
-@given(
-    st.lists(trees(), min_size=1, max_size=5), st.none() | st.integers(1, 8), st.sampled_from([1, 2, 4]), st.booleans()
-)
-def test_packed_attention_is_attention_one_at_a_time(
-    sequences: list[Tree], window: int | None, kv_heads: int, trained: bool
+def assert_attends_as_defined(
+    asked: Asked, window: int | None, kv_heads: int, dtype: torch.dtype = torch.float32, trained: bool = False
 ) -> None:
+    sequences, shared = asked
     packed = pack(sequences)
-    queries, keys, values = projections(len(packed.tokens), kv_heads)
-    attended = packed.attend(queries.clone().requires_grad_(trained), keys, values, window).detach()
-    for tree, place in zip(sequences, places(packed, sequences), strict=True):
-        alone = attend_alone(tree, queries[place], keys[place], values[place], window)
-        torch.testing.assert_close(attended[place], alone, atol=2e-6, rtol=1e-5)
+    own = projections(len(packed.tokens), kv_heads, dtype=dtype)
+    before = projections(shared, kv_heads, seed=1, dtype=dtype) if shared else None
+    expected = by_definition(sequences, packed, own, before, window)
+    for tensor in own:
+        tensor.requires_grad_(trained)
+    found = attended(packed, own, before, window).detach()
+    assert found.dtype == dtype
+    torch.testing.assert_close(found.double(), expected, atol=ROUNDING[dtype], rtol=ROUNDING[dtype])
+
+
+@settings(max_examples=80, deadline=None)
+@given(rows(), WINDOWS, KV_HEADS, st.booleans())
+def test_packed_attention_is_attention_one_at_a_time(
+    asked: Asked, window: int | None, kv_heads: int, trained: bool
+) -> None:
+    assert_attends_as_defined(asked, window, kv_heads, trained=trained)
+
+
+@settings(max_examples=20, deadline=None)
+@given(rows(), WINDOWS, KV_HEADS)
+def test_packed_attention_in_bfloat16_is_that_of_more_digits_but_for_rounding(
+    asked: Asked, window: int | None, kv_heads: int
+) -> None:
+    assert_attends_as_defined(asked, window, kv_heads, torch.bfloat16)
+
+
+@settings(max_examples=50, deadline=None)
+@given(rows(), WINDOWS, KV_HEADS, st.sampled_from([1, 20, 100, 500]))
+def test_attention_is_the_same_in_whatever_parts_it_is_computed(
+    asked: Asked, window: int | None, kv_heads: int, cached: int
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(attention, "CACHED_SCORES", cached)
+        assert_attends_as_defined(asked, window, kv_heads)
+
+
+@settings(max_examples=50, deadline=None)
+@given(rows(), st.lists(st.integers(1, 12), max_size=4), WINDOWS, KV_HEADS)
+def test_long_sequences_are_attended_to_as_short_ones_are(
+    asked: Asked, plain: list[int], window: int | None, kv_heads: int
+) -> None:
+    branching, shared = asked
+    single = [Tree.merged([range(length)], shared)[0] for length in plain]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(packing, "LONG", 3)
+        assert_attends_as_defined((branching + single, shared), window, kv_heads)
+
+
+def test_only_long_sequences_that_see_all_before_them_and_do_not_branch_are_left_to_the_fused_kernel(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lengths: list[int] = []
+    fused = packing.fused_attention
+
+    def noted(queries: Tensor, *others: Tensor) -> Tensor:
+        lengths.append(queries.shape[1])
+        return fused(queries, *others)
+
+    monkeypatch.setattr(packing, "LONG", 10)
+    monkeypatch.setattr(packing, "fused_attention", noted)
+    branching = Tree.merged([range(30), [*range(20), 0]])[0]
+    packed = pack([Tree.plain(range(length)) for length in (17, 10, 3)] + [branching])
+    own = projections(len(packed.tokens), 2)
+    attended(packed, own, None, None)
+    assert lengths == [17, 10]
+    attended(packed, own, None, 4)
+    assert lengths == [17, 10]
+    after = pack([Tree.merged([range(12)], 5)[0]])
+    attended(after, projections(12, 2), projections(5, 2), None)
+    assert lengths == [17, 10]
+
+
+@pytest.mark.parametrize("shared", [0, 6])
+@pytest.mark.parametrize("window", [None, 3, 8])
+def test_gradients_are_those_of_the_definition(shared: int, window: int | None) -> None:
+    sequences = [
+        Tree.merged(given_, shared)[0]
+        for given_ in ([range(6)], [[1, 2, 3], [1, 2, 4, 5], [6]], [[1]], [range(5), range(8)])
+    ]
+    packed = pack(sequences)
+    own = projections(len(packed.tokens), 2, dtype=torch.double)
+    before = projections(shared, 2, seed=1, dtype=torch.double) if shared else None
+    inputs = [*own, *(() if before is None else before[1:])]
+    for tensor in inputs:
+        tensor.requires_grad_()
+    weights = torch.arange(1.0, len(packed.tokens) + 1, dtype=torch.double)[:, None]
+    found = torch.autograd.grad((weights * attended(packed, own, before, window)).square().sum(), inputs)
+    reference = by_definition(sequences, packed, own, before, window)
+    expected = torch.autograd.grad((weights * reference).square().sum(), inputs)
+    for ours, theirs in zip(found, expected, strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-9, rtol=1e-9)
+    # A window of 3 leaves the prefix's first 3 keys unseen: everything else matters to something.
+    first = 0 if shared == 0 or window is None else max(0, shared - window + 1)
+    for ours in (found[2], *(gradient[first:] for gradient in found[4:])):
+        assert bool((ours.flatten(1).abs().sum(1) > 0).all())
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.lists(trees(), min_size=1, max_size=6))
-def test_every_token_stands_once_where_its_sequence_starts(sequences: list[Tree]) -> None:
+@given(rows())
+def test_every_token_stands_once_where_its_sequence_starts(asked: Asked) -> None:
+    sequences, _ = asked
     packed = pack(sequences)
     covered = [index for place in places(packed, sequences) for index in range(place.start, place.stop)]
     assert sorted(covered) == list(range(len(packed.tokens)))
+    assert packed.last == max(position for tree in sequences for position in tree.positions)
     for tree, place in zip(sequences, places(packed, sequences), strict=True):
         assert packed.tokens[place].tolist() == list(tree.tokens)
         assert packed.positions[place].tolist() == list(tree.positions)
+        assert (packed.ends[place] - place.start).tolist() == list(tree.ends)
 
 
+@pytest.mark.parametrize("shared", [0, 4])
 @pytest.mark.parametrize("window", [None, 3])
-def test_sequences_do_not_influence_one_another(window: int | None) -> None:
-    sequences = [Tree.plain(range(length)) for length in (9, 4, 8, 9)]
+def test_sequences_do_not_influence_one_another(window: int | None, shared: int) -> None:
+    sequences = [Tree.merged([range(length)], shared)[0] for length in (9, 4, 8, 9)]
     packed = pack(sequences)
-    queries, keys, values = projections(len(packed.tokens))
-    before = packed.attend(queries, keys, values, window)
+    own = projections(len(packed.tokens), 2)
+    given_ = projections(shared, 2, seed=1) if shared else None
+    before = attended(packed, own, given_, window)
     changed = places(packed, sequences)[2]
-    queries[changed], keys[changed], values[changed] = 7.0, -3.0, 5.0
-    after = packed.attend(queries, keys, values, window)
+    for tensor, value in zip(own, (7.0, -3.0, 5.0), strict=True):
+        tensor[changed] = value
+    after = attended(packed, own, given_, window)
     for index, place in enumerate(places(packed, sequences)):
         assert torch.equal(before[place], after[place]) == (index != 2)
 
 
 def test_branches_see_the_trunk_but_not_one_another() -> None:
-    tree = Tree(range(7), (0, 1, 2, 3, 4, 3, 4), (0, 0, 0, 1, 1, 2, 2))
+    tree, (_, second) = Tree.merged([range(5), [0, 1, 2, 8, 9]])
     packed = pack([tree])
-    queries, keys, values = projections(7)
-    before = packed.attend(queries, keys, values, None)
+    queries, keys, values = projections(7, 2)
+    before = packed.attend(0, queries, keys, values, None)
     values[3:5] += 1
-    after = packed.attend(queries, keys, values, None)
-    assert torch.equal(before[:3], after[:3]) and torch.equal(before[5:], after[5:])
+    after = packed.attend(0, queries, keys, values, None)
+    assert torch.equal(before[second], after[second])
     assert not torch.isclose(before[3:5], after[3:5]).any()
     values[1] += 1
-    assert not torch.isclose(packed.attend(queries, keys, values, None)[1:], after[1:]).any()
+    assert not torch.isclose(packed.attend(0, queries, keys, values, None)[1:], after[1:]).any()
 
 
-def test_a_branch_is_the_same_as_its_sequence_written_out() -> None:
-    tree = Tree((5, 6, 7, 8, 9, 10), (0, 1, 2, 3, 2, 3), (0, 0, 1, 1, 2, 2))
-    queries, keys, values = projections(6)
-    attended = pack([tree]).attend(queries, keys, values, None)
-    second = [0, 1, 4, 5]
-    plain = pack([Tree.plain((5, 6, 9, 10))])
-    written_out = plain.attend(queries[second], keys[second], values[second], None)
-    torch.testing.assert_close(attended[second], written_out, atol=1e-6, rtol=1e-6)
+def test_sequences_after_a_prefix_are_the_same_as_written_out_with_it() -> None:
+    shared, ends = 5, ([7, 8, 9], [7, 8, 3, 4], [2])
+    tree, paths = Tree.merged(ends, shared)
+    own, before = projections(len(tree), 2), projections(shared, 2, seed=1)
+    for window in (None, 4, 6):
+        found = attended(pack([tree]), own, before, window)
+        for path in paths:
+            queries, keys, values = (torch.cat((b, o[path])) for b, o in zip(before, own, strict=True))
+            alone = pack([Tree.plain(range(shared + len(path)))]).attend(0, queries, keys, values, window)
+            torch.testing.assert_close(found[path], alone[shared:], atol=2e-6, rtol=2e-6)
+
+
+def test_a_row_can_be_read_again_after_another_prefix_or_none() -> None:
+    tree = Tree.merged([[1, 2, 3], [1, 4]], 5)[0]
+    packed, own = pack([tree]), projections(4, 2)
+    passes: list[Any] = [projections(5, 2, seed=seed) for seed in (1, 2)]
+    for window in (None, 3, 6):
+        for before in passes:
+            found = attended(packed, own, before, window)
+            expected = attention_by_definition(tree, own, before, window).float()
+            torch.testing.assert_close(found, expected, atol=2e-6, rtol=1e-5)
+    assert packed.prefix is None
 
 
 def test_sequences_of_similar_length_share_a_call_and_others_do_not() -> None:
     shortest_together = int(100 * GROUP_RATIO)
     assert len(pack([Tree.plain(range(length)) for length in (100, shortest_together)]).groups) == 1
     assert len(pack([Tree.plain(range(length)) for length in (100, shortest_together - 1)]).groups) == 2
-
-
-def test_gradients_reach_every_token_and_none_is_undefined() -> None:
-    packed = pack([Tree.plain(range(6)), Tree((1, 2, 3, 4), (0, 1, 1, 1), (0, 1, 2, 3)), Tree.plain((1,))])
-    inputs = [tensor.requires_grad_() for tensor in projections(len(packed.tokens))]
-    packed.attend(inputs[0], inputs[1], inputs[2], 2).square().sum().backward()
-    for tensor in inputs:
-        assert tensor.grad is not None and bool(tensor.grad.isfinite().all())
-    values = inputs[2].grad
-    assert values is not None and bool((values.flatten(1).abs().sum(1) > 0).all())
