@@ -75,11 +75,11 @@ class BlockedLayer(Layer):
 
 
 def blocked(layer: Layer) -> Layer:
-    """The layer made ready for many tokens, where that is possible: with plain bfloat16 weights on a CPU that
-    multiplies them natively. Otherwise the layer itself."""
+    """The layer made ready for many tokens, where that is possible: with plain bfloat16 weights, not being trained, on
+    a CPU that multiplies them natively. Otherwise the layer itself."""
     values = {field.name: getattr(layer, field.name) for field in fields(Layer)}
     linears = {name: value for name, value in values.items() if isinstance(value, Linear)}
-    if len(linears) < 7 or not _multiplied_by_onednn(layer.query.weight):
+    if len(linears) < 7 or not all(_multiplied_by_onednn(linear.weight) for linear in linears.values()):
         return layer
     return BlockedLayer(**(values | {name: BlockedLinear.of(linear) for name, linear in linears.items()}))
 
@@ -88,6 +88,7 @@ def _multiplied_by_onednn(weight: Tensor) -> bool:
     return (
         weight.device.type == "cpu"
         and weight.dtype == torch.bfloat16
+        and not weight.requires_grad  # oneDNN's operations know no gradients and lose them without a word
         and bool(torch._C._has_mkldnn)
         and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
     )
