@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from services.evaluator.memory import OutOfMemoryError, memory_watched
 from services.evaluator.preparation import PreparedTask, Row
 from shared.messages import ItemScores
 from shared.supernet.blocked import blocked
@@ -13,18 +14,31 @@ from shared.supernet.prefix import Prefix
 
 HEAD_TOKENS = 256
 """Places that go through the language head at a time: a vocabulary of 128,000 in bfloat16 makes 66 MB of them."""
-WAVE_TOKENS = 65_536
-"""Tokens that go through the network layer by layer: enough for each layer to be prepared once, and for a prefix to be
-read once; few enough for their states to be held."""
+WAVE_ROWS = 8
+"""Rows that go through the network together, layer by layer: each layer is prepared once for so many, and a prefix read
+once; their states are held meanwhile."""
 MANY_TOKENS = 4096
 """From so many tokens on it pays to reorder a layer's weights for them."""
 CACHED_LOGITS = 2**20
 """Logits that are summed up at a time: 4 MB in float32, which stay in the cache."""
 
 
-@torch.inference_mode()
 def score(network: Decoder, task: PreparedTask) -> ItemScores:
-    """Score every item of a task."""
+    """Score every item of a task. Where memory runs out, it is tried once more with half as many tokens at a time.
+
+    Raises OutOfMemoryError if that is not enough either.
+    """
+    try:
+        with memory_watched():
+            return _score(network, task)
+    except OutOfMemoryError:
+        torch.cuda.empty_cache()
+    with memory_watched():  # not within `except`: the error would hold on to what filled the memory
+        return _score(network, task.halved())
+
+
+@torch.inference_mode()
+def _score(network: Decoder, task: PreparedTask) -> ItemScores:
     likelihoods = torch.zeros(sum(task.requests), dtype=torch.float64)
     misses = torch.zeros(sum(task.requests), dtype=torch.long)
     for wave in _waves(task):
@@ -58,13 +72,14 @@ Wave = list[tuple[Sequences, Row | None]]
 
 
 def _waves(task: PreparedTask) -> Iterator[Wave]:
+    """A task's rows, so many at a time as memory is meant for."""
     wave: Wave = []
     filled = 0
     for family in task.families:
         prefix = Prefix(family.prefix, task.device) if family.prefix else None
         begun = False
         for row in family.rows:
-            if filled + len(row.packed.tokens) > WAVE_TOKENS and filled:
+            if filled and filled + len(row.packed.tokens) > WAVE_ROWS * task.row_tokens:
                 yield wave
                 wave, filled, begun = [], 0, False
             if prefix is not None and not begun:
