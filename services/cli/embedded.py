@@ -10,14 +10,14 @@ from shared.broker import Broker, InProcessBroker
 
 
 @contextmanager
-def embedded_farm(evaluator: Evaluator) -> Iterator[tuple[Broker, Callable[[], None]]]:
-    """A broker with an evaluator behind it, and a check that raises what the evaluator died of."""
+def embedded_farm(evaluator: Evaluator, requests: str) -> Iterator[tuple[Broker, Callable[[], None]]]:
+    """A broker with an evaluator behind its queue `requests`, and a check that raises what the evaluator died of."""
     broker, stop = InProcessBroker(), threading.Event()
     died: list[BaseException] = []
 
     def work() -> None:
         try:
-            serve(broker, evaluator, stop)
+            serve(broker, requests, evaluator, stop)
         except BaseException as error:  # carried to the thread that waits for results
             died.append(error)
 

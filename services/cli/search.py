@@ -30,6 +30,7 @@ from services.evaluator.speed import parameter_tokens_per_second
 from services.trainer.train import Plan as TrainingPlan
 from services.trainer.train import check_unfinished, finished, prepare, train
 from services.trainer.training import StepReport
+from shared.broker import requests_queue
 from shared.environment import Environment
 from shared.errors import UserError
 from shared.manifest import SupernetManifest, search_space
@@ -244,8 +245,9 @@ def _show_cost_table(table: CostTable) -> None:
 
 
 def _search(plan: SearchPlan, history: History, evaluator: Evaluator, run: RunDirectory) -> None:
-    with embedded_farm(evaluator) as (broker, check):
-        farm = Farm(plan.settings.name, broker, history, check)
+    requests = requests_queue(plan.supernet.digest)
+    with embedded_farm(evaluator, requests) as (broker, check):
+        farm = Farm(plan.settings.name, requests, broker, history, check)
         with console.status("Cost table"):
             costs = measure_costs(plan, history, farm)
         for table in cost_tables(plan, history):

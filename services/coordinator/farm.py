@@ -3,9 +3,9 @@
 from collections.abc import Callable, Sequence
 
 from services.coordinator.history import History
-from shared.broker import REQUESTS, Broker, results_queue
+from shared.broker import Broker, read_result, results_queue
 from shared.errors import UserError
-from shared.messages import EvaluationRequest, EvaluationResult, Failure, Measurement
+from shared.messages import EvaluationRequest, Failure, Measurement
 
 POLL_SECONDS = 0.5
 
@@ -17,11 +17,13 @@ class Farm:
     """Measures networks by sending requests through a broker; what the history knows is not measured again,
     unless it is a failure that may end better another time.
 
-    `check` is called while results are awaited, and raises if none can come any more.
+    `requests` is the queue of the search's super-network. `check` is called while results are awaited, and raises if
+    none can come any more.
     """
 
-    def __init__(self, search: str, broker: Broker, history: History, check: Callable[[], None]) -> None:
-        self._search = search
+    def __init__(self, search: str, requests: str, broker: Broker, history: History, check: Callable[[], None]) -> None:
+        self._requests = requests
+        self._results = results_queue(search)
         self._broker = broker
         self._history = history
         self._check = check
@@ -45,13 +47,15 @@ class Farm:
                 self._take(known, request, outcome, observed)
             elif request.identity not in waiting:
                 waiting[request.identity] = request
-                self._broker.publish(REQUESTS, request.model_dump_json().encode())
+                self._broker.publish(self._requests, request.model_dump_json().encode(), self._results)
         while waiting:
-            delivery = self._broker.receive(results_queue(self._search), POLL_SECONDS)
+            delivery = self._broker.receive(self._results, POLL_SECONDS)
             if delivery is None:
                 self._check()
                 continue
-            result = EvaluationResult.model_validate_json(delivery.body)
+            result = read_result(self._broker, delivery)
+            if result is None:
+                continue
             answered = waiting.pop(result.identity, None)
             if answered is not None:  # otherwise a second copy, which says nothing new
                 self._check_outcome(answered, result.outcome, tolerant)

@@ -1,6 +1,42 @@
 """Queues between coordinator and evaluators."""
 
+from shared.broker.errors import (
+    AccessRefusedError,
+    BrokerClosedError,
+    BrokerError,
+    BrokerUnreachableError,
+    MessageTooLargeError,
+    QueueMissingError,
+)
 from shared.broker.inprocess import InProcessBroker
-from shared.broker.protocol import REQUESTS, Broker, Delivery, results_queue
+from shared.broker.protocol import (
+    DEAD_LETTERS,
+    DELIVERY_LIMIT,
+    MAX_MESSAGE_BYTES,
+    Broker,
+    BrokerCounters,
+    Delivery,
+    requests_queue,
+    results_queue,
+)
+from shared.broker.reading import read_request, read_result
 
-__all__ = ["REQUESTS", "Broker", "Delivery", "InProcessBroker", "results_queue"]
+__all__ = [
+    "DEAD_LETTERS",
+    "DELIVERY_LIMIT",
+    "MAX_MESSAGE_BYTES",
+    "AccessRefusedError",
+    "Broker",
+    "BrokerClosedError",
+    "BrokerCounters",
+    "BrokerError",
+    "BrokerUnreachableError",
+    "Delivery",
+    "InProcessBroker",
+    "MessageTooLargeError",
+    "QueueMissingError",
+    "read_request",
+    "read_result",
+    "requests_queue",
+    "results_queue",
+]

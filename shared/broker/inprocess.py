@@ -1,27 +1,121 @@
 """The broker of the embedded farm: queues in the process, for a coordinator and an evaluator in threads of it."""
 
-import queue
-from collections import defaultdict
+import logging
+import threading
+import time
+import uuid
+from collections import defaultdict, deque
+from dataclasses import dataclass, replace
 
-from shared.broker.protocol import Delivery
+from shared.broker.errors import BrokerClosedError, MessageTooLargeError
+from shared.broker.protocol import DEAD_LETTERS, DELIVERY_LIMIT, MAX_MESSAGE_BYTES, BrokerCounters, Delivery
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class _Message:
+    identity: str
+    body: bytes
+    answer_to: str | None
+    attempt: int = 1
+    dead: str | None = None
 
 
 class InProcessBroker:
-    """Queues that live as long as the process, safe to be used from several threads.
+    """Queues that live as long as the process and are made when they are first named.
 
-    No consumer can be lost without its broker, so there is nothing to bring back and an acknowledgement does nothing.
+    No consumer can be lost without its broker, so a message comes back only if it is given back: then it is the first
+    of its queue again, until it has come back DELIVERY_LIMIT times.
     """
 
     def __init__(self) -> None:
-        self._queues: defaultdict[str, queue.SimpleQueue[bytes]] = defaultdict(queue.SimpleQueue)
+        self.counters = BrokerCounters()
+        self._queues: defaultdict[str, deque[_Message]] = defaultdict(deque)
+        self._in_hand: dict[int, tuple[str, _Message]] = {}
+        self._deliveries = 0
+        self._closed = False
+        self._changed = threading.Condition()
 
-    def publish(self, queue_name: str, body: bytes) -> None:
-        """Put a message at the end of a queue."""
-        self._queues[queue_name].put(body)
+    @property
+    def connected(self) -> bool:
+        return not self._closed
+
+    @property
+    def pumped_at(self) -> float:
+        return time.monotonic()
+
+    def publish(self, queue_name: str, body: bytes, answer_to: str | None = None) -> None:
+        if len(body) > MAX_MESSAGE_BYTES:
+            raise MessageTooLargeError(
+                f"a message of {len(body):,} bytes for {queue_name}: {MAX_MESSAGE_BYTES:,} are the most; ask for less"
+            )
+        with self._changed:
+            self._check_open()
+            self._queues[queue_name].append(_Message(uuid.uuid4().hex, body, answer_to))
+            self.counters.published += 1
+            self._changed.notify_all()
 
     def receive(self, queue_name: str, timeout_seconds: float) -> Delivery | None:
-        """Take the first message of a queue, or None if none comes in time."""
-        try:
-            return Delivery(self._queues[queue_name].get(timeout=timeout_seconds), lambda: None)
-        except queue.Empty:
-            return None
+        with self._changed:
+            if not self._changed.wait_for(lambda: self._closed or self._queues[queue_name], timeout_seconds):
+                return None
+            self._check_open()
+            message = self._queues[queue_name].popleft()
+            self._deliveries += 1
+            self._in_hand[self._deliveries] = (queue_name, message)
+            self.counters.received += 1
+            self.counters.redelivered += message.attempt > 1
+            return self._delivery(self._deliveries, queue_name, message)
+
+    def stop_receiving(self, queue_name: str) -> None:
+        """Nothing to do: no message leaves a queue before somebody asks for it."""
+
+    def close(self) -> None:
+        with self._changed:
+            self._closed = True
+            self._in_hand.clear()
+            self._changed.notify_all()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise BrokerClosedError("the broker is closed")
+
+    def _delivery(self, number: int, queue_name: str, message: _Message) -> Delivery:
+        def ack() -> None:
+            self._part_with(number)
+
+        def give_back() -> None:
+            if self._part_with(number):
+                self._return(queue_name, message)
+
+        def set_aside(reason: str) -> None:
+            if self._part_with(number):
+                self._bury(queue_name, message, reason)
+
+        identity, attempt = message.identity, message.attempt
+        return Delivery(queue_name, message.body, identity, attempt, message.dead, ack, give_back, set_aside)
+
+    def _part_with(self, number: int) -> bool:
+        with self._changed:
+            known = self._in_hand.pop(number, None) is not None
+        if not known:
+            logger.info("delivery %d was parted with before", number)
+        return known
+
+    def _return(self, queue_name: str, message: _Message) -> None:
+        if message.attempt > DELIVERY_LIMIT:
+            self._bury(queue_name, message, "delivery_limit")
+            return
+        with self._changed:
+            self._queues[queue_name].appendleft(replace(message, attempt=message.attempt + 1))
+            self._changed.notify_all()
+
+    def _bury(self, queue_name: str, message: _Message, reason: str) -> None:
+        dead = replace(message, attempt=1, dead=reason)
+        with self._changed:
+            self.counters.set_aside += 1
+            self._queues[DEAD_LETTERS].append(dead)
+            if message.answer_to is not None and message.answer_to != queue_name:
+                self._queues[message.answer_to].append(dead)
+            self._changed.notify_all()

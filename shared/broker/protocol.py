@@ -4,31 +4,102 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-REQUESTS = "requests"
-"""The queue from which evaluators take their requests."""
+MAX_MESSAGE_BYTES = 8 * 2**20
+"""No message is larger. RabbitMQ 4 takes up to 16 MiB."""
+DELIVERY_LIMIT = 3
+"""How often a request that came back is delivered again; after that it is a dead letter."""
+
+DEAD_LETTERS = "dead-letters"
+"""The queue that keeps, for people to look at, what nobody could handle."""
+
+
+def requests_queue(supernet_digest: str) -> str:
+    """The queue from which the evaluators of a super-network take their requests, whichever search asks."""
+    return f"requests.{supernet_digest}"
 
 
 def results_queue(search: str) -> str:
-    """The queue in which a search finds its results."""
+    """The queue in which a search finds its results, and its requests that became dead letters."""
     return f"results.{search}"
 
 
 @dataclass(frozen=True)
 class Delivery:
-    """A message in somebody's hands; it is gone from the queue once it is acknowledged."""
+    """A message in somebody's hands, until one of the three ways to part with it is called: then it is gone from them.
 
+    Attributes:
+        queue: where it was taken from.
+        body: the message.
+        identity: the message's own; the same whenever it is delivered.
+        attempt: 1 when it is delivered for the first time, as far as the broker knows.
+        dead: why it became a dead letter; None if it is none.
+        ack: it was dealt with. Where the connection on which it came is lost this does nothing: it comes again.
+        give_back: somebody else shall have it. It counts as an attempt, as a lost consumer does.
+        set_aside: nobody can deal with it, for the reason given: makes it a dead letter.
+    """
+
+    queue: str
     body: bytes
+    identity: str
+    attempt: int
+    dead: str | None
     ack: Callable[[], None]
+    give_back: Callable[[], None]
+    set_aside: Callable[[str], None]
+
+
+@dataclass
+class BrokerCounters:
+    """What happened since this process began: numbers for telemetry that only grow."""
+
+    published: int = 0
+    received: int = 0
+    redelivered: int = 0
+    set_aside: int = 0
+    unreadable: int = 0
+    reconnects: int = 0
 
 
 class Broker(Protocol):
-    """Named queues of JSON messages, delivered at least once: where consumers can be lost, what they didn't
-    acknowledge comes back."""
+    """Named queues of JSON messages, delivered at least once: what consumers didn't acknowledge comes back when they
+    are lost. May be used from several threads.
 
-    def publish(self, queue_name: str, body: bytes) -> None:
-        """Put a message at the end of a queue; returns when the broker has it."""
+    A lost connection is made anew without anybody noticing, but for `connected`. What can't succeed raises BrokerError.
+    `pumped_at` is when (`time.monotonic`) the broker's own thread was last seen alive.
+    """
+
+    counters: BrokerCounters
+
+    @property
+    def connected(self) -> bool:
+        """Whether messages can go to and fro right now."""
+        ...
+
+    @property
+    def pumped_at(self) -> float: ...
+
+    def publish(self, queue_name: str, body: bytes, answer_to: str | None = None) -> None:
+        """Put a message at the end of a queue; returns when the broker has it for good, however long that takes.
+
+        `answer_to` is the queue that gets the message if it becomes a dead letter. After a lost connection a message
+        may be there twice.
+        """
         ...
 
     def receive(self, queue_name: str, timeout_seconds: float) -> Delivery | None:
-        """Take the first message of a queue, or None if none comes in time."""
+        """Take the first message of a queue, or None if none comes in time.
+
+        One at a time: the next message may be held back until this one is parted with.
+        """
+        ...
+
+    def stop_receiving(self, queue_name: str) -> None:
+        """Take no more from a queue until the next `receive`; what was delivered stays in hand.
+
+        Before the last acknowledgement, so that no message comes that would only be given back.
+        """
+        ...
+
+    def close(self) -> None:
+        """Give back what is in hand and end all waiting with BrokerClosedError."""
         ...

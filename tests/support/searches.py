@@ -14,7 +14,7 @@ from services.coordinator.history import History
 from services.coordinator.plan import SearchPlan
 from services.coordinator.search import measure_costs, run_search
 from shared.architecture import Architecture
-from shared.broker import REQUESTS, InProcessBroker, results_queue
+from shared.broker import InProcessBroker, requests_queue, results_queue
 from shared.manifest import search_space
 from shared.messages import (
     CheckpointRef,
@@ -148,10 +148,11 @@ def _chance(text: str) -> float:
 def pretending_farm(plan: SearchPlan, history: History, answer: Answer = pretend) -> Iterator[tuple[Farm, list[str]]]:
     """A farm that answers through a real broker, and the identities of all requests that reached it."""
     broker, stop, seen = InProcessBroker(), threading.Event(), list[str]()
+    requests = requests_queue(plan.supernet.digest)
 
     def work() -> None:
         while not stop.is_set():
-            delivery = broker.receive(REQUESTS, 0.01)
+            delivery = broker.receive(requests, 0.01)
             if delivery is not None:
                 request = EvaluationRequest.model_validate_json(delivery.body)
                 seen.append(request.identity)
@@ -162,7 +163,7 @@ def pretending_farm(plan: SearchPlan, history: History, answer: Answer = pretend
     thread = threading.Thread(target=work)
     thread.start()
     try:
-        yield Farm(plan.settings.name, broker, history, lambda: None), seen
+        yield Farm(plan.settings.name, requests, broker, history, lambda: None), seen
     finally:
         stop.set()
         thread.join()

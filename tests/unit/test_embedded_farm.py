@@ -29,8 +29,8 @@ def test_a_bug_in_the_evaluator_ends_the_search_with_its_own_traceback_and_loses
     plan = small_plan()
     history = History.create_or_resume(tmp_path / "history.sqlite", plan.about())
     requests = [plan.request(network, "search") for network in (dense(SHAPE), plan.space.smallest())]
-    with embedded_farm(cast(Evaluator, Broken())) as (broker, check):
-        farm = Farm("small", broker, history, check)
+    with embedded_farm(cast(Evaluator, Broken()), "requests.x") as (broker, check):
+        farm = Farm("small", "requests.x", broker, history, check)
         with pytest.raises(ZeroDivisionError, match="a bug"):
             farm.measure(requests, lambda request, outcome: None)
     assert history.outcome(requests[0].identity) == pretend(requests[0])

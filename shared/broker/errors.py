@@ -1,0 +1,27 @@
+"""What a broker can't do, however often it is tried. Not a lost connection: a broker mends that by itself."""
+
+from shared.errors import UserError
+
+
+class BrokerError(UserError):
+    """Something about the farm must change before this can succeed; its message says what."""
+
+
+class BrokerUnreachableError(BrokerError):
+    """Nobody answered within the time that was allowed."""
+
+
+class AccessRefusedError(BrokerError):
+    """The broker doesn't know these credentials, or the user may not do this."""
+
+
+class QueueMissingError(BrokerError):
+    """There is no such queue: services declare none, an operator adds them."""
+
+
+class MessageTooLargeError(BrokerError):
+    """A message is larger than any broker of a farm takes."""
+
+
+class BrokerClosedError(Exception):
+    """The broker was closed in this process while somebody waited for it, or before."""

@@ -1,0 +1,80 @@
+"""From a delivery to what it says. What says nothing is set aside with the reason; nobody stops for it."""
+
+import logging
+from typing import TypeVar
+
+import pydantic_core
+from pydantic import ValidationError
+
+from shared.broker.protocol import MAX_MESSAGE_BYTES, Broker, Delivery
+from shared.messages import EvaluationRequest, EvaluationResult, Failure
+
+logger = logging.getLogger(__name__)
+
+M = TypeVar("M", EvaluationRequest, EvaluationResult)
+
+VERSION = 1
+"""The version of messages that this nasfarm writes and reads."""
+REASON_CHARACTERS = 300
+"""A reason is for people to read: no longer than this."""
+
+
+def read_request(broker: Broker, delivery: Delivery) -> EvaluationRequest | None:
+    """The request that was delivered; None if it was none, and then it is set aside."""
+    return _read(EvaluationRequest, broker, delivery)
+
+
+def read_result(broker: Broker, delivery: Delivery) -> EvaluationResult | None:
+    """The result that was delivered; None if it was none, and then it is set aside.
+
+    A request that comes back as a dead letter is a result too: its evaluators crashed, or didn't understand it.
+    """
+    return _read(EvaluationResult, broker, delivery) if delivery.dead is None else _failed(delivery, delivery.dead)
+
+
+def _read(kind: type[M], broker: Broker, delivery: Delivery) -> M | None:
+    try:
+        return _parse(kind, delivery.body)
+    except ValueError as problem:
+        broker.counters.unreadable += 1
+        logger.warning("message %s in %s set aside: %s", delivery.identity, delivery.queue, problem)
+        delivery.set_aside(str(problem))
+        return None
+
+
+def _parse(kind: type[M], body: bytes) -> M:
+    """The message. Raises ValueError that says why it is none."""
+    if len(body) > MAX_MESSAGE_BYTES:
+        raise ValueError(f"oversized: {len(body):,} bytes, {MAX_MESSAGE_BYTES:,} are the most")
+    try:
+        return kind.model_validate_json(body)
+    except ValidationError as error:
+        raise ValueError(_problem(body, error)[:REASON_CHARACTERS]) from error
+
+
+def _problem(body: bytes, error: ValidationError) -> str:
+    try:
+        content = pydantic_core.from_json(body)
+    except ValueError as no_json:
+        return f"malformed: no JSON ({no_json})"
+    if isinstance(content, dict) and content.get("version", VERSION) != VERSION:
+        return f"unknown version: this nasfarm reads version {VERSION}, not {content['version']!r}"
+    first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+    field = ".".join(str(step) for step in first["loc"])
+    return f"malformed: {field}: {first['msg']}" if field else f"malformed: {first['msg']}"
+
+
+def _failed(delivery: Delivery, reason: str) -> EvaluationResult | None:
+    """The failure that a dead letter stands for."""
+    try:
+        request = _parse(EvaluationRequest, delivery.body)
+    except ValueError as problem:
+        # It lies among the dead letters already, with the reason that its evaluator gave.
+        logger.warning("dead letter %s dropped: %s", delivery.identity, problem)
+        delivery.ack()
+        return None
+    if reason == "delivery_limit":
+        failure = Failure(kind="crashed", reason="no evaluator lived to answer: see their logs", retry_may_help=True)
+    else:
+        failure = Failure(kind="bad_request", reason=f"refused by an evaluator: {reason}", retry_may_help=False)
+    return EvaluationResult(identity=request.identity, search=request.search, outcome=failure)
