@@ -41,7 +41,7 @@ from shared.supernet.checkpoint import Checkpoint
 from shared.supernet.device import compute_device, device_name, torch_dtype
 from shared.supernet.tokenizer import load_tokenizer
 
-ROW_TOKENS = {"cpu": 2048, "cuda": 16384}
+ROW_TOKENS = {"cpu": 4096, "cuda": 16384}
 """Tokens that go through a network together: enough to fill the machine, few enough for its memory."""
 
 RECORDED = ("torch", "transformers", "lm_eval", "bitsandbytes", "nasfarm")

@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-CACHED_SCORES = 2**21
-"""Scores that are computed together: 4 MB in bfloat16."""
+CACHED_SCORES = 2**20
+"""Scores that are computed together: 2 MB in bfloat16."""
 
 
 class KeysValues(NamedTuple):
@@ -28,17 +28,24 @@ def attention(queries: Tensor, keys: Tensor, values: Tensor, bias: Tensor, prefi
     `keys` and `values` (sequences, keys, kv_heads, head_dim); returns (sequences, length, heads * head_dim).
 
     `bias` (sequences, length, keys), in the queries' dtype, is added to the scores of `keys`: -inf for what isn't seen.
+    Gradients flow only where there is no prefix.
     """
     sequences, length, heads, head_dim = queries.shape
-    kv_heads, shared = keys.shape[2], 0 if prefix is None else prefix.keys.shape[2]
+    kv_heads = keys.shape[2]
     # Queries of one key/value head side by side: (kv_heads, sequences, length, heads of it, head_dim).
     folded = (queries * head_dim**-0.5).view(sequences, length, kv_heads, -1, head_dim).permute(2, 0, 1, 3, 4)
     keys, values = keys.permute(2, 0, 3, 1).contiguous(), values.permute(2, 0, 1, 3).contiguous()
-    outputs = [
-        torch.cat([_plain(folded[:, s, q], keys[:, s], values[:, s], bias[s, q], prefix) for q in parts], dim=1)
-        for s, parts in _parts(sequences, length, heads * (shared + bias.shape[2]))
-    ]
-    return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
+    if folded.requires_grad or keys.requires_grad or values.requires_grad:
+        attended = _differentiable(folded, keys, values, bias)
+    else:
+        attended = queries.new_empty(folded.shape)
+        shared = 0 if prefix is None else prefix.keys.shape[2]
+        parts = list(_parts(sequences, length, heads // kv_heads * (shared + bias.shape[2])))
+        for head in range(kv_heads):
+            before = None if prefix is None else KeysValues(prefix.keys[head], prefix.values[head])
+            for s, q in parts:
+                _attend(folded[head, s, q], keys[head, s], values[head, s], bias[s, q], before, attended[head, s, q])
+    return attended.permute(1, 2, 0, 3, 4).flatten(2)
 
 
 def fused_attention(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
@@ -50,29 +57,40 @@ def fused_attention(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
     return attended.transpose(1, 2).flatten(2)
 
 
-def _plain(queries: Tensor, keys: Tensor, values: Tensor, bias: Tensor, prefix: KeysValues | None) -> Tensor:
+def _differentiable(queries: Tensor, keys: Tensor, values: Tensor, bias: Tensor) -> Tensor:
     """Attention of queries (kv_heads, sequences, length, heads of it, head_dim) over keys (kv_heads, sequences,
-    head_dim, keys) and a prefix."""
-    kv_heads, sequences, length, share, head_dim = queries.shape
-    flat = queries.reshape(kv_heads * sequences, length * share, head_dim)
-    scores = torch.bmm(flat, keys.flatten(0, 1)).view(kv_heads, sequences, length, share, -1) + bias[:, :, None]
-    own = slice(0, None)
+    head_dim, keys), all in one and nothing in place."""
+    scores = queries.flatten(2, 3) @ keys
+    scores = scores.view(*queries.shape[:4], -1) + bias[:, :, None]
+    return (F.softmax(scores, dim=-1).flatten(2, 3) @ values).view(queries.shape)
+
+
+def _attend(
+    queries: Tensor, keys: Tensor, values: Tensor, bias: Tensor, prefix: KeysValues | None, into: Tensor
+) -> None:
+    """Attention of one key/value head: queries (sequences, length, heads of it, head_dim) over keys (sequences,
+    head_dim, keys) and a prefix's (head_dim, tokens)."""
+    sequences, length, share, head_dim = queries.shape
+    shared = 0 if prefix is None else prefix.keys.shape[1]
+    flat = queries.reshape(-1, head_dim)
+    # The products are written side by side, and read from there again: so nothing is copied.
+    scores = queries.new_empty(sequences, length, share, shared + keys.shape[2])
+    own = torch.bmm(flat.view(sequences, -1, head_dim), keys).view(sequences, length, share, -1)
+    torch.add(own, bias[:, :, None], out=scores[..., shared:])
     if prefix is not None:
-        before = torch.bmm(flat.view(kv_heads, -1, head_dim), prefix.keys).view(*scores.shape[:-1], -1)
-        own = slice(before.shape[-1], None)
-        scores = torch.cat((before, scores), dim=-1)
+        torch.mm(flat, prefix.keys, out=scores.view(len(flat), -1)[:, :shared])
     weights = F.softmax(scores, dim=-1)
-    attended = torch.bmm(weights[..., own].reshape(kv_heads * sequences, length * share, -1), values.flatten(0, 1))
+    attended = torch.bmm(weights.view(sequences, length * share, -1)[..., shared:], values)
     if prefix is not None:
-        before = weights[..., : own.start].reshape(kv_heads, -1, own.start)
-        attended = attended.view(kv_heads, -1, head_dim) + torch.bmm(before, prefix.values)
-    return attended.view(kv_heads, sequences, length, share, head_dim).permute(1, 2, 0, 3, 4).flatten(2)
+        before = torch.mm(weights.view(len(flat), -1)[:, :shared], prefix.values)
+        attended = attended.add_(before.view(attended.shape))
+    into.copy_(attended.view(queries.shape))
 
 
-def _parts(sequences: int, length: int, scores_of_a_query: int) -> Iterator[tuple[slice, list[slice]]]:
+def _parts(sequences: int, length: int, scores_of_a_query: int) -> Iterator[tuple[slice, slice]]:
     """Sequences, and queries of them, that are computed together."""
-    queries = max(1, CACHED_SCORES // scores_of_a_query)
-    step = max(1, queries // length)
-    parts = [slice(start, start + queries) for start in range(0, length, queries)]
+    queries = min(length, max(1, CACHED_SCORES // scores_of_a_query))
+    step = max(1, CACHED_SCORES // scores_of_a_query // length)
     for start in range(0, sequences, step):
-        yield slice(start, start + step), parts
+        for first in range(0, length, queries):
+            yield slice(start, start + step), slice(first, first + queries)
