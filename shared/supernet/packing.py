@@ -75,7 +75,7 @@ class Packed:
     starts: list[int]
     groups: list[_Group]
     prefix: Beginning | None = None
-    _biases: dict[tuple[int, bool], Tensor] = field(default_factory=dict)
+    _biases: dict[tuple[int, int | None], Tensor] = field(default_factory=dict)
     _masks: dict[int | None, BlockMask] = field(default_factory=dict)
 
     def after(self, prefix: Beginning | None) -> "Packed":
@@ -109,7 +109,7 @@ class Packed:
             keys = torch.cat((prefix.keys.permute(2, 0, 1).expand(len(keys), -1, -1, -1), keys), dim=1)
             values = torch.cat((prefix.values.transpose(0, 1).expand(len(values), -1, -1, -1), values), dim=1)
             prefix = None
-        key = (number, window is None)  # a network has one window at most
+        key = (number, window)
         if key not in self._biases:
             self._biases[key] = group.bias(window, before, queries.dtype)
         return attention(queries, keys, values, self._biases[key], prefix)

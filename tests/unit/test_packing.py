@@ -219,6 +219,13 @@ def test_a_row_can_be_read_again_after_another_prefix_or_none() -> None:
     assert packed.prefix is None
 
 
+def test_layers_of_different_windows_can_read_the_same_row() -> None:
+    packed, own = pack([Tree.plain(range(9)), Tree.plain(range(7))]), projections(16, 2)
+    for layer, window in enumerate((3, None, 5, 3, 1)):
+        found = packed.attend(layer, *own, window)
+        assert torch.equal(found, pack([Tree.plain(range(9)), Tree.plain(range(7))]).attend(layer, *own, window))
+
+
 def test_sequences_of_similar_length_share_a_call_and_others_do_not() -> None:
     shortest_together = int(100 * GROUP_RATIO)
     assert len(pack([Tree.plain(range(length)) for length in (100, shortest_together)]).groups) == 1

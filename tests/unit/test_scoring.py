@@ -11,6 +11,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from services.evaluator import scoring
+from services.evaluator.memory import OutOfMemoryError
 from services.evaluator.preparation import PreparedTask, prepare_task
 from services.evaluator.scoring import score
 from services.evaluator.tasks.loading import Document, LoadedTask, load_items
@@ -261,6 +262,38 @@ def test_layers_are_reordered_only_for_many_tokens(
         waves.clear()
         score(made.network, made.subjects)
         assert [prepare is blocked for _, prepare in waves] == [reordered]
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: 2 GB")])
+def test_where_memory_runs_out_half_as_many_tokens_are_tried_once(
+    made: Made, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    expected, tried = score(made.network, made.subjects), []
+    real, enough = scoring._score, made.subjects.row_tokens // 2
+
+    def limited(network: Decoder, task: PreparedTask) -> ItemScores:
+        tried.append(task.row_tokens)
+        if task.row_tokens > enough:
+            raise error
+        return real(network, task)
+
+    monkeypatch.setattr(scoring, "_score", limited)
+    assert_same_scores(score(made.network, made.subjects), expected)
+    assert tried == [2 * enough, enough]
+    enough = 1
+    with pytest.raises(OutOfMemoryError):
+        score(made.network, made.subjects)
+    assert tried == [2 * (tried[0] // 2), tried[0] // 2] * 2
+
+
+def test_other_errors_are_not_taken_for_a_lack_of_memory(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> list[Tensor]:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(Decoder, "hidden_together", broken)
+    with pytest.raises(RuntimeError, match="a bug") as caught:
+        score(made.network, made.subjects)
+    assert not isinstance(caught.value, OutOfMemoryError)
 
 
 @pytest.mark.parametrize("many", [1, 10**9], ids=["blocked", "plain"])
