@@ -3,7 +3,7 @@ variables."""
 
 import os
 from pathlib import Path
-from typing import Self
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -11,10 +11,11 @@ from shared.errors import UserError
 
 
 class Environment(BaseModel):
-    """NASFARM_DATA, NASFARM_CACHE and NASFARM_THREADS, or their defaults.
+    """The variables NASFARM_..., or their defaults.
 
     `data`: directory of benchmarks in the hub's schemas, or None; `cache`: where fetched models are kept; `threads`:
-    CPU threads for arithmetic, by default the cores that this process may use.
+    CPU threads for arithmetic, by default the cores that this process may use; `telemetry_host`, `telemetry_port`:
+    where a service serves metrics and health; `log_format`: text, JSON, or what suits where the log goes.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -22,6 +23,9 @@ class Environment(BaseModel):
     data: Path | None
     cache: Path
     threads: int = Field(ge=1)
+    telemetry_host: str = "127.0.0.1"
+    telemetry_port: int = Field(default=9464, ge=0, le=65535)
+    log_format: Literal["auto", "json", "text"] = "auto"
 
     @classmethod
     def read(cls) -> Self:
@@ -35,9 +39,25 @@ class Environment(BaseModel):
                 data=Path(data) if data else None,
                 cache=Path(os.environ.get("NASFARM_CACHE") or user_cache / "nasfarm"),
                 threads=os.environ.get("NASFARM_THREADS") or usable_cores(),  # type: ignore[arg-type]  # pydantic converts
+                **_set("telemetry_host", "telemetry_port", "log_format"),
             )
         except ValidationError as error:
-            raise UserError("NASFARM_THREADS: must be a whole number from 1; mend the variable or unset it") from error
+            field = str(error.errors()[0]["loc"][0])
+            raise UserError(
+                f"NASFARM_{field.upper()}: must be {_EXPECTED[field]}; mend the variable or unset it"
+            ) from error
+
+
+_EXPECTED = {
+    "threads": "a whole number from 1",
+    "telemetry_port": "a port, 0 to 65535 (0 takes any that is free)",
+    "log_format": "auto, json or text",
+}
+
+
+def _set(*names: str) -> dict[str, Any]:
+    """Those of the variables that are set, by the names of their fields."""
+    return {name: value for name in names if (value := os.environ.get(f"NASFARM_{name.upper()}"))}
 
 
 def usable_cores() -> int:
