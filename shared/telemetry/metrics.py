@@ -41,8 +41,8 @@ class EvaluatorMetrics:
         self.registry = make.registry
         self._evaluations = make.counter(
             "evaluations",
-            "Evaluations answered since the start, by outcome: measurement, or the kind of failure. Many out_of_memory: "
-            "this machine is too small for the networks. Any bad_request: the search asks for what can't be done.",
+            "Evaluations answered since the start, by outcome: measurement, or the kind of failure. Many "
+            "out_of_memory: this machine is too small for the networks. Any bad_request: the search asks for what can't be done.",
             {"outcome": OUTCOMES},
         )
         self._duration = make.histogram(
@@ -63,8 +63,8 @@ class EvaluatorMetrics:
         )
         self._state = make.gauge(
             "state",
-            "1 for the state the evaluator is in: idle (waits for a request), computing, draining (was told to stop and "
-            "finishes what it has). Idle while requests wait: look at its connection to the broker.",
+            "1 for the state the evaluator is in: idle (waits for a request), computing, draining (was told to stop "
+            "and finishes what it has). Idle while requests wait: look at its connection to the broker.",
             {"state": get_args(EvaluatorState)},
         )
         self._progress = make.gauge(
@@ -120,8 +120,7 @@ class CoordinatorMetrics:
         self.registry = make.registry
         self._candidates = make.gauge(
             "candidates",
-            "Networks of the search by state: asked (no answer yet), measured, failed. Those of earlier runs of the same "
-            "search are included.",
+            "Networks of the search by state: asked (no answer yet), measured, failed; in all its runs.",
             {"state": get_args(CandidateState)},
         )
         self.planned = make.unknown(
@@ -140,8 +139,8 @@ class CoordinatorMetrics:
         )
         self._dead_letters = make.counter(
             "dead_letters",
-            "Requests that came back as dead letters, by reason: delivery_limit (every evaluator that took it died: look "
-            "at their logs), unreadable (evaluators of another release?). Their candidates are failed.",
+            "Requests that came back as dead letters, by reason: delivery_limit (every evaluator that took it died: see "
+            "their logs), unreadable (evaluators of another release?). Their candidates are failed.",
             {"reason": get_args(DeadLetterReason)},
         )
         self.generation = make.gauge("generation", "Generations that the search has finished.")
@@ -204,7 +203,7 @@ class _BrokerCollector(Collector):
         )
         yield CounterMetricFamily(
             "nasfarm_broker_reconnects",
-            "Connections to the broker made anew after one was lost. More than a few: the network or the broker is ill.",
+            "Connections made anew after one was lost. More than a few: the network or the broker is ill.",
             counters.reconnects,
         )
         yield CounterMetricFamily(
