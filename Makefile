@@ -8,7 +8,7 @@ VLLM := 0.32.0
 SETUPTOOLS := 78.1.1# what vLLM goes with
 # Dependencies that are published as source alone; all of them are plain Python. Everything else comes built, or not at all.
 SOURCE_ONLY := rouge-score,sqlitedict,word2number
-PROGRAMS := chromium
+PROGRAMS := chromium prometheus
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
@@ -64,6 +64,10 @@ bench: $(VENV)/ready ## Run the benchmarks in tests/benchmarks, one after the ot
 		echo "== $$name"; \
 		$(BIN)/python -m "tests.benchmarks.$$name"; \
 	done
+
+.PHONY: dashboards
+dashboards: $(VENV)/ready ## Write Grafana's dashboards anew, after a change in shared/telemetry/dashboards
+	$(BIN)/python -m shared.telemetry.dashboards deploy/grafana/dashboards
 
 .PHONY: constraints
 constraints: ## Renew constraints.txt: the newest releases that go together

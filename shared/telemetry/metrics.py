@@ -42,7 +42,8 @@ class EvaluatorMetrics:
         self._evaluations = make.counter(
             "evaluations",
             "Evaluations answered since the start, by outcome: measurement, or the kind of failure. Many "
-            "out_of_memory: this machine is too small for the networks. Any bad_request: the search asks for what can't be done.",
+            "out_of_memory: this machine is too small for the networks. Any "
+            "bad_request: the search asks for what can't be done.",
             {"outcome": OUTCOMES},
         )
         self._duration = make.histogram(
@@ -139,7 +140,7 @@ class CoordinatorMetrics:
         )
         self._dead_letters = make.counter(
             "dead_letters",
-            "Requests that came back as dead letters, by reason: delivery_limit (every evaluator that took it died: see "
+            "Requests that came back as dead letters, by reason: delivery_limit (each evaluator that took it died: see "
             "their logs), unreadable (evaluators of another release?). Their candidates are failed.",
             {"reason": get_args(DeadLetterReason)},
         )
