@@ -28,7 +28,7 @@ def attention(queries: Tensor, keys: Tensor, values: Tensor, bias: Tensor, prefi
     `keys` and `values` (sequences, keys, kv_heads, head_dim); returns (sequences, length, heads * head_dim).
 
     `bias` (sequences, length, keys), in the queries' dtype, is added to the scores of `keys`: -inf for what isn't seen.
-    Gradients flow only where there is no prefix.
+    Gradients flow only where there is no prefix: raises ValueError for both at once.
     """
     sequences, length, heads, head_dim = queries.shape
     kv_heads = keys.shape[2]
@@ -36,6 +36,8 @@ def attention(queries: Tensor, keys: Tensor, values: Tensor, bias: Tensor, prefi
     folded = (queries * head_dim**-0.5).view(sequences, length, kv_heads, -1, head_dim).permute(2, 0, 1, 3, 4)
     keys, values = keys.permute(2, 0, 3, 1).contiguous(), values.permute(2, 0, 1, 3).contiguous()
     if folded.requires_grad or keys.requires_grad or values.requires_grad:
+        if prefix is not None:
+            raise ValueError("gradients don't flow through a shared prefix: write it out before each sequence")
         attended = _differentiable(folded, keys, values, bias)
     else:
         attended = queries.new_empty(folded.shape)
