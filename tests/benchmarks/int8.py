@@ -22,7 +22,8 @@ from shared.environment import usable_cores
 from shared.space import dense, weight_bytes
 from shared.supernet.checkpoint import Checkpoint
 from shared.supernet.decoder import Decoder, Layer, Projection
-from shared.supernet.packing import Tree, pack
+from shared.supernet.packing import pack
+from shared.supernet.tree import Tree
 from shared.supernet.source import EXAMPLE_MODEL, fetch_model
 from shared.supernet.tokenizer import load_tokenizer
 

@@ -1,9 +1,9 @@
-"""Our scorer against lm-eval's `hf` model: items a second on ARC-Easy, WinoGrande and MMLU 5-shot, and whether they agree.
+"""Our scorer against lm-eval's `hf` model: items a second on ARC-Easy, WinoGrande and MMLU 5-shot.
 
-Run as `python -m tests.benchmarks.scoring [CHECKPOINT]`. Both run in this process on the same threads and in the same
-dtype, in turns; lm-eval at its best batch size. What is timed is a new network on tasks that are there: ours is cut and
-scored on prepared items, lm-eval's is handed its requests. Preparing the items, which ours does once for all networks
-and lm-eval for each, is printed beside it. Needs NASFARM_DATA.
+Run as `python -m tests.benchmarks.scoring [CHECKPOINT [NAME]]`, NAME being a part of a benchmark's. Both run in this
+process on the same threads and in the same dtype, in turns; lm-eval at its best batch size. What is timed is a new
+network on tasks that are there: ours is cut and scored on prepared items, lm-eval's is handed its requests. Preparing
+the items, which ours does once for all networks and lm-eval for each, is printed beside it. Needs NASFARM_DATA.
 """
 
 import logging
@@ -48,12 +48,12 @@ SUBJECTS = (
 BENCHMARKS = {
     "ARC-Easy": ([TaskItems(task="arc_easy", stop=400)], 100),
     "WinoGrande": ([TaskItems(task="winogrande", stop=400)], 100),
-    "MMLU 5-shot": ([TaskItems(task=f"mmlu_{subject}", num_fewshot=5, stop=100) for subject in SUBJECTS], 5),
+    "MMLU 5-shot": ([TaskItems(task=f"mmlu_{subject}", num_fewshot=5, stop=100) for subject in SUBJECTS], 3),
 }
 """Tasks, and how many of each task's items lm-eval is timed on: it reads each by itself, so its rate doesn't depend on
 their number, and the whole would take it minutes."""
 BATCH_SIZES = (1, 4, 16, 64)
-TRIAL = 64
+TRIAL = 48
 """Requests on which a batch size is tried."""
 ROUNDS = 3
 
@@ -78,9 +78,8 @@ def main() -> None:
     tokenizer = AutoTokenizer.from_pretrained(directory)
     model = AutoModelForCausalLM.from_pretrained(directory, dtype=torch_dtype(dtype))
     print(f"{directory.name}, {dtype}, {environment.threads} threads")
-    for name, (asked, few) in BENCHMARKS.items():
-        if len(sys.argv) > 2 and sys.argv[2] not in name:
-            continue
+    wanted = sys.argv[2] if len(sys.argv) > 2 else ""
+    for name, (asked, few) in ((name, what) for name, what in BENCHMARKS.items() if wanted in name):
         started = time.perf_counter()
         loaded = [load_items(items, environment.data) for items in asked]
         read = time.perf_counter() - started

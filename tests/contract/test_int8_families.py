@@ -15,7 +15,8 @@ from shared.supernet.checkpoint import Checkpoint
 from shared.supernet.decoder import Decoder
 from shared.supernet.device import torch_dtype
 from shared.supernet.int8 import OUTLIER, Int8Linear, outlier_columns
-from shared.supernet.packing import Tree, pack
+from shared.supernet.packing import pack
+from shared.supernet.tree import Tree
 from tests.support.checkpoints import (
     FAMILIES,
     LAYERS,
