@@ -105,7 +105,7 @@ def _failures(made: Dashboard) -> None:
     made.with_panel(
         chart(
             "Dead letters",
-            "Since the start of each service. Unreadable ones: services of different releases?",
+            "Since the start of each service. Unreadable ones often come from services of different releases.",
             ("nasfarm_broker_dead_letters_total", "{{job}} {{instance}} can't read"),
             ("sum by (instance, reason) (nasfarm_coordinator_dead_letters_total)", "{{instance}} {{reason}}"),
         )

@@ -20,9 +20,9 @@ def dashboard() -> Dashboard:
 
 def _progress(made: Dashboard) -> None:
     candidates = f"nasfarm_coordinator_candidates{{{CHOSEN}"
-    planned = f"nasfarm_coordinator_candidates_planned{{{CHOSEN}}}"
+    planned = f"sum by (instance) (nasfarm_coordinator_candidates_planned{{{CHOSEN}}})"
     answered = f'sum by (instance) ({candidates}, state=~"measured|failed"}})'
-    left = f"(sum by (instance) ({planned}) - {answered})"
+    left = f"({planned} - {answered})"
     pace = f'sum by (instance) (deriv({candidates}, state=~"measured|failed"}}[30m]))'
     made.with_row(Row("Progress"))
     made.with_panel(
