@@ -20,8 +20,8 @@ def writing(path: Path) -> Iterator[None]:
         ) from error
 
 
-def write_atomically(path: Path, content: str | bytes) -> None:
-    """Replace `path` by `content` in one step.
+def write_atomically(path: Path, content: str | bytes, mode: int = 0o644) -> None:
+    """Replace `path` by `content` in one step; `mode` says who may read it.
 
     Raises UserError where the place can't be written or the disk is full; the former file is then still there.
     """
@@ -34,7 +34,7 @@ def write_atomically(path: Path, content: str | bytes) -> None:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
-            Path(name).chmod(0o644)
+            Path(name).chmod(mode)
             Path(name).replace(path)
         except BaseException:
             Path(name).unlink(missing_ok=True)

@@ -1,57 +1,222 @@
+"""What every broker does: the one in the process, and RabbitMQ."""
+
 import threading
+from collections.abc import Callable, Iterator
 
 import pytest
 
-from shared.broker import Broker, InProcessBroker
+from shared.broker import (
+    DEAD_LETTERS,
+    DELIVERY_LIMIT,
+    MAX_MESSAGE_BYTES,
+    Broker,
+    BrokerClosedError,
+    InProcessBroker,
+    MessageTooLargeError,
+    read_request,
+    read_result,
+)
+from shared.broker.rabbitmq import RabbitBroker
+from shared.messages import EvaluationResult, Failure
+from shared.space import dense
+from tests.support.rabbitmq import Node, RabbitFarm
+from tests.support.searches import SHAPE, small_plan
+
+REQUESTS, RESULTS = RabbitFarm.requests, RabbitFarm.results
+
+Join = Callable[[str], Broker]
+"""A user's broker: coordinator, evaluator or operator."""
 
 
-@pytest.fixture(params=[InProcessBroker])
-def broker(request: pytest.FixtureRequest) -> Broker:
-    made: Broker = request.param()
-    return made
+@pytest.fixture(params=["in process", "RabbitMQ"])
+def join(request: pytest.FixtureRequest) -> Iterator[Join]:
+    joined: list[Broker] = []
+    if request.param == "in process":
+        broker = InProcessBroker()
+        joined.append(broker)
+        yield lambda user: broker
+    else:
+        node: Node = request.getfixturevalue("node")
+        farm = node.farm()
+
+        def join(user: str) -> Broker:
+            joined.append(RabbitBroker(farm.address(user), f"contract {user}"))
+            return joined[-1]
+
+        yield join
+    for each in joined:
+        each.close()
 
 
-def test_messages_come_out_in_the_order_in_which_they_went_in(broker: Broker) -> None:
-    for number in range(20):
-        broker.publish("q", str(number).encode())
-    received = [broker.receive("q", 1) for _ in range(20)]
-    assert [delivery.body for delivery in received if delivery] == [str(number).encode() for number in range(20)]
+def request_body() -> bytes:
+    return small_plan().request(dense(SHAPE), "search").model_dump_json().encode()
 
 
-def test_an_empty_queue_gives_nothing(broker: Broker) -> None:
-    broker.publish("another", b"x")
-    assert broker.receive("q", 0.01) is None
+def test_messages_come_out_in_the_order_in_which_they_went_in(join: Join) -> None:
+    coordinator, evaluator = join("coordinator"), join("evaluator")
+    bodies = [str(number).encode() for number in range(20)]
+    for body in bodies:
+        coordinator.publish(REQUESTS, body)
+    for body in bodies:
+        delivery = evaluator.receive(REQUESTS, 30)
+        assert delivery is not None and (delivery.body, delivery.attempt, delivery.dead) == (body, 1, None)
+        delivery.ack()
+    assert coordinator.counters.published == evaluator.counters.received == 20
+    assert evaluator.counters.redelivered == 0
 
 
-def test_a_waiting_consumer_gets_what_is_published_later(broker: Broker) -> None:
-    received: list[bytes] = []
+def test_an_empty_queue_gives_nothing(join: Join) -> None:
+    join("coordinator").publish(REQUESTS, b"x")
+    assert join("coordinator").receive(RESULTS, 0.01) is None
+
+
+def test_a_waiting_consumer_gets_what_is_published_later(join: Join) -> None:
+    evaluator, received = join("evaluator"), list[bytes]()
 
     def consume() -> None:
-        delivery = broker.receive("q", 30)
+        delivery = evaluator.receive(REQUESTS, 30)
         assert delivery is not None
         received.append(delivery.body)
         delivery.ack()
 
     consumer = threading.Thread(target=consume)
     consumer.start()
-    broker.publish("q", b"late")
+    join("coordinator").publish(REQUESTS, b"late")
     consumer.join(30)
     assert received == [b"late"]
 
 
-def test_several_consumers_share_the_messages_and_none_is_lost_or_doubled(broker: Broker) -> None:
+def test_several_consumers_share_the_messages_and_none_is_lost_or_doubled(join: Join) -> None:
     received: list[bytes] = []
+    done = threading.Event()
 
-    def consume() -> None:
-        while (delivery := broker.receive("q", 0.2)) is not None:
-            received.append(delivery.body)
-            delivery.ack()
+    def consume(evaluator: Broker) -> None:
+        while not done.is_set():
+            delivery = evaluator.receive(REQUESTS, 0.05)
+            if delivery is not None:
+                received.append(delivery.body)
+                delivery.ack()
+                if len(received) >= 100:
+                    done.set()
 
-    consumers = [threading.Thread(target=consume) for _ in range(4)]
+    consumers = [threading.Thread(target=consume, args=(join("evaluator"),)) for _ in range(4)]
     for consumer in consumers:
         consumer.start()
-    for number in range(200):
-        broker.publish("q", str(number).encode())
+    coordinator = join("coordinator")
+    bodies = [str(number).encode() for number in range(100)]
+    for body in bodies:
+        coordinator.publish(REQUESTS, body)
     for consumer in consumers:
-        consumer.join(30)
-    assert sorted(received) == sorted(str(number).encode() for number in range(200))
+        consumer.join(60)
+    assert sorted(received) == sorted(bodies)
+
+
+def test_what_is_given_back_comes_again_as_the_same_message(join: Join) -> None:
+    join("coordinator").publish(REQUESTS, b"x")
+    evaluator = join("evaluator")
+    first = evaluator.receive(REQUESTS, 30)
+    assert first is not None
+    first.give_back()
+    again = evaluator.receive(REQUESTS, 30)
+    assert again is not None
+    again.ack()
+    assert (again.body, again.identity, again.attempt) == (b"x", first.identity, 2)
+    assert evaluator.counters.redelivered == 1
+
+
+def test_a_delivery_can_be_parted_with_only_once(join: Join) -> None:
+    coordinator, evaluator = join("coordinator"), join("evaluator")
+    for body in (b"1", b"2"):
+        coordinator.publish(REQUESTS, body)
+        delivery = evaluator.receive(REQUESTS, 30)
+        assert delivery is not None and delivery.body == body
+        delivery.ack()
+        delivery.ack()
+        delivery.give_back()
+    assert evaluator.receive(REQUESTS, 0.2) is None
+
+
+def test_what_comes_back_too_often_becomes_a_dead_letter_that_its_sender_reads_as_a_crash(join: Join) -> None:
+    coordinator, evaluator = join("coordinator"), join("evaluator")
+    coordinator.publish(REQUESTS, request_body(), answer_to=RESULTS)
+    for attempt in range(1, DELIVERY_LIMIT + 2):
+        delivery = evaluator.receive(REQUESTS, 30)
+        assert delivery is not None and delivery.attempt == attempt
+        delivery.give_back()
+    dead = coordinator.receive(RESULTS, 30)
+    assert dead is not None and dead.dead == "delivery_limit"
+    result = read_result(coordinator, dead)
+    assert isinstance(result, EvaluationResult) and isinstance(result.outcome, Failure)
+    assert result.outcome.kind == "crashed"
+    dead.ack()
+    kept = join("operator").receive(DEAD_LETTERS, 30)
+    assert kept is not None and kept.body == request_body()
+    kept.ack()
+    assert evaluator.receive(REQUESTS, 0.2) is None
+
+
+def test_what_can_t_be_read_is_set_aside_with_its_reason_and_the_next_message_is_read(join: Join) -> None:
+    coordinator, evaluator = join("coordinator"), join("evaluator")
+    coordinator.publish(REQUESTS, b'{"version": 7}', answer_to=RESULTS)
+    coordinator.publish(REQUESTS, request_body(), answer_to=RESULTS)
+    bad = evaluator.receive(REQUESTS, 30)
+    assert bad is not None and read_request(evaluator, bad) is None
+    good = evaluator.receive(REQUESTS, 30)
+    assert good is not None and read_request(evaluator, good) is not None
+    good.ack()
+    kept = join("operator").receive(DEAD_LETTERS, 30)
+    assert kept is not None and kept.body == b'{"version": 7}'
+    assert kept.dead == "unknown version: this nasfarm reads version 1, not 7"
+    kept.ack()
+    told = coordinator.receive(RESULTS, 30)
+    assert told is not None and told.dead == kept.dead and read_result(coordinator, told) is None
+    assert (evaluator.counters.unreadable, evaluator.counters.set_aside) == (1, 1)
+
+
+def test_after_stop_receiving_messages_stay_for_others_until_it_is_asked_again(join: Join) -> None:
+    coordinator, leaving = join("coordinator"), join("evaluator")
+    coordinator.publish(REQUESTS, b"1")
+    coordinator.publish(REQUESTS, b"2")
+    last = leaving.receive(REQUESTS, 30)
+    assert last is not None
+    leaving.stop_receiving(REQUESTS)
+    last.ack()
+    staying = join("evaluator")
+    other = staying.receive(REQUESTS, 30)
+    assert other is not None and (other.body, other.attempt) == (b"2", 1)
+    other.ack()
+    staying.stop_receiving(REQUESTS)
+    coordinator.publish(REQUESTS, b"3")
+    back = leaving.receive(REQUESTS, 30)
+    assert back is not None and back.body == b"3"
+    back.ack()
+
+
+def test_a_message_that_is_too_large_is_refused(join: Join) -> None:
+    with pytest.raises(MessageTooLargeError, match="8,388,608 are the most"):
+        join("coordinator").publish(REQUESTS, bytes(MAX_MESSAGE_BYTES + 1))
+
+
+def test_the_largest_message_goes_through(join: Join) -> None:
+    join("coordinator").publish(REQUESTS, bytes(MAX_MESSAGE_BYTES))
+    delivery = join("evaluator").receive(REQUESTS, 60)
+    assert delivery is not None and len(delivery.body) == MAX_MESSAGE_BYTES
+    delivery.ack()
+
+
+def test_closing_ends_all_waiting(join: Join) -> None:
+    evaluator, ends = join("evaluator"), list[BaseException]()
+
+    def wait() -> None:
+        try:
+            evaluator.receive(REQUESTS, 60)
+        except BrokerClosedError as error:
+            ends.append(error)
+
+    waiting = threading.Thread(target=wait)
+    waiting.start()
+    evaluator.close()
+    waiting.join(30)
+    assert len(ends) == 1 and not evaluator.connected
+    with pytest.raises(BrokerClosedError):
+        evaluator.publish(RESULTS, b"x")

@@ -1,0 +1,252 @@
+"""A connection to RabbitMQ that lives on a thread of its own and comes back whenever it is lost."""
+
+import logging
+import random
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+import pika
+from pika.adapters.select_connection import IOLoop
+
+from shared.broker.address import BrokerAddress
+from shared.broker.errors import BrokerClosedError, BrokerUnreachableError, MessageTooLargeError
+from shared.broker.protocol import DEAD_LETTERS, MAX_MESSAGE_BYTES, BrokerCounters, Delivery
+from shared.broker.rabbitmq.consumer import ANSWER_TO, REASON, Consumer
+from shared.broker.rabbitmq.publisher import Outgoing, Publisher
+from shared.broker.rabbitmq.refusals import cause, connection_refusal
+from shared.errors import first_line
+
+logger = logging.getLogger(__name__)
+# pika reports each lost connection several times, with tracebacks. What it means for us is logged here, once.
+logging.getLogger("pika").setLevel(logging.CRITICAL)
+
+HEARTBEAT_SECONDS = 15
+BLOCKED_SECONDS = 300
+"""How long a broker may refuse to read (its memory or disk is full) before the connection is made anew."""
+CONNECT_SECONDS = 10
+FIRST_RETRY_SECONDS = 0.25
+LAST_RETRY_SECONDS = 15.0
+TICK_SECONDS = 1.0
+CLOSE_SECONDS = 5.0
+"""How long a broker may take to say goodbye."""
+
+
+class RabbitBroker:
+    """RabbitMQ as a Broker. It connects by itself, from now on until `close`; `connect` waits for the first success.
+
+    pika sends no heartbeat while its user computes and is not safe to be used from several threads: so everything that
+    is pika's happens on one thread, which does nothing else. Its asynchronous connection is used because it reports
+    every loss of a channel; the blocking one goes on quietly after the broker closed its channel.
+    """
+
+    def __init__(
+        self, address: BrokerAddress, name: str, prefetch: int = 1, heartbeat_seconds: int = HEARTBEAT_SECONDS
+    ) -> None:
+        """Begin to connect.
+
+        Args:
+            address: the broker's.
+            name: what the broker calls this connection in its lists and logs.
+            prefetch: how many messages of a queue may be in hand at once.
+            heartbeat_seconds: a peer that was silent for two of these is lost.
+        """
+        self.counters = BrokerCounters()
+        self._address = address
+        self._parameters = parameters(address, name, heartbeat_seconds)
+        self._prefetch = prefetch
+        self._publisher = Publisher(self.counters)
+        self._consumers: dict[str, Consumer] = {}
+        self._lock = threading.Lock()
+        self._loop: IOLoop | None = None
+        self._connection: Any = None
+        self._lost_because: BaseException = ConnectionError("not tried yet")
+        self._up = threading.Event()
+        self._closing = threading.Event()
+        self._ended: BaseException | None = None
+        self._pumped_at = time.monotonic()
+        self._thread = threading.Thread(target=self._live, name=f"broker {name}", daemon=True)
+        self._thread.start()
+
+    @property
+    def connected(self) -> bool:
+        return self._ended is None and self._connection is not None
+
+    @property
+    def pumped_at(self) -> float:
+        return self._pumped_at
+
+    def connect(self, timeout_seconds: float) -> None:
+        """Wait until the first connection is up. Raises BrokerError where it won't be, or isn't in time."""
+        self._up.wait(timeout_seconds)
+        if self._ended is not None:
+            raise self._ended
+        if not self._up.is_set():
+            reason = first_line(self._lost_because)
+            raise BrokerUnreachableError(
+                f"{self._address}: not reached ({reason}); start the broker, or mend the address"
+            )
+
+    def publish(self, queue_name: str, body: bytes, answer_to: str | None = None) -> None:
+        headers = {} if answer_to is None else {ANSWER_TO: answer_to}
+        self._send(Outgoing(queue_name, body, uuid.uuid4().hex, headers))
+
+    def receive(self, queue_name: str, timeout_seconds: float) -> Delivery | None:
+        return self._consumer(queue_name).take(timeout_seconds)
+
+    def stop_receiving(self, queue_name: str) -> None:
+        consumer = self._consumer(queue_name)
+        consumer.wanted = False  # at once, lest a new connection begins again
+        self._run(consumer.stop)
+
+    def close(self) -> None:
+        self._closing.set()
+        self._run(self._say_goodbye)
+        self._thread.join(2 * CLOSE_SECONDS)
+
+    def _send(self, message: Outgoing) -> None:
+        if len(message.body) > MAX_MESSAGE_BYTES and message.queue != DEAD_LETTERS:
+            raise MessageTooLargeError(
+                f"a message of {len(message.body):,} bytes for {message.queue}: {MAX_MESSAGE_BYTES:,} are the most; "
+                "ask for less"
+            )
+        with self._lock:
+            if self._ended is not None:
+                raise self._ended
+            self._publisher.submit(message)
+        self._run(self._publisher.flush)
+        message.confirmed.result()
+
+    def _bury(self, queue_name: str, body: bytes, identity: str, headers: dict[str, str]) -> None:
+        logger.warning("message %s in %s becomes a dead letter: %s", identity, queue_name, headers[REASON])
+        self._send(Outgoing(DEAD_LETTERS, body, identity or uuid.uuid4().hex, {**headers, "queue": queue_name}))
+        self.counters.set_aside += 1
+
+    def _consumer(self, queue_name: str) -> Consumer:
+        with self._lock:
+            if self._ended is not None:
+                raise self._ended
+            if queue_name not in self._consumers:
+                consumer = Consumer(queue_name, self._prefetch, self.counters, self._run, self._bury)
+                self._consumers[queue_name] = consumer
+                self._run_locked(lambda: self._attach(consumer))
+            return self._consumers[queue_name]
+
+    def _attach(self, consumer: Consumer) -> None:
+        if self._connection is not None:
+            consumer.attach(self._connection)
+
+    def _run(self, action: Callable[[], Any]) -> bool:
+        """Have the connection's thread do something; False where there is none."""
+        with self._lock:
+            return self._run_locked(action)
+
+    def _run_locked(self, action: Callable[[], Any]) -> bool:
+        if self._loop is not None:
+            self._loop.add_callback_threadsafe(action)
+        return self._loop is not None
+
+    def _live(self) -> None:
+        ended: BaseException = BrokerClosedError(f"{self._address}: the broker is closed")
+        try:
+            ended = self._reconnect_until_closed() or ended
+        except BaseException as error:  # a bug: it belongs to those who wait for this thread
+            ended = error
+        with self._lock:
+            self._ended = ended
+            consumers = list(self._consumers.values())
+        self._publisher.end(ended)
+        for consumer in consumers:
+            consumer.end(ended)
+        self._up.set()
+
+    def _reconnect_until_closed(self) -> BaseException | None:
+        """Make one connection after another. Returns the refusal that made it useless to go on, if one did."""
+        pause = FIRST_RETRY_SECONDS
+        while not self._closing.is_set():
+            began = time.monotonic()
+            self._one_connection()
+            refusal = connection_refusal(self._lost_because, self._address)
+            if refusal is not None:
+                return refusal
+            if time.monotonic() - began > LAST_RETRY_SECONDS:
+                pause = FIRST_RETRY_SECONDS
+            if not self._closing.is_set():
+                wait = pause * random.uniform(0.5, 1)
+                reason = first_line(self._lost_because)
+                logger.warning("no connection to %s (%s); trying again in %.1f s", self._address, reason, wait)
+                self._closing.wait(wait)
+                pause = min(2 * pause, LAST_RETRY_SECONDS)
+        return None
+
+    def _one_connection(self) -> None:
+        """From the first packet of a connection to its loss, whose reason is noted."""
+        loop = IOLoop()
+        self._workflow = pika.SelectConnection.create_connection([self._parameters], self._opened, custom_ioloop=loop)
+        loop.call_later(0, self._tick)
+        with self._lock:
+            self._loop = loop
+        if self._closing.is_set():  # since the loop was asked whether to go on
+            loop.add_callback_threadsafe(self._say_goodbye)
+        try:
+            loop.start()
+        finally:
+            with self._lock:
+                self._loop, self._connection = None, None
+            loop.close()
+
+    def _tick(self) -> None:
+        self._pumped_at = time.monotonic()
+        if self._loop is not None:
+            self._loop.call_later(TICK_SECONDS, self._tick)
+
+    def _opened(self, result: Any) -> None:
+        if isinstance(result, BaseException):
+            self._lost(None, result)
+            return
+        result.add_on_close_callback(self._lost)
+        with self._lock:
+            self._connection = result
+            consumers = list(self._consumers.values())
+        if self._up.is_set():
+            self.counters.reconnects += 1
+            logger.warning("connected to %s again", self._address)
+        self._up.set()
+        self._publisher.attach(result)
+        for consumer in consumers:
+            consumer.attach(result)
+
+    def _lost(self, _connection: Any, reason: BaseException) -> None:
+        self._lost_because = cause(reason)
+        self._connection = None
+        if self._loop is not None:
+            self._loop.stop()
+
+    def _say_goodbye(self) -> None:
+        if self._loop is None:
+            return
+        if self._connection is None:
+            self._workflow.abort()
+        elif self._connection.is_open:
+            self._connection.close()
+        self._loop.call_later(CLOSE_SECONDS, self._loop.stop)
+
+
+def parameters(
+    address: BrokerAddress, name: str, heartbeat_seconds: int = HEARTBEAT_SECONDS
+) -> pika.ConnectionParameters:
+    """What pika wants to know of a connection."""
+    return pika.ConnectionParameters(
+        host=address.host,
+        port=address.port,
+        virtual_host=address.vhost,
+        credentials=pika.PlainCredentials(address.user, address.password),
+        ssl_options=None if address.tls is None else pika.SSLOptions(address.tls, address.host),
+        heartbeat=heartbeat_seconds,
+        blocked_connection_timeout=BLOCKED_SECONDS,
+        socket_timeout=CONNECT_SECONDS,
+        stack_timeout=2 * CONNECT_SECONDS,
+        client_properties={"connection_name": name},
+    )

@@ -1,0 +1,158 @@
+"""What a farm's broker holds: exchanges, policies and users with their rights, as files for RabbitMQ 3.10 to 4.
+
+Services declare nothing. What lasts as long as the farm is declared by a definitions file when the broker starts:
+
+* exchanges `requests` and `results`, which bring a message to the queue that it names. Rights to publish are given by
+  exchange; through the default exchange anybody who may publish at all could publish anywhere.
+* the exchange `dead-letters`, from which the queue of that name gets everything, and the results of a search the
+  requests of its own: by the header `answer-to`, which a dead letter keeps.
+* policies: delivery limits, and dead-lettering at least once. As policies, because the arguments of a queue can't be
+  changed once it has messages.
+
+The queues of a super-network and of a search come and go with them, so an operator adds them (`python -m shared.broker
+add`) before the search begins, with the only user who may. A fixed pool of numbered queues would need no operator, but
+somebody would have to keep the book of who uses which. Evaluators of one super-network share a queue; each search has
+one of results, of which it is the only reader.
+"""
+
+import base64
+import hashlib
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from shared.broker.protocol import DEAD_LETTERS, DELIVERY_LIMIT, EVALUATION_LIMIT_SECONDS
+from shared.errors import UserError
+from shared.files import write_atomically, writing
+
+VHOST = "nasfarm"
+CONSUMER_TIMEOUT_SECONDS = EVALUATION_LIMIT_SECONDS + 600
+"""The evaluators' own limit comes first; a whole node shares this one, as RabbitMQ 3.10 knows no other."""
+RESULTS_DELIVERY_LIMIT = 20
+"""A coordinator may be killed that often with the same result in hand."""
+DEAD_LETTERS_BYTES = 2**30
+"""The oldest dead letters give way to new ones."""
+MAX_BROKER_MESSAGE_BYTES = 16 * 2**20
+"""The most that RabbitMQ 4 takes; older ones are brought down to it."""
+QUEUE_ARGUMENTS = {"x-queue-type": "quorum"}
+
+# For each user the names that may be declared (`configure`), published to or bound (`write`), and read.
+RIGHTS: dict[str, tuple[str, str, str]] = {
+    "coordinator": ("^$", r"^(requests|dead-letters)$", r"^results\."),
+    "evaluator": ("^$", r"^(results|dead-letters)$", r"^requests\."),
+    "monitoring": ("^$", "^$", "^$"),
+    "operator": (r"^(requests|results)\.", r"^(requests|results)\.", r"^(requests|results|dead-letters)(\.|$)"),
+}
+TAGS = {"monitoring": ["monitoring"]}
+
+
+def definitions(passwords: Mapping[str, str], vhost: str = VHOST) -> dict[str, Any]:
+    """RabbitMQ's definitions of a farm, with a password for each user in RIGHTS. They hold salted hashes only."""
+    return {
+        "vhosts": [{"name": vhost}],
+        "users": [
+            {
+                "name": user,
+                "password_hash": _password_hash(passwords[user]),
+                "hashing_algorithm": "rabbit_password_hashing_sha256",
+                "tags": TAGS.get(user, []),
+            }
+            for user in RIGHTS
+        ],
+        "permissions": [
+            {"user": user, "vhost": vhost, "configure": configure, "write": write, "read": read}
+            for user, (configure, write, read) in RIGHTS.items()
+        ],
+        "exchanges": [
+            {"name": name, "vhost": vhost, "type": kind, "durable": True, "auto_delete": False, "arguments": {}}
+            for name, kind in (("requests", "direct"), ("results", "direct"), (DEAD_LETTERS, "headers"))
+        ],
+        "queues": [
+            {"name": DEAD_LETTERS, "vhost": vhost, "durable": True, "auto_delete": False, "arguments": QUEUE_ARGUMENTS}
+        ],
+        "bindings": [
+            {
+                "source": DEAD_LETTERS,
+                "vhost": vhost,
+                "destination": DEAD_LETTERS,
+                "destination_type": "queue",
+                "routing_key": "",
+                "arguments": {"x-match": "all"},  # of no headers: everything
+            }
+        ],
+        "policies": [
+            _policy(vhost, "requests", r"^requests\.", _dead_lettering(DELIVERY_LIMIT)),
+            _policy(vhost, "results", r"^results\.", _dead_lettering(RESULTS_DELIVERY_LIMIT)),
+            _policy(vhost, DEAD_LETTERS, f"^{DEAD_LETTERS}$", {"max-length-bytes": DEAD_LETTERS_BYTES}),
+        ],
+    }
+
+
+def _policy(vhost: str, name: str, pattern: str, definition: Mapping[str, Any]) -> dict[str, Any]:
+    common = {"vhost": vhost, "name": name, "pattern": pattern, "apply-to": "queues", "priority": 0}
+    return {**common, "definition": dict(definition)}
+
+
+def _dead_lettering(limit: int) -> dict[str, Any]:
+    """RabbitMQ falls back to dead-lettering at most once, silently, unless all of these are set."""
+    return {
+        "delivery-limit": limit,
+        "dead-letter-exchange": DEAD_LETTERS,
+        "dead-letter-strategy": "at-least-once",
+        "overflow": "reject-publish",
+    }
+
+
+def _password_hash(password: str) -> str:
+    salt = secrets.token_bytes(4)
+    return base64.b64encode(salt + hashlib.sha256(salt + password.encode()).digest()).decode()
+
+
+def server_configuration(definitions_file: str, listen: str, tls_directory: str | None = None) -> str:
+    """The content of rabbitmq.conf.
+
+    Args:
+        definitions_file: path of the definitions, as the server sees it.
+        listen: address and port to listen on, as `127.0.0.1:5672`, or a port alone for all addresses.
+        tls_directory: directory with `ca.pem`, `certificate.pem` and `key.pem`, as the server sees it; None for a
+            server that speaks in the clear.
+    """
+    lines = [
+        f"load_definitions = {definitions_file}",
+        f"consumer_timeout = {CONSUMER_TIMEOUT_SECONDS * 1000}",
+        f"max_message_size = {MAX_BROKER_MESSAGE_BYTES}",
+        "log.console = true",
+        "log.console.level = warning",
+    ]
+    if tls_directory is None:
+        lines.append(f"listeners.tcp.1 = {listen}")
+    else:
+        lines += [
+            "listeners.tcp = none",
+            f"listeners.ssl.1 = {listen}",
+            f"ssl_options.cacertfile = {tls_directory}/ca.pem",
+            f"ssl_options.certfile = {tls_directory}/certificate.pem",
+            f"ssl_options.keyfile = {tls_directory}/key.pem",
+            "ssl_options.versions.1 = tlsv1.3",
+            "ssl_options.versions.2 = tlsv1.2",
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def kept_passwords(directory: Path) -> dict[str, str]:
+    """The password of each user, from the files `directory`/USER that hold `USER:password`; made where one is missing.
+
+    Nobody but the owner may read them.
+    """
+    with writing(directory):
+        directory.mkdir(parents=True, exist_ok=True)
+    passwords = {}
+    for user in RIGHTS:
+        path = directory / user
+        if not path.exists():
+            write_atomically(path, f"{user}:{secrets.token_urlsafe(24)}\n", mode=0o600)
+        name, _, passwords[user] = path.read_text(encoding="utf-8").strip().partition(":")
+        if name != user or not passwords[user]:
+            raise UserError(f"{path}: must hold {user}:password; delete it to have a new one made")
+    return passwords

@@ -1,0 +1,13 @@
+"""What tests of all kinds share: one RabbitMQ node."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.rabbitmq import Node, running_node
+
+
+@pytest.fixture(scope="session")
+def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
+    with running_node(tmp_path_factory.mktemp("rabbitmq")) as node:
+        yield node

@@ -1,0 +1,183 @@
+"""Nothing that was confirmed is lost, whatever happens to the broker or the connections to it."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from shared.broker import Broker, BrokerUnreachableError, QueueMissingError
+from shared.broker.address import BrokerAddress
+from shared.broker.rabbitmq import RabbitBroker, add_queues, remove_queues
+from tests.support.rabbitmq import Node, RabbitFarm, free_port
+
+Join = Callable[[str], RabbitBroker]
+
+
+@pytest.fixture
+def farm(node: Node) -> RabbitFarm:
+    return node.farm()
+
+
+@pytest.fixture
+def join(farm: RabbitFarm) -> Iterator[Join]:
+    joined: list[RabbitBroker] = []
+
+    def join(user: str) -> RabbitBroker:
+        joined.append(RabbitBroker(farm.address(user), f"faults {user}"))
+        joined[-1].connect(30)
+        return joined[-1]
+
+    yield join
+    for broker in joined:
+        broker.close()
+
+
+def drain(broker: Broker, queue_name: str, until: set[bytes]) -> list[bytes]:
+    """All messages, until each of `until` has come."""
+    received: list[bytes] = []
+    deadline = time.monotonic() + 120
+    while not until <= set(received):
+        assert time.monotonic() < deadline, f"{len(until - set(received))} messages are lost"
+        delivery = broker.receive(queue_name, 1)
+        if delivery is not None:
+            received.append(delivery.body)
+            delivery.ack()
+    return received
+
+
+def restart(node: Node) -> None:
+    node.kill()
+    node.start()
+
+
+def test_a_broker_killed_while_messages_are_published_loses_none_that_was_confirmed(
+    node: Node, farm: RabbitFarm, join: Join
+) -> None:
+    coordinator, evaluator = join("coordinator"), join("evaluator")
+    time.sleep(2)  # a quorum queue that is younger doesn't survive
+    confirmed: set[bytes] = set()
+    stop = threading.Event()
+
+    def publish(name: str) -> None:
+        number = 0
+        while not stop.is_set():
+            body = f"{name} {number}".encode()
+            coordinator.publish(farm.requests, body)
+            confirmed.add(body)
+            number += 1
+
+    publishers = [threading.Thread(target=publish, args=(name,)) for name in "abc"]
+    for publisher in publishers:
+        publisher.start()
+    while len(confirmed) < 100:
+        time.sleep(0.05)
+    restart(node)
+    before = len(confirmed)
+    while len(confirmed) < before + 100:
+        time.sleep(0.05)
+    stop.set()
+    for publisher in publishers:
+        publisher.join(60)
+    assert coordinator.counters.reconnects >= 1
+    received = drain(evaluator, farm.requests, confirmed)
+    assert set(received) == confirmed
+
+
+def test_a_broker_killed_while_a_message_is_in_hand_delivers_it_again_and_ignores_the_old_acknowledgement(
+    node: Node, farm: RabbitFarm, join: Join
+) -> None:
+    coordinator, evaluator = join("coordinator"), join("evaluator")
+    coordinator.publish(farm.requests, b"x")
+    held = evaluator.receive(farm.requests, 30)
+    assert held is not None
+    time.sleep(2)
+    restart(node)
+    again = evaluator.receive(farm.requests, 120)
+    assert again is not None and (again.body, again.identity) == (b"x", held.identity)
+    held.ack()
+    coordinator.publish(farm.requests, b"y")
+    again.ack()
+    assert drain(evaluator, farm.requests, {b"y"}) == [b"y"]
+
+
+def test_a_channel_closed_by_the_broker_is_opened_again(node: Node, farm: RabbitFarm, join: Join) -> None:
+    def consumer_timeout(milliseconds: int, tick: int) -> None:
+        settings = {"consumer_timeout": milliseconds, "channel_tick_interval": tick}
+        node.control(
+            "eval", ", ".join(f"application:set_env(rabbit, {key}, {settings[key]})" for key in settings) + "."
+        )
+
+    consumer_timeout(1000, 500)
+    try:
+        evaluator = join("evaluator")
+        join("coordinator").publish(farm.requests, b"x")
+        held = evaluator.receive(farm.requests, 30)
+        again = evaluator.receive(farm.requests, 30)  # only a lost channel makes the broker deliver a second one
+        assert held is not None and again is not None
+        assert (again.identity, again.attempt) == (held.identity, 2)
+        held.ack()
+        again.ack()
+        assert evaluator.connected and evaluator.counters.reconnects == 0
+    finally:
+        consumer_timeout(7_800_000, 60_000)
+
+
+def test_a_deleted_queue_ends_its_consumer_with_a_word_and_works_again_once_it_is_back(
+    node: Node, farm: RabbitFarm, join: Join
+) -> None:
+    coordinator, evaluator = join("coordinator"), join("evaluator")
+    assert evaluator.receive(farm.requests, 0.5) is None
+    remove_queues(farm.address("operator"), [farm.requests])
+    with pytest.raises(QueueMissingError, match=r"requests\.net: the broker has no such queue; let an operator add it"):
+        evaluator.receive(farm.requests, 30)
+    with pytest.raises(QueueMissingError):
+        coordinator.publish(farm.requests, b"x")
+    add_queues(farm.address("operator"), [farm.requests])
+    coordinator.publish(farm.requests, b"x")
+    assert drain(evaluator, farm.requests, {b"x"}) == [b"x"]
+
+
+def test_lost_connections_are_made_again_and_what_was_in_hand_comes_again(
+    node: Node, farm: RabbitFarm, join: Join
+) -> None:
+    coordinator, evaluator = join("coordinator"), join("evaluator")
+    coordinator.publish(farm.requests, b"x")
+    held = evaluator.receive(farm.requests, 30)
+    assert held is not None
+    node.control("close_all_connections", "--vhost", farm.vhost, "a test")
+    again = evaluator.receive(farm.requests, 60)
+    assert again is not None and again.identity == held.identity
+    again.ack()
+    coordinator.publish(farm.requests, b"y")
+    assert drain(evaluator, farm.requests, {b"y"}) == [b"y"]
+    assert coordinator.counters.reconnects == evaluator.counters.reconnects == 1
+
+
+def test_a_broker_short_of_memory_makes_publishers_wait_and_loses_nothing(
+    node: Node, farm: RabbitFarm, join: Join
+) -> None:
+    coordinator, evaluator = join("coordinator"), join("evaluator")
+    published = threading.Event()
+
+    def publish() -> None:
+        coordinator.publish(farm.requests, b"x")
+        published.set()
+
+    publisher = threading.Thread(target=publish)
+    node.control("set_vm_memory_high_watermark", "0.000001")
+    try:
+        publisher.start()
+        assert not published.wait(1)
+    finally:
+        node.control("set_vm_memory_high_watermark", "0.4")
+    publisher.join(60)
+    assert drain(evaluator, farm.requests, {b"x"}) == [b"x"]
+
+
+def test_a_broker_that_isn_t_there_is_named_and_closing_doesn_t_wait_for_it() -> None:
+    broker = RabbitBroker(BrokerAddress("127.0.0.1", free_port(), "nasfarm", "coordinator", "secret"), "nobody")
+    with pytest.raises(BrokerUnreachableError, match=r"amqp://coordinator@127\.0\.0\.1:\d+/nasfarm: not reached"):
+        broker.connect(0.3)
+    assert not broker.connected
+    broker.close()

@@ -1,0 +1,189 @@
+"""A private RabbitMQ node, on loopback only, with a vhost for each test; it can be killed and restarted."""
+
+import base64
+import itertools
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trustme
+
+from shared.broker import requests_queue, results_queue
+from shared.broker.address import BrokerAddress
+from shared.broker.rabbitmq import add_queues
+from shared.broker.topology import RIGHTS, definitions, server_configuration
+
+PROGRAMS = Path("/usr/lib/rabbitmq/bin")
+"""Where the server itself lies. What is on the path switches the user, and boots a node whatever its options."""
+ADMINISTRATOR = "administrator"
+START_SECONDS = 240
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
+
+
+class Node:
+    """The node's files lie in `directory`; users are those of the farm, with an administrator for the tests."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.port, self.tls_port, self._http_port, self._epmd_port = (free_port() for _ in range(4))
+        self.passwords = {user: f"{user}'s secret" for user in (*RIGHTS, ADMINISTRATOR)}
+        self.authority = directory / "tls" / "ca.pem"
+        self._vhosts = itertools.count()
+        self._server: subprocess.Popen[bytes] | None = None
+        self._write_files()
+
+    def _write_files(self) -> None:
+        tls = self.directory / "tls"
+        tls.mkdir()
+        authority = trustme.CA()
+        authority.cert_pem.write_to_path(self.authority)
+        certificate = authority.issue_cert("localhost")
+        certificate.private_key_pem.write_to_path(tls / "key.pem")
+        certificate.cert_chain_pems[0].write_to_path(tls / "certificate.pem")
+
+        held = definitions(self.passwords)
+        administrator = {"name": ADMINISTRATOR, "password": self.passwords[ADMINISTRATOR], "tags": [ADMINISTRATOR]}
+        held["users"].append(administrator)
+        (self.directory / "definitions.json").write_text(json.dumps(held))
+        listen = f"127.0.0.1:{self.tls_port}"
+        configuration = server_configuration(str(self.directory / "definitions.json"), listen, str(tls))
+        configuration = configuration.replace("listeners.tcp = none", f"listeners.tcp.1 = 127.0.0.1:{self.port}")
+        configuration += f"management.tcp.ip = 127.0.0.1\nmanagement.tcp.port = {self._http_port}\n"
+        (self.directory / "rabbitmq.conf").write_text(configuration)
+        (self.directory / "enabled_plugins").write_text("[rabbitmq_management].")
+
+    @property
+    def _environment(self) -> dict[str, str]:
+        here = str(self.directory)
+        return {
+            "PATH": os.environ["PATH"],
+            "LANG": "C.UTF-8",
+            "HOME": here,
+            "RABBITMQ_NODENAME": f"test{self.port}@localhost",
+            "RABBITMQ_DIST_PORT": str(self._epmd_port + 1 if self._epmd_port < 65000 else self._epmd_port - 1),
+            "RABBITMQ_MNESIA_BASE": f"{here}/data",
+            "RABBITMQ_LOG_BASE": f"{here}/log",
+            "RABBITMQ_ENABLED_PLUGINS_FILE": f"{here}/enabled_plugins",
+            "RABBITMQ_CONFIG_FILE": f"{here}/rabbitmq.conf",
+            "RABBITMQ_PID_FILE": f"{here}/pid",
+            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "-kernel inet_dist_use_interface {127,0,0,1}",
+            "ERL_EPMD_PORT": str(self._epmd_port),
+            "ERL_EPMD_ADDRESS": "127.0.0.1",
+        }
+
+    def start(self) -> None:
+        """Returns when users can log in."""
+        log = (self.directory / "output").open("ab")
+        with log:
+            self._server = subprocess.Popen(
+                [PROGRAMS / "rabbitmq-server"],
+                env=self._environment,
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+        deadline = time.monotonic() + START_SECONDS
+        while not self._ready():
+            if time.monotonic() > deadline or self._server.poll() is not None:
+                pytest.fail(f"RabbitMQ doesn't start: {(self.directory / 'output').read_text()[-2000:]}", pytrace=False)
+            time.sleep(0.1)
+
+    def _ready(self) -> bool:
+        try:
+            self.http("GET", "/api/overview")
+            with socket.create_connection(("127.0.0.1", self.port), 1):
+                return True
+        except OSError:
+            return False
+
+    def kill(self) -> None:
+        """As `kill -9`, and all of its children."""
+        assert self._server is not None
+        os.killpg(self._server.pid, signal.SIGKILL)
+        self._server.wait()
+        self._server = None
+
+    def end(self) -> None:
+        if self._server is not None:
+            self.kill()
+        deadline = time.monotonic() + 10
+        while self._kill_epmd().returncode and time.monotonic() < deadline:
+            time.sleep(0.2)
+
+    def _kill_epmd(self) -> subprocess.CompletedProcess[bytes]:
+        """End the name server that came with the node; it refuses as long as it thinks that the node lives."""
+        command = ["epmd", "-port", str(self._epmd_port), "-kill"]
+        return subprocess.run(command, env=self._environment, check=False, capture_output=True)
+
+    def control(self, *arguments: str) -> None:
+        """Run rabbitmqctl."""
+        command = [PROGRAMS / "rabbitmqctl", "--quiet", *arguments]
+        subprocess.run(command, env=self._environment, check=True, capture_output=True, timeout=60)
+
+    def http(self, method: str, path: str, content: Any = None) -> Any:
+        """Ask the management API. Raises OSError where it doesn't answer or refuses."""
+        login = base64.b64encode(f"{ADMINISTRATOR}:{self.passwords[ADMINISTRATOR]}".encode()).decode()
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{self._http_port}{path}",
+            method=method,
+            data=None if content is None else json.dumps(content).encode(),
+            headers={"Authorization": f"Basic {login}", "Content-Type": "application/json"},
+        )
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            body = answer.read()
+        return json.loads(body) if body else None
+
+    def farm(self) -> "RabbitFarm":
+        """A fresh vhost with the topology of a farm, and queues for the super-network `net` and the search `one`."""
+        vhost = f"farm-{next(self._vhosts)}"
+        held = definitions(self.passwords, vhost)
+        self.http("POST", "/api/definitions", {key: value for key, value in held.items() if key != "users"})
+        farm = RabbitFarm(self, vhost)
+        add_queues(farm.address("operator"), [farm.requests, farm.results])
+        return farm
+
+
+class RabbitFarm:
+    """A vhost of a node."""
+
+    requests, results = requests_queue("net"), results_queue("one")
+
+    def __init__(self, node: Node, vhost: str) -> None:
+        self.node, self.vhost = node, vhost
+
+    def address(self, user: str, port: int | None = None) -> BrokerAddress:
+        return BrokerAddress("127.0.0.1", port or self.node.port, self.vhost, user, self.node.passwords[user])
+
+
+@contextmanager
+def running_node(directory: Path) -> Iterator[Node]:
+    """A node for the tests of a session. Where the program is missing tests are skipped, or fail with CI=true."""
+    if shutil.which("epmd") is None or not (PROGRAMS / "rabbitmq-server").exists():
+        reason = "rabbitmq-server is missing: `make test` installs it"
+        if os.environ.get("CI") == "true":
+            pytest.fail(reason, pytrace=False)
+        pytest.skip(reason)
+    node = Node(directory)
+    try:
+        node.start()
+        yield node
+    finally:
+        node.end()
