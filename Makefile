@@ -8,7 +8,7 @@ VLLM := 0.32.0
 SETUPTOOLS := 78.1.1# what vLLM goes with
 # Dependencies that are published as source alone; all of them are plain Python. Everything else comes built, or not at all.
 SOURCE_ONLY := rouge-score,sqlitedict,word2number
-PROGRAMS := chromium prometheus
+PROGRAMS := chromium prometheus rabbitmq-server
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
