@@ -23,9 +23,9 @@ from shared.space import dense, weight_bytes
 from shared.supernet.checkpoint import Checkpoint
 from shared.supernet.decoder import Decoder, Layer, Projection
 from shared.supernet.packing import pack
-from shared.supernet.tree import Tree
 from shared.supernet.source import EXAMPLE_MODEL, fetch_model
 from shared.supernet.tokenizer import load_tokenizer
+from shared.supernet.tree import Tree
 
 SEQUENCES, LENGTH, REPEATS = 32, 64, 5
 PROJECTIONS = ("query", "key", "value", "output", "gate", "up", "down")

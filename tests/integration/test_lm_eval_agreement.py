@@ -3,30 +3,26 @@
 import logging
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from lm_eval import simple_evaluate
 from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
-from transformers import AutoModelForCausalLM, AutoTokenizer, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from services.evaluator.preparation import prepare_task
-from services.evaluator.scoring import score
 from services.evaluator.tasks.index import OWN, task_manager
-from services.evaluator.tasks.loading import Document, LoadedTask, load_items
 from services.evaluator.tasks.local import local_data
 from services.evaluator.tokenisation import Continuation, tokenize_requests
 from shared.architecture import Architecture
-from shared.messages import ItemScores, TaskItems
+from shared.messages import TaskItems
 from shared.supernet.checkpoint import Checkpoint
-from shared.supernet.decoder import Decoder
 from shared.supernet.source import EXAMPLE_MODEL, fetch_model
+from shared.supernet.tokenizer import load_tokenizer
+from tests.benchmarks.scoring import SUBJECTS
+from tests.support.agreement import TOLERANCE, Comparison, comparisons, loaded_items
 from tests.support.checkpoints import WIDTH, copied_subnet, random_model, tiny_tokenizer, write_checkpoint
 from tests.support.data import benchmark_data
 from tests.support.tasks import register, tokenizer_with_bos, tokenizer_without_bos
@@ -39,41 +35,9 @@ FIVE = (
     TaskItems(task="truthfulqa_mc2", stop=8),
     TaskItems(task="plain_facts", stop=30),
 )
-MMLU = tuple(
-    TaskItems(task=f"mmlu_{subject}", num_fewshot=5, stop=2)
-    for subject in (
-        "anatomy",
-        "astronomy",
-        "college_computer_science",
-        "global_facts",
-        "high_school_european_history",
-        "high_school_geography",
-        "international_law",
-        "machine_learning",
-        "professional_law",
-        "us_foreign_policy",
-    )
-)
+MMLU = tuple(TaskItems(task=f"mmlu_{subject}", num_fewshot=5, stop=2) for subject in SUBJECTS)
 WIKITEXT = TaskItems(task="wikitext", stop=1)
-TOLERANCE = 1e-4
 ROW_TOKENS = 3000
-
-Answer = tuple[float, bool | None]
-"""Log-likelihood of a request and whether it is the greedy choice, which lm-eval doesn't say of a whole text."""
-
-
-@dataclass(frozen=True)
-class Answers:
-    """lm-eval's, by the item's index in the split: for each request, for each metric; and the metrics of all."""
-
-    likelihoods: dict[int, list[Answer]]
-    metrics: dict[int, dict[str, Any]]
-    values: dict[str, float]
-
-
-@cache
-def loaded_items(asked: TaskItems, data: Path | None) -> LoadedTask:
-    return load_items(asked, data)
 
 
 @pytest.fixture(autouse=True)
@@ -83,111 +47,47 @@ def quiet() -> Iterator[None]:
     logging.disable(logging.NOTSET)
 
 
-def lm_eval_answers(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    items: dict[str, tuple[int, ...]],
-    num_fewshot: int | None,
-    data: Path | None,
-) -> dict[str, Answers]:
-    with local_data(data):
-        found = simple_evaluate(
-            model=HFLM(pretrained=model, tokenizer=tokenizer, device="cpu", batch_size=8),
-            tasks=list(items),
-            num_fewshot=num_fewshot,
-            # lm-eval mistakes one item for another if they aren't ascending.
-            samples={task: sorted(indices) for task, indices in items.items()},
-            task_manager=task_manager(),
-            bootstrap_iters=0,
-            log_samples=True,
-        )
-    assert found is not None
-    return {task: _answers(found["samples"][task], found["results"][task]) for task in items}
-
-
-def _answers(samples: list[dict[str, Any]], values: dict[str, float]) -> Answers:
-    names = samples[0]["metrics"]
-    return Answers(
-        {
-            sample["doc_id"]: [
-                (answer, None) if isinstance(answer, int | float) else tuple(answer)
-                for answer in sample["filtered_resps"]
-            ]
-            for sample in samples
-        },
-        {sample["doc_id"]: {name: sample[name] for name in names} for sample in samples},
-        {name: values[f"{name},none"] for name in names},
-    )
-
-
-def our_answers(
-    network: Decoder,
-    config: PretrainedConfig,
-    tokenizer: PreTrainedTokenizerBase,
-    asked: TaskItems,
-    data: Path | None,
-    monkeypatch: pytest.MonkeyPatch,
-) -> tuple[ItemScores, dict[int, list[Answer]]]:
-    """What the scorer says, and the log-likelihoods that it has it from."""
-    loaded = loaded_items(asked, data)
-    assert len(loaded.documents) == asked.stop - asked.start
-    prepared = prepare_task(asked.task, loaded, tokenizer, config, torch.device("cpu"), ROW_TOKENS)
-    seen: dict[int, list[Answer]] = {}
-    metrics = Document.metrics
-
-    def recording(document: Document, answers: Sequence[tuple[float, bool]]) -> dict[str, Any]:
-        seen[document.index] = [(value, None if document.rolling else greedy) for value, greedy in answers]
-        return metrics(document, answers)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Document, "metrics", recording)
-        scores = score(network, prepared)
-    return scores, seen
-
-
-def assert_agreement(scores: ItemScores, ours: dict[int, list[Answer]], theirs: Answers) -> None:
-    assert sorted(scores.items) == sorted(ours) == sorted(theirs.likelihoods)
-    for item, answers in theirs.likelihoods.items():
-        assert [value for value, _ in ours[item]] == pytest.approx([value for value, _ in answers], rel=TOLERANCE)
-        assert [greedy for _, greedy in ours[item]] == [greedy for _, greedy in answers]
-    assert scores.values == pytest.approx(theirs.values, rel=TOLERANCE)
-    for name, values in scores.metrics.items():
-        assert dict(zip(scores.items, values, strict=True)) == pytest.approx(
-            {item: metrics[name] for item, metrics in theirs.metrics.items()}, rel=TOLERANCE, abs=0
-        )
-    # A pair, or an array, has no value for a single item.
-    assert set(scores.metrics) == {
-        name for name, value in next(iter(theirs.metrics.values())).items() if isinstance(value, int | float)
-    }
-
-
 def compare(
     directory: Path,
     model: PreTrainedModel,
     tasks: tuple[TaskItems, ...],
     data: Path | None,
-    monkeypatch: pytest.MonkeyPatch,
     architecture: Architecture | None = None,
 ) -> None:
-    tokenizer = AutoTokenizer.from_pretrained(directory)
-    checkpoint = Checkpoint.open(directory)
-    network = checkpoint.cut(architecture).map(lambda tensor: tensor.float())
-    for num_fewshot in {asked.num_fewshot for asked in tasks}:
-        ours = {
-            asked.task: our_answers(network, checkpoint.config, tokenizer, asked, data, monkeypatch)
-            for asked in tasks
-            if asked.num_fewshot == num_fewshot
-        }
-        items = {task: scores.items for task, (scores, _) in ours.items()}
-        theirs = lm_eval_answers(model, tokenizer, items, num_fewshot, data)
-        for task, (scores, likelihoods) in ours.items():
-            assert_agreement(scores, likelihoods, theirs[task])
+    reference = HFLM(pretrained=model, tokenizer=load_tokenizer(directory), device="cpu", batch_size=8)
+    compared = list(comparisons(Checkpoint.open(directory), architecture, reference, tasks, data, ROW_TOKENS))
+    assert sorted(comparison.scores.task for comparison in compared) == sorted(asked.task for asked in tasks)
+    for comparison in compared:
+        assert_agreement(comparison)
+
+
+def assert_agreement(comparison: Comparison) -> None:
+    scores, ours, theirs = comparison.scores, comparison.ours, comparison.theirs
+    assert sorted(scores.items) == sorted(ours.likelihoods) == sorted(theirs.likelihoods)
+    assert comparison.likelihood_difference() <= TOLERANCE
+    assert comparison.greedy_differences() == []
+    assert comparison.metric_differences() == []
+    assert scores.values == pytest.approx(theirs.values, rel=TOLERANCE)
+    # What the result holds of each item; a pair, or an array, has no value for a single item.
+    for item, metrics in ours.metrics.items():
+        numbers = {name: value for name, value in metrics.items() if isinstance(value, int | float)}
+        at = scores.items.index(item)
+        assert {name: values[at] for name, values in scores.metrics.items()} == numbers
 
 
 @pytest.mark.parametrize("family", ["llama-grouped-tied", "llama-biases", "mistral-window", "qwen2-window", "qwen3"])
-def test_every_family_is_scored_as_by_lm_eval(family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_family_is_scored_as_by_lm_eval(family: str, tmp_path: Path) -> None:
     model = write_checkpoint(tmp_path, family)
-    compare(tmp_path, model, (*FIVE, *MMLU, WIKITEXT), benchmark_data(), monkeypatch)
+    compare(tmp_path, model, (*FIVE, *MMLU, WIKITEXT), benchmark_data())
+
+
+def test_another_network_is_told_apart(tmp_path: Path) -> None:
+    write_checkpoint(tmp_path, "llama")
+    other = HFLM(pretrained=random_model("llama", seed=1), tokenizer=tiny_tokenizer(), device="cpu", batch_size=8)
+    tasks = (FIVE[0], FIVE[4])
+    for comparison in comparisons(Checkpoint.open(tmp_path), None, other, tasks, benchmark_data(), ROW_TOKENS):
+        assert comparison.likelihood_difference() > 100 * TOLERANCE
+        assert comparison.greedy_differences() or comparison.metric_differences()
 
 
 @pytest.mark.parametrize("family", ["llama", "mistral-window", "qwen2-window", "qwen3-window"])
@@ -199,22 +99,18 @@ def test_every_family_is_scored_as_by_lm_eval(family: str, tmp_path: Path, monke
     ],
     ids=["fewer-layers", "narrower-layers"],
 )
-def test_sub_networks_are_scored_as_by_lm_eval(
-    family: str, architecture: Architecture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_sub_networks_are_scored_as_by_lm_eval(family: str, architecture: Architecture, tmp_path: Path) -> None:
     subnet = copied_subnet(write_checkpoint(tmp_path, family), architecture)
     tasks = (FIVE[1], FIVE[2], FIVE[4], MMLU[0])
-    compare(tmp_path, subnet, tasks, benchmark_data(), monkeypatch, architecture)
+    compare(tmp_path, subnet, tasks, benchmark_data(), architecture)
 
 
-def test_items_longer_than_the_model_reads_are_cut_as_by_lm_eval(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_items_longer_than_the_model_reads_are_cut_as_by_lm_eval(tmp_path: Path) -> None:
     data = benchmark_data()
     model = write_checkpoint(tmp_path, "llama", max_position_embeddings=48)
     questions = [str(document.context) for document in loaded_items(FIVE[0], data).documents]
     assert sum(len(tokens) > 48 for tokens in tiny_tokenizer()(questions)["input_ids"]) > 5
-    compare(tmp_path, model, (FIVE[0], FIVE[2], MMLU[0], WIKITEXT), data, monkeypatch)
+    compare(tmp_path, model, (FIVE[0], FIVE[2], MMLU[0], WIKITEXT), data)
 
 
 QUESTIONS = [
@@ -272,7 +168,7 @@ def test_the_edges_of_tokenisation_are_lm_evals(
         doc_to_target="{{text}}",
     )
     tasks = (*(TaskItems(task=name, stop=len(QUESTIONS)) for name in EDGES), TaskItems(task="texts", stop=len(TEXTS)))
-    compare(tmp_path, model, tasks, None, monkeypatch)
+    compare(tmp_path, model, tasks, None)
 
 
 @pytest.mark.parametrize("tokenizer", TOKENIZERS)
@@ -314,10 +210,10 @@ def test_tasks_are_found_where_lm_eval_finds_them() -> None:
     }
 
 
-def test_the_example_model_is_scored_as_by_lm_eval(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_example_model_is_scored_as_by_lm_eval() -> None:
     directory, _ = fetch_model(EXAMPLE_MODEL)
     model = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32)
-    compare(directory, model, (TaskItems(task="plain_facts", stop=30),), None, monkeypatch)
+    compare(directory, model, (TaskItems(task="plain_facts", stop=30),), None)
 
 
 @pytest.mark.parametrize(
