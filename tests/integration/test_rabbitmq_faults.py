@@ -154,6 +154,25 @@ def test_lost_connections_are_made_again_and_what_was_in_hand_comes_again(
     assert coordinator.counters.reconnects == evaluator.counters.reconnects == 1
 
 
+def test_a_broker_that_hangs_is_noticed_by_its_silence_and_joined_again_when_it_is_back(
+    node: Node, farm: RabbitFarm
+) -> None:
+    broker = RabbitBroker(farm.address("coordinator"), "impatient", heartbeat_seconds=2)
+    try:
+        broker.connect(30)
+        published = threading.Thread(target=broker.publish, args=(farm.requests, b"x"))
+        with node.frozen():
+            published.start()
+            while broker.connected:
+                time.sleep(0.05)
+            assert published.is_alive()
+        published.join(60)
+        assert broker.connected and broker.counters.reconnects == 1
+        assert time.monotonic() - broker.pumped_at < 10
+    finally:
+        broker.close()
+
+
 def test_a_broker_short_of_memory_makes_publishers_wait_and_loses_nothing(
     node: Node, farm: RabbitFarm, join: Join
 ) -> None:

@@ -1,6 +1,7 @@
 """Each user may do what its service needs, and nothing else; strangers and unknown certificates are turned away."""
 
 import dataclasses
+import time
 import urllib.error
 from collections.abc import Iterator
 
@@ -108,7 +109,7 @@ def test_strangers_are_turned_away_at_once(farm: RabbitFarm, change: dict[str, s
     try:
         with pytest.raises(AccessRefusedError, match=message) as refused:
             broker.connect(30)
-        assert change.get("password", "'s secret") not in str(refused.value).replace("password", "")
+        assert str(refused.value).startswith(f"amqp://{address.user}@127.0.0.1:")
         with pytest.raises(AccessRefusedError):
             broker.publish(farm.requests, b"x")
     finally:
@@ -162,7 +163,8 @@ def test_the_command_adds_and_removes_queues_and_shows_no_password(
     options = [url, "--credentials", str(credentials), "--supernet", "new", "--search", "two"]
     queue = f"/api/queues/{farm.vhost}/requests.new"
     assert main(["add", *options]) == main(["add", *options]) == 0
-    policy = farm.node.http("GET", queue)["effective_policy_definition"]
+    while not (policy := farm.node.http("GET", queue).get("effective_policy_definition")):
+        time.sleep(0.1)  # the management's numbers come some seconds later
     assert (policy["delivery-limit"], policy["dead-letter-strategy"]) == (3, "at-least-once")
     assert main(["remove", *options]) == main(["remove", *options]) == 0
     with pytest.raises(urllib.error.HTTPError, match="404"):

@@ -121,6 +121,16 @@ class Node:
         self._server.wait()
         self._server = None
 
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """As a machine that hangs: connections stay open and nobody answers."""
+        assert self._server is not None
+        os.killpg(self._server.pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.killpg(self._server.pid, signal.SIGCONT)
+
     def end(self) -> None:
         if self._server is not None:
             self.kill()

@@ -184,12 +184,10 @@ class RabbitBroker:
     def _one_connection(self) -> None:
         """From the first packet of a connection to its loss, whose reason is noted."""
         loop = IOLoop()
-        self._workflow = pika.SelectConnection.create_connection([self._parameters], self._opened, custom_ioloop=loop)
+        pika.SelectConnection.create_connection([self._parameters], self._opened, custom_ioloop=loop)
         loop.call_later(0, self._tick)
         with self._lock:
             self._loop = loop
-        if self._closing.is_set():  # since the loop was asked whether to go on
-            loop.add_callback_threadsafe(self._say_goodbye)
         try:
             loop.start()
         finally:
@@ -210,6 +208,9 @@ class RabbitBroker:
         with self._lock:
             self._connection = result
             consumers = list(self._consumers.values())
+        if self._closing.is_set():
+            self._say_goodbye()
+            return
         if self._up.is_set():
             self.counters.reconnects += 1
             logger.warning("connected to %s again", self._address)
@@ -225,13 +226,10 @@ class RabbitBroker:
             self._loop.stop()
 
     def _say_goodbye(self) -> None:
-        if self._loop is None:
-            return
-        if self._connection is None:
-            self._workflow.abort()
-        elif self._connection.is_open:
+        """Close the connection. One that is being made is closed once it is up: pika can't give it up."""
+        if self._loop is not None and self._connection is not None and self._connection.is_open:
             self._connection.close()
-        self._loop.call_later(CLOSE_SECONDS, self._loop.stop)
+            self._loop.call_later(CLOSE_SECONDS, self._loop.stop)
 
 
 def parameters(
