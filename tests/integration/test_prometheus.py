@@ -67,17 +67,10 @@ def test_an_alert_goes_from_pending_to_firing_and_back_where_no_evaluator_is_lef
         prometheus.eventually(lambda: prometheus.alerts() == {}, "the alerts of before the first scrape to end")
 
         rabbitmq.consumers = 0
-        seen: list[str] = []
-
-        def fires() -> bool:
-            state = prometheus.alerts().get("NoEvaluator")
-            if state and state not in seen:
-                seen.append(state)
-            return state == "firing"
-
-        prometheus.eventually(fires, "the alert")
-        assert seen == ["pending", "firing"]
-        assert list(prometheus.alerts()) == ["NoEvaluator"]
+        prometheus.eventually(lambda: prometheus.alerts() == {"NoEvaluator": "firing"}, "the alert")
+        first = 'min_over_time(timestamp(ALERTS{alertname="NoEvaluator", alertstate="%s"})[5m:1s])'
+        in_order = f"{first % 'pending'} < on (alertname) {first % 'firing'}"
+        prometheus.eventually(lambda: bool(prometheus.query(in_order)), "the alert to have been pending first")
 
         rabbitmq.consumers = 1
         prometheus.eventually(lambda: prometheus.alerts() == {}, "the alert to end")
