@@ -8,15 +8,20 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from shared.architecture import Architecture
+from shared.digest import digest_json
 from shared.messages import (
     CheckpointRef,
+    CostTable,
     EvaluationRequest,
     EvaluationResult,
     EvaluationSpec,
     Failure,
     ItemScores,
     Measurement,
+    PhaseCosts,
+    Speed,
     TaskItems,
+    Workload,
     correct,
 )
 
@@ -58,13 +63,44 @@ def item_scores(draw: st.DrawFn) -> ItemScores:
         items=tuple(items),
         items_digest=draw(words),
         metrics=draw(st.dictionaries(words, some, max_size=2)),
+        values=draw(st.dictionaries(words, numbers, max_size=2)),
         margins=draw(some),
     )
 
 
+repeats = st.lists(numbers, max_size=3).map(tuple)
+workloads = st.builds(Workload, batch=st.integers(1, 9), prompt_tokens=st.integers(1, 9), generated_tokens=st.just(3))
+dtypes = st.sampled_from(["float32", "bfloat16"])
+speeds = st.builds(
+    Speed,
+    engine=st.sampled_from(["torch", "vllm"]),
+    engine_version=words,
+    device=words,
+    dtype=dtypes,
+    workload=workloads,
+    prefill_tokens_per_second=repeats,
+    decode_tokens_per_second=repeats,
+)
+phases = st.builds(
+    PhaseCosts, fixed=numbers, attention=numbers, mlp=st.dictionaries(st.integers(1, 99), numbers, max_size=3)
+)
+tables = st.builds(
+    CostTable,
+    quantization=st.sampled_from(["none", "int8"]),
+    engine=st.just("torch"),
+    engine_version=words,
+    device=words,
+    dtype=dtypes,
+    workload=workloads,
+    prefill=phases,
+    decode=phases,
+)
 measurements = st.builds(
     Measurement,
     parameters=counts,
+    bytes=counts,
+    speed=st.none() | speeds,
+    costs=st.lists(tables, max_size=2).map(tuple),
     scores=st.lists(item_scores(), max_size=2).map(tuple),
     seconds=st.dictionaries(words, numbers, max_size=2),
     tokens=counts,
@@ -151,6 +187,7 @@ def test_the_items_of_several_tasks_follow_one_another_each_with_its_own_metric(
             items=(0, 1),
             items_digest="d",
             metrics={"acc": first, "acc_norm": second},
+            values={"acc": sum(first) / 2, "acc_norm": sum(second) / 2},
             margins=(0.0, 0.0),
         )
         for name, first, second in [("a", (1.0, 0.0), (0.0, 0.0)), ("b", (0.0, 0.0), (0.0, 1.0))]
@@ -158,3 +195,16 @@ def test_the_items_of_several_tasks_follow_one_another_each_with_its_own_metric(
     assert correct(scores, ["acc", "acc_norm"]) == [1.0, 0.0, 0.0, 1.0]
     with pytest.raises(ValueError, match="argument"):
         correct(scores, ["acc"])
+
+
+def test_the_time_of_a_network_is_the_sum_of_its_parts() -> None:
+    costs = PhaseCosts(fixed=1.0, attention=0.5, mlp={8: 2.0, 4: 0.25})
+    assert costs.seconds(Architecture(layers=(0, 2, 3), mlp_widths=(8, 4, 8))) == 1.0 + 3 * 0.5 + 2.0 + 0.25 + 2.0
+    with pytest.raises(KeyError):
+        costs.seconds(Architecture(layers=(0,), mlp_widths=(6,)))
+
+
+def test_a_quantised_network_is_another_one_and_an_unquantised_one_has_the_digest_it_always_had() -> None:
+    plain = Architecture(layers=(0, 1), mlp_widths=(4, 8))
+    assert plain.quantized("int8").digest != plain.digest == plain.quantized("int8").quantized("none").digest
+    assert plain.digest == digest_json({"layers": [0, 1], "mlp_widths": [4, 8]})
