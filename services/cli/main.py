@@ -28,6 +28,13 @@ app = typer.Typer(
 SearchFile = Annotated[Path, typer.Argument(metavar="SEARCH.yaml", help="The search file.")]
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="Directory of a run, such as runs/NAME.")]
 Runs = Annotated[Path, typer.Option("--runs", help="Where runs are kept.")]
+Credentials = Annotated[
+    Path | None, typer.Option("--credentials", help="File with user:password, instead of having them in the URL.")
+]
+Authority = Annotated[
+    Path | None,
+    typer.Option("--authority", help="Certificates (PEM) of who may sign the broker's; default: any known."),
+]
 
 
 @app.command(epilog="Example: nasfarm init HuggingFaceTB/SmolLM2-135M-Instruct -o search.yaml")
@@ -56,11 +63,37 @@ def search(
         Path | None, typer.Argument(metavar="[SEARCH.yaml]", help="The search file; without one, the example search.")
     ] = None,
     runs: Runs = Path("runs"),
+    broker: Annotated[
+        str | None,
+        typer.Option("--broker", metavar="URL", help="Have the evaluators of a farm measure: amqps://HOST/VHOST."),
+    ] = None,
+    credentials: Credentials = None,
+    authority: Authority = None,
 ) -> None:
     """Fine-tune, search, measure the front and write the report. Interrupted, the same command goes on."""
     from services.cli.search import search as run
+    from shared.broker.address import BrokerAddress
 
-    run(search_file, runs)
+    if broker is None and (credentials or authority):
+        raise UserError("--credentials, --authority: of which broker? Name it with --broker, or leave them out")
+    run(search_file, runs, None if broker is None else BrokerAddress.parse(broker, credentials, authority))
+
+
+@app.command(
+    epilog="Example: nasfarm evaluator --broker amqps://broker.example/nasfarm --credentials credentials/evaluator "
+    "--supernet runs/smollm2-arc-easy/supernet"
+)
+def evaluator(
+    broker: Annotated[str, typer.Option("--broker", metavar="URL", help="The farm's broker: amqps://HOST/VHOST.")],
+    supernet: Annotated[Path, typer.Option("--supernet", help="Directory of the super-network to serve.")],
+    credentials: Credentials = None,
+    authority: Authority = None,
+) -> None:
+    """Measure sub-networks for `search --broker`. Ctrl-C finishes the one in work, a second Ctrl-C leaves at once."""
+    from services.cli.evaluator import evaluator as serve
+    from shared.broker.address import BrokerAddress
+
+    serve(BrokerAddress.parse(broker, credentials, authority), supernet)
 
 
 @app.command(epilog="Example: nasfarm report runs/smollm2-arc-easy")

@@ -1,7 +1,7 @@
-"""`nasfarm train` and `nasfarm search`: trainer, coordinator and evaluator one after another, in one process."""
+"""`nasfarm train` and `nasfarm search`: trainer, coordinator and evaluator in one process, or evaluators elsewhere."""
 
 import importlib.metadata
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -14,6 +14,7 @@ from services.cli.estimate import assumed_tokens, estimate, whole_work, work_lef
 from services.cli.example import example_search_file
 from services.cli.profile import print_cost, print_space
 from services.cli.quiet import quiet_libraries
+from services.cli.remote import remote_farm
 from services.cli.run import RunDirectory
 from services.coordinator.farm import Farm
 from services.coordinator.front import ReportedNetworks, measure_front
@@ -31,6 +32,7 @@ from services.trainer.train import Plan as TrainingPlan
 from services.trainer.train import check_unfinished, finished, prepare, train
 from services.trainer.training import StepReport
 from shared.broker import requests_queue
+from shared.broker.address import BrokerAddress
 from shared.environment import Environment
 from shared.errors import UserError
 from shared.manifest import SupernetManifest, search_space
@@ -72,13 +74,16 @@ def train_supernet(search_file: Path, runs: Path) -> None:
         console.print(f"Super-network  {run.supernet}")
 
 
-def search(search_file: Path | None, runs: Path) -> None:
-    """The main job: from a search file to a report."""
+def search(search_file: Path | None, runs: Path, address: BrokerAddress | None = None) -> None:
+    """The main job: from a search file to a report. With a broker's address its evaluators do the measuring."""
     quiet_libraries()
     environment = Environment.read()
     settings = read_search_file(example_search_file(environment) if search_file is None else search_file)
     run = RunDirectory(runs / settings.name)
-    with run.claimed():
+    with ExitStack() as stack:
+        stack.enter_context(run.claimed())
+        # Now, so that nothing is found wrong with the broker after an hour of fine-tuning.
+        joined = None if address is None else stack.enter_context(remote_farm(address, settings.name))
         checked = _check(settings, run, environment)
         evaluator = Evaluator(environment)
         tasks = _check_tasks(evaluator, checked)
@@ -88,7 +93,11 @@ def search(search_file: Path | None, runs: Path) -> None:
         plan, history = opened or _open(checked, _train(checked, run), run)
         with closing(history):
             history.note("origins", checked.origins | {task.name: task.origin for task in tasks["search"]})
-            _search(plan, history, evaluator, run)
+            requests = requests_queue(plan.supernet.digest)
+            if joined is not None:
+                console.print(f"Farm           {address}, evaluators of super-network {plan.supernet.digest}")
+            broker, check = joined or stack.enter_context(embedded_farm(evaluator, requests))
+            _search(plan, history, Farm(settings.name, requests, broker, history, check), run)
 
 
 def _check(settings: SearchSettings, run: RunDirectory, environment: Environment) -> Checked:
@@ -166,11 +175,12 @@ def _open(checked: Checked, manifest: SupernetManifest, run: RunDirectory) -> tu
     settings = checked.settings
     # `auto` is decided once: a search goes on with what it began with, wherever that is.
     dtype = (_recorded_dtype(run) if settings.dtype == "auto" else None) or _dtype(settings)
+    base_directory = checked.training.base.directory.absolute()  # evaluators run in directories of their own
     plan = SearchPlan(
         settings=settings,
         space=search_space(checked.training.base.shape, settings.space, manifest.drop_order),
-        supernet=CheckpointRef(location=str(run.supernet), digest=manifest.digest),
-        base=CheckpointRef(location=str(checked.training.base.directory), digest=checked.training.base_digest),
+        supernet=CheckpointRef(location=str(run.supernet.absolute()), digest=manifest.digest),
+        base=CheckpointRef(location=str(base_directory), digest=checked.training.base_digest),
         dtype=dtype,
     )
     history = History.create_or_resume(run.history, plan.about())
@@ -244,21 +254,18 @@ def _show_cost_table(table: CostTable) -> None:
     )
 
 
-def _search(plan: SearchPlan, history: History, evaluator: Evaluator, run: RunDirectory) -> None:
-    requests = requests_queue(plan.supernet.digest)
-    with embedded_farm(evaluator, requests) as (broker, check):
-        farm = Farm(plan.settings.name, requests, broker, history, check)
-        with console.status("Cost table"):
-            costs = measure_costs(plan, history, farm)
-        for table in cost_tables(plan, history):
-            _show_cost_table(table)
-        with progress("last") as bar:
-            total = min(max(plan.settings.search.evaluations, len(history.candidates())), plan.space.networks)
-            job = bar.add_task("Search", total=total, last="")
-            front = run_search(plan, costs, history, farm, _Display(plan, bar, job))
-            networks = ReportedNetworks(plan, front)
-            job = bar.add_task("Report", total=len(networks.required) + len(networks.optional), last="")
-            measure_front(networks, farm, _Display(plan, bar, job).measured)
+def _search(plan: SearchPlan, history: History, farm: Farm, run: RunDirectory) -> None:
+    with console.status("Cost table"):
+        costs = measure_costs(plan, history, farm)
+    for table in cost_tables(plan, history):
+        _show_cost_table(table)
+    with progress("last") as bar:
+        total = min(max(plan.settings.search.evaluations, len(history.candidates())), plan.space.networks)
+        job = bar.add_task("Search", total=total, last="")
+        front = run_search(plan, costs, history, farm, _Display(plan, bar, job))
+        networks = ReportedNetworks(plan, front)
+        job = bar.add_task("Report", total=len(networks.required) + len(networks.optional), last="")
+        measure_front(networks, farm, _Display(plan, bar, job).measured)
     content = write_report(plan, history, front, run.path)
     console.print(front_table(content))
     console.print(f"Report         {run.path / 'report.html'}")

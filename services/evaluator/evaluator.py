@@ -118,6 +118,11 @@ class Evaluator:
             versions=self._versions,
         )
 
+    def hold(self, reference: CheckpointRef) -> None:
+        """Open a checkpoint before it is asked for: requests that name its digest then find it, whatever location
+        they name. Raises UserError if it is not the one that is meant."""
+        self._checkpoint(reference)
+
     def prepared(self, reference: CheckpointRef, items: TaskItems) -> PreparedTask:
         """A task's items, ready to be scored by networks of a checkpoint. Raises UserError if it can't be done."""
         checkpoint = self._checkpoint(reference)
