@@ -3,6 +3,7 @@
 import importlib.metadata
 import logging
 import statistics
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -24,6 +25,8 @@ log = logging.getLogger(__name__)
 SWEEPS, REPEATS = 3, 2
 """The networks are run one after another, there and back and there, each `REPEATS` times: what drifts falls on all
 alike, and what disturbs a single sweep doesn't reach the medians."""
+MOST_SWEEPS, ENOUGH_SECONDS = 9, 60.0
+"""Where they are quickly run, as small networks are, which noise disturbs most, there are more sweeps."""
 
 Size = tuple[int, int]
 """Depth and the MLP width of every layer."""
@@ -60,7 +63,10 @@ def _measured(
 ) -> CostTable:
     sizes = [(depth, width) for width in spec.mlp_widths for depth in (architecture.depth, architecture.depth // 2)]
     passes: dict[Size, list[Passes]] = {size: [] for size in sizes}
-    for sweep in range(SWEEPS):
+    started = time.monotonic()
+    for sweep in range(MOST_SWEEPS):
+        if sweep >= SWEEPS and time.monotonic() - started > ENOUGH_SECONDS:
+            break
         for size in sizes if sweep % 2 == 0 else reversed(sizes):
             with engine.run(checkpoint, _homogeneous(architecture, *size), dtype) as running:
                 passes[size].append(running.time(spec.workload, REPEATS))
