@@ -44,7 +44,7 @@ def run_evaluator(address: BrokerAddress, supernet: Path, environment: Environme
         metrics = EvaluatorMetrics(broker)
         watched = Watched(evaluator, metrics)
         worker = Worker(broker, requests_queue(digest), watched)
-        _stop_at_signals(worker, watched)
+        stop_at_signals(worker, watched)
         live = {"connection": lambda: _silence(broker)}
         ready = {"broker": lambda: None if broker.connected else "not connected", "work": watched.refusal}
         host, port = environment.telemetry_host, environment.telemetry_port
@@ -101,7 +101,9 @@ def _silence(broker: RabbitBroker) -> str | None:
     return f"its thread has been silent for {silent:.0f} s" if silent > PUMP_SECONDS else None
 
 
-def _stop_at_signals(worker: Worker, watched: Watched) -> None:
+def stop_at_signals(worker: Worker, watched: Watched) -> None:
+    """Have SIGTERM and SIGINT stop a worker: the first lets it finish, the second ends the process."""
+
     def stop(number: int, _frame: object) -> None:
         if worker.stop.is_set():
             os._exit(128 + number)

@@ -1,0 +1,163 @@
+"""A search over RabbitMQ with evaluators that are processes of their own, and with those and the search killed."""
+
+import json
+import shutil
+import signal
+import subprocess
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from shared.broker import requests_queue, results_queue
+from shared.broker.rabbitmq import RabbitBroker, add_queues
+from shared.manifest import SupernetManifest
+from shared.space import dense
+from tests.integration.test_killed_search import measurements, run_to_the_end, stored, wait_for
+from tests.support.command import nasfarm, search_file, start_nasfarm
+from tests.support.rabbitmq import Node, RabbitFarm, free_port
+from tests.support.searches import SHAPE, small_plan
+
+PATIENCE_SECONDS = 120
+
+Start = Callable[..., subprocess.Popen[str]]
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    """Starts commands, of which none outlives the test."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(*arguments: object, **environment: str) -> subprocess.Popen[str]:
+        started.append(start_nasfarm(*arguments, **environment))
+        return started[-1]
+
+    yield start
+    for process in started:
+        if process.poll() is None:
+            process.kill()
+            process.communicate()
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run of a search without any broker, beside its search file."""
+    directory = tmp_path_factory.mktemp("farm")
+    search = search_file(
+        directory,
+        training={"data": "plain_facts", "steps": 0, "calibration_tokens": 512},
+        search={"evaluations": 36, "population": 12},
+    )
+    run_to_the_end(search, directory / "embedded")
+    return directory / "embedded" / "tiny"
+
+
+@pytest.fixture
+def farm(node: Node, undisturbed: Path) -> RabbitFarm:
+    """A broker with the queues of that search."""
+    farm = node.farm()
+    digest = SupernetManifest.read(undisturbed / "supernet").digest
+    add_queues(farm.address("operator"), [requests_queue(digest), results_queue("tiny")])
+    return farm
+
+
+def broker_of(farm: RabbitFarm, user: str, directory: Path) -> list[object]:
+    credentials = directory / user
+    credentials.write_text(f"{user}:{farm.node.passwords[user]}\n")
+    return ["--broker", f"amqp://127.0.0.1:{farm.node.port}/{farm.vhost}", "--credentials", credentials]
+
+
+def test_a_search_by_two_evaluators_of_which_one_is_killed_and_killed_itself_ends_like_one_in_a_single_process(
+    start: Start, farm: RabbitFarm, undisturbed: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "tiny"
+    shutil.copytree(undisturbed / "supernet", run / "supernet")
+    ports = free_port(), free_port()
+    served = ["evaluator", *broker_of(farm, "evaluator", tmp_path), "--supernet", run / "supernet"]
+    victim, survivor = (start(*served, NASFARM_TELEMETRY_PORT=str(port)) for port in ports)
+    wait_for(lambda: all(ready(port) for port in ports), victim)
+    command = ["search", undisturbed.parents[1] / "search.yaml", "--runs", tmp_path]
+    command += broker_of(farm, "coordinator", tmp_path)
+
+    first = start(*command)
+    wait_for(lambda: stored(run) >= 3, first)
+    victim.send_signal(signal.SIGSTOP)  # with a request in hand: there are 12 in a generation
+    wait_for(lambda: stored(run) >= 11, first)
+    victim.kill()
+    victim.communicate()
+    wait_for(lambda: stored(run) >= 16, first)
+    first.kill()
+    first.communicate()
+    second = start(*command)
+    output, _ = second.communicate(timeout=PATIENCE_SECONDS)
+    assert second.returncode == 0, output
+
+    assert json.loads((run / "front.json").read_text()) == json.loads((undisturbed / "front.json").read_text())
+    assert measurements(run) == measurements(undisturbed)
+    identities = [identity for identity, _ in measurements(run)]
+    assert len(identities) == len(set(identities))
+    assert asked(ports[1], "/healthz") == asked(ports[1], "/readyz") == "ok\n"
+    metrics = dict(line.rsplit(" ", 1) for line in asked(ports[1], "/metrics").splitlines())
+    assert float(metrics['nasfarm_evaluator_evaluations_total{outcome="measurement"}']) > 0
+    assert float(metrics["nasfarm_broker_redeliveries_total"]) == 1  # what the victim had in hand
+    survivor.send_signal(signal.SIGTERM)
+    log, _ = survivor.communicate(timeout=PATIENCE_SECONDS)
+    assert survivor.returncode == 0, log
+    assert "evaluator stopped" in log and "Traceback" not in log
+
+
+def test_messages_that_are_none_and_checkpoints_that_differ_stop_no_evaluator(
+    start: Start, farm: RabbitFarm, undisturbed: Path, tmp_path: Path
+) -> None:
+    supernet = undisturbed / "supernet"
+    queue = requests_queue(SupernetManifest.read(supernet).digest)
+    add_queues(farm.address("operator"), [results_queue("small")])
+    evaluator = start(
+        "evaluator", *broker_of(farm, "evaluator", tmp_path), "--supernet", supernet, NASFARM_TELEMETRY_PORT="0"
+    )
+    request = small_plan().request(dense(SHAPE), "search")
+    other = request.model_copy(update={"checkpoint": request.checkpoint.model_copy(update={"location": str(supernet)})})
+    broker = RabbitBroker(farm.address("coordinator"), "test")
+    try:
+        broker.publish(queue, b"{}")
+        broker.publish(queue, other.model_dump_json().encode())
+        delivery = broker.receive(results_queue("small"), PATIENCE_SECONDS)
+        assert delivery is not None
+        outcome = json.loads(delivery.body)["outcome"]
+        delivery.ack()
+    finally:
+        broker.close()
+    assert outcome["kind"] == "bad_request" and outcome["retry_may_help"]
+    assert "digest differs" in outcome["reason"]
+    evaluator.send_signal(signal.SIGTERM)
+    log, _ = evaluator.communicate(timeout=PATIENCE_SECONDS)
+    assert evaluator.returncode == 0, log
+    assert "set aside" in log and "Traceback" not in log
+
+
+def test_a_search_whose_queues_are_missing_ends_with_one_line_after_it_told_the_digest(
+    node: Node, undisturbed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("NASFARM_DATA", raising=False)
+    shutil.copytree(undisturbed / "supernet", tmp_path / "tiny" / "supernet")
+    digest = SupernetManifest.read(undisturbed / "supernet").digest
+    farm = broker_of(node.farm(), "coordinator", tmp_path)
+    ended = nasfarm(capsys, monkeypatch, "search", undisturbed.parents[1] / "search.yaml", "--runs", tmp_path, *farm)
+    assert ended.code == 2
+    assert digest in ended.output.replace("\n", "")
+    assert ended.error.startswith(f"nasfarm: requests.{digest}: the broker has no such queue; ")
+    assert ended.error.count("\n") == 1
+
+
+def ready(port: int) -> bool:
+    try:
+        return asked(port, "/readyz") == "ok\n"
+    except OSError:  # not there yet, or not connected yet
+        return False
+
+
+def asked(port: int, path: str) -> str:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=10) as answer:
+        text: str = answer.read().decode()
+    return text
