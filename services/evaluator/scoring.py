@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from services.evaluator.memory import OutOfMemoryError, memory_watched
@@ -114,10 +115,16 @@ def _predicted(network: Decoder, states: Tensor, at: Tensor, targets: Tensor) ->
         place = at[here] - start
         chosen = logits[place, targets[here]].float()
         size = max(1, CACHED_LOGITS // logits.shape[1])
-        totals = torch.cat([part.float().logsumexp(-1) for part in torch.split(logits, size)])
+        totals = torch.cat([_totals(part.float()) for part in torch.split(logits, size)])
         found[here] = chosen - totals[place]
         greedy[here] = chosen >= logits.amax(-1)[place].float()
     return found, greedy
+
+
+def _totals(logits: Tensor) -> Tensor:
+    """Logarithm of the sum of the exponentials of logits (P, vocabulary), (P,): by log_softmax, which torch computes in
+    one go on a CPU, where logsumexp takes a pass for each of its steps."""
+    return logits[:, 0] - F.log_softmax(logits, dim=-1)[:, 0]
 
 
 def _margin(likelihoods: list[float], golds: tuple[int, ...]) -> float:
