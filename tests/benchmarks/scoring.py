@@ -70,6 +70,9 @@ def main() -> None:
     """Compare on every benchmark and print a table."""
     logging.disable(logging.WARNING)
     environment = Environment.read()
+    if environment.data is None:
+        print("skipped: the benchmark data are not there; set NASFARM_DATA")
+        return
     torch.set_num_threads(environment.threads)
     directory = Path(sys.argv[1]) if len(sys.argv) > 1 else fetch_model(EXAMPLE_MODEL)[0]
     dtype = preferred_dtype()
