@@ -78,11 +78,12 @@ def _waves(task: PreparedTask) -> Iterator[Wave]:
     filled = 0
     for family in task.families:
         prefix = Prefix(family.prefix, task.device) if family.prefix else None
-        begun = False
+        begun = prefix is None
         for row in family.rows:
-            if filled and filled + len(row.packed.tokens) > WAVE_ROWS * task.row_tokens:
+            coming = len(row.packed.tokens) + (0 if begun else len(family.prefix))
+            if filled and filled + coming > WAVE_ROWS * task.row_tokens:
                 yield wave
-                wave, filled, begun = [], 0, False
+                wave, filled, begun = [], 0, prefix is None
             if prefix is not None and not begun:
                 wave.append((prefix, None))
                 filled += len(family.prefix)

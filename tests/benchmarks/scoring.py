@@ -23,7 +23,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from services.evaluator.evaluator import ROW_TOKENS
 from services.evaluator.preparation import PreparedTask, prepare_task
 from services.evaluator.scoring import score
-from services.evaluator.tasks.loading import Document, load_items
+from services.evaluator.tasks.loading import load_items
 from shared.environment import Environment
 from shared.messages import TaskItems
 from shared.space import dense, parameters
@@ -90,18 +90,12 @@ def main() -> None:
         subjects = [
             Subject(
                 prepare_task(items.task, task, tokenizer, checkpoint.config, torch.device("cpu"), ROW_TOKENS["cpu"]),
-                [request for document in task.documents[:few] for request in requests(document)],
+                [request for document in task.documents[:few] for request in document.requests()],
             )
             for items, task in zip(asked, loaded, strict=True)
         ]
         print(f"\n{name}: items read in {read:.1f} s, prepared in {time.perf_counter() - started:.1f} s", flush=True)
         compare(checkpoint, weights, HFLM(pretrained=model, tokenizer=tokenizer, device="cpu"), subjects, few)
-
-
-def requests(document: Document) -> list[Instance]:
-    """lm-eval's requests for an item."""
-    made = document.task.construct_requests(document.doc, document.context, metadata=(document.task.task_name, 0, 1))
-    return list(made) if isinstance(made, list) else [made]
 
 
 def compare(

@@ -1,4 +1,4 @@
-"""The report: the page's text, the figure, the terminal's table, and the words and axes they share."""
+"""The report: the page's text, the figure and the terminal's table."""
 
 import io
 import re
@@ -10,7 +10,6 @@ import pytest
 from rich.console import Console
 
 from services.coordinator.report import wording
-from services.coordinator.report.axis import axis_over, count_axis, decimals
 from services.coordinator.report.charts import hypervolume_chart, tau_chart
 from services.coordinator.report.columns import columns
 from services.coordinator.report.content import Comparison, NetworkRow, ReportContent
@@ -362,63 +361,3 @@ def test_the_result_in_int8_is_the_smallest_twin_that_is_not_significantly_worse
         int8_result(content.model_copy(update={"int8": lost}))
     )
     assert int8_result(report_content()) is None
-
-
-@pytest.mark.parametrize(
-    ("p", "shown"),
-    [
-        (0.0, "<0.001"),
-        (0.0009, "<0.001"),
-        (0.001, "0.001"),
-        (0.03, "0.03"),
-        (0.0344, "0.034"),
-        (0.614, "0.61"),
-        (1, "1.00"),
-    ],
-)
-def test_p_values_have_as_many_digits_as_they_need(p: float, shown: str) -> None:
-    assert wording.p_value(p) == shown
-
-
-def test_sizes_carry_their_units() -> None:
-    space = wording.SPACE
-    assert wording.parameters(6_738_415_616) == f"6.738{space}B"
-    assert wording.parameters(134_515_008) == f"134.5{space}M"
-    assert wording.parameters(999) == "999"
-    assert wording.size(9_020_000_000) == f"9.02{space}GB"
-    assert wording.size(512) == f"512{space}B"
-
-
-def test_times_and_rates_carry_their_units_and_spread() -> None:
-    space = wording.SPACE
-    assert wording.duration(1.2345) == f"1.23{space}s"
-    assert wording.duration(0.0382) == f"38.2{space}ms"
-    assert wording.duration(0.00038) == f"380{space}μs"
-    assert wording.rate((1290.4, 1240.2, 1310.0)) == f"1290 (1240{wording.DASH}1310)"
-    assert wording.rate((8.24, 8.0, 8.31)) == f"8.2 (8.0{wording.DASH}8.3)"
-
-
-def test_differences_carry_their_sign() -> None:
-    assert wording.points(0.0042) == "+0.4"
-    assert wording.points(-0.0123) == f"{wording.MINUS}1.2"
-    assert wording.points(-0.0001) == "0.0"
-
-
-@pytest.mark.parametrize(
-    "values", [[0.2], [0.0], [0.31, 0.44], [0.4, 0.4001], [3.4e9, 6.7e9], [-0.2, 1.0], [1e-5, 2e-5]]
-)
-def test_ticks_are_few_and_told_apart(values: list[float]) -> None:
-    axis = axis_over("any", values, lambda value, step: f"{value:.{decimals(step)}f}")
-    labels = [tick.label for tick in axis.ticks]
-    assert 2 <= len(labels) <= 8
-    assert len(set(labels)) == len(labels)
-    assert all(0 <= tick.at <= 100 for tick in axis.ticks)
-    assert all(0 < axis.place(value) < 100 for value in values)
-
-
-@pytest.mark.parametrize("values", [[0], [1], [0, 1], [0, 4], [0, 250], [1, 12]])
-def test_counts_have_whole_ticks(values: list[float]) -> None:
-    labels = [tick.label for tick in count_axis("any", values).ticks]
-    assert labels == list(dict.fromkeys(labels))
-    assert all(int(label) >= 0 for label in labels)
-    assert labels

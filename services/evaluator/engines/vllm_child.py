@@ -17,6 +17,9 @@ from vllm import EngineArgs, LLMEngine, SamplingParams
 
 from shared.errors import first_line
 
+ASKED_SECONDS = 1.0
+"""How soon it is noticed that the evaluator is gone."""
+
 
 def main() -> None:
     """Do the job: `options` of the engine, `prompts`, new `tokens` of each, `rounds` of the whole; `asker` is the
@@ -35,9 +38,13 @@ def main() -> None:
 
 
 def _leave_with(asker: int) -> None:
-    """End as soon as nobody waits any more: a killed evaluator's successor needs the memory."""
+    """End as soon as nobody waits any more: a killed evaluator's successor needs the memory.
+
+    Asked now and again, because the kernel's own signal (PR_SET_PDEATHSIG) comes already when the thread ends that
+    started this process, and evaluations have a thread of their own.
+    """
     while os.getppid() == asker:
-        time.sleep(1)
+        time.sleep(ASKED_SECONDS)
     os._exit(1)
 
 
