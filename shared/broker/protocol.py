@@ -7,8 +7,7 @@ from typing import Protocol
 MAX_MESSAGE_BYTES = 8 * 2**20
 """No message is larger. RabbitMQ 4 takes up to 16 MiB."""
 EVALUATION_LIMIT_SECONDS = 2 * 3600
-"""No evaluation takes longer: evaluators see to it, and behind them the broker, which takes a request away from whoever
-holds it for much longer."""
+"""What an evaluation may take. The broker takes a request away from whoever holds it for much longer."""
 DELIVERY_LIMIT = 3
 """How often a request that came back is delivered again; after that it is a dead letter."""
 
