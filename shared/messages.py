@@ -193,6 +193,14 @@ class EvaluationResult(Message):
     outcome: Measurement | Failure
 
 
+class StopSearch(Message):
+    """Asks the coordinator of a search to end; what is measured stays, and the search can be gone on with."""
+
+    stop: Literal[True] = True
+    version: Literal[1] = 1
+    search: str
+
+
 def correct(scores: Sequence[ItemScores], metrics: Sequence[str]) -> list[float]:
     """One number an item, all tasks' items one after another; `metrics[i]` is the metric of `scores[i]`."""
     return [value for task, metric in zip(scores, metrics, strict=True) for value in task.metrics[metric]]

@@ -5,10 +5,18 @@ import threading
 import time
 import uuid
 from collections import defaultdict, deque
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from shared.broker.errors import BrokerClosedError, MessageTooLargeError
-from shared.broker.protocol import DEAD_LETTERS, DELIVERY_LIMIT, MAX_MESSAGE_BYTES, BrokerCounters, Delivery
+from shared.broker.protocol import (
+    DEAD_LETTERS,
+    DELIVERY_LIMIT,
+    MAX_MESSAGE_BYTES,
+    REMEMBERED_SECONDS,
+    BrokerCounters,
+    Delivery,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -18,6 +26,7 @@ class _Message:
     identity: str
     body: bytes
     answer_to: str | None
+    sent_at: float
     attempt: int = 1
     dead: str | None = None
 
@@ -33,6 +42,7 @@ class InProcessBroker:
         self.counters = BrokerCounters()
         self._queues: defaultdict[str, deque[_Message]] = defaultdict(deque)
         self._in_hand: dict[int, tuple[str, _Message]] = {}
+        self._announced: deque[tuple[float, bytes]] = deque()
         self._deliveries = 0
         self._closed = False
         self._changed = threading.Condition()
@@ -52,9 +62,24 @@ class InProcessBroker:
             )
         with self._changed:
             self._check_open()
-            self._queues[queue_name].append(_Message(uuid.uuid4().hex, body, answer_to))
+            self._queues[queue_name].append(_Message(uuid.uuid4().hex, body, answer_to, time.time()))
             self.counters.published += 1
             self._changed.notify_all()
+
+    def publish_all(self, queue_name: str, bodies: Sequence[bytes], answer_to: str | None = None) -> None:
+        for body in bodies:
+            self.publish(queue_name, body, answer_to)
+
+    def announce(self, body: bytes) -> None:
+        with self._changed:
+            self._announced.append((time.monotonic(), body))
+            while time.monotonic() - self._announced[0][0] > REMEMBERED_SECONDS:
+                self._announced.popleft()
+
+    def announced(self, seconds: float) -> list[bytes]:
+        with self._changed:
+            oldest = time.monotonic() - min(seconds, REMEMBERED_SECONDS)
+            return [body for at, body in self._announced if at >= oldest]
 
     def receive(self, queue_name: str, timeout_seconds: float) -> Delivery | None:
         with self._changed:
@@ -93,8 +118,17 @@ class InProcessBroker:
             if self._part_with(number):
                 self._bury(queue_name, message, reason)
 
-        identity, attempt = message.identity, message.attempt
-        return Delivery(queue_name, message.body, identity, attempt, message.dead, ack, give_back, set_aside)
+        return Delivery(
+            queue=queue_name,
+            body=message.body,
+            identity=message.identity,
+            attempt=message.attempt,
+            dead=message.dead,
+            sent_at=message.sent_at,
+            ack=ack,
+            give_back=give_back,
+            set_aside=set_aside,
+        )
 
     def _part_with(self, number: int) -> bool:
         with self._changed:

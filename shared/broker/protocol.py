@@ -1,6 +1,6 @@
 """What coordinator and evaluators ask of a broker, whichever it is."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -13,6 +13,12 @@ DELIVERY_LIMIT = 3
 
 DEAD_LETTERS = "dead-letters"
 """The queue that keeps, for people to look at, what nobody could handle."""
+
+
+ANNOUNCEMENTS = "announcements"
+"""The stream in which services tell about themselves; everybody reads the same, and it forgets."""
+REMEMBERED_SECONDS = 300.0
+"""How long an announcement is remembered at least."""
 
 
 def requests_queue(supernet_digest: str) -> str:
@@ -35,6 +41,7 @@ class Delivery:
         identity: the message's own; the same whenever it is delivered.
         attempt: 1 when it is delivered for the first time, as far as the broker knows.
         dead: why it became a dead letter; None if it is none.
+        sent_at: when it was published (Unix time), by its publisher's clock; None where that isn't known.
         ack: it was dealt with. Where the connection on which it came is lost this does nothing: it comes again.
         give_back: somebody else shall have it. It counts as an attempt, as a lost consumer does.
         set_aside: nobody can deal with it, for the reason given: makes it a dead letter.
@@ -45,6 +52,7 @@ class Delivery:
     identity: str
     attempt: int
     dead: str | None
+    sent_at: float | None
     ack: Callable[[], None]
     give_back: Callable[[], None]
     set_aside: Callable[[str], None]
@@ -85,6 +93,21 @@ class Broker(Protocol):
 
         `answer_to` is the queue that gets the message if it becomes a dead letter. After a lost connection a message
         may be there twice.
+        """
+        ...
+
+    def publish_all(self, queue_name: str, bodies: Sequence[bytes], answer_to: str | None = None) -> None:
+        """`publish` several messages: one wait for all confirmations, so that many cost hardly more time than one."""
+        ...
+
+    def announce(self, body: bytes) -> None:
+        """Tell everybody something that is soon out of date. Doesn't wait: lost where the broker isn't there."""
+        ...
+
+    def announced(self, seconds: float) -> list[bytes]:
+        """What anybody announced in the last `seconds`, oldest first.
+
+        The first call begins to listen, and waits up to a few seconds for what was announced before it.
         """
         ...
 

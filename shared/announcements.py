@@ -1,0 +1,99 @@
+"""What the services of a farm tell about themselves, every few seconds, to whoever wants to know. Nobody's work depends
+on hearing all of it."""
+
+import time
+from collections.abc import Iterable, Iterator
+from typing import Annotated, Literal
+
+from pydantic import Field, TypeAdapter, ValidationError
+
+from shared.messages import Message
+
+ANNOUNCE_SECONDS = 10
+"""How often a service announces itself; at once when its state changes."""
+PRESENT_SECONDS = 3.5 * ANNOUNCE_SECONDS
+"""Who was not heard for so long is gone."""
+
+
+class EvaluatorAnnouncement(Message):
+    """An evaluator's state.
+
+    Attributes:
+        name: its own, as long as its process lives: host and process number.
+        supernet: digest of the super-network that it serves.
+        state: what it is doing, `since` when (Unix time). `stopped`: the last that is heard of it.
+        search: whose request it computes.
+        candidate: the identity of that request.
+        measured: requests that it answered with a measurement.
+        failed: requests that it answered with a failure.
+    """
+
+    kind: Literal["evaluator"] = "evaluator"
+    version: Literal[1] = 1
+    sent_at: float
+    name: str
+    supernet: str
+    device: str
+    state: Literal["idle", "computing", "draining", "stopped"]
+    since: float
+    search: str | None = None
+    candidate: str | None = None
+    measured: int = 0
+    failed: int = 0
+
+
+class SearchAnnouncement(Message):
+    """How far a search has got.
+
+    Attributes:
+        name: the search's.
+        supernet: digest of its super-network.
+        state: `searching`, `reporting` (measures the front on other items), or how it ended.
+        planned: networks that it is going to measure in this state.
+        measured: those of them that are measured.
+        failed: those that failed, by kind of failure.
+        in_flight: requests sent and not answered.
+        eta_seconds: time until all are measured, None while there is no telling.
+        hypervolume: of the networks measured so far, None before the first generation is complete.
+    """
+
+    kind: Literal["search"] = "search"
+    version: Literal[1] = 1
+    sent_at: float
+    name: str
+    supernet: str
+    state: Literal["searching", "reporting", "finished", "stopped"]
+    planned: int
+    measured: int
+    failed: dict[str, int] = {}
+    in_flight: int = 0
+    eta_seconds: float | None = None
+    hypervolume: float | None = None
+
+
+Announcement = Annotated[EvaluatorAnnouncement | SearchAnnouncement, Field(discriminator="kind")]
+_ANY: TypeAdapter[EvaluatorAnnouncement | SearchAnnouncement] = TypeAdapter(Announcement)
+
+
+def latest(bodies: Iterable[bytes]) -> list[EvaluatorAnnouncement | SearchAnnouncement]:
+    """The last announcement of each service, given oldest first; what can't be read says nothing."""
+    found = {(each.kind, each.name): each for each in _readable(bodies)}
+    return list(found.values())
+
+
+def present(bodies: Iterable[bytes], now: float | None = None) -> list[EvaluatorAnnouncement | SearchAnnouncement]:
+    """Those of `latest` who are there: heard lately, and not stopped. `now` is Unix time."""
+    at = time.time() if now is None else now
+    return [
+        each
+        for each in latest(bodies)
+        if at - each.sent_at <= PRESENT_SECONDS and each.state not in ("finished", "stopped")
+    ]
+
+
+def _readable(bodies: Iterable[bytes]) -> Iterator[EvaluatorAnnouncement | SearchAnnouncement]:
+    for body in bodies:
+        try:
+            yield _ANY.validate_json(body)
+        except ValidationError:  # a service of another release
+            continue
