@@ -65,7 +65,7 @@ class SearchAnnouncement(Message):
     state: Literal["searching", "reporting", "finished", "stopped"]
     planned: int
     measured: int
-    failed: dict[str, int] = {}
+    failed: dict[str, int] = Field(default_factory=dict)
     in_flight: int = 0
     eta_seconds: float | None = None
     hypervolume: float | None = None
