@@ -10,9 +10,11 @@ from shared.broker.errors import (
 )
 from shared.broker.inprocess import InProcessBroker
 from shared.broker.protocol import (
+    ANNOUNCEMENTS,
     DEAD_LETTERS,
     DELIVERY_LIMIT,
     MAX_MESSAGE_BYTES,
+    REMEMBERED_SECONDS,
     Broker,
     BrokerCounters,
     Delivery,
@@ -22,9 +24,11 @@ from shared.broker.protocol import (
 from shared.broker.reading import read_request, read_result
 
 __all__ = [
+    "ANNOUNCEMENTS",
     "DEAD_LETTERS",
     "DELIVERY_LIMIT",
     "MAX_MESSAGE_BYTES",
+    "REMEMBERED_SECONDS",
     "AccessRefusedError",
     "Broker",
     "BrokerClosedError",

@@ -8,14 +8,15 @@ from collections import defaultdict, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from shared.broker.errors import BrokerClosedError, MessageTooLargeError
+from shared.broker.errors import BrokerClosedError
 from shared.broker.protocol import (
+    ANNOUNCEMENTS,
     DEAD_LETTERS,
     DELIVERY_LIMIT,
-    MAX_MESSAGE_BYTES,
     REMEMBERED_SECONDS,
     BrokerCounters,
     Delivery,
+    check_size,
 )
 
 logger = logging.getLogger(__name__)
@@ -56,10 +57,7 @@ class InProcessBroker:
         return time.monotonic()
 
     def publish(self, queue_name: str, body: bytes, answer_to: str | None = None) -> None:
-        if len(body) > MAX_MESSAGE_BYTES:
-            raise MessageTooLargeError(
-                f"a message of {len(body):,} bytes for {queue_name}: {MAX_MESSAGE_BYTES:,} are the most; ask for less"
-            )
+        check_size(queue_name, body)
         with self._changed:
             self._check_open()
             self._queues[queue_name].append(_Message(uuid.uuid4().hex, body, answer_to, time.time()))
@@ -68,9 +66,12 @@ class InProcessBroker:
 
     def publish_all(self, queue_name: str, bodies: Sequence[bytes], answer_to: str | None = None) -> None:
         for body in bodies:
+            check_size(queue_name, body)
+        for body in bodies:
             self.publish(queue_name, body, answer_to)
 
     def announce(self, body: bytes) -> None:
+        check_size(ANNOUNCEMENTS, body)
         with self._changed:
             self._announced.append((time.monotonic(), body))
             while time.monotonic() - self._announced[0][0] > REMEMBERED_SECONDS:
@@ -78,6 +79,7 @@ class InProcessBroker:
 
     def announced(self, seconds: float) -> list[bytes]:
         with self._changed:
+            self._check_open()
             oldest = time.monotonic() - min(seconds, REMEMBERED_SECONDS)
             return [body for at, body in self._announced if at >= oldest]
 

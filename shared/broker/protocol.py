@@ -4,6 +4,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from shared.broker.errors import MessageTooLargeError
+
 MAX_MESSAGE_BYTES = 8 * 2**20
 """No message is larger. RabbitMQ 4 takes up to 16 MiB."""
 EVALUATION_LIMIT_SECONDS = 2 * 3600
@@ -29,6 +31,14 @@ def requests_queue(supernet_digest: str) -> str:
 def results_queue(search: str) -> str:
     """The queue in which a search finds its results, and its requests that became dead letters."""
     return f"results.{search}"
+
+
+def check_size(queue_name: str, body: bytes) -> None:
+    """Raises MessageTooLargeError for a message that is."""
+    if len(body) > MAX_MESSAGE_BYTES:
+        raise MessageTooLargeError(
+            f"a message of {len(body):,} bytes for {queue_name}: {MAX_MESSAGE_BYTES:,} are the most; ask for less"
+        )
 
 
 @dataclass(frozen=True)
@@ -97,7 +107,10 @@ class Broker(Protocol):
         ...
 
     def publish_all(self, queue_name: str, bodies: Sequence[bytes], answer_to: str | None = None) -> None:
-        """`publish` several messages: one wait for all confirmations, so that many cost hardly more time than one."""
+        """`publish` several messages: one wait for all confirmations, so that many cost hardly more time than one.
+
+        None is published if one is too large. Of several errors the first is raised, when the others are known.
+        """
         ...
 
     def announce(self, body: bytes) -> None:
@@ -105,7 +118,7 @@ class Broker(Protocol):
         ...
 
     def announced(self, seconds: float) -> list[bytes]:
-        """What anybody announced in the last `seconds`, oldest first.
+        """What anybody announced in the last `seconds` (by the clock of who did), oldest first.
 
         The first call begins to listen, and waits up to a few seconds for what was announced before it.
         """

@@ -6,12 +6,12 @@ from typing import TypeVar
 import pydantic_core
 from pydantic import ValidationError
 
-from shared.broker.protocol import MAX_MESSAGE_BYTES, Broker, Delivery
-from shared.messages import EvaluationRequest, EvaluationResult, Failure
+from shared.broker.protocol import MAX_MESSAGE_BYTES, Broker, Delivery, results_queue
+from shared.messages import EvaluationRequest, EvaluationResult, Failure, StopSearch
 
 logger = logging.getLogger(__name__)
 
-M = TypeVar("M", EvaluationRequest, EvaluationResult)
+M = TypeVar("M", EvaluationRequest, EvaluationResult, StopSearch)
 
 VERSION = 1
 """The version of messages that this nasfarm writes and reads."""
@@ -21,24 +21,41 @@ REASON_CHARACTERS = 300
 
 def read_request(broker: Broker, delivery: Delivery) -> EvaluationRequest | None:
     """The request that was delivered; None if it was none, and then it is set aside."""
-    return _read(EvaluationRequest, broker, delivery)
+    try:
+        return _parse(EvaluationRequest, delivery.body)
+    except ValueError as problem:
+        _set_aside(broker, delivery, problem)
+        return None
 
 
-def read_result(broker: Broker, delivery: Delivery) -> EvaluationResult | None:
-    """The result that was delivered; None if it was none, and then it is set aside.
+def read_result(broker: Broker, delivery: Delivery) -> EvaluationResult | StopSearch | None:
+    """The result that was delivered, or the wish that the search end; None if it was neither, and then it is set aside.
 
     A request that comes back as a dead letter is a result too: its evaluators crashed, or didn't understand it.
     """
-    return _read(EvaluationResult, broker, delivery) if delivery.dead is None else _failed(delivery, delivery.dead)
-
-
-def _read(kind: type[M], broker: Broker, delivery: Delivery) -> M | None:
+    if delivery.dead is not None:
+        return _failed(delivery, delivery.dead)
     try:
-        return _parse(kind, delivery.body)
+        return _parse(EvaluationResult, delivery.body)
     except ValueError as problem:
-        broker.counters.unreadable += 1
-        logger.warning("message %s in %s set aside: %s", delivery.identity, delivery.queue, problem)
-        delivery.set_aside(str(problem))
+        wish = _wish_to_stop(delivery.body)
+        if wish is not None and delivery.queue == results_queue(wish.search):
+            return wish
+        misplaced = ValueError("misplaced: the wish that another search stop")
+        _set_aside(broker, delivery, problem if wish is None else misplaced)
+        return None
+
+
+def _set_aside(broker: Broker, delivery: Delivery, problem: ValueError) -> None:
+    broker.counters.unreadable += 1
+    logger.warning("message %s in %s set aside: %s", delivery.identity, delivery.queue, problem)
+    delivery.set_aside(str(problem))
+
+
+def _wish_to_stop(body: bytes) -> StopSearch | None:
+    try:
+        return _parse(StopSearch, body)
+    except ValueError:
         return None
 
 

@@ -6,6 +6,7 @@ Services declare nothing. What lasts as long as the farm is declared by a defini
   exchange; through the default exchange anybody who may publish at all could publish anywhere.
 * the exchange `dead-letters`, from which the queue of that name gets everything, and the results of a search the
   requests of its own: by the header `answer-to`, which a dead letter keeps.
+* the exchange and the stream `announcements`, which everybody reads from wherever they like and which forgets.
 * policies: delivery limits, and dead-lettering at least once. As policies, because the arguments of a queue can't be
   changed once it has messages.
 
@@ -22,7 +23,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from shared.broker.protocol import DEAD_LETTERS, DELIVERY_LIMIT, EVALUATION_LIMIT_SECONDS
+from shared.broker.protocol import (
+    ANNOUNCEMENTS,
+    DEAD_LETTERS,
+    DELIVERY_LIMIT,
+    EVALUATION_LIMIT_SECONDS,
+    REMEMBERED_SECONDS,
+)
 from shared.errors import UserError
 from shared.files import write_atomically, writing
 
@@ -36,15 +43,38 @@ DEAD_LETTERS_BYTES = 2**30
 MAX_BROKER_MESSAGE_BYTES = 16 * 2**20
 """The most that RabbitMQ 4 takes; older ones are brought down to it."""
 QUEUE_ARGUMENTS = {"x-queue-type": "quorum"}
-
-# For each user the names that may be declared (`configure`), published to or bound (`write`), and read.
-RIGHTS: dict[str, tuple[str, str, str]] = {
-    "coordinator": ("^$", r"^(requests|dead-letters)$", r"^results\."),
-    "evaluator": ("^$", r"^(results|dead-letters)$", r"^requests\."),
-    "monitoring": ("^$", "^$", "^$"),
-    "operator": (r"^(requests|results)\.", r"^(requests|results)\.", r"^(requests|results|dead-letters)(\.|$)"),
+STREAM_ARGUMENTS = {
+    "x-queue-type": "stream",
+    "x-max-age": f"{2 * REMEMBERED_SECONDS:.0f}s",
+    "x-max-length-bytes": 2**28,
+    "x-stream-max-segment-size-bytes": 2**20,
 }
+"""A stream forgets whole segments, when it begins another: small ones, so that it does."""
+
+# For each user the names that may be declared (`configure`), published to or bound (`write`), and read. The operator
+# writes to `results` to stop a search. From RabbitMQ 4.3 on, asking for a queue's depth takes the right to declare it.
+RIGHTS: dict[str, tuple[str, str, str]] = {
+    "coordinator": ("^$", r"^(requests|dead-letters|announcements)$", r"^(results\..*|announcements)$"),
+    "evaluator": ("^$", r"^(results|dead-letters|announcements)$", r"^requests\."),
+    "monitoring": ("^$", "^$", r"^announcements$"),
+    "operator": (
+        r"^((requests|results)\..*|dead-letters)$",
+        r"^((requests|results)\..*|results)$",
+        r"^((requests|results|dead-letters)(\..*)?|announcements)$",
+    ),
+}
+EXCHANGES = {"requests": "direct", "results": "direct", ANNOUNCEMENTS: "direct", DEAD_LETTERS: "headers"}
 TAGS = {"monitoring": ["monitoring"]}
+
+
+def queue_arguments(queue_name: str) -> dict[str, str | int]:
+    """Arguments of a queue of requests or results.
+
+    RabbitMQ 3.10 ignores the timeout that a queue has of its own and goes by the node's.
+    """
+    if queue_name.startswith("requests."):
+        return {**QUEUE_ARGUMENTS, "x-consumer-timeout": CONSUMER_TIMEOUT_SECONDS * 1000}
+    return dict(QUEUE_ARGUMENTS)
 
 
 def definitions(passwords: Mapping[str, str], vhost: str = VHOST) -> dict[str, Any]:
@@ -66,20 +96,15 @@ def definitions(passwords: Mapping[str, str], vhost: str = VHOST) -> dict[str, A
         ],
         "exchanges": [
             {"name": name, "vhost": vhost, "type": kind, "durable": True, "auto_delete": False, "arguments": {}}
-            for name, kind in (("requests", "direct"), ("results", "direct"), (DEAD_LETTERS, "headers"))
+            for name, kind in EXCHANGES.items()
         ],
         "queues": [
-            {"name": DEAD_LETTERS, "vhost": vhost, "durable": True, "auto_delete": False, "arguments": QUEUE_ARGUMENTS}
+            {"name": name, "vhost": vhost, "durable": True, "auto_delete": False, "arguments": arguments}
+            for name, arguments in ((DEAD_LETTERS, QUEUE_ARGUMENTS), (ANNOUNCEMENTS, STREAM_ARGUMENTS))
         ],
         "bindings": [
-            {
-                "source": DEAD_LETTERS,
-                "vhost": vhost,
-                "destination": DEAD_LETTERS,
-                "destination_type": "queue",
-                "routing_key": "",
-                "arguments": {"x-match": "all"},  # of no headers: everything
-            }
+            _binding(vhost, DEAD_LETTERS, "", {"x-match": "all"}),  # of no headers: everything
+            _binding(vhost, ANNOUNCEMENTS, ANNOUNCEMENTS, {}),
         ],
         "policies": [
             _policy(vhost, "requests", r"^requests\.", _dead_lettering(DELIVERY_LIMIT)),
@@ -87,6 +112,12 @@ def definitions(passwords: Mapping[str, str], vhost: str = VHOST) -> dict[str, A
             _policy(vhost, DEAD_LETTERS, f"^{DEAD_LETTERS}$", {"max-length-bytes": DEAD_LETTERS_BYTES}),
         ],
     }
+
+
+def _binding(vhost: str, name: str, routing_key: str, arguments: Mapping[str, str]) -> dict[str, Any]:
+    """From an exchange to the queue of the same name."""
+    between = {"source": name, "vhost": vhost, "destination": name, "destination_type": "queue"}
+    return {**between, "routing_key": routing_key, "arguments": dict(arguments)}
 
 
 def _policy(vhost: str, name: str, pattern: str, definition: Mapping[str, Any]) -> dict[str, Any]:

@@ -46,7 +46,7 @@ def test_a_message_that_can_t_be_read_is_set_aside_with_its_reason(body: bytes, 
 def test_an_oversized_message_is_set_aside_unread() -> None:
     delivery_reasons: list[str] = []
     delivery = Delivery(
-        "q", b" " * (MAX_MESSAGE_BYTES + 1), "1", 1, None, lambda: None, lambda: None, delivery_reasons.append
+        "q", b" " * (MAX_MESSAGE_BYTES + 1), "1", 1, None, None, lambda: None, lambda: None, delivery_reasons.append
     )
     assert read_result(InProcessBroker(), delivery) is None
     assert delivery_reasons == ["oversized: 8,388,609 bytes, 8,388,608 are the most"]
@@ -57,10 +57,10 @@ def test_an_oversized_message_is_set_aside_unread() -> None:
 )
 def test_a_dead_letter_is_the_failure_of_its_request(reason: str, kind: str, again: bool) -> None:
     delivery = Delivery(
-        "q", REQUEST.model_dump_json().encode(), "1", 1, reason, lambda: None, lambda: None, lambda why: None
+        "q", REQUEST.model_dump_json().encode(), "1", 1, reason, None, lambda: None, lambda: None, lambda why: None
     )
     result = read_result(InProcessBroker(), delivery)
-    assert result is not None and isinstance(result.outcome, Failure)
+    assert isinstance(result, EvaluationResult) and isinstance(result.outcome, Failure)
     assert (result.identity, result.search) == (REQUEST.identity, REQUEST.search)
     assert (result.outcome.kind, result.outcome.retry_may_help) == (kind, again)
 
@@ -101,10 +101,10 @@ def test_ten_thousand_strange_messages_are_read_or_set_aside(caplog: pytest.LogC
                 unreadable += 1
             else:
                 read += 1
-                assert message.identity and message.model_dump_json()
                 delivery.ack()
+                assert message.model_dump_json()
                 if isinstance(message, EvaluationRequest):
-                    assert message.architecture.digest
+                    assert message.identity and message.architecture.digest
     assert broker.counters.unreadable == unreadable > 1000 and read > 100
     dead = [broker.receive(DEAD_LETTERS, 0) for _ in range(unreadable)]
     assert all(delivery is not None and delivery.dead for delivery in dead)

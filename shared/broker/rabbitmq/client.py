@@ -5,16 +5,18 @@ import random
 import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pika
 from pika.adapters.select_connection import IOLoop
 
 from shared.broker.address import BrokerAddress
-from shared.broker.errors import BrokerClosedError, BrokerUnreachableError, MessageTooLargeError
-from shared.broker.protocol import DEAD_LETTERS, MAX_MESSAGE_BYTES, BrokerCounters, Delivery
-from shared.broker.rabbitmq.consumer import ANSWER_TO, REASON, Consumer
+from shared.broker.errors import BrokerClosedError, BrokerUnreachableError
+from shared.broker.protocol import ANNOUNCEMENTS, DEAD_LETTERS, BrokerCounters, Delivery, check_size
+from shared.broker.rabbitmq.announcements import Announcer, Listener
+from shared.broker.rabbitmq.consumer import Consumer
+from shared.broker.rabbitmq.headers import ANSWER_TO, REASON, SENT_AT, Headers, now
 from shared.broker.rabbitmq.publisher import Outgoing, Publisher
 from shared.broker.rabbitmq.refusals import cause, connection_refusal
 from shared.errors import first_line
@@ -58,6 +60,8 @@ class RabbitBroker:
         self._parameters = parameters(address, name, heartbeat_seconds)
         self._prefetch = prefetch
         self._publisher = Publisher(self.counters)
+        self._announcer = Announcer()
+        self._listener = Listener(self._run)
         self._consumers: dict[str, Consumer] = {}
         self._lock = threading.Lock()
         self._loop: IOLoop | None = None
@@ -90,8 +94,20 @@ class RabbitBroker:
             )
 
     def publish(self, queue_name: str, body: bytes, answer_to: str | None = None) -> None:
-        headers = {} if answer_to is None else {ANSWER_TO: answer_to}
-        self._send(Outgoing(queue_name, body, uuid.uuid4().hex, headers))
+        self.publish_all(queue_name, [body], answer_to)
+
+    def publish_all(self, queue_name: str, bodies: Sequence[bytes], answer_to: str | None = None) -> None:
+        for body in bodies:
+            check_size(queue_name, body)
+        headers: Headers = {} if answer_to is None else {ANSWER_TO: answer_to}
+        self._send([Outgoing(queue_name, body, uuid.uuid4().hex, {**headers, SENT_AT: now()}) for body in bodies])
+
+    def announce(self, body: bytes) -> None:
+        check_size(ANNOUNCEMENTS, body)
+        self._run(lambda: self._announcer.tell(body))
+
+    def announced(self, seconds: float) -> list[bytes]:
+        return self._listener.heard(seconds)
 
     def receive(self, queue_name: str, timeout_seconds: float) -> Delivery | None:
         return self._consumer(queue_name).take(timeout_seconds)
@@ -106,22 +122,21 @@ class RabbitBroker:
         self._run(self._say_goodbye)
         self._thread.join(2 * CLOSE_SECONDS)
 
-    def _send(self, message: Outgoing) -> None:
-        if len(message.body) > MAX_MESSAGE_BYTES and message.queue != DEAD_LETTERS:
-            raise MessageTooLargeError(
-                f"a message of {len(message.body):,} bytes for {message.queue}: {MAX_MESSAGE_BYTES:,} are the most; "
-                "ask for less"
-            )
+    def _send(self, messages: Sequence[Outgoing]) -> None:
+        """Put messages on their way and wait until each is confirmed or has failed. Raises the first failure."""
         with self._lock:
             if self._ended is not None:
                 raise self._ended
-            self._publisher.submit(message)
+            for message in messages:
+                self._publisher.submit(message)
         self._run(self._publisher.flush)
-        message.confirmed.result()
+        for failure in [message.confirmed.exception() for message in messages]:
+            if failure is not None:
+                raise failure
 
-    def _bury(self, queue_name: str, body: bytes, identity: str, headers: dict[str, str]) -> None:
+    def _bury(self, queue_name: str, body: bytes, identity: str, headers: Headers) -> None:
         logger.warning("message %s in %s becomes a dead letter: %s", identity, queue_name, headers[REASON])
-        self._send(Outgoing(DEAD_LETTERS, body, identity or uuid.uuid4().hex, {**headers, "queue": queue_name}))
+        self._send([Outgoing(DEAD_LETTERS, body, identity or uuid.uuid4().hex, {**headers, "queue": queue_name})])
         self.counters.set_aside += 1
 
     def _consumer(self, queue_name: str) -> Consumer:
@@ -158,6 +173,7 @@ class RabbitBroker:
             self._ended = ended
             consumers = list(self._consumers.values())
         self._publisher.end(ended)
+        self._listener.end(ended)
         for consumer in consumers:
             consumer.end(ended)
         self._up.set()
@@ -216,6 +232,8 @@ class RabbitBroker:
             logger.warning("connected to %s again", self._address)
         self._up.set()
         self._publisher.attach(result)
+        self._announcer.attach(result)
+        self._listener.attach(result)
         for consumer in consumers:
             consumer.attach(result)
 

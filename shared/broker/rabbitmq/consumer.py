@@ -7,15 +7,13 @@ from collections.abc import Callable
 from typing import Any
 
 from shared.broker.protocol import BrokerCounters, Delivery
+from shared.broker.rabbitmq.headers import ANSWER_TO, REASON, SENT_AT, Headers, sent_at
 from shared.broker.rabbitmq.refusals import channel_refusal
 
 logger = logging.getLogger(__name__)
 
 REOPEN_SECONDS = 0.5
 """After a broker that closed the channel or cancelled the consumer, but not the connection."""
-
-ANSWER_TO, REASON = "answer-to", "reason"
-"""Headers: who is told of a dead letter, and why somebody made it one."""
 
 
 class Consumer:
@@ -29,7 +27,7 @@ class Consumer:
         prefetch: how many messages may be in hand.
         counters: where deliveries are counted.
         run: runs something on the connection's thread; False where there is no connection.
-        bury: publishes a dead letter, from (delivery, headers, reason).
+        bury: publishes a dead letter, from (queue, body, identity, headers).
     """
 
     def __init__(
@@ -38,7 +36,7 @@ class Consumer:
         prefetch: int,
         counters: BrokerCounters,
         run: Callable[[Callable[[], None]], bool],
-        bury: Callable[[str, bytes, str, dict[str, str]], None],
+        bury: Callable[[str, bytes, str, Headers], None],
     ) -> None:
         self.wanted = False
         self._queue, self._prefetch, self._counters = queue, prefetch, counters
@@ -144,7 +142,7 @@ class Consumer:
 
     def _delivery(self, channel: Any, method: Any, properties: Any, body: bytes) -> Delivery:
         headers = properties.headers or {}
-        identity = properties.message_id or ""
+        identity, sent = properties.message_id or "", sent_at(headers)
         settled = threading.Event()
 
         def settle(act: Callable[[], None]) -> None:
@@ -168,9 +166,13 @@ class Consumer:
             settle(lambda: channel.basic_nack(method.delivery_tag, requeue=True))
 
         def set_aside(reason: str) -> None:
+            kept: Headers = {REASON: reason}
             told = headers.get(ANSWER_TO)
-            kept = {ANSWER_TO: str(told)} if told is not None and told != self._queue else {}
-            self._bury(self._queue, body, identity, {**kept, REASON: reason})
+            if told is not None and told != self._queue:
+                kept[ANSWER_TO] = str(told)
+            if sent is not None:
+                kept[SENT_AT] = headers[SENT_AT]
+            self._bury(self._queue, body, identity, kept)
             ack()
 
         returns = headers.get("x-delivery-count", int(method.redelivered))
@@ -181,6 +183,7 @@ class Consumer:
             identity=identity,
             attempt=(returns if isinstance(returns, int) else 0) + 1,
             dead=None if dead is None else str(dead),
+            sent_at=sent,
             ack=ack,
             give_back=give_back,
             set_aside=set_aside,

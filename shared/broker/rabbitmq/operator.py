@@ -1,20 +1,33 @@
-"""What an operator does at a farm's broker: adds the queues of a super-network or a search, and removes them."""
+"""What an operator does at a farm's broker: adds and removes the queues of a super-network or a search, looks how full
+they are, and asks a search to end."""
 
-from collections.abc import Callable, Iterator, Sequence
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import pika
-from pika.exceptions import AMQPError
+from pika.exceptions import AMQPError, NackError, UnroutableError
 
 from shared.broker.address import BrokerAddress
-from shared.broker.errors import BrokerError, BrokerUnreachableError
-from shared.broker.protocol import DEAD_LETTERS
+from shared.broker.errors import BrokerError, BrokerUnreachableError, QueueMissingError
+from shared.broker.protocol import DEAD_LETTERS, results_queue
 from shared.broker.rabbitmq.client import parameters
-from shared.broker.rabbitmq.consumer import ANSWER_TO
+from shared.broker.rabbitmq.headers import ANSWER_TO, SENT_AT, now
+from shared.broker.rabbitmq.publisher import Outgoing
 from shared.broker.rabbitmq.refusals import cause, channel_refusal, connection_refusal
-from shared.broker.topology import QUEUE_ARGUMENTS
+from shared.broker.topology import queue_arguments
 from shared.errors import first_line
+from shared.messages import StopSearch
+
+
+@dataclass(frozen=True)
+class QueueDepth:
+    """How many messages wait in a queue, without those in somebody's hands, and how many consumers it has."""
+
+    ready: int
+    consumers: int
 
 
 def add_queues(address: BrokerAddress, queue_names: Sequence[str]) -> None:
@@ -24,7 +37,7 @@ def add_queues(address: BrokerAddress, queue_names: Sequence[str]) -> None:
     """
 
     def declare(channel: Any, name: str) -> None:
-        channel.queue_declare(name, durable=True, arguments=QUEUE_ARGUMENTS)
+        channel.queue_declare(name, durable=True, arguments=queue_arguments(name))
         channel.queue_bind(name, name.partition(".")[0], routing_key=name)
         channel.queue_bind(name, DEAD_LETTERS, arguments={"x-match": "all", ANSWER_TO: name})
 
@@ -36,17 +49,59 @@ def remove_queues(address: BrokerAddress, queue_names: Sequence[str]) -> None:
     _for_each(address, queue_names, lambda channel, name: channel.queue_delete(name))
 
 
+def queue_depths(address: BrokerAddress, queue_names: Iterable[str]) -> dict[str, QueueDepth | None]:
+    """How full each queue is; None for one that isn't there. Raises BrokerError as `add_queues` does."""
+    depths: dict[str, QueueDepth | None] = {}
+    with _connected(address) as connection:
+        for name in queue_names:
+            try:
+                found = connection.channel().queue_declare(name, passive=True).method
+                depths[name] = QueueDepth(found.message_count, found.consumer_count)
+            except AMQPError as error:
+                refusal = _refusal(error, name)
+                if not isinstance(refusal, QueueMissingError):
+                    raise refusal from error
+                depths[name] = None
+    return depths
+
+
+def request_stop(address: BrokerAddress, search: str) -> None:
+    """Ask the coordinator of a search to end. Returns when the broker has the message for good.
+
+    Raises QueueMissingError for a search that the farm doesn't know, and BrokerError as `add_queues` does.
+    """
+    queue = results_queue(search)
+    body = StopSearch(search=search).model_dump_json().encode()
+    message = Outgoing(queue, body, uuid.uuid4().hex, {SENT_AT: now()})
+
+    def publish(channel: Any, _name: str) -> None:
+        channel.confirm_delivery()
+        try:
+            channel.basic_publish(message.exchange, queue, body, message.properties, mandatory=True)
+        except UnroutableError as error:
+            raise QueueMissingError(f"{search}: no search of this name is in the farm; look for its name") from error
+        except NackError as error:
+            raise BrokerError(f"{search}: the broker takes no message for it just now; try again") from error
+
+    _for_each(address, [queue], publish)
+
+
 def _for_each(address: BrokerAddress, queue_names: Sequence[str], act: Callable[[Any, str], None]) -> None:
-    with _channel(address) as channel:
+    with _connected(address) as connection:
+        channel = connection.channel()
         for name in queue_names:
             try:
                 act(channel, name)
             except AMQPError as error:
-                raise channel_refusal(error, name) or BrokerError(f"{name}: {first_line(error)}") from error
+                raise _refusal(error, name) from error
+
+
+def _refusal(error: AMQPError, queue_name: str) -> BrokerError:
+    return channel_refusal(error, queue_name) or BrokerError(f"{queue_name}: {first_line(error)}")
 
 
 @contextmanager
-def _channel(address: BrokerAddress) -> Iterator[Any]:
+def _connected(address: BrokerAddress) -> Iterator[pika.BlockingConnection]:
     try:
         connection = pika.BlockingConnection(parameters(address, "nasfarm operator"))
     except (AMQPError, OSError) as error:
@@ -55,7 +110,7 @@ def _channel(address: BrokerAddress) -> Iterator[Any]:
             f"{address}: not reached ({first_line(reason)}); start the broker, or mend the address"
         ) from error
     try:
-        yield connection.channel()
+        yield connection
     finally:
         if connection.is_open:
             connection.close()

@@ -4,6 +4,7 @@ import logging
 from collections import deque
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import Any
 
 import pika
@@ -11,6 +12,7 @@ from pika.exceptions import ChannelClosedByBroker
 
 from shared.broker.errors import MessageTooLargeError
 from shared.broker.protocol import BrokerCounters
+from shared.broker.rabbitmq.headers import Headers
 from shared.broker.rabbitmq.refusals import PRECONDITION_FAILED, channel_refusal, missing
 
 logger = logging.getLogger(__name__)
@@ -27,12 +29,22 @@ class Outgoing:
     queue: str
     body: bytes
     identity: str
-    headers: dict[str, str]
+    headers: Headers
     confirmed: Future[None] = field(default_factory=Future)
 
     @property
     def exchange(self) -> str:
         return self.queue.partition(".")[0]
+
+    @property
+    def properties(self) -> pika.BasicProperties:
+        """What goes with the message."""
+        return pika.BasicProperties(
+            content_type="application/json",
+            delivery_mode=PERSISTENT,
+            message_id=self.identity,
+            headers=self.headers,
+        )
 
     def fail(self, error: BaseException) -> None:
         """Tell the publisher, unless it knows better already."""
@@ -71,13 +83,9 @@ class Publisher:
                 continue
             self._published += 1
             self._unconfirmed[self._published] = message
-            properties = pika.BasicProperties(
-                content_type="application/json",
-                delivery_mode=PERSISTENT,
-                message_id=message.identity,
-                headers=message.headers,
+            self._channel.basic_publish(
+                message.exchange, message.queue, message.body, message.properties, mandatory=True
             )
-            self._channel.basic_publish(message.exchange, message.queue, message.body, properties, mandatory=True)
 
     def end(self, error: BaseException) -> None:
         """Nothing will be sent any more."""
@@ -103,7 +111,7 @@ class Publisher:
     def _acked_or_nacked(self, frame: Any) -> None:
         answer = frame.method
         last = answer.delivery_tag
-        tags = [tag for tag in self._unconfirmed if tag <= last] if answer.multiple else [last]
+        tags = list(takewhile(lambda tag: tag <= last, self._unconfirmed)) if answer.multiple else [last]
         for tag in tags:
             message = self._unconfirmed.pop(tag, None)
             if message is None or message.confirmed.done():

@@ -1,0 +1,187 @@
+"""Announcements over one connection after another: a stream that everybody reads from where they were."""
+
+import logging
+import threading
+import time
+import uuid
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from shared.broker.errors import QueueMissingError
+from shared.broker.protocol import ANNOUNCEMENTS, REMEMBERED_SECONDS
+from shared.broker.rabbitmq.consumer import REOPEN_SECONDS
+from shared.broker.rabbitmq.headers import SENT_AT, now, sent_at
+from shared.broker.rabbitmq.publisher import Outgoing
+from shared.broker.rabbitmq.refusals import channel_refusal
+
+logger = logging.getLogger(__name__)
+
+CATCH_UP_SECONDS = 5.0
+"""How long the first call waits at most for what was announced before it."""
+QUIET_SECONDS = 0.75
+"""A stream that gives nothing for so long has given all that it had."""
+PREFETCH = 500
+"""A stream wants a limit; and what is heard is only put into memory."""
+KEPT_WHILE_OPENING = 10
+
+
+class Announcer:
+    """Publishes without confirmations, on a channel of its own that is opened when first something is announced.
+
+    `tell` runs on the connection's thread, as all else here does.
+    """
+
+    def __init__(self) -> None:
+        self._connection: Any = None
+        self._channel: Any = None
+        self._waiting: deque[bytes] = deque(maxlen=KEPT_WHILE_OPENING)
+        self._refused: str | None = None
+
+    def attach(self, connection: Any) -> None:
+        """Use a new connection. What waited for the old one is out of date."""
+        self._connection, self._channel = connection, None
+        self._waiting.clear()
+
+    def tell(self, body: bytes) -> None:
+        """Announce something, if there is anybody to tell it to."""
+        if self._connection is None or not self._connection.is_open:
+            return
+        self._waiting.append(body)
+        if self._channel is None:
+            self._channel = self._connection.channel(on_open_callback=self._flush)
+            self._channel.add_on_close_callback(self._closed)
+        elif self._channel.is_open:
+            self._flush(self._channel)
+
+    def _flush(self, channel: Any) -> None:
+        while self._waiting and channel.is_open:
+            message = Outgoing(ANNOUNCEMENTS, self._waiting.popleft(), uuid.uuid4().hex, {SENT_AT: now()})
+            channel.basic_publish(message.exchange, message.queue, message.body, message.properties)
+
+    def _closed(self, channel: Any, reason: BaseException) -> None:
+        """The next announcement opens another channel. A refusal is told once, as it comes again with each."""
+        if channel is not self._channel:
+            return
+        self._channel = None
+        self._waiting.clear()
+        refusal = channel_refusal(reason, ANNOUNCEMENTS)
+        if refusal is not None and str(refusal) != self._refused:
+            self._refused = str(refusal)
+            logger.warning("nobody hears what is announced: %s", refusal)
+
+
+class Listener:
+    """Hears the stream on a channel of its own, and remembers what was announced in the last REMEMBERED_SECONDS.
+
+    `heard` and `end` may be called from any thread, all else runs on the connection's own. After a lost connection it
+    goes on after the last announcement that it heard.
+
+    Args:
+        run: runs something on the connection's thread; False where there is no connection.
+    """
+
+    def __init__(self, run: Callable[[Callable[[], None]], bool]) -> None:
+        self._run = run
+        self._wanted = False
+        self._heard: deque[tuple[float, bytes]] = deque()
+        self._next_offset: int | None = None
+        self._consuming = False
+        self._caught_up = False
+        self._began = 0.0
+        self._error: BaseException | None = None
+        self._final = False
+        self._changed = threading.Condition()
+        self._connection: Any = None
+        self._channel: Any = None
+
+    def heard(self, seconds: float) -> list[bytes]:
+        """What was announced in the last `seconds`. Raises what is wrong with the stream."""
+        with self._changed:
+            if not self._wanted:
+                self._wanted, self._began = True, time.time()
+                self._run(self._open)
+            if not self._caught_up:
+                self._wait_until_caught_up()
+            if self._error is not None:
+                error = self._error
+                if not self._final:
+                    self._error, self._wanted = None, False
+                raise error
+            oldest = time.time() - min(seconds, REMEMBERED_SECONDS)
+            return [body for at, body in self._heard if at >= oldest]
+
+    def _wait_until_caught_up(self) -> None:
+        """Until nothing more comes, or something that was announced later; but not for ever."""
+        deadline = time.monotonic() + CATCH_UP_SECONDS
+        while not self._caught_up and self._error is None:
+            left = deadline - time.monotonic()
+            more = self._changed.wait(min(left, QUIET_SECONDS)) if left > 0 else False
+            if left <= 0 or (not more and self._consuming):
+                self._caught_up = True
+
+    def attach(self, connection: Any) -> None:
+        """Use a connection, if it is a new one."""
+        if connection is not self._connection:
+            self._connection, self._channel = connection, None
+            self._open()
+
+    def end(self, error: BaseException) -> None:
+        """Nothing will be heard any more; now and whenever somebody asks."""
+        self._fail(error, final=True)
+
+    def _fail(self, error: BaseException, final: bool = False) -> None:
+        with self._changed:
+            self._error, self._final = error, final
+            self._changed.notify_all()
+
+    def _open(self) -> None:
+        if self._wanted and self._channel is None and self._connection is not None and self._connection.is_open:
+            self._channel = self._connection.channel(on_open_callback=self._opened)
+            self._channel.add_on_close_callback(self._closed)
+            self._channel.add_on_cancel_callback(self._cancelled)
+
+    def _opened(self, channel: Any) -> None:
+        channel.basic_qos(prefetch_count=PREFETCH)
+        start = f"{REMEMBERED_SECONDS:.0f}s" if self._next_offset is None else self._next_offset
+        channel.basic_consume(
+            ANNOUNCEMENTS, self._delivered, arguments={"x-stream-offset": start}, callback=self._consume_ok
+        )
+
+    def _consume_ok(self, _frame: Any) -> None:
+        with self._changed:
+            self._consuming = True
+            self._changed.notify_all()
+
+    def _delivered(self, channel: Any, method: Any, properties: Any, body: bytes) -> None:
+        channel.basic_ack(method.delivery_tag)
+        headers = properties.headers or {}
+        arrived = time.time()
+        with self._changed:
+            if self._next_offset is not None and headers["x-stream-offset"] < self._next_offset:
+                return  # a stream is read by chunks: some may come that were heard before
+            self._next_offset = headers["x-stream-offset"] + 1
+            at = min(sent_at(headers) or arrived, arrived)
+            self._caught_up |= at >= self._began
+            self._heard.append((at, body))
+            while self._heard and self._heard[0][0] < arrived - REMEMBERED_SECONDS:
+                self._heard.popleft()
+            self._changed.notify_all()
+
+    def _cancelled(self, _frame: Any) -> None:
+        logger.warning("%s: consumer cancelled by the broker", ANNOUNCEMENTS)
+        if self._channel is not None and self._channel.is_open:
+            self._channel.close()
+
+    def _closed(self, channel: Any, reason: BaseException) -> None:
+        if channel is not self._channel:
+            return
+        self._channel = None
+        error = channel_refusal(reason, ANNOUNCEMENTS)
+        if isinstance(error, QueueMissingError):
+            error = QueueMissingError(f"{ANNOUNCEMENTS}: the broker has no such stream; load the farm's definitions")
+        if error is not None:
+            self._fail(error)
+        elif self._connection.is_open:
+            logger.warning("%s: channel closed: %s", ANNOUNCEMENTS, reason)
+            self._connection.ioloop.call_later(REOPEN_SECONDS, self._open)
