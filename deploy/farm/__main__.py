@@ -1,0 +1,67 @@
+"""A farm's commands, which `make` calls.
+
+python -m deploy.farm farm|deploy [--search SEARCH.yaml] [--evaluators N] [--port PORT] [--profile cpu|gpu]
+python -m deploy.farm scale --evaluators N
+python -m deploy.farm status|logs|down|destroy
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from deploy.farm import commands
+from deploy.farm.state import FarmDirectory
+from shared.errors import UserError
+
+INTERRUPTED = 130
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a command. Returns the exit code: 2 with one line on stderr for what the user can mend."""
+    options = _parser().parse_args(arguments)
+    directory = FarmDirectory(Path(".farm").absolute(), Path("runs").absolute())
+    try:
+        match options.command:
+            case "farm":
+                commands.bring_up(directory, "processes", options.search, options.evaluators, options.port)
+            case "deploy":
+                commands.bring_up(
+                    directory, "containers", options.search, options.evaluators, options.port, options.profile
+                )
+            case "scale":
+                commands.scale(directory, options.evaluators)
+            case _:
+                getattr(commands, options.command)(directory)
+    except UserError as error:
+        print(f"farm: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\nfarm: interrupted; the same command goes on", file=sys.stderr)
+        return INTERRUPTED
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m deploy.farm", description="A farm on this machine.")
+    chosen = parser.add_subparsers(dest="command", required=True)
+    for command, what in (("farm", "as processes"), ("deploy", "in containers")):
+        up = chosen.add_parser(command, help=f"bring a farm up {what}, or add a search to it")
+        up.add_argument("--search", type=Path, help="the search file; default: what it had to do, or the example")
+        up.add_argument("--evaluators", type=int, help="evaluators of each super-network")
+        up.add_argument("--port", type=int, help="of the broker, on 127.0.0.1")
+        if command == "deploy":
+            up.add_argument("--profile", choices=["cpu", "gpu"])
+    scale = chosen.add_parser("scale", help="change the number of evaluators")
+    scale.add_argument("--evaluators", type=int, required=True, help="evaluators of each super-network")
+    for command, what in (
+        ("status", "show how far it is"),
+        ("logs", "follow the logs"),
+        ("down", "stop it, data are kept"),
+        ("destroy", "stop it and remove its data; runs stay"),
+    ):
+        chosen.add_parser(command, help=what)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

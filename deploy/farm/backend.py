@@ -1,0 +1,68 @@
+"""What can run a farm: processes of this machine, or containers. Both are given the same farm and directory."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from deploy.farm.state import Farm
+
+
+@dataclass(frozen=True)
+class ServiceState:
+    """What `make status` says of one service: its name, a word for its state, and what else is worth knowing."""
+
+    name: str
+    state: str
+    detail: str = ""
+
+
+class Backend(Protocol):
+    """Brings a farm up and takes it down. Made with the FarmDirectory; what the user can mend raises UserError.
+
+    Bringing up is: `check`, `start_broker`, `train` (unless the super-network is there), then the operator adds the
+    queues through 127.0.0.1 and `Farm.port`, then `apply`.
+    """
+
+    def check(self, farm: Farm) -> None:
+        """See whether all that is needed is there: programs, a free port. Changes nothing."""
+        ...
+
+    def start_broker(self, farm: Farm) -> None:
+        """Have RabbitMQ run with the farm's files and data, if it doesn't yet; returns when it lets users in.
+
+        `preparing.wait_for_broker` does the waiting.
+        """
+        ...
+
+    def train(self, farm: Farm, name: str) -> None:
+        """Make `FarmDirectory.supernet(name)` from `FarmDirectory.search_file(name)`, in the foreground, with its
+        progress shown; an interrupted one goes on."""
+        ...
+
+    def apply(self, farm: Farm) -> None:
+        """Have a coordinator run for each search, and the evaluators of each super-network: start what is missing,
+        drain what is too much. Returns without waiting for it."""
+        ...
+
+    def running(self) -> bool:
+        """Whether the farm is up, or a part of it."""
+        ...
+
+    def states(self) -> list[ServiceState]:
+        """What there is and how it is."""
+        ...
+
+    def ended(self) -> dict[str, int]:
+        """Names of the searches whose coordinator ended for good, with its exit code."""
+        ...
+
+    def follow_logs(self) -> None:
+        """Show the logs of all services as they are written, until Ctrl-C."""
+        ...
+
+    def down(self) -> None:
+        """Drain the evaluators, end the coordinators, stop RabbitMQ; data are kept. Nothing runs when it returns."""
+        ...
+
+    def destroy(self) -> None:
+        """Remove what `down` keeps outside the farm's directory."""
+        ...
