@@ -21,7 +21,8 @@ class EvaluatorAnnouncement(Message):
     Attributes:
         name: its own, as long as its process lives: host and process number.
         supernet: digest of the super-network that it serves.
-        state: what it is doing, `since` when (Unix time). `stopped`: the last that is heard of it.
+        state: what it is doing, `since` when (Unix time). `idle`: waits at an empty queue. `pausing`: takes no request
+            for a while, after a failure that others may not meet. `stopped`: the last that is heard of it.
         search: whose request it computes.
         candidate: the identity of that request.
         measured: requests that it answered with a measurement.
@@ -34,7 +35,7 @@ class EvaluatorAnnouncement(Message):
     name: str
     supernet: str
     device: str
-    state: Literal["idle", "computing", "draining", "stopped"]
+    state: Literal["idle", "computing", "pausing", "draining", "stopped"]
     since: float
     search: str | None = None
     candidate: str | None = None

@@ -7,6 +7,7 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from shared.broker.protocol import EVALUATION_LIMIT_SECONDS
 from shared.errors import UserError
 
 
@@ -15,7 +16,9 @@ class Environment(BaseModel):
 
     `data`: directory of benchmarks in the hub's schemas, or None; `cache`: where fetched models are kept; `threads`:
     CPU threads for arithmetic, by default the cores that this process may use; `telemetry_host`, `telemetry_port`:
-    where a service serves metrics and health; `log_format`: text, JSON, or what suits where the log goes.
+    where a service serves metrics and health; `gpu_locks`: directory in which evaluators lock the GPUs that they have
+    claimed, by default in the cache; containers that share GPUs share it; `log_format`: text, JSON, or what suits where
+    the log goes.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -25,7 +28,10 @@ class Environment(BaseModel):
     threads: int = Field(ge=1)
     telemetry_host: str = "127.0.0.1"
     telemetry_port: int = Field(default=9464, ge=0, le=65535)
+    gpu_locks: Path | None = None
     log_format: Literal["auto", "json", "text"] = "auto"
+    evaluation_limit: float = Field(default=EVALUATION_LIMIT_SECONDS, gt=0, le=EVALUATION_LIMIT_SECONDS)
+    drain_limit: float = Field(default=15 * 60, ge=0, le=EVALUATION_LIMIT_SECONDS)
 
     @classmethod
     def read(cls) -> Self:
@@ -39,7 +45,7 @@ class Environment(BaseModel):
                 data=Path(data) if data else None,
                 cache=Path(os.environ.get("NASFARM_CACHE") or user_cache / "nasfarm"),
                 threads=os.environ.get("NASFARM_THREADS") or usable_cores(),  # type: ignore[arg-type]  # pydantic converts
-                **_set("telemetry_host", "telemetry_port", "log_format"),
+                **_set("telemetry_host", "telemetry_port", "gpu_locks", "log_format"),
             )
         except ValidationError as error:
             field = str(error.errors()[0]["loc"][0])
@@ -52,6 +58,8 @@ _EXPECTED = {
     "threads": "a whole number from 1",
     "telemetry_port": "a port, 0 to 65535 (0 takes any that is free)",
     "log_format": "auto, json or text",
+    "evaluation_limit": f"a number of seconds above 0, at most {EVALUATION_LIMIT_SECONDS}",
+    "drain_limit": f"a number of seconds, 0 to {EVALUATION_LIMIT_SECONDS}",
 }
 
 

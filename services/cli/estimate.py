@@ -6,7 +6,6 @@ from services.coordinator.front import ReportedNetworks
 from services.coordinator.history import History
 from services.coordinator.plan import SearchPlan
 from services.coordinator.results import evaluated_so_far, front
-from services.evaluator.speed import TRAINING_COST
 from shared.messages import EvaluationRequest, Measurement
 from shared.settings import SearchSettings
 from shared.space import SearchSpace, dense, parameters
@@ -14,6 +13,8 @@ from shared.space import SearchSpace, dense, parameters
 ASSUMED_TOKENS_PER_ITEM = 60
 """A question with its choices, without examples, where nothing has been read yet."""
 
+TRAINING_COST = 4.0
+"""A training step takes about this many times the forward pass: two more for the gradients, one for the optimiser."""
 ASSUMED_FRONT = 16
 TABLE_RUNS = 12
 """Times that each entry of a cost table is run, roughly."""

@@ -14,4 +14,4 @@ def evaluator(address: BrokerAddress, supernet: Path) -> None:
     environment = Environment.read()
     configure_logs(environment.log_format)
     quiet_libraries()
-    run_evaluator(address, supernet.absolute(), environment)
+    run_evaluator(address, str(supernet.absolute()), environment)

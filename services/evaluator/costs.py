@@ -12,6 +12,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from services.evaluator.engines import Engine, Passes
+from services.evaluator.progress import Progress, unheard
 from shared.architecture import Architecture
 from shared.digest import digest_json
 from shared.environment import Environment
@@ -39,8 +40,11 @@ def cost_tables(
     dtype: Dtype,
     spec: CostSpec,
     environment: Environment,
+    progressed: Progress = unheard,
 ) -> tuple[CostTable, ...]:
     """A table for each quantization, measured or, where this machine has measured it before, as it was kept.
+
+    `progressed` is called after each run of a network.
 
     Raises UserError for a network of a single layer, whose cost can't be told from what is outside the layers.
     """
@@ -52,14 +56,19 @@ def cost_tables(
         path = _place(engine, checkpoint, chosen, dtype, spec, environment)
         table = _kept(path)
         if table is None:
-            table = _measured(engine, checkpoint, chosen, dtype, spec)
+            table = _measured(engine, checkpoint, chosen, dtype, spec, progressed)
             _keep(path, table)
         tables.append(table)
     return tuple(tables)
 
 
 def _measured(
-    engine: Engine, checkpoint: Checkpoint, architecture: Architecture, dtype: Dtype, spec: CostSpec
+    engine: Engine,
+    checkpoint: Checkpoint,
+    architecture: Architecture,
+    dtype: Dtype,
+    spec: CostSpec,
+    progressed: Progress,
 ) -> CostTable:
     sizes = [(depth, width) for width in spec.mlp_widths for depth in (architecture.depth, architecture.depth // 2)]
     passes: dict[Size, list[Passes]] = {size: [] for size in sizes}
@@ -69,7 +78,7 @@ def _measured(
             break
         for size in sizes if sweep % 2 == 0 else reversed(sizes):
             with engine.run(checkpoint, _homogeneous(architecture, *size), dtype) as running:
-                passes[size].append(running.time(spec.workload, REPEATS))
+                passes[size].append(running.time(spec.workload, REPEATS, progressed))
     return CostTable(
         quantization=architecture.quantization,
         engine=engine.name,

@@ -1,7 +1,6 @@
 """One evaluation: from a request to its result."""
 
 import importlib.metadata
-import platform
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,9 +15,11 @@ from services.evaluator.costs import cost_tables
 from services.evaluator.engines import Engine, EngineMissingError, make_engine
 from services.evaluator.placing import placed
 from services.evaluator.preparation import PreparedTask, prepare_task
+from services.evaluator.progress import Progress, unheard
 from services.evaluator.scoring import score
 from services.evaluator.speed import measured_speed
 from services.evaluator.tasks.loading import load_items
+from services.evaluator.worker import worker_name
 from shared.environment import Environment
 from shared.errors import UserError, first_line
 from shared.manifest import content_digest, digest_content
@@ -70,12 +71,12 @@ class Evaluator:
         self._versions["device"] = device_name(self._device)
         torch.set_num_threads(environment.threads)
 
-    def evaluate(self, request: EvaluationRequest) -> EvaluationResult:
+    def evaluate(self, request: EvaluationRequest, progressed: Progress = unheard) -> EvaluationResult:
         """Answer a request. What another evaluator or another request could do better is a failure; a bug is an
-        exception."""
+        exception. `progressed` is called at each step, of which none takes long."""
         outcome: Measurement | Failure
         try:
-            outcome = self.measure(request)
+            outcome = self.measure(request, progressed)
         except RefusedError as error:
             outcome = error.failure
         except UserError as error:
@@ -86,7 +87,7 @@ class Evaluator:
             outcome = Failure(kind="out_of_memory", reason=first_line(error), retry_may_help=True)
         return EvaluationResult(identity=request.identity, search=request.search, outcome=outcome)
 
-    def measure(self, request: EvaluationRequest) -> Measurement:
+    def measure(self, request: EvaluationRequest, progressed: Progress = unheard) -> Measurement:
         """Measure what a request asks for.
 
         Raises UserError for a checkpoint or task that is no good; RefusedError, which is one, where the network can't
@@ -101,11 +102,15 @@ class Evaluator:
                 check_fits(checkpoint.shape, request.architecture)
             except UserError as error:
                 raise RefusedError("infeasible", str(error), retry_may_help=False) from error
-            tasks = [self.prepared(request.checkpoint, items) for items in spec.tasks]
+            tasks = []
+            for items in spec.tasks:
+                tasks.append(self.prepared(request.checkpoint, items))
+                progressed()
             if tasks:
                 self._on_device(request)
-        scores = self._scores(request, tasks, seconds) if tasks else ()
-        speed, costs = self._speed(request, seconds), self._costs(request, seconds)
+        progressed()
+        scores = self._scores(request, tasks, seconds, progressed) if tasks else ()
+        speed, costs = self._speed(request, seconds, progressed), self._costs(request, seconds, progressed)
         return Measurement(
             parameters=parameters(checkpoint.shape, request.architecture),
             bytes=weight_bytes(checkpoint.shape, request.architecture, spec.dtype),
@@ -114,7 +119,7 @@ class Evaluator:
             costs=costs,
             seconds=seconds,
             tokens=sum(task.tokens for task in tasks),
-            worker=platform.node(),
+            worker=worker_name(),
             versions=self._versions,
         )
 
@@ -136,33 +141,38 @@ class Evaluator:
         return self._tasks[key]
 
     def _scores(
-        self, request: EvaluationRequest, tasks: list[PreparedTask], seconds: dict[str, float]
+        self, request: EvaluationRequest, tasks: list[PreparedTask], seconds: dict[str, float], progressed: Progress
     ) -> tuple[ItemScores, ...]:
         with _timed(seconds, "cut"):
             network = self._on_device(request).cut(request.architecture)
+        progressed()
         with _timed(seconds, "score"):
-            scores = tuple(score(network, task) for task in tasks)
+            scores = tuple(score(network, task, progressed) for task in tasks)
         if not all(isfinite(number) for task in scores for number in _numbers(task)):
             raise RefusedError("infeasible", "the network's scores are not finite", retry_may_help=False)
         return scores
 
-    def _speed(self, request: EvaluationRequest, seconds: dict[str, float]) -> Speed | None:
+    def _speed(self, request: EvaluationRequest, seconds: dict[str, float], progressed: Progress) -> Speed | None:
         spec = request.spec.speed
         if spec is None:
             return None
         engine = self._engine(spec.engine)
         checkpoint = self._for_engine(request, engine)
         with _timed(seconds, "speed"):
-            return measured_speed(engine, checkpoint, request.architecture, request.spec.dtype, spec)
+            return measured_speed(engine, checkpoint, request.architecture, request.spec.dtype, spec, progressed)
 
-    def _costs(self, request: EvaluationRequest, seconds: dict[str, float]) -> tuple[CostTable, ...]:
+    def _costs(
+        self, request: EvaluationRequest, seconds: dict[str, float], progressed: Progress
+    ) -> tuple[CostTable, ...]:
         spec = request.spec.costs
         if spec is None:
             return ()
         engine = self._engine(spec.engine)
         checkpoint = self._for_engine(request, engine)
         with _timed(seconds, "costs"):
-            return cost_tables(engine, checkpoint, request.architecture, request.spec.dtype, spec, self._environment)
+            return cost_tables(
+                engine, checkpoint, request.architecture, request.spec.dtype, spec, self._environment, progressed
+            )
 
     def _engine(self, name: EngineName) -> Engine:
         if name not in self._engines:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from services.evaluator.memory import OutOfMemoryError, memory_watched
 from services.evaluator.preparation import PreparedTask, Row
+from services.evaluator.progress import Progress, unheard
 from shared.messages import ItemScores
 from shared.supernet.blocked import blocked
 from shared.supernet.decoder import Decoder, Sequences
@@ -24,26 +25,28 @@ CACHED_LOGITS = 2**20
 """Logits that are summed up at a time: 4 MB in float32, which stay in the cache."""
 
 
-def score(network: Decoder, task: PreparedTask) -> ItemScores:
-    """Score every item of a task. Where memory runs out, it is tried once more with half as many tokens at a time.
+def score(network: Decoder, task: PreparedTask, progressed: Progress = unheard) -> ItemScores:
+    """Score every item of a task; `progressed` is called after each wave. Where memory runs out, it is tried once more
+    with half as many tokens at a time.
 
     Raises OutOfMemoryError if that is not enough either.
     """
     try:
         with memory_watched():
-            return _score(network, task)
+            return _score(network, task, progressed)
     except OutOfMemoryError:
         torch.cuda.empty_cache()
     with memory_watched():  # not within `except`: the error would hold on to what filled the memory
-        return _score(network, task.halved())
+        return _score(network, task.halved(), progressed)
 
 
 @torch.inference_mode()
-def _score(network: Decoder, task: PreparedTask) -> ItemScores:
+def _score(network: Decoder, task: PreparedTask, progressed: Progress) -> ItemScores:
     likelihoods = torch.zeros(sum(task.requests), dtype=torch.float64)
     misses = torch.zeros(sum(task.requests), dtype=torch.long)
     for wave in _waves(task):
         _score_wave(network, wave, likelihoods, misses)
+        progressed()
     flat = list(zip(likelihoods.tolist(), (misses == 0).tolist(), strict=True))
     measured, margins, start = [], [], 0
     for index, (document, requests) in enumerate(zip(task.documents, task.requests, strict=True)):

@@ -2,24 +2,26 @@
 
 import logging
 import os
-import platform
+import queue
 import signal
 import time
 from contextlib import closing
+from enum import Enum, auto
 from pathlib import Path
 
-from services.evaluator.evaluator import Evaluator
-from services.evaluator.worker import Answering, Worker
-from shared.broker import requests_queue
+from services.evaluator.announcer import Announcer
+from services.evaluator.status import Status, Steadfast
+from services.evaluator.watchdog import Watchdog
+from services.evaluator.worker import Answering, Backoff, Worker, worker_name
+from shared.broker import Broker, requests_queue
 from shared.broker.address import BrokerAddress
 from shared.broker.rabbitmq import RabbitBroker
 from shared.environment import Environment
-from shared.errors import first_line
 from shared.manifest import SupernetManifest
-from shared.messages import CheckpointRef, EvaluationRequest, EvaluationResult, Failure, Measurement
+from shared.messages import CheckpointRef
 from shared.telemetry.logs import fields
 from shared.telemetry.metrics import EvaluatorMetrics
-from shared.telemetry.server import TelemetryServer
+from shared.telemetry.server import Check, TelemetryServer
 
 log = logging.getLogger(__name__)
 
@@ -27,89 +29,129 @@ CONNECT_SECONDS = 30
 """How long the broker may take to be there at the start. Later it may be away for as long as it likes."""
 PUMP_SECONDS = 60
 """The connection's thread says every second that it lives; after so long a silence only a restart helps."""
+TIMED_OUT_CODE = 75
+"""With this code a process ends whose evaluation went over the limit: whoever supervises it starts another."""
 
 
-def run_evaluator(address: BrokerAddress, supernet: Path, environment: Environment) -> None:
-    """Answer the requests for the super-network in a directory, until SIGTERM or SIGINT.
+class Event(Enum):
+    """What the main thread waits for."""
 
-    The first signal lets the evaluation in work be finished and answered; at the second the process leaves at once, and
-    the broker gives the request to another evaluator.
+    TOLD_TO_STOP = auto()
+    WORKER_ENDED = auto()
+    TIMED_OUT = auto()
+    """The evaluation in work took too long; its request is answered."""
+
+
+Events = queue.SimpleQueue[Event]  # the only queue that a signal's handler may put into, whatever it interrupts
+
+
+def run_evaluator(address: BrokerAddress, supernet: str, environment: Environment) -> None:
+    """Measure networks of the super-network in a directory; see `serve_supernet`.
 
     Raises UserError if the directory holds no whole super-network, or if the broker isn't reached or refuses.
     """
-    digest = SupernetManifest.read(supernet).digest
+    from services.evaluator.evaluator import Evaluator
+    from shared.supernet.device import compute_device, device_name
+
+    digest = SupernetManifest.read(Path(supernet)).digest
     evaluator = Evaluator(environment)
-    evaluator.hold(CheckpointRef(location=str(supernet), digest=digest))
-    with closing(RabbitBroker(address, f"nasfarm evaluator {platform.node()} {os.getpid()}")) as broker:
+    evaluator.hold(CheckpointRef(location=supernet, digest=digest))
+    serve_supernet(address, digest, device_name(compute_device()), evaluator, environment)
+
+
+def serve_supernet(
+    address: BrokerAddress, digest: str, device: str, evaluator: Answering, environment: Environment
+) -> None:
+    """Have the requests for a super-network answered by `evaluator`, until SIGTERM or SIGINT.
+
+    The first signal leaves the evaluation in work `environment.drain_limit` seconds to be finished and answered, then
+    its request is given back. At the second signal the process leaves at once, and the broker gives the request to
+    another evaluator. An evaluation that takes longer than `environment.evaluation_limit` is answered as timed out, and
+    the process ends with TIMED_OUT_CODE.
+
+    Args:
+        address: the broker's.
+        digest: the super-network's.
+        device: what `evaluator` computes on, for people.
+        evaluator: answers, on a thread of its own; a bug in it is the failure of one request.
+        environment: limits, and where metrics and health are served.
+
+    Raises:
+        UserError: the broker isn't reached or refuses; the address of the metrics is taken.
+    """
+    with closing(RabbitBroker(address, f"nasfarm evaluator {worker_name()}")) as broker:
         metrics = EvaluatorMetrics(broker)
-        watched = Watched(evaluator, metrics)
-        worker = Worker(broker, requests_queue(digest), watched)
-        stop_at_signals(worker, watched)
-        live = {"connection": lambda: _silence(broker)}
-        ready = {"broker": lambda: None if broker.connected else "not connected", "work": watched.refusal}
+        status = Status(broker, metrics, digest, device)
+        live: dict[str, Check] = {"connection": lambda: _silence(broker), "evaluation": status.hung}
+        ready = {"broker": lambda: None if broker.connected else "not connected", "work": status.refusal}
         host, port = environment.telemetry_host, environment.telemetry_port
         with TelemetryServer(metrics.registry, live, ready, host=host, port=port) as telemetry:
             broker.connect(CONNECT_SECONDS)
             log.info("evaluator ready", extra=fields(broker=address, supernet=digest, telemetry_port=telemetry.port))
-            worker.start()
-            worker.join()  # signals are handled meanwhile: Python does that on this thread, which never computes
-        worker.check()
+            serve(broker, requests_queue(digest), evaluator, status, environment)
     log.info("evaluator stopped")
 
 
-class Watched:
-    """An evaluator that tells metrics and log what it does, and for which a bug is a failure of one request."""
-
-    def __init__(self, evaluator: Answering, metrics: EvaluatorMetrics) -> None:
-        self._evaluator = evaluator
-        self._metrics = metrics
-        self._draining = False
-
-    def evaluate(self, request: EvaluationRequest) -> EvaluationResult:
-        """The evaluator's answer; an exception is logged with its traceback and answered as `crashed`."""
-        began = time.perf_counter()
-        self._metrics.taken(None)
-        if not self._draining:
-            self._metrics.is_in("computing")
+def serve(broker: Broker, requests: str, evaluator: Answering, status: Status, environment: Environment) -> None:
+    """Work until one of the ends comes; the forced ones end the process here."""
+    events = Events()
+    worker = Worker(broker, requests, Steadfast(evaluator), status, Backoff(), lambda: events.put(Event.WORKER_ENDED))
+    watchdog = Watchdog(broker, worker.desk, environment.evaluation_limit, lambda: events.put(Event.TIMED_OUT))
+    announcer = Announcer(broker, status.announcement)
+    status.changed = announcer.changed
+    stop_at_signals(events)
+    for thread in (announcer, watchdog, worker):
+        thread.start()
+    ended = events.get()  # signals are handled meanwhile: Python does that on this thread, which never computes
+    if ended is Event.TOLD_TO_STOP:
+        log.info("told to stop: the evaluation in work is finished first, another signal leaves at once")
+        worker.stop.set()
+        status.drain()
         try:
-            result = self._evaluator.evaluate(request)
-        except Exception as error:  # a bug, which other requests may not meet
-            log.exception("evaluation crashed")
-            reason = f"{type(error).__name__}: {first_line(error)}"
-            failure = Failure(kind="crashed", reason=reason, retry_may_help=True)
-            result = EvaluationResult(identity=request.identity, search=request.search, outcome=failure)
-        seconds = time.perf_counter() - began
-        self._metrics.answered(result.outcome, seconds)
-        if not self._draining:
-            self._metrics.is_in("idle")
-        outcome = "measurement" if isinstance(result.outcome, Measurement) else result.outcome.kind
-        log.info("evaluation finished", extra=fields(outcome=outcome, seconds=seconds))
-        return result
+            ended = events.get(timeout=environment.drain_limit)
+        except queue.Empty:
+            give_back(broker, worker)
+    status.stop()
+    announcer.stop()
+    if ended is Event.WORKER_ENDED:
+        worker.check()
+        return
+    broker.close()  # what was said to the broker reaches it before
+    log.info("evaluator stopped, with an evaluation in work")
+    os._exit(TIMED_OUT_CODE if ended is Event.TIMED_OUT else 0)  # the evaluation's thread can't be stopped
 
-    def drain(self) -> None:
-        """What is in work is the last."""
-        self._draining = True
-        self._metrics.is_in("draining")
 
-    def refusal(self) -> str | None:
-        """Why no more requests are taken, if that is so."""
-        return "told to stop" if self._draining else None
+def give_back(broker: Broker, worker: Worker) -> None:
+    """Let another evaluator have what is in work. If it is being answered, which only waits for the broker, it comes
+    again by itself."""
+    assignment = worker.desk.claim()
+    if assignment is None:
+        log.warning("told to stop: the answer in hand can't be delivered, the request will come again")
+        return
+    request, delivery = assignment.request, assignment.delivery
+    log.warning(
+        "told to stop: the request in work is given back",
+        extra=fields(search=request.search, candidate=request.identity, attempt=delivery.attempt),
+    )
+    broker.stop_receiving(delivery.queue)  # or it would come to us again
+    delivery.give_back()
+
+
+def stop_at_signals(events: Events) -> None:
+    """Have SIGTERM and SIGINT stop the service: the first tells it to, the second ends the process."""
+    told = False
+
+    def stop(number: int, _frame: object) -> None:
+        nonlocal told
+        if told:
+            os._exit(128 + number)
+        told = True
+        events.put(Event.TOLD_TO_STOP)
+
+    for each in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(each, stop)
 
 
 def _silence(broker: RabbitBroker) -> str | None:
     silent = time.monotonic() - broker.pumped_at
     return f"its thread has been silent for {silent:.0f} s" if silent > PUMP_SECONDS else None
-
-
-def stop_at_signals(worker: Worker, watched: Watched) -> None:
-    """Have SIGTERM and SIGINT stop a worker: the first lets it finish, the second ends the process."""
-
-    def stop(number: int, _frame: object) -> None:
-        if worker.stop.is_set():
-            os._exit(128 + number)
-        worker.stop.set()
-        watched.drain()
-        log.info("told to stop: the evaluation in work is finished first, another signal leaves at once")
-
-    for each in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(each, stop)

@@ -7,6 +7,7 @@ import time
 import torch
 
 from services.evaluator.engines import Engine
+from services.evaluator.progress import Progress, unheard
 from shared.architecture import Architecture
 from shared.messages import Dtype, Speed, SpeedSpec
 from shared.space import parameters
@@ -16,18 +17,21 @@ from shared.supernet.packing import pack
 from shared.supernet.tree import Tree
 
 SEQUENCES, LENGTH, REPEATS = 16, 48, 3
-TRAINING_COST = 4.0
-"""A training step takes about this many times the forward pass: two more for the gradients, one for the optimiser."""
 
 
 def measured_speed(
-    engine: Engine, checkpoint: Checkpoint, architecture: Architecture, dtype: Dtype, spec: SpeedSpec
+    engine: Engine,
+    checkpoint: Checkpoint,
+    architecture: Architecture,
+    dtype: Dtype,
+    spec: SpeedSpec,
+    progressed: Progress = unheard,
 ) -> Speed:
-    """Run a network and say how many tokens a second it read and made."""
+    """Run a network and say how many tokens a second it read and made; `progressed` is called after each repeat."""
     workload = spec.workload
     prompts = workload.batch * workload.prompt_tokens
     with engine.run(checkpoint, architecture, dtype) as running:
-        passes = running.time(workload, spec.repeats)
+        passes = running.time(workload, spec.repeats, progressed)
     return Speed(
         engine=engine.name,
         engine_version=engine.version,

@@ -22,7 +22,7 @@ OUTCOMES = (MEASUREMENT, *get_args(FailureKind))
 STAGES = ("prepare", "cut", "score", "speed", "costs")
 """The phases of `Measurement.seconds`."""
 
-EvaluatorState = Literal["idle", "computing", "draining"]
+EvaluatorState = Literal["idle", "computing", "pausing", "draining"]
 CandidateState = Literal["asked", "measured", "failed"]
 DeadLetterReason = Literal["delivery_limit", "unreadable"]
 
@@ -64,8 +64,9 @@ class EvaluatorMetrics:
         )
         self._state = make.gauge(
             "state",
-            "1 for the state the evaluator is in: idle (waits for a request), computing, draining (was told to stop "
-            "and finishes what it has). Idle while requests wait: look at its connection to the broker.",
+            "1 for the state the evaluator is in: idle (waits for a request), computing, pausing (takes none for up to "
+            "a minute after a failure that others may not meet), draining (was told to stop and finishes what it has). "
+            "Idle while requests wait: look at its connection to the broker. Pausing again and again: it is ill.",
             {"state": get_args(EvaluatorState)},
         )
         self._progress = make.gauge(

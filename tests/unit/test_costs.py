@@ -8,6 +8,7 @@ import torch
 
 from services.evaluator.costs import SWEEPS, cost_tables, fitted
 from services.evaluator.engines import Passes, make_engine
+from services.evaluator.progress import Progress, unheard
 from shared.architecture import Architecture
 from shared.environment import Environment
 from shared.errors import UserError
@@ -47,7 +48,7 @@ class Ticking:
     def generate(self, prompts: Sequence[Sequence[int]], tokens: int) -> list[list[int]]:
         raise AssertionError("costs are timed, nothing is generated")
 
-    def time(self, workload: Workload, repeats: int) -> Passes:
+    def time(self, workload: Workload, repeats: int, progressed: Progress = unheard) -> Passes:
         return Passes((self.seconds,) * repeats, (self.seconds / 2,) * repeats)
 
 

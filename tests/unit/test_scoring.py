@@ -13,6 +13,7 @@ from transformers import PreTrainedModel
 from services.evaluator import scoring
 from services.evaluator.memory import OutOfMemoryError
 from services.evaluator.preparation import PreparedTask, prepare_task
+from services.evaluator.progress import Progress
 from services.evaluator.scoring import score
 from services.evaluator.tasks.loading import Document, LoadedTask, load_items
 from services.evaluator.tokenisation import tokenize_requests
@@ -271,11 +272,11 @@ def test_where_memory_runs_out_half_as_many_tokens_are_tried_once(
     expected, tried = score(made.network, made.subjects), []
     real, enough = scoring._score, made.subjects.row_tokens // 2
 
-    def limited(network: Decoder, task: PreparedTask) -> ItemScores:
+    def limited(network: Decoder, task: PreparedTask, progressed: Progress) -> ItemScores:
         tried.append(task.row_tokens)
         if task.row_tokens > enough:
             raise error
-        return real(network, task)
+        return real(network, task, progressed)
 
     monkeypatch.setattr(scoring, "_score", limited)
     assert_same_scores(score(made.network, made.subjects), expected)

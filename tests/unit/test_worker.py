@@ -5,8 +5,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from services.evaluator.service import Watched, stop_at_signals
-from services.evaluator.worker import Answering, Worker
+from services.evaluator.progress import Progress
+from services.evaluator.service import Event, Events, stop_at_signals
+from services.evaluator.status import Status, Steadfast
+from services.evaluator.worker import Answering, Observer, Worker
 from shared.broker import DEAD_LETTERS, Delivery, InProcessBroker, QueueMissingError
 from shared.messages import EvaluationRequest, EvaluationResult, Failure, Measurement
 from shared.space import dense
@@ -23,7 +25,7 @@ class Pretending:
         self.asked, self._last, self._bug = 0, last, bug
         self.worker: Worker | None = None
 
-    def evaluate(self, request: EvaluationRequest) -> EvaluationResult:
+    def evaluate(self, request: EvaluationRequest, progressed: Progress) -> EvaluationResult:
         self.asked += 1
         if self.asked == self._last and self.worker is not None:
             self.worker.stop.set()
@@ -33,12 +35,16 @@ class Pretending:
 
 
 def work(
-    broker: InProcessBroker, pretending: Pretending, evaluator: Answering | None = None, requests: int = 2
+    broker: InProcessBroker,
+    pretending: Pretending,
+    evaluator: Answering | None = None,
+    observer: Observer | None = None,
+    requests: int = 2,
 ) -> None:
     """Have so many requests worked off, as far as the evaluator goes."""
     for _ in range(requests):
         broker.publish(REQUESTS, small_plan().request(dense(SHAPE), "search").model_dump_json().encode(), RESULTS)
-    pretending.worker = Worker(broker, REQUESTS, evaluator or pretending)
+    pretending.worker = Worker(broker, REQUESTS, evaluator or pretending, observer)
     pretending.worker.start()
     pretending.worker.join(30)
     assert not pretending.worker.is_alive()
@@ -55,7 +61,7 @@ def test_a_bug_is_a_failure_of_one_request_with_its_traceback_in_the_log(caplog:
     broker, pretending = InProcessBroker(), Pretending(last=2, bug=1)
     metrics = EvaluatorMetrics(broker)
     with caplog.at_level(logging.INFO):
-        work(broker, pretending, Watched(pretending, metrics))
+        work(broker, pretending, Steadfast(pretending), Status(broker, metrics, "x", "none"))
     crashed, measured = outcomes(broker)
     assert crashed == Failure(kind="crashed", reason="ZeroDivisionError: a bug", retry_may_help=True)
     assert isinstance(measured, Measurement)
@@ -108,21 +114,15 @@ def test_a_request_whose_result_nobody_can_take_is_set_aside_and_others_are_answ
     assert broker.counters.published == 3
 
 
-def test_the_first_signal_drains_and_the_second_leaves_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_first_signal_tells_to_stop_and_the_second_leaves_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     left: list[int] = []
     monkeypatch.setattr(os, "_exit", left.append)
-    broker, pretending = InProcessBroker(), Pretending(last=0)
-    metrics = EvaluatorMetrics(broker)
-    watched = Watched(pretending, metrics)
-    worker = Worker(broker, REQUESTS, watched)
+    events = Events()
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        stop_at_signals(worker, watched)
-        assert watched.refusal() is None
+        stop_at_signals(events)
         signal.raise_signal(signal.SIGTERM)
-        assert worker.stop.is_set() and not left
-        assert watched.refusal() == "told to stop"
-        assert metrics.registry.get_sample_value("nasfarm_evaluator_state", {"state": "draining"}) == 1
+        assert events.get_nowait() is Event.TOLD_TO_STOP and not left
         signal.raise_signal(signal.SIGTERM)
         assert left == [143]
     finally:

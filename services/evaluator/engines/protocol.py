@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
+from services.evaluator.progress import Progress, unheard
 from shared.architecture import Architecture
 from shared.errors import UserError
 from shared.messages import Dtype, Workload
@@ -36,8 +37,11 @@ class Running(Protocol):
         """The `tokens` likeliest next tokens of every prompt, one after another; nothing ends a sequence early."""
         ...
 
-    def time(self, workload: Workload, repeats: int) -> Passes:
-        """Run a workload `repeats` times, after as much warming up as the engine needs."""
+    def time(self, workload: Workload, repeats: int, progressed: Progress = unheard) -> Passes:
+        """Run a workload `repeats` times, after as much warming up as the engine needs.
+
+        `progressed` is called after each of them, or after all where the engine tells nothing before.
+        """
         ...
 
 

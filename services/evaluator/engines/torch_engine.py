@@ -11,6 +11,7 @@ from torch import Tensor
 from services.evaluator.engines.cache import Cache, Prompts, Step
 from services.evaluator.engines.protocol import Passes, random_prompts
 from services.evaluator.placing import placed
+from services.evaluator.progress import Progress, unheard
 from shared.architecture import Architecture
 from shared.messages import Dtype, Workload
 from shared.messages import Engine as EngineName
@@ -54,9 +55,12 @@ class TorchRunning:
         return lines
 
     @torch.inference_mode()
-    def time(self, workload: Workload, repeats: int) -> Passes:
+    def time(self, workload: Workload, repeats: int, progressed: Progress = unheard) -> Passes:
         prompts = random_prompts(workload, self._network.shape.vocab_size)
-        rounds = [self._round(prompts, workload.generated_tokens) for _ in range(1 + repeats)]
+        rounds = []
+        for _ in range(1 + repeats):
+            rounds.append(self._round(prompts, workload.generated_tokens))
+            progressed()
         prefill, decode = zip(*rounds[1:], strict=True)  # the first round only warms up
         return Passes(prefill, decode)
 

@@ -16,6 +16,7 @@ import torch
 
 from services.evaluator.engines.protocol import EngineMissingError, Passes, random_prompts
 from services.evaluator.engines.vllm_plugin import LOAD_FORMAT, MODEL
+from services.evaluator.progress import Progress, unheard
 from shared.architecture import Architecture
 from shared.errors import UserError
 from shared.messages import Dtype, Workload
@@ -64,9 +65,10 @@ class VllmRunning:
         lines: list[list[int]] = self._run(prompts, tokens, 1)["tokens"]
         return lines
 
-    def time(self, workload: Workload, repeats: int) -> Passes:
+    def time(self, workload: Workload, repeats: int, progressed: Progress = unheard) -> Passes:
         prompts = random_prompts(workload, self.network.shape.vocab_size)
         seconds = self._run(prompts, 1 + workload.generated_tokens, WARMING_ROUNDS + repeats)
+        progressed()
         return Passes(tuple(seconds["prefill"][WARMING_ROUNDS:]), tuple(seconds["decode"][WARMING_ROUNDS:]))
 
     def _run(self, prompts: Sequence[Sequence[int]], tokens: int, rounds: int) -> dict[str, Any]:
