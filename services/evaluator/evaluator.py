@@ -13,6 +13,7 @@ from transformers import PreTrainedTokenizerBase
 
 from services.evaluator.costs import cost_tables
 from services.evaluator.engines import Engine, EngineMissingError, make_engine
+from services.evaluator.fetching import fetch
 from services.evaluator.placing import placed
 from services.evaluator.preparation import PreparedTask, prepare_task
 from services.evaluator.progress import Progress, unheard
@@ -194,7 +195,7 @@ class Evaluator:
     def _checkpoint(self, reference: CheckpointRef) -> Checkpoint:
         if reference.digest not in self._checkpoints:
             try:
-                checkpoint, files = _opened(reference)
+                checkpoint, files = _opened(reference, self._environment.cache)
             except UserError as error:
                 raise RefusedError("bad_request", str(error), retry_may_help=True) from error
             self._checkpoints[reference.digest] = checkpoint
@@ -217,9 +218,10 @@ def _numbers(scores: ItemScores) -> Iterator[float]:
     return chain(scores.margins, scores.values.values(), *scores.metrics.values())
 
 
-def _opened(reference: CheckpointRef) -> tuple[Checkpoint, dict[str, str]]:
-    """A checkpoint and the digests of its files. Raises UserError if it is not the one that is meant."""
-    directory = Path(reference.location)
+def _opened(reference: CheckpointRef, cache: Path) -> tuple[Checkpoint, dict[str, str]]:
+    """A checkpoint and the digests of its files, fetched if need be. Raises UserError if it is not to be had, or not
+    the one that is meant."""
+    directory = fetch(reference.location, reference.digest, cache)
     checkpoint = Checkpoint.open(directory)
     files = digest_content(directory)
     if content_digest(files) != reference.digest:

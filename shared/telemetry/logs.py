@@ -24,7 +24,7 @@ Format = Literal["auto", "json", "text"]
 OURS = ("services", "shared")
 """Loggers that are heard from `info` on; all others are libraries' and heard from `warning` on."""
 
-LOUD = ("pika",)
+LOUD = ("gcsfs", "pika")
 """Libraries that log as errors what they also raise: where we handle it, we log it, under a name of ours."""
 
 _bound: ContextVar[Mapping[str, object]] = ContextVar("bound", default={})  # noqa: B039  # a Mapping is never changed

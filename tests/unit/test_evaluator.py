@@ -138,6 +138,18 @@ def test_a_checkpoint_that_is_missing_or_another_may_be_right_elsewhere(evaluato
     assert "digest differs" in failed(other, "bad_request", retry_may_help=True)
 
 
+def test_a_checkpoint_at_a_url_is_fetched_and_measured_like_one_in_a_directory(
+    evaluator: Evaluator, tmp_path: Path
+) -> None:
+    spec = EvaluationSpec(tasks=(FACTS,), dtype="float32")
+    request = request_of(tmp_path / "model", spec)
+    there = measured(evaluator.evaluate(request_of(tmp_path / "model", spec, location=f"file://{tmp_path}/model")))
+    assert (tmp_path / "cache" / "checkpoints" / request.checkpoint.digest).is_dir()
+    here = measured(Evaluator(Environment(data=None, cache=tmp_path / "other", threads=1)).evaluate(request))
+    assert not (tmp_path / "other").exists()
+    assert there.scores == here.scores
+
+
 def test_a_task_that_doesnt_exist_is_a_bad_request(evaluator: Evaluator, tmp_path: Path) -> None:
     spec = EvaluationSpec(tasks=(TaskItems(task="no_such_task", stop=1),), dtype="float32")
     reason = failed(evaluator.evaluate(request_of(tmp_path / "model", spec)), "bad_request", retry_may_help=False)

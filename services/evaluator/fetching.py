@@ -1,0 +1,221 @@
+"""Checkpoints from wherever they lie: a directory is used as it is, a URL or a hub id is fetched once per host."""
+
+import errno
+import fcntl
+import json
+import logging
+import os
+import re
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+from fsspec.callbacks import Callback
+from fsspec.core import url_to_fs
+from pydantic import ValidationError
+
+from shared.digest import DIGEST_CHARACTERS, digest_json
+from shared.errors import UserError, first_line
+from shared.files import write_atomically, writing
+from shared.manifest import CONTENT, MANIFEST, SupernetManifest, content_digest, digest_content
+from shared.settings import explain
+from shared.telemetry.logs import fields
+
+log = logging.getLogger(__name__)
+
+FILES = (*CONTENT, "*.json", "*.jinja")
+"""What makes a checkpoint: weights and their index, configuration, tokenizer, `supernet.json`. The rest stays."""
+
+MARKER = ".verified"
+"""Written beside the files once their digest was right: their sizes and times of change then."""
+
+PROGRESS_SECONDS = 10
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+
+
+def fetch(location: str, digest: str | None, cache: Path) -> Path:
+    """The directory of a checkpoint that lies in a directory, at a URL (`s3://`, `gs://`, `hf://`, `file://` or any
+    other that fsspec knows), or on the hub.
+
+    What a URL names is copied to `cache/checkpoints/DIGEST` by the first process that asks, verified, and put in its
+    place in one step; the others wait for it. With a digest, what is there already is used without the network; without
+    one, the `supernet.json` at the URL is read first, and says which it is. Directories and the hub's cache are not
+    verified here.
+
+    Raises UserError where the checkpoint can't be had, doesn't fit on the disk, or isn't the one that is meant.
+    """
+    directory = Path(location).expanduser()
+    if "://" not in location and directory.is_dir():
+        return directory
+    checkpoints = cache / "checkpoints"
+    if "://" not in location:
+        from shared.supernet.source import fetch_model  # needs torch, which is not loaded for nothing
+
+        with _locked(checkpoints / f".{digest_json(location)}.lock", location):
+            return fetch_model(location)[0]
+    wanted = Remote(location).digest() if digest is None else digest
+    if not re.fullmatch(f"[0-9a-f]{{{DIGEST_CHARACTERS}}}", wanted):  # it becomes a path
+        raise UserError(f"{location}: {wanted!r} is no checkpoint's digest; mend the request")
+    target = checkpoints / wanted
+    if _unchanged(target):
+        return target
+    with _locked(checkpoints / f".{wanted}.lock", location):
+        if not _unchanged(target) and not _verified(target, wanted):
+            _download(Remote(location), target, wanted)
+    return target
+
+
+class Remote:
+    """A directory behind a URL. All methods raise UserError where it can't be reached or refuses."""
+
+    def __init__(self, location: str) -> None:
+        self.location = location
+        if "::" in location:
+            raise UserError(f"{location}: URLs in URLs are not supported; give the URL of a directory")
+        with self._reaching():
+            self._files, root = url_to_fs(location)
+            self._root = root.rstrip("/")
+
+    def digest(self) -> str:
+        """Identity of the super-network, by its `supernet.json`."""
+        with self._reaching():
+            text = self._files.cat_file(f"{self._root}/{MANIFEST}")
+        try:
+            return SupernetManifest.model_validate_json(text).digest
+        except ValidationError as error:
+            raise UserError(f"{self.location}: its {MANIFEST} is damaged ({explain(error)}); copy it again") from error
+
+    def sizes(self) -> dict[str, int]:
+        """Bytes of each of the checkpoint's files."""
+        with self._reaching():
+            self._files.invalidate_cache()
+            listed = self._files.ls(self._root, detail=True)
+        names = {entry["name"].rsplit("/", 1)[-1]: entry for entry in listed if entry["type"] == "file"}
+        return {
+            name: entry["size"] for name, entry in names.items() if any(fnmatch(name, pattern) for pattern in FILES)
+        }
+
+    def get(self, name: str, target: Path, progressed: Callable[[int], None]) -> None:
+        """Copy a file. `progressed` is told the bytes of it that are here."""
+        told = Callback(hooks={"progress": lambda size, value, **_: progressed(value)})
+        with self._reaching():
+            self._files.get_file(f"{self._root}/{name}", str(target), callback=told)
+
+    @contextmanager
+    def _reaching(self) -> Iterator[None]:
+        """Every file system has exceptions of its own; all mean that the files didn't come."""
+        try:
+            yield
+        except FileNotFoundError as error:
+            raise UserError(
+                f"{self.location}: not there ({first_line(error)}); give the URL of a checkpoint's directory"
+            ) from error
+        except PermissionError as error:
+            raise UserError(
+                f"{self.location}: refused ({first_line(error)}); check the credentials and their rights"
+            ) from error
+        except ImportError as error:
+            raise UserError(
+                f"{self.location}: {first_line(error)}; what s3:// and gs:// need: pip install 'nasfarm[cloud]'"
+            ) from error
+        except Exception as error:
+            if isinstance(error, OSError) and error.errno in FULL:
+                raise
+            raise UserError(
+                f"{self.location}: can't be fetched ({type(error).__name__}: {first_line(error)}); "
+                "check the URL, the credentials and the network"
+            ) from error
+
+
+def _download(remote: Remote, target: Path, digest: str) -> None:
+    """Put a verified copy in its place. Called under the digest's lock."""
+    for left in target.parent.glob(f".{digest}.*.part"):  # by processes that were killed
+        shutil.rmtree(left)
+    sizes = remote.sizes()
+    total, free = sum(sizes.values()), shutil.disk_usage(target.parent).free
+    if total > free:
+        raise UserError(f"{target}: needs {total} bytes, {free} are free; make room, or set NASFARM_CACHE")
+    began = time.monotonic()
+    log.info("fetching checkpoint", extra=fields(location=remote.location, files=len(sizes), bytes=total))
+    with writing(target):
+        scratch = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{digest}.", suffix=".part"))
+        try:
+            _copy(remote, sizes, scratch)
+            if content_digest(digest_content(scratch)) != digest:
+                raise UserError(
+                    f"{remote.location}: not the checkpoint that was asked for, its digest is not {digest}; "
+                    "copy it there again"
+                )
+            _mark(scratch)
+            if target.exists():  # damaged, or it would have been used
+                shutil.rmtree(target)
+            scratch.chmod(0o755)
+            scratch.rename(target)
+        except BaseException:
+            shutil.rmtree(scratch, ignore_errors=True)
+            raise
+    log.info("checkpoint fetched", extra=fields(location=remote.location, seconds=time.monotonic() - began))
+
+
+def _copy(remote: Remote, sizes: dict[str, int], scratch: Path) -> None:
+    """Copy a checkpoint's files one after the other, telling the log now and then how far it has got."""
+    total, done, told = sum(sizes.values()), 0, time.monotonic()
+
+    def progressed(here: int) -> None:
+        nonlocal told
+        if time.monotonic() - told >= PROGRESS_SECONDS:
+            told = time.monotonic()
+            log.info("fetching", extra=fields(location=remote.location, percent=round(100 * (done + here) / total)))
+
+    for name, size in sizes.items():
+        remote.get(name, scratch / name, progressed)
+        done += size
+
+
+def _state(directory: Path) -> dict[str, Any]:
+    """Size in bytes and time of change of every file that decides what the checkpoint is."""
+    files = sorted({path for pattern in FILES for path in directory.glob(pattern)})
+    return {path.name: [path.stat().st_size, path.stat().st_mtime_ns] for path in files}
+
+
+def _mark(directory: Path) -> None:
+    write_atomically(directory / MARKER, json.dumps(_state(directory)))
+
+
+def _unchanged(directory: Path) -> bool:
+    """Whether the files are those that were verified, as far as that is seen without reading them."""
+    try:
+        return bool(json.loads((directory / MARKER).read_bytes()) == _state(directory))
+    except (OSError, ValueError):
+        return False
+
+
+def _verified(directory: Path, digest: str) -> bool:
+    """Whether what was copied about or touched is still whole; it is then marked anew."""
+    if not directory.is_dir() or content_digest(digest_content(directory)) != digest:
+        return False
+    _mark(directory)
+    return True
+
+
+@contextmanager
+def _locked(path: Path, location: str) -> Iterator[None]:
+    """One process of the host at a time; the system frees the lock of one that dies."""
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            log.info("waiting for the process that fetches it", extra=fields(location=location))
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,74 @@
+"""A GPU of its own for each evaluator of a host, whoever starts them: processes, or containers that see all GPUs."""
+
+import fcntl
+import logging
+import os
+import subprocess
+from pathlib import Path
+
+from shared.errors import UserError, first_line
+from shared.files import writing
+from shared.telemetry.logs import fields
+
+log = logging.getLogger(__name__)
+
+PROGRAM = "nvidia-smi"
+QUERY_SECONDS = 60
+
+CHOSEN = "CUDA_VISIBLE_DEVICES"
+
+
+def claim_gpu(locks: Path) -> str | None:
+    """Take a GPU that no other evaluator has, and let CUDA see no other. To be called before torch is imported.
+
+    A GPU is taken by locking a file of its UUID in the directory `locks`, until the process ends in whatever way.
+    Where CUDA_VISIBLE_DEVICES is set, or where there is no GPU, nothing is done. Returns the GPU's UUID.
+
+    Raises UserError if all are taken, or if the locks can't be kept.
+    """
+    if CHOSEN in os.environ:
+        return None
+    gpus = _gpus()
+    for uuid in gpus:
+        if _lock(locks / f"{uuid}.lock"):
+            os.environ[CHOSEN] = uuid
+            log.info("GPU claimed", extra=fields(gpu=uuid))
+            return uuid
+    if gpus:
+        raise UserError(
+            f"no GPU is free: other evaluators have all {len(gpus)} of this host (locks in {locks}); "
+            f"start as many evaluators as there are GPUs, or choose one yourself with {CHOSEN}"
+        )
+    return None
+
+
+def _gpus() -> list[str]:
+    """The UUIDs of the host's GPUs; none where there is no driver, or one that doesn't work."""
+    try:
+        asked = subprocess.run(
+            [PROGRAM, "--query-gpu=uuid", "--format=csv,noheader"],
+            capture_output=True,
+            text=True,
+            timeout=QUERY_SECONDS,
+            check=True,
+        )
+    except FileNotFoundError:
+        return []
+    except subprocess.CalledProcessError as error:
+        log.warning("no GPU is used: nvidia-smi fails", extra=fields(reason=error.stdout.strip() or error.stderr))
+        return []
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise UserError(f"{PROGRAM}: doesn't answer ({first_line(error)}); mend the driver, or set {CHOSEN}") from error
+    return [line.strip() for line in asked.stdout.splitlines() if line.startswith("GPU-")]
+
+
+def _lock(path: Path) -> bool:
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return False
+    return True  # the descriptor stays open: it is the claim

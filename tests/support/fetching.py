@@ -1,0 +1,16 @@
+"""Fetches a checkpoint in a process of its own: `python -m tests.support.fetching LOCATION CACHE [DIGEST]`."""
+
+import sys
+from pathlib import Path
+
+from services.evaluator.fetching import fetch
+from shared.errors import UserError
+from shared.telemetry.logs import configure_logs
+
+if __name__ == "__main__":
+    location, cache, *digest = sys.argv[1:]
+    configure_logs("text")
+    try:
+        print(fetch(location, digest[0] if digest else None, Path(cache)))
+    except UserError as error:
+        sys.exit(f"UserError: {error}")

@@ -1,0 +1,30 @@
+"""Directories that are super-networks by their files and their `supernet.json`, with noise for weights."""
+
+import random
+from pathlib import Path
+
+from shared.manifest import SupernetManifest, digest_content
+from shared.settings import SpaceSettings, TrainingSettings
+
+
+def write_supernet(directory: Path, weight_bytes: int = 100_000, seed: int = 0) -> str:
+    """Write one; its digest."""
+    directory.mkdir(parents=True)
+    (directory / "config.json").write_text("{}")
+    (directory / "tokenizer.json").write_text("{}")
+    (directory / "model.safetensors").write_bytes(random.Random(seed).randbytes(weight_bytes))
+    manifest = SupernetManifest(
+        base="base",
+        base_digest="0" * 32,
+        space=SpaceSettings(depths=(1,), mlp_widths=(1,)),
+        drop_order=(),
+        influence=None,
+        training=TrainingSettings(),
+        plan="0" * 32,
+        data={},
+        losses={},
+        versions={},
+        files=digest_content(directory),
+    )
+    manifest.write(directory)
+    return manifest.digest

@@ -1,0 +1,127 @@
+"""Checkpoints that are fetched: once, verified, whole or not at all."""
+
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+from services.evaluator import fetching
+from services.evaluator.fetching import fetch
+from shared.errors import UserError
+from tests.support.disk import nearly_full_disk
+from tests.support.supernets import write_supernet
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Path:
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def supernet(tmp_path: Path) -> Path:
+    write_supernet(tmp_path / "there")
+    return tmp_path / "there"
+
+
+def copies(cache: Path) -> list[str]:
+    """What is in the cache but for the locks."""
+    return sorted(path.name for path in (cache / "checkpoints").iterdir() if path.suffix != ".lock")
+
+
+def test_a_directory_is_used_as_it_is(supernet: Path, cache: Path) -> None:
+    assert fetch(str(supernet), None, cache) == supernet
+    assert not cache.exists()
+
+
+def test_only_the_files_of_a_checkpoint_are_fetched_under_the_digest_that_its_manifest_states(
+    supernet: Path, cache: Path
+) -> None:
+    for name in ("optimizer.pt", "README.md", "original/model.safetensors"):
+        (supernet / name).parent.mkdir(exist_ok=True)
+        (supernet / name).write_text("not needed")
+    (supernet / "generation_config.json").write_text("{}")
+    digest = fetching.SupernetManifest.read(supernet).digest
+    fetched = fetch(supernet.as_uri(), None, cache)
+    assert fetched == cache / "checkpoints" / digest
+    expected = {"config.json", "generation_config.json", "model.safetensors", "supernet.json", "tokenizer.json"}
+    assert {path.name for path in fetched.iterdir()} == expected | {fetching.MARKER}
+    assert (fetched / "model.safetensors").read_bytes() == (supernet / "model.safetensors").read_bytes()
+    assert copies(cache) == [digest]
+
+
+def test_with_a_digest_what_was_fetched_is_used_without_looking_at_the_url(supernet: Path, cache: Path) -> None:
+    fetched = fetch(supernet.as_uri(), None, cache)
+    shutil.rmtree(supernet)
+    assert fetch(supernet.as_uri(), fetched.name, cache) == fetched
+    (fetched / "config.json").touch()  # as after copying the cache: it is read once more
+    assert fetch(supernet.as_uri(), fetched.name, cache) == fetched
+    (fetched / fetching.MARKER).unlink()
+    assert fetch(supernet.as_uri(), fetched.name, cache) == fetched
+    assert fetching._unchanged(fetched)
+
+
+@pytest.mark.parametrize("damage", ["cut", "changed", "gone"])
+def test_a_copy_that_is_damaged_is_fetched_again(supernet: Path, cache: Path, damage: str) -> None:
+    fetched = fetch(supernet.as_uri(), None, cache)
+    weights = fetched / "model.safetensors"
+    if damage == "gone":
+        weights.unlink()
+    elif damage == "cut":
+        os.truncate(weights, 500)
+    else:
+        weights.write_bytes(bytes(weights.stat().st_size))
+    assert fetch(supernet.as_uri(), fetched.name, cache) == fetched
+    assert weights.read_bytes() == (supernet / "model.safetensors").read_bytes()
+    assert copies(cache) == [fetched.name]
+
+
+def test_what_is_not_the_checkpoint_that_was_asked_for_is_refused_and_not_kept(supernet: Path, cache: Path) -> None:
+    (supernet / "model.safetensors").write_bytes(b"others")
+    with pytest.raises(UserError, match=r"there: not the checkpoint that was asked for, its digest is not [0-9a-f]+; "):
+        fetch(supernet.as_uri(), None, cache)
+    assert copies(cache) == []
+
+
+def test_a_digest_that_would_lead_out_of_the_cache_is_refused(supernet: Path, cache: Path) -> None:
+    with pytest.raises(UserError, match=r"'\.\./\.\./elsewhere' is no checkpoint's digest"):
+        fetch(supernet.as_uri(), "../../elsewhere", cache)
+    assert not cache.exists()
+
+
+def test_a_full_disk_is_told_before_or_when_it_is_met(
+    supernet: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with nearly_full_disk(50_000), pytest.raises(UserError, match=r"can't be written \(File too large\); free some"):
+        fetch(supernet.as_uri(), None, cache)
+    assert copies(cache) == []
+    usage = shutil.disk_usage(supernet)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=100_000))
+    with pytest.raises(UserError, match=r"needs 10\d{4} bytes, 100000 are free; make room, or set NASFARM_CACHE"):
+        fetch(supernet.as_uri(), None, cache)
+
+
+@pytest.mark.parametrize(
+    ("location", "message"),
+    [
+        ("file:///no/such/place", r"^file:///no/such/place: not there \(.*supernet\.json.*\); give the URL of a "),
+        ("teapot://cup", r"can't be fetched \(ValueError: Protocol not known: teapot\); check the URL"),
+        ("filecache::file:///there", "URLs in URLs are not supported"),
+        ("/no/such/directory", "no such directory"),
+        ("gs://bucket/key", r"(?s)gcsfs.*pip install 'nasfarm\[cloud\]'"),
+    ],
+)
+def test_what_cant_be_fetched_is_said_in_one_line(
+    location: str, message: str, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "gcsfs", None)  # as where it is not installed
+    with pytest.raises(UserError, match=message) as caught:
+        fetch(location, None, cache)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_manifest_that_is_damaged_is_said_to_be(supernet: Path, cache: Path) -> None:
+    (supernet / "supernet.json").write_text('{"version": 1')
+    with pytest.raises(UserError, match=r"there: its supernet\.json is damaged \(.*\); copy it again"):
+        fetch(supernet.as_uri(), None, cache)
