@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from shared.digest import digest_file, digest_json
 from shared.errors import UserError
 from shared.files import write_atomically
+from shared.messages import Dtype
 from shared.settings import SpaceSettings, TrainingSettings, explain
 from shared.shape import ModelShape
 from shared.space import SearchSpace
@@ -21,9 +22,11 @@ CONTENT = ("config.json", "tokenizer.json", "tokenizer_config.json", "tokenizer.
 class SupernetManifest(BaseModel):
     """How a super-network was made and what may be cut out of it.
 
-    `drop_order`: layers in the order in which they leave; `influence`: each layer's importance by which that was
-    decided (None for the rule `first`); `plan`: digest of all that the fine-tuning depended on; `data`: origin and
-    digest of the training data; `losses`: running means at the end; `files`: digests of the checkpoint's content.
+    `base`: the base checkpoint's id at the hub or absolute directory; `dtype`: what the machine that made the
+    super-network prefers to compute in (None in older manifests); `drop_order`: layers in the order in which they
+    leave; `influence`: each layer's importance by which that was decided (None for the rule `first`); `plan`: digest
+    of all that the fine-tuning depended on; `data`: origin and digest of the training data; `losses`: running means at
+    the end; `files`: digests of the checkpoint's content.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -31,6 +34,7 @@ class SupernetManifest(BaseModel):
     version: Literal[1] = 1
     base: str
     base_digest: str
+    dtype: Dtype | None = None
     space: SpaceSettings
     drop_order: tuple[int, ...]
     influence: tuple[float, ...] | None
@@ -60,6 +64,12 @@ class SupernetManifest(BaseModel):
             raise UserError(f"{path}: can't be read; `nasfarm train` makes a super-network") from error
         except ValidationError as error:
             raise UserError(f"{path}: {explain(error)}; remove the directory and run `nasfarm train` again") from error
+
+
+def base_location(model: str) -> str:
+    """What a search file calls its model, made to mean the same in every process: a directory becomes absolute."""
+    directory = Path(model).expanduser()
+    return str(directory.absolute()) if directory.is_dir() else model
 
 
 def read_config(directory: Path) -> dict[str, Any]:

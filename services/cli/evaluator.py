@@ -1,7 +1,5 @@
 """`nasfarm evaluator`: one evaluator of a farm."""
 
-from pathlib import Path
-
 from services.cli.quiet import quiet_libraries
 from services.evaluator.service import run_evaluator
 from shared.broker.address import BrokerAddress
@@ -9,9 +7,9 @@ from shared.environment import Environment
 from shared.telemetry.logs import configure_logs
 
 
-def evaluator(address: BrokerAddress, supernet: Path) -> None:
-    """Serve the super-network in a directory until told to stop."""
+def evaluator(address: BrokerAddress, supernet: str) -> None:
+    """Serve the super-network in a directory, or at a URL, until told to stop."""
     environment = Environment.read()
     configure_logs(environment.log_format)
     quiet_libraries()
-    run_evaluator(address, str(supernet.absolute()), environment)
+    run_evaluator(address, supernet, environment)

@@ -2,8 +2,6 @@
 
 from pathlib import Path
 
-from huggingface_hub import constants, get_session
-
 from services.cli.console import console
 from shared.environment import Environment
 from shared.errors import UserError
@@ -39,6 +37,10 @@ def has_benchmarks(environment: Environment) -> bool:
 
 
 def _hub_answers() -> bool:
+    try:
+        from huggingface_hub import constants, get_session
+    except ModuleNotFoundError:  # a coordinator has no need of it
+        return False
     if constants.is_offline_mode():
         return False
     try:

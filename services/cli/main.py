@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from services.cli.console import console
+from services.cli.packages import INSTALL, missing_package
 from shared.errors import UserError
 from shared.messages import Dtype, Engine, Workload
 
@@ -52,7 +53,7 @@ def init(
 @app.command(epilog="Example: nasfarm train search.yaml")
 def train(search_file: SearchFile, runs: Runs = Path("runs")) -> None:
     """Fine-tune the model into a super-network. Interrupted, the same command goes on."""
-    from services.cli.search import train_supernet
+    from services.cli.training import train_supernet
 
     train_supernet(search_file, runs)
 
@@ -71,12 +72,16 @@ def search(
     authority: Authority = None,
 ) -> None:
     """Fine-tune, search, measure the front and write the report. Interrupted, the same command goes on."""
-    from services.cli.search import search as run
-    from shared.broker.address import BrokerAddress
+    if broker is not None:
+        from services.cli.farm import search_on_farm
+        from shared.broker.address import BrokerAddress
 
-    if broker is None and (credentials or authority):
-        raise UserError("--credentials, --authority: of which broker? Name it with --broker, or leave them out")
-    run(search_file, runs, None if broker is None else BrokerAddress.parse(broker, credentials, authority))
+        search_on_farm(search_file, runs, BrokerAddress.parse(broker, credentials, authority))
+        return
+    _refuse_without_broker(credentials, authority)
+    from services.cli.search import search as run
+
+    run(search_file, runs)
 
 
 @app.command(
@@ -85,7 +90,9 @@ def search(
 )
 def evaluator(
     broker: Annotated[str, typer.Option("--broker", metavar="URL", help="The farm's broker: amqps://HOST/VHOST.")],
-    supernet: Annotated[Path, typer.Option("--supernet", help="Directory of the super-network to serve.")],
+    supernet: Annotated[
+        str, typer.Option("--supernet", help="Directory or URL (s3://, gs://, hf://) of the super-network to serve.")
+    ],
     credentials: Credentials = None,
     authority: Authority = None,
 ) -> None:
@@ -171,6 +178,14 @@ def main() -> None:
     except UserError as error:
         sys.stderr.write(f"nasfarm: {error}\n")
         sys.exit(2)
+    except ModuleNotFoundError as error:
+        sys.stderr.write(f"nasfarm: {missing_package(error)} isn't installed here: {INSTALL}\n")
+        sys.exit(2)
+
+
+def _refuse_without_broker(credentials: Path | None, authority: Path | None) -> None:
+    if credentials or authority:
+        raise UserError("--credentials, --authority: of which broker? Name it with --broker, or leave them out")
 
 
 def _leave(*_: object) -> None:

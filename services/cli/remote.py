@@ -1,9 +1,8 @@
-"""A farm elsewhere: evaluators that are processes of their own, behind RabbitMQ."""
+"""A farm elsewhere, behind RabbitMQ."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 
-from shared.broker import Broker
 from shared.broker.address import BrokerAddress
 from shared.broker.rabbitmq import RabbitBroker
 
@@ -11,14 +10,12 @@ CONNECT_SECONDS = 30
 
 
 @contextmanager
-def remote_farm(address: BrokerAddress, search: str) -> Iterator[tuple[Broker, Callable[[], None]]]:
-    """The farm's broker, connected, and a check that finds nothing: evaluators that are lost may be replaced any time.
+def connected_broker(address: BrokerAddress, command: str, prefetch: int = 1) -> Iterator[RabbitBroker]:
+    """The farm's broker, connected; `command` is what its lists call us, `prefetch` how many messages of a queue may be
+    in hand at once.
 
     Raises BrokerError if the broker isn't reached or refuses.
     """
-    broker = RabbitBroker(address, f"nasfarm search {search}")
-    try:
+    with closing(RabbitBroker(address, f"nasfarm {command}", prefetch)) as broker:
         broker.connect(CONNECT_SECONDS)
-        yield broker, lambda: None
-    finally:
-        broker.close()
+        yield broker

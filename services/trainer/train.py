@@ -17,7 +17,7 @@ from shared.digest import digest_json
 from shared.environment import Environment
 from shared.errors import UserError
 from shared.files import writing
-from shared.manifest import SupernetManifest, content_digest, digest_content, search_space
+from shared.manifest import SupernetManifest, base_location, content_digest, digest_content, search_space
 from shared.settings import SearchSettings
 from shared.supernet.checkpoint import Checkpoint, writing_checkpoint
 from shared.supernet.device import compute_device, preferred_dtype, torch_dtype
@@ -166,8 +166,9 @@ def _finish(plan: Plan, state: TrainingState, directory: Path) -> SupernetManife
         # safetensors keeps its files to their owner, but evaluators may run as somebody else.
         (scratch / "model.safetensors").chmod(0o644)
     manifest = SupernetManifest(
-        base=plan.settings.model,
+        base=base_location(plan.settings.model),
         base_digest=plan.base_digest,
+        dtype=preferred_dtype(),
         space=plan.settings.space,
         drop_order=state.drop_order,
         influence=state.influence,

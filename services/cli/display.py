@@ -1,0 +1,156 @@
+"""How a search shows its progress: as bars on a terminal, as events where its output is a service's log."""
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from statistics import median
+from types import TracebackType
+from typing import Self
+
+from rich.progress import TaskID
+
+from services.cli.console import console, progress
+from services.cli.run import RunDirectory
+from services.cli.searching import Display
+from services.coordinator.generation import GenerationRow
+from services.coordinator.plan import SearchPlan
+from services.coordinator.report.content import ReportContent
+from services.coordinator.report.table import front_table
+from services.coordinator.results import accuracy
+from shared.messages import CostTable, EvaluationRequest, Failure, Measurement
+from shared.telemetry.logs import fields
+
+log = logging.getLogger(__name__)
+
+LOG_SECONDS = 10.0
+"""The least time between two events that only say how many networks are measured."""
+
+
+def display_of(plan: SearchPlan) -> AbstractContextManager[Display]:
+    """The display that suits where the output goes."""
+    return TerminalDisplay(plan) if console.is_terminal else nullcontext(LogDisplay())
+
+
+class TerminalDisplay:
+    """Lines, and a bar for each stage."""
+
+    def __init__(self, plan: SearchPlan) -> None:
+        self._plan = plan
+        self._shown = ExitStack()
+        self._bar = progress("last")
+        self._job: TaskID
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._shown.close()
+
+    def measures_costs(self) -> None:
+        self._shown.enter_context(console.status("Cost table"))
+
+    def searches(self, total: int, tables: tuple[CostTable, ...]) -> None:
+        self._shown.close()
+        for table in tables:
+            console.print(f"Cost table     {_costs_in_words(table)}")
+        self._shown.enter_context(self._bar)
+        self._job = self._bar.add_task("Search", total=total, last="")
+
+    def reports(self, total: int) -> None:
+        self._job = self._bar.add_task("Report", total=total, last="")
+
+    def measured(self, request: EvaluationRequest, outcome: Measurement | Failure) -> None:
+        self._bar.update(self._job, advance=1, last=_in_words(request, outcome, self._plan.settings.metrics))
+
+    def generation_done(self, row: GenerationRow) -> None:
+        quality = ""
+        if row.predictor is not None:
+            tau = "undefined" if row.kendall_tau is None else f"{row.kendall_tau:.2f}"
+            error = "undefined" if row.mean_absolute_error is None else f"{row.mean_absolute_error:.3f}"
+            quality = f", {row.predictor} on the unseen batch: Kendall tau {tau}, mean error {error}"
+        console.print(
+            f"Generation {row.generation}: {row.evaluations} networks measured, "
+            f"hypervolume {row.hypervolume:.4f}{quality}"
+        )
+
+    def finished(self, content: ReportContent, run: RunDirectory) -> None:
+        self._shown.close()
+        console.print(front_table(content))
+        console.print(f"Report         {run.path / 'report.html'}")
+        front = f"{run.path / 'front.json'}, {run.path / 'front.svg'}, {run.path / 'front'}/N*.json"
+        console.print(f"Front          {front}")
+        console.print(f"Super-network  {run.supernet}")
+        console.print(f"History        {run.history}")
+
+
+class LogDisplay:
+    """Events. A search that goes on tells nothing of what was measured before, but in numbers."""
+
+    def __init__(self) -> None:
+        self._stage, self._total = "costs", 0
+        self._counts: Counter[str] = Counter()
+        self._told_at = 0.0
+
+    def measures_costs(self) -> None:
+        """Nothing: its request's outcome is told by whoever measures."""
+
+    def searches(self, total: int, tables: tuple[CostTable, ...]) -> None:
+        for table in tables:
+            log.info("cost table measured", extra=fields(costs=_costs_in_words(table)))
+        self._begin("search", total)
+
+    def reports(self, total: int) -> None:
+        self._tell()
+        self._begin("report", total)
+
+    def measured(self, request: EvaluationRequest, outcome: Measurement | Failure) -> None:
+        self._counts["measured" if isinstance(outcome, Measurement) else "failed"] += 1
+        if isinstance(outcome, Failure):
+            failed = fields(candidate=request.identity, kind=outcome.kind, reason=outcome.reason)
+            log.warning("network failed", extra=failed)
+        if time.monotonic() - self._told_at >= LOG_SECONDS:
+            self._tell()
+
+    def generation_done(self, row: GenerationRow) -> None:
+        log.info("generation done", extra=fields(**row.model_dump()))
+
+    def finished(self, content: ReportContent, run: RunDirectory) -> None:
+        self._tell()
+        log.info("report written", extra=fields(networks=len(content.front), report=run.path / "report.html"))
+
+    def _begin(self, stage: str, total: int) -> None:
+        self._stage, self._total = stage, total
+        self._counts.clear()
+        self._told_at = time.monotonic()
+
+    def _tell(self) -> None:
+        self._told_at = time.monotonic()
+        counts = {what: self._counts[what] for what in ("measured", "failed")}
+        log.info("networks measured", extra=fields(stage=self._stage, **counts, planned=self._total))
+
+
+def _in_words(request: EvaluationRequest, outcome: Measurement | Failure, metrics: Sequence[str]) -> str:
+    if isinstance(outcome, Failure):
+        return f"failed: {outcome.reason}"
+    words = f"{request.architecture.depth} layers, {outcome.parameters / 1e6:.1f} M"
+    if request.architecture.quantization != "none":
+        words += f", {request.architecture.quantization}"
+    if outcome.speed is not None:
+        return f"{words}: {median(outcome.speed.decode_tokens_per_second):.1f} tokens/s"
+    return f"{words}: {accuracy(outcome, metrics):.3f}"
+
+
+def _costs_in_words(table: CostTable) -> str:
+    load, whole = table.workload, max(table.prefill.mlp)
+    name = "unquantised" if table.quantization == "none" else table.quantization
+    return (
+        f"{name}: {table.engine} {table.engine_version} on {table.device}, {table.dtype}, "
+        f"batch {load.batch}; a whole layer takes "
+        f"{(table.prefill.attention + table.prefill.mlp[whole]) * 1000:.2f} ms of the prefill of "
+        f"{load.prompt_tokens} tokens, {(table.decode.attention + table.decode.mlp[whole]) * 1000:.2f} ms of a "
+        "step of decoding"
+    )

@@ -1,0 +1,169 @@
+"""`nasfarm search --broker`: the coordinator of a farm. It needs no torch where the super-network is made already."""
+
+import logging
+import time
+from contextlib import closing
+from pathlib import Path
+
+from services.cli.console import console
+from services.cli.display import display_of
+from services.cli.example import example_search_file
+from services.cli.interruption import interruptible
+from services.cli.packages import INSTALL, missing_package
+from services.cli.profile import print_space
+from services.cli.remote import connected_broker
+from services.cli.run import RunDirectory
+from services.cli.searching import open_search, search_to_the_end
+from services.coordinator.announcing import announcing
+from services.coordinator.evaluators import AnnouncedEvaluators
+from services.coordinator.farm import RESULTS_AT_ONCE, Farm, SearchStoppedError
+from services.coordinator.plan import SearchPlan
+from shared.broker import Broker
+from shared.broker.address import BrokerAddress
+from shared.digest import digest_file
+from shared.environment import Environment
+from shared.errors import UserError
+from shared.manifest import MANIFEST, SupernetManifest, base_location
+from shared.messages import CheckpointRef
+from shared.settings import SearchSettings, SpaceSettings, TrainingSettings, read_search_file
+from shared.telemetry.logs import bound, configure_logs, fields
+from shared.telemetry.metrics import CoordinatorMetrics
+from shared.telemetry.server import TelemetryServer
+
+log = logging.getLogger(__name__)
+
+PUMP_SECONDS = 60
+"""The connection's thread says every second that it lives; after so long a silence only a restart helps."""
+
+
+def search_on_farm(search_file: Path | None, runs: Path, address: BrokerAddress) -> None:
+    """From a search file to a report, measured by the evaluators of a farm. Until it ends it is a service: it serves
+    metrics and health, and where it has no terminal it logs events instead of showing progress."""
+    environment = Environment.read()
+    if not console.is_terminal:
+        configure_logs(environment.log_format)
+    settings = read_search_file(example_search_file(environment) if search_file is None else search_file)
+    run = RunDirectory(runs / settings.name)
+    with interruptible(), bound(search=settings.name), run.claimed():
+        if not (run.supernet / MANIFEST).exists():
+            # First, so that nothing is found wrong with the broker after an hour of fine-tuning.
+            with connected_broker(address, f"search {settings.name}"):
+                _train(settings, run, environment)
+        with connected_broker(address, f"search {settings.name}", RESULTS_AT_ONCE) as broker:
+            try:
+                _coordinate(settings, run, address, broker, environment)
+            except SearchStoppedError as stopped:
+                if console.is_terminal:
+                    console.print(f"Stopped        {stopped}; the same command goes on from what is stored")
+                else:
+                    log.info("search stopped", extra=fields(reason=stopped))
+
+
+def matching_manifest(settings: SearchSettings, supernet: Path) -> SupernetManifest:
+    """What is said of the super-network in a directory, which needs to hold no weights.
+
+    Raises UserError if the search file asks for another one.
+    """
+    manifest = SupernetManifest.read(supernet)
+    made = _recipe(manifest.base, manifest.space, manifest.training)
+    asked = _recipe(settings.model, settings.space, settings.training)
+    for what, value in made.items():
+        if asked[what] != value:
+            raise UserError(
+                f"{supernet}: this super-network was made with {what} {value}, the search file says {asked[what]}; "
+                "restore that, or change `name` to have another one made"
+            )
+    config = supernet / "config.json"
+    if config.is_file() and digest_file(config) != manifest.files.get(config.name):
+        raise UserError(f"{config}: differs from the one that supernet.json speaks of; copy the super-network again")
+    return manifest
+
+
+def _recipe(model: str, space: SpaceSettings, training: TrainingSettings) -> dict[str, object]:
+    """All that decides what a super-network becomes, by its name in the search file."""
+    sections = {
+        "space": space.model_dump(mode="json", exclude={"quantization"}),
+        "training": training.model_dump(mode="json", exclude={"checkpoint_every_seconds"}),
+    }
+    named = {f"{section}.{key}": value for section, values in sections.items() for key, value in values.items()}
+    return {"model": base_location(model), **named}
+
+
+def _train(settings: SearchSettings, run: RunDirectory, environment: Environment) -> None:
+    try:
+        from services.cli.training import train_before_search
+    except ModuleNotFoundError as error:
+        raise UserError(
+            f"{run.supernet}: there is no super-network yet, and {missing_package(error)} isn't installed here to make "
+            f"one; run `nasfarm train` where it is ({INSTALL}), with --runs on the same place or a copy of it"
+        ) from error
+    train_before_search(settings, run, environment)
+
+
+def _coordinate(
+    settings: SearchSettings, run: RunDirectory, address: BrokerAddress, broker: Broker, environment: Environment
+) -> None:
+    manifest = matching_manifest(settings, run.supernet)
+    base = CheckpointRef(location=base_location(manifest.base), digest=manifest.base_digest)
+    # Where nobody has said what suits the evaluators, what every machine computes in.
+    plan, history = open_search(settings, run, manifest, base, manifest.dtype or "float32")
+    with closing(history):
+        run.record(settings)  # only now: a run that belongs to another search stays as it is
+        history.note("origins", {"model": manifest.base, "training data": manifest.data["origin"]})
+        metrics, supernet = CoordinatorMetrics(broker), plan.supernet.digest
+        farm = Farm(settings.name, supernet, broker, history, metrics, AnnouncedEvaluators(broker, supernet))
+        with (
+            _telemetry(metrics, broker, environment) as telemetry,
+            announcing(broker, farm.progress),
+            display_of(plan) as display,
+        ):
+            _tell(plan, address, telemetry.port)
+            search_to_the_end(plan, history, farm, run, display)
+
+
+def _telemetry(metrics: CoordinatorMetrics, broker: Broker, environment: Environment) -> TelemetryServer:
+    """The server of metrics and health: at the port that is asked for; without one at the usual or, where an evaluator
+    of this machine has that, any other."""
+
+    def silence() -> str | None:
+        silent = time.monotonic() - broker.pumped_at
+        return None if silent <= PUMP_SECONDS else f"nothing for {silent:.0f} s, {PUMP_SECONDS} s are allowed"
+
+    def serve(port: int) -> TelemetryServer:
+        ready = {"broker": lambda: None if broker.connected else "not connected"}
+        return TelemetryServer(
+            metrics.registry, {"connection": silence}, ready, host=environment.telemetry_host, port=port
+        )
+
+    try:
+        return serve(environment.telemetry_port)
+    except UserError:
+        if "telemetry_port" in environment.model_fields_set:
+            raise
+        return serve(0)
+
+
+def _tell(plan: SearchPlan, address: BrokerAddress, port: int) -> None:
+    """Say what is going to be searched, and where."""
+    search, digest = plan.settings.search, plan.supernet.digest
+    if not console.is_terminal:
+        log.info(
+            "search ready",
+            extra=fields(
+                broker=address,
+                supernet=digest,
+                base=plan.base.location,
+                dtype=plan.dtype,
+                networks=plan.space.networks,
+                evaluations=search.evaluations,
+                telemetry_port=port,
+            ),
+        )
+        return
+    console.print(f"Model          {plan.base.location}")
+    print_space(plan.space, plan.dtype)
+    console.print(
+        f"Search         {search.strategy}, {search.evaluations} networks in generations of {search.population}"
+    )
+    console.print(f"Farm           {address}, evaluators of super-network {digest}")
+    console.print(f"Telemetry      port {port}: /metrics, /healthz, /readyz")
