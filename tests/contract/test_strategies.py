@@ -23,7 +23,7 @@ from shared.settings import Objective, StrategyName, StrategySettings
 from shared.shape import ModelShape
 from shared.space import SearchSpace
 from tests.benchmarks.strategies import AdditiveAccuracy, example_space, search
-from tests.support.searches import pretended_tables
+from tests.support.pretending import pretended_tables
 
 SPACE = example_space()
 SMALL_SHAPE = ModelShape.from_config(

@@ -14,7 +14,7 @@ from shared.architecture import Architecture, Quantization
 from shared.messages import CostSpec, CostTable, Dtype, Workload
 from shared.settings import Objective
 from shared.space import QUANTIZATIONS, SearchSpace, dense, parameters, weight_bytes
-from tests.support.searches import SHAPE, pretended_tables
+from tests.support.pretending import SHAPE, pretended_tables
 from tests.support.spaces import LLAMA2_7B, PAPER_SPACE, spaces
 
 EVERY: tuple[Objective, ...] = get_args(Objective)
