@@ -7,9 +7,9 @@ import signal
 import time
 from contextlib import closing
 from enum import Enum, auto
-from pathlib import Path
 
 from services.evaluator.announcer import Announcer
+from services.evaluator.fetching import fetch
 from services.evaluator.status import Status, Steadfast
 from services.evaluator.watchdog import Watchdog
 from services.evaluator.worker import Answering, Backoff, Worker, worker_name
@@ -46,16 +46,17 @@ Events = queue.SimpleQueue[Event]  # the only queue that a signal's handler may 
 
 
 def run_evaluator(address: BrokerAddress, supernet: str, environment: Environment) -> None:
-    """Measure networks of the super-network in a directory; see `serve_supernet`.
+    """Measure networks of the super-network in a directory or at a URL; see `serve_supernet`.
 
-    Raises UserError if the directory holds no whole super-network, or if the broker isn't reached or refuses.
+    Raises UserError if there is no whole super-network, or if the broker isn't reached or refuses.
     """
     from services.evaluator.evaluator import Evaluator
     from shared.supernet.device import compute_device, device_name
 
-    digest = SupernetManifest.read(Path(supernet)).digest
+    directory = fetch(supernet, None, environment.cache)
+    digest = SupernetManifest.read(directory).digest
     evaluator = Evaluator(environment)
-    evaluator.hold(CheckpointRef(location=supernet, digest=digest))
+    evaluator.hold(CheckpointRef(location=str(directory), digest=digest))
     serve_supernet(address, digest, device_name(compute_device()), evaluator, environment)
 
 
