@@ -4,6 +4,7 @@ MODELS = {
     "accelerate",
     "bitsandbytes",
     "datasets",
+    "fsspec",
     "gguf",
     "huggingface_hub",
     "lm_eval",
