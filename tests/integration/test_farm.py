@@ -114,7 +114,9 @@ def test_messages_that_are_none_and_checkpoints_that_differ_stop_no_evaluator(
     queue = requests_queue(SupernetManifest.read(supernet).digest)
     add_queues(farm.address("operator"), [results_queue("small")])
     evaluator = start(
-        "evaluator", *broker_of(farm, "evaluator", tmp_path), "--supernet", supernet, NASFARM_TELEMETRY_PORT="0"
+        *["evaluator", *broker_of(farm, "evaluator", tmp_path), "--supernet", supernet.as_uri()],
+        NASFARM_TELEMETRY_PORT="0",
+        NASFARM_CACHE=str(tmp_path / "cache"),
     )
     request = small_plan().request(dense(SHAPE), "search")
     other = request.model_copy(update={"checkpoint": request.checkpoint.model_copy(update={"location": str(supernet)})})
