@@ -29,8 +29,41 @@ help: ## List the targets
 search: $(VENV)/ready ## Run a search: SEARCH=search.yaml, by default the example search
 	$(BIN)/nasfarm search $(SEARCH)
 
+# The farm: RabbitMQ, and evaluators beside each other. What isn't given stays as it was.
+FARM = $(BIN)/python -m deploy.farm
+ASKED = $(if $(SEARCH),--search $(SEARCH)) $(if $(EVALUATORS),--evaluators $(EVALUATORS)) $(if $(FARM_PORT),--port $(FARM_PORT))
+
+.PHONY: farm
+farm: $(VENV)/ready ## Search with a farm of processes on this machine: SEARCH=search.yaml EVALUATORS=2 FARM_PORT=5672
+	@sh deploy/system-packages.sh rabbitmq-server
+	@$(FARM) farm $(ASKED)
+
+.PHONY: deploy
+deploy: $(VENV)/ready ## The same in containers: PROFILE=cpu|gpu besides
+	@$(FARM) deploy $(ASKED) $(if $(PROFILE),--profile $(PROFILE))
+
+.PHONY: scale
+scale: $(VENV)/ready ## Change the number of the farm's evaluators: EVALUATORS=4
+	@$(FARM) scale --evaluators "$(EVALUATORS)"
+
+.PHONY: status
+status: $(VENV)/ready ## Show what the farm does: services, searches, evaluators
+	@$(FARM) status
+
+.PHONY: logs
+logs: $(VENV)/ready ## Follow the farm's logs
+	@$(FARM) logs
+
+.PHONY: down
+down: $(VENV)/ready ## Stop the farm; `make farm` or `make deploy` goes on from there
+	@$(FARM) down
+
+.PHONY: destroy
+destroy: $(VENV)/ready ## Stop the farm and remove its data; runs/ stays
+	@$(FARM) destroy
+
 .PHONY: test
-test: $(VENV)/ready system-packages lint ## Lint, then run all tests
+test: $(VENV)/ready system-packages lint lint-deploy ## Lint, then run all tests
 	$(BIN)/pytest
 
 # vLLM needs an environment of its own: without a GPU, it is a build for the CPU that nobody should serve with.
@@ -50,6 +83,16 @@ lint: $(VENV)/ready ## Check style, formatting, types and who imports whom
 	$(BIN)/ruff format --check --output-format concise .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
+
+.PHONY: check-deploy
+check-deploy: lint-deploy ## Check all files of the deployment: Dockerfile, compose, Kubernetes, scripts
+	$(BIN)/pytest tests/unit/test_kubernetes.py
+
+.PHONY: lint-deploy
+lint-deploy: $(VENV)/ready
+	$(BIN)/yamllint --strict --config-file deploy/yamllint.yml deploy
+	$(BIN)/shellcheck .ci/run $$(find deploy -name '*.sh')
+	$(BIN)/hadolint deploy/Dockerfile
 
 .PHONY: format
 format: $(VENV)/ready ## Format the code and mend what can be mended by itself
