@@ -10,10 +10,11 @@ import sys
 from pathlib import Path
 
 from deploy.farm import commands
-from deploy.farm.state import FarmDirectory
+from deploy.farm.state import BackendName, FarmDirectory
 from shared.errors import UserError
 
 INTERRUPTED = 130
+BACKENDS: dict[str, BackendName] = {"farm": "processes", "deploy": "containers"}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -22,12 +23,10 @@ def main(arguments: list[str] | None = None) -> int:
     directory = FarmDirectory(Path(".farm").absolute(), Path("runs").absolute())
     try:
         match options.command:
-            case "farm":
-                commands.bring_up(directory, "processes", options.search, options.evaluators, options.port)
-            case "deploy":
-                commands.bring_up(
-                    directory, "containers", options.search, options.evaluators, options.port, options.profile
-                )
+            case "farm" | "deploy":
+                up = BACKENDS[options.command]
+                changes = {key: getattr(options, key, None) for key in ("evaluators", "port", "profile")}
+                commands.bring_up(directory, up, options.search, **changes)
             case "scale":
                 commands.scale(directory, options.evaluators)
             case _:
@@ -47,12 +46,12 @@ def _parser() -> argparse.ArgumentParser:
     for command, what in (("farm", "as processes"), ("deploy", "in containers")):
         up = chosen.add_parser(command, help=f"bring a farm up {what}, or add a search to it")
         up.add_argument("--search", type=Path, help="the search file; default: what it had to do, or the example")
-        up.add_argument("--evaluators", type=int, help="evaluators of each super-network")
-        up.add_argument("--port", type=int, help="of the broker, on 127.0.0.1")
+        up.add_argument("--evaluators", type=_evaluators, help="of each super-network")
+        up.add_argument("--port", type=_port, help="of the broker, on 127.0.0.1")
         if command == "deploy":
             up.add_argument("--profile", choices=["cpu", "gpu"])
     scale = chosen.add_parser("scale", help="change the number of evaluators")
-    scale.add_argument("--evaluators", type=int, required=True, help="evaluators of each super-network")
+    scale.add_argument("--evaluators", type=_evaluators, required=True, help="of each super-network")
     for command, what in (
         ("status", "show how far it is"),
         ("logs", "follow the logs"),
@@ -61,6 +60,20 @@ def _parser() -> argparse.ArgumentParser:
     ):
         chosen.add_parser(command, help=what)
     return parser
+
+
+def _evaluators(text: str) -> int:
+    return _whole(text, range(1001))
+
+
+def _port(text: str) -> int:
+    return _whole(text, range(1, 65536))
+
+
+def _whole(text: str, allowed: range) -> int:
+    if not text.isdecimal() or int(text) not in allowed:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from {allowed[0]} to {allowed[-1]}")
+    return int(text)
 
 
 if __name__ == "__main__":

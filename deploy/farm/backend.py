@@ -55,6 +55,10 @@ class Backend(Protocol):
         """Names of the searches whose coordinator ended for good, with its exit code."""
         ...
 
+    def last_line(self, name: str) -> str:
+        """The last line that the coordinator of a search wrote: why it ended."""
+        ...
+
     def follow_logs(self) -> None:
         """Show the logs of all services as they are written, until Ctrl-C."""
         ...

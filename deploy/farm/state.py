@@ -1,7 +1,7 @@
 """What a farm is to be: which searches, how many evaluators. Commands change it, whoever runs the farm acts on it."""
 
 import fcntl
-from collections.abc import Iterator
+from collections.abc import Container, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,7 +43,8 @@ class Farm(BaseModel):
         profile: what containers compute on.
         port: of the broker, on 127.0.0.1.
         evaluators: how many there are of each super-network of which something is searched.
-        searches: those that were asked for, in that order.
+        preparing: names of searches that were asked for and have no super-network yet.
+        searches: those that can run, in the order in which they were asked for.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -52,6 +53,7 @@ class Farm(BaseModel):
     profile: Profile = "cpu"
     port: int = Field(default=PORT, ge=1, le=65535)
     evaluators: int = Field(default=EVALUATORS, ge=0)
+    preparing: tuple[str, ...] = ()
     searches: tuple[Search, ...] = ()
 
     @property
@@ -60,15 +62,20 @@ class Farm(BaseModel):
         return tuple(dict.fromkeys(search.supernet for search in self.searches))
 
     def with_search(self, name: str, supernet: str) -> "Farm":
-        """The farm with a search added, or begun again."""
+        """The farm with a search that can run, or begins again."""
         begun = max((search.begun for search in self.searches if search.name == name), default=0) + 1
         others = tuple(search for search in self.searches if search.name != name)
-        return self.model_copy(update={"searches": (*others, Search(name=name, supernet=supernet, begun=begun))})
+        preparing = tuple(other for other in self.preparing if other != name)
+        searches = (*others, Search(name=name, supernet=supernet, begun=begun))
+        return self.model_copy(update={"preparing": preparing, "searches": searches})
 
-    def without(self, ended: set[str]) -> "Farm":
+    def preparing_for(self, names: Iterable[str]) -> "Farm":
+        """The farm with searches noted that are going to run."""
+        return self.model_copy(update={"preparing": tuple(dict.fromkeys((*self.preparing, *names)))})
+
+    def without(self, names: Container[str]) -> "Farm":
         """The farm without the searches of these names."""
-        kept = tuple(search for search in self.searches if search.name not in ended)
-        return self.model_copy(update={"searches": kept})
+        return self.model_copy(update={"searches": tuple(each for each in self.searches if each.name not in names)})
 
 
 @dataclass(frozen=True)

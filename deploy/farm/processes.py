@@ -1,0 +1,154 @@
+"""A farm as plain processes of this machine, looked after by a supervisor in the background."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from deploy.farm.backend import ServiceState
+from deploy.farm.preparing import wait_for_broker, write_broker_files
+from deploy.farm.programs import BROKER, COORDINATOR, nasfarm
+from deploy.farm.rabbitmq import METRICS_PORT_ABOVE, check_installed, is_free
+from deploy.farm.state import PORT, Farm, FarmDirectory
+from deploy.farm.strays import end_processes, marked, processes_of
+from deploy.farm.supervising import STRAYS_SECONDS, read_states, supervisor_of
+from deploy.farm.supervisor import ProcessState
+from shared.environment import Environment
+from shared.errors import UserError
+from shared.files import write_atomically
+
+HOPELESS_RESTARTS = 2
+"""A RabbitMQ that ended so often in a row before it listened is given up."""
+SUPERVISOR = "supervisor"
+SHOWN_LINES = "20"
+WAIT_SECONDS = 0.2
+
+
+class Processes:
+    """The processes of a farm. What they are to be is in the farm's file, on which the supervisor acts by itself."""
+
+    def __init__(self, directory: FarmDirectory) -> None:
+        self._directory = directory
+        self._supervisor: subprocess.Popen[bytes] | None = None
+
+    def check(self, farm: Farm) -> None:
+        check_installed()
+        Environment.read()  # what the services will read
+        if not self.running() and not is_free(farm.port):
+            raise UserError(
+                f"port {farm.port} of 127.0.0.1 is taken, perhaps by a RabbitMQ of the system "
+                f"(systemctl disable --now rabbitmq-server) or another farm; end that, or choose: FARM_PORT={PORT + 1}"
+            )
+
+    def start_broker(self, farm: Farm) -> None:
+        if supervisor_of(self._directory) is None:
+            self._write_files(farm)
+            self._start_supervisor()
+        wait_for_broker(self._directory, farm, self._obstacle)
+
+    def _write_files(self, farm: Farm) -> None:
+        port = farm.port + METRICS_PORT_ABOVE
+        metrics = port < 65536 and is_free(port)
+        configuration = f"prometheus.tcp.ip = 127.0.0.1\nprometheus.tcp.port = {port}\n" if metrics else ""
+        write_broker_files(self._directory, f"127.0.0.1:{farm.port}", more_configuration=configuration)
+        plugins = "[rabbitmq_prometheus].\n" if metrics else "[].\n"
+        write_atomically(self._directory.broker_files / "enabled_plugins", plugins)
+
+    def _start_supervisor(self) -> None:
+        (self._directory.path / "processes.json").unlink(missing_ok=True)
+        with self._log(SUPERVISOR).open("ab") as output:
+            self._supervisor = subprocess.Popen(
+                [sys.executable, "-m", "deploy.farm.supervising", self._directory.path, self._directory.runs],
+                env={**os.environ, **marked(self._directory.path)},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+
+    def _obstacle(self) -> str | None:
+        """Why RabbitMQ won't start."""
+        if self._supervisor is not None and self._supervisor.poll() is not None:
+            return f"{self._log(SUPERVISOR)}: {_last_line(self._log(SUPERVISOR))}"
+        for process in read_states(self._directory):
+            if process.name == BROKER and process.state == "waiting" and process.restarts >= HOPELESS_RESTARTS:
+                return f"{self._log(BROKER)}: {_last_line(self._log(BROKER))}"
+        return None
+
+    def train(self, farm: Farm, name: str) -> None:
+        command = ("train", str(self._directory.search_file(name)), "--runs", str(self._directory.runs))
+        if subprocess.run([nasfarm(), *command], check=False).returncode:
+            raise UserError(f"{name}: no super-network was made, as said above; the same command tries again")
+
+    def apply(self, farm: Farm) -> None:
+        if supervisor_of(self._directory) is None:
+            raise UserError("the farm's supervisor is gone; `make farm` starts it again, `make down` ends what is left")
+
+    def running(self) -> bool:
+        return supervisor_of(self._directory) is not None or bool(processes_of(self._directory.path))
+
+    def states(self) -> list[ServiceState]:
+        if (number := supervisor_of(self._directory)) is not None:
+            supervisor = ServiceState(SUPERVISOR, "running", f"process {number}")
+            return [supervisor, *map(_service_state, read_states(self._directory))]
+        if strays := processes_of(self._directory.path):
+            return [ServiceState(SUPERVISOR, "gone", f"{len(strays)} processes are without it: `make farm` mends that")]
+        return []
+
+    def ended(self) -> dict[str, int]:
+        return {
+            process.name.removeprefix(COORDINATOR): process.exit_code
+            for process in read_states(self._directory)
+            if process.name.startswith(COORDINATOR) and process.state == "ended" and process.exit_code is not None
+        }
+
+    def last_line(self, name: str) -> str:
+        return _last_line(self._log(f"{COORDINATOR}{name}"))
+
+    def follow_logs(self) -> None:
+        files = sorted(map(str, self._directory.logs.glob("*.log")))
+        os.execvp("tail", ["tail", "-n", SHOWN_LINES, "-F", *files])  # noqa: S606, S607
+
+    def down(self) -> None:
+        number = supervisor_of(self._directory)
+        if number is not None:
+            os.kill(number, signal.SIGTERM)
+            shown: set[str] = set()
+            while supervisor_of(self._directory) is not None:
+                self._show_stopping(shown)
+                time.sleep(WAIT_SECONDS)
+        end_processes(self._directory.path, STRAYS_SECONDS)
+
+    def _show_stopping(self, shown: set[str]) -> None:
+        for process in read_states(self._directory):
+            if process.state == "stopping" and process.name not in shown:
+                shown.add(process.name)
+                print(f"Stopping       {process.name}", flush=True)
+
+    def destroy(self) -> None:
+        """Everything lies in the farm's directory."""
+
+    def _log(self, name: str) -> Path:
+        return self._directory.logs / f"{name}.log"
+
+
+def _service_state(process: ProcessState) -> ServiceState:
+    since = time.strftime("%H:%M:%S", time.localtime(process.since))
+    details = [f"since {since}"]
+    if process.pid is not None:
+        details.append(f"process {process.pid}")
+    if process.exit_code is not None:
+        details.append(f"{'exit code' if process.state == 'ended' else 'the last exit code'} {process.exit_code}")
+    if process.restarts:
+        details.append(f"started again {process.restarts} times" if process.restarts > 1 else "started again once")
+    return ServiceState(process.name, process.state, ", ".join(details))
+
+
+def _last_line(file: Path) -> str:
+    try:
+        lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
+    except FileNotFoundError:
+        return "nothing was written"
+    return next((line.strip() for line in reversed(lines) if line.strip()), "nothing was written")

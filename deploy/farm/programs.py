@@ -1,0 +1,94 @@
+"""The programs of a farm on this machine: RabbitMQ, a coordinator for each search, evaluators of each super-network."""
+
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from deploy.farm.preparing import broker_url
+from deploy.farm.rabbitmq import SERVER, node_environment
+from deploy.farm.state import Farm, FarmDirectory, Search
+from deploy.farm.supervisor import Program
+from shared.environment import usable_cores
+
+BROKER = "rabbitmq"
+COORDINATOR = "coordinator-"
+DRAIN_SECONDS = 120
+"""How long an evaluator that is told to stop goes on with what it measures, unless NASFARM_DRAIN_LIMIT says it."""
+LEAVE_SECONDS = 30
+"""What it may take besides, to answer and to go."""
+
+
+class Programs:
+    """What is to run of a farm. `ports` are those that Erlang wants for itself: distribution, and names."""
+
+    def __init__(self, directory: FarmDirectory, ports: tuple[int, int]) -> None:
+        self._directory = directory
+        self._broker_environment = node_environment(directory.broker_files, "nasfarm", *ports)
+
+    def of(self, farm: Farm, ended: Mapping[str, int]) -> list[Program]:
+        """All programs. Evaluators are wanted as long as a search of their super-network has not ended, so that they
+        don't keep memory and GPUs from others."""
+        active = {search.supernet for search in farm.searches if coordinator(search) not in ended}
+        served = {search.supernet: search for search in reversed(farm.searches) if search.supernet in active}
+        # Threads by all super-networks: the end of one search doesn't restart the evaluators of another.
+        threads = max(1, usable_cores() // max(1, farm.evaluators * len(farm.supernets)))
+        return [
+            self._broker(farm),
+            *(self._coordinator(farm, search) for search in farm.searches),
+            *(
+                self._evaluator(farm, search, number, threads)
+                for search in served.values()
+                for number in range(1, farm.evaluators + 1)
+            ),
+        ]
+
+    def _broker(self, farm: Farm) -> Program:
+        # As under systemd it is one process, which SIGTERM ends in order; else a shell stands between.
+        environment = {**self._broker_environment, "RUNNING_UNDER_SYSTEMD": "true"}
+        return Program(BROKER, (str(SERVER),), environment, listens=farm.port, stop_seconds=60)
+
+    def _coordinator(self, farm: Farm, search: Search) -> Program:
+        command = ("search", str(self._directory.search_file(search.name)), "--runs", str(self._directory.runs))
+        return Program(
+            coordinator(search),
+            (nasfarm(), *command, *self._connection(farm, "coordinator")),
+            _service_environment(),
+            ends_well=True,
+            begun=search.begun,
+            needs=BROKER,
+        )
+
+    def _evaluator(self, farm: Farm, search: Search, number: int, threads: int) -> Program:
+        """An evaluator of the super-network of a search, which may serve other searches as well."""
+        supernet = str(self._directory.supernet(search.name))
+        threads_set = os.environ.get("NASFARM_THREADS") or str(threads)
+        limit = os.environ.get("NASFARM_DRAIN_LIMIT") or str(DRAIN_SECONDS)
+        return Program(
+            f"evaluator-{search.supernet[:8]}-{number}",
+            (nasfarm(), "evaluator", "--supernet", supernet, *self._connection(farm, "evaluator")),
+            {**_service_environment(), "NASFARM_THREADS": threads_set, "NASFARM_DRAIN_LIMIT": limit},
+            needs=BROKER,
+            stop_seconds=float(limit) + LEAVE_SECONDS,
+        )
+
+    def _connection(self, farm: Farm, user: str) -> tuple[str, ...]:
+        return ("--broker", broker_url(farm), "--credentials", str(self._directory.credentials / user))
+
+
+def coordinator(search: Search) -> str:
+    """Name of a search's coordinator."""
+    return f"{COORDINATOR}{search.name}"
+
+
+def nasfarm() -> str:
+    """The command of the environment that we run in."""
+    return str(Path(sys.executable).parent / "nasfarm")
+
+
+def _service_environment() -> dict[str, str]:
+    """Logs are read by people here; of several services on one machine none can have the usual port for metrics."""
+    return {
+        "NASFARM_LOG_FORMAT": os.environ.get("NASFARM_LOG_FORMAT") or "text",
+        "NASFARM_TELEMETRY_PORT": "0",
+    }

@@ -1,0 +1,134 @@
+"""The supervisor's process: runs a farm as its file says, until SIGTERM.
+
+python -m deploy.farm.supervising FARM_DIRECTORY RUNS
+"""
+
+import fcntl
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TextIO
+
+from pydantic import TypeAdapter
+
+from deploy.farm.programs import Programs
+from deploy.farm.rabbitmq import free_port
+from deploy.farm.state import Farm, FarmDirectory
+from deploy.farm.strays import end_processes
+from deploy.farm.supervisor import ProcessState, Program, Supervisor
+from shared.errors import UserError
+from shared.files import write_atomically
+from shared.telemetry.logs import configure_logs
+
+log = logging.getLogger(__name__)
+
+STEP_SECONDS = 0.2
+STRAYS_SECONDS = 10.0
+"""What processes may take to end that an earlier supervisor left behind when it was killed."""
+STATES = TypeAdapter(list[ProcessState])
+
+
+def main() -> int:
+    """Run the farm. Returns the exit code."""
+    configure_logs("text")
+    logging.getLogger("deploy").setLevel(logging.INFO)
+    directory = FarmDirectory(*map(Path, sys.argv[1:3]))
+    with claimed(directory) as ours:
+        if ours:
+            supervise(directory)
+    return 0
+
+
+def supervise(directory: FarmDirectory) -> None:
+    """Run the farm until SIGTERM, then end its processes in order; at a second SIGTERM at once."""
+    end_processes(directory.path, STRAYS_SECONDS)
+    wanted = _Wanted(directory, Programs(directory, (free_port(), free_port())))
+    supervisor = Supervisor(wanted, directory.logs)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: supervisor.leave())
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the shell that started it may go
+    log.info("supervisor ready")
+    written: list[ProcessState] | None = None
+    while not supervisor.left:
+        supervisor.step()
+        if (states := supervisor.states()) != written:
+            write_states(directory, states)
+            written = states
+        time.sleep(STEP_SECONDS)
+    end_processes(directory.path, STRAYS_SECONDS)  # epmd, which outlives RabbitMQ
+    log.info("supervisor stopped")
+
+
+class _Wanted:
+    """The programs of the farm as its file says now; while that can't be read, as it said before."""
+
+    def __init__(self, directory: FarmDirectory, programs: Programs) -> None:
+        self._directory = directory
+        self._programs = programs
+        self._farm: Farm | None = None
+
+    def __call__(self, ended: Mapping[str, int]) -> Sequence[Program]:
+        try:
+            self._farm = self._directory.read()
+        except UserError as error:
+            log.error("%s", error)
+        return [] if self._farm is None else self._programs.of(self._farm, ended)
+
+
+@contextmanager
+def claimed(directory: FarmDirectory) -> Iterator[bool]:
+    """Whether we are the farm's only supervisor; if so we stay it within."""
+    with (directory.path / "supervisor").open("a+") as lock:  # the kernel releases it however this process ends
+        if not _locked(lock):
+            yield False
+            return
+        lock.truncate(0)
+        lock.write(f"{os.getpid()}\n")
+        lock.flush()
+        yield True
+
+
+def _locked(lock: TextIO) -> bool:
+    for _ in range(20):  # a command that looks whether there is a supervisor holds the lock for a moment
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(0.1)
+        else:
+            return True
+    return False
+
+
+def supervisor_of(directory: FarmDirectory) -> int | None:
+    """Process number of the farm's supervisor; None if there is none."""
+    try:
+        with (directory.path / "supervisor").open() as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return int(lock.read() or 0) or None
+    except FileNotFoundError:
+        return None
+    return None
+
+
+def write_states(directory: FarmDirectory, states: list[ProcessState]) -> None:
+    """Tell the commands how the processes are."""
+    write_atomically(directory.path / "processes.json", STATES.dump_json(states, indent=2) + b"\n")
+
+
+def read_states(directory: FarmDirectory) -> list[ProcessState]:
+    """What `write_states` told last."""
+    try:
+        return STATES.validate_json((directory.path / "processes.json").read_bytes())
+    except FileNotFoundError:
+        return []
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,249 @@
+"""Keeps programs running: starts what is wanted, restarts what crashes, ends what isn't wanted any more."""
+
+import logging
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel
+
+from shared.telemetry.logs import fields
+
+log = logging.getLogger(__name__)
+
+State = Literal["waiting", "starting", "running", "stopping", "ended"]
+
+USERS_ERROR = 2
+"""The exit code of a program that found something which only a person can mend: trying again changes nothing."""
+QUICK_SECONDS = 10.0
+"""A program that ends sooner than that is started again only after a pause, which doubles each time."""
+FIRST_PAUSE_SECONDS = 1.0
+LAST_PAUSE_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class Program:
+    """What is to run.
+
+    Attributes:
+        name: its own, and its log's.
+        command: program and arguments.
+        environment: variables besides ours.
+        ends_well: whether exit code 0 means that its work is done; others are to run for ever.
+        needs: name of the program that must listen before this one starts, and that stops after it.
+        listens: the port of 127.0.0.1 on which it listens when it is ready; None: it is ready at once.
+        stop_seconds: how long it may take to end after SIGTERM.
+        begun: one that ended is started again when this is another number.
+    """
+
+    name: str
+    command: tuple[str, ...]
+    environment: Mapping[str, str] = field(default_factory=dict)
+    ends_well: bool = False
+    needs: str | None = None
+    listens: int | None = None
+    stop_seconds: float = 30.0
+    begun: int = 1
+
+
+class ProcessState(BaseModel):
+    """How a program is: since when (Unix time), as which process, how often it was started again, and how it ended
+    the last time."""
+
+    name: str
+    state: State
+    since: float
+    pid: int | None = None
+    restarts: int = 0
+    exit_code: int | None = None
+
+
+Wanted = Callable[[Mapping[str, int]], Sequence[Program]]
+"""The programs that are to run, given the exit codes of those that ended for good."""
+
+
+class Supervisor:
+    """Runs what `wanted` says, each program in a session of its own with a log in `logs`.
+
+    Whoever has one calls `step` several times a second.
+    """
+
+    def __init__(self, wanted: Wanted, logs: Path) -> None:
+        self._wanted = wanted
+        self._logs = logs
+        self._processes: dict[str, _Process] = {}
+        self._leaving = False
+
+    def step(self) -> None:
+        """Look after everything once. Doesn't wait."""
+        for process in self._processes.values():
+            process.look(self._listening(process.program.needs))
+        wanted = [] if self._leaving else self._wanted(self.ended())
+        programs = {program.name: program for program in wanted}
+        for name, process in list(self._processes.items()):
+            if programs.get(name) != process.program:
+                self._retire(name, process)
+        for name, program in programs.items():
+            process = self._processes.setdefault(name, _Process(program, self._logs / f"{name}.log"))
+            if process.due and self._listening(program.needs):
+                process.start()
+
+    def leave(self) -> None:
+        """Have everything end, in order; a second call kills what is left."""
+        if self._leaving:
+            for process in self._processes.values():
+                process.kill()
+        self._leaving = True
+
+    @property
+    def left(self) -> bool:
+        """Whether all have ended after `leave`."""
+        return self._leaving and not self._processes
+
+    def ended(self) -> dict[str, int]:
+        """Exit codes of the programs that ended for good."""
+        return {
+            name: process.exit_code
+            for name, process in self._processes.items()
+            if process.state == "ended" and process.exit_code is not None
+        }
+
+    def states(self) -> list[ProcessState]:
+        """How each is."""
+        return [process.described() for process in self._processes.values()]
+
+    def _listening(self, name: str | None) -> bool:
+        return name is None or (name in self._processes and self._processes[name].state == "running")
+
+    def _retire(self, name: str, process: "_Process") -> None:
+        needed = any(other.program.needs == name for other in self._processes.values())
+        if not process.alive:
+            del self._processes[name]
+        elif not needed:
+            process.stop()
+
+
+class _Process:
+    """A program and the process that runs it, if one does."""
+
+    def __init__(self, program: Program, log_file: Path) -> None:
+        self.program = program
+        self.state: State = "waiting"
+        self.exit_code: int | None = None
+        self._log_file = log_file
+        self._process: subprocess.Popen[bytes] | None = None
+        self._since = time.time()
+        self._started = 0.0
+        self._starts = 0
+        self._pause = 0.0
+        self._due_at = 0.0
+        self._kill_at = 0.0
+
+    @property
+    def alive(self) -> bool:
+        return self._process is not None
+
+    @property
+    def due(self) -> bool:
+        """Whether it is to be started now."""
+        return self.state == "waiting" and time.monotonic() >= self._due_at
+
+    def described(self) -> ProcessState:
+        return ProcessState(
+            name=self.program.name,
+            state=self.state,
+            since=self._since,
+            pid=self._process.pid if self._process else None,
+            restarts=max(0, self._starts - 1),
+            exit_code=self.exit_code,
+        )
+
+    def start(self) -> None:
+        with self._log_file.open("ab") as output:
+            self._process = subprocess.Popen(
+                self.program.command,
+                env={**os.environ, **self.program.environment},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+        self._started = time.monotonic()
+        self._starts += 1
+        self._is("running" if self.program.listens is None else "starting")
+
+    def look(self, needed_is_there: bool) -> None:
+        """Notice that it listens, that it ended, or that it doesn't end though it was told to."""
+        if self._process is None:
+            return
+        code = self._process.poll()
+        if code is not None:
+            _kill_group(self._process.pid)  # what it left behind
+            self._process = None
+            self._gone(code, needed_is_there)
+        elif self.state == "starting" and _accepts(self.program.listens):
+            self._is("running")
+        elif self.state == "stopping" and time.monotonic() > self._kill_at:
+            log.warning("killed, as it doesn't end", extra=fields(program=self.program.name))
+            self.kill()
+
+    def stop(self) -> None:
+        """Ask it to end."""
+        if self._process is not None and self.state != "stopping":
+            self._process.terminate()
+            self._kill_at = time.monotonic() + self.program.stop_seconds
+            self._is("stopping")
+
+    def kill(self) -> None:
+        """End it, and whatever it started."""
+        if self._process is not None:
+            _kill_group(self._process.pid)
+
+    def _gone(self, code: int, needed_was_there: bool) -> None:
+        self.exit_code = code
+        if self.state == "stopping":
+            return self._is("waiting")
+        # Without what it needs even a program that thinks that the user is wrong deserves another try.
+        if (code == 0 and self.program.ends_well) or (code == USERS_ERROR and needed_was_there):
+            return self._is("ended")
+        if time.monotonic() - self._started >= QUICK_SECONDS:
+            self._pause = 0.0
+        else:
+            self._pause = min(LAST_PAUSE_SECONDS, max(FIRST_PAUSE_SECONDS, 2 * self._pause))
+        self._due_at = time.monotonic() + self._pause
+        return self._is("waiting")
+
+    def _is(self, state: State) -> None:
+        self.state = state
+        self._since = time.time()
+        described = self.described()
+        log.info(
+            state,
+            extra=fields(
+                program=described.name,
+                pid=described.pid,
+                restarts=described.restarts,
+                exit_code=described.exit_code if state in ("waiting", "ended") else None,
+            ),
+        )
+
+
+def _accepts(port: int | None) -> bool:
+    try:
+        with socket.create_connection(("127.0.0.1", port or 0), 1):
+            return True
+    except OSError:
+        return False
+
+
+def _kill_group(leader: int) -> None:
+    try:
+        os.killpg(leader, signal.SIGKILL)
+    except ProcessLookupError:
+        return
