@@ -136,12 +136,17 @@ class ServingSettings(Section):
 
 
 class StrategySettings(Section):
-    """The search proper: which strategy, how many networks are measured, how many at a time."""
+    """The search proper: which strategy, how many networks are measured, how many at a time.
+
+    With `overlap` a generation is chosen while the one before is still being measured, from all earlier ones: no
+    evaluator of a farm waits for the last network of a generation, but the strategy knows a little less.
+    """
 
     strategy: StrategyName = "linas"
     evaluations: Annotated[int, Field(ge=1)] = 250
     population: Annotated[int, Field(ge=2)] = 50
     seed: int = 0
+    overlap: bool = False
 
 
 class SearchSettings(Section):

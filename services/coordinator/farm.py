@@ -1,87 +1,249 @@
 """The farm as the coordinator sees it: requests go out, results come back, each is stored once."""
 
+import time
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
+from services.coordinator.batch import Batch, Observed, Outcome
+from services.coordinator.evaluators import Evaluators
 from services.coordinator.history import History
-from shared.broker import Broker, read_result, results_queue
+from services.coordinator.items import Items
+from services.coordinator.progress import Progress
+from services.coordinator.supply import Asked, Supply
+from shared.broker import Broker, Delivery, read_result, requests_queue, results_queue
 from shared.errors import UserError
-from shared.messages import EvaluationRequest, Failure, Measurement
+from shared.messages import EvaluationRequest, EvaluationResult, Failure, Measurement, StopSearch
+from shared.telemetry.metrics import CoordinatorMetrics
 
+RESULTS_AT_ONCE = 64
+"""Results that are stored in one transaction; what a broker should deliver before any is acknowledged."""
 POLL_SECONDS = 0.5
+RETRIES = 2
+"""How often a run tries again what may end better another time."""
+EARLY_RESULTS = 1000
+"""Measurements kept that were not asked for yet: those of an earlier run whose requests come later in this one."""
 
-Outcome = Measurement | Failure
-Observed = Callable[[EvaluationRequest, Outcome], None]
+
+class SearchStoppedError(Exception):
+    """Somebody asked the search to stop. What was measured is stored; the same command goes on with it."""
+
+
+@dataclass
+class _Handled:
+    """What a few deliveries amount to: results to be stored, deliveries to be acknowledged, reasons to end."""
+
+    settled: list[tuple[Asked, Outcome]] = field(default_factory=list)
+    deliveries: list[Delivery] = field(default_factory=list)
+    problem: UserError | None = None
+    stopped: bool = False
 
 
 class Farm:
     """Measures networks by sending requests through a broker; what the history knows is not measured again,
     unless it is a failure that may end better another time.
 
-    `requests` is the queue of the search's super-network. `check` is called while results are awaited, and raises if
-    none can come any more.
+    `supernet` is the digest of the search's super-network. `progress` tells how far the search has got.
     """
 
-    def __init__(self, search: str, requests: str, broker: Broker, history: History, check: Callable[[], None]) -> None:
-        self._requests = requests
+    def __init__(
+        self,
+        search: str,
+        supernet: str,
+        broker: Broker,
+        history: History,
+        metrics: CoordinatorMetrics,
+        evaluators: Evaluators,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.progress = Progress(search, supernet, metrics, clock)
+        self._search = search
+        self._requests = requests_queue(supernet)
         self._results = results_queue(search)
         self._broker = broker
         self._history = history
-        self._check = check
-        self._items: dict[str, str] = {}
+        self._metrics = metrics
+        self._evaluators = evaluators
+        self._clock = clock
+        self._began = clock()
+        self._drained = False
+        self._items = Items()
+        self._supply = Supply()
+        self._early: OrderedDict[str, Measurement] = OrderedDict()
 
     def measure(
         self, requests: Sequence[EvaluationRequest], observed: Observed, tolerant: bool = False
     ) -> list[Outcome]:
-        """The outcome of every request, in their order; `observed` is told of each as soon as it is there.
+        """The outcome of every request, in their order: `begin` and `finish` in one."""
+        return self.finish(self.begin(requests, observed, tolerant))
 
-        Raises UserError if the request itself is bad, or if evaluators don't agree on what the items are. With
-        `tolerant` a bad request is a failure like others, and no failure is final: the next run tries it again.
+    def begin(self, requests: Sequence[EvaluationRequest], observed: Observed, tolerant: bool = False) -> Batch:
+        """Put requests at the end of the row; they are sent, and answers taken, while any batch is being finished.
+
+        `observed` is told of each outcome as soon as it is there, of those that are known already now. With `tolerant`
+        a bad request is a failure like others, and no failure is final: the next run tries it again. Raises UserError
+        if the history says that a request is bad, or if what it holds was measured on different items.
         """
-        known: dict[str, Outcome] = {}
-        waiting: dict[str, EvaluationRequest] = {}
-        for request in requests:
-            outcome = self._history.outcome(request.identity)
-            again = isinstance(outcome, Failure) and (outcome.retry_may_help or tolerant)
-            if outcome is not None and not again:
-                self._check_outcome(request, outcome, tolerant)
-                self._take(known, request, outcome, observed)
-            elif request.identity not in waiting:
-                waiting[request.identity] = request
-                self._broker.publish(self._requests, request.model_dump_json().encode(), self._results)
-        while waiting:
-            delivery = self._broker.receive(self._results, POLL_SECONDS)
-            if delivery is None:
-                self._check()
-                continue
-            result = read_result(self._broker, delivery)
-            if result is None:
-                continue
-            answered = waiting.pop(result.identity, None)
-            if answered is not None:  # otherwise a second copy, which says nothing new
-                self._check_outcome(answered, result.outcome, tolerant)
-                self._history.add_result(answered, result)
-                self._take(known, answered, result.outcome, observed)
-            delivery.ack()
-        return [known[request.identity] for request in requests]
+        batch = Batch(requests, observed, tolerant)
+        for request in batch.requests.values():
+            outcome = self._known(request, tolerant)
+            if outcome is not None:
+                batch.take(request, outcome)
+            elif (asked := self._supply.find(request.identity)) is not None:
+                asked.batches.append(batch)
+            else:
+                self._supply.queue_up(Asked(request, [batch]))
+        return batch
 
-    @staticmethod
-    def _take(known: dict[str, Outcome], request: EvaluationRequest, outcome: Outcome, observed: Observed) -> None:
-        known[request.identity] = outcome
-        observed(request, outcome)
+    def finish(self, batch: Batch) -> list[Outcome]:
+        """Wait until every request of a batch has its outcome: these, in the order of the requests.
 
-    def _check_outcome(self, request: EvaluationRequest, outcome: Outcome, tolerant: bool) -> None:
-        """Refuse, before it is stored, what says nothing about the network.
-
-        A bad request would be bad for every network. And networks may only be compared on the same items: prompts,
-        choices and data must not change under a search.
+        Raises UserError if a request turns out to be bad, if evaluators don't agree on what the items are, or if
+        results can't be stored; SearchStoppedError if somebody asks for that. Whatever came by then is stored.
         """
+        while not batch.done:
+            if not self._drained:
+                self._drain()
+                continue
+            self._send()
+            deliveries = self._receive(POLL_SECONDS)
+            if deliveries:
+                self._handle(deliveries)
+            else:
+                self._evaluators.check()
+                self._send_lost()
+        return batch.outcomes
+
+    def _known(self, request: EvaluationRequest, tolerant: bool) -> Outcome | None:
+        """The outcome of a request that needs no evaluator any more."""
+        outcome = self._history.outcome(request.identity)
         if isinstance(outcome, Failure):
-            if outcome.kind == "bad_request" and not tolerant:
+            if outcome.retry_may_help or tolerant:
+                outcome = None
+            elif outcome.kind == "bad_request":
                 raise UserError(outcome.reason)
+        elif outcome is not None and (problem := self._items.disagreement(request, outcome)):
+            raise UserError(problem)
+        early = self._early.pop(request.identity, None)
+        if early is None or isinstance(outcome, Measurement) or self._items.disagreement(request, early):
+            return outcome
+        self._history.add_results([(request, early)])
+        return early
+
+    def _drain(self) -> None:
+        """Take what came while no coordinator was there, so that it is not asked for again."""
+        while deliveries := self._receive(self._evaluators.late_seconds):
+            self._handle(deliveries)
+        self._drained = True
+
+    def _receive(self, timeout_seconds: float) -> list[Delivery]:
+        deliveries: list[Delivery] = []
+        while len(deliveries) < RESULTS_AT_ONCE:
+            delivery = self._broker.receive(self._results, 0 if deliveries else timeout_seconds)
+            if delivery is None:
+                break
+            deliveries.append(delivery)
+        return deliveries
+
+    def _send(self) -> None:
+        """Give the evaluators what they have room for."""
+        self._publish(self._supply.take_for(self._evaluators.number, self._clock()))
+        self.progress.in_flight(len(self._supply.sent))
+
+    def _send_lost(self) -> None:
+        """Send again what nobody has. No result waits now, or there would have been a delivery."""
+        lost = self._evaluators.lost(self._supply.sent)
+        self._publish([self._supply.sent_again(identity, self._clock()) for identity in lost])
+        self._metrics.resent.inc(len(lost))
+
+    def _publish(self, requests: Sequence[EvaluationRequest]) -> None:
+        if requests:
+            bodies = [request.model_dump_json().encode() for request in requests]
+            self._broker.publish_all(self._requests, bodies, self._results)
+
+    def _handle(self, deliveries: Sequence[Delivery]) -> None:
+        """Store the results, supply the evaluators, acknowledge: in this order, so that nothing is lost in between."""
+        began = time.perf_counter()
+        handled = _Handled()
+        for delivery in deliveries:
+            self._read(delivery, handled)
+        if handled.settled:
+            self._history.add_results([(asked.request, outcome) for asked, outcome in handled.settled])
+            self.progress.stored(len(handled.settled), time.perf_counter() - began)
+        ends = handled.problem is not None or handled.stopped
+        if self._drained and not ends:
+            self._send()
+        for delivery in handled.deliveries:
+            delivery.ack()
+        for asked, outcome in handled.settled:
+            for batch in asked.batches:
+                batch.take(asked.request, outcome)
+        if handled.problem is not None:
+            raise handled.problem
+        if handled.stopped:
+            raise SearchStoppedError(f"search {self._search} was asked to stop")
+
+    def _read(self, delivery: Delivery, handled: _Handled) -> None:
+        message = read_result(self._broker, delivery)
+        if delivery.dead is not None:
+            self._metrics.came_back_dead("delivery_limit" if delivery.dead == "delivery_limit" else "unreadable")
+        if message is None:
             return
-        for asked, scores in zip(request.spec.tasks, outcome.scores, strict=True):
-            if self._items.setdefault(asked.model_dump_json(), scores.items_digest) != scores.items_digest:
-                raise UserError(
-                    f"tasks.{asked.task}: its data or prompts differ from those of earlier measurements of this "
-                    "search; restore them (NASFARM_DATA, lm-eval's version), or change `name` to begin a new search"
-                )
+        handled.deliveries.append(delivery)
+        if isinstance(message, StopSearch):
+            # One that was sent before this run began was meant for another.
+            handled.stopped |= delivery.sent_at is None or delivery.sent_at >= self._began
+            return
+        asked = self._supply.find(message.identity)
+        if asked is None:
+            self._take_unasked(message, handled)
+            return
+        try:
+            if self._settles(asked, delivery, message.outcome):
+                self._supply.part_with(message.identity)
+                handled.settled.append((asked, message.outcome))
+        except UserError as problem:
+            handled.problem = handled.problem or problem
+
+    def _settles(self, asked: Asked, delivery: Delivery, outcome: Outcome) -> bool:
+        """Whether it is the request's outcome.
+
+        What says nothing about the network is refused before it is stored: a bad request would be bad for every
+        network, and networks may only be compared on the same items. Raises UserError then. But of what this run has
+        not asked (now), only good news is believed: what was wrong in an earlier run may have been mended.
+        """
+        in_flight = self._supply.is_in_flight(asked.request.identity)
+        problem: str | None = None
+        if isinstance(outcome, Measurement):
+            problem = self._items.disagreement(asked.request, outcome)
+        elif in_flight and outcome.retry_may_help and self._tries_again(asked, delivery):
+            return False
+        elif outcome.kind == "bad_request" and not all(batch.tolerant for batch in asked.batches):
+            problem = outcome.reason
+        if not in_flight and (problem or (isinstance(outcome, Failure) and outcome.retry_may_help)):
+            self._metrics.duplicates.inc()
+            return False
+        if problem:
+            raise UserError(problem)
+        return True
+
+    def _tries_again(self, asked: Asked, delivery: Delivery) -> bool:
+        """Whether a failure that may end better is not the last word: the request is at the end of the row again."""
+        if delivery.identity in asked.failures:  # a second copy; the answer to what was sent since is still to come
+            self._metrics.duplicates.inc()
+            return True
+        asked.failures.add(delivery.identity)
+        if len(asked.failures) > RETRIES:
+            return False
+        self._supply.queue_up(asked)
+        return True
+
+    def _take_unasked(self, result: EvaluationResult, handled: _Handled) -> None:
+        """Ignore what says nothing new, and keep what may be asked for later in this run."""
+        known = any(asked.request.identity == result.identity for asked, _ in handled.settled)
+        if known or isinstance(result.outcome, Failure) or self._history.knows(result.identity):
+            self._metrics.duplicates.inc()
+            return
+        self._early[result.identity] = result.outcome
+        if len(self._early) > EARLY_RESULTS:
+            self._early.popitem(last=False)

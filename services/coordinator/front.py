@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from services.coordinator.farm import Farm, Observed
+from services.coordinator.batch import Observed
+from services.coordinator.farm import Farm
 from services.coordinator.plan import SearchPlan
 from shared.architecture import Architecture
 from shared.errors import UserError
@@ -65,13 +66,16 @@ def measure_front(networks: ReportedNetworks, farm: Farm, observed: Observed) ->
 
     Raises UserError if one of the required measurements fails.
     """
-    for request, outcome in zip(networks.required, farm.measure(networks.required, observed), strict=True):
+    required, optional = networks.required, networks.optional
+    farm.progress.begins("reporting", len(required) + len(optional))
+    counting = farm.progress.counting(observed)
+    for request, outcome in zip(required, farm.measure(required, counting), strict=True):
         if isinstance(outcome, Failure):
             raise UserError(
                 f"a network of {request.architecture.depth} layers failed on the report items: {outcome.reason}; "
                 "mend that and run the same command again"
             )
-    farm.measure(networks.optional, observed, tolerant=True)
+    farm.measure(optional, counting, tolerant=True)
 
 
 def _distinct(requests: Sequence[EvaluationRequest | None]) -> list[EvaluationRequest]:

@@ -12,7 +12,7 @@ from typing import Any, Self
 from services.coordinator.generation import GenerationRow
 from shared.architecture import Architecture
 from shared.errors import UserError
-from shared.messages import EvaluationRequest, EvaluationResult, Failure, Measurement
+from shared.messages import EvaluationRequest, Failure, Measurement
 
 FORMAT = "2"
 
@@ -28,6 +28,8 @@ TABLES = (
     ) strict""",
     "create table generations (generation integer primary key, content text not null) strict",
 )
+CANDIDATES = "select number, generation, architecture, identity, predicted from candidates"
+INDEX = "create index if not exists candidates_by_generation on candidates (generation)"
 APPEND_ONLY = (
     """create trigger {table}_{action} before {action} on {table} begin select raise(abort, 'append only'); end"""
 )
@@ -71,6 +73,8 @@ class History:
                     f"{path}: belongs to another search, {key} differs; restore the search file and the model, "
                     "or change `name` in the search file to begin a new one"
                 )
+        with history._writing():
+            history._connection.execute(INDEX)  # histories of earlier releases have none
         return history
 
     @classmethod
@@ -113,29 +117,38 @@ class History:
 
     def generation(self, number: int) -> list[Candidate]:
         """The candidates of a generation, in the order in which they were asked for."""
-        return [candidate for candidate in self.candidates() if candidate.generation == number]
+        return self._read_candidates(f"{CANDIDATES} where generation = ? order by number", number)
 
     def candidates(self) -> list[Candidate]:
         """All candidates, in the order in which they were asked for."""
-        with _problems(self.path):
-            rows = self._connection.execute(
-                "select number, generation, architecture, identity, predicted from candidates order by number"
-            ).fetchall()
-        return [
-            Candidate(number, generation, Architecture.model_validate_json(text), identity, predicted)
-            for number, generation, text, identity, predicted in rows
-        ]
+        return self._read_candidates(f"{CANDIDATES} order by number")
 
-    def add_result(self, request: EvaluationRequest, result: EvaluationResult) -> None:
-        """Store a result under its identity; of several measurements, and of several failures, the first one stays."""
-        kind = "measurement" if isinstance(result.outcome, Measurement) else "failure"
-        values = (request.identity, request.model_dump_json(), result.outcome.model_dump_json(), kind, _now())
+    def asked(self) -> int:
+        """How many candidates there are."""
+        with _problems(self.path):
+            (number,) = self._connection.execute("select count(*) from candidates").fetchone()
+        return int(number)
+
+    def add_results(self, results: Sequence[tuple[EvaluationRequest, Measurement | Failure]]) -> None:
+        """Store outcomes under their requests' identities, all or none of them.
+
+        Of several measurements of one request, and of several failures, the first one stays.
+        """
+        received = _now()
         with self._writing():
-            self._connection.execute(
-                "insert or ignore into measurements (identity, request, outcome, kind, received) "
-                "values (?, ?, ?, ?, ?)",
-                values,
-            )
+            for request, outcome in results:
+                kind = "measurement" if isinstance(outcome, Measurement) else "failure"
+                self._connection.execute(
+                    "insert or ignore into measurements (identity, request, outcome, kind, received) "
+                    "values (?, ?, ?, ?, ?)",
+                    (request.identity, request.model_dump_json(), outcome.model_dump_json(), kind, received),
+                )
+
+    def knows(self, identity: str) -> bool:
+        """Whether there is an outcome under an identity."""
+        with _problems(self.path):
+            found = self._connection.execute("select 1 from measurements where identity = ?", (identity,)).fetchone()
+        return found is not None
 
     def outcome(self, identity: str) -> Measurement | Failure | None:
         """What is known under an identity, a measurement rather than a failure; None if nothing is."""
@@ -159,6 +172,14 @@ class History:
         with _problems(self.path):
             rows = self._connection.execute("select content from generations order by generation").fetchall()
         return [GenerationRow.model_validate_json(text) for (text,) in rows]
+
+    def _read_candidates(self, query: str, *values: int) -> list[Candidate]:
+        with _problems(self.path):
+            rows = self._connection.execute(query, values).fetchall()
+        return [
+            Candidate(number, generation, Architecture.model_validate_json(text), identity, predicted)
+            for number, generation, text, identity, predicted in rows
+        ]
 
     def _begin(self, about: dict[str, Any]) -> None:
         facts = {"format": FORMAT, **about, "created": _now()}

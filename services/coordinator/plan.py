@@ -24,9 +24,12 @@ class SearchPlan:
 
     def about(self) -> dict[str, object]:
         """What a history must agree with to be continued; the budget may be raised."""
+        changeable = {"evaluations"}
+        if not self.settings.search.overlap:
+            changeable.add("overlap")  # histories from before there was a choice say nothing of it
         return {
             "settings": self.settings.model_dump(
-                mode="json", exclude={"search": {"evaluations"}, "training": {"checkpoint_every_seconds"}}
+                mode="json", exclude={"search": changeable, "training": {"checkpoint_every_seconds"}}
             ),
             "supernet": self.supernet.digest,
             "base": self.base.digest,

@@ -55,6 +55,11 @@ def evaluated_so_far(plan: SearchPlan, history: History) -> list[Evaluated]:
 
 def front(evaluated: Sequence[Evaluated]) -> list[Architecture]:
     """Networks that no other measured network dominates, from the least of the first cost."""
+    return [network.architecture for network in best_networks(evaluated)]
+
+
+def best_networks(evaluated: Sequence[Evaluated]) -> list[Evaluated]:
+    """Those that no other measured one dominates, from the least of the first cost; of equal ones only the first."""
     measured = [network for network in evaluated if network.accuracy is not None]
     chosen = non_dominated([n.costs for n in measured], [n.accuracy or 0.0 for n in measured])
-    return [measured[index].architecture for index in chosen]
+    return [measured[index] for index in chosen]

@@ -1,15 +1,18 @@
 """The search: strategy, farm and history brought together."""
 
+from collections import deque
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
+from services.coordinator.batch import Batch, Outcome
 from services.coordinator.costs import CostModel
 from services.coordinator.farm import Farm
 from services.coordinator.generation import GenerationRow
 from services.coordinator.history import History
 from services.coordinator.pareto import ReferencePoint, hypervolume
 from services.coordinator.plan import SearchPlan
-from services.coordinator.results import accuracy, cost_model, front
+from services.coordinator.results import accuracy, best_networks, cost_model
 from services.coordinator.statistics import kendall_tau, mean_absolute_error
 from services.coordinator.strategies import Evaluated, Strategy, make_strategy
 from shared.architecture import Architecture
@@ -20,7 +23,7 @@ from shared.messages import EvaluationRequest, Failure, Measurement
 class Observer(Protocol):
     """Who wants to know how the search gets on."""
 
-    def measured(self, request: EvaluationRequest, outcome: Measurement | Failure) -> None:
+    def measured(self, request: EvaluationRequest, outcome: Outcome) -> None:
         """A network was measured, now or before the search was interrupted."""
 
     def generation_done(self, row: GenerationRow) -> None:
@@ -51,75 +54,123 @@ def run_search(
     Raises UserError if all networks of a generation fail.
     """
     strategy = make_strategy(costs, plan.settings.search)
-    evaluated: list[Evaluated] = []
-    generation = 0
-    # A budget may be raised at any time, but what has been asked for already is not forgotten if it is lowered.
-    budget = max(plan.settings.search.evaluations, len(history.candidates()))
-    while len(evaluated) < budget:
-        asked = _candidates(plan, history, strategy, generation, budget - len(evaluated))
-        if not asked:
-            break
-        outcomes = farm.measure(asked, observer.measured)
-        told = [_evaluated(plan, costs, request, outcome) for request, outcome in zip(asked, outcomes, strict=True)]
-        if all(network.accuracy is None for network in told):
-            reason = next(outcome.reason for outcome in outcomes if isinstance(outcome, Failure))
-            raise UserError(
-                f"generation {generation}: every network failed, the first with: {reason}; mend that and run it again"
-            )
-        evaluated += told
-        row = _generation_row(costs, generation, evaluated, told, strategy.predictions, strategy.predictor_name)
+    asking = _Asking(plan, history, farm, strategy, observer)
+    ahead = 1 if plan.settings.search.overlap else 0
+    under_way: deque[_Generation] = deque()
+    best: list[Evaluated] = []
+    evaluations = 0
+    while True:
+        # The strategy knows the same whenever it is asked, in whatever order results arrive.
+        while len(under_way) <= ahead and (next_one := asking.next()) is not None:
+            under_way.append(next_one)
+        if not under_way:
+            return [network.architecture for network in best]
+        generation = under_way.popleft()
+        told = _told(plan, costs, generation, farm.finish(generation.batch))
+        evaluations += len(told)
+        best = best_networks([*best, *told])
+        row = _generation_row(costs, generation, evaluations, best, told)
         history.add_generation(row)
+        farm.progress.generation_done(row)
         observer.generation_done(row)
         strategy.tell(told)
-        generation += 1
-    return front(evaluated)
 
 
-def _candidates(
-    plan: SearchPlan, history: History, strategy: Strategy, generation: int, limit: int
-) -> list[EvaluationRequest]:
-    """What the strategy asks for; where the history says what was asked, the history is right.
+@dataclass(frozen=True)
+class _Generation:
+    """A generation that is being measured, and what was predicted of it when it was chosen."""
 
-    Strategies are deterministic, but another machine may round another way, and the budget may have been raised since.
-    """
-    recorded = history.generation(generation)
-    asked = strategy.ask(len(recorded) or limit)
-    if recorded:
-        return [plan.request(candidate.architecture, "search") for candidate in recorded]
-    requests = [plan.request(architecture, "search") for architecture in asked]
-    predictions = strategy.predictions
-    history.add_candidates(generation, [(request, predictions.get(request.architecture)) for request in requests])
-    return requests
+    number: int
+    requests: list[EvaluationRequest]
+    batch: Batch
+    predictions: Mapping[Architecture, float]
+    predictor: str | None
 
 
-def _evaluated(
-    plan: SearchPlan, costs: CostModel, request: EvaluationRequest, outcome: Measurement | Failure
-) -> Evaluated:
-    measured = accuracy(outcome, plan.settings.metrics) if isinstance(outcome, Measurement) else None
-    return Evaluated(request.architecture, costs.of(request.architecture), measured)
+class _Asking:
+    """Asks the strategy for one generation after the other, and the farm to measure them, until the budget is
+    asked for."""
+
+    def __init__(self, plan: SearchPlan, history: History, farm: Farm, strategy: Strategy, observer: Observer) -> None:
+        self._plan, self._history, self._farm, self._strategy = plan, history, farm, strategy
+        # A budget may be raised at any time, but what has been asked for already is not forgotten if it is lowered.
+        self._budget = max(plan.settings.search.evaluations, history.asked())
+        self._generations = 0
+        self._asked: set[Architecture] = set()
+        farm.progress.begins("searching", min(self._budget, plan.space.networks))
+        self._observed = farm.progress.counting(observer.measured)
+
+    def next(self) -> _Generation | None:
+        """The next generation, under way; None if there is none any more."""
+        if len(self._asked) >= self._budget:
+            return None
+        requests = self._candidates()
+        if not requests:
+            return None
+        self._farm.progress.asked(len(requests))
+        batch = self._farm.begin(requests, self._observed)
+        strategy = self._strategy
+        generation = _Generation(
+            self._generations, requests, batch, dict(strategy.predictions), strategy.predictor_name
+        )
+        self._generations += 1
+        self._asked |= {request.architecture for request in requests}
+        return generation
+
+    def _candidates(self) -> list[EvaluationRequest]:
+        """What the strategy asks for; where the history says what was asked, the history is right.
+
+        Strategies are deterministic, but another machine may round another way, and the budget may have been raised
+        since.
+        """
+        recorded = self._history.generation(self._generations)
+        asked = self._strategy.ask(len(recorded) or self._budget - len(self._asked))
+        if recorded:
+            return [self._plan.request(candidate.architecture, "search") for candidate in recorded]
+        # What was recorded instead of what it asked for then, a strategy may not have been told of yet.
+        requests = [self._plan.request(network, "search") for network in asked if network not in self._asked]
+        predictions = self._strategy.predictions
+        self._history.add_candidates(
+            self._generations, [(request, predictions.get(request.architecture)) for request in requests]
+        )
+        return requests
+
+
+def _told(plan: SearchPlan, costs: CostModel, generation: _Generation, outcomes: Sequence[Outcome]) -> list[Evaluated]:
+    """What the strategy is told of a generation. Raises UserError if there is nothing good to tell."""
+    told = []
+    for request, outcome in zip(generation.requests, outcomes, strict=True):
+        measured = accuracy(outcome, plan.settings.metrics) if isinstance(outcome, Measurement) else None
+        told.append(Evaluated(request.architecture, costs.of(request.architecture), measured))
+    if all(network.accuracy is None for network in told):
+        reason = next(outcome.reason for outcome in outcomes if isinstance(outcome, Failure))
+        raise UserError(
+            f"generation {generation.number}: every network failed, the first with: {reason}; mend that and run it "
+            "again"
+        )
+    return told
 
 
 def _generation_row(
     costs: CostModel,
-    generation: int,
-    evaluated: Sequence[Evaluated],
-    batch: Sequence[Evaluated],
-    predictions: Mapping[Architecture, float],
-    predictor: str | None,
+    generation: _Generation,
+    evaluations: int,
+    best: Sequence[Evaluated],
+    told: Sequence[Evaluated],
 ) -> GenerationRow:
-    measured = [network for network in evaluated if network.accuracy is not None]
-    seen = [network for network in batch if network.accuracy is not None and network.architecture in predictions]
+    predictions = generation.predictions
+    seen = [network for network in told if network.accuracy is not None and network.architecture in predictions]
     predicted = [predictions[network.architecture] for network in seen]
     actual = [network.accuracy or 0.0 for network in seen]
     return GenerationRow(
-        generation=generation,
-        evaluations=len(evaluated),
+        generation=generation.number,
+        evaluations=evaluations,
         hypervolume=hypervolume(
-            [network.costs for network in measured],
-            [network.accuracy or 0.0 for network in measured],
+            [network.costs for network in best],
+            [network.accuracy or 0.0 for network in best],
             ReferencePoint(costs.dense),
         ),
-        predictor=predictor,
+        predictor=generation.predictor,
         kendall_tau=kendall_tau(predicted, actual),
         mean_absolute_error=mean_absolute_error(predicted, actual),
     )

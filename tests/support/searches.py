@@ -1,12 +1,12 @@
 """Searches for tests: settings and plans of a small model, and a farm whose evaluator only pretends to measure."""
 
-import hashlib
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from services.coordinator.evaluators import EmbeddedEvaluator
 from services.coordinator.farm import Farm
 from services.coordinator.front import ReportedNetworks, measure_front
 from services.coordinator.generation import GenerationRow
@@ -18,22 +18,14 @@ from shared.broker import InProcessBroker, requests_queue, results_queue
 from shared.manifest import search_space
 from shared.messages import (
     CheckpointRef,
-    CostSpec,
-    CostTable,
-    Dtype,
     EvaluationRequest,
     EvaluationResult,
     Failure,
-    ItemScores,
     Measurement,
-    PhaseCosts,
-    Speed,
 )
 from shared.settings import parse_settings
-from shared.shape import ModelShape
-from shared.space import parameters, weight_bytes
-
-SHAPE = ModelShape("llama", 100, 16, 8, 4, 2, 4, 48, tied_embeddings=True)
+from shared.telemetry.metrics import CoordinatorMetrics
+from tests.support.pretending import SHAPE, pretend
 
 Answer = Callable[[EvaluationRequest], Measurement | Failure]
 
@@ -71,79 +63,6 @@ def small_plan(changes: dict[str, Any] | None = None, **search: Any) -> SearchPl
     )
 
 
-def pretend(request: EvaluationRequest) -> Measurement:
-    """A measurement that depends on the request alone: larger networks answer more items right, with some noise. INT8
-    costs no accuracy, and makes everything but the first token a little faster."""
-    size = parameters(SHAPE, request.architecture)
-    share = 0.3 + 0.5 * size / parameters(SHAPE, Architecture(layers=tuple(range(8)), mlp_widths=(48,) * 8))
-    scores = []
-    for task in request.spec.tasks:
-        items = range(task.start, task.stop)
-        right = tuple(float(_chance(f"{request.identity}/{item}") < share) for item in items)
-        scores.append(
-            ItemScores(
-                task=task.task,
-                items=tuple(items),
-                items_digest=f"{task.split}",
-                metrics={"acc": right},
-                values={"acc": sum(right) / len(right)},
-                margins=tuple(value - 0.5 for value in right),
-            )
-        )
-    spec = request.spec
-    return Measurement(
-        parameters=size,
-        bytes=weight_bytes(SHAPE, request.architecture, spec.dtype),
-        scores=tuple(scores),
-        speed=None if spec.speed is None else _speed(request),
-        costs=() if spec.costs is None else pretended_tables(spec.costs, spec.dtype),
-        seconds={},
-        tokens=1,
-        worker="test",
-        versions={"device": "none"},
-    )
-
-
-def pretended_tables(costs: CostSpec, dtype: Dtype) -> tuple[CostTable, ...]:
-    """Time grows with the width; INT8 reads more slowly and generates faster."""
-
-    def phase(fixed: float, unit: float) -> PhaseCosts:
-        return PhaseCosts(fixed=fixed, attention=7 * unit, mlp={width: width * unit for width in costs.mlp_widths})
-
-    return tuple(
-        CostTable(
-            quantization=quantization,
-            engine=costs.engine,
-            engine_version="1.2.3",
-            device="none",
-            dtype=dtype,
-            workload=costs.workload,
-            prefill=phase(0.01, 0.0003 if quantization == "none" else 0.0004),
-            decode=phase(0.001, 0.0001 if quantization == "none" else 0.00007),
-        )
-        for quantization in costs.quantizations
-    )
-
-
-def _speed(request: EvaluationRequest) -> Speed:
-    spec = request.spec.speed
-    assert spec is not None
-    repeats = [(spec.repeats + repeat) / sum(request.architecture.mlp_widths) for repeat in range(spec.repeats)]
-    return Speed(
-        engine=spec.engine,
-        engine_version="1.2.3",
-        device="none",
-        dtype=request.spec.dtype,
-        workload=spec.workload,
-        prefill_tokens_per_second=tuple(10 * each for each in repeats),
-        decode_tokens_per_second=tuple(repeats),
-    )
-
-
-def _chance(text: str) -> float:
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4]) / 2**32
-
-
 @contextmanager
 def pretending_farm(plan: SearchPlan, history: History, answer: Answer = pretend) -> Iterator[tuple[Farm, list[str]]]:
     """A farm that answers through a real broker, and the identities of all requests that reached it."""
@@ -163,7 +82,8 @@ def pretending_farm(plan: SearchPlan, history: History, answer: Answer = pretend
     thread = threading.Thread(target=work)
     thread.start()
     try:
-        yield Farm(plan.settings.name, requests, broker, history, lambda: None), seen
+        metrics, evaluators = CoordinatorMetrics(broker), EmbeddedEvaluator(lambda: None)
+        yield Farm(plan.settings.name, plan.supernet.digest, broker, history, metrics, evaluators), seen
     finally:
         stop.set()
         thread.join()

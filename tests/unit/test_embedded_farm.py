@@ -1,14 +1,17 @@
+from collections.abc import Callable
 from pathlib import Path
 from typing import cast
 
 import pytest
 
 from services.cli.embedded import embedded_farm
+from services.coordinator.evaluators import EmbeddedEvaluator
 from services.coordinator.farm import Farm
 from services.coordinator.history import History
 from services.evaluator.evaluator import Evaluator
 from shared.messages import EvaluationRequest, EvaluationResult
 from shared.space import dense
+from shared.telemetry.metrics import CoordinatorMetrics
 from tests.support.searches import SHAPE, pretend, small_plan
 
 
@@ -18,7 +21,7 @@ class Broken:
     def __init__(self) -> None:
         self.answered = 0
 
-    def evaluate(self, request: EvaluationRequest) -> EvaluationResult:
+    def evaluate(self, request: EvaluationRequest, progressed: Callable[[], None]) -> EvaluationResult:
         self.answered += 1
         if self.answered == 2:
             raise ZeroDivisionError("a bug")
@@ -30,7 +33,7 @@ def test_a_bug_in_the_evaluator_ends_the_search_with_its_own_traceback_and_loses
     history = History.create_or_resume(tmp_path / "history.sqlite", plan.about())
     requests = [plan.request(network, "search") for network in (dense(SHAPE), plan.space.smallest())]
     with embedded_farm(cast(Evaluator, Broken()), "requests.x") as (broker, check):
-        farm = Farm("small", "requests.x", broker, history, check)
+        farm = Farm("small", "x", broker, history, CoordinatorMetrics(broker), EmbeddedEvaluator(check))
         with pytest.raises(ZeroDivisionError, match="a bug"):
             farm.measure(requests, lambda request, outcome: None)
     assert history.outcome(requests[0].identity) == pretend(requests[0])

@@ -5,7 +5,7 @@ import pytest
 
 from services.coordinator.history import History
 from shared.errors import UserError
-from shared.messages import EvaluationResult, Failure
+from shared.messages import Failure, Measurement
 from shared.space import dense
 from tests.support.searches import SHAPE, pretend, small_plan
 
@@ -13,26 +13,26 @@ PLAN = small_plan()
 REQUEST = PLAN.request(dense(SHAPE), "search")
 
 
-def result(outcome: object = None) -> EvaluationResult:
-    return EvaluationResult(identity=REQUEST.identity, search="small", outcome=outcome or pretend(REQUEST))
+def store(history: History, outcome: Measurement | Failure | None = None) -> None:
+    history.add_results([(REQUEST, outcome or pretend(REQUEST))])
 
 
 def test_a_result_is_stored_once_and_read_back_whole(tmp_path: Path) -> None:
     history = History.create_or_resume(tmp_path / "history.sqlite", PLAN.about())
     assert history.outcome(REQUEST.identity) is None
     failed = Failure(kind="out_of_memory", reason="early", retry_may_help=True)
-    history.add_result(REQUEST, result(failed))
+    store(history, failed)
     assert history.outcome(REQUEST.identity) == failed
-    history.add_result(REQUEST, result())
-    history.add_result(REQUEST, result(pretend(REQUEST).model_copy(update={"worker": "another"})))
-    history.add_result(REQUEST, result(Failure(kind="crashed", reason="late", retry_may_help=False)))
+    store(history)
+    store(history, pretend(REQUEST).model_copy(update={"worker": "another"}))
+    store(history, Failure(kind="crashed", reason="late", retry_may_help=False))
     assert history.outcome(REQUEST.identity) == pretend(REQUEST)
 
 
 def test_nothing_that_was_stored_can_be_changed_or_removed(tmp_path: Path) -> None:
     path = tmp_path / "history.sqlite"
     history = History.create_or_resume(path, PLAN.about())
-    history.add_result(REQUEST, result())
+    store(history)
     history.add_candidates(0, [(REQUEST, None)])
     with sqlite3.connect(path) as connection:
         for table in ("measurements", "candidates", "about"):
@@ -95,7 +95,7 @@ def test_a_file_that_is_no_history_is_refused_and_left_as_it_is(tmp_path: Path) 
 def test_a_full_disk_loses_nothing_and_says_so(tmp_path: Path) -> None:
     path = tmp_path / "history.sqlite"
     history = History.create_or_resume(path, PLAN.about())
-    history.add_result(REQUEST, result())
+    store(history)
     history._connection.execute("pragma max_page_count = 1")  # SQLite's own full disk
     with pytest.raises(UserError, match=r"history\.sqlite: .*full; nothing stored so far is lost"):
         history.note("x" * 50000, "y" * 50000)

@@ -1,0 +1,39 @@
+"""A search tells everybody how far it has got."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from services.coordinator.progress import Progress
+from shared.announcements import ANNOUNCE_SECONDS
+from shared.broker import Broker
+
+
+@contextmanager
+def announcing(broker: Broker, progress: Progress) -> Iterator[None]:
+    """Announce the search every ANNOUNCE_SECONDS, and at the end how it ended: finished, or stopped by an exception.
+
+    On a thread of its own: a strategy may think for longer than that.
+    """
+    ended = threading.Event()
+
+    def announce() -> None:
+        broker.announce(progress.announcement().model_dump_json().encode())
+
+    def announce_until_the_end() -> None:
+        announce()
+        while not ended.wait(ANNOUNCE_SECONDS):
+            announce()
+
+    thread = threading.Thread(target=announce_until_the_end, name="announcing", daemon=True)
+    thread.start()
+    try:
+        yield
+        progress.ends("finished")
+    except BaseException:
+        progress.ends("stopped")
+        raise
+    finally:
+        ended.set()
+        thread.join()
+        announce()

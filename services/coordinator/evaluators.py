@@ -1,0 +1,103 @@
+"""The evaluators that measure for a search, as far as the coordinator knows of them."""
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+from shared.announcements import PRESENT_SECONDS, EvaluatorAnnouncement, present
+from shared.broker import Broker
+
+REFRESH_SECONDS = 1.0
+"""Announcements are read no more often; nor so often that reading takes more than SHARE_OF_TIME."""
+SHARE_OF_TIME = 0.05
+LOST_SECONDS = 60.0
+"""A request that was sent less long ago isn't lost: who took it may not have said so yet."""
+IDLE_SECONDS = 30.0
+"""Who has been idle for so long has found the queue empty."""
+
+
+class Evaluators(Protocol):
+    """Who measures for a search."""
+
+    late_seconds: float
+    """How long to wait for results that came while no coordinator was there."""
+
+    @property
+    def number(self) -> int:
+        """How many there are."""
+        ...
+
+    def lost(self, sent: Mapping[str, float]) -> list[str]:
+        """Those requests in flight, given with the Unix time at which each was sent, that nobody is going to answer
+        any more: the queue is empty, and nobody computes them. A result that waits for the coordinator is not known
+        here."""
+        ...
+
+    def check(self) -> None:
+        """Raise if no result can come any more."""
+        ...
+
+
+class EmbeddedEvaluator:
+    """The one in this process, of which nothing is lost. `check` raises what it died of."""
+
+    late_seconds = 0.0
+    number = 1
+
+    def __init__(self, check: Callable[[], None]) -> None:
+        self._check = check
+
+    def lost(self, sent: Mapping[str, float]) -> list[str]:
+        return []
+
+    def check(self) -> None:
+        self._check()
+
+
+class AnnouncedEvaluators:
+    """Those of a super-network that announce themselves. Who is lost may be replaced any time, so there is always hope.
+
+    `clock` gives Unix time.
+    """
+
+    late_seconds = 1.0
+
+    def __init__(self, broker: Broker, supernet: str, clock: Callable[[], float] = time.time) -> None:
+        self._broker = broker
+        self._supernet = supernet
+        self._clock = clock
+        self._present: list[EvaluatorAnnouncement] = []
+        self._next_look = 0.0
+
+    @property
+    def number(self) -> int:
+        self._look()
+        return len(self._present)
+
+    def lost(self, sent: Mapping[str, float]) -> list[str]:
+        # The queue is one for all: what was sent before an evaluator had waited in vain for a while has been taken by
+        # another. Who took it announced so at once, and again every few seconds as long as it lives. The margins leave
+        # time for the announcements, and for clocks that differ a little.
+        old = [identity for identity, at in sent.items() if self._clock() - at > LOST_SECONDS]
+        if not old:
+            return []
+        self._look()
+        if not any(each.state == "idle" and each.sent_at - each.since >= IDLE_SECONDS for each in self._present):
+            return []
+        in_work = {each.candidate for each in self._present}
+        return [identity for identity in old if identity not in in_work]
+
+    def check(self) -> None:
+        """Nothing to find."""
+
+    def _look(self) -> None:
+        now = self._clock()
+        if now < self._next_look:
+            return
+        began = time.perf_counter()
+        self._present = [
+            each
+            for each in present(self._broker.announced(PRESENT_SECONDS), now)
+            if isinstance(each, EvaluatorAnnouncement) and each.supernet == self._supernet
+        ]
+        self._next_look = now + max(REFRESH_SECONDS, (time.perf_counter() - began) / SHARE_OF_TIME)

@@ -1,0 +1,25 @@
+"""Networks may only be compared on the same items: prompts, choices and data must not change under a search."""
+
+from shared.messages import EvaluationRequest, Measurement
+
+
+class Items:
+    """Which items each task of the search was measured on; the first measurement decides."""
+
+    def __init__(self) -> None:
+        self._digests: dict[str, str] = {}
+
+    def disagreement(self, request: EvaluationRequest, measurement: Measurement) -> str | None:
+        """What is wrong with the items of a measurement, in a line for the user; None if nothing is."""
+        digests = {
+            asked.model_dump_json(): scores.items_digest
+            for asked, scores in zip(request.spec.tasks, measurement.scores, strict=True)
+        }
+        for asked, digest in zip(request.spec.tasks, digests.values(), strict=True):
+            if self._digests.get(asked.model_dump_json(), digest) != digest:
+                return (
+                    f"tasks.{asked.task}: its data or prompts differ from those of earlier measurements of this "
+                    "search; restore them (NASFARM_DATA, lm-eval's version), or change `name` to begin a new search"
+                )
+        self._digests |= digests
+        return None
