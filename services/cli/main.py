@@ -29,6 +29,7 @@ app = typer.Typer(
 SearchFile = Annotated[Path, typer.Argument(metavar="SEARCH.yaml", help="The search file.")]
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="Directory of a run, such as runs/NAME.")]
 Runs = Annotated[Path, typer.Option("--runs", help="Where runs are kept.")]
+FarmBroker = Annotated[str, typer.Option("--broker", metavar="URL", help="The farm's broker: amqps://HOST/VHOST.")]
 Credentials = Annotated[
     Path | None, typer.Option("--credentials", help="File with user:password, instead of having them in the URL.")
 ]
@@ -89,7 +90,7 @@ def search(
     "--supernet runs/smollm2-arc-easy/supernet"
 )
 def evaluator(
-    broker: Annotated[str, typer.Option("--broker", metavar="URL", help="The farm's broker: amqps://HOST/VHOST.")],
+    broker: FarmBroker,
     supernet: Annotated[
         str, typer.Option("--supernet", help="Directory or URL (s3://, gs://, hf://) of the super-network to serve.")
     ],
@@ -112,11 +113,47 @@ def report(run: Run) -> None:
 
 
 @app.command(epilog="Example: nasfarm status runs/smollm2-arc-easy")
-def status(run: Run) -> None:
-    """Show how far a run has got."""
-    from services.cli.inspect import status as show
+def status(
+    run: Annotated[
+        Path | None, typer.Argument(metavar="[RUN]", help="Directory of a run, such as runs/NAME; or give --broker.")
+    ] = None,
+    broker: Annotated[
+        str | None, typer.Option("--broker", metavar="URL", help="Show a farm instead: amqps://HOST/VHOST.")
+    ] = None,
+    credentials: Credentials = None,
+    authority: Authority = None,
+    as_json: Annotated[bool, typer.Option("--json", help="A farm's status as JSON.")] = False,
+) -> None:
+    """Show how far a run has got; or a farm: its searches, its evaluators and its queues."""
+    if (run is None) == (broker is None):
+        raise UserError("status: of what? Give the directory of a run, or a farm's --broker")
+    if broker is not None:
+        from services.cli.watching import show_farm
+        from shared.broker.address import BrokerAddress
 
-    show(run)
+        show_farm(BrokerAddress.parse(broker, credentials, authority), as_json)
+    elif run is not None:
+        _refuse_without_broker(credentials, authority, as_json)
+        from services.cli.inspect import status as show
+
+        show(run)
+
+
+@app.command(
+    epilog="Example: nasfarm stop smollm2-arc-easy --broker amqps://broker.example/nasfarm "
+    "--credentials credentials/operator"
+)
+def stop(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The search's name.")],
+    broker: FarmBroker,
+    credentials: Credentials = None,
+    authority: Authority = None,
+) -> None:
+    """Ask a farm's search to end. What it has measured stays, and the same search command goes on with it."""
+    from services.cli.watching import stop_search
+    from shared.broker.address import BrokerAddress
+
+    stop_search(BrokerAddress.parse(broker, credentials, authority), name)
 
 
 @app.command(
@@ -183,9 +220,10 @@ def main() -> None:
         sys.exit(2)
 
 
-def _refuse_without_broker(credentials: Path | None, authority: Path | None) -> None:
-    if credentials or authority:
-        raise UserError("--credentials, --authority: of which broker? Name it with --broker, or leave them out")
+def _refuse_without_broker(credentials: Path | None, authority: Path | None, as_json: bool = False) -> None:
+    for option, given in (("--credentials", credentials), ("--authority", authority), ("--json", as_json)):
+        if given:
+            raise UserError(f"{option}: of which broker? Name it with --broker, or leave {option} out")
 
 
 def _leave(*_: object) -> None:
