@@ -1,12 +1,13 @@
 """What deploying a farm needs of its broker: its files, and the queues of a super-network and of a search.
 
 python -m shared.broker generate DIRECTORY
-python -m shared.broker add amqp://... --credentials FILE --supernet DIGEST --search NAME
+python -m shared.broker add amqp://... --credentials FILE --supernet DIRECTORY --search NAME
 python -m shared.broker remove amqp://... --credentials FILE --search NAME
 """
 
 import argparse
 import json
+import re
 import sys
 import time
 from pathlib import Path
@@ -15,9 +16,12 @@ from shared.broker.address import BrokerAddress
 from shared.broker.protocol import requests_queue, results_queue
 from shared.broker.rabbitmq import add_queues, remove_queues
 from shared.broker.topology import definitions, kept_passwords, server_configuration
+from shared.digest import DIGEST_CHARACTERS
 from shared.errors import UserError
 from shared.files import write_atomically
+from shared.manifest import SupernetManifest
 
+DIGEST = re.compile(f"[0-9a-f]{{{DIGEST_CHARACTERS}}}")
 SETTLE_SECONDS = 2.0
 """A quorum queue whose node dies within its first second stays without a leader for ever (RabbitMQ 3.10)."""
 
@@ -49,7 +53,9 @@ def _parser() -> argparse.ArgumentParser:
         queues.add_argument("broker", help="amqp://host/vhost or amqps://host/vhost")
         queues.add_argument("--credentials", type=Path, help="the operator's file, user:password")
         queues.add_argument("--authority", type=Path, help="certificates (PEM) of who may sign the broker's")
-        queues.add_argument("--supernet", action="append", default=[], help="digest of a super-network")
+        queues.add_argument(
+            "--supernet", action="append", default=[], help="directory of a super-network, or its digest"
+        )
         queues.add_argument("--search", action="append", default=[], help="name of a search")
     return parser
 
@@ -65,7 +71,8 @@ def _generate(options: argparse.Namespace) -> None:
 
 
 def _change_queues(options: argparse.Namespace) -> None:
-    names = [requests_queue(digest) for digest in options.supernet] + [results_queue(name) for name in options.search]
+    names = [requests_queue(_digest(supernet)) for supernet in options.supernet]
+    names += [results_queue(name) for name in options.search]
     if not names:
         raise UserError(f"{options.command}: name a super-network (--supernet) or a search (--search)")
     address = BrokerAddress.parse(options.broker, options.credentials, options.authority)
@@ -74,6 +81,11 @@ def _change_queues(options: argparse.Namespace) -> None:
     else:
         add_queues(address, names)
         time.sleep(SETTLE_SECONDS)
+
+
+def _digest(supernet: str) -> str:
+    """The digest of a super-network, of which its directory or that digest was given."""
+    return supernet if DIGEST.fullmatch(supernet) else SupernetManifest.read(Path(supernet)).digest
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """What every broker does: the one in the process, and RabbitMQ."""
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -15,9 +16,10 @@ from shared.broker import (
     MessageTooLargeError,
     read_request,
     read_result,
+    results_queue,
 )
 from shared.broker.rabbitmq import RabbitBroker
-from shared.messages import EvaluationResult, Failure
+from shared.messages import EvaluationResult, Failure, StopSearch
 from shared.space import dense
 from tests.support.rabbitmq import Node, RabbitFarm
 from tests.support.searches import SHAPE, small_plan
@@ -192,9 +194,83 @@ def test_after_stop_receiving_messages_stay_for_others_until_it_is_asked_again(j
     back.ack()
 
 
-def test_a_message_that_is_too_large_is_refused(join: Join) -> None:
-    with pytest.raises(MessageTooLargeError, match="8,388,608 are the most"):
-        join("coordinator").publish(REQUESTS, bytes(MAX_MESSAGE_BYTES + 1))
+def test_many_messages_are_published_at_once_in_their_order(join: Join) -> None:
+    coordinator, evaluator = join("coordinator"), join("evaluator")
+    bodies = [str(number).encode() for number in range(300)]
+    coordinator.publish_all(REQUESTS, [])
+    coordinator.publish_all(REQUESTS, bodies, answer_to=RESULTS)
+    assert coordinator.counters.published == 300
+    for body in bodies:
+        delivery = evaluator.receive(REQUESTS, 30)
+        assert delivery is not None and delivery.body == body
+        delivery.ack()
+
+
+def test_a_message_says_when_it_was_published_even_as_a_dead_letter(join: Join) -> None:
+    coordinator, evaluator, operator = join("coordinator"), join("evaluator"), join("operator")
+    before = time.time()
+    coordinator.publish(REQUESTS, b"1", answer_to=RESULTS)
+    after = time.time()
+    delivery = evaluator.receive(REQUESTS, 30)
+    assert delivery is not None and delivery.sent_at is not None
+    assert before - 0.001 <= delivery.sent_at <= after + 0.001  # told in milliseconds
+    delivery.set_aside("a test")
+    for broker, queue_name in ((coordinator, RESULTS), (operator, DEAD_LETTERS)):
+        dead = broker.receive(queue_name, 30)
+        assert dead is not None and (dead.dead, dead.sent_at) == ("a test", delivery.sent_at)
+        dead.ack()
+
+
+def test_a_search_can_be_asked_to_stop_and_another_search_s_wish_is_set_aside(join: Join) -> None:
+    operator, coordinator = join("operator"), join("coordinator")
+    for search in ("one", "two"):
+        operator.publish(RESULTS, StopSearch(search=search).model_dump_json().encode())
+    wish = coordinator.receive(RESULTS, 30)
+    assert results_queue("one") == RESULTS
+    assert wish is not None and read_result(coordinator, wish) == StopSearch(search="one")
+    wish.ack()
+    misplaced = coordinator.receive(RESULTS, 30)
+    assert misplaced is not None and read_result(coordinator, misplaced) is None
+    kept = operator.receive(DEAD_LETTERS, 30)
+    assert kept is not None and kept.dead == "misplaced: the wish that another search stop"
+    kept.ack()
+
+
+def heard(broker: Broker, last: bytes) -> list[bytes]:
+    """What was announced, once `last` is heard."""
+    deadline = time.monotonic() + 60
+    while last not in (bodies := broker.announced(60)):
+        assert time.monotonic() < deadline, f"{last!r} was not heard"
+        time.sleep(0.02)
+    return bodies
+
+
+def test_everybody_hears_what_is_announced_even_who_listens_later(join: Join) -> None:
+    coordinator, evaluator = join("coordinator"), join("evaluator")
+    for broker in (coordinator, evaluator):
+        broker.publish(REQUESTS if broker is coordinator else RESULTS, b"x")  # then it is connected
+    bodies = [str(number).encode() for number in range(10)]
+    for body in bodies:
+        evaluator.announce(body)
+    assert heard(coordinator, bodies[-1]) == bodies
+    coordinator.announce(b"later")
+    assert heard(coordinator, b"later") == [*bodies, b"later"]
+    for user in ("operator", "monitoring", "coordinator"):
+        assert join(user).announced(60) == [*bodies, b"later"]
+    assert coordinator.announced(0) == []
+
+
+def test_a_message_that_is_too_large_is_refused_and_what_was_to_go_with_it_too(join: Join) -> None:
+    coordinator, large = join("coordinator"), bytes(MAX_MESSAGE_BYTES + 1)
+    for publish in (
+        lambda: coordinator.publish(REQUESTS, large),
+        lambda: coordinator.publish_all(REQUESTS, [b"x", large]),
+        lambda: coordinator.announce(large),
+    ):
+        with pytest.raises(MessageTooLargeError, match="8,388,608 are the most"):
+            publish()
+    assert coordinator.counters.published == 0
+    assert join("evaluator").receive(REQUESTS, 0.2) is None
 
 
 def test_the_largest_message_goes_through(join: Join) -> None:
@@ -218,5 +294,7 @@ def test_closing_ends_all_waiting(join: Join) -> None:
     evaluator.close()
     waiting.join(30)
     assert len(ends) == 1 and not evaluator.connected
-    with pytest.raises(BrokerClosedError):
-        evaluator.publish(RESULTS, b"x")
+    for use in (lambda: evaluator.publish(RESULTS, b"x"), lambda: evaluator.announced(60)):
+        with pytest.raises(BrokerClosedError):
+            use()
+    evaluator.announce(b"nobody hears this")

@@ -9,6 +9,7 @@ import pytest
 from shared.broker import Broker, BrokerUnreachableError, QueueMissingError
 from shared.broker.address import BrokerAddress
 from shared.broker.rabbitmq import RabbitBroker, add_queues, remove_queues
+from tests.support.forwarding import forwarder
 from tests.support.rabbitmq import Node, RabbitFarm, free_port
 
 SETTLED_SECONDS = 2.0
@@ -176,25 +177,64 @@ def test_a_broker_that_hangs_is_noticed_by_its_silence_and_joined_again_when_it_
         broker.close()
 
 
-def test_a_broker_short_of_memory_makes_publishers_wait_and_loses_nothing(
+def test_a_connection_that_goes_silent_is_noticed_by_both_ends_and_what_was_in_hand_comes_again(
     node: Node, farm: RabbitFarm, join: Join
 ) -> None:
+    coordinator = join("coordinator")
+    coordinator.publish(farm.requests, b"x")
+    with forwarder(node.port) as way:
+        evaluator = RabbitBroker(farm.address("evaluator", way.port), "half-open", heartbeat_seconds=2)
+        try:
+            held = evaluator.receive(farm.requests, 30)
+            assert held is not None and evaluator.connected
+            way.go_silent()
+            evaluator.publish(farm.results, b"y")  # returns when the next connection brought it over
+            held.ack()
+            again = evaluator.receive(farm.requests, 60)
+            assert again is not None
+            assert (again.body, again.identity, again.attempt) == (b"x", held.identity, 2)
+            again.ack()
+            assert evaluator.counters.reconnects >= 1
+        finally:
+            evaluator.close()
+    assert drain(coordinator, farm.results, {b"y"}) == [b"y"]
+    assert coordinator.counters.reconnects == 0
+    assert join("evaluator").receive(farm.requests, 0.5) is None
+
+
+ALARMS = {
+    "memory": (("set_vm_memory_high_watermark", "0.000001"), ("set_vm_memory_high_watermark", "0.4")),
+    "disk": (("set_disk_free_limit", "1000000GB"), ("set_disk_free_limit", "50MB")),
+}
+
+
+@pytest.mark.parametrize("alarm", ALARMS)
+def test_a_broker_short_of_memory_or_disk_makes_publishers_wait_and_loses_and_doubles_nothing(
+    node: Node, farm: RabbitFarm, join: Join, alarm: str
+) -> None:
+    raising, ending = ALARMS[alarm]
     coordinator, evaluator = join("coordinator"), join("evaluator")
+    before, during = ([f"{when} {number}".encode() for number in range(50)] for when in ("before", "during"))
+    coordinator.publish_all(farm.requests, before)
     published = threading.Event()
 
     def publish() -> None:
-        coordinator.publish(farm.requests, b"x")
+        coordinator.publish_all(farm.requests, during)
         published.set()
 
     publisher = threading.Thread(target=publish)
-    node.control("set_vm_memory_high_watermark", "0.000001")
+    node.control(*raising)
     try:
         publisher.start()
         assert not published.wait(1)
+        coordinator.announce(b"says who is blocked")
+        assert drain(evaluator, farm.requests, set(before)) == before  # who only takes goes on
     finally:
-        node.control("set_vm_memory_high_watermark", "0.4")
+        node.control(*ending)
     publisher.join(60)
-    assert drain(evaluator, farm.requests, {b"x"}) == [b"x"]
+    assert drain(evaluator, farm.requests, set(during)) == during
+    assert evaluator.receive(farm.requests, 0.5) is None
+    assert coordinator.counters.reconnects == evaluator.counters.reconnects == 0
 
 
 def test_a_broker_that_isn_t_there_is_named_and_closing_doesn_t_wait_for_it() -> None:

@@ -2,15 +2,20 @@
 
 import dataclasses
 import time
-import urllib.error
 from collections.abc import Iterator
 
 import pytest
 
-from shared.broker import DEAD_LETTERS, AccessRefusedError, BrokerError, QueueMissingError, requests_queue
-from shared.broker.__main__ import main
+from shared.broker import (
+    ANNOUNCEMENTS,
+    DEAD_LETTERS,
+    AccessRefusedError,
+    BrokerError,
+    QueueMissingError,
+    requests_queue,
+)
 from shared.broker.address import BrokerAddress
-from shared.broker.rabbitmq import RabbitBroker, add_queues, remove_queues
+from shared.broker.rabbitmq import RabbitBroker, add_queues, remove_queues, request_stop
 from tests.support.rabbitmq import Node, RabbitFarm
 
 
@@ -34,11 +39,12 @@ def brokers(farm: RabbitFarm) -> Iterator[dict[str, RabbitBroker]]:
         ("coordinator", RabbitFarm.results),
         ("evaluator", RabbitFarm.requests),
         ("operator", RabbitFarm.requests),
-        ("operator", RabbitFarm.results),
         ("operator", DEAD_LETTERS),
+        ("operator", ANNOUNCEMENTS),
         ("monitoring", RabbitFarm.requests),
         ("monitoring", RabbitFarm.results),
         ("monitoring", DEAD_LETTERS),
+        ("monitoring", ANNOUNCEMENTS),
     ],
 )
 def test_nobody_publishes_what_isn_t_theirs(brokers: dict[str, RabbitBroker], user: str, queue_name: str) -> None:
@@ -63,6 +69,32 @@ def test_nobody_reads_what_isn_t_theirs(brokers: dict[str, RabbitBroker], user: 
         brokers[user].receive(queue_name, 30)
 
 
+def test_an_evaluator_doesn_t_hear_what_is_announced(brokers: dict[str, RabbitBroker]) -> None:
+    for _ in range(2):
+        with pytest.raises(AccessRefusedError, match="announcements: the broker refuses"):
+            brokers["evaluator"].announced(60)
+
+
+@pytest.mark.parametrize("user", ["operator", "monitoring"])
+def test_what_is_announced_without_the_right_to_is_lost_with_one_warning_and_harms_nothing(
+    brokers: dict[str, RabbitBroker], user: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    brokers[user].connect(30)
+
+    def warnings() -> list[str]:
+        return [record.message for record in caplog.records if "nobody hears" in record.message]
+
+    while not warnings():
+        brokers[user].announce(b"x")
+        time.sleep(0.05)
+    for _ in range(5):
+        brokers[user].announce(b"x")
+        time.sleep(0.05)
+    assert brokers[user].announced(60) == []
+    assert len(warnings()) == 1 and "ACCESS_REFUSED" in warnings()[0]
+    assert brokers[user].connected and brokers[user].counters.reconnects == 0
+
+
 @pytest.mark.parametrize("user", ["coordinator", "evaluator", "monitoring"])
 def test_only_the_operator_adds_and_removes_queues(farm: RabbitFarm, user: str) -> None:
     with pytest.raises(AccessRefusedError):
@@ -71,10 +103,16 @@ def test_only_the_operator_adds_and_removes_queues(farm: RabbitFarm, user: str) 
         remove_queues(farm.address(user), [farm.requests])
 
 
-def test_the_operator_touches_nothing_but_queues_of_requests_and_results(farm: RabbitFarm) -> None:
+def test_the_operator_adds_and_removes_nothing_but_the_farm_s_queues(farm: RabbitFarm) -> None:
     for act in (add_queues, remove_queues):
-        with pytest.raises(AccessRefusedError):
-            act(farm.address("operator"), [DEAD_LETTERS if act is remove_queues else "other.queue"])
+        for name in ("other.queue", ANNOUNCEMENTS, "requests"):
+            with pytest.raises(AccessRefusedError):
+                act(farm.address("operator"), [name])
+
+
+def test_monitoring_stops_no_search(farm: RabbitFarm) -> None:
+    with pytest.raises(AccessRefusedError, match=r"results\.one: the broker refuses"):
+        request_stop(farm.address("monitoring"), "one")
 
 
 def test_a_refusal_harms_nothing_else_that_goes_on(farm: RabbitFarm, brokers: dict[str, RabbitBroker]) -> None:
@@ -152,24 +190,3 @@ def test_tls_with_a_port_that_speaks_in_the_clear_is_explained(node: Node, farm:
             broker.connect(30)
     finally:
         broker.close()
-
-
-def test_the_command_adds_and_removes_queues_and_shows_no_password(
-    farm: RabbitFarm, tmp_path_factory: pytest.TempPathFactory, capsys: pytest.CaptureFixture[str]
-) -> None:
-    credentials = tmp_path_factory.mktemp("credentials") / "operator"
-    credentials.write_text(f"operator:{farm.node.passwords['operator']}\n")
-    url = f"amqp://127.0.0.1:{farm.node.port}/{farm.vhost}"
-    options = [url, "--credentials", str(credentials), "--supernet", "new", "--search", "two"]
-    queue = f"/api/queues/{farm.vhost}/requests.new"
-    assert main(["add", *options]) == main(["add", *options]) == 0
-    while not (policy := farm.node.http("GET", queue).get("effective_policy_definition")):
-        time.sleep(0.1)  # the management's numbers come some seconds later
-    assert (policy["delivery-limit"], policy["dead-letter-strategy"]) == (3, "at-least-once")
-    assert main(["remove", *options]) == main(["remove", *options]) == 0
-    with pytest.raises(urllib.error.HTTPError, match="404"):
-        farm.node.http("GET", queue)
-    credentials.write_text("operator:wrong\n")
-    assert main(["add", *options]) == 2
-    output = capsys.readouterr()
-    assert output.err.count("\n") == 1 and "wrong" not in output.err and not output.out

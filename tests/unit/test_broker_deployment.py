@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from shared.broker import REMEMBERED_SECONDS
 from shared.broker.__main__ import main
 from shared.broker.address import BrokerAddress
-from shared.broker.topology import CONSUMER_TIMEOUT_SECONDS, RIGHTS
+from shared.broker.topology import CONSUMER_TIMEOUT_SECONDS, RIGHTS, definitions, queue_arguments
 from shared.errors import UserError
 
 
@@ -95,3 +96,21 @@ def test_spoilt_credentials_are_named_rather_than_replaced(tmp_path: Path, capsy
 def test_adding_nothing_is_explained(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["add", "amqp://u:p@there"]) == 2
     assert capsys.readouterr().err == "add: name a super-network (--supernet) or a search (--search)\n"
+
+
+def test_a_super_network_is_named_by_its_directory_and_one_that_isn_t_there_is_explained(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["add", "amqp://u:p@there", "--supernet", str(tmp_path / "missing")]) == 2
+    assert f"{tmp_path}/missing/supernet.json: can't be read" in capsys.readouterr().err
+
+
+def test_requests_may_be_held_as_long_as_the_node_allows_and_the_stream_forgets() -> None:
+    assert queue_arguments("requests.net")["x-consumer-timeout"] == CONSUMER_TIMEOUT_SECONDS * 1000
+    assert "x-consumer-timeout" not in queue_arguments("results.one")
+    streams = [
+        queue["arguments"]
+        for queue in definitions(dict.fromkeys(RIGHTS, "secret"))["queues"]
+        if queue["arguments"]["x-queue-type"] == "stream"
+    ]
+    assert [stream["x-max-age"] for stream in streams] == [f"{2 * REMEMBERED_SECONDS:.0f}s"]

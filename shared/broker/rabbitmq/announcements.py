@@ -4,7 +4,7 @@ import logging
 import threading
 import time
 import uuid
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable
 from typing import Any
 
@@ -21,9 +21,10 @@ CATCH_UP_SECONDS = 5.0
 """How long the first call waits at most for what was announced before it."""
 QUIET_SECONDS = 0.75
 """A stream that gives nothing for so long has given all that it had."""
+OVERLAP_SECONDS = 60.0
+"""Clocks differ, and a stream is found by time only roughly."""
 PREFETCH = 500
 """A stream wants a limit; and what is heard is only put into memory."""
-KEPT_WHILE_OPENING = 10
 
 
 class Announcer:
@@ -35,7 +36,7 @@ class Announcer:
     def __init__(self) -> None:
         self._connection: Any = None
         self._channel: Any = None
-        self._waiting: deque[bytes] = deque(maxlen=KEPT_WHILE_OPENING)
+        self._waiting: deque[bytes] = deque()
         self._refused: str | None = None
 
     def attach(self, connection: Any) -> None:
@@ -75,7 +76,8 @@ class Listener:
     """Hears the stream on a channel of its own, and remembers what was announced in the last REMEMBERED_SECONDS.
 
     `heard` and `end` may be called from any thread, all else runs on the connection's own. After a lost connection it
-    goes on after the last announcement that it heard.
+    goes back to some time before, and passes over what it knows: by its identity, as a stream that was deleted and
+    declared anew counts its messages from 0 again.
 
     Args:
         run: runs something on the connection's thread; False where there is no connection.
@@ -84,8 +86,8 @@ class Listener:
     def __init__(self, run: Callable[[Callable[[], None]], bool]) -> None:
         self._run = run
         self._wanted = False
-        self._heard: deque[tuple[float, bytes]] = deque()
-        self._next_offset: int | None = None
+        self._heard: OrderedDict[str, tuple[float, bytes]] = OrderedDict()  # a dict is slow at forgetting its first
+        self._last_heard: float | None = None
         self._consuming = False
         self._caught_up = False
         self._began = 0.0
@@ -109,7 +111,7 @@ class Listener:
                     self._error, self._wanted = None, False
                 raise error
             oldest = time.time() - min(seconds, REMEMBERED_SECONDS)
-            return [body for at, body in self._heard if at >= oldest]
+            return [body for at, body in self._heard.values() if at >= oldest]
 
     def _wait_until_caught_up(self) -> None:
         """Until nothing more comes, or something that was announced later; but not for ever."""
@@ -143,9 +145,11 @@ class Listener:
 
     def _opened(self, channel: Any) -> None:
         channel.basic_qos(prefetch_count=PREFETCH)
-        start = f"{REMEMBERED_SECONDS:.0f}s" if self._next_offset is None else self._next_offset
+        ago = REMEMBERED_SECONDS
+        if self._last_heard is not None:
+            ago = min(ago, time.monotonic() - self._last_heard + OVERLAP_SECONDS)
         channel.basic_consume(
-            ANNOUNCEMENTS, self._delivered, arguments={"x-stream-offset": start}, callback=self._consume_ok
+            ANNOUNCEMENTS, self._delivered, arguments={"x-stream-offset": f"{ago:.0f}s"}, callback=self._consume_ok
         )
 
     def _consume_ok(self, _frame: Any) -> None:
@@ -155,17 +159,15 @@ class Listener:
 
     def _delivered(self, channel: Any, method: Any, properties: Any, body: bytes) -> None:
         channel.basic_ack(method.delivery_tag)
-        headers = properties.headers or {}
-        arrived = time.time()
+        self._last_heard, arrived = time.monotonic(), time.time()
         with self._changed:
-            if self._next_offset is not None and headers["x-stream-offset"] < self._next_offset:
-                return  # a stream is read by chunks: some may come that were heard before
-            self._next_offset = headers["x-stream-offset"] + 1
-            at = min(sent_at(headers) or arrived, arrived)
+            if properties.message_id in self._heard:
+                return
+            at = min(sent_at(properties.headers or {}) or arrived, arrived)
             self._caught_up |= at >= self._began
-            self._heard.append((at, body))
-            while self._heard and self._heard[0][0] < arrived - REMEMBERED_SECONDS:
-                self._heard.popleft()
+            self._heard[properties.message_id] = (at, body)
+            while self._heard and self._heard[oldest := next(iter(self._heard))][0] < arrived - REMEMBERED_SECONDS:
+                del self._heard[oldest]
             self._changed.notify_all()
 
     def _cancelled(self, _frame: Any) -> None:

@@ -26,8 +26,11 @@ logger = logging.getLogger(__name__)
 logging.getLogger("pika").setLevel(logging.CRITICAL)
 
 HEARTBEAT_SECONDS = 15
-BLOCKED_SECONDS = 300
-"""How long a broker may refuse to read (its memory or disk is full) before the connection is made anew."""
+BLOCKED_SECONDS = 3600
+"""How long a broker may refuse to read (its memory or disk is full) before the connection is made anew.
+
+Long: a new one would be refused as well, and what is in hand would come again as one more attempt. A broker that is
+gone is noticed by its heartbeats."""
 CONNECT_SECONDS = 10
 FIRST_RETRY_SECONDS = 0.25
 LAST_RETRY_SECONDS = 15.0

@@ -1,0 +1,96 @@
+"""What is announced is heard again after whatever happened to the broker, and each announcement once."""
+
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from shared.broker import ANNOUNCEMENTS, QueueMissingError
+from shared.broker.rabbitmq import RabbitBroker
+from shared.broker.topology import definitions
+from tests.support.forwarding import forwarder
+from tests.support.rabbitmq import Node, RabbitFarm
+
+Join = Callable[[str], RabbitBroker]
+
+
+@pytest.fixture
+def farm(node: Node) -> RabbitFarm:
+    return node.farm()
+
+
+@pytest.fixture
+def join(farm: RabbitFarm) -> Iterator[Join]:
+    joined: list[RabbitBroker] = []
+
+    def join(user: str) -> RabbitBroker:
+        joined.append(RabbitBroker(farm.address(user), f"announcements {user}"))
+        joined[-1].connect(30)
+        return joined[-1]
+
+    yield join
+    for broker in joined:
+        broker.close()
+
+
+def heard(listener: RabbitBroker, body: bytes, again: Callable[[], None] = lambda: None) -> list[bytes]:
+    """What the listener heard, once it hears `body`; `again` is called until then."""
+    deadline = time.monotonic() + 120
+    while body not in (bodies := listener.announced(200)):
+        assert time.monotonic() < deadline, f"{body!r} was not heard"
+        again()
+        time.sleep(0.1)
+    return bodies
+
+
+def test_a_broker_that_was_killed_still_has_the_stream_and_its_listener_goes_on_where_it_was(
+    node: Node, join: Join
+) -> None:
+    speaker, listener = join("evaluator"), join("coordinator")
+    before = [str(number).encode() for number in range(20)]
+    for body in before:
+        speaker.announce(body)
+    assert heard(listener, before[-1]) == before
+    time.sleep(1)  # a stream isn't flushed to the disk with each message
+    node.kill()
+    speaker.announce(b"nobody is there")
+    node.start()
+    after = heard(listener, b"after", lambda: speaker.announce(b"after"))
+    assert after[: len(before)] == before and set(after[len(before) :]) == {b"after"}
+    assert heard(join("operator"), b"after")[: len(after)] == after
+    assert listener.counters.reconnects == 1
+
+
+def test_a_listener_whose_connection_was_lost_hears_what_was_said_meanwhile(
+    node: Node, farm: RabbitFarm, join: Join
+) -> None:
+    speaker = join("evaluator")
+    with forwarder(node.port) as way:
+        listener = RabbitBroker(farm.address("coordinator", way.port), "listener")
+        try:
+            speaker.announce(b"before")
+            assert heard(listener, b"before") == [b"before"]
+            way.close_connections()
+            for number in range(5):
+                speaker.announce(str(number).encode())
+            assert heard(listener, b"4") == [b"before", b"0", b"1", b"2", b"3", b"4"]
+            assert listener.counters.reconnects == 1
+        finally:
+            listener.close()
+
+
+def test_a_stream_that_is_missing_is_named_and_heard_again_once_it_is_declared_anew(
+    node: Node, farm: RabbitFarm, join: Join
+) -> None:
+    speaker, listener = join("evaluator"), join("coordinator")
+    before = [f"before {number}".encode() for number in range(20)]
+    for body in before:
+        speaker.announce(body)
+    heard(listener, before[-1])
+    node.http("DELETE", f"/api/queues/{farm.vhost}/{ANNOUNCEMENTS}")
+    with pytest.raises(QueueMissingError, match="announcements: the broker has no such stream; load the farm's defin"):
+        heard(listener, b"never said")
+    held = definitions(node.passwords, farm.vhost)
+    node.http("POST", "/api/definitions", {key: value for key, value in held.items() if key != "users"})
+    speaker.announce(b"after")
+    assert heard(listener, b"after") == [*before, b"after"]
