@@ -148,9 +148,9 @@ class Node:
         command = [PROGRAMS / "rabbitmqctl", "--quiet", *arguments]
         subprocess.run(command, env=self._environment, check=True, capture_output=True, timeout=60)
 
-    def http(self, method: str, path: str, content: Any = None) -> Any:
+    def http(self, method: str, path: str, content: Any = None, user: str = ADMINISTRATOR) -> Any:
         """Ask the management API. Raises OSError where it doesn't answer or refuses."""
-        login = base64.b64encode(f"{ADMINISTRATOR}:{self.passwords[ADMINISTRATOR]}".encode()).decode()
+        login = base64.b64encode(f"{user}:{self.passwords[user]}".encode()).decode()
         request = urllib.request.Request(
             f"http://127.0.0.1:{self._http_port}{path}",
             method=method,
