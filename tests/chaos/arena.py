@@ -1,0 +1,286 @@
+"""A farm of real processes to do harm to: a RabbitMQ node, evaluators that only pretend to measure, and the coordinator
+of one search after another."""
+
+import json
+import os
+import re
+import signal
+import sqlite3
+import subprocess
+import time
+import urllib.request
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import yaml
+
+from shared.broker import requests_queue, results_queue
+from shared.broker.rabbitmq import add_queues
+from shared.digest import digest_json
+from shared.manifest import SupernetManifest, digest_content
+from shared.settings import parse_settings
+from tests.support.command import NASFARM
+from tests.support.forwarding import Forwarder
+from tests.support.rabbitmq import Node, free_port
+from tests.support.stand_in import start_stand_in
+
+PATIENCE_SECONDS = 240
+SETTLED_SECONDS = 2.0
+"""A quorum queue younger than about a second doesn't survive its node (RabbitMQ 3.10): age is what must pass here."""
+COUNTED = ("duplicate_results", "requests_resent")
+CONFIG = {
+    "model_type": "llama",
+    "vocab_size": 100,
+    "hidden_size": 16,
+    "num_hidden_layers": 8,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "intermediate_size": 48,
+    "tie_word_embeddings": True,
+}
+
+
+@dataclass
+class Run:
+    """A search: its file, the directory of its run, and what each of its coordinators, one after the other, was last
+    heard to have counted."""
+
+    name: str
+    search_file: Path
+    directory: Path
+    counted: list[Counter[str]] = field(default_factory=list)
+
+    @property
+    def stored(self) -> int:
+        """Outcomes in its history."""
+        path = self.directory / "history.sqlite"
+        if not path.exists():
+            return 0
+        connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=30)
+        try:
+            (number,) = connection.execute("select count(*) from measurements").fetchone()
+        except sqlite3.OperationalError:  # it is just being begun
+            return 0
+        finally:
+            connection.close()
+        return int(number)
+
+    @property
+    def reported(self) -> bool:
+        """Whether it has come to its end."""
+        return (self.directory / "report.html").exists()
+
+
+@dataclass
+class Process:
+    """A process of the farm and its own way to the broker."""
+
+    link: Forwarder
+    popen: subprocess.Popen[bytes]
+    log: Path
+
+    def end(self) -> None:
+        """As `kill -9`."""
+        self.popen.kill()
+        self.popen.wait()
+        self.link.close()
+
+
+class Arena:
+    """The farm. Evaluators that ended by themselves (a network that kills them) are replaced by `tend`."""
+
+    def __init__(self, node: Node, directory: Path, evaluators: int, seconds: float, killers: float) -> None:
+        """Begin it.
+
+        Args:
+            node: the broker's.
+            directory: where everything is written.
+            evaluators: how many.
+            seconds: what an evaluation takes.
+            killers: share of the networks that kill every evaluator that takes them.
+        """
+        self.node = node
+        self.farm = node.farm()
+        self.directory = directory
+        self.run: Run | None = None
+        self.coordinator: Process | None = None
+        self.supernet = write_supernet(directory / "supernet")
+        self._seconds, self._killers = seconds, killers
+        self._number = 0
+        add_queues(self.farm.address("operator"), [requests_queue(self.supernet)])
+        for user in ("coordinator", "evaluator"):
+            (directory / user).write_text(f"{user}:{node.passwords[user]}\n")
+        self.evaluators = [self._evaluator() for _ in range(evaluators)]
+
+    @property
+    def requests(self) -> str:
+        """The queue of the super-network."""
+        return requests_queue(self.supernet)
+
+    def begin(self, name: str, seed: int, evaluations: int, population: int) -> Run:
+        """Begin a search, whose queue is added first."""
+        self.run = Run(name, self.directory / f"{name}.yaml", self.directory / "runs" / name)
+        values = search_values(name, seed, evaluations, population)
+        self.run.search_file.write_text(yaml.safe_dump(values))
+        self.run.directory.mkdir(parents=True)
+        (self.run.directory / "supernet").symlink_to(self.directory / "supernet")
+        add_queues(self.farm.address("operator"), [results_queue(name)])
+        time.sleep(SETTLED_SECONDS)
+        self.start_coordinator()
+        return self.run
+
+    def start_coordinator(self) -> None:
+        """Start the search, or go on with it."""
+        assert self.run is not None
+        self._number += 1
+        self.run.counted.append(Counter())
+        log = self.directory / f"coordinator-{self._number}.log"
+        link, port = Forwarder(self.node.port), free_port()
+        settings = {"NASFARM_TELEMETRY_PORT": str(port), "NASFARM_LOG_FORMAT": "json"}
+        credentials = ["--credentials", self.directory / "coordinator"]
+        command = ["search", self.run.search_file, "--runs", self.directory / "runs", *self._broker(link), *credentials]
+        with log.open("wb") as output:
+            popen = subprocess.Popen(
+                [NASFARM, *map(str, command)],
+                env={**os.environ, **settings},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+            )
+        self.coordinator = Process(link, popen, log)
+        self._port = port
+
+    def kill_coordinator(self) -> None:
+        """As `kill -9`."""
+        assert self.coordinator is not None
+        self.note_counts()
+        self.coordinator.end()
+
+    def note_counts(self) -> None:
+        """Ask the coordinator what it has counted in its life."""
+        assert self.run is not None
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self._port}/metrics", timeout=5) as answer:
+                text = answer.read().decode()
+        except OSError:  # it isn't there yet, or no more
+            return
+        for name in COUNTED:
+            found = re.search(rf"^nasfarm_coordinator_{name}_total (\S+)$", text, re.MULTILINE)
+            if found:
+                self.run.counted[-1][name] = int(float(found[1]))
+
+    def replace_evaluator(self, index: int) -> None:
+        """Another one in its place."""
+        self.evaluators[index].end()
+        self.evaluators[index] = self._evaluator()
+
+    def tend(self) -> None:
+        """What whoever supervises evaluators does: start again those that died. And keep the coordinator's counts."""
+        for index, each in enumerate(self.evaluators):
+            if each.popen.poll() is not None:
+                self.replace_evaluator(index)
+        if self.run is not None:
+            self.note_counts()
+
+    def wait(self, moment: Callable[[], bool], what: str) -> float:
+        """Until something is so; the seconds that it took."""
+        began = time.monotonic()
+        while not moment():
+            assert time.monotonic() - began < PATIENCE_SECONDS, f"{what}: never; {self._last_words()}"
+            self.tend()
+            time.sleep(0.05)
+        return time.monotonic() - began
+
+    def wait_for_results(self, more: int = 1) -> float:
+        """Until so many outcomes more are stored, or the search is done."""
+        run = self.run
+        assert run is not None
+        before = run.stored
+        return self.wait(lambda: run.reported or run.stored >= before + more, f"{more} more results")
+
+    def finish(self) -> None:
+        """Let the search come to its end."""
+        assert self.run is not None and self.coordinator is not None
+        run, coordinator = self.run, self.coordinator
+
+        def reported() -> bool:
+            if run.reported:
+                return True
+            assert coordinator.popen.poll() is None, self._last_words()
+            return False
+
+        self.wait(reported, "the report")
+        coordinator.popen.wait(PATIENCE_SECONDS)
+        assert coordinator.popen.returncode == 0, self._last_words()
+        coordinator.link.close()
+
+    def end(self) -> None:
+        """Leave nothing behind but the files."""
+        for each in (*self.evaluators, *([self.coordinator] if self.coordinator else [])):
+            each.popen.send_signal(signal.SIGCONT)
+            each.end()
+
+    def _evaluator(self) -> Process:
+        self._number += 1
+        log = self.directory / f"evaluator-{self._number}.log"
+        link = Forwarder(self.node.port)
+        options = ["--digest", self.supernet, "--seconds", self._seconds, "--crash", self._killers]
+        credentials = ["--credentials", self.directory / "evaluator"]
+        popen = start_stand_in(*self._broker(link), *credentials, *options, log=log)
+        return Process(link, popen, log)
+
+    def _broker(self, link: Forwarder) -> Sequence[object]:
+        return "--broker", f"amqp://127.0.0.1:{link.port}/{self.farm.vhost}"
+
+    def _last_words(self) -> str:
+        return "" if self.coordinator is None else self.coordinator.log.read_text()[-3000:]
+
+
+@contextmanager
+def arena(
+    node: Node, directory: Path, evaluators: int = 3, seconds: float = 0.2, killers: float = 0.0
+) -> Iterator[Arena]:
+    """An Arena that is ended in any case."""
+    made = Arena(node, directory, evaluators, seconds, killers)
+    try:
+        yield made
+    finally:
+        made.end()
+
+
+def search_values(name: str, seed: int, evaluations: int, population: int) -> dict[str, object]:
+    """A search file. NSGA-II: what it asks for depends on every result so far, and asking takes no time."""
+    return {
+        "name": name,
+        "model": "somewhere",
+        "space": {"depths": [8, 7, 6], "mlp_widths": [48, 32, 16], "depth_rule": "first"},
+        "training": {"data": "plain_facts", "steps": 0},
+        "tasks": [{"name": "plain_facts", "search": {"items": 40}, "report": {"items": 60}}],
+        "search": {"strategy": "nsga2", "evaluations": evaluations, "population": population, "seed": seed},
+        "dtype": "float32",
+    }
+
+
+def write_supernet(directory: Path) -> str:
+    """A super-network as far as a coordinator knows it: its shape and its manifest; its digest."""
+    directory.mkdir(parents=True)
+    (directory / "config.json").write_text(json.dumps(CONFIG))
+    settings = parse_settings(search_values("any", 0, 2, 2), "arena")
+    manifest = SupernetManifest(
+        base=settings.model,
+        base_digest=digest_json("base"),
+        space=settings.space,
+        drop_order=tuple(range(7, 0, -1)),
+        influence=None,
+        training=settings.training,
+        plan=digest_json("plan"),
+        data={"origin": "nowhere", "digest": digest_json("data")},
+        losses={},
+        versions={},
+        files=digest_content(directory),
+    )
+    manifest.write(directory)
+    return manifest.digest
