@@ -25,7 +25,7 @@ from shared.errors import UserError
 from shared.files import write_atomically
 from shared.telemetry.logs import configure_logs
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("deploy.farm.supervising")  # this module is also run as __main__
 
 STEP_SECONDS = 0.2
 STRAYS_SECONDS = 10.0
@@ -57,8 +57,11 @@ def supervise(directory: FarmDirectory) -> None:
     while not supervisor.left:
         supervisor.step()
         if (states := supervisor.states()) != written:
-            write_states(directory, states)
-            written = states
+            try:
+                write_states(directory, states)
+                written = states
+            except UserError as error:  # the disk is full: the processes matter more
+                log.error("%s", error)
         time.sleep(STEP_SECONDS)
     end_processes(directory.path, STRAYS_SECONDS)  # epmd, which outlives RabbitMQ
     log.info("supervisor stopped")

@@ -21,6 +21,8 @@ State = Literal["waiting", "starting", "running", "stopping", "ended"]
 
 USERS_ERROR = 2
 """The exit code of a program that found something which only a person can mend: trying again changes nothing."""
+CANT_START = 127
+"""The exit code that a shell gives a program that can't be started."""
 QUICK_SECONDS = 10.0
 """A program that ends sooner than that is started again only after a pause, which doubles each time."""
 FIRST_PAUSE_SECONDS = 1.0
@@ -165,18 +167,23 @@ class _Process:
         )
 
     def start(self) -> None:
-        with self._log_file.open("ab") as output:
-            self._process = subprocess.Popen(
-                self.program.command,
-                env={**os.environ, **self.program.environment},
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                start_new_session=True,
-            )
         self._started = time.monotonic()
         self._starts += 1
-        self._is("running" if self.program.listens is None else "starting")
+        try:
+            with self._log_file.open("ab") as output:
+                self._process = subprocess.Popen(
+                    self.program.command,
+                    env={**os.environ, **self.program.environment},
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=output,
+                    start_new_session=True,
+                )
+        except OSError as error:  # the machine has no memory or no disk left, or somebody is installing
+            log.error("can't be started", extra=fields(program=self.program.name, error=error))
+            self._gone(CANT_START, needed_was_there=False)
+        else:
+            self._is("running" if self.program.listens is None else "starting")
 
     def look(self, needed_is_there: bool) -> None:
         """Notice that it listens, that it ended, or that it doesn't end though it was told to."""
@@ -208,7 +215,8 @@ class _Process:
     def _gone(self, code: int, needed_was_there: bool) -> None:
         self.exit_code = code
         if self.state == "stopping":
-            return self._is("waiting")
+            self.state = "waiting"
+            return log.info("stopped", extra=fields(program=self.program.name, exit_code=code))
         # Without what it needs even a program that thinks that the user is wrong deserves another try.
         if (code == 0 and self.program.ends_well) or (code == USERS_ERROR and needed_was_there):
             return self._is("ended")
@@ -222,16 +230,14 @@ class _Process:
     def _is(self, state: State) -> None:
         self.state = state
         self._since = time.time()
-        described = self.described()
-        log.info(
-            state,
-            extra=fields(
-                program=described.name,
-                pid=described.pid,
-                restarts=described.restarts,
-                exit_code=described.exit_code if state in ("waiting", "ended") else None,
-            ),
-        )
+        told: dict[str, object] = {"program": self.program.name}
+        if self._process is not None:
+            told |= {"pid": self._process.pid}
+        elif state == "waiting":
+            told |= {"exit_code": self.exit_code, "again_after_seconds": self._pause}
+        else:
+            told |= {"exit_code": self.exit_code}
+        log.info(state, extra=fields(**told))
 
 
 def _accepts(port: int | None) -> bool:
