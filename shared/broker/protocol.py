@@ -120,7 +120,8 @@ class Broker(Protocol):
     def announced(self, seconds: float) -> list[bytes]:
         """What anybody announced in the last `seconds` (by the clock of who did), oldest first.
 
-        The first call begins to listen, and waits up to a few seconds for what was announced before it.
+        The first call begins to listen, and waits up to a few seconds for what was announced before it: for no longer
+        than its own `seconds`, whatever later calls ask for.
         """
         ...
 

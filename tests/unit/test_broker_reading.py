@@ -6,18 +6,28 @@ import random
 
 import pytest
 
-from shared.broker import DEAD_LETTERS, MAX_MESSAGE_BYTES, Delivery, InProcessBroker, read_request, read_result
-from shared.messages import EvaluationRequest, EvaluationResult, Failure
+from shared.broker import (
+    DEAD_LETTERS,
+    MAX_MESSAGE_BYTES,
+    Delivery,
+    InProcessBroker,
+    read_request,
+    read_result,
+    results_queue,
+)
+from shared.messages import EvaluationRequest, EvaluationResult, Failure, StopSearch
 from shared.space import dense
 from tests.support.searches import SHAPE, pretend, small_plan
 
 REQUEST = small_plan().request(dense(SHAPE), "search")
+QUEUE = results_queue("small")
+STOP = StopSearch(search="small")
 RESULT = EvaluationResult(identity=REQUEST.identity, search="small", outcome=pretend(REQUEST))
 
 
 def delivered(broker: InProcessBroker, body: bytes) -> Delivery:
-    broker.publish("q", body, answer_to="answers")
-    delivery = broker.receive("q", 1)
+    broker.publish(QUEUE, body, answer_to="answers")
+    delivery = broker.receive(QUEUE, 1)
     assert delivery is not None
     return delivery
 
@@ -67,7 +77,7 @@ def test_a_dead_letter_is_the_failure_of_its_request(reason: str, kind: str, aga
 
 def fuzzed(chance: random.Random) -> bytes:
     """A message with some of its bytes or values changed, or something else altogether."""
-    body = chance.choice((REQUEST, RESULT)).model_dump_json().encode()
+    body = chance.choice((REQUEST, RESULT, STOP)).model_dump_json().encode()
     way = chance.randrange(4)
     if way == 0:
         return chance.randbytes(chance.randrange(200))

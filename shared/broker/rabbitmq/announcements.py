@@ -1,6 +1,7 @@
 """Announcements over one connection after another: a stream that everybody reads from where they were."""
 
 import logging
+import math
 import threading
 import time
 import uuid
@@ -91,6 +92,7 @@ class Listener:
         self._consuming = False
         self._caught_up = False
         self._began = 0.0
+        self._reach = 0.0
         self._error: BaseException | None = None
         self._final = False
         self._changed = threading.Condition()
@@ -101,7 +103,7 @@ class Listener:
         """What was announced in the last `seconds`. Raises what is wrong with the stream."""
         with self._changed:
             if not self._wanted:
-                self._wanted, self._began = True, time.time()
+                self._wanted, self._began, self._reach = True, time.time(), min(seconds, REMEMBERED_SECONDS)
                 self._run(self._open)
             if not self._caught_up:
                 self._wait_until_caught_up()
@@ -145,12 +147,11 @@ class Listener:
 
     def _opened(self, channel: Any) -> None:
         channel.basic_qos(prefetch_count=PREFETCH)
-        ago = REMEMBERED_SECONDS
+        reach = self._reach
         if self._last_heard is not None:
-            ago = min(ago, time.monotonic() - self._last_heard + OVERLAP_SECONDS)
-        channel.basic_consume(
-            ANNOUNCEMENTS, self._delivered, arguments={"x-stream-offset": f"{ago:.0f}s"}, callback=self._consume_ok
-        )
+            reach = min(REMEMBERED_SECONDS, time.monotonic() - self._last_heard + OVERLAP_SECONDS)
+        start = {"x-stream-offset": f"{math.ceil(reach)}s"}
+        channel.basic_consume(ANNOUNCEMENTS, self._delivered, arguments=start, callback=self._consume_ok)
 
     def _consume_ok(self, _frame: Any) -> None:
         with self._changed:
