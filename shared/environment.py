@@ -18,7 +18,8 @@ class Environment(BaseModel):
     CPU threads for arithmetic, by default the cores that this process may use; `telemetry_host`, `telemetry_port`:
     where a service serves metrics and health; `gpu_locks`: directory in which evaluators lock the GPUs that they have
     claimed, by default in the cache; containers that share GPUs share it; `log_format`: text, JSON, or what suits where
-    the log goes.
+    the log goes; `evaluation_limit`: seconds that an evaluation may take; `drain_limit`: seconds that an evaluator which
+    is told to stop has for the evaluation in work.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -45,7 +46,7 @@ class Environment(BaseModel):
                 data=Path(data) if data else None,
                 cache=Path(os.environ.get("NASFARM_CACHE") or user_cache / "nasfarm"),
                 threads=os.environ.get("NASFARM_THREADS") or usable_cores(),  # type: ignore[arg-type]  # pydantic converts
-                **_set("telemetry_host", "telemetry_port", "gpu_locks", "log_format"),
+                **_set(*_OPTIONAL),
             )
         except ValidationError as error:
             field = str(error.errors()[0]["loc"][0])
@@ -54,6 +55,7 @@ class Environment(BaseModel):
             ) from error
 
 
+_OPTIONAL = ("telemetry_host", "telemetry_port", "gpu_locks", "log_format", "evaluation_limit", "drain_limit")
 _EXPECTED = {
     "threads": "a whole number from 1",
     "telemetry_port": "a port, 0 to 65535 (0 takes any that is free)",

@@ -207,11 +207,24 @@ def test_the_environment_s_variables_are_read(monkeypatch: pytest.MonkeyPatch, t
     monkeypatch.setenv("NASFARM_DATA", str(tmp_path))
     monkeypatch.setenv("NASFARM_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("NASFARM_THREADS", "3")
-    assert Environment.read() == Environment(data=tmp_path, cache=tmp_path / "cache", threads=3)
+    monkeypatch.setenv("NASFARM_EVALUATION_LIMIT", "60")
+    monkeypatch.setenv("NASFARM_DRAIN_LIMIT", "1.5")
+    assert Environment.read() == Environment(
+        data=tmp_path, cache=tmp_path / "cache", threads=3, evaluation_limit=60, drain_limit=1.5
+    )
 
 
 @pytest.mark.parametrize(
-    ("variable", "value"), [("NASFARM_DATA", "/no/such/place"), ("NASFARM_THREADS", "0"), ("NASFARM_THREADS", "two")]
+    ("variable", "value"),
+    [
+        ("NASFARM_DATA", "/no/such/place"),
+        ("NASFARM_THREADS", "0"),
+        ("NASFARM_THREADS", "two"),
+        ("NASFARM_EVALUATION_LIMIT", "0"),
+        ("NASFARM_EVALUATION_LIMIT", "7201"),  # the broker would take the request away
+        ("NASFARM_DRAIN_LIMIT", "-1"),
+        ("NASFARM_DRAIN_LIMIT", "soon"),
+    ],
 )
 def test_a_variable_that_makes_no_sense_is_refused_by_name(
     monkeypatch: pytest.MonkeyPatch, variable: str, value: str
