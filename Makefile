@@ -86,13 +86,14 @@ lint: $(VENV)/ready ## Check style, formatting, types and who imports whom
 
 .PHONY: check-deploy
 check-deploy: lint-deploy ## Check all files of the deployment: Dockerfile, compose, Kubernetes, scripts
-	$(BIN)/pytest tests/unit/test_kubernetes.py
+	$(BIN)/pytest tests/unit/test_kubernetes.py tests/unit/test_deployment_files.py
 
 .PHONY: lint-deploy
 lint-deploy: $(VENV)/ready
 	$(BIN)/yamllint --strict --config-file deploy/yamllint.yml deploy
 	$(BIN)/shellcheck .ci/run $$(find deploy -name '*.sh')
 	$(BIN)/hadolint deploy/Dockerfile
+	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.compose-spec deploy/compose*.yml
 
 .PHONY: format
 format: $(VENV)/ready ## Format the code and mend what can be mended by itself
