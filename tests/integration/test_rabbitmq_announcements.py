@@ -79,6 +79,15 @@ def test_a_listener_whose_connection_was_lost_hears_what_was_said_meanwhile(
             listener.close()
 
 
+def test_what_is_announced_just_before_leaving_is_heard(join: Join) -> None:
+    speaker, listener = join("evaluator"), join("coordinator")
+    speaker.announce(b"first")
+    assert heard(listener, b"first") == [b"first"]
+    speaker.announce(b"last")
+    speaker.close()
+    assert heard(listener, b"last") == [b"first", b"last"]
+
+
 def test_a_stream_that_is_missing_is_named_and_heard_again_once_it_is_declared_anew(
     node: Node, farm: RabbitFarm, join: Join
 ) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from shared.broker import DEAD_LETTERS, BrokerUnreachableError, QueueMissingError, read_result
+from shared.broker import DEAD_LETTERS, BrokerError, BrokerUnreachableError, QueueMissingError, read_result
 from shared.broker.__main__ import main
 from shared.broker.address import BrokerAddress
 from shared.broker.rabbitmq import QueueDepth, RabbitBroker, queue_depths, request_stop
@@ -61,6 +61,21 @@ def test_a_search_is_asked_to_stop_and_an_unknown_one_is_named(farm: RabbitFarm,
     delivery.ack()
     with pytest.raises(QueueMissingError, match="two: no search of this name is in the farm"):
         request_stop(farm.address("operator"), "two")
+
+
+def test_a_broker_short_of_memory_doesn_t_keep_the_operator_waiting(
+    node: Node, farm: RabbitFarm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shared.broker.rabbitmq.operator.BLOCKED_SECONDS", 0.5)
+    node.control("set_vm_memory_high_watermark", "0.000001")
+    try:
+        assert queue_depths(farm.address("operator"), [farm.results]) == {farm.results: QueueDepth(0, 0)}
+        with pytest.raises(
+            BrokerError, match=r"results\.one: the broker takes no messages, its memory or disk is full"
+        ):
+            request_stop(farm.address("operator"), "one")
+    finally:
+        node.control("set_vm_memory_high_watermark", "0.4")
 
 
 def test_a_broker_that_isn_t_there_is_named() -> None:

@@ -254,7 +254,10 @@ class RabbitBroker:
 
 
 def parameters(
-    address: BrokerAddress, name: str, heartbeat_seconds: int = HEARTBEAT_SECONDS
+    address: BrokerAddress,
+    name: str,
+    heartbeat_seconds: int = HEARTBEAT_SECONDS,
+    blocked_seconds: float = BLOCKED_SECONDS,
 ) -> pika.ConnectionParameters:
     """What pika wants to know of a connection."""
     return pika.ConnectionParameters(
@@ -264,7 +267,7 @@ def parameters(
         credentials=pika.PlainCredentials(address.user, address.password),
         ssl_options=None if address.tls is None else pika.SSLOptions(address.tls, address.host),
         heartbeat=heartbeat_seconds,
-        blocked_connection_timeout=BLOCKED_SECONDS,
+        blocked_connection_timeout=blocked_seconds,
         socket_timeout=CONNECT_SECONDS,
         stack_timeout=2 * CONNECT_SECONDS,
         client_properties={"connection_name": name},

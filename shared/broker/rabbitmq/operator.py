@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pika
-from pika.exceptions import AMQPError, NackError, UnroutableError
+from pika.exceptions import AMQPError, ConnectionBlockedTimeout, NackError, UnroutableError
 
 from shared.broker.address import BrokerAddress
 from shared.broker.errors import BrokerError, BrokerUnreachableError, QueueMissingError
@@ -20,6 +20,9 @@ from shared.broker.rabbitmq.refusals import cause, channel_refusal, connection_r
 from shared.broker.topology import queue_arguments
 from shared.errors import first_line
 from shared.messages import StopSearch
+
+BLOCKED_SECONDS = 20.0
+"""How long somebody at a command waits for a broker whose memory or disk is full."""
 
 
 @dataclass(frozen=True)
@@ -97,13 +100,15 @@ def _for_each(address: BrokerAddress, queue_names: Sequence[str], act: Callable[
 
 
 def _refusal(error: AMQPError, queue_name: str) -> BrokerError:
+    if isinstance(error, ConnectionBlockedTimeout):
+        return BrokerError(f"{queue_name}: the broker takes no messages, its memory or disk is full; make room there")
     return channel_refusal(error, queue_name) or BrokerError(f"{queue_name}: {first_line(error)}")
 
 
 @contextmanager
 def _connected(address: BrokerAddress) -> Iterator[pika.BlockingConnection]:
     try:
-        connection = pika.BlockingConnection(parameters(address, "nasfarm operator"))
+        connection = pika.BlockingConnection(parameters(address, "nasfarm operator", blocked_seconds=BLOCKED_SECONDS))
     except (AMQPError, OSError) as error:
         reason = cause(error)
         raise connection_refusal(reason, address) or BrokerUnreachableError(
