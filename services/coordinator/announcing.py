@@ -2,29 +2,32 @@
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from services.coordinator.progress import Progress
 from shared.announcements import ANNOUNCE_SECONDS
-from shared.broker import Broker
+from shared.broker import Broker, BrokerClosedError, BrokerError
 
 
 @contextmanager
 def announcing(broker: Broker, progress: Progress) -> Iterator[None]:
-    """Announce the search every ANNOUNCE_SECONDS, and at the end how it ended: finished, or stopped by an exception.
+    """Announce the search every ANNOUNCE_SECONDS and when its state changes; at the end how it ended: finished, or
+    stopped by an exception.
 
     On a thread of its own: a strategy may think for longer than that.
     """
-    ended = threading.Event()
+    ended, changed = threading.Event(), threading.Event()
 
     def announce() -> None:
         broker.announce(progress.announcement().model_dump_json().encode())
 
     def announce_until_the_end() -> None:
-        announce()
-        while not ended.wait(ANNOUNCE_SECONDS):
+        with suppress(BrokerError, BrokerClosedError):  # whoever works with the broker is told too
             announce()
+            while not ended.wait(ANNOUNCE_SECONDS):
+                announce()
 
+    progress.changed = changed.set
     thread = threading.Thread(target=announce_until_the_end, name="announcing", daemon=True)
     thread.start()
     try:
@@ -35,5 +38,7 @@ def announcing(broker: Broker, progress: Progress) -> Iterator[None]:
         raise
     finally:
         ended.set()
+        changed.set()
         thread.join()
-        announce()
+        with suppress(BrokerError, BrokerClosedError):
+            announce()

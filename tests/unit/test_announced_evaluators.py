@@ -1,0 +1,88 @@
+from collections.abc import Sequence
+
+import pytest
+
+from services.coordinator.evaluators import IDLE_SECONDS, LOST_SECONDS, REFRESH_SECONDS, AnnouncedEvaluators
+from shared.announcements import PRESENT_SECONDS, EvaluatorAnnouncement
+from shared.broker import InProcessBroker
+
+NOW = 1_000_000.0
+LONG_AGO = NOW - LOST_SECONDS - 1
+
+
+class CountingBroker(InProcessBroker):
+    """Counts how often announcements are read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.read = 0
+
+    def announced(self, seconds: float) -> list[bytes]:
+        self.read += 1
+        return super().announced(seconds)
+
+
+def told(name: str, state: str = "idle", ago: float = 1.0, idle_for: float = IDLE_SECONDS, **more: str) -> bytes:
+    said = {"sent_at": NOW - ago, "since": NOW - ago - idle_for, "supernet": "ours", "device": "none", **more}
+    return EvaluatorAnnouncement.model_validate({"name": name, "state": state, **said}).model_dump_json().encode()
+
+
+def listening(announcements: Sequence[bytes]) -> AnnouncedEvaluators:
+    broker = InProcessBroker()
+    for body in announcements:
+        broker.announce(body)
+    return AnnouncedEvaluators(broker, "ours", lambda: NOW)
+
+
+def test_those_are_counted_who_were_heard_lately_serve_the_super_network_and_did_not_stop() -> None:
+    announcements = [
+        told("idle"),
+        told("computing", "computing"),
+        told("draining", "draining"),
+        told("stopped"),
+        told("stopped", "stopped"),
+        told("silent", ago=PRESENT_SECONDS + 1),
+        told("of another", supernet="another"),
+        b'{"kind": "search"}',
+        b"nothing",
+    ]
+    assert listening(announcements).number == 3
+
+
+def test_announcements_are_read_no_more_often_than_every_second() -> None:
+    broker, now = CountingBroker(), NOW
+    evaluators = AnnouncedEvaluators(broker, "ours", lambda: now)
+    assert evaluators.number == 0
+    broker.announce(told("new"))
+    assert evaluators.number == 0 and broker.read == 1
+    now += REFRESH_SECONDS
+    assert evaluators.number == 1 and broker.read == 2
+
+
+def test_a_request_is_lost_when_somebody_has_waited_in_vain_for_a_while_and_nobody_computes_it() -> None:
+    evaluators = listening([told("idle"), told("busy", "computing", candidate="b")])
+    assert evaluators.lost({"a": LONG_AGO, "b": LONG_AGO}) == ["a"]
+
+
+@pytest.mark.parametrize(
+    "announcements",
+    [
+        [],
+        [told("busy", "computing", candidate="another")],
+        [told("busy", "draining", candidate="another")],
+        [told("pausing", "pausing")],
+        [told("idle", idle_for=IDLE_SECONDS - 1)],
+        [told("gone", ago=PRESENT_SECONDS + 1)],
+        [told("gone"), told("gone", "stopped")],
+        [told("idle"), told("has it", "computing", candidate="a")],
+        [told("idle"), told("has it and is to leave", "draining", candidate="a")],
+        [told("serves another", supernet="another")],
+    ],
+)
+def test_nothing_is_lost_as_long_as_it_may_be_in_the_queue_or_in_work(announcements: list[bytes]) -> None:
+    assert listening(announcements).lost({"a": LONG_AGO}) == []
+
+
+def test_a_request_that_was_just_sent_is_not_lost() -> None:
+    evaluators = listening([told("idle", ago=0)])
+    assert evaluators.lost({"a": NOW - LOST_SECONDS, "b": NOW}) == []
