@@ -1,0 +1,303 @@
+"""A farm in containers: the services of deploy/compose.yml, brought up in the right order by Docker Compose or
+podman-compose.
+
+A compose project has each service once, but a farm has a coordinator for each search and evaluators of each
+super-network. So the same file is brought up under several project names, all of them on one network. Starting is
+compose's; what concerns containers that are there already goes by labels, the same way with both engines.
+"""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from deploy.farm.backend import ServiceState
+from deploy.farm.engine import BEGUN, NUMBER, SEARCH, SUPERNET, Container, Engine
+from deploy.farm.preparing import wait_for_broker, write_broker_files
+from deploy.farm.state import Farm, FarmDirectory, Search
+from shared.environment import usable_cores
+from shared.errors import UserError
+from shared.files import write_atomically, writing
+from shared.manifest import MANIFEST
+from shared.settings import read_search_file
+
+FILES = Path(__file__).parents[1]
+USER = 10001
+"""Who runs the containers of a farm that root deploys: the images' own user."""
+GRACE_SECONDS = 960
+"""As `stop_grace_period` of the compose file: an evaluator may finish what it measures."""
+RESTARTS = 5
+"""As `restart` of the compose file's coordinator."""
+USERS_ERROR = 2
+MONITORING = ("prometheus", "grafana")
+KEPT = ("cache", "prometheus", "rabbitmq")
+"""Directories of what containers keep."""
+
+
+class Compose:
+    """The backend of `make deploy`."""
+
+    def __init__(self, directory: FarmDirectory) -> None:
+        self._directory = directory
+        self._kept = directory.path / "containers"
+        self._project = f"nasfarm-{hashlib.sha256(str(directory.path).encode()).hexdigest()[:6]}"
+        self._engine = Engine.find()
+
+    def check(self, farm: Farm) -> None:
+        """See whether the ports are free."""
+        if self.running():
+            return
+        ports = {"FARM_PORT": farm.port, **{f"{name.upper()}_PORT": _port(name) for name in MONITORING}}
+        for variable, port in ports.items():
+            with socket.socket() as listener:
+                listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                try:
+                    listener.bind(("127.0.0.1", port))
+                except OSError as error:
+                    raise UserError(f"port {port} is taken; choose another: make deploy {variable}=...") from error
+
+    def start_broker(self, farm: Farm) -> None:
+        """Build the images, and have RabbitMQ run."""
+        write_broker_files(self._directory, listen="5672", seen_as="/etc/nasfarm")
+        with writing(self._kept):
+            for name in KEPT:
+                (self._kept / name).mkdir(parents=True, exist_ok=True)
+            (self._directory.path / "searches").mkdir(exist_ok=True)
+        self._write_paths(farm)
+        self._give(self._kept, self._directory.credentials, self._directory.path / "searches")
+        if not os.environ.get("NASFARM_IMAGES"):
+            self._compose(farm, self._project, "build", "coordinator", "evaluator", shown=True)
+        self._engine.make_network(self._project)
+        self._up(farm, "rabbitmq")
+        wait_for_broker(self._directory, farm, self._obstacle)
+
+    def _obstacle(self) -> str | None:
+        for container in self._containers("rabbitmq"):
+            if container.alive and container.restarts < RESTARTS:
+                return None
+            return self._engine.last_line(container)
+        return "its container is gone"
+
+    def train(self, farm: Farm, name: str) -> None:
+        """Run the trainer."""
+        self._write_paths(farm)
+        self._give(self._directory.runs, recursively=False)
+        self._give(self._directory.runs / name, self._directory.search_file(name))
+        terminal = () if sys.stdout.isatty() else ("-T",)
+        command = ("run", "--rm", "--no-deps", *terminal, "trainer")
+        self._compose(farm, self._project, *command, shown=True, variables={"FARM_SEARCH": name})
+        if not (self._directory.supernet(name) / MANIFEST).exists():
+            raise UserError(f"{name}: the fine-tuning ended before its time; the same command goes on")
+
+    def apply(self, farm: Farm) -> None:
+        """Bring up what is missing, drain what is too much."""
+        self._write_paths(farm)
+        for service in MONITORING:
+            self._up(farm, service)
+        there = self._containers("coordinator")
+        wanted = {search.name: search for search in farm.searches}
+        former = [each for each in there if not _same(each, wanted.get(each.labels[SEARCH]))]
+        self._engine.remove(former, GRACE_SECONDS)
+        kept = {each.labels[SEARCH] for each in there if each not in former}
+        for search in farm.searches:
+            if search.name not in kept:
+                self._give(self._directory.runs / search.name, self._directory.search_file(search.name))
+                self._up(farm, "coordinator", search)
+        self._apply_evaluators(farm)
+
+    def _apply_evaluators(self, farm: Farm) -> None:
+        """Evaluators are wanted as long as a search of their super-network has not ended."""
+        ended = self.ended()
+        served = {search.supernet: search for search in reversed(farm.searches) if search.name not in ended}
+        there = self._containers("evaluator")
+        for supernet in {each.labels[SUPERNET] for each in there} | served.keys():
+            own = sorted((each for each in there if each.labels[SUPERNET] == supernet), key=_number)
+            wanted = farm.evaluators if supernet in served else 0
+            self._engine.drain(own[wanted:], GRACE_SECONDS)
+            if sum(each.alive for each in own) < wanted:
+                self._up(farm, "evaluator", served[supernet])
+
+    def running(self) -> bool:
+        """Whether the farm is up, or a part of it."""
+        return any(container.alive for container in self._containers())
+
+    def states(self) -> list[ServiceState]:
+        """What the engine says of each container."""
+        states = []
+        for each in self._containers():
+            detail = each.health if each.alive else f"exit code {each.exit_code}"
+            restarted = f"restarted {each.restarts} times" if each.restarts else ""
+            states.append(ServiceState(_title(each), each.status, ", ".join(filter(None, (detail, restarted)))))
+        return states
+
+    def ended(self) -> dict[str, int]:
+        """Exit codes of coordinators that aren't going to be started again."""
+        return {
+            each.labels[SEARCH]: each.exit_code
+            for each in self._containers("coordinator")
+            if not each.alive and (each.exit_code in {0, USERS_ERROR} or each.restarts >= RESTARTS)
+        }
+
+    def last_line(self, name: str) -> str:
+        """The last line of a coordinator's log."""
+        for each in self._containers("coordinator"):
+            if each.labels[SEARCH] == name:
+                return self._engine.last_line(each)
+        return "its container is gone"
+
+    def follow_logs(self) -> None:
+        """Show the logs of what runs."""
+        self._engine.follow([container for container in self._containers() if container.alive])
+
+    def down(self) -> None:
+        """Stop and remove all containers: first those that need the broker."""
+        needed = [each for each in self._containers() if each.service == "rabbitmq"]
+        self._engine.remove([each for each in self._containers() if each not in needed], GRACE_SECONDS)
+        self._engine.remove(needed, GRACE_SECONDS)
+        self._engine.remove_network(self._project)
+
+    def destroy(self) -> None:
+        """What containers keep lies in the farm's directory; podman's may belong to users that only it knows."""
+        shutil.rmtree(self._kept, ignore_errors=True)
+
+    def _containers(self, service: str | None = None) -> list[Container]:
+        found = self._engine.containers(self._project)
+        return [container for container in found if service in (None, container.service)]
+
+    def _up(self, farm: Farm, service: str, search: Search | None = None) -> None:
+        """Have the containers of a service; of `search` if it is one of those that a farm has several times."""
+        variables: dict[str, str] = {}
+        project, count = self._project, 1
+        if search is not None:
+            variables = {"FARM_SEARCH": search.name, "FARM_BEGUN": str(search.begun), "FARM_SUPERNET": search.supernet}
+            of = search.name if service == "coordinator" else search.supernet[:12]
+            project = f"{self._project}-{re.sub('[^a-z0-9]', '-', of.lower())}-{_short(of)}"
+            count = farm.evaluators if service == "evaluator" else 1
+        variables["FARM_EVALUATORS"] = str(count)
+        options = ("--detach", "--no-build", "--no-recreate", "--no-deps", "--scale", f"{service}={count}")
+        said = self._compose(farm, project, "up", *options, service, variables=variables)
+        there = [each for each in self._containers(service) if search is None or _serves(each, search)]
+        if len(there) < count:
+            raise UserError(f"{service} doesn't start: {said}")
+
+    def _compose(
+        self, farm: Farm, project: str, *arguments: str, shown: bool = False, variables: Mapping[str, str] | None = None
+    ) -> str:
+        """Run a compose command; the last line that it said, unless it is `shown`. podman-compose's exit code says
+        nothing, so callers look at what has become."""
+        files = [FILES / "compose.yml", *([FILES / "compose.gpu.yml"] if farm.profile == "gpu" else []), self._paths]
+        options = ["-p", project, *(word for file in files for word in ("-f", str(file)))]
+        done = subprocess.run(
+            [*self._engine.compose, *options, *arguments],
+            env={**os.environ, **self._variables(farm), **(variables or {})},
+            stdin=None if shown else subprocess.DEVNULL,
+            stdout=None if shown else subprocess.PIPE,
+            stderr=None if shown else subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+        lines = (done.stdout or "").strip().splitlines()
+        if done.returncode:
+            raise UserError(
+                f"{' '.join(self._engine.compose)} {arguments[0]} failed: {lines[-1] if lines else 'see above'}"
+            )
+        return lines[-1] if lines else ""
+
+    def _variables(self, farm: Farm) -> Mapping[str, str]:
+        """The variables of the compose file that are the same for all services."""
+        threads = usable_cores() // max(1, farm.evaluators * len(farm.supernets))
+        return {
+            "FARM_DIRECTORY": str(self._directory.path),
+            "FARM_HERE": str(Path.cwd()),
+            "FARM_PORT": str(farm.port),
+            "FARM_PROJECT": self._project,
+            "FARM_RUNS": str(self._directory.runs),
+            "FARM_THREADS": os.environ.get("NASFARM_THREADS") or str(max(1, threads)),
+            "FARM_USER": self._user,
+        }
+
+    @property
+    def _user(self) -> str:
+        """Who runs the containers: whoever deploys. An engine without rights calls them root."""
+        if self._engine.rootless:
+            return "0:0"
+        return f"{os.getuid()}:{os.getgid()}" if os.getuid() else f"{USER}:{USER}"
+
+    def _give(self, *paths: Path, recursively: bool = True) -> None:
+        """Let the containers' user own what they read and write, where that isn't us."""
+        if os.getuid() or self._engine.rootless:
+            return
+        for path in paths:
+            for each in [path, *(path.rglob("*") if recursively else ())]:
+                if each.exists():
+                    os.chown(each, USER, USER, follow_symlinks=False)
+
+    @property
+    def _paths(self) -> Path:
+        """A compose file that shows the services what search files name, under the names that it has outside."""
+        return self._directory.path / "paths.json"
+
+    def _write_paths(self, farm: Farm) -> None:
+        names = {*farm.preparing, *(search.name for search in farm.searches)}
+        files = [file for name in names if (file := self._directory.search_file(name)).exists()]
+        mounts = [
+            {"type": "bind", "source": path, "target": path, "read_only": True}
+            for path in (str(each).replace("$", "$$") for each in sorted(_named(files)))
+        ]
+        services = {service: {"volumes": mounts} for service in ("coordinator", "evaluator", "trainer")}
+        write_atomically(self._paths, json.dumps({"services": services}, indent=2) + "\n")
+
+
+def _named(search_files: Iterable[Path]) -> set[Path]:
+    """The directories and files outside that searches need: base models, training data, benchmarks."""
+    names = {os.environ.get("NASFARM_DATA") or ""}
+    for file in search_files:
+        settings = read_search_file(file)
+        names |= {settings.model, settings.training.data}
+        if settings.model.startswith("~"):
+            raise UserError(f"{file}: model: containers have other homes; write the whole path instead of ~")
+    paths = {Path(name).absolute() for name in names if name and Path(name).exists()}
+    for path in list(paths):  # the hub's cache consists of links to elsewhere
+        paths |= {link.resolve().parent for link in path.glob("*") if link.is_symlink()}
+    return paths
+
+
+def _same(container: Container, search: Search | None) -> bool:
+    """Whether a coordinator is that of a search, as it was begun last."""
+    return search is not None and container.labels.get(BEGUN) == str(search.begun)
+
+
+def _serves(container: Container, search: Search) -> bool:
+    labels = container.labels
+    return labels.get(SEARCH) == search.name or labels.get(SUPERNET) == search.supernet
+
+
+def _number(container: Container) -> int:
+    return int(container.labels.get(NUMBER, "1"))
+
+
+def _title(container: Container) -> str:
+    """What people call it."""
+    labels = container.labels
+    if container.service == "evaluator":
+        return f"evaluator-{labels[SUPERNET][:8]}-{_number(container)}"
+    return f"{container.service}-{labels[SEARCH]}" if labels.get(SEARCH) else container.service
+
+
+def _port(service: str) -> int:
+    """Where a monitoring service is published."""
+    default = {"prometheus": 9090, "grafana": 3000}[service]
+    text = os.environ.get(f"{service.upper()}_PORT") or str(default)
+    if not text.isdecimal() or not 0 < int(text) < 65536:
+        raise UserError(f"{service.upper()}_PORT: must be a port, 1 to 65535")
+    return int(text)
+
+
+def _short(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:6]
