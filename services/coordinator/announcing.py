@@ -23,9 +23,10 @@ def announcing(broker: Broker, progress: Progress) -> Iterator[None]:
 
     def announce_until_the_end() -> None:
         with suppress(BrokerError, BrokerClosedError):  # whoever works with the broker is told too
-            announce()
-            while not ended.wait(ANNOUNCE_SECONDS):
+            while not ended.is_set():
+                changed.clear()
                 announce()
+                changed.wait(ANNOUNCE_SECONDS)
 
     progress.changed = changed.set
     thread = threading.Thread(target=announce_until_the_end, name="announcing", daemon=True)

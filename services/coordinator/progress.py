@@ -19,12 +19,14 @@ SearchState = Literal["searching", "reporting", "finished", "stopped"]
 
 
 class Progress:
-    """The progress of one search; `metrics` are kept up to date. May be asked from any thread. `clock` is Unix time."""
+    """The progress of one search; `metrics` are kept up to date, `changed` is called when it goes over to another
+    state. May be asked from any thread. `clock` is Unix time."""
 
     def __init__(
         self, search: str, supernet: str, metrics: CoordinatorMetrics, clock: Callable[[], float] = time.time
     ) -> None:
         self.metrics = metrics
+        self.changed: Callable[[], None] = lambda: None
         self._search, self._supernet, self._clock = search, supernet, clock
         self._lock = threading.Lock()
         self._state: SearchState = "searching"
@@ -40,6 +42,7 @@ class Progress:
             self._asked = self._measured = 0
             self._failed.clear()
             self._results.clear()
+        self.changed()
         if state == "searching":
             self.metrics.planned.set(planned)
 
