@@ -44,6 +44,7 @@ class Processes:
 
     def start_broker(self, farm: Farm) -> None:
         if supervisor_of(self._directory) is None:
+            end_processes(self._directory.path, STRAYS_SECONDS)  # left behind by a supervisor that was killed
             self._write_files(farm)
             self._start_supervisor()
         wait_for_broker(self._directory, farm, self._obstacle)
@@ -67,6 +68,8 @@ class Processes:
                 stderr=output,
                 start_new_session=True,
             )
+        while supervisor_of(self._directory) is None and self._supervisor.poll() is None:
+            time.sleep(WAIT_SECONDS)
 
     def _obstacle(self) -> str | None:
         """Why RabbitMQ won't start."""

@@ -29,7 +29,7 @@ log = logging.getLogger("deploy.farm.supervising")  # this module is also run as
 
 STEP_SECONDS = 0.2
 STRAYS_SECONDS = 10.0
-"""What processes may take to end that an earlier supervisor left behind when it was killed."""
+"""What processes may take to end that their supervisor left behind."""
 STATES = TypeAdapter(list[ProcessState])
 
 
@@ -46,7 +46,6 @@ def main() -> int:
 
 def supervise(directory: FarmDirectory) -> None:
     """Run the farm until SIGTERM, then end its processes in order; at a second SIGTERM at once."""
-    end_processes(directory.path, STRAYS_SECONDS)
     wanted = _Wanted(directory, Programs(directory, (free_port(), free_port())))
     supervisor = Supervisor(wanted, directory.logs)
     for number in (signal.SIGTERM, signal.SIGINT):
