@@ -1,0 +1,132 @@
+"""A farm of processes as `make farm` brings it up: a search to its end, with evaluator and supervisor killed."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from deploy.farm.rabbitmq import check_installed, free_port
+from deploy.farm.state import FarmDirectory
+from deploy.farm.strays import end_processes, processes_of
+from deploy.farm.supervising import read_states, supervisor_of
+from deploy.farm.supervisor import ProcessState
+from shared.errors import UserError
+from tests.integration.test_killed_search import measurements, stored
+from tests.support.command import search_file
+
+PATIENCE_SECONDS = 240
+EVALUATIONS = 60
+
+
+class MadeFarm:
+    """The farm of a directory, and the commands that `make` gives it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.directory = FarmDirectory(path / ".farm", path / "runs")
+
+    def make(self, *arguments: object) -> str:
+        """Run a command to its end; its output."""
+        ended = self.run(*arguments)
+        assert ended.returncode == 0, ended.stdout
+        return ended.stdout
+
+    def run(self, *arguments: object) -> subprocess.CompletedProcess[str]:
+        kept = {key: value for key, value in os.environ.items() if key != "NASFARM_DATA"}
+        with (self.path / "output").open("w+") as output:  # a pipe would be held open by what stays in the background
+            ended = subprocess.run(
+                [sys.executable, "-m", "deploy.farm", *map(str, arguments)],
+                cwd=self.path,
+                env={**kept, "NASFARM_THREADS": "1", "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                check=False,
+                timeout=PATIENCE_SECONDS,
+            )
+            output.seek(0)
+            return subprocess.CompletedProcess(ended.args, ended.returncode, output.read())
+
+    def states(self, kind: str) -> list[ProcessState]:
+        return [state for state in read_states(self.directory) if state.name.startswith(kind)]
+
+    def wait_for(self, condition: Callable[[], object]) -> None:
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while not condition():
+            logs = {file.name: file.read_text()[-2000:] for file in self.directory.logs.glob("*.log")}
+            assert time.monotonic() < deadline, logs
+            time.sleep(0.05)
+
+
+@pytest.fixture
+def farm(tmp_path: Path) -> Iterator[MadeFarm]:
+    try:
+        check_installed()
+    except UserError as error:
+        if os.environ.get("CI") == "true":
+            pytest.fail(str(error), pytrace=False)
+        pytest.skip(str(error))
+    farm = MadeFarm(tmp_path)
+    yield farm
+    if (supervisor := supervisor_of(farm.directory)) is not None:
+        os.kill(supervisor, signal.SIGKILL)
+    end_processes(farm.directory.path, 0)
+
+
+def test_a_farm_searches_to_the_end_though_an_evaluator_and_the_supervisor_are_killed(farm: MadeFarm) -> None:
+    search = search_file(
+        farm.path,
+        training={"data": "plain_facts", "steps": 0, "calibration_tokens": 512},
+        search={"evaluations": EVALUATIONS, "population": 12},
+    )
+    run = farm.directory.runs / "tiny"
+    output = farm.make("farm", "--search", search, "--evaluators", 1, "--port", free_port())
+    assert "make status" in output and str(run / "report.html") in output
+    assert farm.directory.path.stat().st_mode & 0o777 == 0o700
+
+    (first,) = farm.states("evaluator-")
+    assert first.pid is not None
+    farm.wait_for(lambda: stored(run))
+    os.kill(first.pid, signal.SIGSTOP)  # with a request in hand, so that the search can't end
+    farm.make("scale", "--evaluators", 2)
+    farm.wait_for(lambda: [state.state for state in farm.states("evaluator-")] == ["running", "running"])
+    os.kill(first.pid, signal.SIGKILL)
+    farm.wait_for(lambda: farm.states(first.name)[0].restarts == 1)
+    assert "evaluator-" in farm.make("status")
+
+    supervisor = supervisor_of(farm.directory)
+    assert supervisor is not None
+    os.kill(supervisor, signal.SIGKILL)
+    farm.wait_for(lambda: supervisor_of(farm.directory) is None)
+    strays = set(processes_of(farm.directory.path))
+    assert strays  # RabbitMQ at least
+    farm.make("farm")
+    assert not strays & set(processes_of(farm.directory.path))
+    farm.wait_for(lambda: [state.exit_code for state in farm.states("coordinator-")] == [0])
+    farm.wait_for(lambda: not farm.states("evaluator-"))  # nobody has work for them any more
+    assert (run / "report.html").is_file() and json.loads((run / "front.json").read_text())
+    identities = [identity for identity, _ in measurements(run)]
+    assert len(identities) == len(set(identities)) >= EVALUATIONS
+
+    assert "make farm" in farm.make("down")
+    assert processes_of(farm.directory.path) == []
+    assert (farm.directory.broker_files / "data").is_dir()
+    assert farm.run("status").returncode == 2
+    farm.make("destroy")
+    assert not farm.directory.path.exists() and (run / "report.html").is_file()
+
+
+def test_a_search_that_can_not_run_is_said_in_one_line_and_the_farm_can_be_taken_down(farm: MadeFarm) -> None:
+    search = search_file(farm.path, model="missing/model")
+    ended = farm.run("farm", "--search", search, "--evaluators", 1, "--port", free_port())
+    assert ended.returncode == 2
+    assert "missing/model" in ended.stdout and "Traceback" not in ended.stdout
+    assert ended.stdout.splitlines()[-1].startswith("farm: tiny: no super-network was made")
+    assert "preparing" in farm.make("status")
+    farm.make("destroy")
+    assert processes_of(farm.directory.path) == []
