@@ -19,6 +19,7 @@ SVR_REACHES = (0.1, 0.3, 1.0)
 SVR_TOLERANCE = 0.1
 """Errors below this many standard deviations cost nothing."""
 
+MOST = 1000
 FOLDS = 5
 SVR_SAMPLES = 10
 """Below this, folds are too small to tell a kernel's width from luck, and ridge competes alone."""
@@ -34,7 +35,10 @@ class _Model(Protocol):
 
 
 class Predictor:
-    """The better of ridge and RBF-SVR by cross-validation, fitted to all networks given.
+    """The better of ridge and RBF-SVR by cross-validation, fitted to the networks given.
+
+    Of more than `MOST` networks, every k-th decides between them; and SVR, whose time grows with the square of their
+    number, learns from these alone.
 
     `genomes` has shape (networks, genes), `accuracies` (networks,), two or more; any unit. The fit is deterministic and
     depends on the order of the networks. Raises ValueError for fewer than two networks.
@@ -48,9 +52,11 @@ class Predictor:
         self._scale = float(accuracies.std()) or 1.0
         features, targets = encoding.features(genomes), (accuracies - self._mean) / self._scale
         candidates = list(_candidates(len(genomes), encoding.space.shape.layers))
-        errors = [_cross_validate(model, features, targets) for _, model in candidates]
+        some = slice(None, None, -(-len(genomes) // MOST))
+        errors = [_cross_validate(model, features[some], targets[some]) for _, model in candidates]
         self.name, self._model = candidates[int(np.argmin(errors))]
-        self._model.fit(features, targets)
+        learnt = some if self.name == "svr" else slice(None)
+        self._model.fit(features[learnt], targets[learnt])
 
     def predict(self, genomes: IntArray) -> FloatArray:
         """Predicted accuracy of each network, shape (networks,), in the unit of the accuracies fitted to."""

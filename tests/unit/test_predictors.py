@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from services.coordinator import predictors
 from services.coordinator.costs import CostModel
 from services.coordinator.genomes import Encoding, FloatArray, IntArray, rows
 from services.coordinator.predictors import Predictor
@@ -102,6 +103,18 @@ def test_support_vectors_win_on_an_accuracy_that_is_not_additive() -> None:
     predictor = Predictor(ENCODING, known, _curved(known))
     assert predictor.name == "svr"
     assert np.corrcoef(predictor.predict(unseen), _curved(unseen))[0, 1] > 0.9
+
+
+def test_of_many_networks_support_vectors_learn_from_some_and_ridge_from_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(predictors, "MOST", 100)
+    known, unseen = _networks(300), draw(ENCODING, 500, np.random.default_rng(1))
+    curved = Predictor(ENCODING, known, _curved(known))
+    assert curved.name == "svr"
+    assert curved._model.shape_fit_[0] == 100  # networks that it was fitted to
+    assert np.corrcoef(curved.predict(unseen), _curved(unseen))[0, 1] > 0.85
+    ridge = Predictor(ENCODING, known, _additive(known))
+    assert ridge.name == "ridge"
+    assert ridge.predict(unseen) == pytest.approx(_additive(unseen), abs=2e-3)
 
 
 @pytest.mark.parametrize("samples", [2, 3, 4, 5, 6, 9, 10, 11])
