@@ -6,7 +6,7 @@ from typing import TypeVar
 import pydantic_core
 from pydantic import ValidationError
 
-from shared.broker.protocol import MAX_MESSAGE_BYTES, Broker, Delivery, results_queue
+from shared.broker.protocol import DELIVERY_LIMIT, MAX_MESSAGE_BYTES, Broker, Delivery, results_queue
 from shared.messages import EvaluationRequest, EvaluationResult, Failure, StopSearch
 
 logger = logging.getLogger(__name__)
@@ -91,7 +91,8 @@ def _failed(delivery: Delivery, reason: str) -> EvaluationResult | None:
         delivery.ack()
         return None
     if reason == "delivery_limit":
-        failure = Failure(kind="crashed", reason="no evaluator lived to answer: see their logs", retry_may_help=True)
+        reason = f"{DELIVERY_LIMIT + 1} evaluators died of it, or were killed: see their logs"
+        failure = Failure(kind="crashed", reason=reason, retry_may_help=False)
     else:
         failure = Failure(kind="bad_request", reason=f"refused by an evaluator: {reason}", retry_may_help=False)
     return EvaluationResult(identity=request.identity, search=request.search, outcome=failure)

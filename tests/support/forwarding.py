@@ -35,24 +35,23 @@ class Forwarder:
         with suppress(OSError):  # closed
             while True:
                 incoming, _ = self._listener.accept()
-                outgoing = socket.create_connection(("127.0.0.1", self._to_port))
+                try:
+                    outgoing = socket.create_connection(("127.0.0.1", self._to_port))
+                except OSError:  # nobody is there: so it is for who comes to us
+                    incoming.close()
+                    continue
                 self._sockets += [incoming, outgoing]
                 for ends in ((incoming, outgoing), (outgoing, incoming)):
                     threading.Thread(target=self._forward, args=ends, daemon=True).start()
 
     def _forward(self, source: socket.socket, target: socket.socket) -> None:
-        with suppress(OSError):  # closed
+        with suppress(OSError):  # an end is dead or closed
             while data := source.recv(65536):
                 if source not in self._dropped:
                     target.sendall(data)
-            if source not in self._dropped:
-                target.shutdown(socket.SHUT_WR)
-
-
-def _end(each: socket.socket) -> None:
-    with suppress(OSError):
-        each.shutdown(socket.SHUT_RDWR)
-    each.close()
+        if source not in self._dropped:
+            with suppress(OSError):  # the other end was faster
+                target.shutdown(socket.SHUT_RDWR)
 
 
 @contextmanager

@@ -63,7 +63,7 @@ def test_an_oversized_message_is_set_aside_unread() -> None:
 
 
 @pytest.mark.parametrize(
-    ("reason", "kind", "again"), [("delivery_limit", "crashed", True), ("malformed: x", "bad_request", False)]
+    ("reason", "kind", "again"), [("delivery_limit", "crashed", False), ("malformed: x", "bad_request", False)]
 )
 def test_a_dead_letter_is_the_failure_of_its_request(reason: str, kind: str, again: bool) -> None:
     delivery = Delivery(
