@@ -18,8 +18,8 @@ class Environment(BaseModel):
     CPU threads for arithmetic, by default the cores that this process may use; `telemetry_host`, `telemetry_port`:
     where a service serves metrics and health; `gpu_locks`: directory in which evaluators lock the GPUs that they have
     claimed, by default in the cache; containers that share GPUs share it; `log_format`: text, JSON, or what suits where
-    the log goes; `evaluation_limit`: seconds that an evaluation may take; `drain_limit`: seconds that an evaluator which
-    is told to stop has for the evaluation in work.
+    the log goes; `evaluation_limit`: seconds that an evaluation may take; `drain_limit`: seconds that an evaluator has
+    for the evaluation in work once it is told to stop.
     """
 
     model_config = ConfigDict(frozen=True)

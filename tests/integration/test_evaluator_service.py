@@ -1,0 +1,255 @@
+"""The evaluator's service as a real process over a real broker: limits, signals, and a broker that goes away."""
+
+import json
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from itertools import groupby
+from pathlib import Path
+
+import pytest
+
+from shared.announcements import EvaluatorAnnouncement
+from shared.architecture import Architecture
+from shared.broker import Delivery, requests_queue, results_queue
+from shared.broker.rabbitmq import RabbitBroker, add_queues
+from shared.messages import EvaluationRequest, EvaluationResult, Failure, Measurement
+from shared.space import dense
+from tests.support.pretending import SHAPE, pretend
+from tests.support.rabbitmq import Node, RabbitFarm
+from tests.support.searches import small_plan
+from tests.support.stand_in import start_stand_in
+
+PATIENCE_SECONDS = 60
+NOTHING_SECONDS = 3.0
+"""A message that is there comes sooner."""
+SETTLED_SECONDS = 2.0
+"""A quorum queue younger than about a second doesn't survive its node (RabbitMQ 3.10): age is what must pass here."""
+NEVER_DONE = ("--hang", "1.0")
+
+
+@dataclass
+class Service:
+    """An evaluator that serves the super-network `supernet` for the search `small`, and the coordinator's side."""
+
+    farm: RabbitFarm
+    directory: Path
+    coordinator: RabbitBroker
+    started: list[subprocess.Popen[bytes]] = field(default_factory=list)
+
+    requests, results = requests_queue("supernet"), results_queue("small")
+
+    @property
+    def process(self) -> subprocess.Popen[bytes]:
+        return self.started[-1]
+
+    @property
+    def log(self) -> str:
+        return (self.directory / "log").read_text()
+
+    def start(self, *behaviour: object, **limits: str) -> None:
+        credentials = self.directory / "evaluator"
+        credentials.write_text(f"evaluator:{self.farm.node.passwords['evaluator']}")
+        broker = f"amqp://127.0.0.1:{self.farm.node.port}/{self.farm.vhost}"
+        options = ["--broker", broker, "--credentials", credentials, "--digest", "supernet", *behaviour]
+        self.started.append(start_stand_in(*options, log=self.directory / "log", **limits))
+
+    def ask(self, architecture: Architecture | None = None) -> EvaluationRequest:
+        request = small_plan().request(architecture or dense(SHAPE), "search")
+        self.coordinator.publish(self.requests, request.model_dump_json().encode(), self.results)
+        return request
+
+    def wait(self, moment: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while not moment():
+            assert self.process.poll() is None, self.log
+            assert time.monotonic() < deadline, f"the moment never came:\n{self.log}"
+            time.sleep(0.02)
+
+    def begin(self, *behaviour: object, **limits: str) -> EvaluationRequest:
+        """Have a request computed; returns when it is."""
+        self.start(*behaviour, **limits)
+        self.wait(lambda: "evaluator ready" in self.log)
+        request = self.ask()
+        self.wait(lambda: any(each.candidate == request.identity for each in self.told()))
+        return request
+
+    def told(self) -> list[EvaluatorAnnouncement]:
+        """All that was ever announced, oldest first."""
+        return [EvaluatorAnnouncement.model_validate_json(body) for body in self.coordinator.announced(300)]
+
+    def hear(self, state: str) -> None:
+        """Wait until that is the last that was announced."""
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while self.told()[-1].state != state:
+            assert time.monotonic() < deadline, f"{state} was never announced:\n{self.log}"
+            time.sleep(0.02)
+
+    def ended(self) -> int:
+        code = self.process.wait(PATIENCE_SECONDS)
+        assert "Traceback" not in self.log
+        return code
+
+    def outcomes(self, expected: int) -> list[Measurement | Failure]:
+        """The outcomes in the results: those that are expected, and what else comes."""
+        found: list[Measurement | Failure] = []
+        while (delivery := self.next(len(found) < expected)) is not None:
+            found.append(EvaluationResult.model_validate_json(delivery.body).outcome)
+            delivery.ack()
+        return found
+
+    def next(self, expected: bool) -> Delivery | None:
+        return self.coordinator.receive(self.results, PATIENCE_SECONDS if expected else NOTHING_SECONDS)
+
+    def left(self) -> Delivery | None:
+        """What is in the queue of requests, once the evaluator is gone."""
+        broker = RabbitBroker(self.farm.address("evaluator"), "test")
+        try:
+            return broker.receive(self.requests, NOTHING_SECONDS)
+        finally:
+            broker.close()
+
+
+@pytest.fixture
+def service(node: Node, tmp_path: Path) -> Iterator[Service]:
+    farm = node.farm()
+    add_queues(farm.address("operator"), [Service.requests, Service.results])
+    coordinator = RabbitBroker(farm.address("coordinator"), "test")
+    coordinator.connect(30)
+    coordinator.announced(0)  # begins to listen
+    service = Service(farm, tmp_path, coordinator)
+    yield service
+    coordinator.close()
+    for process in service.started:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+
+
+def test_an_evaluation_over_the_limit_is_answered_once_and_the_process_ends(service: Service) -> None:
+    service.begin(*NEVER_DONE, NASFARM_EVALUATION_LIMIT="4")
+    assert service.ended() == 75
+    (outcome,) = service.outcomes(1)
+    assert outcome == Failure(
+        kind="timed_out", reason="not finished after 4 s, the limit of this evaluator", retry_may_help=False
+    )
+    assert service.left() is None
+    service.hear("stopped")
+    (line,) = [json.loads(line) for line in service.log.splitlines() if "evaluation timed out" in line]
+    assert line["search"] == "small" and line["attempt"] == 1 and line["candidate"]
+
+
+def test_a_broker_that_is_away_when_the_limit_is_reached_gets_the_answer_when_it_is_back(
+    service: Service, node: Node
+) -> None:
+    service.begin(*NEVER_DONE, NASFARM_EVALUATION_LIMIT="6")
+    time.sleep(SETTLED_SECONDS)
+    node.kill()
+    try:
+        service.wait(lambda: "evaluation timed out" in service.log)
+    finally:
+        node.start()
+    assert service.ended() == 75
+    (outcome,) = service.outcomes(1)
+    assert isinstance(outcome, Failure) and outcome.kind == "timed_out"
+    assert service.left() is None  # it had come again over the new connection
+
+
+def test_the_first_signal_lets_the_evaluation_in_work_be_answered(service: Service) -> None:
+    request = service.begin("--seconds", "2")
+    service.process.send_signal(signal.SIGTERM)
+    assert service.ended() == 0
+    (outcome,) = service.outcomes(1)
+    assert isinstance(outcome, Measurement)
+    assert outcome.model_copy(update={"worker": "test"}) == pretend(request)
+    assert outcome.worker.endswith(f":{service.process.pid}")
+    assert service.left() is None
+
+
+def test_what_isn_t_done_within_the_drain_limit_is_given_back(service: Service) -> None:
+    service.begin(*NEVER_DONE, NASFARM_DRAIN_LIMIT="0.5")
+    service.process.send_signal(signal.SIGTERM)
+    assert service.ended() == 0
+    left = service.left()
+    assert left is not None and left.attempt == 2
+    assert service.outcomes(0) == []
+    assert "the request in work is given back" in service.log
+
+
+def test_a_second_signal_leaves_at_once_and_the_request_comes_again(service: Service) -> None:
+    service.begin(*NEVER_DONE)
+    service.process.send_signal(signal.SIGTERM)
+    service.hear("draining")
+    service.process.send_signal(signal.SIGTERM)
+    assert service.ended() == 128 + signal.SIGTERM
+    left = service.left()
+    assert left is not None and left.attempt == 2
+
+
+def test_an_evaluator_leaves_within_its_drain_limit_though_the_broker_is_away(service: Service, node: Node) -> None:
+    service.begin("--seconds", "4", NASFARM_DRAIN_LIMIT="6")
+    time.sleep(SETTLED_SECONDS)
+    node.kill()
+    try:
+        service.process.send_signal(signal.SIGTERM)
+        assert service.ended() == 0
+    finally:
+        node.start()
+    assert "evaluation finished" in service.log and "the answer in hand can't be delivered" in service.log
+    assert service.left() is not None
+    assert service.outcomes(0) == []
+
+
+def test_a_request_that_comes_again_while_it_is_computed_is_computed_once(service: Service, node: Node) -> None:
+    service.begin("--seconds", "4")
+    node.control("close_all_connections", "--vhost", service.farm.vhost, "a test")
+    (outcome,) = service.outcomes(1)
+    assert isinstance(outcome, Measurement)
+    service.wait(lambda: "a request came again that was answered already" in service.log)
+    service.process.send_signal(signal.SIGTERM)
+    assert service.ended() == 0
+    assert service.log.count("evaluation finished") == 1
+    assert service.left() is None
+
+
+def test_a_request_that_came_again_to_an_evaluator_that_leaves_is_computed_once(service: Service, node: Node) -> None:
+    service.begin("--seconds", "6")
+    service.process.send_signal(signal.SIGTERM)
+    node.control("close_all_connections", "--vhost", service.farm.vhost, "a test")
+    assert service.ended() == 0
+    (outcome,) = service.outcomes(1)
+    assert isinstance(outcome, Measurement)
+    assert service.left() is None
+
+
+def test_everybody_is_told_what_an_evaluator_does(service: Service) -> None:
+    request = service.begin("--seconds", "1", "--fail", "infeasible=1.0")
+    service.hear("idle")
+    service.process.send_signal(signal.SIGTERM)
+    assert service.ended() == 0
+    service.hear("stopped")
+    told = service.told()
+    states = [state for state, _ in groupby(each.state for each in told if each.state != "draining")]
+    assert states == ["idle", "computing", "idle", "stopped"]
+    for each in told:
+        assert (each.supernet, each.device) == ("supernet", "stand-in")
+        assert each.name.endswith(f":{service.process.pid}")
+        work = ("small", request.identity) if each.state == "computing" else (None, None)
+        assert (each.search, each.candidate) == work
+    assert [(each.measured, each.failed) for each in (told[0], told[-1])] == [(0, 0), (0, 1)]
+
+
+def test_an_ill_evaluator_leaves_the_queue_to_others(service: Service) -> None:
+    service.start("--fail", "out_of_memory=1.0", "--retry-may-help")
+    service.wait(lambda: "evaluator ready" in service.log)
+    architectures = [
+        Architecture(layers=tuple(range(8)), mlp_widths=(48,) * 7 + (width,)) for width in (8, 16, 24, 32, 40)
+    ]
+    requests = [service.ask(architecture) for architecture in architectures]
+    service.hear("pausing")
+    service.start()
+    outcomes = service.outcomes(len(requests))
+    assert sum(isinstance(outcome, Measurement) for outcome in outcomes) >= 3
+    assert len(outcomes) == len(requests)
