@@ -1,0 +1,185 @@
+"""Whatever happens to requests, results, evaluators and the coordinator, the search ends like an undisturbed one."""
+
+import sqlite3
+import tempfile
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from services.coordinator.batch import Outcome
+from services.coordinator.farm import RETRIES
+from services.coordinator.history import Candidate, History
+from services.coordinator.plan import SearchPlan
+from services.coordinator.search import measure_costs, run_search
+from shared.architecture import Architecture
+from shared.broker import DELIVERY_LIMIT, Delivery
+from shared.messages import EvaluationRequest
+from tests.support.scripted import FINAL, TRANSIENT, CoordinatorConnection, ScriptedFarm, request_in
+from tests.support.searches import Silent, pretend, small_plan
+
+NAMES = ("one", "two", "three")
+FAULTS = (
+    "take", "answer", "answer", "answer twice", "fail", "lose the request", "lose the result", "die",
+    "deliver again", "an old result again", "time passes", "kill the coordinator", "kill it while it sends",
+)  # fmt: skip
+
+
+class KilledError(Exception):
+    """The coordinator is killed."""
+
+
+@dataclass
+class Chaos:
+    """Three evaluators to which, turn by turn, `faults` happen, each to one of them; then they simply work."""
+
+    farm: ScriptedFarm
+    faults: list[tuple[str, int]]
+    connection: CoordinatorConnection | None = None
+    dies_sending: bool = False
+    in_work: dict[str, Delivery] = field(default_factory=dict)
+    idle_since: dict[str, float] = field(default_factory=lambda: dict.fromkeys(NAMES, 0.0))
+    old: list[tuple[EvaluationRequest, Outcome]] = field(default_factory=list)
+    failed: Counter[str] = field(default_factory=Counter)
+
+    def turn(self) -> None:
+        self.farm.now += 1
+        if not self.faults:
+            self.work()
+            return
+        fault, number = self.faults.pop()
+        name = NAMES[number % len(NAMES)]
+        if fault == "take":
+            self.take(name)
+        elif fault == "time passes":
+            self.farm.now += 50
+            self.tell()
+        elif fault == "lose the request":
+            if (delivery := self.farm.take()) is not None:
+                delivery.ack()
+        elif fault == "deliver again" and self.connection is not None:
+            self.connection.deliver_again()
+        elif fault == "an old result again" and self.old:
+            self.farm.answer(*self.old[number % len(self.old)])
+        elif fault == "kill the coordinator":
+            raise KilledError
+        elif fault == "kill it while it sends":
+            self.dies_sending = True
+        elif name in self.in_work:
+            self.part(name, fault)
+
+    def part(self, name: str, fault: str) -> None:
+        """An evaluator parts with what it has."""
+        delivery = self.in_work.pop(name)
+        request = request_in(delivery)
+        # More than a few failures in a row would be the network's own, and the search not like an undisturbed one.
+        may_fail = self.failed[request.identity] < RETRIES
+        if fault == "die" and (delivery.attempt <= DELIVERY_LIMIT or may_fail):
+            self.failed[request.identity] += delivery.attempt > DELIVERY_LIMIT
+            delivery.give_back()
+        else:
+            if fault == "fail" and may_fail:
+                self.failed[request.identity] += 1
+                self.farm.answer(request, TRANSIENT)
+            elif fault != "lose the result":
+                self.old.append((request, outcome(request)))
+                for _ in range(2 if fault == "answer twice" else 1):
+                    self.farm.answer(*self.old[-1])
+            delivery.ack()
+        self.idle_since[name] = self.farm.now
+        self.tell()
+
+    def take(self, name: str) -> None:
+        if name not in self.in_work and (delivery := self.farm.take()) is not None:
+            self.in_work[name] = delivery
+            self.tell()
+
+    def work(self) -> None:
+        """Every evaluator answers what it has, or takes something; when there is nothing to do time passes."""
+        busy = list(self.in_work)
+        for name in busy:
+            self.part(name, "answer")
+        for name in NAMES:
+            self.take(name)
+        if not busy and not self.in_work:
+            self.farm.now += 50
+        self.tell()
+
+    def tell(self) -> None:
+        for name in NAMES:
+            self.farm.announce(name, self.in_work.get(name), self.farm.now - self.idle_since[name])
+
+    def connect(self, connection: CoordinatorConnection) -> None:
+        """A coordinator begins to live, and may die while it sends."""
+        self.connection, self.dies_sending, publish_all = connection, False, connection.publish_all
+
+        def publish(queue_name: str, bodies: list[bytes], answer_to: str | None = None) -> None:
+            if self.dies_sending:
+                publish_all(queue_name, bodies[:1], answer_to)
+                raise KilledError
+            publish_all(queue_name, bodies, answer_to)
+
+        connection.publish_all = publish  # type: ignore[method-assign, assignment]
+
+
+def outcome(request: EvaluationRequest) -> Outcome:
+    """Some networks can't be measured."""
+    return FINAL if int(request.identity[:4], 16) % 5 == 0 else pretend(request)
+
+
+def plan_of_a_small_space(overlap: bool) -> SearchPlan:
+    return small_plan({"space": {"mlp_widths": [48, 16]}}, strategy="random", population=6, overlap=overlap)
+
+
+def search_through(plan: SearchPlan, faults: list[tuple[str, int]], path: Path) -> list[Architecture]:
+    """Search, over as many lives of the coordinator as it takes; the front."""
+    farm = ScriptedFarm(plan)
+    chaos = Chaos(farm, faults)
+    farm.turn = chaos.turn
+    while True:
+        history = History.create_or_resume(path, plan.about())
+        coordinator, connection, _ = farm.coordinator(history)
+        chaos.connect(connection)
+        try:
+            return run_search(plan, measure_costs(plan, history, coordinator), history, coordinator, Silent())
+        except KilledError:
+            continue
+        finally:
+            connection.close()
+            history.close()
+
+
+def recorded(path: Path) -> tuple[list[Candidate], list[object], list[tuple[str, str]]]:
+    """Candidates, generations, and what is stored: a row for each outcome, in no order."""
+    history = History.read(path)
+    content = history.candidates(), list[object](history.generations())
+    history.close()
+    connection = sqlite3.connect(path)
+    rows = connection.execute("select identity, outcome from measurements order by identity").fetchall()
+    connection.close()
+    return *content, rows
+
+
+@pytest.fixture(scope="module", params=[False, True], ids=["in turn", "overlapping"])
+def undisturbed(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[bool, list[Architecture], Path]:
+    path = tmp_path_factory.mktemp("undisturbed") / "history.sqlite"
+    return request.param, search_through(plan_of_a_small_space(request.param), [], path), path
+
+
+@given(st.lists(st.tuples(st.sampled_from(FAULTS), st.integers(0, 20)), max_size=150))
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_a_disturbed_search_stores_one_outcome_for_each_candidate_and_ends_like_an_undisturbed_one(
+    undisturbed: tuple[bool, list[Architecture], Path], faults: list[tuple[str, int]]
+) -> None:
+    overlap, front, calm = undisturbed
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / "history.sqlite"
+        assert search_through(plan_of_a_small_space(overlap), list(faults), path) == front
+        assert recorded(path) == recorded(calm)
+        candidates, _, rows = recorded(path)
+        assert sorted(candidate.identity for candidate in candidates) == [identity for identity, _ in rows]
