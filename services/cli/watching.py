@@ -54,11 +54,11 @@ def show_farm(address: BrokerAddress, as_json: bool) -> None:
         print(json.dumps({"time": status.now, **announced, "queues": queues}, indent=1))
         return
     _say_who_is_missing(status)
-    if status.searches:
-        console.print(_searches(status))
-    if status.evaluators:
-        console.print(_evaluators(status))
-    console.print(_queues(status))
+    tables = [_searches(status)] if status.searches else []
+    tables += [_evaluators(status)] if status.evaluators else []
+    for table in (*tables, _queues(status)):
+        console.print(table)
+        console.print()
 
 
 def stop_search(address: BrokerAddress, name: str) -> None:
@@ -69,7 +69,7 @@ def stop_search(address: BrokerAddress, name: str) -> None:
     with connected_broker(address, f"stop {name}") as broker:
         before = _heard_of(broker, name)
         if before is not None and before.state in ENDED:
-            console.print(f"{_ended(before)} already.")
+            console.print(f"{name} has {before.state} already.")
             return
         request_stop(address, name)
         deadline = time.monotonic() + (0 if before is None else STOP_SECONDS)
@@ -77,7 +77,8 @@ def stop_search(address: BrokerAddress, name: str) -> None:
             time.sleep(LOOK_SECONDS)
             after = _heard_of(broker, name)
             if after is not None and after.state in ENDED:
-                console.print(f"{_ended(after)}.")
+                went_on = "the same search command goes on with it" if after.state == "stopped" else "it was at its end"
+                console.print(f"{name} has {after.state}: {went_on}.")
                 return
     if before is None:
         console.print(f"{name} was asked to stop, but nothing is heard of it; one that begins later isn't stopped.")
@@ -88,10 +89,6 @@ def stop_search(address: BrokerAddress, name: str) -> None:
 def _heard_of(broker: Broker, search: str) -> SearchAnnouncement | None:
     heard = latest(broker.announced(REMEMBERED_SECONDS))
     return next((each for each in heard if isinstance(each, SearchAnnouncement) and each.name == search), None)
-
-
-def _ended(search: SearchAnnouncement) -> str:
-    return f"{search.name} has {search.state}, {search.measured} of {search.planned} networks measured"
 
 
 def _look(address: BrokerAddress) -> FarmStatus:

@@ -40,12 +40,17 @@ def nasfarm(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
     return Ended(int(ended.value.code or 0), output, error)
 
 
-def start_nasfarm(*arguments: object, **environment: str) -> subprocess.Popen[str]:
-    """Start the installed command as a process of its own."""
+def environment(**changes: str) -> dict[str, str]:
+    """The variables of a command's process: as here, but for one core, and without data but the built-in."""
     kept = {key: value for key, value in os.environ.items() if key != "NASFARM_DATA"}
+    return {**kept, "OMP_NUM_THREADS": "1", "NASFARM_THREADS": "1", "HF_HUB_OFFLINE": "1", **changes}
+
+
+def start_nasfarm(*arguments: object, **changes: str) -> subprocess.Popen[str]:
+    """Start the installed command as a process of its own."""
     return subprocess.Popen(
         [NASFARM, *map(str, arguments)],
-        env={**kept, "OMP_NUM_THREADS": "1", "NASFARM_THREADS": "1", "HF_HUB_OFFLINE": "1", **environment},
+        env=environment(**changes),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -107,6 +107,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="stand_in", description="An evaluator that only pretends to measure.")
     parser.add_argument("--broker", required=True, help="the broker's URL")
     parser.add_argument("--credentials", type=Path, help="file that holds user:password")
+    parser.add_argument("--authority", type=Path, help="certificates of who may sign the broker's")
     served = parser.add_mutually_exclusive_group(required=True)
     served.add_argument("--supernet", type=Path, help="directory of the super-network that is served")
     served.add_argument(
@@ -130,7 +131,8 @@ def main() -> None:
     evaluator = StandIn(
         shape, float(shortest), float(longest or shortest), given.crash, given.hang, fail, given.retry_may_help
     )
-    serve_supernet(BrokerAddress.parse(given.broker, given.credentials), digest, "stand-in", evaluator, environment)
+    address = BrokerAddress.parse(given.broker, given.credentials, given.authority)
+    serve_supernet(address, digest, "stand-in", evaluator, environment)
 
 
 if __name__ == "__main__":
