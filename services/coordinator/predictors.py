@@ -19,7 +19,7 @@ SVR_REACHES = (0.1, 0.3, 1.0)
 SVR_TOLERANCE = 0.1
 """Errors below this many standard deviations cost nothing."""
 
-MOST = 1000
+MOST = 500
 FOLDS = 5
 SVR_SAMPLES = 10
 """Below this, folds are too small to tell a kernel's width from luck, and ridge competes alone."""
