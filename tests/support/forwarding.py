@@ -54,6 +54,12 @@ class Forwarder:
                 target.shutdown(socket.SHUT_RDWR)
 
 
+def _end(each: socket.socket) -> None:
+    with suppress(OSError):
+        each.shutdown(socket.SHUT_RDWR)
+    each.close()
+
+
 @contextmanager
 def forwarder(to_port: int) -> Iterator[Forwarder]:
     """A Forwarder that is closed in the end."""
