@@ -75,13 +75,11 @@ class Chaos:
         """An evaluator parts with what it has."""
         delivery = self.in_work.pop(name)
         request = request_in(delivery)
-        # More than a few failures in a row would be the network's own, and the search not like an undisturbed one.
-        may_fail = self.failed[request.identity] < RETRIES
-        if fault == "die" and (delivery.attempt <= DELIVERY_LIMIT or may_fail):
-            self.failed[request.identity] += delivery.attempt > DELIVERY_LIMIT
+        # More failures or deaths would be the network's own failure, and the search not like an undisturbed one.
+        if fault == "die" and delivery.attempt <= DELIVERY_LIMIT:
             delivery.give_back()
         else:
-            if fault == "fail" and may_fail:
+            if fault == "fail" and self.failed[request.identity] < RETRIES:
                 self.failed[request.identity] += 1
                 self.farm.answer(request, TRANSIENT)
             elif fault != "lose the result":

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from services.coordinator.history import History
+from services.coordinator.history import CANDIDATES, History
 from shared.errors import UserError
 from shared.messages import Failure, Measurement
 from shared.space import dense
@@ -105,3 +105,29 @@ def test_a_full_disk_loses_nothing_and_says_so(tmp_path: Path) -> None:
     reopened = History.read(path)
     assert reopened.outcome(REQUEST.identity) == pretend(REQUEST)
     assert reopened.about()["room"] == "again" and "x" * 50000 not in reopened.about()
+
+
+def test_a_generation_and_the_number_of_candidates_are_found_by_index_in_old_histories_too(tmp_path: Path) -> None:
+    path = tmp_path / "history.sqlite"
+    history = History.create_or_resume(path, PLAN.about())
+    history._connection.execute("drop index candidates_by_generation")
+    history.close()
+    history = History.create_or_resume(path, PLAN.about())
+    requests = [PLAN.request(PLAN.space.smallest(depth), "search") for depth in (6, 8, 7)]
+    for generation, request in enumerate(requests):
+        history.add_candidates(generation, [(request, None)])
+    assert [candidate.architecture for candidate in history.generation(1)] == [requests[1].architecture]
+    assert history.asked() == 3
+    for query in (f"{CANDIDATES} where generation = 1 order by number", "select count(*) from candidates"):
+        plan = history._connection.execute(f"explain query plan {query}").fetchall()
+        assert "INDEX candidates_by_generation" in str(plan)
+
+
+def test_outcomes_that_are_stored_together_are_stored_all_or_not_at_all(tmp_path: Path) -> None:
+    history = History.create_or_resume(tmp_path / "history.sqlite", PLAN.about())
+    other = PLAN.request(PLAN.space.smallest(), "search")
+    with pytest.raises(AttributeError):
+        history.add_results([(REQUEST, pretend(REQUEST)), (other, None)])  # type: ignore[list-item]
+    assert not history.knows(REQUEST.identity)
+    history.add_results([(REQUEST, pretend(REQUEST)), (other, pretend(other))])
+    assert history.knows(REQUEST.identity) and history.knows(other.identity)
