@@ -83,7 +83,7 @@ class Service:
     def hear(self, state: str) -> None:
         """Wait until that is the last that was announced."""
         deadline = time.monotonic() + PATIENCE_SECONDS
-        while self.told()[-1].state != state:
+        while [each.state for each in self.told()][-1:] != [state]:
             assert time.monotonic() < deadline, f"{state} was never announced:\n{self.log}"
             time.sleep(0.02)
 
@@ -118,7 +118,7 @@ def service(node: Node, tmp_path: Path) -> Iterator[Service]:
     add_queues(farm.address("operator"), [Service.requests, Service.results])
     coordinator = RabbitBroker(farm.address("coordinator"), "test")
     coordinator.connect(30)
-    coordinator.announced(0)  # begins to listen
+    coordinator.announced(1)  # begins to listen
     service = Service(farm, tmp_path, coordinator)
     yield service
     coordinator.close()
