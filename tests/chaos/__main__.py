@@ -15,7 +15,7 @@ from collections import Counter, defaultdict
 from pathlib import Path
 from statistics import median
 
-from tests.chaos.arena import Arena, Run, arena
+from tests.chaos.arena import Arena, arena
 from tests.chaos.faults import FAULTS
 from tests.chaos.verdict import Verdict, judge
 from tests.support.rabbitmq import running_node
@@ -44,7 +44,7 @@ def main() -> int:
         ):
             chaos = Chaos(farm, random.Random(given.seed))
             verdicts = chaos.run(given.faults)
-    return _sum_up(chaos, verdicts)
+    return _sum_up(farm, chaos, verdicts)
 
 
 class Chaos:
@@ -53,17 +53,15 @@ class Chaos:
     def __init__(self, farm: Arena, rng: random.Random) -> None:
         self._farm = farm
         self._rng = rng
-        self.runs: list[Run] = []
         self.recovered: defaultdict[str, list[float]] = defaultdict(list)
 
     def run(self, faults: int) -> list[Verdict]:
         """So many faults, over as many searches as that takes; their verdicts."""
-        verdicts = []
+        verdicts: list[Verdict] = []
         done = 0
         while done < faults:
-            number = len(self.runs)
+            number = len(verdicts)
             run = self._farm.begin(f"chaos-{number}", number, EVALUATIONS, POPULATION)
-            self.runs.append(run)
             self._farm.wait_for_results()
             while done < faults and not run.reported:
                 self._one(done + 1)
@@ -93,11 +91,11 @@ def _in_words(verdict: Verdict) -> str:
     )
 
 
-def _sum_up(chaos: Chaos, verdicts: list[Verdict]) -> int:
+def _sum_up(farm: Arena, chaos: Chaos, verdicts: list[Verdict]) -> int:
     print(f"\n{'fault':30} {'times':>5}   recovered after, s (median, most)")
     for name, seconds in sorted(chaos.recovered.items()):
         print(f"{name:30} {len(seconds):5}   {median(seconds):6.1f} {max(seconds):6.1f}")
-    counted = sum((life for run in chaos.runs for life in run.counted), Counter[str]())
+    counted = sum((life for run in farm.runs for life in run.counted), Counter[str]())
     print(
         f"\n{sum(map(len, chaos.recovered.values()))} faults, {len(verdicts)} searches, "
         f"{sum(verdict.asked for verdict in verdicts)} networks: "

@@ -4,7 +4,6 @@ of one search after another."""
 import json
 import os
 import re
-import signal
 import sqlite3
 import subprocess
 import time
@@ -105,7 +104,7 @@ class Arena:
         self.node = node
         self.farm = node.farm()
         self.directory = directory
-        self.run: Run | None = None
+        self.runs: list[Run] = []
         self.coordinator: Process | None = None
         self.supernet = write_supernet(directory / "supernet")
         self._seconds, self._killers = seconds, killers
@@ -120,9 +119,14 @@ class Arena:
         """The queue of the super-network."""
         return requests_queue(self.supernet)
 
+    @property
+    def run(self) -> Run:
+        """The search that was begun last."""
+        return self.runs[-1]
+
     def begin(self, name: str, seed: int, evaluations: int, population: int) -> Run:
         """Begin a search, whose queue is added first."""
-        self.run = Run(name, self.directory / f"{name}.yaml", self.directory / "runs" / name)
+        self.runs.append(Run(name, self.directory / f"{name}.yaml", self.directory / "runs" / name))
         values = search_values(name, seed, evaluations, population)
         self.run.search_file.write_text(yaml.safe_dump(values))
         self.run.directory.mkdir(parents=True)
@@ -134,7 +138,6 @@ class Arena:
 
     def start_coordinator(self) -> None:
         """Start the search, or go on with it."""
-        assert self.run is not None
         self._number += 1
         self.run.counted.append(Counter())
         log = self.directory / f"coordinator-{self._number}.log"
@@ -161,7 +164,6 @@ class Arena:
 
     def note_counts(self) -> None:
         """Ask the coordinator what it has counted in its life."""
-        assert self.run is not None
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{self._port}/metrics", timeout=5) as answer:
                 text = answer.read().decode()
@@ -182,7 +184,7 @@ class Arena:
         for index, each in enumerate(self.evaluators):
             if each.popen.poll() is not None:
                 self.replace_evaluator(index)
-        if self.run is not None:
+        if self.runs:
             self.note_counts()
 
     def wait(self, moment: Callable[[], bool], what: str) -> float:
@@ -197,13 +199,12 @@ class Arena:
     def wait_for_results(self, more: int = 1) -> float:
         """Until so many outcomes more are stored, or the search is done."""
         run = self.run
-        assert run is not None
         before = run.stored
         return self.wait(lambda: run.reported or run.stored >= before + more, f"{more} more results")
 
     def finish(self) -> None:
         """Let the search come to its end."""
-        assert self.run is not None and self.coordinator is not None
+        assert self.coordinator is not None
         run, coordinator = self.run, self.coordinator
 
         def reported() -> bool:
@@ -217,10 +218,16 @@ class Arena:
         assert coordinator.popen.returncode == 0, self._last_words()
         coordinator.link.close()
 
+    def end_coordinator(self) -> None:
+        """Have the search end, wherever it is."""
+        if self.coordinator is not None:
+            self.coordinator.end()
+            self.coordinator = None
+
     def end(self) -> None:
         """Leave nothing behind but the files."""
-        for each in (*self.evaluators, *([self.coordinator] if self.coordinator else [])):
-            each.popen.send_signal(signal.SIGCONT)
+        self.end_coordinator()
+        for each in self.evaluators:
             each.end()
 
     def _evaluator(self) -> Process:

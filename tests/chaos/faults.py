@@ -35,11 +35,13 @@ def evaluator_killed(arena: Arena, rng: Random) -> None:
 
 
 def evaluator_frozen(arena: Arena, rng: Random) -> None:
-    """SIGSTOP, for less or for more than the broker's patience; then it goes on and answers too late."""
-    frozen = rng.choice(arena.evaluators).popen
-    frozen.send_signal(signal.SIGSTOP)
-    time.sleep(rng.choice([rng.uniform(0.1, 5), rng.uniform(40, 50)]))
-    frozen.send_signal(signal.SIGCONT)
+    """SIGSTOP, for less than the broker's patience."""
+    _freeze(arena, rng, rng.uniform(0.1, 5))
+
+
+def evaluator_frozen_for_long(arena: Arena, rng: Random) -> None:
+    """SIGSTOP, until the broker has given its request to another; then it goes on and answers too late."""
+    _freeze(arena, rng, rng.uniform(40, 50))
 
 
 def coordinator_killed(arena: Arena, rng: Random) -> None:
@@ -71,7 +73,6 @@ def connection_half_open(arena: Arena, rng: Random) -> None:
 
 def results_doubled(arena: Arena, rng: Random) -> None:
     """Results that were stored long ago come again."""
-    assert arena.run is not None
     with closing(RabbitBroker(arena.farm.address("evaluator"), "chaos")) as broker:
         for request, outcome in _stored(arena, rng):
             result = EvaluationResult(identity=request.identity, search=request.search, outcome=outcome)
@@ -103,7 +104,7 @@ def broker_alarm(arena: Arena, rng: Random) -> None:
 
 def disk_full(arena: Arena, _rng: Random) -> None:
     """The coordinator's files can't grow any more: it ends with one line, and goes on when there is room again."""
-    assert arena.run is not None and arena.coordinator is not None
+    assert arena.coordinator is not None
     run, popen = arena.run, arena.coordinator.popen
     room = max(path.stat().st_size for path in run.directory.glob("history.sqlite*"))
     resource.prlimit(popen.pid, resource.RLIMIT_FSIZE, (room, room))
@@ -116,7 +117,8 @@ def disk_full(arena: Arena, _rng: Random) -> None:
 
 FAULTS: dict[str, tuple[Fault, int]] = {
     "evaluator killed": (evaluator_killed, 8),
-    "evaluator frozen": (evaluator_frozen, 3),
+    "evaluator frozen": (evaluator_frozen, 4),
+    "evaluator frozen for long": (evaluator_frozen_for_long, 2),
     "coordinator killed": (coordinator_killed, 6),
     "broker killed": (broker_killed, 4),
     "channel closed by the broker": (channel_closed, 4),
@@ -130,6 +132,13 @@ FAULTS: dict[str, tuple[Fault, int]] = {
 """Every fault by its name, with its weight where they are drawn at random: those that take minutes come less often."""
 
 
+def _freeze(arena: Arena, rng: Random, seconds: float) -> None:
+    frozen = rng.choice(arena.evaluators).popen
+    frozen.send_signal(signal.SIGSTOP)
+    time.sleep(seconds)
+    frozen.send_signal(signal.SIGCONT)
+
+
 def _consumer_timeout(arena: Arena, milliseconds: int, tick: int) -> None:
     settings = {"consumer_timeout": milliseconds, "channel_tick_interval": tick}
     calls = [f"application:set_env(rabbit, {key}, {value})" for key, value in settings.items()]
@@ -138,9 +147,8 @@ def _consumer_timeout(arena: Arena, milliseconds: int, tick: int) -> None:
 
 def _stored(arena: Arena, rng: Random) -> list[tuple[EvaluationRequest, Measurement | Failure]]:
     """Some of the outcomes that the history holds, and their requests."""
-    assert arena.run is not None
     path: Path = arena.run.directory / "history.sqlite"
-    arena.wait(lambda: bool(arena.run and arena.run.stored), "the first result")
+    arena.wait(lambda: arena.run.stored > 0, "the first result")
     with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=PATIENCE_SECONDS)) as connection:
         rows = connection.execute("select request, outcome from measurements").fetchall()
     return [
