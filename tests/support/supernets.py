@@ -1,18 +1,27 @@
-"""Directories that are super-networks by their files and their `supernet.json`, with noise for weights."""
+"""Directories that are super-networks by their files and their `supernet.json`."""
 
+import json
 import random
 from pathlib import Path
+from typing import Any
 
 from shared.manifest import SupernetManifest, digest_content
 from shared.settings import SpaceSettings, TrainingSettings
 
 
-def write_supernet(directory: Path, weight_bytes: int = 100_000, seed: int = 0) -> str:
-    """Write one; its digest."""
+def write_supernet(
+    directory: Path, weight_bytes: int = 100_000, seed: int = 0, config: dict[str, Any] | None = None
+) -> str:
+    """Write one with noise for weights; its digest."""
     directory.mkdir(parents=True)
-    (directory / "config.json").write_text("{}")
+    (directory / "config.json").write_text(json.dumps(config or {}))
     (directory / "tokenizer.json").write_text("{}")
     (directory / "model.safetensors").write_bytes(random.Random(seed).randbytes(weight_bytes))
+    return declare_supernet(directory)
+
+
+def declare_supernet(directory: Path) -> str:
+    """Say of a checkpoint that it is a super-network; its digest."""
     manifest = SupernetManifest(
         base="base",
         base_digest="0" * 32,
