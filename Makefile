@@ -66,6 +66,13 @@ destroy: $(VENV)/ready ## Stop the farm and remove its data; runs/ stays
 test: $(VENV)/ready system-packages lint lint-deploy ## Lint, then run all tests
 	$(BIN)/pytest
 
+# Where Docker answers it makes the images as for anybody; elsewhere podman, with images for which no registry is needed.
+.PHONY: test-deploy
+test-deploy: $(VENV)/ready ## Test `make deploy` with real containers
+	@docker info >/dev/null 2>&1 || PATH="$$PATH:/usr/lib/podman" sh deploy/system-packages.sh \
+		podman podman-compose runc netavark aardvark-dns iptables debootstrap
+	NASFARM_TEST_DEPLOY=1 $(BIN)/pytest tests/deploy
+
 # vLLM needs an environment of its own: without a GPU, it is a build for the CPU that nobody should serve with.
 .PHONY: test-vllm
 test-vllm: ## Test the vLLM engine, in an environment of its own

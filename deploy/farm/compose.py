@@ -46,7 +46,7 @@ class Compose:
     def __init__(self, directory: FarmDirectory) -> None:
         self._directory = directory
         self._kept = directory.path / "containers"
-        self._project = f"nasfarm-{hashlib.sha256(str(directory.path).encode()).hexdigest()[:6]}"
+        self.project = f"nasfarm-{hashlib.sha256(str(directory.path).encode()).hexdigest()[:6]}"
         self._engine = Engine.find()
 
     def check(self, farm: Farm) -> None:
@@ -72,8 +72,8 @@ class Compose:
         self._write_paths(farm)
         self._give(self._kept, self._directory.credentials, self._directory.path / "searches")
         if not os.environ.get("NASFARM_IMAGES"):
-            self._compose(farm, self._project, "build", "coordinator", "evaluator", shown=True)
-        self._engine.make_network(self._project)
+            self._compose(farm, self.project, "build", "coordinator", "evaluator", shown=True)
+        self._engine.make_network(self.project)
         self._up(farm, "rabbitmq")
         wait_for_broker(self._directory, farm, self._obstacle)
 
@@ -91,7 +91,7 @@ class Compose:
         self._give(self._directory.runs / name, self._directory.search_file(name))
         terminal = () if sys.stdout.isatty() else ("-T",)
         command = ("run", "--rm", "--no-deps", *terminal, "trainer")
-        self._compose(farm, self._project, *command, shown=True, variables={"FARM_SEARCH": name})
+        self._compose(farm, self.project, *command, shown=True, variables={"FARM_SEARCH": name})
         if not (self._directory.supernet(name) / MANIFEST).exists():
             raise UserError(f"{name}: the fine-tuning ended before its time; the same command goes on")
 
@@ -160,24 +160,24 @@ class Compose:
         needed = [each for each in self._containers() if each.service == "rabbitmq"]
         self._engine.remove([each for each in self._containers() if each not in needed], GRACE_SECONDS)
         self._engine.remove(needed, GRACE_SECONDS)
-        self._engine.remove_network(self._project)
+        self._engine.remove_network(self.project)
 
     def destroy(self) -> None:
         """What containers keep lies in the farm's directory; podman's may belong to users that only it knows."""
         shutil.rmtree(self._kept, ignore_errors=True)
 
     def _containers(self, service: str | None = None) -> list[Container]:
-        found = self._engine.containers(self._project)
+        found = self._engine.containers(self.project)
         return [container for container in found if service in (None, container.service)]
 
     def _up(self, farm: Farm, service: str, search: Search | None = None) -> None:
         """Have the containers of a service; of `search` if it is one of those that a farm has several times."""
         variables: dict[str, str] = {}
-        project, count = self._project, 1
+        project, count = self.project, 1
         if search is not None:
             variables = {"FARM_SEARCH": search.name, "FARM_BEGUN": str(search.begun), "FARM_SUPERNET": search.supernet}
             of = search.name if service == "coordinator" else search.supernet[:12]
-            project = f"{self._project}-{re.sub('[^a-z0-9]', '-', of.lower())}-{_short(of)}"
+            project = f"{self.project}-{re.sub('[^a-z0-9]', '-', of.lower())}-{_short(of)}"
             count = farm.evaluators if service == "evaluator" else 1
         variables["FARM_EVALUATORS"] = str(count)
         options = ("--detach", "--no-build", "--no-recreate", "--no-deps", "--scale", f"{service}={count}")
@@ -216,7 +216,7 @@ class Compose:
             "FARM_DIRECTORY": str(self._directory.path),
             "FARM_HERE": str(Path.cwd()),
             "FARM_PORT": str(farm.port),
-            "FARM_PROJECT": self._project,
+            "FARM_PROJECT": self.project,
             "FARM_RUNS": str(self._directory.runs),
             "FARM_THREADS": os.environ.get("NASFARM_THREADS") or str(max(1, threads)),
             "FARM_USER": self._user,

@@ -33,8 +33,15 @@ STAND_INS = {
         USER nobody
         ENTRYPOINT ["/usr/bin/prometheus"]
         """,
+    "grafana": """
+        FROM {base}
+        USER nobody
+        WORKDIR /etc/grafana
+        ENTRYPOINT ["python3", "-m", "http.server", "3000"]
+        """,
 }
-"""Debian's packages in the place of the images that the compose file names, with their users and programs."""
+"""In the place of the images that the compose file names: Debian's packages. There is none of Grafana: that one only
+hands out the files that Grafana would be given."""
 
 
 def run(*command: object, environment: Mapping[str, str] | None = None, **options: object) -> str:
