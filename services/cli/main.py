@@ -126,7 +126,7 @@ def status(
 ) -> None:
     """Show how far a run has got; or a farm: its searches, its evaluators and its queues."""
     if (run is None) == (broker is None):
-        raise UserError("status: of what? Give the directory of a run, or a farm's --broker")
+        raise UserError("status: of what? Give RUN, the directory of a run, or --broker, a farm's")
     if broker is not None:
         from services.cli.watching import show_farm
         from shared.broker.address import BrokerAddress

@@ -44,7 +44,7 @@ def refused(ended: Ended, *words: str) -> None:
         assert word in ended.error, ended.error
 
 
-@pytest.mark.parametrize("command", ["init", "train", "search", "report", "evaluate", "status", "evaluator"])
+@pytest.mark.parametrize("command", ["init", "train", "search", "report", "evaluate", "status", "stop", "evaluator"])
 def test_every_command_explains_itself_with_an_example(run: Run, command: str) -> None:
     ended = run(command, "--help")
     assert ended.code == 0
@@ -120,6 +120,21 @@ def test_options_that_make_no_sense_together_are_refused(
 ) -> None:
     search_file(tmp_path)
     refused(run("evaluate", "--checkpoint", tmp_path / "base", *options), *words)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["status"], ["RUN", "--broker"]),
+        (["status", "runs/x", "--broker", "amqp://user:word@127.0.0.1/"], ["RUN", "--broker"]),
+        (["status", "runs/x", "--json"], ["--json", "of which broker"]),
+        (["status", "runs/x", "--credentials", "x"], ["--credentials", "of which broker"]),
+        (["search", "x.yaml", "--authority", "x"], ["--authority", "of which broker"]),
+        (["stop", "one", "--broker", "http://127.0.0.1"], ["amqp://"]),
+    ],
+)
+def test_a_farm_s_options_without_a_farm_are_refused(run: Run, arguments: list[object], words: list[str]) -> None:
+    refused(run(*arguments), *words)
 
 
 @pytest.mark.skipif(find_spec("vllm") is not None, reason="vLLM is installed here")

@@ -15,11 +15,12 @@ from shared.broker.rabbitmq import RabbitBroker, add_queues
 from shared.manifest import SupernetManifest
 from shared.space import dense
 from tests.integration.test_killed_search import measurements, run_to_the_end, stored, wait_for
-from tests.support.command import nasfarm, search_file, start_nasfarm
+from tests.support.command import search_file, start_nasfarm
+from tests.support.farm import broker_of
 from tests.support.rabbitmq import Node, RabbitFarm, free_port
 from tests.support.searches import SHAPE, small_plan
 
-PATIENCE_SECONDS = 120
+PATIENCE_SECONDS = 240
 
 Start = Callable[..., subprocess.Popen[str]]
 
@@ -60,12 +61,6 @@ def farm(node: Node, undisturbed: Path) -> RabbitFarm:
     digest = SupernetManifest.read(undisturbed / "supernet").digest
     add_queues(farm.address("operator"), [requests_queue(digest), results_queue("tiny")])
     return farm
-
-
-def broker_of(farm: RabbitFarm, user: str, directory: Path) -> list[object]:
-    credentials = directory / user
-    credentials.write_text(f"{user}:{farm.node.passwords[user]}\n")
-    return ["--broker", f"amqp://127.0.0.1:{farm.node.port}/{farm.vhost}", "--credentials", credentials]
 
 
 def test_a_search_by_two_evaluators_of_which_one_is_killed_and_killed_itself_ends_like_one_in_a_single_process(
@@ -136,20 +131,6 @@ def test_messages_that_are_none_and_checkpoints_that_differ_stop_no_evaluator(
     log, _ = evaluator.communicate(timeout=PATIENCE_SECONDS)
     assert evaluator.returncode == 0, log
     assert "set aside" in log and "Traceback" not in log
-
-
-def test_a_search_whose_queues_are_missing_ends_with_one_line_after_it_told_the_digest(
-    node: Node, undisturbed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv("NASFARM_DATA", raising=False)
-    shutil.copytree(undisturbed / "supernet", tmp_path / "tiny" / "supernet")
-    digest = SupernetManifest.read(undisturbed / "supernet").digest
-    farm = broker_of(node.farm(), "coordinator", tmp_path)
-    ended = nasfarm(capsys, monkeypatch, "search", undisturbed.parents[1] / "search.yaml", "--runs", tmp_path, *farm)
-    assert ended.code == 2
-    assert digest in ended.output.replace("\n", "")
-    assert ended.error.startswith(f"nasfarm: requests.{digest}: the broker has no such queue; ")
-    assert ended.error.count("\n") == 1
 
 
 def ready(port: int) -> bool:
