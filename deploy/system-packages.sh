@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs the programs that tests need and that pip doesn't have:
+# Installs the programs that the farm and the tests need and that pip doesn't have:
 #
 #     sh deploy/system-packages.sh chromium
 #
@@ -23,5 +23,5 @@ if [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null 2>&1; then
     fi
 fi
 
-echo "Please install$missing: tests that need them are skipped without." >&2
+echo "Please install$missing: nothing that needs them runs without, tests are skipped." >&2
 [ "${CI:-}" != true ]

@@ -74,6 +74,9 @@ def _changed(directory: FarmDirectory, name: BackendName, changes: dict[str, obj
     moved = farm.backend != former.backend or farm.port != former.port
     if moved and backend_of(directory, former.backend).running():
         raise UserError(f"a farm is up on port {former.port} by `{UP[former.backend]}`; `make down` ends it first")
+    if farm.backend != former.backend:  # whose broker knows none of the searches' queues
+        names = [search.name for search in farm.searches]
+        farm = farm.preparing_for(names).without(names)
     return farm
 
 
@@ -142,9 +145,9 @@ def _watch(directory: FarmDirectory, farm: Farm, backend: Backend, names: list[s
 
 def scale(directory: FarmDirectory, evaluators: int) -> None:
     """Change the number of evaluators of each super-network."""
+    farm, backend = _up(directory)
     with directory.locked():
-        farm, backend = _up(directory)
-        farm = Farm.model_validate({**farm.model_dump(), "evaluators": evaluators})
+        farm = (directory.read() or farm).model_copy(update={"evaluators": evaluators})
         directory.write(farm)
     backend.apply(farm)
     print(f"{evaluators} evaluators of each super-network; those that are too many finish what they measure")

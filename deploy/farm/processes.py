@@ -95,7 +95,7 @@ class Processes:
     def states(self) -> list[ServiceState]:
         if (number := supervisor_of(self._directory)) is not None:
             supervisor = ServiceState(SUPERVISOR, "running", f"process {number}")
-            return [supervisor, *map(_service_state, read_states(self._directory))]
+            return [supervisor, *map(self._service_state, read_states(self._directory))]
         if strays := processes_of(self._directory.path):
             return [ServiceState(SUPERVISOR, "gone", f"{len(strays)} processes are without it: `make farm` mends that")]
         return []
@@ -133,20 +133,18 @@ class Processes:
     def destroy(self) -> None:
         """Everything lies in the farm's directory."""
 
+    def _service_state(self, process: ProcessState) -> ServiceState:
+        details = [f"since {time.strftime('%H:%M:%S', time.localtime(process.since))}"]
+        if process.pid is not None:
+            details.append(f"process {process.pid}")
+        if process.restarts:
+            details.append(f"started again {process.restarts} times" if process.restarts > 1 else "started again once")
+        if process.exit_code and process.state in ("ended", "waiting"):
+            details.append(f"exit code {process.exit_code}: {_last_line(self._log(process.name))}")
+        return ServiceState(process.name, process.state, ", ".join(details))
+
     def _log(self, name: str) -> Path:
         return self._directory.logs / f"{name}.log"
-
-
-def _service_state(process: ProcessState) -> ServiceState:
-    since = time.strftime("%H:%M:%S", time.localtime(process.since))
-    details = [f"since {since}"]
-    if process.pid is not None:
-        details.append(f"process {process.pid}")
-    if process.exit_code is not None:
-        details.append(f"{'exit code' if process.state == 'ended' else 'the last exit code'} {process.exit_code}")
-    if process.restarts:
-        details.append(f"started again {process.restarts} times" if process.restarts > 1 else "started again once")
-    return ServiceState(process.name, process.state, ", ".join(details))
 
 
 def _last_line(file: Path) -> str:

@@ -133,6 +133,8 @@ class FarmDirectory:
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Keep other commands from changing the farm meanwhile. Held for moments only."""
-        with writing(self.path), (self.path / ".lock").open("w") as lock:
+        with writing(self.path):
+            lock = (self.path / ".lock").open("w")
+        with lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield

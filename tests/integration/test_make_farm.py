@@ -119,14 +119,3 @@ def test_a_farm_searches_to_the_end_though_an_evaluator_and_the_supervisor_are_k
     assert farm.run("status").returncode == 2
     farm.make("destroy")
     assert not farm.directory.path.exists() and (run / "report.html").is_file()
-
-
-def test_a_search_that_can_not_run_is_said_in_one_line_and_the_farm_can_be_taken_down(farm: MadeFarm) -> None:
-    search = search_file(farm.path, model="missing/model")
-    ended = farm.run("farm", "--search", search, "--evaluators", 1, "--port", free_port())
-    assert ended.returncode == 2
-    assert "missing/model" in ended.stdout and "Traceback" not in ended.stdout
-    assert ended.stdout.splitlines()[-1].startswith("farm: tiny: no super-network was made")
-    assert "preparing" in farm.make("status")
-    farm.make("destroy")
-    assert processes_of(farm.directory.path) == []

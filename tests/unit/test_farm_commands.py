@@ -1,0 +1,283 @@
+"""What the farm's commands do, with a backend that only writes down what it is asked for."""
+
+import json
+import socket
+from pathlib import Path
+
+import pytest
+
+from deploy.farm import __main__ as command_line
+from deploy.farm import commands, processes
+from deploy.farm.backend import ServiceState
+from deploy.farm.processes import Processes
+from deploy.farm.state import Farm, FarmDirectory
+from shared.errors import UserError
+from shared.manifest import SupernetManifest
+from tests.support.command import search_file
+
+DIGEST = "d" * 32
+
+
+class Recorder:
+    """A backend whose services are words in a list."""
+
+    def __init__(self, directory: FarmDirectory) -> None:
+        self.directory = directory
+        self.asked: list[str] = []
+        self.applied: list[Farm] = []
+        self.up = False
+        self.ends: dict[str, int] = {}
+        self.trains = True
+
+    def check(self, farm: Farm) -> None:
+        self.asked.append("check")
+
+    def start_broker(self, farm: Farm) -> None:
+        self.up = True
+        self.asked.append("broker")
+
+    def train(self, farm: Farm, name: str) -> None:
+        assert self.directory.search_file(name).is_file() and name in farm.preparing
+        self.asked.append(f"train {name}")
+        if not self.trains:
+            raise UserError("no torch")
+        supernet = self.directory.supernet(name)
+        supernet.mkdir(parents=True)
+        (supernet / "supernet.json").touch()
+
+    def apply(self, farm: Farm) -> None:
+        self.applied.append(farm)
+        self.asked.append("apply")
+
+    def running(self) -> bool:
+        return self.up
+
+    def states(self) -> list[ServiceState]:
+        return [ServiceState("rabbitmq", "running", "since ever")] if self.up else []
+
+    def ended(self) -> dict[str, int]:
+        return self.ends
+
+    def last_line(self, name: str) -> str:
+        return f"nasfarm: {name} is impossible"
+
+    def follow_logs(self) -> None:
+        self.asked.append("logs")
+
+    def down(self) -> None:
+        self.up = False
+        self.asked.append("down")
+
+    def destroy(self) -> None:
+        self.asked.append("destroy")
+
+
+@pytest.fixture
+def backend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Recorder:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "base").mkdir()  # the model, at which nobody looks here
+    recorder = Recorder(FarmDirectory(tmp_path / ".farm", tmp_path / "runs"))
+    monkeypatch.setattr(commands, "backend_of", lambda *_: recorder)
+    monkeypatch.setattr(commands, "SETTLE_SECONDS", 0)
+    monkeypatch.setattr(commands, "operator_address", lambda *_: "address")
+    monkeypatch.setattr(commands, "add_queues", lambda _, names: recorder.asked.append(f"queues {' '.join(names)}"))
+    monkeypatch.setattr(commands, "RabbitBroker", Nobody)
+    monkeypatch.setattr(commands, "BEGIN_SECONDS", 0.1)
+    monkeypatch.setattr(SupernetManifest, "read", lambda _: Manifest)
+    return recorder
+
+
+class Manifest:
+    digest = DIGEST
+
+
+class Nobody:
+    """A broker over which nobody announces anything."""
+
+    def __init__(self, *_: object) -> None:
+        pass
+
+    def announced(self, _: float) -> list[bytes]:
+        return []
+
+    def close(self) -> None:
+        pass
+
+
+def run(*arguments: object) -> int:
+    return command_line.main([str(argument) for argument in arguments])
+
+
+def farm_of(backend: Recorder) -> Farm:
+    farm = backend.directory.read()
+    assert farm is not None
+    return farm
+
+
+def test_a_farm_is_brought_up_step_by_step(backend: Recorder, tmp_path: Path) -> None:
+    assert run("farm", "--search", search_file(tmp_path), "--evaluators", 3) == 0
+    assert backend.asked == ["check", "broker", "train tiny", f"queues requests.{DIGEST} results.tiny", "apply"]
+    farm = farm_of(backend)
+    assert backend.applied == [farm] and farm.evaluators == 3 and farm.preparing == ()
+    assert [(search.name, search.supernet) for search in farm.searches] == [("tiny", DIGEST)]
+
+
+def test_a_search_whose_super_network_could_not_be_made_is_tried_again(
+    backend: Recorder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    backend.trains = False
+    assert run("farm", "--search", search_file(tmp_path)) == 2
+    assert capsys.readouterr().err == "farm: no torch\n"
+    backend.trains = True
+    assert run("farm") == 0
+    assert [search.name for search in farm_of(backend).searches] == ["tiny"]
+
+
+def test_what_is_not_said_again_stays_and_what_is_under_way_is_left_alone(backend: Recorder, tmp_path: Path) -> None:
+    search = search_file(tmp_path)
+    assert run("farm", "--search", search, "--evaluators", 3, "--port", 5999) == 0
+    before = farm_of(backend)
+    assert run("down") == run("farm") == run("farm", "--search", search) == 0
+    assert farm_of(backend) == before
+    assert backend.asked.count("train tiny") == 1
+
+
+def test_a_second_search_runs_beside_the_first(backend: Recorder, tmp_path: Path) -> None:
+    assert run("farm", "--search", search_file(tmp_path)) == 0
+    assert run("farm", "--search", search_file(tmp_path, name="other")) == 0
+    assert [search.name for search in backend.applied[-1].searches] == ["tiny", "other"]
+
+
+def test_a_search_under_way_can_not_become_another(
+    backend: Recorder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run("farm", "--search", search_file(tmp_path))
+    capsys.readouterr()
+    assert run("farm", "--search", search_file(tmp_path, remeasure_int8=True)) == 2
+    error = capsys.readouterr().err
+    assert "being searched with other settings" in error and error.count("\n") == 1
+
+
+def test_a_search_that_failed_begins_again_and_one_that_is_done_does_not(backend: Recorder, tmp_path: Path) -> None:
+    run("farm", "--search", search_file(tmp_path))
+    run("farm", "--search", search_file(tmp_path, name="other"))
+    backend.ends = {"tiny": 2, "other": 0}
+    backend.directory.search_file("tiny").touch()
+    assert run("farm") == 2  # it fails again, which is said
+    assert {search.name: search.begun for search in farm_of(backend).searches} == {"tiny": 2, "other": 1}
+    backend.ends = {"other": 0}
+    assert run("down") == 0
+    assert [search.name for search in farm_of(backend).searches] == ["tiny"]
+
+
+def test_why_a_search_ended_at_once_is_said(
+    backend: Recorder, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backend, "apply", lambda _: backend.ends.update(tiny=2))
+    assert run("farm", "--search", search_file(tmp_path)) == 2
+    assert capsys.readouterr().err == "farm: tiny ended: nasfarm: tiny is impossible\n"
+
+
+def test_a_farm_that_is_up_elsewhere_is_not_moved(
+    backend: Recorder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run("farm", "--search", search_file(tmp_path))
+    capsys.readouterr()
+    assert run("farm", "--port", 5998) == run("deploy") == 2
+    assert capsys.readouterr().err.count("a farm is up on port 5672 by `make farm`; `make down` ends it first") == 2
+    run("down")
+    backend.asked.clear()
+    assert run("deploy") == 0
+    assert f"queues requests.{DIGEST} results.tiny" in backend.asked  # which another broker doesn't have
+    assert "train tiny" not in backend.asked
+
+
+def test_scaling_changes_the_number_alone(backend: Recorder, tmp_path: Path) -> None:
+    run("farm", "--search", search_file(tmp_path), "--evaluators", 1)
+    before = farm_of(backend)
+    assert run("scale", "--evaluators", 4) == 0
+    assert backend.applied[-1] == farm_of(backend) == before.model_copy(update={"evaluators": 4})
+
+
+@pytest.mark.parametrize("number", ["", "-1", "many", "1.5"])
+def test_a_number_of_evaluators_that_is_none_is_refused(
+    backend: Recorder, number: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        run("scale", f"--evaluators={number}")
+    assert ended.value.code == 2
+    assert "is no whole number from 0 to 1000" in capsys.readouterr().err
+    assert backend.asked == []
+
+
+@pytest.mark.parametrize("command", [["status"], ["logs"], ["scale", "--evaluators", 2]])
+def test_without_a_farm_one_line_says_how_to_have_one(
+    backend: Recorder, command: list[object], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(*command) == 2
+    assert capsys.readouterr().err == "farm: no farm is up; `make farm` or `make deploy` brings one up\n"
+
+
+def test_down_and_destroy_without_a_farm_are_no_error(backend: Recorder) -> None:
+    assert run("down") == run("destroy") == 0
+
+
+def test_destroying_leaves_the_runs(backend: Recorder, tmp_path: Path) -> None:
+    run("farm", "--search", search_file(tmp_path))
+    assert run("destroy") == 0
+    assert backend.asked[-2:] == ["down", "destroy"]
+    assert not (tmp_path / ".farm").exists() and (tmp_path / "runs" / "tiny" / "supernet").is_dir()
+
+
+def test_a_taken_port_and_a_missing_program_are_said_before_anything_is_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = FarmDirectory(tmp_path / ".farm", tmp_path / "runs")
+    directory.make()
+    monkeypatch.setattr("deploy.farm.rabbitmq.SERVER", tmp_path / "nowhere")
+    with pytest.raises(UserError, match="RabbitMQ is missing; install rabbitmq-server"):
+        Processes(directory).check(Farm(backend="processes"))
+    monkeypatch.setattr(processes, "check_installed", lambda: None)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(UserError, match=f"port {port} of 127.0.0.1 is taken"):
+            Processes(directory).check(Farm(backend="processes", port=port))
+    Processes(directory).check(Farm(backend="processes", port=port))
+
+
+def test_a_supervisor_that_is_gone_is_said(tmp_path: Path) -> None:
+    directory = FarmDirectory(tmp_path / ".farm", tmp_path / "runs")
+    directory.make()
+    with pytest.raises(UserError, match="supervisor is gone; `make farm` starts it again"):
+        Processes(directory).apply(Farm(backend="processes"))
+
+
+def test_how_processes_are_is_told_with_the_last_line_of_what_went_wrong(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = FarmDirectory(tmp_path / ".farm", tmp_path / "runs")
+    directory.make()
+    told = [
+        {"name": "rabbitmq", "state": "running", "since": 0, "pid": 7, "restarts": 2},
+        {"name": "coordinator-tiny", "state": "ended", "since": 0, "exit_code": 2},
+    ]
+    (directory.path / "processes.json").write_text(json.dumps(told))
+    (directory.logs / "coordinator-tiny.log").write_text("much\nnasfarm: mend it\n\n")
+    monkeypatch.setattr(processes, "supervisor_of", lambda _: 6)
+    supervisor, broker, coordinator = Processes(directory).states()
+    assert (supervisor.state, supervisor.detail) == ("running", "process 6")
+    assert broker.detail.endswith("process 7, started again 2 times")
+    assert coordinator.detail.endswith("exit code 2: nasfarm: mend it")
+    assert Processes(directory).ended() == {"tiny": 2}
+
+
+def test_a_super_network_that_can_not_be_made_is_said_after_what_nasfarm_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    directory = FarmDirectory(tmp_path / ".farm", tmp_path / "runs")
+    directory.search_file("tiny").parent.mkdir(parents=True)
+    directory.search_file("tiny").write_text("name: tiny\n")
+    with pytest.raises(UserError, match="tiny: no super-network was made, as said above"):
+        Processes(directory).train(Farm(backend="processes"), "tiny")
+    assert "model: missing; add it" in capfd.readouterr().err
