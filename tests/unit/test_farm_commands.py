@@ -274,10 +274,11 @@ def test_how_processes_are_is_told_with_the_last_line_of_what_went_wrong(
 def test_a_super_network_that_can_not_be_made_is_said_after_what_nasfarm_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    program = tmp_path / "nasfarm"
+    program.write_text('#!/bin/sh\necho "$1 $2" >&2\nexit 2\n')
+    program.chmod(0o755)
+    monkeypatch.setattr(processes, "nasfarm", lambda: str(program))
     directory = FarmDirectory(tmp_path / ".farm", tmp_path / "runs")
-    directory.search_file("tiny").parent.mkdir(parents=True)
-    directory.search_file("tiny").write_text("name: tiny\n")
     with pytest.raises(UserError, match="tiny: no super-network was made, as said above"):
         Processes(directory).train(Farm(backend="processes"), "tiny")
-    assert "model: missing; add it" in capfd.readouterr().err
+    assert capfd.readouterr().err == f"train {directory.search_file('tiny')}\n"
