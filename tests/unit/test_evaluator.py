@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from services.evaluator import evaluator as module
+from services.evaluator.costs import REPEATS, SWEEPS
 from services.evaluator.evaluator import Evaluator
 from services.evaluator.placing import placed
 from shared.architecture import Architecture
@@ -76,6 +77,22 @@ def test_all_that_can_be_asked_for_is_measured_at_once(evaluator: Evaluator, tmp
     assert costs.workload == WORKLOAD and set(costs.decode.mlp) == {WIDTH, 6}
     assert set(measurement.seconds) == {"prepare", "cut", "score", "speed", "costs"}
     assert set(measurement.versions) == {"torch", "transformers", "lm_eval", "bitsandbytes", "nasfarm", "device"}
+
+
+def test_an_evaluation_says_at_each_step_that_it_gets_on(evaluator: Evaluator, tmp_path: Path) -> None:
+    steps: list[str] = []
+
+    def steps_of(spec: EvaluationSpec) -> int:
+        steps.clear()
+        measured(evaluator.evaluate(request_of(tmp_path / "model", spec), lambda: steps.append("")))
+        return len(steps)
+
+    scored = steps_of(EVERYTHING.model_copy(update={"speed": None, "costs": None}))
+    assert scored >= 4  # the task and the checkpoint are prepared, the network is cut, a wave is scored
+    warming = 1
+    assert steps_of(EVERYTHING.model_copy(update={"costs": None})) == scored + warming + 4
+    networks, repeats = 2 * 2, REPEATS
+    assert steps_of(EVERYTHING) >= scored + warming + 4 + SWEEPS * networks * (warming + repeats)
 
 
 def test_what_isnt_asked_for_isnt_measured(evaluator: Evaluator, tmp_path: Path) -> None:

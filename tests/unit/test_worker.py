@@ -8,12 +8,13 @@ import pytest
 from services.evaluator.progress import Progress
 from services.evaluator.service import Event, Events, stop_at_signals
 from services.evaluator.status import Status, Steadfast
-from services.evaluator.worker import Answering, Observer, Worker
+from services.evaluator.worker import Answering, Backoff, Observer, Unobserved, Worker
 from shared.broker import DEAD_LETTERS, Delivery, InProcessBroker, QueueMissingError
 from shared.messages import EvaluationRequest, EvaluationResult, Failure, Measurement
 from shared.space import dense
 from shared.telemetry.metrics import EvaluatorMetrics
-from tests.support.searches import SHAPE, pretend, small_plan
+from tests.support.pretending import SHAPE, pretend
+from tests.support.searches import small_plan
 
 REQUESTS, RESULTS = "requests.x", "results.small"
 
@@ -112,6 +113,113 @@ def test_a_request_whose_result_nobody_can_take_is_set_aside_and_others_are_answ
     dead = broker.receive(DEAD_LETTERS, 0)
     assert dead is not None and dead.dead == "results.small: no such queue"
     assert broker.counters.published == 3
+
+
+class Recording(InProcessBroker):
+    """Notes what a worker says to the broker, beside what it finds in the queue."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.said: list[str] = []
+
+    def stop_receiving(self, queue_name: str) -> None:
+        self.said.append("stop receiving")
+
+    def _part_with(self, number: int) -> bool:
+        self.said.append("part")
+        return super()._part_with(number)
+
+
+class Ill(Pretending):
+    """Can't measure anything, which others might."""
+
+    def evaluate(self, request: EvaluationRequest, progressed: Progress) -> EvaluationResult:
+        super().evaluate(request, progressed)
+        failure = Failure(kind="out_of_memory", reason="too small", retry_may_help=True)
+        return EvaluationResult(identity=request.identity, search=request.search, outcome=failure)
+
+
+def test_pauses_grow_with_failures_in_a_row_that_others_may_not_meet() -> None:
+    backoff = Backoff()
+    ill = Failure(kind="crashed", reason="a bug", retry_may_help=True)
+    hopeless = Failure(kind="infeasible", reason="too deep", retry_may_help=False)
+    measured = pretend(small_plan().request(dense(SHAPE), "search"))
+    outcomes = [measured, ill, ill, ill, hopeless, ill, ill, measured, *[ill] * 8]
+    assert [backoff.after(each) for each in outcomes] == [0, 1, 2, 4, 0, 1, 2, 0, 1, 2, 4, 8, 16, 32, 60, 60]
+
+
+def test_an_ill_evaluator_takes_nothing_while_it_pauses_and_stops_at_once() -> None:
+    class Observed(Unobserved):
+        def settled(self, pausing: bool) -> None:
+            assert pausing
+            broker.said.append("pausing")
+            worker.stop.set()
+
+        def resumed(self) -> None:
+            broker.said.append("resumed")
+
+    broker = Recording()
+    worker = Worker(broker, REQUESTS, Ill(last=0), Observed(), Backoff(first_seconds=1000, last_seconds=1000))
+    broker.publish(REQUESTS, small_plan().request(dense(SHAPE), "search").model_dump_json().encode(), RESULTS)
+    worker.start()
+    worker.join(30)
+    assert not worker.is_alive()
+    worker.check()
+    assert broker.said == ["stop receiving", "part", "pausing", "resumed"]
+
+
+def test_a_worker_without_a_backoff_goes_on_after_failures() -> None:
+    broker, ill = Recording(), Ill(last=2)
+    work(broker, ill)
+    assert [each.kind for each in outcomes(broker) if isinstance(each, Failure)] == ["out_of_memory"] * 2
+    assert broker.said[:3] == ["part", "stop receiving", "part"]  # the second is the last that it takes
+
+
+def test_a_request_that_comes_when_the_worker_is_told_to_stop_is_given_back() -> None:
+    class Late(Recording):
+        """Delivers when it is too late."""
+
+        def receive(self, queue_name: str, timeout_seconds: float) -> Delivery | None:
+            if pretending.worker is not None:
+                pretending.worker.stop.set()
+            return super().receive(queue_name, timeout_seconds)
+
+    broker, pretending = Late(), Pretending(last=0)
+    work(broker, pretending, requests=1)
+    assert pretending.asked == 0
+    assert broker.said == ["stop receiving", "part"]
+    again = broker.receive(REQUESTS, 0)
+    assert again is not None and again.attempt == 2
+
+
+def test_who_observes_a_worker_is_told_of_everything_in_its_order() -> None:
+    class Observed:
+        def taken(self, delivery: Delivery, request: EvaluationRequest) -> None:
+            told.append(f"taken {delivery.attempt} {request.search}")
+
+        def progressed(self) -> None:
+            told.append("progressed")
+
+        def evaluated(self, outcome: Measurement | Failure, seconds: float) -> None:
+            assert seconds >= 0
+            told.append(f"evaluated, {broker.counters.published} published")
+
+        def settled(self, pausing: bool) -> None:
+            assert not pausing
+            told.append(f"settled, {broker.counters.published} published")
+
+        def resumed(self) -> None:
+            raise AssertionError("there was no pause")
+
+    class Stepping(Pretending):
+        def evaluate(self, request: EvaluationRequest, progressed: Progress) -> EvaluationResult:
+            progressed()
+            return super().evaluate(request, progressed)
+
+    told: list[str] = []
+    broker, stepping = InProcessBroker(), Stepping(last=1)
+    work(broker, stepping, observer=Observed(), requests=1)
+    assert told == ["taken 1 small", "progressed", "evaluated, 1 published", "settled, 2 published"]
 
 
 def test_the_first_signal_tells_to_stop_and_the_second_leaves_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
