@@ -116,6 +116,16 @@ bench: $(VENV)/ready ## Run the benchmarks in tests/benchmarks, one after the ot
 		$(BIN)/python -m "tests.benchmarks.$$name"; \
 	done
 
+.PHONY: chaos
+chaos: $(VENV)/ready ## Do a farm harm at random times and see that nothing is lost: FAULTS=100 SEED=...
+	@sh deploy/system-packages.sh rabbitmq-server
+	$(BIN)/python -m tests.chaos $(if $(FAULTS),--faults $(FAULTS)) $(if $(SEED),--seed $(SEED))
+
+.PHONY: bench-farm
+bench-farm: $(VENV)/ready ## Run the farm's benchmark alone: busy evaluators, messages a second
+	@sh deploy/system-packages.sh rabbitmq-server
+	$(BIN)/python -m tests.benchmarks.farm
+
 .PHONY: dashboards
 dashboards: $(VENV)/ready ## Write Grafana's dashboards anew, after a change in shared/telemetry/dashboards
 	$(BIN)/python -m shared.telemetry.dashboards deploy/grafana/dashboards
