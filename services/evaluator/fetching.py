@@ -92,13 +92,15 @@ class Remote:
             raise UserError(f"{self.location}: its {MANIFEST} is damaged ({explain(error)}); copy it again") from error
 
     def sizes(self) -> dict[str, int]:
-        """Bytes of each of the checkpoint's files."""
+        """Bytes of each of the checkpoint's files; 0 where that isn't known."""
         with self._reaching():
             self._files.invalidate_cache()
             listed = self._files.ls(self._root, detail=True)
         names = {entry["name"].rsplit("/", 1)[-1]: entry for entry in listed if entry["type"] == "file"}
         return {
-            name: entry["size"] for name, entry in names.items() if any(fnmatch(name, pattern) for pattern in FILES)
+            name: entry["size"] or 0
+            for name, entry in names.items()
+            if any(fnmatch(name, pattern) for pattern in FILES)
         }
 
     def get(self, name: str, target: Path, progressed: Callable[[int], None]) -> None:
@@ -171,7 +173,7 @@ def _copy(remote: Remote, sizes: dict[str, int], scratch: Path) -> None:
         nonlocal told
         if time.monotonic() - told >= PROGRESS_SECONDS:
             told = time.monotonic()
-            log.info("fetching", extra=fields(location=remote.location, percent=round(100 * (done + here) / total)))
+            log.info("fetching", extra=fields(location=remote.location, bytes=done + here, of=total))
 
     for name, size in sizes.items():
         remote.get(name, scratch / name, progressed)
