@@ -154,7 +154,7 @@ class SearchSettings(Section):
 
     `objectives` are what is traded against accuracy; with `serving` speeds are measured, of the front at least;
     `remeasure_int8` measures the front in INT8 too. `dtype: auto` is bfloat16 where the machine that begins the search
-    multiplies it natively.
+    (in a farm: that made its super-network) multiplies it natively.
     """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]

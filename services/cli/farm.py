@@ -44,19 +44,22 @@ def search_on_farm(search_file: Path | None, runs: Path, address: BrokerAddress)
         configure_logs(environment.log_format)
     settings = read_search_file(example_search_file(environment) if search_file is None else search_file)
     run = RunDirectory(runs / settings.name)
-    with interruptible(), bound(search=settings.name), run.claimed():
+    with (
+        interruptible(),
+        bound(search=settings.name),
+        run.claimed(),
+        # Before all else, so that nothing is found wrong with the broker after an hour of fine-tuning.
+        connected_broker(address, f"search {settings.name}", RESULTS_AT_ONCE) as broker,
+    ):
         if not (run.supernet / MANIFEST).exists():
-            # First, so that nothing is found wrong with the broker after an hour of fine-tuning.
-            with connected_broker(address, f"search {settings.name}"):
-                _train(settings, run, environment)
-        with connected_broker(address, f"search {settings.name}", RESULTS_AT_ONCE) as broker:
-            try:
-                _coordinate(settings, run, address, broker, environment)
-            except SearchStoppedError as stopped:
-                if console.is_terminal:
-                    console.print(f"Stopped        {stopped}; the same command goes on from what is stored")
-                else:
-                    log.info("search stopped", extra=fields(reason=stopped))
+            _train(settings, run, environment)
+        try:
+            _coordinate(settings, run, address, broker, environment)
+        except SearchStoppedError as stopped:
+            if console.is_terminal:
+                console.print(f"Stopped        {stopped}; the same command goes on from what is stored")
+            else:
+                log.info("search stopped", extra=fields(reason=stopped))
 
 
 def matching_manifest(settings: SearchSettings, supernet: Path) -> SupernetManifest:

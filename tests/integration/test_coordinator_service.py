@@ -3,6 +3,7 @@
 import json
 import re
 import signal
+import subprocess
 import sys
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -14,6 +15,7 @@ import pytest
 from services.cli.packages import MODELS
 from tests.integration.test_killed_search import measurements, stored
 from tests.support.command import Ended, nasfarm
+from tests.support.data import ROOT
 from tests.support.farm import PretendedFarm
 from tests.support.rabbitmq import Node
 
@@ -77,6 +79,13 @@ def test_without_super_network_and_libraries_one_line_says_who_makes_it(make: Ma
     assert "`nasfarm train`" in line and "nasfarm[models]" in line
 
 
+def test_what_needs_a_model_says_in_one_line_what_to_install(tmp_path: Path) -> None:
+    for arguments in (["search", "s.yaml"], ["init", "some/model", "-o", str(tmp_path / "s.yaml")]):
+        ended = subprocess.run([*WITHOUT_MODELS, *arguments], capture_output=True, text=True, cwd=ROOT, check=False)
+        assert ended.returncode == 2 and ended.stdout == ""
+        assert re.fullmatch(r"nasfarm: \w+ isn't installed here: pip install 'nasfarm\[models\]'\n", ended.stderr)
+
+
 def test_a_search_whose_queues_are_missing_ends_with_one_line_after_it_told_the_digest(make: Make) -> None:
     farm = make()
     farm.remove_queues()
@@ -90,9 +99,12 @@ def test_two_searches_side_by_side_each_end_like_one_that_is_alone(make: Make) -
     farm = make(searches=("left", "right"))
     for _ in range(2):
         farm.evaluator("--seconds", "0:0.1")
-    both = {name: farm.search(name) for name in ("left", "right")}
+    # Without a port of their own they serve metrics wherever there is room.
+    both = {name: farm.search(name, NASFARM_TELEMETRY_PORT="") for name in ("left", "right")}
     for name, process in both.items():
         assert farm.ended(process, name) == 0, farm.log_of(name).read_text()
+    ready = [next(each for each in events(farm.log_of(name)) if each["event"] == "search ready") for name in both]
+    assert ready[0]["telemetry_port"] != ready[1]["telemetry_port"]
     for name in both:
         assert measurements(farm.runs / name) == measurements(farm.undisturbed(name))
     assert measurements(farm.runs / "left") != measurements(farm.runs / "right")

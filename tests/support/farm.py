@@ -69,7 +69,7 @@ class PretendedFarm:
             self._processes.append(
                 subprocess.Popen(
                     [*map(str, program), *map(str, command)],
-                    env=environment(NASFARM_TELEMETRY_PORT="0", **changes),
+                    env=environment(**{"NASFARM_TELEMETRY_PORT": "0", **changes}),
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,
