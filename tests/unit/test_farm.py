@@ -173,10 +173,11 @@ def test_a_failure_that_no_retry_helps_is_stored_at_once(world: ScriptedFarm, hi
 def test_a_bad_request_ends_the_search_when_no_evaluator_is_left_to_try_and_is_not_stored(
     world: ScriptedFarm, history: History, failure: Failure, attempts: int
 ) -> None:
-    farm, _, _ = world.coordinator(history)
+    farm, connection, _ = world.coordinator(history)
     seen = acting(world, fails(10, failure, of=REQUESTS[0]))
     with pytest.raises(UserError, match=failure.reason):
         farm.measure(REQUESTS, unheard)
+    connection.close()
     assert seen.count(REQUESTS[0].identity) == attempts
     assert history.outcome(REQUESTS[0].identity) is None
     assert waiting(world) == []  # or the next run would end with it too
@@ -199,7 +200,7 @@ def test_a_tolerant_batch_takes_a_bad_request_for_a_failure_and_the_next_run_tri
 def test_what_comes_together_with_a_measurement_on_other_items_is_stored_and_that_one_dropped(
     world: ScriptedFarm, history: History
 ) -> None:
-    farm, _, _ = world.coordinator(history)
+    farm, connection, _ = world.coordinator(history)
 
     def turn() -> None:
         for delivery in world.take_all():
@@ -214,6 +215,7 @@ def test_what_comes_together_with_a_measurement_on_other_items_is_stored_and_tha
     world.turn = turn
     with pytest.raises(UserError, match=r"tasks\.plain_facts: its data or prompts differ"):
         farm.measure(REQUESTS, unheard)
+    connection.close()
     assert [isinstance(history.outcome(request.identity), Measurement) for request in REQUESTS[:4]] == [
         True,
         False,
@@ -235,6 +237,18 @@ def test_a_second_measurement_changes_nothing_and_is_counted(world: ScriptedFarm
     acting(world, twice)
     assert farm.measure(REQUESTS, unheard) == [pretend(request) for request in REQUESTS]
     assert value(metrics, "duplicate_results_total") == len(REQUESTS)
+
+
+def test_a_second_measurement_that_comes_much_later_changes_nothing_and_is_counted(
+    world: ScriptedFarm, history: History
+) -> None:
+    farm, _, metrics = world.coordinator(history)
+    acting(world)
+    farm.measure(REQUESTS[:2], unheard)
+    world.answer(REQUESTS[0], pretend(REQUESTS[0]).model_copy(update={"worker": "another"}))
+    farm.measure(REQUESTS[2:], unheard)
+    assert history.outcome(REQUESTS[0].identity) == pretend(REQUESTS[0])
+    assert value(metrics, "duplicate_results_total") == 1
 
 
 def test_a_second_copy_of_a_failure_doesnt_use_up_a_retry(world: ScriptedFarm, history: History) -> None:
