@@ -121,7 +121,7 @@ def _begin(directory: FarmDirectory, farm: Farm, backend: Backend, name: str) ->
 def _tell(directory: FarmDirectory, farm: Farm) -> None:
     """Say what there is, and what one can do with it."""
     for search in farm.searches:
-        print(f"Search         {search.name}, super-network {search.supernet}, {farm.evaluators} evaluators")
+        print(f"Search         {search.name}, super-network {search.supernet}, evaluators: {farm.evaluators}")
         print(f"Report         {directory.runs / search.name / 'report.html'}, when it is done")
     print("How far it is  make status; make logs")
     print("More, fewer    make scale EVALUATORS=n")
@@ -150,7 +150,7 @@ def scale(directory: FarmDirectory, evaluators: int) -> None:
         farm = (directory.read() or farm).model_copy(update={"evaluators": evaluators})
         directory.write(farm)
     backend.apply(farm)
-    print(f"{evaluators} evaluators of each super-network; those that are too many finish what they measure")
+    print(f"Evaluators     {evaluators} of each super-network; those that are too many finish what they measure")
 
 
 def status(directory: FarmDirectory) -> None:

@@ -30,6 +30,8 @@ log = logging.getLogger("deploy.farm.supervising")  # this module is also run as
 STEP_SECONDS = 0.2
 STRAYS_SECONDS = 10.0
 """What processes may take to end that their supervisor left behind."""
+LOOKING_SECONDS = 2.0
+"""A command that looks whether there is a supervisor holds its lock, for much less time."""
 STATES = TypeAdapter(list[ProcessState])
 
 
@@ -96,14 +98,16 @@ def claimed(directory: FarmDirectory) -> Iterator[bool]:
 
 
 def _locked(lock: TextIO) -> bool:
-    for _ in range(20):  # a command that looks whether there is a supervisor holds the lock for a moment
+    deadline = time.monotonic() + LOOKING_SECONDS
+    while True:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            time.sleep(0.1)
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.05)
         else:
             return True
-    return False
 
 
 def supervisor_of(directory: FarmDirectory) -> int | None:

@@ -1,0 +1,101 @@
+"""The supervisor as a process, with a program that only sleeps in the place of a farm's."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from deploy.farm import supervising
+from deploy.farm.processes import Processes
+from deploy.farm.state import Farm, FarmDirectory
+from deploy.farm.strays import end_processes, marked, processes_of
+from deploy.farm.supervising import claimed, read_states, supervisor_of
+
+PATIENCE_SECONDS = 60
+SLEEPING = """
+import sys
+from deploy.farm import supervising
+from deploy.farm.supervisor import Program
+
+class Sleeping:
+    def __init__(self, *_):
+        pass
+
+    def of(self, farm, ended):
+        return [Program(f"sleeper-{number}", ("sleep", "1000")) for number in range(farm.evaluators)]
+
+supervising.Programs = Sleeping
+sys.exit(supervising.main())
+"""
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Iterator[FarmDirectory]:
+    directory = FarmDirectory(tmp_path / ".farm", tmp_path / "runs")
+    directory.make()
+    directory.write(Farm(backend="processes", evaluators=2))
+    yield directory
+    end_processes(directory.path, 0)
+
+
+def start(directory: FarmDirectory) -> subprocess.Popen[bytes]:
+    process = subprocess.Popen(
+        [sys.executable, "-c", SLEEPING, directory.path, directory.runs],
+        env={**os.environ, **marked(directory.path)},
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    wait_for(lambda: supervisor_of(directory) == process.pid and sleeping(directory) == 2)
+    return process
+
+
+def sleeping(directory: FarmDirectory) -> int:
+    return sum(state.state == "running" for state in read_states(directory))
+
+
+def wait_for(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_the_supervisor_follows_the_farms_file_and_leaves_nothing_when_the_farm_goes_down(
+    directory: FarmDirectory,
+) -> None:
+    supervisor = start(directory)
+    directory.write(Farm(backend="processes", evaluators=3))
+    wait_for(lambda: sleeping(directory) == 3)
+    (directory.path / "farm.json").write_text("{")  # while that can't be read nothing changes
+    os.kill(read_states(directory)[0].pid or 0, signal.SIGKILL)
+    wait_for(lambda: read_states(directory)[0].restarts == 1 and sleeping(directory) == 3)
+    Processes(directory).down()
+    supervisor.wait(PATIENCE_SECONDS)
+    assert processes_of(directory.path) == [] and read_states(directory) == []
+
+
+def test_what_a_killed_supervisor_left_behind_is_found_and_ended(directory: FarmDirectory) -> None:
+    supervisor = start(directory)
+    supervisor.kill()
+    supervisor.wait()
+    farm = Processes(directory)
+    assert supervisor_of(directory) is None and farm.running()
+    (state,) = farm.states()
+    assert (state.name, state.state) == ("supervisor", "gone") and state.detail.startswith("2 processes are without it")
+    farm.down()
+    assert processes_of(directory.path) == [] and not farm.running() and farm.states() == []
+
+
+def test_a_farm_has_one_supervisor(directory: FarmDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervising, "LOOKING_SECONDS", 0.0)
+    assert supervisor_of(directory) is None
+    with claimed(directory) as first:
+        assert first and supervisor_of(directory) == os.getpid()
+        with claimed(directory) as second:
+            assert not second
+    assert supervisor_of(directory) is None
