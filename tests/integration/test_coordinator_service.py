@@ -95,6 +95,15 @@ def test_a_search_whose_queues_are_missing_ends_with_one_line_after_it_told_the_
     assert re.match(rf"nasfarm: (requests.{farm.digest}|results.one): the broker has no such queue; ", line)
 
 
+def test_what_evaluators_find_wrong_with_the_request_ends_the_search_in_one_line(make: Make) -> None:
+    farm = make()
+    farm.evaluator("--fail", "bad_request=1.0")
+    assert farm.ended(farm.search("one"), "one") == 2
+    *logged, line = farm.log_of("one").read_text().splitlines()
+    assert line == "nasfarm: the stand-in was told so"
+    assert [json.loads(each)["event"] for each in logged] == ["search ready"]
+
+
 def test_two_searches_side_by_side_each_end_like_one_that_is_alone(make: Make) -> None:
     farm = make(searches=("left", "right"))
     for _ in range(2):
