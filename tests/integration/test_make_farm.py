@@ -11,14 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from deploy.farm.rabbitmq import check_installed, free_port
 from deploy.farm.state import FarmDirectory
 from deploy.farm.strays import end_processes, processes_of
 from deploy.farm.supervising import read_states, supervisor_of
 from deploy.farm.supervisor import ProcessState
-from shared.errors import UserError
 from tests.integration.test_killed_search import measurements, stored
 from tests.support.command import search_file
+from tests.support.rabbitmq import free_port, require_rabbitmq
 
 PATIENCE_SECONDS = 240
 EVALUATIONS = 60
@@ -65,12 +64,7 @@ class MadeFarm:
 
 @pytest.fixture
 def farm(tmp_path: Path) -> Iterator[MadeFarm]:
-    try:
-        check_installed()
-    except UserError as error:
-        if os.environ.get("CI") == "true":
-            pytest.fail(str(error), pytrace=False)
-        pytest.skip(str(error))
+    require_rabbitmq()
     farm = MadeFarm(tmp_path)
     yield farm
     if (supervisor := supervisor_of(farm.directory)) is not None:

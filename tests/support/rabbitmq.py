@@ -4,7 +4,6 @@ import base64
 import itertools
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -19,22 +18,15 @@ from typing import Any
 import pytest
 import trustme
 
+from deploy.farm.rabbitmq import PROGRAMS, SERVER, check_installed, free_port, node_environment
 from shared.broker import requests_queue, results_queue
 from shared.broker.address import BrokerAddress
 from shared.broker.rabbitmq import add_queues
 from shared.broker.topology import RIGHTS, definitions, server_configuration
+from shared.errors import UserError
 
-PROGRAMS = Path("/usr/lib/rabbitmq/bin")
-"""Where the server itself lies. What is on the path switches the user, and boots a node whatever its options."""
 ADMINISTRATOR = "administrator"
 START_SECONDS = 240
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
 
 
 class Node:
@@ -71,29 +63,15 @@ class Node:
 
     @property
     def _environment(self) -> dict[str, str]:
-        here = str(self.directory)
-        return {
-            "PATH": os.environ["PATH"],
-            "LANG": "C.UTF-8",
-            "HOME": here,
-            "RABBITMQ_NODENAME": f"test{self.port}@localhost",
-            "RABBITMQ_DIST_PORT": str(self._epmd_port + 1 if self._epmd_port < 65000 else self._epmd_port - 1),
-            "RABBITMQ_MNESIA_BASE": f"{here}/data",
-            "RABBITMQ_LOG_BASE": f"{here}/log",
-            "RABBITMQ_ENABLED_PLUGINS_FILE": f"{here}/enabled_plugins",
-            "RABBITMQ_CONFIG_FILE": f"{here}/rabbitmq.conf",
-            "RABBITMQ_PID_FILE": f"{here}/pid",
-            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "-kernel inet_dist_use_interface {127,0,0,1}",
-            "ERL_EPMD_PORT": str(self._epmd_port),
-            "ERL_EPMD_ADDRESS": "127.0.0.1",
-        }
+        near = self._epmd_port + 1 if self._epmd_port < 65000 else self._epmd_port - 1
+        return node_environment(self.directory, f"test{self.port}", near, self._epmd_port)
 
     def start(self) -> None:
         """Returns when users can log in."""
         log = (self.directory / "output").open("ab")
         with log:
             self._server = subprocess.Popen(
-                [PROGRAMS / "rabbitmq-server"],
+                [SERVER],
                 env=self._environment,
                 stdout=log,
                 stderr=log,
@@ -183,14 +161,21 @@ class RabbitFarm:
         return BrokerAddress("127.0.0.1", port or self.node.port, self.vhost, user, self.node.passwords[user])
 
 
-@contextmanager
-def running_node(directory: Path) -> Iterator[Node]:
-    """A node for the tests of a session. Where the program is missing tests are skipped, or fail with CI=true."""
-    if shutil.which("epmd") is None or not (PROGRAMS / "rabbitmq-server").exists():
+def require_rabbitmq() -> None:
+    """Skip the test where the program is missing, or fail it with CI=true."""
+    try:
+        check_installed()
+    except UserError:
         reason = "rabbitmq-server is missing: `make test` installs it"
         if os.environ.get("CI") == "true":
             pytest.fail(reason, pytrace=False)
         pytest.skip(reason)
+
+
+@contextmanager
+def running_node(directory: Path) -> Iterator[Node]:
+    """A node for the tests of a session. Where the program is missing tests are skipped, or fail with CI=true."""
+    require_rabbitmq()
     node = Node(directory)
     try:
         node.start()
