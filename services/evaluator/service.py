@@ -8,11 +8,11 @@ import time
 from contextlib import closing
 from enum import Enum, auto
 
-from services.evaluator.announcer import Announcer
 from services.evaluator.fetching import fetch
 from services.evaluator.status import Status, Steadfast
 from services.evaluator.watchdog import Watchdog
 from services.evaluator.worker import Answering, Backoff, Worker, worker_name
+from shared.announcer import Announcer
 from shared.broker import Broker, requests_queue
 from shared.broker.address import BrokerAddress
 from shared.broker.rabbitmq import RabbitBroker

@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 
 from services.evaluator import status as status_module
-from services.evaluator.announcer import Announcer
 from services.evaluator.status import Status
 from shared.announcements import EvaluatorAnnouncement
+from shared.announcer import Announcer
 from shared.broker import Delivery, InProcessBroker
 from shared.messages import EvaluationRequest, Failure
 from shared.space import dense

@@ -1,16 +1,19 @@
-"""Tells everybody in the farm, again and again, what this evaluator does."""
+"""Tells everybody in the farm, again and again, what a service does."""
 
 import threading
 from collections.abc import Callable
 
-from shared.announcements import ANNOUNCE_SECONDS, EvaluatorAnnouncement
+from shared.announcements import ANNOUNCE_SECONDS, EvaluatorAnnouncement, SearchAnnouncement
 from shared.broker import Broker, BrokerClosedError, BrokerError
 
 
 class Announcer(threading.Thread):
-    """Announces what `describe` says every ANNOUNCE_SECONDS, at once after `changed`, and a last time at `stop`."""
+    """Announces what `describe` says every ANNOUNCE_SECONDS, at once after `changed`, and a last time at `stop`.
 
-    def __init__(self, broker: Broker, describe: Callable[[], EvaluatorAnnouncement]) -> None:
+    A thread of its own: what the service does may take longer than that.
+    """
+
+    def __init__(self, broker: Broker, describe: Callable[[], EvaluatorAnnouncement | SearchAnnouncement]) -> None:
         super().__init__(name="announcer", daemon=True)
         self._broker, self._describe = broker, describe
         self._changed, self._stopping = threading.Event(), threading.Event()
