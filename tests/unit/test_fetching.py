@@ -1,10 +1,12 @@
 """Checkpoints that are fetched: once, verified, whole or not at all."""
 
+import logging
 import os
 import shutil
 import sys
 from pathlib import Path
 
+import fsspec
 import pytest
 
 from services.evaluator import fetching
@@ -60,6 +62,19 @@ def test_with_a_digest_what_was_fetched_is_used_without_looking_at_the_url(super
     (fetched / fetching.MARKER).unlink()
     assert fetch(supernet.as_uri(), fetched.name, cache) == fetched
     assert fetching._unchanged(fetched)
+
+
+def test_the_log_tells_how_far_a_large_checkpoint_has_got(
+    supernet: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(fetching, "PROGRESS_SECONDS", 0)
+    memory = fsspec.filesystem("memory")
+    memory.put(str(supernet), "/net", recursive=True)
+    with caplog.at_level(logging.INFO):
+        fetch("memory://net", None, cache)
+    told = [record.nasfarm_fields for record in caplog.records if record.message == "fetching"]
+    assert [each["bytes"] for each in told] == sorted(each["bytes"] for each in told)
+    assert told[-1]["bytes"] == told[-1]["of"] == sum(path.stat().st_size for path in supernet.iterdir())
 
 
 @pytest.mark.parametrize("damage", ["cut", "changed", "gone"])
