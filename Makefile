@@ -144,7 +144,7 @@ constraints: ## Renew constraints.txt: the newest releases that go together
 clean: ## Remove the environment and all caches; runs/ stays
 	rm -rf $(VENV) $(VENV)-renewed $(VENV)-vllm build dist nasfarm.egg-info constraints.new
 	rm -rf .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
-	find shared services tests -name __pycache__ -type d -prune -exec rm -rf {} +
+	find shared services deploy tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .PHONY: system-packages
 system-packages:

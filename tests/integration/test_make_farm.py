@@ -20,7 +20,7 @@ from tests.support.command import search_file
 from tests.support.rabbitmq import free_port, require_rabbitmq
 
 PATIENCE_SECONDS = 240
-EVALUATIONS = 60
+EVALUATIONS = 36
 
 
 class MadeFarm:
