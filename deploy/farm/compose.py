@@ -12,19 +12,18 @@ import os
 import re
 import shutil
 import socket
+import stat
 import subprocess
-import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from deploy.farm.backend import ServiceState
-from deploy.farm.engine import BEGUN, NUMBER, SEARCH, SUPERNET, Container, Engine
+from deploy.farm.engine import BEGUN, NUMBER, PROJECT, SEARCH, SUPERNET, Container, Engine
 from deploy.farm.preparing import wait_for_broker, write_broker_files
 from deploy.farm.state import Farm, FarmDirectory, Search
 from shared.environment import usable_cores
 from shared.errors import UserError
 from shared.files import write_atomically, writing
-from shared.manifest import MANIFEST
 from shared.settings import read_search_file
 
 FILES = Path(__file__).parents[1]
@@ -32,6 +31,8 @@ USER = 10001
 """Who runs the containers of a farm that root deploys: the images' own user."""
 GRACE_SECONDS = 960
 """As `stop_grace_period` of the compose file: an evaluator may finish what it measures."""
+SHORT_GRACE_SECONDS = 60
+"""Of everything else."""
 RESTARTS = 5
 """As `restart` of the compose file's coordinator."""
 USERS_ERROR = 2
@@ -72,6 +73,7 @@ class Compose:
         self._write_paths(farm)
         self._give(self._kept, self._directory.credentials, self._directory.path / "searches")
         if not os.environ.get("NASFARM_IMAGES"):
+            print("Images         take some minutes the first time", flush=True)
             self._compose(farm, self.project, "build", "coordinator", "evaluator", shown=True)
         self._engine.make_network(self.project)
         self._up(farm, "rabbitmq")
@@ -85,15 +87,19 @@ class Compose:
         return "its container is gone"
 
     def train(self, farm: Farm, name: str) -> None:
-        """Run the trainer."""
+        """Run the trainer, and show what it writes."""
         self._write_paths(farm)
         self._give(self._directory.runs, recursively=False)
         self._give(self._directory.runs / name, self._directory.search_file(name))
-        terminal = () if sys.stdout.isatty() else ("-T",)
-        command = ("run", "--rm", "--no-deps", *terminal, "trainer")
-        self._compose(farm, self.project, *command, shown=True, variables={"FARM_SEARCH": name})
-        if not (self._directory.supernet(name) / MANIFEST).exists():
-            raise UserError(f"{name}: the fine-tuning ended before its time; the same command goes on")
+        self._up(farm, "trainer", {"FARM_SEARCH": name})
+        trainers = self._containers("trainer")
+        try:
+            code = self._engine.watch(trainers[0])
+            last = self._engine.last_line(trainers[0])
+        finally:
+            self._engine.remove(trainers, SHORT_GRACE_SECONDS)
+        if code:
+            raise UserError(f"{name}: the fine-tuning ended: {last}")
 
     def apply(self, farm: Farm) -> None:
         """Bring up what is missing, drain what is too much."""
@@ -103,12 +109,12 @@ class Compose:
         there = self._containers("coordinator")
         wanted = {search.name: search for search in farm.searches}
         former = [each for each in there if not _same(each, wanted.get(each.labels[SEARCH]))]
-        self._engine.remove(former, GRACE_SECONDS)
+        self._engine.remove(former, SHORT_GRACE_SECONDS)
         kept = {each.labels[SEARCH] for each in there if each not in former}
         for search in farm.searches:
             if search.name not in kept:
                 self._give(self._directory.runs / search.name, self._directory.search_file(search.name))
-                self._up(farm, "coordinator", search)
+                self._begin(farm, "coordinator", search, 1)
         self._apply_evaluators(farm)
 
     def _apply_evaluators(self, farm: Farm) -> None:
@@ -121,7 +127,7 @@ class Compose:
             wanted = farm.evaluators if supernet in served else 0
             self._engine.drain(own[wanted:], GRACE_SECONDS)
             if sum(each.alive for each in own) < wanted:
-                self._up(farm, "evaluator", served[supernet])
+                self._begin(farm, "evaluator", served[supernet], wanted)
 
     def running(self) -> bool:
         """Whether the farm is up, or a part of it."""
@@ -156,10 +162,14 @@ class Compose:
         self._engine.follow([container for container in self._containers() if container.alive])
 
     def down(self) -> None:
-        """Stop and remove all containers: first those that need the broker."""
-        needed = [each for each in self._containers() if each.service == "rabbitmq"]
-        self._engine.remove([each for each in self._containers() if each not in needed], GRACE_SECONDS)
-        self._engine.remove(needed, GRACE_SECONDS)
+        """Stop and remove all containers: the broker last, as the others need it."""
+        there = self._containers()
+        evaluators = [each for each in there if each.service == "evaluator"]
+        brokers = [each for each in there if each.service == "rabbitmq"]
+        others = [each for each in there if each not in evaluators and each not in brokers]
+        self._engine.remove(others, SHORT_GRACE_SECONDS)
+        self._engine.remove(evaluators, GRACE_SECONDS)
+        self._engine.remove(brokers, SHORT_GRACE_SECONDS)
         self._engine.remove_network(self.project)
 
     def destroy(self) -> None:
@@ -170,20 +180,22 @@ class Compose:
         found = self._engine.containers(self.project)
         return [container for container in found if service in (None, container.service)]
 
-    def _up(self, farm: Farm, service: str, search: Search | None = None) -> None:
-        """Have the containers of a service; of `search` if it is one of those that a farm has several times."""
-        variables: dict[str, str] = {}
-        project, count = self.project, 1
-        if search is not None:
-            variables = {"FARM_SEARCH": search.name, "FARM_BEGUN": str(search.begun), "FARM_SUPERNET": search.supernet}
-            of = search.name if service == "coordinator" else search.supernet[:12]
-            project = f"{self.project}-{re.sub('[^a-z0-9]', '-', of.lower())}-{_short(of)}"
-            count = farm.evaluators if service == "evaluator" else 1
-        variables["FARM_EVALUATORS"] = str(count)
+    def _begin(self, farm: Farm, service: str, search: Search, count: int) -> None:
+        """Have `count` containers of a service that a farm has several times, for a search."""
+        of = search.name if service == "coordinator" else search.supernet[:12]
+        project = f"{self.project}-{re.sub('[^a-z0-9]', '-', of.lower())}-{_short(of)}"
+        own = {"FARM_SEARCH": search.name, "FARM_BEGUN": str(search.begun), "FARM_SUPERNET": search.supernet}
+        self._up(farm, service, own, project, count)
+
+    def _up(
+        self, farm: Farm, service: str, own: Mapping[str, str] | None = None, project: str | None = None, count: int = 1
+    ) -> None:
+        """Have `count` containers of a service, `own` being its variables besides the farm's."""
         options = ("--detach", "--no-build", "--no-recreate", "--no-deps", "--scale", f"{service}={count}")
-        said = self._compose(farm, project, "up", *options, service, variables=variables)
-        there = [each for each in self._containers(service) if search is None or _serves(each, search)]
-        if len(there) < count:
+        variables = {**(own or {}), "FARM_EVALUATORS": str(count)}
+        said = self._compose(farm, project or self.project, "up", *options, service, variables=variables)
+        found = [each for each in self._containers(service) if each.labels.get(PROJECT) == (project or self.project)]
+        if len(found) < count:
             raise UserError(f"{service} doesn't start: {said}")
 
     def _compose(
@@ -212,7 +224,12 @@ class Compose:
     def _variables(self, farm: Farm) -> Mapping[str, str]:
         """The variables of the compose file that are the same for all services."""
         threads = usable_cores() // max(1, farm.evaluators * len(farm.supernets))
+        # podman-compose 1.0 knows no empty defaults.
+        unset = ("FARM_BEGUN", "FARM_EVALUATORS", "FARM_SEARCH", "FARM_SUPERNET")
+        passed = {name: os.environ.get(name, "") for name in ("HF_HUB_OFFLINE", "NASFARM_DATA")}
         return {
+            **dict.fromkeys(unset, ""),
+            **passed,
             "FARM_DIRECTORY": str(self._directory.path),
             "FARM_HERE": str(Path.cwd()),
             "FARM_PORT": str(farm.port),
@@ -246,9 +263,12 @@ class Compose:
     def _write_paths(self, farm: Farm) -> None:
         names = {*farm.preparing, *(search.name for search in farm.searches)}
         files = [file for name in names if (file := self._directory.search_file(name)).exists()]
+        named = sorted(_named(files))
+        if self._user == f"{USER}:{USER}":
+            _check_readable(named)
         mounts = [
             {"type": "bind", "source": path, "target": path, "read_only": True}
-            for path in (str(each).replace("$", "$$") for each in sorted(_named(files)))
+            for path in (str(each).replace("$", "$$") for each in named)
         ]
         services = {service: {"volumes": mounts} for service in ("coordinator", "evaluator", "trainer")}
         write_atomically(self._paths, json.dumps({"services": services}, indent=2) + "\n")
@@ -268,14 +288,16 @@ def _named(search_files: Iterable[Path]) -> set[Path]:
     return paths
 
 
+def _check_readable(paths: Iterable[Path]) -> None:
+    for path in paths:
+        for each in (path, *path.glob("*")):
+            if not each.stat().st_mode & stat.S_IROTH:
+                raise UserError(f"{each}: containers of root's farm run as user {USER}, who can't read it; chmod a+r")
+
+
 def _same(container: Container, search: Search | None) -> bool:
     """Whether a coordinator is that of a search, as it was begun last."""
     return search is not None and container.labels.get(BEGUN) == str(search.begun)
-
-
-def _serves(container: Container, search: Search) -> bool:
-    labels = container.labels
-    return labels.get(SEARCH) == search.name or labels.get(SUPERNET) == search.supernet
 
 
 def _number(container: Container) -> int:

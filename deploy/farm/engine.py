@@ -13,6 +13,7 @@ from shared.errors import UserError
 
 FARM, SEARCH, SUPERNET, BEGUN = "nasfarm.farm", "nasfarm.search", "nasfarm.supernet", "nasfarm.begun"
 """Labels of a farm's containers."""
+PROJECT = "com.docker.compose.project"
 SERVICE = "com.docker.compose.service"
 NUMBER = "com.docker.compose.container-number"
 
@@ -124,6 +125,11 @@ class Engine:
             check=False,
         )
         return _last_line(done.stdout)
+
+    def watch(self, container: Container) -> int:
+        """Show what a container writes until it ends; its exit code."""
+        subprocess.run([self.program, "logs", "--follow", container.id], check=False)
+        return int(self.run("wait", container.id))
 
     def follow(self, containers: Sequence[Container]) -> None:
         """Print what containers write, each line with who wrote it, until all have ended."""

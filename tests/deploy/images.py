@@ -37,6 +37,7 @@ STAND_INS = {
         FROM {base}
         USER nobody
         WORKDIR /etc/grafana
+        STOPSIGNAL SIGINT
         ENTRYPOINT ["python3", "-m", "http.server", "3000"]
         """,
 }
