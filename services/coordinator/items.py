@@ -11,6 +11,11 @@ class Items:
 
     def disagreement(self, request: EvaluationRequest, measurement: Measurement) -> str | None:
         """What is wrong with the items of a measurement, in a line for the user; None if nothing is."""
+        if [asked.task for asked in request.spec.tasks] != [scores.task for scores in measurement.scores]:
+            return (
+                f"evaluator {measurement.worker} answered other tasks than it was asked; run the same release of "
+                "nasfarm everywhere"
+            )
         digests = {
             asked.model_dump_json(): scores.items_digest
             for asked, scores in zip(request.spec.tasks, measurement.scores, strict=True)
