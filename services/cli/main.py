@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 from pathlib import Path
+from types import FrameType
 from typing import Annotated
 
 import typer
@@ -14,7 +15,6 @@ from services.cli.packages import INSTALL, missing_package
 from shared.errors import UserError
 from shared.messages import Dtype, Engine, Workload
 
-INTERRUPTED = 130
 LOAD = Workload()
 
 app = typer.Typer(
@@ -209,7 +209,8 @@ def evaluate(
 
 def main() -> None:
     """Run the command; the user's errors end in one line and exit code 2, bugs in a traceback."""
-    signal.signal(signal.SIGINT, _leave)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _leave)
     try:
         app()
     except UserError as error:
@@ -226,9 +227,11 @@ def _refuse_without_broker(credentials: Path | None, authority: Path | None, as_
             raise UserError(f"{option}: of which broker? Name it with --broker, or leave {option} out")
 
 
-def _leave(*_: object) -> None:
-    """Ctrl-C: leave at once. Everything is made to be killed; an orderly end would wait for the network in work."""
+def _leave(number: int, _frame: FrameType | None) -> None:
+    """Ctrl-C or SIGTERM: leave at once. Everything is made to be killed; an orderly end would wait for the network in
+    work. The first process of a container, which nobody wraps, would not even notice a SIGTERM that it doesn't handle.
+    """
     console.show_cursor()
     sys.stderr.write("\nnasfarm: interrupted; the same command goes on from what is stored\n")
     sys.stderr.flush()
-    os._exit(INTERRUPTED)
+    os._exit(128 + number)

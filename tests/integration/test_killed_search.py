@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from tests.support.command import search_file, start_nasfarm
 
 PATIENCE_SECONDS = 240
@@ -29,13 +31,14 @@ def test_a_search_that_is_killed_again_and_again_ends_like_an_undisturbed_one(tm
     assert measurements(run) == measurements(tmp_path / "undisturbed" / "tiny")
 
 
-def test_an_interrupted_command_leaves_at_once_and_says_how_to_go_on(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_command_leaves_at_once_and_says_how_to_go_on(tmp_path: Path, number: signal.Signals) -> None:
     run = tmp_path / "runs" / "tiny"
     process = start_nasfarm("search", search_file(tmp_path), "--runs", run.parent)
     wait_for(lambda: stored(run) >= 1, process)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     output, _ = process.communicate(timeout=PATIENCE_SECONDS)
-    assert process.returncode == 130, output
+    assert process.returncode == 128 + number, output
     assert "nasfarm: interrupted; the same command goes on" in output
     assert "Traceback" not in output
 

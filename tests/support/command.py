@@ -30,12 +30,13 @@ def nasfarm(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
     """Run the command in this process."""
     monkeypatch.setattr(sys, "argv", ["nasfarm", *map(str, arguments)])
     capsys.readouterr()
-    handler = signal.getsignal(signal.SIGINT)
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         with pytest.raises(SystemExit) as ended:
             main()
     finally:
-        signal.signal(signal.SIGINT, handler)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
     output, error = capsys.readouterr()
     return Ended(int(ended.value.code or 0), output, error)
 
