@@ -1,0 +1,109 @@
+"""What a farm in containers is shown of the machine, without any container."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from deploy.farm.compose import Compose
+from deploy.farm.engine import Container, Engine
+from deploy.farm.state import Farm, FarmDirectory
+from shared.errors import UserError
+
+SETTINGS: dict[str, Any] = {
+    "name": "small",
+    "space": {"depths": [4, 3], "mlp_widths": [16, 8]},
+    "tasks": [{"name": "plain_facts", "search": {"items": 40}, "report": {"items": 60}}],
+    "search": {"evaluations": 20, "population": 8},
+}
+
+
+class Recorded(Engine):
+    """An engine of which only the containers are known."""
+
+    there: tuple[Container, ...] = ()
+
+    def containers(self, farm: str) -> list[Container]:
+        return list(self.there)
+
+
+def backend(directory: Path, monkeypatch: pytest.MonkeyPatch, *there: Container) -> Compose:
+    engine = Recorded("podman", ("podman-compose",), rootless=True)
+    monkeypatch.setattr(Recorded, "there", there)
+    monkeypatch.setattr(Engine, "find", lambda: engine)
+    monkeypatch.delenv("NASFARM_DATA", raising=False)
+    return Compose(FarmDirectory(directory / ".farm", directory / "runs"))
+
+
+def search_file(directory: Path, model: str, **changes: Any) -> None:
+    path = FarmDirectory(directory / ".farm", directory / "runs").search_file("small")
+    path.parent.mkdir(parents=True)
+    path.write_text(yaml.safe_dump({**SETTINGS, "model": model, **changes}))
+
+
+def shown(directory: Path) -> set[str]:
+    services = json.loads((directory / ".farm" / "paths.json").read_text())["services"]
+    assert services["trainer"] == services["evaluator"] == services["coordinator"]
+    assert all(mount["read_only"] and mount["source"] == mount["target"] for mount in services["trainer"]["volumes"])
+    return {mount["source"] for mount in services["trainer"]["volumes"]}
+
+
+def test_containers_see_what_search_files_name_and_where_it_links_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, blobs, data = tmp_path / "model", tmp_path / "blobs", tmp_path / "instructions.jsonl"
+    for directory in (model, blobs):
+        directory.mkdir()
+    (blobs / "abc").write_text("{}")
+    (model / "config.json").symlink_to(blobs / "abc")
+    data.write_text("{}\n")
+    search_file(tmp_path, str(model), training={"data": str(data)})
+    backend(tmp_path, monkeypatch)._write_paths(Farm(backend="containers", preparing=("small",)))
+    assert shown(tmp_path) == {str(model), str(blobs), str(data)}
+
+
+def test_models_of_the_hub_and_data_that_are_built_in_need_nothing_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    search_file(tmp_path, "somebody/model", training={"data": "plain_facts"})
+    backend(tmp_path, monkeypatch)._write_paths(Farm(backend="containers", preparing=("small",)))
+    assert shown(tmp_path) == set()
+
+
+def test_a_home_directory_is_refused_as_containers_have_another_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    search_file(tmp_path, "~/model")
+    with pytest.raises(UserError, match="write the whole path"):
+        backend(tmp_path, monkeypatch)._write_paths(Farm(backend="containers", preparing=("small",)))
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "restarts", "ended"),
+    [
+        ("running", 0, 0, {}),
+        ("exited", 0, 0, {"one": 0}),
+        ("exited", 2, 0, {"one": 2}),
+        ("exited", 137, 1, {}),  # the engine is about to start it again
+        ("exited", 137, 5, {"one": 137}),
+    ],
+)
+def test_a_search_has_ended_when_its_coordinator_isnt_going_to_be_started_again(
+    status: str,
+    code: int,
+    restarts: int,
+    ended: dict[str, int],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    labels = {"com.docker.compose.service": "coordinator", "nasfarm.search": "one"}
+    container = Container("1", "c", labels, status, code, restarts, "")
+    assert backend(tmp_path, monkeypatch, container).ended() == ended
+
+
+def test_where_nothing_runs_containers_one_line_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(UserError, match="make farm"):
+        Engine.find()
