@@ -12,9 +12,19 @@ from shared.announcements import EvaluatorAnnouncement
 from shared.broker import BrokerCounters, Delivery, InProcessBroker, requests_queue, results_queue
 from shared.messages import EvaluationRequest, EvaluationResult, Failure
 from shared.telemetry.metrics import CoordinatorMetrics
+from tests.support.pretending import pretend
+from tests.support.searches import small_plan
 
+PLAN = small_plan()
+REQUESTS = [
+    PLAN.request(network, "search")
+    for depth in (8, 7, 6)
+    for network in (PLAN.space.largest(depth), PLAN.space.smallest(depth))
+]
 TRANSIENT = Failure(kind="out_of_memory", reason="too little", retry_may_help=True)
 FINAL = Failure(kind="infeasible", reason="no such network", retry_may_help=False)
+
+Act = Callable[[EvaluationRequest], Outcome | None]
 
 
 class CoordinatorConnection:
@@ -141,3 +151,41 @@ def request_in(delivery: Delivery) -> EvaluationRequest:
 def value(metrics: CoordinatorMetrics, name: str, **labels: str) -> float | None:
     """The value of a coordinator's metric now."""
     return metrics.registry.get_sample_value(f"nasfarm_coordinator_{name}", labels)
+
+
+def unheard(request: EvaluationRequest, outcome: Outcome) -> None:
+    """Nobody wants to know."""
+
+
+def acting(world: ScriptedFarm, act: Act = pretend) -> list[str]:
+    """Let an evaluator answer one request whenever the coordinator waits; the identities of all that it took."""
+    seen: list[str] = []
+
+    def turn() -> None:
+        delivery = world.take()
+        if delivery is not None:
+            request = request_in(delivery)
+            seen.append(request.identity)
+            outcome = act(request)
+            if outcome is not None:
+                world.answer(request, outcome)
+            delivery.ack()
+
+    world.turn = turn
+    return seen
+
+
+def fails(times: int, failure: Failure, of: EvaluationRequest) -> Act:
+    """An evaluator that fails so many times at one request."""
+    left = iter(range(times))
+    return lambda request: (
+        failure if request.identity == of.identity and next(left, None) is not None else pretend(request)
+    )
+
+
+def waiting(world: ScriptedFarm) -> list[EvaluationResult]:
+    """The results that are still in the queue."""
+    found = []
+    while (delivery := world.broker.receive(world.results, 0)) is not None:
+        found.append(EvaluationResult.model_validate_json(delivery.body))
+    return found
