@@ -7,10 +7,12 @@ import stat
 from pathlib import Path
 
 import pytest
+from pika.exceptions import AMQPConnectionError, StreamLostError
 
-from shared.broker import REMEMBERED_SECONDS
+from shared.broker import REMEMBERED_SECONDS, BrokerUnreachableError
 from shared.broker.__main__ import main
 from shared.broker.address import BrokerAddress
+from shared.broker.rabbitmq import remove_queues
 from shared.broker.topology import CONSUMER_TIMEOUT_SECONDS, RIGHTS, definitions, queue_arguments
 from shared.errors import UserError
 
@@ -114,3 +116,23 @@ def test_requests_may_be_held_as_long_as_the_node_allows_and_the_stream_forgets(
         if queue["arguments"]["x-queue-type"] == "stream"
     ]
     assert [stream["x-max-age"] for stream in streams] == [f"{2 * REMEMBERED_SECONDS:.0f}s"]
+
+
+class LostConnection:
+    """A connection to a broker that dies as soon as something is asked of it."""
+
+    is_open = True
+
+    def channel(self) -> None:
+        raise StreamLostError("Stream connection lost")
+
+    def close(self) -> None:
+        raise AMQPConnectionError("lost")
+
+
+def test_a_broker_that_goes_away_meanwhile_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pika.BlockingConnection", lambda _: LostConnection())
+    address = BrokerAddress.parse("amqp://operator:secret@there/nasfarm")
+    lost = r"amqp://operator@there:5672/nasfarm: the connection was lost \(Stream connection lost\); try again"
+    with pytest.raises(BrokerUnreachableError, match=lost):
+        remove_queues(address, ["results.one"])

@@ -3,7 +3,7 @@ they are, and asks a search to end."""
 
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -116,6 +116,9 @@ def _connected(address: BrokerAddress) -> Iterator[pika.BlockingConnection]:
         ) from error
     try:
         yield connection
+    except AMQPError as error:
+        raise BrokerUnreachableError(f"{address}: the connection was lost ({first_line(error)}); try again") from error
     finally:
         if connection.is_open:
-            connection.close()
+            with suppress(AMQPError):  # all that was asked is done by then
+                connection.close()
