@@ -38,8 +38,9 @@ from shared.telemetry.metrics import CoordinatorMetrics
 from tests.support.command import start_nasfarm
 from tests.support.pretending import pretend
 from tests.support.rabbitmq import Node, RabbitFarm, running_node
-from tests.support.scaling import EXAMPLE, coordinator, example_plan, some_requests, started, wait_until_said, where
+from tests.support.scaling import coordinator, example_plan, some_requests, started, wait_until_said, where
 from tests.support.searches import Silent
+from tests.support.spaces import EXAMPLE
 from tests.support.stand_in import start_stand_in
 from tests.support.supernets import declare_supernet, write_supernet
 

@@ -18,6 +18,7 @@ from shared.architecture import Architecture
 from shared.settings import StrategyName, StrategySettings
 from shared.shape import ModelShape
 from shared.space import SearchSpace
+from tests.support.spaces import EXAMPLE
 
 EVALUATIONS = 1000
 POPULATION = 50
@@ -26,18 +27,7 @@ SEEDS = range(5)
 
 def example_space() -> SearchSpace:
     """30 layers, 3 depths, 3 widths: about 2e14 networks."""
-    shape = ModelShape.from_config(
-        {
-            "model_type": "llama",
-            "vocab_size": 49152,
-            "hidden_size": 576,
-            "num_hidden_layers": 30,
-            "num_attention_heads": 9,
-            "num_key_value_heads": 3,
-            "intermediate_size": 1536,
-            "tie_word_embeddings": True,
-        }
-    )
+    shape = ModelShape.from_config(EXAMPLE)
     return SearchSpace(shape, depths=(30, 27, 24), mlp_widths=(1536, 1024, 512), drop_order=tuple(range(20, 26)))
 
 

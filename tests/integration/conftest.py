@@ -1,4 +1,4 @@
-"""What the integration tests share: a real browser."""
+"""What the integration tests share: a real browser, a farm's broker and connections to it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import pytest
+
+from shared.broker.rabbitmq import RabbitBroker
+from tests.support.rabbitmq import Join, Node, RabbitFarm
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -41,3 +44,24 @@ def browser() -> Iterator[Browser]:
         chromium = playwright.chromium.launch(executable_path=program, headless=True, args=ARGUMENTS)
         yield chromium
         chromium.close()
+
+
+@pytest.fixture
+def farm(node: Node) -> RabbitFarm:
+    """A fresh vhost with a farm's queues."""
+    return node.farm()
+
+
+@pytest.fixture
+def join(farm: RabbitFarm) -> Iterator[Join]:
+    """Connects a user of that farm; every connection is closed in the end."""
+    joined: list[RabbitBroker] = []
+
+    def join(user: str) -> RabbitBroker:
+        joined.append(RabbitBroker(farm.address(user), f"test {user}"))
+        joined[-1].connect(30)
+        return joined[-1]
+
+    yield join
+    for broker in joined:
+        broker.close()

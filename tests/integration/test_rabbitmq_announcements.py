@@ -1,7 +1,7 @@
 """What is announced is heard again after whatever happened to the broker, and each announcement once."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
@@ -9,28 +9,7 @@ from shared.broker import ANNOUNCEMENTS, QueueMissingError
 from shared.broker.rabbitmq import RabbitBroker
 from shared.broker.topology import definitions
 from tests.support.forwarding import forwarder
-from tests.support.rabbitmq import Node, RabbitFarm
-
-Join = Callable[[str], RabbitBroker]
-
-
-@pytest.fixture
-def farm(node: Node) -> RabbitFarm:
-    return node.farm()
-
-
-@pytest.fixture
-def join(farm: RabbitFarm) -> Iterator[Join]:
-    joined: list[RabbitBroker] = []
-
-    def join(user: str) -> RabbitBroker:
-        joined.append(RabbitBroker(farm.address(user), f"announcements {user}"))
-        joined[-1].connect(30)
-        return joined[-1]
-
-    yield join
-    for broker in joined:
-        broker.close()
+from tests.support.rabbitmq import Join, Node, RabbitFarm
 
 
 def heard(listener: RabbitBroker, body: bytes, again: Callable[[], None] = lambda: None) -> list[bytes]:

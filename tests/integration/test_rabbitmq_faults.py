@@ -2,7 +2,6 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -10,31 +9,10 @@ from shared.broker import Broker, BrokerUnreachableError, QueueMissingError
 from shared.broker.address import BrokerAddress
 from shared.broker.rabbitmq import RabbitBroker, add_queues, remove_queues
 from tests.support.forwarding import forwarder
-from tests.support.rabbitmq import Node, RabbitFarm, free_port
+from tests.support.rabbitmq import Join, Node, RabbitFarm, free_port
 
 SETTLED_SECONDS = 2.0
 """A quorum queue younger than about a second doesn't survive its node (RabbitMQ 3.10): age is what must pass here."""
-
-Join = Callable[[str], RabbitBroker]
-
-
-@pytest.fixture
-def farm(node: Node) -> RabbitFarm:
-    return node.farm()
-
-
-@pytest.fixture
-def join(farm: RabbitFarm) -> Iterator[Join]:
-    joined: list[RabbitBroker] = []
-
-    def join(user: str) -> RabbitBroker:
-        joined.append(RabbitBroker(farm.address(user), f"faults {user}"))
-        joined[-1].connect(30)
-        return joined[-1]
-
-    yield join
-    for broker in joined:
-        broker.close()
 
 
 def drain(broker: Broker, queue_name: str, until: set[bytes]) -> list[bytes]:

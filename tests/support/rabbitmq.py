@@ -10,7 +10,7 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ import trustme
 from deploy.farm.rabbitmq import PROGRAMS, SERVER, check_installed, free_port, node_environment
 from shared.broker import requests_queue, results_queue
 from shared.broker.address import BrokerAddress
-from shared.broker.rabbitmq import add_queues
+from shared.broker.rabbitmq import RabbitBroker, add_queues
 from shared.broker.topology import RIGHTS, definitions, server_configuration
 from shared.errors import UserError
 
@@ -147,6 +147,10 @@ class Node:
         farm = RabbitFarm(self, vhost)
         add_queues(farm.address("operator"), [farm.requests, farm.results])
         return farm
+
+
+Join = Callable[[str], RabbitBroker]
+"""Connects a user: coordinator, evaluator, operator, monitoring."""
 
 
 class RabbitFarm:

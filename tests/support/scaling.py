@@ -24,18 +24,6 @@ from tests.support.rabbitmq import RabbitFarm
 CONNECT_SECONDS = 30
 READY_SECONDS = 300
 
-EXAMPLE: dict[str, Any] = {
-    "model_type": "llama",
-    "vocab_size": 49152,
-    "hidden_size": 576,
-    "num_hidden_layers": 30,
-    "num_attention_heads": 9,
-    "num_key_value_heads": 3,
-    "intermediate_size": 1536,
-    "tie_word_embeddings": True,
-}
-"""The example model's configuration, as far as it says what the network's shape is."""
-
 
 def example_plan(name: str, supernet: Path, digest: str, items: int, **search: Any) -> SearchPlan:
     """A search of the example space in a super-network of the example's shape."""

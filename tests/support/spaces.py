@@ -1,5 +1,7 @@
 """Search spaces for tests: the paper's, and random ones."""
 
+from typing import Any
+
 from hypothesis import strategies as st
 
 from shared.architecture import Quantization
@@ -8,6 +10,17 @@ from shared.space import Genome, SearchSpace
 
 QUANTIZATIONS: tuple[tuple[Quantization, ...], ...] = (("none",), ("none", "int8"), ("int8", "none"), ("int8",))
 
+EXAMPLE: dict[str, Any] = {
+    "model_type": "llama",
+    "vocab_size": 49152,
+    "hidden_size": 576,
+    "num_hidden_layers": 30,
+    "num_attention_heads": 9,
+    "num_key_value_heads": 3,
+    "intermediate_size": 1536,
+    "tie_word_embeddings": True,
+}
+"""The example model's configuration, as far as it says what the network's shape is."""
 LLAMA2_7B = ModelShape(
     family="llama",
     vocab_size=32000,
