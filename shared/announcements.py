@@ -11,8 +11,8 @@ from shared.messages import Message
 
 ANNOUNCE_SECONDS = 10
 """How often a service announces itself; at once when its state changes."""
-PRESENT_SECONDS = 3.5 * ANNOUNCE_SECONDS
-"""Who was not heard for so long is gone."""
+PRESENT_SECONDS = 6 * ANNOUNCE_SECONDS
+"""Who was not heard for so long is gone. A broker takes 45 seconds to find that out and to give away what they held."""
 
 
 class EvaluatorAnnouncement(Message):
@@ -43,6 +43,9 @@ class EvaluatorAnnouncement(Message):
     failed: int = 0
 
 
+SearchState = Literal["searching", "reporting", "finished", "stopped"]
+
+
 class SearchAnnouncement(Message):
     """How far a search has got.
 
@@ -63,7 +66,7 @@ class SearchAnnouncement(Message):
     sent_at: float
     name: str
     supernet: str
-    state: Literal["searching", "reporting", "finished", "stopped"]
+    state: SearchState
     planned: int
     measured: int
     failed: dict[str, int] = Field(default_factory=dict)

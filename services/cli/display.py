@@ -96,7 +96,7 @@ class LogDisplay:
         self._told_at = 0.0
 
     def measures_costs(self) -> None:
-        """Nothing: its request's outcome is told by whoever measures."""
+        log.info("asking what parts of a network cost")
 
     def searches(self, total: int, tables: tuple[CostTable, ...]) -> None:
         for table in tables:

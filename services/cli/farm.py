@@ -1,7 +1,6 @@
 """`nasfarm search --broker`: the coordinator of a farm. It needs no torch where the super-network is made already."""
 
 import logging
-import time
 from contextlib import closing
 from pathlib import Path
 
@@ -26,14 +25,12 @@ from shared.errors import UserError
 from shared.manifest import MANIFEST, SupernetManifest, base_location
 from shared.messages import CheckpointRef
 from shared.settings import SearchSettings, SpaceSettings, TrainingSettings, read_search_file
+from shared.telemetry.connection import live_checks, ready_checks
 from shared.telemetry.logs import bound, configure_logs, fields
 from shared.telemetry.metrics import CoordinatorMetrics
 from shared.telemetry.server import TelemetryServer
 
 log = logging.getLogger(__name__)
-
-PUMP_SECONDS = 60
-"""The connection's thread says every second that it lives; after so long a silence only a restart helps."""
 
 
 def search_on_farm(search_file: Path | None, runs: Path, address: BrokerAddress) -> None:
@@ -114,7 +111,8 @@ def _coordinate(
         run.record(settings)  # only now: a run that belongs to another search stays as it is
         history.note("origins", {"model": manifest.base, "training data": manifest.data["origin"]})
         metrics, supernet = CoordinatorMetrics(broker), plan.supernet.digest
-        farm = Farm(settings.name, supernet, broker, history, metrics, AnnouncedEvaluators(broker, supernet))
+        evaluators = AnnouncedEvaluators(broker, supernet, lambda: _tell_that_nobody_measures(supernet))
+        farm = Farm(settings.name, supernet, broker, history, metrics, evaluators)
         with (
             _telemetry(metrics, broker, environment) as telemetry,
             announcing(broker, farm.progress),
@@ -128,15 +126,9 @@ def _telemetry(metrics: CoordinatorMetrics, broker: Broker, environment: Environ
     """The server of metrics and health: at the port that is asked for; without one at the usual or, where an evaluator
     of this machine has that, any other."""
 
-    def silence() -> str | None:
-        silent = time.monotonic() - broker.pumped_at
-        return None if silent <= PUMP_SECONDS else f"nothing for {silent:.0f} s, {PUMP_SECONDS} s are allowed"
-
     def serve(port: int) -> TelemetryServer:
-        ready = {"broker": lambda: None if broker.connected else "not connected"}
-        return TelemetryServer(
-            metrics.registry, {"connection": silence}, ready, host=environment.telemetry_host, port=port
-        )
+        live, ready = live_checks(broker), ready_checks(broker)
+        return TelemetryServer(metrics.registry, live, ready, host=environment.telemetry_host, port=port)
 
     try:
         return serve(environment.telemetry_port)
@@ -170,3 +162,11 @@ def _tell(plan: SearchPlan, address: BrokerAddress, port: int) -> None:
     )
     console.print(f"Farm           {address}, evaluators of super-network {digest}")
     console.print(f"Telemetry      port {port}: /metrics, /healthz, /readyz")
+
+
+def _tell_that_nobody_measures(supernet: str) -> None:
+    """Say what the search waits for."""
+    if console.is_terminal:
+        console.print(f"Waiting        no evaluator of super-network {supernet} is there; start one")
+    else:
+        log.warning("no evaluator is there", extra=fields(supernet=supernet))

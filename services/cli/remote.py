@@ -6,8 +6,6 @@ from contextlib import closing, contextmanager
 from shared.broker.address import BrokerAddress
 from shared.broker.rabbitmq import RabbitBroker
 
-CONNECT_SECONDS = 30
-
 
 @contextmanager
 def connected_broker(address: BrokerAddress, command: str, prefetch: int = 1) -> Iterator[RabbitBroker]:
@@ -17,5 +15,5 @@ def connected_broker(address: BrokerAddress, command: str, prefetch: int = 1) ->
     Raises BrokerError if the broker isn't reached or refuses.
     """
     with closing(RabbitBroker(address, f"nasfarm {command}", prefetch)) as broker:
-        broker.connect(CONNECT_SECONDS)
+        broker.connect()
         yield broker

@@ -66,7 +66,7 @@ def search_to_the_end(
     """Everything from the first measurement to the report, or what the history lacks of it."""
     display.measures_costs()
     costs = measure_costs(plan, history, farm)
-    total = min(max(plan.settings.search.evaluations, len(history.candidates())), plan.space.networks)
+    total = min(max(plan.settings.search.evaluations, history.asked()), plan.space.networks)
     display.searches(total, cost_tables(plan, history))
     front = run_search(plan, costs, history, farm, display)
     networks = ReportedNetworks(plan, front)

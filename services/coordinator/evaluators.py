@@ -12,6 +12,8 @@ REFRESH_SECONDS = 1.0
 SHARE_OF_TIME = 0.05
 LOST_SECONDS = 60.0
 """A request that was sent less long ago isn't lost: who took it may not have said so yet."""
+ALONE_SECONDS = 30.0
+"""Who has had no evaluator for so long should be told."""
 IDLE_SECONDS = 30.0
 """Who has been idle for so long has found the queue empty."""
 
@@ -34,7 +36,7 @@ class Evaluators(Protocol):
         ...
 
     def check(self) -> None:
-        """Raise if no result can come any more."""
+        """Look whether results can come, while none does. Raises if none can come any more."""
         ...
 
 
@@ -55,17 +57,23 @@ class EmbeddedEvaluator:
 
 
 class AnnouncedEvaluators:
-    """Those of a super-network that announce themselves. Who is lost may be replaced any time, so there is always hope.
+    """Those of a super-network that announce themselves. Who is lost may be replaced any time, so there is always hope:
+    where none is there for a while, `check` calls `alone`, once.
 
     `clock` gives Unix time.
     """
 
     late_seconds = 1.0
 
-    def __init__(self, broker: Broker, supernet: str, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, broker: Broker, supernet: str, alone: Callable[[], None], clock: Callable[[], float] = time.time
+    ) -> None:
         self._broker = broker
         self._supernet = supernet
+        self._alone = alone
         self._clock = clock
+        self._accompanied = clock()
+        self._told = False
         self._present: list[EvaluatorAnnouncement] = []
         self._next_look = 0.0
 
@@ -88,7 +96,11 @@ class AnnouncedEvaluators:
         return [identity for identity in old if identity not in in_work]
 
     def check(self) -> None:
-        """Nothing to find."""
+        if self.number:
+            self._accompanied, self._told = self._clock(), False
+        elif not self._told and self._clock() - self._accompanied > ALONE_SECONDS:
+            self._told = True
+            self._alone()
 
     def _look(self) -> None:
         now = self._clock()

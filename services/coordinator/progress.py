@@ -8,14 +8,12 @@ from typing import Literal
 
 from services.coordinator.batch import Observed, Outcome
 from services.coordinator.generation import GenerationRow
-from shared.announcements import SearchAnnouncement
+from shared.announcements import SearchAnnouncement, SearchState
 from shared.messages import EvaluationRequest, Failure
 from shared.telemetry.metrics import CoordinatorMetrics
 
 RECENT = 64
 """Results from whose rate the time left is computed."""
-
-SearchState = Literal["searching", "reporting", "finished", "stopped"]
 
 
 class Progress:

@@ -4,7 +4,6 @@ import logging
 import os
 import queue
 import signal
-import time
 from contextlib import closing
 from enum import Enum, auto
 
@@ -19,18 +18,16 @@ from shared.broker.rabbitmq import RabbitBroker
 from shared.environment import Environment
 from shared.manifest import SupernetManifest
 from shared.messages import CheckpointRef
+from shared.telemetry.connection import live_checks, ready_checks
 from shared.telemetry.logs import fields
 from shared.telemetry.metrics import EvaluatorMetrics
 from shared.telemetry.server import Check, TelemetryServer
 
 log = logging.getLogger(__name__)
 
-CONNECT_SECONDS = 30
-"""How long the broker may take to be there at the start. Later it may be away for as long as it likes."""
-PUMP_SECONDS = 60
-"""The connection's thread says every second that it lives; after so long a silence only a restart helps."""
-TIMED_OUT_CODE = 75
-"""With this code a process ends whose evaluation went over the limit: whoever supervises it starts another."""
+RESTART_CODE = 75
+"""With this code a process ends that can't go on, as an evaluation took too long or several crashed: whoever supervises
+it starts another."""
 
 
 class Event(Enum):
@@ -40,6 +37,8 @@ class Event(Enum):
     WORKER_ENDED = auto()
     TIMED_OUT = auto()
     """The evaluation in work took too long; its request is answered."""
+    BROKEN = auto()
+    """Evaluations crashed one after the other; another process may do better."""
 
 
 Events = queue.SimpleQueue[Event]  # the only queue that a signal's handler may put into, whatever it interrupts
@@ -68,7 +67,7 @@ def serve_supernet(
     The first signal leaves the evaluation in work `environment.drain_limit` seconds to be finished and answered, then
     its request is given back. At the second signal the process leaves at once, and the broker gives the request to
     another evaluator. An evaluation that takes longer than `environment.evaluation_limit` is answered as timed out, and
-    the process ends with TIMED_OUT_CODE.
+    the process ends with RESTART_CODE; as it does when one evaluation after the other crashes.
 
     Args:
         address: the broker's.
@@ -83,11 +82,11 @@ def serve_supernet(
     with closing(RabbitBroker(address, f"nasfarm evaluator {worker_name()}")) as broker:
         metrics = EvaluatorMetrics(broker)
         status = Status(broker, metrics, digest, device)
-        live: dict[str, Check] = {"connection": lambda: _silence(broker), "evaluation": status.hung}
-        ready = {"broker": lambda: None if broker.connected else "not connected", "work": status.refusal}
+        live: dict[str, Check] = {**live_checks(broker), "evaluation": status.hung}
+        ready: dict[str, Check] = {**ready_checks(broker), "work": status.refusal}
         host, port = environment.telemetry_host, environment.telemetry_port
         with TelemetryServer(metrics.registry, live, ready, host=host, port=port) as telemetry:
-            broker.connect(CONNECT_SECONDS)
+            broker.connect()
             log.info("evaluator ready", extra=fields(broker=address, supernet=digest, telemetry_port=telemetry.port))
             serve(broker, requests_queue(digest), evaluator, status, environment)
     log.info("evaluator stopped")
@@ -99,7 +98,7 @@ def serve(broker: Broker, requests: str, evaluator: Answering, status: Status, e
     worker = Worker(broker, requests, Steadfast(evaluator), status, Backoff(), lambda: events.put(Event.WORKER_ENDED))
     watchdog = Watchdog(broker, worker.desk, environment.evaluation_limit, lambda: events.put(Event.TIMED_OUT))
     announcer = Announcer(broker, status.announcement)
-    status.changed = announcer.changed
+    status.changed, status.broken = announcer.changed, lambda: events.put(Event.BROKEN)
     stop_at_signals(events)
     for thread in (announcer, watchdog, worker):
         thread.start()
@@ -118,8 +117,8 @@ def serve(broker: Broker, requests: str, evaluator: Answering, status: Status, e
         worker.check()
         return
     broker.close()  # what was said to the broker reaches it before
-    log.info("evaluator stopped, with an evaluation in work")
-    os._exit(TIMED_OUT_CODE if ended is Event.TIMED_OUT else 0)  # the evaluation's thread can't be stopped
+    log.info("evaluator stopped, with its thread at work")
+    os._exit(RESTART_CODE if ended in (Event.TIMED_OUT, Event.BROKEN) else 0)  # an evaluation can't be stopped
 
 
 def give_back(broker: Broker, worker: Worker) -> None:
@@ -151,8 +150,3 @@ def stop_at_signals(events: Events) -> None:
 
     for each in (signal.SIGTERM, signal.SIGINT):
         signal.signal(each, stop)
-
-
-def _silence(broker: RabbitBroker) -> str | None:
-    silent = time.monotonic() - broker.pumped_at
-    return f"its thread has been silent for {silent:.0f} s" if silent > PUMP_SECONDS else None

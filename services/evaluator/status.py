@@ -22,6 +22,11 @@ PROGRESS_SECONDS = 30 * 60
 minutes."""
 
 
+CRASHES = 3
+"""After so many evaluations in a row that crashed the process itself may be broken, as a GPU's context is after some
+errors."""
+
+
 class Steadfast:
     """An evaluator for which a bug is the failure of one request."""
 
@@ -43,12 +48,13 @@ class Status:
     """The observer of a service's worker. May be asked from any thread.
 
     `hung` is a check for `/healthz`: it fails where an evaluation hasn't got on for PROGRESS_SECONDS. `changed` is
-    called whenever `announcement` says another state.
+    called whenever `announcement` says another state, `broken` when the last CRASHES evaluations crashed.
     """
 
     def __init__(self, broker: Broker, metrics: EvaluatorMetrics, supernet: str, device: str) -> None:
         self.hung = Pulse("evaluation", PROGRESS_SECONDS)
         self.changed: Callable[[], None] = unheard
+        self.broken: Callable[[], None] = unheard
         self._broker, self._metrics, self._supernet, self._device = broker, metrics, supernet, device
         self._reconnects = broker.counters.reconnects
         self._lock = threading.Lock()
@@ -56,7 +62,7 @@ class Status:
         self._since = time.time()
         self._draining = self._stopped = False
         self._request: EvaluationRequest | None = None
-        self._measured = self._failed = 0
+        self._measured = self._failed = self._crashes = 0
 
     def taken(self, delivery: Delivery, request: EvaluationRequest) -> None:
         self.hung.beat()
@@ -74,10 +80,13 @@ class Status:
             self._measured += isinstance(outcome, Measurement)
             self._failed += isinstance(outcome, Failure)
         kind = "measurement" if isinstance(outcome, Measurement) else outcome.kind
+        self._crashes = self._crashes + 1 if kind == "crashed" else 0
         log.info("evaluation finished", extra=fields(outcome=kind, seconds=seconds))
 
     def settled(self, pausing: bool) -> None:
         self._go("pausing" if pausing else "idle", None)
+        if self._crashes >= CRASHES:
+            self.broken()
 
     def resumed(self) -> None:
         self._go("idle", None)

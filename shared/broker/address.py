@@ -32,8 +32,6 @@ class BrokerAddress:
         url: str,
         credentials: Path | None = None,
         authority: Path | None = None,
-        certificate: Path | None = None,
-        key: Path | None = None,
     ) -> Self:
         """An address from its parts.
 
@@ -41,8 +39,6 @@ class BrokerAddress:
             url: `amqp://user:password@host:port/vhost`, or `amqps://` for TLS. Port and vhost may be missing.
             credentials: a file that holds `user:password`, instead of having them in the URL.
             authority: certificates (PEM) of those who may sign the broker's; by default those of the system.
-            certificate: our own certificate, where the broker asks for one.
-            key: its private key, where the certificate's file doesn't hold it.
 
         Raises:
             UserError: for anything that can't be read or makes no sense.
@@ -60,7 +56,7 @@ class BrokerAddress:
             user, password = _read_credentials(credentials)
         if not user or not password:
             raise UserError(f"broker {parts.hostname}: user or password is missing; {example}, or name their file")
-        if parts.scheme == "amqp" and (authority or certificate or key):
+        if parts.scheme == "amqp" and authority:
             raise UserError(f"broker {parts.hostname}: certificates are for TLS; write amqps://, or leave them out")
         return cls(
             host=parts.hostname,
@@ -68,7 +64,7 @@ class BrokerAddress:
             vhost=unquote(parts.path[1:]) or "nasfarm",
             user=user,
             password=password,
-            tls=_tls(authority, certificate, key) if parts.scheme == "amqps" else None,
+            tls=_tls(authority) if parts.scheme == "amqps" else None,
         )
 
 
@@ -82,16 +78,8 @@ def _read_credentials(path: Path) -> tuple[str, str]:
     return user, password
 
 
-def _tls(authority: Path | None, certificate: Path | None, key: Path | None) -> ssl.SSLContext:
+def _tls(authority: Path | None) -> ssl.SSLContext:
     try:
-        context = ssl.create_default_context(cafile=authority)
+        return ssl.create_default_context(cafile=authority)
     except (OSError, ssl.SSLError) as error:
         raise UserError(f"{authority}: no certificates in it that could be read ({error}); name a PEM file") from error
-    if certificate is not None:
-        try:
-            context.load_cert_chain(certificate, key)
-        except (OSError, ssl.SSLError) as error:
-            raise UserError(f"{certificate}: no certificate with its key ({error}); name PEM files") from error
-    elif key is not None:
-        raise UserError(f"{key}: a key needs its certificate; name it too")
-    return context

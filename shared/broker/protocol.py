@@ -76,7 +76,6 @@ class BrokerCounters:
     received: int = 0
     redelivered: int = 0
     set_aside: int = 0
-    unreadable: int = 0
     reconnects: int = 0
 
 

@@ -47,7 +47,6 @@ def read_result(broker: Broker, delivery: Delivery) -> EvaluationResult | StopSe
 
 
 def _set_aside(broker: Broker, delivery: Delivery, problem: ValueError) -> None:
-    broker.counters.unreadable += 1
     logger.warning("message %s in %s set aside: %s", delivery.identity, delivery.queue, problem)
     delivery.set_aside(str(problem))
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from services.evaluator.status import CRASHES
 from shared.announcements import EvaluatorAnnouncement
 from shared.architecture import Architecture
 from shared.broker import Delivery, requests_queue, results_queue
@@ -155,6 +156,16 @@ def test_a_broker_that_is_away_when_the_limit_is_reached_gets_the_answer_when_it
     (outcome,) = service.outcomes(1)
     assert isinstance(outcome, Failure) and outcome.kind == "timed_out"
     assert service.left() is None  # it had come again over the new connection
+
+
+def test_an_evaluator_whose_evaluations_crash_one_after_the_other_answers_them_and_ends(service: Service) -> None:
+    for _ in range(CRASHES):
+        service.ask()
+    service.start("--bug", "1.0")
+    assert service.process.wait(PATIENCE_SECONDS) == 75
+    outcomes = service.outcomes(CRASHES)
+    assert [outcome.kind for outcome in outcomes if isinstance(outcome, Failure)] == ["crashed"] * CRASHES
+    assert service.left() is None
 
 
 def test_the_first_signal_lets_the_evaluation_in_work_be_answered(service: Service) -> None:

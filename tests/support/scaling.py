@@ -21,7 +21,6 @@ from shared.settings import parse_settings
 from shared.telemetry.metrics import CoordinatorMetrics
 from tests.support.rabbitmq import RabbitFarm
 
-CONNECT_SECONDS = 30
 READY_SECONDS = 300
 
 
@@ -55,9 +54,9 @@ def coordinator(rabbit: RabbitFarm, plan: SearchPlan, directory: Path) -> Iterat
     name, digest = plan.settings.name, plan.supernet.digest
     add_queues(rabbit.address("operator"), [requests_queue(digest), results_queue(name)])
     with closing(RabbitBroker(rabbit.address("coordinator"), f"search {name}", RESULTS_AT_ONCE)) as broker:
-        broker.connect(CONNECT_SECONDS)
+        broker.connect()
         with closing(History.create_or_resume(directory / name / "history.sqlite", plan.about())) as history:
-            evaluators = AnnouncedEvaluators(broker, digest)
+            evaluators = AnnouncedEvaluators(broker, digest, lambda: None)
             yield Farm(name, digest, broker, history, CoordinatorMetrics(broker), evaluators), history
 
 

@@ -9,6 +9,7 @@ every process. How long it takes and what goes wrong is said by options, and dep
     --crash 0.05            one in twenty architectures kills the process, as SIGKILL does
     --hang 3f9a             the architecture whose digest begins so is never finished
     --fail out_of_memory=0.1 --retry-may-help
+    --bug 0.1               one in ten raises an exception
 
 Shares have a point and are of all architectures, the same ones in every process with the same share; a larger share
 holds those of a smaller one. Limits, the port of metrics (0 takes any) and the log's format come from the environment,
@@ -48,7 +49,8 @@ REPOSITORY = Path(__file__).parents[2]
 class StandIn:
     """Evaluations that take from `shortest` to `longest` seconds.
 
-    `crash`, `hang` and `fail` (by the kind of failure) say to which architectures that happens, as `concerns` reads it.
+    `crash`, `hang`, `bug` and `fail` (by the kind of failure) say to which architectures that happens, as `concerns`
+    reads it.
     """
 
     shape: ModelShape = SHAPE
@@ -56,6 +58,7 @@ class StandIn:
     longest: float = 0.0
     crash: str = "0.0"
     hang: str = "0.0"
+    bug: str = "0.0"
     fail: Mapping[FailureKind, str] = field(default_factory=dict)
     retry_may_help: bool = False
 
@@ -66,6 +69,8 @@ class StandIn:
         if concerns(self.crash, architecture):
             os.kill(os.getpid(), signal.SIGKILL)
         self._take_time(architecture, progressed)
+        if concerns(self.bug, architecture):
+            raise ZeroDivisionError("the stand-in was told so")
         return EvaluationResult(identity=request.identity, search=request.search, outcome=self._outcome(request))
 
     def _take_time(self, architecture: Architecture, progressed: Progress) -> None:
@@ -116,6 +121,7 @@ def main() -> None:
     parser.add_argument("--seconds", default="0", help="how long an evaluation takes: SECONDS, or SHORTEST:LONGEST")
     parser.add_argument("--crash", default="0.0", help="architectures that kill the process: a share or a digest")
     parser.add_argument("--hang", default="0.0", help="architectures that are never finished")
+    parser.add_argument("--bug", default="0.0", help="architectures at which an exception is raised")
     parser.add_argument("--fail", action="append", default=[], metavar="KIND=WHICH", help="architectures that fail so")
     parser.add_argument("--retry-may-help", action="store_true", help="say so in failures")
     given = parser.parse_args()
@@ -129,7 +135,14 @@ def main() -> None:
     if not fail.keys() <= set(get_args(FailureKind)):
         parser.error(f"--fail: kinds are {', '.join(get_args(FailureKind))}")
     evaluator = StandIn(
-        shape, float(shortest), float(longest or shortest), given.crash, given.hang, fail, given.retry_may_help
+        shape,
+        float(shortest),
+        float(longest or shortest),
+        given.crash,
+        given.hang,
+        given.bug,
+        fail,
+        given.retry_may_help,
     )
     address = BrokerAddress.parse(given.broker, given.credentials, given.authority)
     serve_supernet(address, digest, "stand-in", evaluator, environment)

@@ -2,7 +2,13 @@ from collections.abc import Sequence
 
 import pytest
 
-from services.coordinator.evaluators import IDLE_SECONDS, LOST_SECONDS, REFRESH_SECONDS, AnnouncedEvaluators
+from services.coordinator.evaluators import (
+    ALONE_SECONDS,
+    IDLE_SECONDS,
+    LOST_SECONDS,
+    REFRESH_SECONDS,
+    AnnouncedEvaluators,
+)
 from shared.announcements import PRESENT_SECONDS, EvaluatorAnnouncement
 from shared.broker import InProcessBroker
 
@@ -31,7 +37,7 @@ def listening(announcements: Sequence[bytes]) -> AnnouncedEvaluators:
     broker = InProcessBroker()
     for body in announcements:
         broker.announce(body)
-    return AnnouncedEvaluators(broker, "ours", lambda: NOW)
+    return AnnouncedEvaluators(broker, "ours", lambda: None, lambda: NOW)
 
 
 def test_those_are_counted_who_were_heard_lately_serve_the_super_network_and_did_not_stop() -> None:
@@ -51,12 +57,24 @@ def test_those_are_counted_who_were_heard_lately_serve_the_super_network_and_did
 
 def test_announcements_are_read_no_more_often_than_every_second() -> None:
     broker, now = CountingBroker(), NOW
-    evaluators = AnnouncedEvaluators(broker, "ours", lambda: now)
+    evaluators = AnnouncedEvaluators(broker, "ours", lambda: None, lambda: now)
     assert evaluators.number == 0
     broker.announce(told("new"))
     assert evaluators.number == 0 and broker.read == 1
     now += REFRESH_SECONDS
     assert evaluators.number == 1 and broker.read == 2
+
+
+def test_who_has_had_no_evaluator_for_a_while_is_told_once_each_time() -> None:
+    broker, now, told_at = InProcessBroker(), NOW, list[float]()
+    evaluators = AnnouncedEvaluators(broker, "ours", lambda: told_at.append(now), lambda: now)
+    for now in (NOW, NOW + ALONE_SECONDS, NOW + ALONE_SECONDS + 1, NOW + 100 * ALONE_SECONDS):  # noqa: B007  # read above
+        evaluators.check()
+    assert told_at == [NOW + ALONE_SECONDS + 1]
+    broker.announce(told("came", ago=-101 * ALONE_SECONDS))
+    for now in (NOW + 101 * ALONE_SECONDS, NOW + 200 * ALONE_SECONDS, NOW + 201 * ALONE_SECONDS):  # noqa: B007
+        evaluators.check()
+    assert told_at[1:] == [NOW + 200 * ALONE_SECONDS]
 
 
 def test_a_request_is_lost_when_somebody_has_waited_in_vain_for_a_while_and_nobody_computes_it() -> None:

@@ -139,3 +139,16 @@ def test_the_announcer_tells_at_once_what_changes_and_the_end() -> None:
     subject.status.stop()
     announcer.stop()
     assert broker.states == ["idle", "computing", "stopped"]
+
+
+def test_one_crash_after_the_other_means_that_the_process_is_broken_but_not_before_they_are_answered() -> None:
+    subject = Subject()
+    broken: list[int] = []
+    subject.status.broken = lambda: broken.append(subject.status.announcement().failed)
+    crash = Failure(kind="crashed", reason="a bug", retry_may_help=True)
+    for outcome in (crash, crash, FAILURE, crash, crash, crash):
+        subject.take()
+        subject.status.evaluated(outcome, 1.0)
+        assert broken == []
+        subject.status.settled(pausing=True)
+    assert broken == [6]

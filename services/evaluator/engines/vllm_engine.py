@@ -156,6 +156,7 @@ def _in_child(job: dict[str, Any]) -> dict[str, Any]:
             stderr=said,
             text=True,
             env=environment,
+            process_group=0,  # Ctrl-C tells us to finish what is in work: it must not end it
             check=False,
         )
         if done.returncode == 0:

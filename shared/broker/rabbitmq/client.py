@@ -35,6 +35,8 @@ CONNECT_SECONDS = 10
 FIRST_RETRY_SECONDS = 0.25
 LAST_RETRY_SECONDS = 15.0
 TICK_SECONDS = 1.0
+JOIN_SECONDS = 30.0
+"""How long a broker may take to be there at the start. Later it may be away for as long as it likes."""
 CLOSE_SECONDS = 5.0
 """How long a broker may take to say goodbye."""
 
@@ -85,7 +87,7 @@ class RabbitBroker:
     def pumped_at(self) -> float:
         return self._pumped_at
 
-    def connect(self, timeout_seconds: float) -> None:
+    def connect(self, timeout_seconds: float = JOIN_SECONDS) -> None:
         """Wait until the first connection is up. Raises BrokerError where it won't be, or isn't in time."""
         self._up.wait(timeout_seconds)
         if self._ended is not None:
