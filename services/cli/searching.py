@@ -23,7 +23,7 @@ class Display(Observer, Protocol):
     """Who shows the user how a search gets on. Stages follow each other: costs, search, report."""
 
     def measures_costs(self) -> None:
-        """What parts of a network cost is being measured, if the search needs to know."""
+        """What parts of a network cost is being measured."""
 
     def searches(self, total: int, tables: tuple[CostTable, ...]) -> None:
         """The search proper begins: `total` networks, with these costs."""
@@ -64,7 +64,8 @@ def search_to_the_end(
     plan: SearchPlan, history: History, farm: Farm, run: RunDirectory, display: Display
 ) -> ReportContent:
     """Everything from the first measurement to the report, or what the history lacks of it."""
-    display.measures_costs()
+    if plan.settings.serving is not None:
+        display.measures_costs()
     costs = measure_costs(plan, history, farm)
     total = min(max(plan.settings.search.evaluations, history.asked()), plan.space.networks)
     display.searches(total, cost_tables(plan, history))
