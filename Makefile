@@ -64,7 +64,7 @@ destroy: $(VENV)/ready ## Stop the farm and remove its data; runs/ stays
 
 .PHONY: test
 test: $(VENV)/ready system-packages lint lint-deploy ## Lint, then run all tests
-	$(BIN)/pytest
+	NASFARM_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile
 
 # Where Docker answers it makes the images as for anybody; elsewhere podman, with images for which no registry is needed.
 .PHONY: test-deploy
