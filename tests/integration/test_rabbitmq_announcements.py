@@ -11,6 +11,9 @@ from shared.broker.topology import definitions
 from tests.support.forwarding import forwarder
 from tests.support.rabbitmq import Join, Node, RabbitFarm
 
+FLUSHED_SECONDS = 1.0
+"""A stream isn't flushed to the disk with each message, and doesn't say when: age is what must pass here."""
+
 
 def heard(listener: RabbitBroker, body: bytes, again: Callable[[], None] = lambda: None) -> list[bytes]:
     """What the listener heard, once it hears `body`; `again` is called until then."""
@@ -30,7 +33,7 @@ def test_a_broker_that_was_killed_still_has_the_stream_and_its_listener_goes_on_
     for body in before:
         speaker.announce(body)
     assert heard(listener, before[-1]) == before
-    time.sleep(1)  # a stream isn't flushed to the disk with each message
+    time.sleep(FLUSHED_SECONDS)
     node.kill()
     speaker.announce(b"nobody is there")
     node.start()
