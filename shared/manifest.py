@@ -6,17 +6,18 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from shared.digest import digest_file, digest_json
+from shared.content import content_digest
 from shared.errors import UserError
 from shared.files import write_atomically
+from shared.identity import SUPERNET, TOKENS_VERSION
 from shared.messages import Dtype
 from shared.settings import SpaceSettings, TrainingSettings, explain
 from shared.shape import ModelShape
 from shared.space import SearchSpace
 
 MANIFEST = "supernet.json"
-CONTENT = ("config.json", "tokenizer.json", "tokenizer_config.json", "tokenizer.model", "*.safetensors")
-"""The files of a checkpoint that decide what its network answers."""
+VERSION: Literal[2] = 2
+"""Of the manifests that are written. Version 1 has digests by what counted then (`FORMER_CONTENT`)."""
 
 
 class SupernetManifest(BaseModel):
@@ -24,14 +25,15 @@ class SupernetManifest(BaseModel):
 
     `base`: the base checkpoint's id at the hub or absolute directory; `dtype`: what the machine that made the
     super-network prefers to compute in (None in older manifests); `drop_order`: layers in the order in which they
-    leave; `influence`: each layer's importance by which that was decided (None for the rule `first`); `plan`: digest
-    of all that the fine-tuning depended on; `data`: origin and digest of the training data; `losses`: running means at
-    the end; `files`: digests of the checkpoint's content.
+    leave; `influence`: each layer's importance by which that was decided (None for the rule `first`);
+    `tokens_version`: how the training data became tokens; `plan`: digest of the recipe (in version 1 of another form of
+    it); `data`: origin and digest of the training data; `losses`: running means at the end; `files`: digests of the
+    checkpoint's content.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    version: Literal[1] = 1
+    version: Literal[1, 2] = VERSION
     base: str
     base_digest: str
     dtype: Dtype | None = None
@@ -39,6 +41,7 @@ class SupernetManifest(BaseModel):
     drop_order: tuple[int, ...]
     influence: tuple[float, ...] | None
     training: TrainingSettings
+    tokens_version: int = 1
     plan: str
     data: dict[str, str]
     losses: dict[str, float]
@@ -50,6 +53,11 @@ class SupernetManifest(BaseModel):
         """Identity of the super-network."""
         return content_digest(self.files)
 
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """All that decided what the super-network became."""
+        return supernet_recipe(self.base_digest, self.data["digest"], self.space, self.training, self.tokens_version)
+
     def write(self, directory: Path) -> None:
         """Write `supernet.json` into the checkpoint directory."""
         write_atomically(directory / MANIFEST, json.dumps(self.model_dump(mode="json"), indent=2) + "\n")
@@ -59,11 +67,49 @@ class SupernetManifest(BaseModel):
         """Read `supernet.json`. Raises UserError where it is missing or damaged."""
         path = directory / MANIFEST
         try:
-            return cls.model_validate_json(path.read_bytes())
+            content = path.read_bytes()
         except OSError as error:
             raise UserError(f"{path}: can't be read; `nasfarm train` makes a super-network") from error
+        return cls.parse(content, str(path))
+
+    @classmethod
+    def parse(cls, content: bytes, where: str) -> "SupernetManifest":
+        """Parse the content of a `supernet.json`; `where` names it. Raises UserError where it is damaged or newer."""
+        try:
+            return cls.model_validate_json(content)
         except ValidationError as error:
-            raise UserError(f"{path}: {explain(error)}; remove the directory and run `nasfarm train` again") from error
+            if _version(content) > VERSION:
+                raise UserError(f"{where}: written by a newer release of nasfarm; use that, or a newer one") from error
+            raise UserError(
+                f"{where}: {explain(error)}; copy it again, or remove the directory and run `nasfarm train` again"
+            ) from error
+
+
+def supernet_recipe(
+    base_digest: str,
+    data_digest: str,
+    space: SpaceSettings,
+    training: TrainingSettings,
+    tokens_version: int = TOKENS_VERSION,
+) -> dict[str, Any]:
+    """All that decides what a super-network becomes; its digest is the super-network's name before it is made."""
+    return SUPERNET.of(
+        {
+            "base": base_digest,
+            "data": data_digest,
+            "space": space.model_dump(mode="json"),
+            "training": training.model_dump(mode="json"),
+            "tokens_version": tokens_version,
+        }
+    )
+
+
+def _version(content: bytes) -> int:
+    try:
+        version = json.loads(content)["version"]
+    except (ValueError, TypeError, KeyError):
+        return 0
+    return version if isinstance(version, int) else 0
 
 
 def base_location(model: str) -> str:
@@ -94,14 +140,3 @@ def read_shape(directory: Path) -> ModelShape:
 def search_space(shape: ModelShape, settings: SpaceSettings, drop_order: tuple[int, ...]) -> SearchSpace:
     """The search space of a model, given the order in which its layers leave."""
     return SearchSpace(shape, settings.depths, settings.mlp_widths, drop_order, settings.quantization)
-
-
-def digest_content(directory: Path) -> dict[str, str]:
-    """Digest of every file that decides what the checkpoint's network answers."""
-    files = sorted({path for pattern in CONTENT for path in directory.glob(pattern)})
-    return {path.name: digest_file(path) for path in files}
-
-
-def content_digest(files: dict[str, str]) -> str:
-    """Identity of a checkpoint, from its files' digests."""
-    return digest_json(files)

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from shared.architecture import Architecture, Quantization
 from shared.digest import digest_json
+from shared.identity import EVALUATION, INT8_VERSION
 
 Dtype = Literal["float32", "bfloat16"]
 Engine = Literal["torch", "vllm"]
@@ -72,12 +73,19 @@ class CostSpec(Message):
 
 
 class EvaluationSpec(Message):
-    """What is measured of a network, and how: everything that changes the answer, apart from the network."""
+    """What is measured of a network, and how. `int8_version` says how a network in INT8 is to be computed; of others
+    it is 1, so that their measurements outlive a change."""
 
     tasks: tuple[TaskItems, ...] = ()
     dtype: Dtype
     speed: SpeedSpec | None = None
     costs: CostSpec | None = None
+    int8_version: Count = 1
+
+    def computing(self, architecture: Architecture, int8_version: int = INT8_VERSION) -> "EvaluationSpec":
+        """The same, to be computed as in this version where it asks for INT8."""
+        in_int8 = architecture.quantization == "int8" or (self.costs and "int8" in self.costs.quantizations)
+        return self.model_copy(update={"int8_version": int8_version if in_int8 else 1})
 
 
 class EvaluationRequest(Message):
@@ -96,7 +104,7 @@ class EvaluationRequest(Message):
             {
                 "checkpoint": self.checkpoint.digest,
                 "architecture": self.architecture.digest,
-                "spec": self.spec.model_dump(mode="json"),
+                "spec": EVALUATION.of(self.spec.model_dump(mode="json")),
             }
         )
 

@@ -152,13 +152,15 @@ class StrategySettings(Section):
 class SearchSettings(Section):
     """The whole search file.
 
-    `objectives` are what is traded against accuracy; with `serving` speeds are measured, of the front at least;
-    `remeasure_int8` measures the front in INT8 too. `dtype: auto` is bfloat16 where the machine that begins the search
-    (in a farm: that made its super-network) multiplies it natively.
+    `supernet` names a super-network that is there already, by its directory or digest; without it, the one that `space`
+    and `training` describe is found, or made. `objectives` are what is traded against accuracy; with `serving` speeds
+    are measured, of the front at least; `remeasure_int8` measures the front in INT8 too. `dtype: auto` is bfloat16
+    where the machine that begins the search (in a farm: that made its super-network) multiplies it natively.
     """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
     model: str
+    supernet: str | None = None
     space: SpaceSettings
     training: TrainingSettings = TrainingSettings()
     tasks: Annotated[tuple[TaskSettings, ...], Field(min_length=1)]

@@ -71,7 +71,9 @@ def work_left(plan: SearchPlan, history: History) -> Work:
     tables = whole.table_runs if serving and missing([plan.costs_request(serving)]) else 0
     # What was asked for and failed is only tried again where that may help; an estimate need not know.
     searched = max(0, min(whole.searched, plan.space.networks) - len(asked))
-    searched += sum(history.outcome(candidate.identity) is None for candidate in asked)
+    searched += sum(
+        history.outcome(plan.request(candidate.architecture, "search").identity) is None for candidate in asked
+    )
     if searched:
         return Work(searched, whole.reported, tables, whole.speed_runs)
     networks = ReportedNetworks(plan, front(evaluated_so_far(plan, history)))

@@ -15,10 +15,11 @@ from services.coordinator.statistics import wilson_interval
 from services.evaluator.evaluator import Evaluator
 from services.evaluator.tasks.loading import count_items
 from shared.architecture import Architecture
+from shared.content import FileDigests, content_digest
 from shared.environment import Environment
 from shared.errors import UserError
 from shared.files import write_atomically
-from shared.manifest import content_digest, digest_content, read_shape
+from shared.manifest import read_shape
 from shared.messages import (
     CheckpointRef,
     Dtype,
@@ -115,7 +116,9 @@ def evaluate_one(network: NetworkOptions, tasks: TaskOptions, speed: SpeedOption
     chosen = dense(read_shape(directory)) if network.architecture is None else read_architecture(network.architecture)
     if network.int8:
         chosen = chosen.quantized("int8")
-    reference = CheckpointRef(location=str(directory), digest=content_digest(digest_content(directory)))
+    digest = content_digest(FileDigests(environment.cache).content(directory))
+    reference = CheckpointRef(location=str(directory), digest=digest)
+    spec = spec.computing(chosen)
     request = EvaluationRequest(search="by-hand", checkpoint=reference, architecture=chosen, spec=spec)
     result = Evaluator(environment).evaluate(request)
     if output is not None:

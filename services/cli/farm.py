@@ -13,6 +13,7 @@ from services.cli.profile import print_space
 from services.cli.remote import connected_broker
 from services.cli.run import RunDirectory
 from services.cli.searching import open_search, search_to_the_end
+from services.cli.supernets import Supernet, SupernetStore, find_supernet
 from services.coordinator.announcing import announcing
 from services.coordinator.evaluators import AnnouncedEvaluators
 from services.coordinator.farm import RESULTS_AT_ONCE, Farm, SearchStoppedError
@@ -22,9 +23,9 @@ from shared.broker.address import BrokerAddress
 from shared.digest import digest_file
 from shared.environment import Environment
 from shared.errors import UserError
-from shared.manifest import MANIFEST, SupernetManifest, base_location
+from shared.manifest import base_location
 from shared.messages import CheckpointRef
-from shared.settings import SearchSettings, SpaceSettings, TrainingSettings, read_search_file
+from shared.settings import SearchSettings, read_search_file
 from shared.telemetry.connection import live_checks, ready_checks
 from shared.telemetry.logs import bound, configure_logs, fields
 from shared.telemetry.metrics import CoordinatorMetrics
@@ -33,7 +34,7 @@ from shared.telemetry.server import TelemetryServer
 log = logging.getLogger(__name__)
 
 
-def search_on_farm(search_file: Path | None, runs: Path, address: BrokerAddress) -> None:
+def search_on_farm(search_file: Path | None, runs: Path, store: SupernetStore, address: BrokerAddress) -> None:
     """From a search file to a report, measured by the evaluators of a farm. Until it ends it is a service: it serves
     metrics and health, and where it has no terminal it logs events instead of showing progress."""
     environment = Environment.read()
@@ -48,10 +49,9 @@ def search_on_farm(search_file: Path | None, runs: Path, address: BrokerAddress)
         # Before all else, so that nothing is found wrong with the broker after an hour of fine-tuning.
         connected_broker(address, f"search {settings.name}", RESULTS_AT_ONCE) as broker,
     ):
-        if not (run.supernet / MANIFEST).exists():
-            _train(settings, run, environment)
+        supernet = find_supernet(settings, run, store) or _train(settings, run, store, environment)
         try:
-            _coordinate(settings, run, address, broker, environment)
+            _coordinate(settings, run, supernet, address, broker, environment)
         except SearchStoppedError as stopped:
             if console.is_terminal:
                 console.print(f"Stopped        {stopped}; the same command goes on from what is stored")
@@ -59,60 +59,45 @@ def search_on_farm(search_file: Path | None, runs: Path, address: BrokerAddress)
                 log.info("search stopped", extra=fields(reason=stopped))
 
 
-def matching_manifest(settings: SearchSettings, supernet: Path) -> SupernetManifest:
-    """What is said of the super-network in a directory, which needs to hold no weights.
-
-    Raises UserError if the search file asks for another one.
-    """
-    manifest = SupernetManifest.read(supernet)
-    made = _recipe(manifest.base, manifest.space, manifest.training)
-    asked = _recipe(settings.model, settings.space, settings.training)
-    for what, value in made.items():
-        if asked[what] != value:
-            raise UserError(
-                f"{supernet}: this super-network was made with {what} {value}, the search file says {asked[what]}; "
-                "restore that, or change `name` to have another one made"
-            )
-    config = supernet / "config.json"
-    if config.is_file() and digest_file(config) != manifest.files.get(config.name):
-        raise UserError(f"{config}: differs from the one that supernet.json speaks of; copy the super-network again")
-    return manifest
-
-
-def _recipe(model: str, space: SpaceSettings, training: TrainingSettings) -> dict[str, object]:
-    """All that decides what a super-network becomes, by its name in the search file."""
-    sections = {
-        "space": space.model_dump(mode="json", exclude={"quantization"}),
-        "training": training.model_dump(mode="json", exclude={"checkpoint_every_seconds"}),
-    }
-    named = {f"{section}.{key}": value for section, values in sections.items() for key, value in values.items()}
-    return {"model": base_location(model), **named}
-
-
-def _train(settings: SearchSettings, run: RunDirectory, environment: Environment) -> None:
+def _train(settings: SearchSettings, run: RunDirectory, store: SupernetStore, environment: Environment) -> Supernet:
     try:
         from services.cli.training import train_before_search
     except ModuleNotFoundError as error:
         raise UserError(
-            f"{run.supernet}: there is no super-network yet, and {missing_package(error)} isn't installed here to make "
-            f"one; run `nasfarm train` where it is ({INSTALL}), with --runs on the same place or a copy of it"
+            f"{store.path}: there is no super-network of this search yet, and {missing_package(error)} isn't installed "
+            f"here to make one; run `nasfarm train` where it is ({INSTALL}), with --supernets on the same place or a "
+            "copy of it"
         ) from error
-    train_before_search(settings, run, environment)
+    return train_before_search(settings, run, store, environment)
+
+
+def _check_config(supernet: Supernet) -> None:
+    """Here sizes are computed from config.json alone, and the weights may be elsewhere."""
+    config = supernet.directory / "config.json"
+    if config.is_file() and digest_file(config) != supernet.manifest.files.get(config.name):
+        raise UserError(f"{config}: differs from the one that supernet.json speaks of; copy the super-network again")
 
 
 def _coordinate(
-    settings: SearchSettings, run: RunDirectory, address: BrokerAddress, broker: Broker, environment: Environment
+    settings: SearchSettings,
+    run: RunDirectory,
+    supernet: Supernet,
+    address: BrokerAddress,
+    broker: Broker,
+    environment: Environment,
 ) -> None:
-    manifest = matching_manifest(settings, run.supernet)
-    base = CheckpointRef(location=base_location(manifest.base), digest=manifest.base_digest)
+    _check_config(supernet)
+    manifest = supernet.manifest
+    base = CheckpointRef(location=base_location(settings.model), digest=manifest.base_digest)
     # Where nobody has said what suits the evaluators, what every machine computes in.
-    plan, history = open_search(settings, run, manifest, base, manifest.dtype or "float32")
+    plan, history = open_search(settings, run, supernet, base, manifest.dtype or "float32")
     with closing(history):
         run.record(settings)  # only now: a run that belongs to another search stays as it is
+        run.link(supernet.directory)
         history.note("origins", {"model": manifest.base, "training data": manifest.data["origin"]})
-        metrics, supernet = CoordinatorMetrics(broker), plan.supernet.digest
-        evaluators = AnnouncedEvaluators(broker, supernet, lambda: _tell_that_nobody_measures(supernet))
-        farm = Farm(settings.name, supernet, broker, history, metrics, evaluators)
+        metrics, digest = CoordinatorMetrics(broker), plan.supernet.digest
+        evaluators = AnnouncedEvaluators(broker, digest, lambda: _tell_that_nobody_measures(digest))
+        farm = Farm(settings.name, digest, broker, history, metrics, evaluators)
         with (
             _telemetry(metrics, broker, environment) as telemetry,
             announcing(broker, farm.progress),

@@ -6,12 +6,14 @@ from pathlib import Path
 
 from services.cli.console import console
 from services.cli.run import RunDirectory
+from services.cli.supernets import workspace_of
 from services.coordinator.history import History
 from services.coordinator.outputs import write_report
 from services.coordinator.plan import plan_of
 from services.coordinator.report.table import front_table
 from services.coordinator.results import cost_tables, evaluated_so_far, front
 from shared.errors import UserError
+from shared.manifest import MANIFEST
 from shared.settings import SearchSettings
 
 
@@ -20,7 +22,7 @@ def report(path: Path) -> None:
     run = RunDirectory(path)
     settings = run.settings()
     with closing(History.read(run.history)) as history:
-        plan = plan_of(history, settings.search.evaluations)
+        plan = plan_of(history, settings)
         content = write_report(plan, history, front(evaluated_so_far(plan, history)), run.path)
     console.print(front_table(content))
     console.print(f"Report         {run.path / 'report.html'}")
@@ -31,7 +33,7 @@ def status(path: Path) -> None:
     run = RunDirectory(path)
     settings = run.settings()
     console.print(f"Run            {settings.name}, {settings.model}")
-    console.print(f"Super-network  {_training(run, settings.training.steps)}")
+    console.print(f"Super-network  {fine_tuning_of(run, settings.training.steps)}")
     if not run.history.is_file():
         console.print("Search         not begun")
         return
@@ -42,7 +44,7 @@ def status(path: Path) -> None:
 
 
 def _search_status(settings: SearchSettings, history: History) -> None:
-    plan = plan_of(history, settings.search.evaluations)
+    plan = plan_of(history, settings)
     try:
         cost_tables(plan, history)
     except UserError:
@@ -58,9 +60,11 @@ def _search_status(settings: SearchSettings, history: History) -> None:
     console.print(f"Front          {len(front(evaluated))} networks")
 
 
-def _training(run: RunDirectory, steps: int) -> str:
-    if (run.supernet / "supernet.json").is_file():
-        return f"finished, {run.supernet}"
-    log = run.path / "training.jsonl"
+def fine_tuning_of(run: RunDirectory, steps: int) -> str:
+    """How far the fine-tuning of a run's super-network has got."""
+    if (run.supernet / MANIFEST).is_file():
+        return f"finished, {run.supernet.resolve() if run.supernet.is_symlink() else run.supernet}"
+    workspace = workspace_of(run.supernet.resolve()) if run.supernet.is_symlink() else run.path
+    log = workspace / "training.jsonl"
     lines = log.read_text(encoding="utf-8").splitlines() if log.is_file() else []
     return f"{json.loads(lines[-1])['step'] + 1} of {steps} steps" if lines else "not begun"

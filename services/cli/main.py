@@ -12,6 +12,7 @@ import typer
 
 from services.cli.console import console
 from services.cli.packages import INSTALL, missing_package
+from services.cli.supernets import SupernetStore
 from shared.errors import UserError
 from shared.messages import Dtype, Engine, Workload
 
@@ -29,6 +30,9 @@ app = typer.Typer(
 SearchFile = Annotated[Path, typer.Argument(metavar="SEARCH.yaml", help="The search file.")]
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="Directory of a run, such as runs/NAME.")]
 Runs = Annotated[Path, typer.Option("--runs", help="Where runs are kept.")]
+Supernets = Annotated[
+    Path | None, typer.Option("--supernets", help="Where super-networks are kept; default: supernets beside the runs.")
+]
 FarmBroker = Annotated[str, typer.Option("--broker", metavar="URL", help="The farm's broker: amqps://HOST/VHOST.")]
 Credentials = Annotated[
     Path | None, typer.Option("--credentials", help="File with user:password, instead of having them in the URL.")
@@ -52,11 +56,11 @@ def init(
 
 
 @app.command(epilog="Example: nasfarm train search.yaml")
-def train(search_file: SearchFile, runs: Runs = Path("runs")) -> None:
-    """Fine-tune the model into a super-network. Interrupted, the same command goes on."""
+def train(search_file: SearchFile, runs: Runs = Path("runs"), supernets: Supernets = None) -> None:
+    """Fine-tune the model into a super-network, for any number of searches. Interrupted, the same command goes on."""
     from services.cli.training import train_supernet
 
-    train_supernet(search_file, runs)
+    train_supernet(search_file, runs, _store(runs, supernets))
 
 
 @app.command(epilog="Example: nasfarm search search.yaml    (without a file: the example search)")
@@ -65,6 +69,7 @@ def search(
         Path | None, typer.Argument(metavar="[SEARCH.yaml]", help="The search file; without one, the example search.")
     ] = None,
     runs: Runs = Path("runs"),
+    supernets: Supernets = None,
     broker: Annotated[
         str | None,
         typer.Option("--broker", metavar="URL", help="Have the evaluators of a farm measure: amqps://HOST/VHOST."),
@@ -77,12 +82,12 @@ def search(
         from services.cli.farm import search_on_farm
         from shared.broker.address import BrokerAddress
 
-        search_on_farm(search_file, runs, BrokerAddress.parse(broker, credentials, authority))
+        search_on_farm(search_file, runs, _store(runs, supernets), BrokerAddress.parse(broker, credentials, authority))
         return
     _refuse_without_broker(credentials, authority)
     from services.cli.search import search as run
 
-    run(search_file, runs)
+    run(search_file, runs, _store(runs, supernets))
 
 
 @app.command(
@@ -112,11 +117,13 @@ def report(run: Run) -> None:
     write(run)
 
 
-@app.command(epilog="Example: nasfarm status runs/smollm2-arc-easy")
+@app.command(epilog="Example: nasfarm status runs/smollm2-arc-easy    (without a run: all runs and super-networks)")
 def status(
     run: Annotated[
-        Path | None, typer.Argument(metavar="[RUN]", help="Directory of a run, such as runs/NAME; or give --broker.")
+        Path | None, typer.Argument(metavar="[RUN]", help="Directory of a run, such as runs/NAME; default: all.")
     ] = None,
+    runs: Runs = Path("runs"),
+    supernets: Supernets = None,
     broker: Annotated[
         str | None, typer.Option("--broker", metavar="URL", help="Show a farm instead: amqps://HOST/VHOST.")
     ] = None,
@@ -124,19 +131,38 @@ def status(
     authority: Authority = None,
     as_json: Annotated[bool, typer.Option("--json", help="A farm's status as JSON.")] = False,
 ) -> None:
-    """Show how far a run has got; or a farm: its searches, its evaluators and its queues."""
-    if (run is None) == (broker is None):
-        raise UserError("status: of what? Give RUN, the directory of a run, or --broker, a farm's")
+    """Show runs and super-networks; or how far one run has got; or a farm: searches, evaluators and queues."""
+    if run is not None and broker is not None:
+        raise UserError("status: of what? Give RUN, the directory of a run, or --broker, a farm's, not both")
     if broker is not None:
         from services.cli.watching import show_farm
         from shared.broker.address import BrokerAddress
 
         show_farm(BrokerAddress.parse(broker, credentials, authority), as_json)
-    elif run is not None:
-        _refuse_without_broker(credentials, authority, as_json)
+        return
+    _refuse_without_broker(credentials, authority, as_json)
+    if run is not None:
         from services.cli.inspect import status as show
 
         show(run)
+    else:
+        from services.cli.listing import show_all
+
+        show_all(runs, _store(runs, supernets))
+
+
+@app.command(epilog="Example: nasfarm remove 3f9a    (as nasfarm status lists it)")
+def remove(
+    supernet: Annotated[
+        str, typer.Argument(metavar="SUPERNET", help="Directory or digest of a super-network, or how that begins.")
+    ],
+    runs: Runs = Path("runs"),
+    supernets: Supernets = None,
+) -> None:
+    """Remove a super-network. Refuses while a run needs it."""
+    from services.cli.listing import remove_supernet
+
+    remove_supernet(supernet, runs, _store(runs, supernets))
 
 
 @app.command(
@@ -219,6 +245,10 @@ def main() -> None:
     except ModuleNotFoundError as error:
         sys.stderr.write(f"nasfarm: {missing_package(error)} isn't installed here: {INSTALL}\n")
         sys.exit(2)
+
+
+def _store(runs: Path, supernets: Path | None) -> SupernetStore:
+    return SupernetStore(runs.parent / "supernets" if supernets is None else supernets)
 
 
 def _refuse_without_broker(credentials: Path | None, authority: Path | None, as_json: bool = False) -> None:

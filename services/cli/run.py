@@ -1,6 +1,7 @@
 """A run's directory: where everything of one search lies, used by one process at a time."""
 
 import fcntl
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,7 +27,7 @@ class RunDirectory:
 
     @property
     def supernet(self) -> Path:
-        """The super-network's checkpoint."""
+        """The super-network's checkpoint: a link to where it lies, or, in runs of earlier releases, itself."""
         return self.path / "supernet"
 
     @property
@@ -43,6 +44,18 @@ class RunDirectory:
     def record(self, settings: SearchSettings) -> None:
         """Keep a copy of the search file, for `status` and `report`."""
         write_atomically(self.search_file, yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False))
+
+    def link(self, supernet: Path) -> None:
+        """Have `supernet` lead to a super-network, which may still be made."""
+        target = supernet.absolute()
+        if self.supernet.resolve() == target.resolve():
+            return
+        beside = target.parent.parent == self.path.absolute().parent.parent
+        new = self.path / ".supernet"
+        with writing(self.supernet):
+            new.unlink(missing_ok=True)
+            new.symlink_to(os.path.relpath(target, self.path.absolute()) if beside else target)
+            new.replace(self.supernet)
 
     @contextmanager
     def claimed(self) -> Iterator[None]:

@@ -11,6 +11,7 @@ from services.cli.profile import print_cost, print_space
 from services.cli.quiet import quiet_libraries
 from services.cli.run import RunDirectory
 from services.cli.searching import open_search, search_to_the_end
+from services.cli.supernets import Supernet, SupernetStore
 from services.cli.training import Checked, check, check_tasks, fine_tune, space_before_ordering
 from services.coordinator.evaluators import EmbeddedEvaluator
 from services.coordinator.farm import Farm
@@ -21,27 +22,27 @@ from services.evaluator.preparation import PreparedTask
 from services.evaluator.speed import parameter_tokens_per_second
 from shared.broker import requests_queue
 from shared.environment import Environment
-from shared.manifest import SupernetManifest
 from shared.messages import Dtype
 from shared.settings import Part, SearchSettings, read_search_file
 from shared.supernet.device import preferred_dtype
 from shared.telemetry.metrics import CoordinatorMetrics
 
 
-def search(search_file: Path | None, runs: Path) -> None:
+def search(search_file: Path | None, runs: Path, store: SupernetStore) -> None:
     """The main job: from a search file to a report."""
     quiet_libraries()
     environment = Environment.read()
     settings = read_search_file(example_search_file(environment) if search_file is None else search_file)
     run = RunDirectory(runs / settings.name)
     with run.claimed():
-        checked = check(settings, run, environment)
+        checked = check(settings, run, store, environment)
         evaluator = Evaluator(environment)
         tasks = check_tasks(evaluator, checked)
         opened = None if checked.supernet is None else _open(checked, checked.supernet, run)
         run.record(settings)  # only now: a run that belongs to another search stays as it is
+        run.link(checked.place)
         _announce(checked, tasks, opened)
-        plan, history = opened or _open(checked, fine_tune(checked, run), run)
+        plan, history = opened or _open(checked, fine_tune(checked), run)
         with closing(history):
             history.note("origins", checked.origins | {task.name: task.origin for task in tasks["search"]})
             requests = requests_queue(plan.supernet.digest)
@@ -53,14 +54,14 @@ def search(search_file: Path | None, runs: Path) -> None:
                 search_to_the_end(plan, history, farm, run, display)
 
 
-def _open(checked: Checked, manifest: SupernetManifest, run: RunDirectory) -> tuple[SearchPlan, History]:
-    return open_search(checked.settings, run, manifest, checked.base, preferred_dtype())
+def _open(checked: Checked, supernet: Supernet, run: RunDirectory) -> tuple[SearchPlan, History]:
+    return open_search(checked.settings, run, supernet, checked.base_reference, preferred_dtype())
 
 
 def _announce(
     checked: Checked, tasks: dict[Part, list[PreparedTask]], opened: tuple[SearchPlan, History] | None
 ) -> None:
-    rate = parameter_tokens_per_second(checked.training.base, preferred_dtype())
+    rate = parameter_tokens_per_second(checked.base, preferred_dtype())
     tokens = (sum(task.tokens for task in tasks["search"]), sum(task.tokens for task in tasks["report"]))
     space = space_before_ordering(checked)
     print_space(space, opened[0].dtype if opened else _dtype(checked.settings))

@@ -5,6 +5,7 @@ from contextlib import closing
 from typing import Protocol
 
 from services.cli.run import RunDirectory
+from services.cli.supernets import Supernet
 from services.coordinator.farm import Farm
 from services.coordinator.front import ReportedNetworks, measure_front
 from services.coordinator.history import History
@@ -38,7 +39,7 @@ class Display(Observer, Protocol):
 def open_search(
     settings: SearchSettings,
     run: RunDirectory,
-    manifest: SupernetManifest,
+    supernet: Supernet,
     base: CheckpointRef,
     dtype: Dtype,
 ) -> tuple[SearchPlan, History]:
@@ -50,13 +51,13 @@ def open_search(
     decided = (_recorded_dtype(run) or dtype) if settings.dtype == "auto" else settings.dtype
     plan = SearchPlan(
         settings=settings,
-        space=search_space(read_shape(run.supernet), settings.space, manifest.drop_order),
-        supernet=CheckpointRef(location=str(run.supernet.absolute()), digest=manifest.digest),
+        space=search_space(read_shape(supernet.directory), settings.space, supernet.manifest.drop_order),
+        supernet=CheckpointRef(location=str(supernet.directory.absolute()), digest=supernet.manifest.digest),
         base=base,
         dtype=decided,
     )
     history = History.create_or_resume(run.history, plan.about())
-    history.note("provenance", _provenance(manifest))
+    history.note("provenance", _provenance(supernet.manifest))
     return plan, history
 
 
@@ -93,7 +94,7 @@ def _recorded_dtype(run: RunDirectory) -> Dtype | None:
     """What the run's search began with; None if it has not begun, or was killed while it began."""
     try:
         with closing(History.read(run.history)) as history:
-            dtype: Dtype = history.about()["dtype"]
+            dtype: Dtype = history.about()["recipe"]["dtype"]
     except UserError:
         return None
     return dtype

@@ -1,5 +1,6 @@
 """`nasfarm train`: the super-network of a search file. Needs torch, as all that checks a search on this machine."""
 
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,17 +9,21 @@ from services.cli.estimate import assumed_tokens, estimate, whole_work
 from services.cli.profile import print_space
 from services.cli.quiet import quiet_libraries
 from services.cli.run import RunDirectory
+from services.cli.supernets import Supernet, SupernetStore, making, named_supernet, supernet_of_run, workspace_of
 from services.evaluator.evaluator import Evaluator
 from services.evaluator.preparation import PreparedTask
 from services.evaluator.speed import parameter_tokens_per_second
-from services.trainer.train import Plan, check_unfinished, finished, prepare, train
+from services.trainer.train import Plan, check_unfinished, prepare, train
 from services.trainer.training import StepReport
+from shared.content import FileDigests, has_digest
 from shared.environment import Environment
 from shared.errors import UserError
-from shared.manifest import SupernetManifest, search_space
+from shared.identity import TOKENS_VERSION
+from shared.manifest import MANIFEST, search_space
 from shared.messages import CheckpointRef
 from shared.settings import Part, SearchSettings, read_search_file
 from shared.space import SearchSpace
+from shared.supernet.checkpoint import Checkpoint
 from shared.supernet.device import preferred_dtype
 from shared.supernet.order import drop_order
 from shared.supernet.source import fetch_model
@@ -26,59 +31,110 @@ from shared.supernet.source import fetch_model
 
 @dataclass(frozen=True)
 class Checked:
-    """A search that was read and found possible: model, data and tasks are there."""
+    """A search that was read and found possible: model, data and tasks are there.
+
+    `training` is the plan of its super-network, None where the search file names one; `supernet` is None until there is
+    one, which is going to lie in `place`.
+    """
 
     settings: SearchSettings
-    training: Plan
-    supernet: SupernetManifest | None
+    base: Checkpoint
+    base_digest: str
+    training: Plan | None
+    supernet: Supernet | None
+    place: Path
     origins: dict[str, str]
 
     @property
-    def base(self) -> CheckpointRef:
+    def base_reference(self) -> CheckpointRef:
         """The base checkpoint as it lies on this machine; evaluators may run in directories of their own."""
-        return CheckpointRef(location=str(self.training.base.directory.absolute()), digest=self.training.base_digest)
+        return CheckpointRef(location=str(self.base.directory.absolute()), digest=self.base_digest)
 
 
-def train_supernet(search_file: Path, runs: Path) -> None:
-    """Make the super-network of a search file."""
+def train_supernet(search_file: Path, runs: Path, store: SupernetStore) -> None:
+    """Make the super-network of a search file, where it isn't there yet."""
     quiet_libraries()
     settings = read_search_file(search_file)
-    run = RunDirectory(runs / settings.name)
-    with run.claimed():
-        checked = check(settings, run, Environment.read())
-        run.record(settings)
-        if checked.supernet is not None:
-            console.print(f"{run.supernet} is finished already.")
-            return
-        rate = parameter_tokens_per_second(checked.training.base, preferred_dtype())
-        space = space_before_ordering(checked)
-        cost = estimate(settings, space, rate, *assumed_tokens(settings), whole_work(settings))
-        print_space(space, preferred_dtype())
-        console.print(f"Fine-tuning    about {duration(cost.training)}")
-        fine_tune(checked, run)
-        console.print(f"Super-network  {run.supernet}")
+    checked = check(settings, RunDirectory(runs / settings.name), store, Environment.read(), to_be_made=True)
+    if checked.supernet is not None:
+        console.print(f"{checked.supernet.directory} is finished already.")
+        return
+    rate = parameter_tokens_per_second(checked.base, preferred_dtype())
+    space = space_before_ordering(checked)
+    cost = estimate(settings, space, rate, *assumed_tokens(settings), whole_work(settings))
+    print_space(space, preferred_dtype())
+    console.print(f"Fine-tuning    about {duration(cost.training)}")
+    console.print(f"Super-network  {fine_tune(checked).directory}")
 
 
-def train_before_search(settings: SearchSettings, run: RunDirectory, environment: Environment) -> None:
+def train_before_search(
+    settings: SearchSettings, run: RunDirectory, store: SupernetStore, environment: Environment
+) -> Supernet:
     """Make the super-network of a search that others are going to measure, once tasks are found to be there too."""
     quiet_libraries()
-    checked = check(settings, run, environment)
+    checked = check(settings, run, store, environment)
     check_tasks(Evaluator(environment), checked)
     run.record(settings)
-    fine_tune(checked, run)
+    run.link(checked.place)
+    return checked.supernet or fine_tune(checked)
 
 
-def check(settings: SearchSettings, run: RunDirectory, environment: Environment) -> Checked:
-    """Find model and training data, and the super-network if it is finished. Raises UserError if anything is wrong."""
+def check(
+    settings: SearchSettings,
+    run: RunDirectory,
+    store: SupernetStore,
+    environment: Environment,
+    to_be_made: bool = False,
+) -> Checked:
+    """Find model and training data, and the super-network if it is finished.
+
+    A super-network that the search file names must be there, unless it is `to_be_made`. Raises UserError if anything is
+    wrong.
+    """
     directory, origin = fetch_model(settings.model)
     console.print(f"Model          {origin}")
+    digests = FileDigests(environment.cache)
+    if settings.supernet is not None and not (to_be_made and not Path(settings.supernet).expanduser().exists()):
+        return _check_named(settings, store, Checkpoint.open(directory), origin, digests)
     training = prepare(settings, directory, environment)
     console.print(f"Training data  {training.instructions.origin}, {len(training.examples):,} examples")
     origins = {"model": origin, "training data": training.instructions.origin}
-    supernet = finished(training, run.supernet)
+    place = Path(settings.supernet).expanduser() if settings.supernet else store.place(training.digest)
+    supernet = None
+    if settings.supernet is None:
+        supernet = supernet_of_run(run, training.recipe, digests.content(directory))
+    if supernet is None and (place / MANIFEST).is_file():
+        supernet = Supernet.read(place)
     if supernet is None:
-        check_unfinished(training, run.path)
-    return Checked(settings, training, supernet, origins)
+        check_unfinished(training, workspace_of(place))
+        return Checked(settings, training.base, training.base_digest, training, None, place, origins)
+    _say_that_it_is_there(supernet, digests)
+    base_digest = supernet.manifest.base_digest
+    return Checked(settings, training.base, base_digest, training, supernet, supernet.directory, origins)
+
+
+def _check_named(
+    settings: SearchSettings, store: SupernetStore, base: Checkpoint, origin: str, digests: FileDigests
+) -> Checked:
+    supernet = named_supernet(settings, store)
+    digest = supernet.manifest.base_digest
+    if not has_digest(digests.content(base.directory), digest):
+        raise UserError(
+            f"model: {settings.model} is not the model that {supernet.directory} was made from, which was "
+            f"{supernet.manifest.base}; name that, or another super-network"
+        )
+    search_space(base.shape, settings.space, supernet.manifest.drop_order)  # refuses impossible choices
+    _say_that_it_is_there(supernet, digests)
+    origins = {"model": origin, "training data": supernet.manifest.data["origin"]}
+    return Checked(settings, base, digest, None, supernet, supernet.directory, origins)
+
+
+def _say_that_it_is_there(supernet: Supernet, digests: FileDigests) -> None:
+    supernet.verify(digests)
+    shutil.rmtree(workspace_of(supernet.directory), ignore_errors=True)  # of one who was killed at the very end
+    steps = supernet.manifest.training.steps
+    made = "" if supernet.manifest.tokens_version == TOKENS_VERSION else " by an earlier release"
+    console.print(f"Super-network  {supernet.directory}, there already: made{made} in {steps} steps of fine-tuning")
 
 
 def check_tasks(evaluator: Evaluator, checked: Checked) -> dict[Part, list[PreparedTask]]:
@@ -88,7 +144,7 @@ def check_tasks(evaluator: Evaluator, checked: Checked) -> dict[Part, list[Prepa
     parts: tuple[Part, ...] = ("search", "report")
     for part in parts:
         spec = settings.spec(part, "float32")
-        prepared[part] = [evaluator.prepared(checked.base, items) for items in spec.tasks]
+        prepared[part] = [evaluator.prepared(checked.base_reference, items) for items in spec.tasks]
         for task, metric in zip(prepared[part], settings.metrics, strict=True):
             if metric not in task.metrics:
                 raise UserError(
@@ -106,13 +162,22 @@ def check_tasks(evaluator: Evaluator, checked: Checked) -> dict[Part, list[Prepa
 
 def space_before_ordering(checked: Checked) -> SearchSpace:
     """The search space, of which sizes don't depend on the order of dropping."""
-    shape = checked.training.base.shape
+    shape = checked.base.shape
     return search_space(shape, checked.settings.space, drop_order(shape.layers, None))
 
 
-def fine_tune(checked: Checked, run: RunDirectory) -> SupernetManifest:
-    """Make the super-network, with a progress bar."""
-    with progress("losses") as bar:
+def _say_that_another_makes_it() -> None:
+    console.print("Super-network  another nasfarm just makes it; waiting for that")
+
+
+def fine_tune(checked: Checked) -> Supernet:
+    """Make the super-network, with a progress bar; where another process makes it, wait for that."""
+    plan, place = checked.training, checked.place
+    if plan is None:
+        raise ValueError("a super-network that the search file names is not made here")
+    with making(place, _say_that_another_makes_it), progress("losses") as bar:
+        if (place / MANIFEST).is_file():
+            return Supernet.read(place)
         job = bar.add_task("Fine-tuning", total=checked.settings.training.steps, losses="")
 
         def show(step: StepReport) -> None:
@@ -120,4 +185,4 @@ def fine_tune(checked: Checked, run: RunDirectory) -> SupernetManifest:
             subnet = "" if step.subnet_loss is None else f"sub-networks {step.subnet_loss:.3f}"
             bar.update(job, completed=step.step, losses=f"loss {full} {subnet}")
 
-        return train(checked.training, run.path, show)
+        return Supernet(place, train(plan, workspace_of(place), place, show))

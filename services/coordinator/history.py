@@ -3,20 +3,20 @@
 import json
 import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
 from services.coordinator.generation import GenerationRow
+from services.coordinator.migrations import CANDIDATES_INDEX, FORMAT, forbid_changes, format_of, migrate
 from shared.architecture import Architecture
 from shared.errors import UserError
+from shared.identity import difference
 from shared.messages import EvaluationRequest, Failure, Measurement
 
-FORMAT = "2"
-
-TABLES = (
+STATEMENTS = (
     "create table about (key text primary key, value text not null) strict",
     """create table candidates (
         number integer primary key, generation integer not null, architecture text not null unique,
@@ -27,12 +27,9 @@ TABLES = (
         kind text not null check (kind in ('measurement', 'failure')), received text not null, unique (identity, kind)
     ) strict""",
     "create table generations (generation integer primary key, content text not null) strict",
+    CANDIDATES_INDEX,
 )
 CANDIDATES = "select number, generation, architecture, identity, predicted from candidates"
-INDEX = "create index if not exists candidates_by_generation on candidates (generation)"
-APPEND_ONLY = (
-    """create trigger {table}_{action} before {action} on {table} begin select raise(abort, 'append only'); end"""
-)
 
 
 @dataclass(frozen=True)
@@ -48,8 +45,8 @@ class Candidate:
 
 
 class History:
-    """A search's history. `about` says which search it belongs to, and is checked whenever it is opened to be
-    continued."""
+    """A search's history. Its recipe says which search it belongs to, and is compared whenever it is opened to be
+    continued; one of an earlier release is migrated then."""
 
     def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
         self.path = path
@@ -57,35 +54,39 @@ class History:
 
     @classmethod
     def create_or_resume(cls, path: Path, about: dict[str, Any]) -> Self:
-        """Open the history to go on with it, or begin it.
+        """Open the history to go on with it, or begin it with the facts in `about`, of which `recipe` is compared.
 
-        Raises UserError if it belongs to another search, isn't a history, or can't be written.
+        Raises UserError if it belongs to a search of another recipe, isn't a history, or can't be written.
         """
         with _problems(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             history = cls(path, _connect(path))
             if not history._connection.execute("select 1 from sqlite_master").fetchone():
                 history._begin(about)
-        known = history.about()
-        for key, value in about.items():
-            if known.get(key) != json.loads(json.dumps(value)):
-                raise UserError(
-                    f"{path}: belongs to another search, {key} differs; restore the search file and the model, "
-                    "or change `name` in the search file to begin a new one"
-                )
-        with history._writing():
-            history._connection.execute(INDEX)  # histories of earlier releases have none
+            elif _readable_format(path, history._connection) < FORMAT:
+                with history._writing():
+                    migrate(history._connection)
+        found = difference(history.about()["recipe"], json.loads(json.dumps(about["recipe"])))
+        if found is not None:
+            raise UserError(
+                f"{path}: belongs to another search ({found}); restore the search file and the model, "
+                "or change `name` in the search file to begin a new one"
+            )
         return history
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """Open an existing history to look at it. Raises UserError if there is none."""
+        """Open an existing history to look at it; the file stays as it is. Raises UserError if there is none."""
         if not path.is_file():
             raise UserError(f"{path}: no such history; `nasfarm search` makes one")
         with _problems(path):
-            history = cls(path, _connect(path))
-            history.about()
-        return history
+            connection = _connect(path)
+            if _readable_format(path, connection) < FORMAT:
+                file, connection = connection, sqlite3.connect(":memory:", isolation_level=None)
+                with closing(file):
+                    file.backup(connection)
+                migrate(connection)
+            return cls(path, connection)
 
     def close(self) -> None:
         """Close the file."""
@@ -95,10 +96,7 @@ class History:
         """What the history belongs to."""
         with _problems(self.path):
             rows = self._connection.execute("select key, value from about").fetchall()
-        about = {key: json.loads(value) for key, value in rows}
-        if about.pop("format", None) != FORMAT:
-            raise UserError(f"{self.path}: written by another version of nasfarm; change `name` to begin a new search")
-        return about
+        return {key: json.loads(value) for key, value in rows}
 
     def note(self, key: str, value: Any) -> None:
         """Add a fact about the search; the first one noted under a key stays."""
@@ -160,6 +158,14 @@ class History:
             return None
         return (Measurement if row[0] == "measurement" else Failure).model_validate_json(row[1])
 
+    def int8_version(self) -> int:
+        """How the latest of its networks in INT8 were computed; 1 where there are none."""
+        with _problems(self.path):
+            (version,) = self._connection.execute(
+                "select max(json_extract(request, '$.spec.int8_version')) from measurements"
+            ).fetchone()
+        return version or 1
+
     def add_generation(self, row: GenerationRow) -> None:
         """Record the state after a generation; what is there already stays."""
         with self._writing():
@@ -182,15 +188,13 @@ class History:
         ]
 
     def _begin(self, about: dict[str, Any]) -> None:
-        facts = {"format": FORMAT, **about, "created": _now()}
+        facts = {"format": str(FORMAT), **about, "created": _now()}
         with _problems(self.path):
             self._connection.execute("pragma journal_mode = wal")  # kept in the file
         with self._writing():
-            for statement in TABLES:
+            for statement in STATEMENTS:
                 self._connection.execute(statement)
-            for table in ("about", "candidates", "measurements", "generations"):
-                for action in ("delete", "update"):
-                    self._connection.execute(APPEND_ONLY.format(table=table, action=action))
+            forbid_changes(self._connection)
             self._connection.executemany(
                 "insert into about values (?, ?)", [(key, json.dumps(value)) for key, value in facts.items()]
             )
@@ -212,6 +216,16 @@ def _connect(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(path, isolation_level=None)
     connection.execute("pragma synchronous = full")
     return connection
+
+
+def _readable_format(path: Path, connection: sqlite3.Connection) -> int:
+    """The history's format. Raises UserError for a newer one."""
+    number = format_of(connection)
+    if number is None or number < 1:
+        raise UserError(f"{path}: not a history of nasfarm; move it away or change `name` in the search file")
+    if number > FORMAT:
+        raise UserError(f"{path}: written by a newer release of nasfarm; use that, or a newer one")
+    return number
 
 
 @contextmanager

@@ -1,42 +1,48 @@
 """Everything that a search depends on, and the requests that it makes."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from services.coordinator.history import History
 from services.coordinator.pareto import ReferencePoint
 from shared.architecture import Architecture, Quantization
+from shared.identity import INT8_VERSION, SEARCH
 from shared.messages import CheckpointRef, CostSpec, Dtype, EvaluationRequest, EvaluationSpec
-from shared.settings import Part, SearchSettings, ServingSettings, parse_settings
+from shared.settings import Part, SearchSettings, ServingSettings
 from shared.shape import ModelShape
 from shared.space import QUANTIZATIONS, SearchSpace, dense
 
 
 @dataclass(frozen=True)
 class SearchPlan:
-    """Everything that a search depends on."""
+    """Everything that a search depends on. `int8_version` is how networks in INT8 are, or were, computed."""
 
     settings: SearchSettings
     space: SearchSpace
     supernet: CheckpointRef
     base: CheckpointRef
     dtype: Dtype
+    int8_version: int = INT8_VERSION
 
-    def about(self) -> dict[str, object]:
-        """What a history must agree with to be continued; the budget may be raised."""
-        changeable = {"evaluations"}
-        if not self.settings.search.overlap:
-            changeable.add("overlap")  # histories from before there was a choice say nothing of it
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """What a history must agree with to be continued."""
         return {
-            "settings": self.settings.model_dump(
-                mode="json", exclude={"search": changeable, "training": {"checkpoint_every_seconds"}}
-            ),
+            **SEARCH.of(self.settings.model_dump(mode="json")),
             "supernet": self.supernet.digest,
             "base": self.base.digest,
             "dtype": self.dtype,
-            "shape": vars(self.space.shape),
             "drop_order": list(self.space.drop_order),
             "reference_point": [ReferencePoint.cost, ReferencePoint.accuracy],
+        }
+
+    def about(self) -> dict[str, Any]:
+        """What a history says of its search. Beside the recipe the settings as they were when it was begun, and the
+        model's shape, from which sizes can be computed without the model."""
+        return {
+            "recipe": self.recipe,
+            "settings": self.settings.model_dump(mode="json"),
+            "shape": asdict(self.space.shape),
         }
 
     def request(self, architecture: Architecture, part: Part) -> EvaluationRequest:
@@ -69,26 +75,30 @@ class SearchPlan:
     def _request(
         self, checkpoint: CheckpointRef, architecture: Architecture, spec: EvaluationSpec
     ) -> EvaluationRequest:
-        return EvaluationRequest(search=self.settings.name, checkpoint=checkpoint, architecture=architecture, spec=spec)
+        return EvaluationRequest(
+            search=self.settings.name,
+            checkpoint=checkpoint,
+            architecture=architecture,
+            spec=spec.computing(architecture, self.int8_version),
+        )
 
 
-def plan_of(history: History, evaluations: int) -> SearchPlan:
-    """The plan of the search that a history belongs to; `evaluations` is the budget, which the history leaves open."""
-    about: dict[str, Any] = history.about()
-    values = about["settings"]
-    values["search"]["evaluations"] = evaluations
-    settings = parse_settings(values, str(history.path))
-    space = settings.space
+def plan_of(history: History, settings: SearchSettings) -> SearchPlan:
+    """The plan of the search that a history belongs to, `settings` being those with which it was last run. Where the
+    checkpoints lie isn't known."""
+    about = history.about()
+    recipe, space = about["recipe"], settings.space
     return SearchPlan(
         settings=settings,
         space=SearchSpace(
             ModelShape(**about["shape"]),
             space.depths,
             space.mlp_widths,
-            tuple(about["drop_order"]),
+            tuple(recipe["drop_order"]),
             space.quantization,
         ),
-        supernet=CheckpointRef(location="", digest=about["supernet"]),
-        base=CheckpointRef(location="", digest=about["base"]),
-        dtype=about["dtype"],
+        supernet=CheckpointRef(location="", digest=recipe["supernet"]),
+        base=CheckpointRef(location="", digest=recipe["base"]),
+        dtype=recipe["dtype"],
+        int8_version=history.int8_version(),
     )

@@ -55,7 +55,7 @@ def evaluated_so_far(plan: SearchPlan, history: History) -> list[Evaluated]:
     """
     costs, networks = cost_model(plan, history), []
     for candidate in history.candidates():
-        outcome = history.outcome(candidate.identity)
+        outcome = history.outcome(plan.request(candidate.architecture, "search").identity)
         if isinstance(outcome, Measurement):
             measured = accuracy(outcome, plan.settings.metrics)
             networks.append(Evaluated(candidate.architecture, costs.of(candidate.architecture), measured))

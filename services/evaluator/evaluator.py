@@ -21,9 +21,10 @@ from services.evaluator.scoring import score
 from services.evaluator.speed import measured_speed
 from services.evaluator.tasks.loading import load_items
 from services.evaluator.worker import worker_name
+from shared.content import TOKENIZER, FileDigests, content_digest, has_digest, matching
 from shared.environment import Environment
 from shared.errors import UserError, first_line
-from shared.manifest import content_digest, digest_content
+from shared.identity import INT8_VERSION
 from shared.messages import (
     CheckpointRef,
     CostTable,
@@ -97,6 +98,13 @@ class Evaluator:
         spec, seconds = request.spec, dict[str, float]()
         if not (spec.tasks or spec.speed or spec.costs):
             raise UserError("the request asks for nothing: name tasks, speed or costs")
+        if spec != spec.computing(request.architecture):
+            reason = (
+                f"INT8 as in version {spec.int8_version} is asked for, this evaluator computes version {INT8_VERSION}"
+            )
+            raise RefusedError(
+                "infeasible", f"{reason}; run the same release of nasfarm everywhere", retry_may_help=True
+            )
         with _timed(seconds, "prepare"):
             checkpoint = self._checkpoint(request.checkpoint)
             try:
@@ -195,11 +203,10 @@ class Evaluator:
     def _checkpoint(self, reference: CheckpointRef) -> Checkpoint:
         if reference.digest not in self._checkpoints:
             try:
-                checkpoint, files = _opened(reference, self._environment.cache)
+                checkpoint, tokenizer = _opened(reference, self._environment.cache)
             except UserError as error:
                 raise RefusedError("bad_request", str(error), retry_may_help=True) from error
             self._checkpoints[reference.digest] = checkpoint
-            tokenizer = {name: digest for name, digest in files.items() if name.startswith("tokenizer")}
             self._tokenizers[reference.digest] = content_digest(tokenizer)
         return self._checkpoints[reference.digest]
 
@@ -219,14 +226,16 @@ def _numbers(scores: ItemScores) -> Iterator[float]:
 
 
 def _opened(reference: CheckpointRef, cache: Path) -> tuple[Checkpoint, dict[str, str]]:
-    """A checkpoint and the digests of its files, fetched if need be. Raises UserError if it is not to be had, or not
-    the one that is meant."""
+    """A checkpoint and the digests of its tokenizer's files, fetched if need be.
+
+    Raises UserError if it is not to be had, or not the one that is meant.
+    """
     directory = fetch(reference.location, reference.digest, cache)
     checkpoint = Checkpoint.open(directory)
-    files = digest_content(directory)
-    if content_digest(files) != reference.digest:
+    files = FileDigests(cache).content(directory)
+    if not has_digest(files, reference.digest):
         raise UserError(f"{directory}: not the checkpoint that was asked for, its digest differs; copy it again")
-    return checkpoint, files
+    return checkpoint, matching(files, TOKENIZER)
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 import errno
 import fcntl
-import json
 import logging
 import os
 import re
@@ -13,26 +12,18 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any
 
 from fsspec.callbacks import Callback
 from fsspec.core import url_to_fs
-from pydantic import ValidationError
 
+from shared.content import FETCHED, FileDigests, has_digest
 from shared.digest import DIGEST_CHARACTERS, digest_json
 from shared.errors import UserError, first_line
-from shared.files import write_atomically, writing
-from shared.manifest import CONTENT, MANIFEST, SupernetManifest, content_digest, digest_content
-from shared.settings import explain
+from shared.files import writing
+from shared.manifest import MANIFEST, SupernetManifest
 from shared.telemetry.logs import fields
 
 log = logging.getLogger(__name__)
-
-FILES = (*CONTENT, "*.json", "*.jinja")
-"""What makes a checkpoint: weights and their index, configuration, tokenizer, `supernet.json`. The rest stays."""
-
-MARKER = ".verified"
-"""Written beside the files once their digest was right: their sizes and times of change then."""
 
 PROGRESS_SECONDS = 10
 
@@ -44,9 +35,9 @@ def fetch(location: str, digest: str | None, cache: Path) -> Path:
     other that fsspec knows), or on the hub.
 
     What a URL names is copied to `cache/checkpoints/DIGEST` by the first process that asks, verified, and put in its
-    place in one step; the others wait for it. With a digest, what is there already is used without the network; without
-    one, the `supernet.json` at the URL is read first, and says which it is. Directories and the hub's cache are not
-    verified here.
+    place in one step; the others wait for it. With a digest, what is there already is used without the network, once it
+    is found whole; without one, the `supernet.json` at the URL is read first, and says which it is. Directories and the
+    hub's cache are not verified here.
 
     Raises UserError where the checkpoint can't be had, doesn't fit on the disk, or isn't the one that is meant.
     """
@@ -62,12 +53,12 @@ def fetch(location: str, digest: str | None, cache: Path) -> Path:
     wanted = Remote(location).digest() if digest is None else digest
     if not re.fullmatch(f"[0-9a-f]{{{DIGEST_CHARACTERS}}}", wanted):  # it becomes a path
         raise UserError(f"{location}: {wanted!r} is no checkpoint's digest; mend the request")
-    target = checkpoints / wanted
-    if _unchanged(target):
+    target, digests = checkpoints / wanted, FileDigests(cache)
+    if has_digest(digests.content(target), wanted):
         return target
     with _locked(checkpoints / f".{wanted}.lock", location):
-        if not _unchanged(target) and not _verified(target, wanted):
-            _download(Remote(location), target, wanted)
+        if not has_digest(digests.content(target), wanted):
+            _download(Remote(location), target, wanted, digests)
     return target
 
 
@@ -86,10 +77,7 @@ class Remote:
         """Identity of the super-network, by its `supernet.json`."""
         with self._reaching():
             text = self._files.cat_file(f"{self._root}/{MANIFEST}")
-        try:
-            return SupernetManifest.model_validate_json(text).digest
-        except ValidationError as error:
-            raise UserError(f"{self.location}: its {MANIFEST} is damaged ({explain(error)}); copy it again") from error
+        return SupernetManifest.parse(text, f"{self.location}/{MANIFEST}").digest
 
     def sizes(self) -> dict[str, int]:
         """Bytes of each of the checkpoint's files; 0 where that isn't known."""
@@ -100,7 +88,7 @@ class Remote:
         return {
             name: entry["size"] or 0
             for name, entry in names.items()
-            if any(fnmatch(name, pattern) for pattern in FILES)
+            if any(fnmatch(name, pattern) for pattern in FETCHED)
         }
 
     def get(self, name: str, target: Path, progressed: Callable[[int], None]) -> None:
@@ -135,7 +123,7 @@ class Remote:
             ) from error
 
 
-def _download(remote: Remote, target: Path, digest: str) -> None:
+def _download(remote: Remote, target: Path, digest: str, digests: FileDigests) -> None:
     """Put a verified copy in its place. Called under the digest's lock."""
     for left in target.parent.glob(f".{digest}.*.part"):  # by processes that were killed
         shutil.rmtree(left)
@@ -149,12 +137,12 @@ def _download(remote: Remote, target: Path, digest: str) -> None:
         scratch = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{digest}.", suffix=".part"))
         try:
             _copy(remote, sizes, scratch)
-            if content_digest(digest_content(scratch)) != digest:
+            files = digests.content(scratch)
+            if not has_digest(files, digest):
                 raise UserError(
                     f"{remote.location}: not the checkpoint that was asked for, its digest is not {digest}; "
                     "copy it there again"
                 )
-            _mark(scratch)
             if target.exists():  # damaged, or it would have been used
                 shutil.rmtree(target)
             scratch.chmod(0o755)
@@ -162,6 +150,8 @@ def _download(remote: Remote, target: Path, digest: str) -> None:
         except BaseException:
             shutil.rmtree(scratch, ignore_errors=True)
             raise
+    for name, known in files.items():
+        digests.remember(target / name, known)
     log.info("checkpoint fetched", extra=fields(location=remote.location, seconds=time.monotonic() - began))
 
 
@@ -178,32 +168,6 @@ def _copy(remote: Remote, sizes: dict[str, int], scratch: Path) -> None:
     for name, size in sizes.items():
         remote.get(name, scratch / name, progressed)
         done += size
-
-
-def _state(directory: Path) -> dict[str, Any]:
-    """Size in bytes and time of change of every file that decides what the checkpoint is."""
-    files = sorted({path for pattern in FILES for path in directory.glob(pattern)})
-    return {path.name: [path.stat().st_size, path.stat().st_mtime_ns] for path in files}
-
-
-def _mark(directory: Path) -> None:
-    write_atomically(directory / MARKER, json.dumps(_state(directory)))
-
-
-def _unchanged(directory: Path) -> bool:
-    """Whether the files are those that were verified, as far as that is seen without reading them."""
-    try:
-        return bool(json.loads((directory / MARKER).read_bytes()) == _state(directory))
-    except (OSError, ValueError):
-        return False
-
-
-def _verified(directory: Path, digest: str) -> bool:
-    """Whether what was copied about or touched is still whole; it is then marked anew."""
-    if not directory.is_dir() or content_digest(digest_content(directory)) != digest:
-        return False
-    _mark(directory)
-    return True
 
 
 @contextmanager

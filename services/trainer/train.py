@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
@@ -13,11 +14,13 @@ from safetensors.torch import save_file
 from services.trainer.checkpoints import TrainingState, load_state
 from services.trainer.data import Example, Instructions, batches, load_instructions, tokenize
 from services.trainer.training import StepReport, fine_tune
+from shared.content import FileDigests, content_digest
 from shared.digest import digest_json
 from shared.environment import Environment
 from shared.errors import UserError
 from shared.files import writing
-from shared.manifest import SupernetManifest, base_location, content_digest, digest_content, search_space
+from shared.identity import TOKENS_VERSION
+from shared.manifest import SupernetManifest, base_location, search_space, supernet_recipe
 from shared.settings import SearchSettings
 from shared.supernet.checkpoint import Checkpoint, writing_checkpoint
 from shared.supernet.device import compute_device, preferred_dtype, torch_dtype
@@ -28,7 +31,8 @@ from shared.supernet.tree import Tree
 
 RECORDED = ("torch", "transformers", "nasfarm")
 STATE = "training.pt"
-"""The state of an unfinished fine-tuning, in the run's directory."""
+"""The state of an unfinished fine-tuning, and the losses so far."""
+LOSSES = "training.jsonl"
 
 
 @dataclass(frozen=True)
@@ -40,13 +44,18 @@ class Plan:
     base_digest: str
     instructions: Instructions
     examples: list[Example]
+    digests: FileDigests
+
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """All that decides what comes out."""
+        training = self.settings.training
+        return supernet_recipe(self.base_digest, self.instructions.digest, self.settings.space, training)
 
     @property
     def digest(self) -> str:
-        """Identity of the fine-tuning; settings that don't change it, as when to save, don't count."""
-        recipe = self.settings.training.model_dump(mode="json", exclude={"checkpoint_every_seconds"})
-        space = self.settings.space.model_dump(mode="json", exclude={"quantization"})
-        return digest_json([self.base_digest, recipe, space, self.instructions.digest])
+        """Identity of the fine-tuning."""
+        return digest_json(self.recipe)
 
 
 def prepare(settings: SearchSettings, base_directory: Path, environment: Environment) -> Plan:
@@ -62,40 +71,22 @@ def prepare(settings: SearchSettings, base_directory: Path, environment: Environ
     examples = tokenize(instructions.rows, load_tokenizer(base_directory), settings.training.tokens_per_step)
     if not examples:
         raise UserError(f"training.data: no row of {instructions.origin} fits into training.tokens_per_step; raise it")
-    return Plan(settings, base, content_digest(digest_content(base_directory)), instructions, examples)
+    digests = FileDigests(environment.cache)
+    return Plan(settings, base, content_digest(digests.content(base_directory)), instructions, examples, digests)
 
 
-def finished(plan: Plan, directory: Path) -> SupernetManifest | None:
-    """The super-network in `directory` if it is this plan's result, None if there is none.
-
-    Raises UserError if there is one that was made from another plan, or whose files have changed since.
-    """
-    if not (directory / "supernet.json").exists():
-        return None
-    manifest = SupernetManifest.read(directory)
-    if manifest.plan != plan.digest:
-        raise UserError(
-            f"{directory}: this super-network was made with other settings, model or data; "
-            "change `name` in the search file, or remove the directory to make it again"
-        )
-    if digest_content(directory) != manifest.files:
-        raise UserError(
-            f"{directory}: the files differ from those in supernet.json; remove the directory to make it again"
-        )
-    return manifest
+def check_unfinished(plan: Plan, workspace: Path) -> None:
+    """Raise UserError if an interrupted fine-tuning in this workspace can't be read or is not this plan's."""
+    load_state(workspace / STATE, plan.digest, mapped=True)
 
 
-def check_unfinished(plan: Plan, run: Path) -> None:
-    """Raise UserError if an interrupted fine-tuning in this run can't be read or is not this plan's."""
-    load_state(run / STATE, plan.digest, mapped=True)
-
-
-def train(plan: Plan, run: Path, report: Callable[[StepReport], None]) -> SupernetManifest:
-    """Make the super-network `run/supernet`, going on where an earlier call was interrupted."""
-    state_file, device = run / STATE, compute_device()
+def train(plan: Plan, workspace: Path, directory: Path, report: Callable[[StepReport], None]) -> SupernetManifest:
+    """Make the super-network `directory`, going on where an earlier call was interrupted. `workspace` holds what is
+    unfinished, and is gone in the end."""
+    state_file, device = workspace / STATE, compute_device()
     compute = torch_dtype(preferred_dtype())
-    with writing(run):
-        run.mkdir(parents=True, exist_ok=True)
+    with writing(workspace):
+        workspace.mkdir(parents=True, exist_ok=True)
     state = load_state(state_file, plan.digest)
     if state is None:
         state = _begin(plan, compute, device)
@@ -109,11 +100,11 @@ def train(plan: Plan, run: Path, report: Callable[[StepReport], None]) -> Supern
         state,
         compute,
         state_file,
-        run / "training.jsonl",
+        workspace / LOSSES,
         report,
     )
-    manifest = _finish(plan, state, run / "supernet")
-    state_file.unlink(missing_ok=True)
+    manifest = _finish(plan, state, workspace, directory)
+    shutil.rmtree(workspace)
     return manifest
 
 
@@ -145,12 +136,12 @@ def _calibration_text(plan: Plan, device: torch.device) -> Iterator[Packed]:
             return
 
 
-def _finish(plan: Plan, state: TrainingState, directory: Path) -> SupernetManifest:
-    """Write the checkpoint beside its place, then put it there whole."""
-    scratch = directory.with_name(f".{directory.name}.tmp")
+def _finish(plan: Plan, state: TrainingState, workspace: Path, directory: Path) -> SupernetManifest:
+    """Write the checkpoint in the workspace, then put it in its place whole."""
+    scratch = workspace / "checkpoint"
     shutil.rmtree(scratch, ignore_errors=True)
     with writing_checkpoint(directory):
-        scratch.mkdir(parents=True)
+        scratch.mkdir()
         for file in plan.base.directory.iterdir():
             if (
                 file.is_file()
@@ -165,6 +156,8 @@ def _finish(plan: Plan, state: TrainingState, directory: Path) -> SupernetManife
         save_file(weights, scratch / "model.safetensors", metadata={"format": "pt"})
         # safetensors keeps its files to their owner, but evaluators may run as somebody else.
         (scratch / "model.safetensors").chmod(0o644)
+        if (workspace / LOSSES).exists():
+            shutil.copyfile(workspace / LOSSES, scratch / LOSSES)
     manifest = SupernetManifest(
         base=base_location(plan.settings.model),
         base_digest=plan.base_digest,
@@ -173,14 +166,17 @@ def _finish(plan: Plan, state: TrainingState, directory: Path) -> SupernetManife
         drop_order=state.drop_order,
         influence=state.influence,
         training=plan.settings.training,
+        tokens_version=TOKENS_VERSION,
         plan=plan.digest,
         data={"origin": plan.instructions.origin, "digest": plan.instructions.digest},
         losses=state.losses,
         versions={name: importlib.metadata.version(name) for name in RECORDED},
-        files=digest_content(scratch),
+        files=plan.digests.content(scratch),
     )
     manifest.write(scratch)
     with writing(directory):
         shutil.rmtree(directory, ignore_errors=True)
         scratch.rename(directory)
+    for name, digest in manifest.files.items():
+        plan.digests.remember(directory / name, digest)
     return manifest

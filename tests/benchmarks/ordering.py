@@ -11,11 +11,12 @@ from services.evaluator.evaluator import Evaluator
 from services.trainer.train import prepare, train
 from shared.architecture import Architecture
 from shared.environment import Environment
-from shared.manifest import SupernetManifest, content_digest, digest_content
+from shared.manifest import SupernetManifest
 from shared.messages import CheckpointRef, EvaluationRequest, EvaluationSpec, TaskItems
 from shared.settings import parse_settings
 from shared.supernet.order import drop_order
 from shared.supernet.source import EXAMPLE_MODEL, fetch_model
+from tests.support.content import digest_of
 
 LAYERS, WIDTH, ITEMS = 30, 1536, 570
 HALVED = (*range(2, 30, 4), 29)  # 8 layers, spread over the depth
@@ -80,7 +81,7 @@ def accuracy(evaluator: Evaluator, directory: Path, architecture: Architecture) 
     """Share of ARC-Easy's validation items answered right, in bfloat16."""
     request = EvaluationRequest(
         search="benchmark",
-        checkpoint=CheckpointRef(location=str(directory), digest=content_digest(digest_content(directory))),
+        checkpoint=CheckpointRef(location=str(directory), digest=digest_of(directory)),
         architecture=architecture,
         spec=EvaluationSpec(tasks=(TaskItems(task="arc_easy", split="validation", stop=ITEMS),), dtype="bfloat16"),
     )

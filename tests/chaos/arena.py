@@ -19,9 +19,11 @@ import yaml
 from shared.broker import requests_queue, results_queue
 from shared.broker.rabbitmq import add_queues
 from shared.digest import digest_json
-from shared.manifest import SupernetManifest, digest_content
+from shared.identity import TOKENS_VERSION
+from shared.manifest import SupernetManifest
 from shared.settings import parse_settings
 from tests.support.command import NASFARM
+from tests.support.content import content_of
 from tests.support.forwarding import Forwarder
 from tests.support.rabbitmq import Node, free_port
 from tests.support.stand_in import start_stand_in
@@ -283,11 +285,12 @@ def write_supernet(directory: Path) -> str:
         drop_order=tuple(range(7, 0, -1)),
         influence=None,
         training=settings.training,
+        tokens_version=TOKENS_VERSION,
         plan=digest_json("plan"),
         data={"origin": "nowhere", "digest": digest_json("data")},
         losses={},
         versions={},
-        files=digest_content(directory),
+        files=content_of(directory),
     )
     manifest.write(directory)
     return manifest.digest

@@ -55,7 +55,7 @@ def judge(run: Run, killers: float, directory: Path) -> Verdict:
     undisturbed = directory / "history.sqlite"
     settings = read_search_file(run.search_file)
     with closing(History.read(run.directory / "history.sqlite")) as history:
-        plan = plan_of(history, settings.search.evaluations)
+        plan = plan_of(history, settings)
         asked = {candidate.identity for candidate in history.candidates()}
     chosen, seen, _, reference = search(plan, undisturbed, _answer(killers), report=True)
     with closing(reference):

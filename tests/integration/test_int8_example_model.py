@@ -13,9 +13,9 @@ from services.coordinator.statistics import mcnemar, wilson_interval
 from services.evaluator.evaluator import Evaluator
 from shared.architecture import Architecture, Quantization
 from shared.environment import Environment
-from shared.manifest import content_digest, digest_content
 from shared.messages import CheckpointRef, EvaluationRequest, EvaluationSpec, Measurement, TaskItems
 from shared.supernet.source import EXAMPLE_MODEL, fetch_model
+from tests.support.content import digest_of
 from tests.support.data import ROOT
 
 ITEMS = 240
@@ -35,7 +35,7 @@ def example() -> Path:
 
 
 def measured(directory: Path, architecture: Architecture, quantization: Quantization) -> Measurement:
-    reference = CheckpointRef(location=str(directory), digest=content_digest(digest_content(directory)))
+    reference = CheckpointRef(location=str(directory), digest=digest_of(directory))
     spec = EvaluationSpec(tasks=(TaskItems(task="plain_facts", stop=ITEMS),), dtype="bfloat16")
     request = EvaluationRequest(
         search="int8", checkpoint=reference, architecture=architecture.quantized(quantization), spec=spec

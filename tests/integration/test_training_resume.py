@@ -28,7 +28,8 @@ def killed_after(directory: Path, reports: int, **training: object) -> None:
 
 
 def steps_done(directory: Path) -> list[int]:
-    log = (directory / "killed" / "training.jsonl").read_text(encoding="utf-8").splitlines()
+    (file,) = (directory / "killed").glob("*/training.jsonl")
+    log = file.read_text(encoding="utf-8").splitlines()
     return [json.loads(line)["step"] for line in log]
 
 
@@ -52,13 +53,13 @@ def test_killed_twice_and_resumed_it_ends_with_bitwise_the_same_weights(tmp_path
     done = steps_done(tmp_path)
     assert set(done) == set(range(STEPS))
     assert done[first_kill] >= 5, "it began anew instead of going on"
-    assert not (tmp_path / "killed" / "training.pt").exists()
+    assert not (tmp_path / "killed" / "unfinished").exists()
 
 
 def test_killed_before_the_first_save_it_begins_again(tmp_path: Path) -> None:
     tiny_plan(tmp_path)
     killed_after(tmp_path, 3, steps=STEPS)
-    assert not (tmp_path / "killed" / "training.pt").exists()
+    assert not (tmp_path / "killed" / "unfinished" / "training.pt").exists()
     run(tmp_path, "killed", steps=STEPS)
     run(tmp_path, "undisturbed", steps=STEPS)
     files = [tmp_path / name / "supernet" / "model.safetensors" for name in ("killed", "undisturbed")]
@@ -71,4 +72,4 @@ def test_a_killed_fine_tuning_is_not_mixed_with_one_of_other_settings(tmp_path: 
     with pytest.raises(UserError, match=r"training\.pt: belongs to a fine-tuning with other settings") as refusal:
         run(tmp_path, "killed", steps=STEPS, learning_rate=1e-3)
     assert "\n" not in str(refusal.value)
-    assert (tmp_path / "killed" / "training.pt").exists()
+    assert (tmp_path / "killed" / "unfinished" / "training.pt").exists()

@@ -10,9 +10,9 @@ import yaml
 
 from services.cli.run import RunDirectory
 from services.cli.searching import open_search
+from services.cli.supernets import Supernet
 from shared.broker import requests_queue, results_queue
 from shared.broker.rabbitmq import add_queues, remove_queues
-from shared.manifest import SupernetManifest
 from shared.messages import CheckpointRef
 from shared.settings import read_search_file
 from tests.chaos.arena import search_values, write_supernet
@@ -99,9 +99,9 @@ class PretendedFarm:
         """The run of the same search in this process, without any farm."""
         run = RunDirectory(self.directory / "undisturbed" / name)
         shutil.copytree(self.runs / name / "supernet", run.supernet)
-        settings, manifest = read_search_file(self.directory / f"{name}.yaml"), SupernetManifest.read(run.supernet)
-        base = CheckpointRef(location=manifest.base, digest=manifest.base_digest)
-        plan, history = open_search(settings, run, manifest, base, "float32")
+        settings, supernet = read_search_file(self.directory / f"{name}.yaml"), Supernet.read(run.supernet)
+        base = CheckpointRef(location=supernet.manifest.base, digest=supernet.manifest.base_digest)
+        plan, history = open_search(settings, run, supernet, base, "float32")
         history.close()
         _, _, _, history = search(plan, run.history, report=True)
         history.close()

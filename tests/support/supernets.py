@@ -5,8 +5,9 @@ import random
 from pathlib import Path
 from typing import Any
 
-from shared.manifest import SupernetManifest, digest_content
+from shared.manifest import SupernetManifest
 from shared.settings import SpaceSettings, TrainingSettings
+from tests.support.content import content_of
 
 
 def write_supernet(
@@ -30,10 +31,10 @@ def declare_supernet(directory: Path) -> str:
         influence=None,
         training=TrainingSettings(),
         plan="0" * 32,
-        data={},
+        data={"origin": "nowhere", "digest": "0" * 32},
         losses={},
         versions={},
-        files=digest_content(directory),
+        files=content_of(directory),
     )
     manifest.write(directory)
     return manifest.digest

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,14 @@ def tiny_plan(directory: Path, family: str = "llama-grouped-tied", **training: A
 
 def run(directory: Path, name: str = "run", family: str = "llama-grouped-tied", **training: Any) -> SupernetManifest:
     """Fine-tune from the beginning or from where an earlier call was interrupted."""
-    return train(tiny_plan(directory, family, **training), directory / name, lambda report: None)
+    return train_in(directory / name, tiny_plan(directory, family, **training))
+
+
+def train_in(
+    directory: Path, plan: Plan, report: Callable[[StepReport], None] = lambda report: None
+) -> SupernetManifest:
+    """Make `directory/supernet`; what is unfinished lies in `directory/unfinished`."""
+    return train(plan, directory / "unfinished", directory / "supernet", report)
 
 
 def _announce(report: StepReport) -> None:
@@ -63,4 +71,4 @@ def _announce(report: StepReport) -> None:
 
 
 if __name__ == "__main__":
-    train(tiny_plan(Path(sys.argv[1]), **json.loads(sys.argv[3])), Path(sys.argv[1]) / sys.argv[2], _announce)
+    train_in(Path(sys.argv[1]) / sys.argv[2], tiny_plan(Path(sys.argv[1]), **json.loads(sys.argv[3])), _announce)

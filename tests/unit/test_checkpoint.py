@@ -10,11 +10,11 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from shared.errors import UserError
-from shared.manifest import content_digest, digest_content
 from shared.supernet.checkpoint import Checkpoint, writing_checkpoint
 from shared.supernet.packing import pack
 from shared.supernet.tree import Tree
 from tests.support.checkpoints import YARN_ROPE, random_model, random_sequences, write_checkpoint
+from tests.support.content import digest_of
 from tests.support.disk import nearly_full_disk
 
 
@@ -176,11 +176,11 @@ def test_a_head_of_its_own_where_the_config_says_that_it_is_tied_is_refused(tmp_
 
 def test_the_digest_of_a_checkpoint_is_that_of_what_decides_its_answers(tmp_path: Path) -> None:
     write_checkpoint(tmp_path, "llama")
-    before = content_digest(digest_content(tmp_path))
+    before = digest_of(tmp_path)
     (tmp_path / "README.md").write_text("words", encoding="utf-8")
-    assert content_digest(digest_content(tmp_path)) == before
+    assert digest_of(tmp_path) == before
     edit_weights(tmp_path, lambda weights: weights["model.norm.weight"].add_(1e-3))
-    assert content_digest(digest_content(tmp_path)) != before
+    assert digest_of(tmp_path) != before
 
 
 def test_a_full_disk_is_reported_in_one_line_when_weights_are_written(tmp_path: Path) -> None:

@@ -13,7 +13,6 @@ from services.evaluator.evaluator import Evaluator
 from services.evaluator.placing import placed
 from shared.architecture import Architecture
 from shared.environment import Environment
-from shared.manifest import content_digest, digest_content
 from shared.messages import (
     CheckpointRef,
     CostSpec,
@@ -28,6 +27,7 @@ from shared.messages import (
 )
 from shared.supernet.checkpoint import Checkpoint
 from tests.support.checkpoints import WIDTH, write_checkpoint
+from tests.support.content import digest_of
 
 WORKLOAD = Workload(batch=2, prompt_tokens=5, generated_tokens=3)
 SUBNET = Architecture(layers=(0, 2, 3), mlp_widths=(WIDTH, 6, 12))
@@ -50,7 +50,7 @@ def request_of(
 ) -> EvaluationRequest:
     if not directory.exists():
         write_checkpoint(directory, "llama-grouped-tied")
-    reference = {"location": str(directory), "digest": content_digest(digest_content(directory)), **changes}
+    reference = {"location": str(directory), "digest": digest_of(directory), **changes}
     return EvaluationRequest(search="test", checkpoint=CheckpointRef(**reference), architecture=architecture, spec=spec)
 
 

@@ -1,11 +1,13 @@
 import sqlite3
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from services.coordinator.history import CANDIDATES, History
 from shared.errors import UserError
-from shared.messages import Failure, Measurement
+from shared.messages import CheckpointRef, Failure, Measurement
 from shared.space import dense
 from tests.support.searches import SHAPE, pretend, small_plan
 
@@ -60,20 +62,35 @@ def test_a_history_is_only_continued_by_the_search_it_belongs_to(tmp_path: Path)
     path = tmp_path / "history.sqlite"
     History.create_or_resume(path, PLAN.about()).close()
     History.create_or_resume(path, small_plan(evaluations=99).about()).close()  # the budget may be raised
-    for other in (small_plan(seed=1).about(), {**PLAN.about(), "supernet": "another"}):
-        with pytest.raises(UserError, match=r"history\.sqlite: belongs to another search"):
-            History.create_or_resume(path, other)
+    others = {
+        r"search\.seed was 0, now 1": small_plan(seed=1),
+        "supernet was supernet, now other": replace(PLAN, supernet=CheckpointRef(location="there", digest="other")),
+    }
+    for words, other in others.items():
+        with pytest.raises(UserError, match=rf"history\.sqlite: belongs to another search \({words}\)"):
+            History.create_or_resume(path, other.about())
 
 
-def test_a_history_of_a_former_release_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "history.sqlite"
-    with sqlite3.connect(path) as connection:
-        connection.execute("create table about (key text primary key, value text not null) strict")
-        connection.execute("insert into about values ('format', '\"1\"')")
-    connection.close()
-    for opened in (lambda: History.create_or_resume(path, PLAN.about()), lambda: History.read(path)):
-        with pytest.raises(UserError, match="written by another version of nasfarm; change `name`"):
-            opened()
+def begun_with_format(path: Path, text: str) -> None:
+    History.create_or_resume(path, PLAN.about()).close()
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("drop trigger about_update")
+        connection.execute("update about set value = ? where key = 'format'", (text,))
+
+
+@pytest.mark.parametrize(
+    ("text", "words"), [('"4"', "written by a newer release"), ('"x"', "not a history of nasfarm")]
+)
+def test_a_history_of_a_newer_release_or_of_none_is_refused_in_one_line_and_left_as_it_is(
+    tmp_path: Path, text: str, words: str
+) -> None:
+    begun_with_format(tmp_path / "history.sqlite", text)
+    former = (tmp_path / "history.sqlite").read_bytes()
+    for opened in (History.read, lambda path: History.create_or_resume(path, PLAN.about())):
+        with pytest.raises(UserError, match=words) as refusal:
+            opened(tmp_path / "history.sqlite")
+        assert "\n" not in str(refusal.value)
+    assert (tmp_path / "history.sqlite").read_bytes() == former
 
 
 def test_a_history_that_was_killed_while_it_began_is_begun_again(tmp_path: Path) -> None:
@@ -107,11 +124,8 @@ def test_a_full_disk_loses_nothing_and_says_so(tmp_path: Path) -> None:
     assert reopened.about()["room"] == "again" and "x" * 50000 not in reopened.about()
 
 
-def test_a_generation_and_the_number_of_candidates_are_found_by_index_in_old_histories_too(tmp_path: Path) -> None:
+def test_a_generation_and_the_number_of_candidates_are_found_by_index(tmp_path: Path) -> None:
     path = tmp_path / "history.sqlite"
-    history = History.create_or_resume(path, PLAN.about())
-    history._connection.execute("drop index candidates_by_generation")
-    history.close()
     history = History.create_or_resume(path, PLAN.about())
     requests = [PLAN.request(PLAN.space.smallest(depth), "search") for depth in (6, 8, 7)]
     for generation, request in enumerate(requests):

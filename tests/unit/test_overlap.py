@@ -1,11 +1,10 @@
-from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from services.coordinator.evaluators import EmbeddedEvaluator
 from services.coordinator.history import History
-from services.coordinator.plan import SearchPlan, plan_of
+from services.coordinator.plan import SearchPlan
 from services.coordinator.search import measure_costs, run_search
 from services.coordinator.strategies import make_strategy
 from shared.errors import UserError
@@ -91,14 +90,11 @@ def test_an_interrupted_search_with_overlap_ends_like_an_undisturbed_one(
 
 def test_overlap_is_the_searchs_own_but_histories_from_before_there_was_a_choice_go_on(tmp_path: Path) -> None:
     plan, path = small_plan(), tmp_path / "h.sqlite"
-    settings = plan.about()["settings"]
-    assert isinstance(settings, dict) and "overlap" not in settings["search"]
-    with closing(History.create_or_resume(path, plan.about())) as history:
-        assert not plan_of(history, 20).settings.search.overlap
+    assert "overlap" not in plan.recipe["search"]
+    History.create_or_resume(path, plan.about()).close()
     with pytest.raises(UserError, match="belongs to another search"):
         History.create_or_resume(path, small_plan(overlap=True).about())
-    with closing(History.create_or_resume(tmp_path / "other.sqlite", small_plan(overlap=True).about())) as history:
-        assert plan_of(history, 20).settings.search.overlap
+    assert small_plan(overlap=True).recipe["search"]["overlap"]
 
 
 def test_what_was_recorded_of_another_machine_is_not_asked_for_again(tmp_path: Path) -> None:

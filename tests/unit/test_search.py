@@ -15,12 +15,13 @@ from tests.support.searches import REMEASURED, SERVED, SHAPE, Answer, after, pre
 
 
 def test_the_budget_is_spent_on_different_networks_and_each_is_measured_once(tmp_path: Path) -> None:
-    chosen, seen, observer, history = search(small_plan(), tmp_path / "h.sqlite")
+    plan = small_plan()
+    chosen, seen, observer, history = search(plan, tmp_path / "h.sqlite")
     assert len(seen) == len(set(seen)) == len(history.candidates()) == 20
     assert [row.evaluations for row in observer.generations] == [8, 16, 20]
     assert all(row.predictor for row in observer.generations[1:])
     assert observer.generations == history.generations()
-    assert chosen == front(evaluated_so_far(plan_of(history, 20), history))
+    assert chosen == front(evaluated_so_far(plan_of(history, plan.settings), history))
 
 
 def test_hypervolume_never_falls(tmp_path: Path) -> None:
@@ -185,8 +186,9 @@ def test_a_cost_table_that_cant_be_measured_ends_the_search_and_is_tried_again_b
 
 
 def test_no_network_of_a_front_over_several_costs_is_dominated(tmp_path: Path) -> None:
-    chosen, _, observer, history = search(small_plan(SERVED, evaluations=40), tmp_path / "h.sqlite")
-    told = evaluated_so_far(plan_of(history, 40), history)
+    plan = small_plan(SERVED, evaluations=40)
+    chosen, _, observer, history = search(plan, tmp_path / "h.sqlite")
+    told = evaluated_so_far(plan_of(history, plan.settings), history)
     places = {one.architecture: (*one.costs, -(one.accuracy or 0.0)) for one in told}
     assert len(next(iter(places.values()))) == 3
     assert [places[one][0] for one in chosen] == sorted(places[one][0] for one in chosen)
@@ -284,7 +286,9 @@ def test_a_report_with_a_quantization_gene_says_which_networks_are_quantised(tmp
         assert saved == row.architecture
     assert [row.bytes for row in content.front] == sorted((row.bytes for row in content.front), reverse=True)
     assert {one.bytes == weight_bytes(SHAPE, one.architecture, "float32") for one in content.evaluated} == {True}
-    assert plan_of(history, 20) == replace(plan, supernet=plan_of(history, 20).supernet, base=plan_of(history, 20).base)
+    found = plan_of(history, plan.settings)
+    assert found == replace(plan, supernet=found.supernet, base=found.base)
+    assert (found.supernet.digest, found.base.digest) == (plan.supernet.digest, plan.base.digest)
 
 
 def test_a_smaller_front_leaves_no_files_of_a_former_one(tmp_path: Path) -> None:

@@ -13,12 +13,12 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from services.trainer.data import Example, batches, load_instructions, tokenize
-from services.trainer.train import finished, prepare, train
+from services.trainer.train import prepare
 from services.trainer.training import StepReport, learning_rate, response_loss
 from shared.architecture import Architecture
 from shared.environment import Environment
 from shared.errors import UserError
-from shared.manifest import SupernetManifest, digest_content
+from shared.manifest import SupernetManifest
 from shared.settings import TrainingSettings
 from shared.supernet.checkpoint import Checkpoint
 from shared.supernet.packing import pack
@@ -32,15 +32,16 @@ from tests.support.checkpoints import (
     tiny_tokenizer,
     write_checkpoint,
 )
+from tests.support.content import content_of
 from tests.support.data import benchmark_data
 from tests.support.disk import nearly_full_disk
-from tests.support.tiny_training import ROWS, run, tiny_plan, tiny_settings
+from tests.support.tiny_training import ROWS, run, tiny_plan, tiny_settings, train_in
 
 NOWHERE = Environment(data=None, cache=Path("none"), threads=1)
 
 
 def log_of(directory: Path) -> list[dict[str, Any]]:
-    lines = (directory / "run" / "training.jsonl").read_text(encoding="utf-8").splitlines()
+    lines = (directory / "run" / "supernet" / "training.jsonl").read_text(encoding="utf-8").splitlines()
     return [json.loads(line) for line in lines]
 
 
@@ -71,7 +72,7 @@ def test_no_step_is_longer_than_asked_and_steps_are_well_filled(trained: tuple[P
 
 def test_every_step_is_reported_with_both_losses_once_seen(tmp_path: Path) -> None:
     reports: list[StepReport] = []
-    train(tiny_plan(tmp_path, steps=4), tmp_path / "run", reports.append)
+    train_in(tmp_path / "run", tiny_plan(tmp_path, steps=4), reports.append)
     assert [(report.step, report.steps) for report in reports] == [(1, 4), (2, 4), (3, 4), (4, 4)]
     assert reports[0].subnet_loss is None and reports[0].full_loss == log_of(tmp_path)[0]["loss"]
     assert reports[1].subnet_loss == log_of(tmp_path)[1]["loss"]
@@ -103,7 +104,7 @@ def test_the_super_network_s_manifest_survives_being_written(trained: tuple[Path
     read = SupernetManifest.read(directory / "run" / "supernet")
     assert read == manifest
     assert read.digest == manifest.digest
-    assert read.files == digest_content(directory / "run" / "supernet")
+    assert read.files == content_of(directory / "run" / "supernet")
     assert set(read.files) == {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"}
     assert read.influence is not None and len(read.influence) == LAYERS
     assert read.drop_order == tuple(sorted(range(1, LAYERS - 1), key=lambda layer: read.influence[layer]))  # type: ignore[index]
@@ -115,49 +116,23 @@ def test_every_user_may_read_the_super_network(trained: tuple[Path, SupernetMani
     assert files == []
 
 
-def test_what_is_finished_is_found_and_not_made_again(trained: tuple[Path, SupernetManifest]) -> None:
-    directory, manifest = trained
-    supernet = directory / "run" / "supernet"
-    assert finished(tiny_plan(directory, steps=60), supernet) == manifest
-    assert finished(tiny_plan(directory, steps=60, checkpoint_every_seconds=5), supernet) == manifest
-    assert finished(tiny_plan(directory, steps=60), directory / "nowhere") is None
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"steps": 61},
-        {"steps": 60, "learning_rate": 1e-4},
-        {"steps": 60, "seed": 1},
-        {"steps": 60, "neuron_order": "none"},
-    ],
-)
-def test_a_super_network_of_other_settings_is_not_taken_for_this_one(
-    trained: tuple[Path, SupernetManifest], change: dict[str, Any]
-) -> None:
-    with pytest.raises(UserError, match="made with other settings, model or data; change `name`"):
-        finished(tiny_plan(trained[0], **change), trained[0] / "run" / "supernet")
-
-
-def test_a_super_network_that_was_changed_afterwards_is_refused(tmp_path: Path) -> None:
-    run(tmp_path, steps=2)
-    weights = load_file(tmp_path / "run" / "supernet" / "model.safetensors")
-    weights["model.norm.weight"] += 1
-    save_file(weights, tmp_path / "run" / "supernet" / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(UserError, match=r"the files differ from those in supernet\.json"):
-        finished(tiny_plan(tmp_path, steps=2), tmp_path / "run" / "supernet")
-
-
 @pytest.mark.parametrize(
     "content",
-    ["", "{", "[]", '{"version": 2}', '{"version": 1, "base": "x"}'],
-    ids=["empty", "torn", "list", "newer", "partial"],
+    ["", "{", "[]", '{"version": "new"}', '{"version": 1, "base": "x"}'],
+    ids=["empty", "torn", "list", "strange", "partial"],
 )
 def test_a_damaged_manifest_is_refused_in_one_line(tmp_path: Path, content: str) -> None:
     (tmp_path / "supernet.json").write_text(content, encoding="utf-8")
     with pytest.raises(UserError, match=r"supernet\.json: .*run `nasfarm train` again") as refusal:
         SupernetManifest.read(tmp_path)
     assert "\n" not in str(refusal.value)
+
+
+def test_a_manifest_of_a_newer_release_is_refused_and_nobody_is_told_to_remove_it(tmp_path: Path) -> None:
+    (tmp_path / "supernet.json").write_text('{"version": 3, "what": "ever"}', encoding="utf-8")
+    with pytest.raises(UserError, match=r"supernet\.json: written by a newer release of nasfarm; use that") as refusal:
+        SupernetManifest.read(tmp_path)
+    assert "remove" not in str(refusal.value)
 
 
 def test_a_missing_manifest_is_refused_with_what_to_do(tmp_path: Path) -> None:
@@ -288,16 +263,16 @@ def test_a_disk_that_is_too_full_for_the_super_network_says_so_and_nothing_is_lo
     plan = tiny_plan(tmp_path, steps=2)
     size = (tmp_path / "base" / "model.safetensors").stat().st_size
     with nearly_full_disk(room=size // 2), pytest.raises(UserError, match="supernet: can't be written") as refusal:
-        train(plan, tmp_path / "run", lambda report: None)
+        train_in(tmp_path / "run", plan)
     assert "\n" not in str(refusal.value)
     assert not (tmp_path / "run" / "supernet").exists()
-    assert train(plan, tmp_path / "run", lambda report: None).losses.keys() == {"full", "subnet"}
+    assert train_in(tmp_path / "run", plan).losses.keys() == {"full", "subnet"}
 
 
 def test_a_run_directory_that_can_not_be_made_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way", encoding="utf-8")
-    with pytest.raises(UserError, match=r"run: can't be written \(Not a directory\)"):
-        train(tiny_plan(tmp_path, steps=1), tmp_path / "file" / "run", lambda report: None)
+    with pytest.raises(UserError, match=r"unfinished: can't be written \(Not a directory\)"):
+        train_in(tmp_path / "file" / "run", tiny_plan(tmp_path, steps=1))
 
 
 def prepare_with(directory: Path, **training: Any) -> None:

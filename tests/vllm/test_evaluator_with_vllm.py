@@ -9,7 +9,6 @@ import torch
 from services.evaluator.evaluator import Evaluator
 from shared.architecture import Architecture
 from shared.environment import Environment
-from shared.manifest import content_digest, digest_content
 from shared.messages import (
     CheckpointRef,
     EvaluationRequest,
@@ -21,6 +20,7 @@ from shared.messages import (
     Workload,
 )
 from tests.support.checkpoints import write_checkpoint
+from tests.support.content import digest_of
 
 WORKLOAD = Workload(batch=2, prompt_tokens=30, generated_tokens=6)
 SPEC = EvaluationSpec(
@@ -39,7 +39,7 @@ def evaluator(tmp_path: Path) -> Evaluator:
 def reference(tmp_path: Path) -> CheckpointRef:
     directory = tmp_path / "model"
     write_checkpoint(directory, "qwen3-window", hidden_size=128, head_dim=32)
-    return CheckpointRef(location=str(directory), digest=content_digest(digest_content(directory)))
+    return CheckpointRef(location=str(directory), digest=digest_of(directory))
 
 
 def test_three_networks_in_a_row_are_measured_and_leave_nothing_behind(

@@ -124,7 +124,7 @@ class _Assembly:
         front = {row.architecture for row in self.networks.front}
         evaluated, failures = [], []
         for candidate in self.history.candidates():
-            outcome = self.history.outcome(candidate.identity)
+            outcome = self.history.outcome(self.plan.request(candidate.architecture, "search").identity)
             if isinstance(outcome, Failure):
                 failures.append(f"network {candidate.number}: {outcome.kind}, {outcome.reason}")
             elif outcome is not None:

@@ -1,0 +1,101 @@
+"""`nasfarm status` without a run, and `nasfarm remove`: the runs and the super-networks of this machine."""
+
+import time
+from contextlib import closing
+from pathlib import Path
+
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+from rich.text import Text
+
+from services.cli.console import console
+from services.cli.inspect import fine_tuning_of
+from services.cli.run import RunDirectory
+from services.cli.supernets import Supernet, SupernetStore, busy, workspace_of
+from services.coordinator.history import History
+from services.coordinator.report.wording import size
+from shared.errors import UserError
+
+SHOWN_DIGEST = 12
+NOTHING = "–"
+
+
+def show_all(runs: Path, store: SupernetStore) -> None:
+    """Show all runs, and all super-networks with their size and who uses them."""
+    found = [RunDirectory(file.parent) for file in sorted(runs.glob("*/search.yaml"))]
+    supernets, unfinished = store.all(), store.unfinished()
+    if not found and not supernets and not unfinished:
+        console.print(f"There is nothing in {runs} and {store.path}; `nasfarm search` begins a search.")
+        return
+    if found:
+        table = Table("Run", "State", "Super-network", box=SIMPLE_HEAD, show_edge=False)
+        for run in found:
+            table.add_row(Text(run.path.name), Text(_state(run)), Text(_supernet_of(run, store)))
+        console.print(table)
+    if supernets or unfinished:
+        table = Table("Super-network", "Model", "Steps", "Size", "Made", "Used by", box=SIMPLE_HEAD, show_edge=False)
+        for supernet in supernets:
+            table.add_row(*_row(supernet, ", ".join(store.users(supernet.directory, runs)) or NOTHING))
+        for directory in unfinished:
+            users = ", ".join(store.users(directory, runs)) or NOTHING
+            state = "being made" if busy(directory) else "unfinished"
+            table.add_row(directory.name[:SHOWN_DIGEST], NOTHING, NOTHING, _room(workspace_of(directory)), state, users)
+        console.print(table)
+
+
+def remove_supernet(name: str, runs: Path, store: SupernetStore) -> None:
+    """Remove a super-network of the store, or what there is of an unfinished one.
+
+    Raises UserError if there is no such one, while one is made, or while a run needs it.
+    """
+    begun = [directory for directory in store.unfinished() if name and directory.name.startswith(name)]
+    directory = begun[0] if len(begun) == 1 else store.named(name).directory
+    if directory.parent.resolve() != store.path.resolve():
+        raise UserError(f"{directory}: doesn't lie in {store.path}; remove it yourself")
+    if busy(directory):
+        raise UserError(f"{directory}: is just being made; stop that first")
+    users = store.users(directory, runs)
+    if users:
+        raise UserError(
+            f"{directory}: needed by {', '.join(str(runs / user) for user in users)}; remove these runs first, "
+            "which could not be continued without it"
+        )
+    room = _room(directory, workspace_of(directory))
+    store.remove(directory)
+    console.print(f"{directory} is removed: {room}.")
+
+
+def _state(run: RunDirectory) -> str:
+    if (run.path / "report.html").is_file():
+        return "report written"
+    if not run.history.is_file():
+        return f"fine-tuning: {fine_tuning_of(run, run.settings().training.steps)}"
+    with closing(History.read(run.history)) as history:
+        return f"searching: {history.asked()} of {run.settings().search.evaluations} networks asked for"
+
+
+def _supernet_of(run: RunDirectory, store: SupernetStore) -> str:
+    if not run.supernet.exists():
+        return NOTHING
+    target = run.supernet.resolve()
+    if not run.supernet.is_symlink():
+        return "its own"
+    return target.name[:SHOWN_DIGEST] if target.parent == store.path.resolve() else str(target)
+
+
+def _row(supernet: Supernet, users: str) -> list[Text | str]:
+    manifest = supernet.manifest
+    made = time.strftime("%Y-%m-%d", time.localtime((supernet.directory / "supernet.json").stat().st_mtime))
+    return [
+        Text(supernet.directory.name[:SHOWN_DIGEST]),
+        Text(manifest.base),
+        str(manifest.training.steps),
+        _room(supernet.directory),
+        made,
+        Text(users),
+    ]
+
+
+def _room(*directories: Path) -> str:
+    files = (file for directory in directories if directory.is_dir() for file in directory.rglob("*"))
+    return size(sum(file.stat().st_size for file in files if file.is_file()))

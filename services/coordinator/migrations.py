@@ -1,0 +1,93 @@
+"""Histories of earlier releases, made into what this one writes; nothing that was measured is lost."""
+
+import json
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from shared.identity import SEARCH
+from shared.messages import EvaluationRequest
+from shared.settings import parse_settings
+from shared.shape import ModelShape
+from shared.space import weight_bytes
+
+FORMAT = 3
+TABLES = ("about", "candidates", "measurements", "generations")
+APPEND_ONLY = (
+    """create trigger {table}_{action} before {action} on {table} begin select raise(abort, 'append only'); end"""
+)
+CANDIDATES_INDEX = "create index if not exists candidates_by_generation on candidates (generation)"
+IN_RECIPE = ("supernet", "base", "dtype", "drop_order", "reference_point")
+"""What stands in the recipe besides the settings; up to format 2 each by itself."""
+
+
+def format_of(connection: sqlite3.Connection) -> int | None:
+    """The format of a history; None if it has none that we know how to read."""
+    row = connection.execute("select value from about where key = 'format'").fetchone()
+    text = json.loads(row[0]) if row else None
+    return int(text) if isinstance(text, str) and text.isdecimal() else None
+
+
+def migrate(connection: sqlite3.Connection) -> None:
+    """Bring a history of an earlier format to this one, in the transaction that is open."""
+    steps: dict[int, Callable[[sqlite3.Connection], None]] = {1: _from_format_1, 2: _from_format_2}
+    with _changeable(connection):
+        for number in range(format_of(connection) or FORMAT, FORMAT):
+            steps[number](connection)
+        connection.execute("update about set value = ? where key = 'format'", (json.dumps(str(FORMAT)),))
+
+
+def forbid_changes(connection: sqlite3.Connection) -> None:
+    """Have the database itself refuse to change or delete what was written."""
+    for table in TABLES:
+        for action in ("delete", "update"):
+            connection.execute(APPEND_ONLY.format(table=table, action=action))
+
+
+@contextmanager
+def _changeable(connection: sqlite3.Connection) -> Iterator[None]:
+    for table in TABLES:
+        for action in ("delete", "update"):
+            connection.execute(f"drop trigger {table}_{action}")
+    yield
+    forbid_changes(connection)
+
+
+def _from_format_1(connection: sqlite3.Connection) -> None:
+    """Measurements had no size in bytes and no values of lm-eval's, requests no speed and no INT8; digests of items
+    were made in another way, so that they can't be compared any more."""
+    about = _about(connection)
+    settings = parse_settings({**about["settings"], "name": about["settings"]["name"]}, "history").model_dump(
+        mode="json"
+    )
+    connection.execute("update about set value = ? where key = 'settings'", (json.dumps(settings),))
+    shape, new_identities = ModelShape(**about["shape"]), dict[str, str]()
+    rows = connection.execute("select sequence, identity, request, outcome, kind from measurements").fetchall()
+    for sequence, identity, request_text, outcome_text, kind in rows:
+        request = EvaluationRequest.model_validate_json(request_text)
+        outcome = json.loads(outcome_text)
+        if kind == "measurement":
+            outcome["bytes"] = weight_bytes(shape, request.architecture, request.spec.dtype)
+            for scores in outcome["scores"]:
+                scores["values"] = {name: sum(each) / len(each) for name, each in scores["metrics"].items()}
+                scores["items_digest"] = ""
+        new_identities[identity] = request.identity
+        connection.execute(
+            "update measurements set identity = ?, request = ?, outcome = ? where sequence = ?",
+            (request.identity, request.model_dump_json(), json.dumps(outcome), sequence),
+        )
+    for former, identity in new_identities.items():
+        connection.execute("update candidates set identity = ? where identity = ?", (identity, former))
+
+
+def _from_format_2(connection: sqlite3.Connection) -> None:
+    """What a history belongs to was all of its settings; now it is a recipe of those that count."""
+    connection.execute(CANDIDATES_INDEX)
+    about = _about(connection)
+    recipe = {**SEARCH.of(about["settings"]), **{key: about[key] for key in IN_RECIPE}}
+    connection.execute("insert into about values ('recipe', ?)", (json.dumps(recipe),))
+
+
+def _about(connection: sqlite3.Connection) -> dict[str, Any]:
+    return {key: json.loads(value) for key, value in connection.execute("select key, value from about")}

@@ -1,0 +1,125 @@
+"""What identities are made of: the named settings that decide an answer, and nothing else.
+
+An identity is the digest of a recipe. Finished work is found again by it, so it must name everything that changes the
+answer, and nothing that doesn't: where and when things are saved, how much memory or how many threads they take. It
+also outlives releases: a setting that comes later is listed under `later`, with the value that says how it was before
+there was a choice, at which it adds nothing. A test sees to it that every field of a setting or message is listed in
+one of the three ways, so whoever adds one has to decide.
+
+Recorded beside the identity, in each measurement, and not part of it:
+
+* what the tasks' prompts and few-shot examples are. Whoever asks may have neither lm-eval nor the data. Each answer
+  holds a digest of what was read (token ids and right choices), and a history takes no two answers to one task that
+  differ in it (`services.coordinator.items`).
+* versions of libraries, which change answers by their rounding.
+* an engine's version and the device where speed is measured: known to whoever answers, not to whoever asks.
+
+Our own methods are another matter: where a later release computes other answers on purpose, the constants here say so.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+INT8_VERSION = 1
+"""How networks in INT8 are computed."""
+TOKENS_VERSION = 1
+"""How training rows become tokens."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Which fields of a section decide what comes out.
+
+    Attributes:
+        always: those that count whatever their value is.
+        later: those that there were not from the beginning, with the values at which they don't count.
+        beside: those that never count.
+        parts: the recipes of fields that are sections, or lists of sections.
+    """
+
+    always: tuple[str, ...] = ()
+    later: Mapping[str, Any] = field(default_factory=dict)
+    beside: tuple[str, ...] = ()
+    parts: Mapping[str, "Recipe"] = field(default_factory=dict)
+
+    @property
+    def fields(self) -> set[str]:
+        """All fields that are decided about."""
+        return {*self.always, *self.later, *self.beside}
+
+    def of(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """The recipe of a section, given as JSON values."""
+        counted = {name: values[name] for name in self.always}
+        counted |= {name: values[name] for name, before in self.later.items() if values.get(name, before) != before}
+        return {name: self._part(name, value) for name, value in counted.items()}
+
+    def _part(self, name: str, value: Any) -> Any:
+        recipe = self.parts.get(name)
+        if recipe is None or value is None:
+            return value
+        return recipe.of(value) if isinstance(value, Mapping) else [recipe.of(each) for each in value]
+
+
+def difference(made: Mapping[str, Any], asked: Mapping[str, Any], prefix: str = "") -> str | None:
+    """The first field in which two recipes differ, in words: `training.steps was 200, now 400`; None if none does."""
+    for name in {**made, **asked}:
+        one, other = made.get(name), asked.get(name)
+        if isinstance(one, Mapping) and isinstance(other, Mapping):
+            found = difference(one, other, f"{prefix}{name}.")
+            if found is not None:
+                return found
+        elif one != other:
+            return f"{prefix}{name} was {_shown(one)}, now {_shown(other)}"
+    return None
+
+
+def _shown(value: Any) -> str:
+    return "not set" if value is None else str(value)
+
+
+# Of a measurement: shared.messages.
+TASK_ITEMS = Recipe(("task", "num_fewshot", "split", "start", "stop"))
+WORKLOAD = Recipe(("batch", "prompt_tokens", "generated_tokens"))
+SPEED = Recipe(("engine", "workload", "repeats"), parts={"workload": WORKLOAD})
+COSTS = Recipe(("engine", "workload", "mlp_widths", "quantizations"), parts={"workload": WORKLOAD})
+EVALUATION = Recipe(
+    ("tasks", "dtype", "speed", "costs"),
+    later={"int8_version": 1},
+    parts={"tasks": TASK_ITEMS, "speed": SPEED, "costs": COSTS},
+)
+
+# Of a super-network: shared.manifest. The model and the data count by their content, not by their names.
+TRAINED_SPACE = Recipe(("depths", "mlp_widths", "depth_rule"), beside=("quantization",))
+TRAINING = Recipe(
+    (
+        "steps",
+        "tokens_per_step",
+        "learning_rate",
+        "warmup_steps",
+        "weight_decay",
+        "clip_norm",
+        "neuron_order",
+        "calibration_tokens",
+        "seed",
+    ),
+    beside=("data", "checkpoint_every_seconds"),
+)
+SUPERNET = Recipe(
+    ("base", "data", "space", "training"),
+    later={"tokens_version": 1},
+    parts={"space": TRAINED_SPACE, "training": TRAINING},
+)
+
+# Of a search: services.coordinator.plan. The super-network counts by its content, which includes how it was made.
+SEARCHED_SPACE = Recipe(("depths", "mlp_widths", "quantization"), beside=("depth_rule",))
+PART = Recipe(("items", "split"))
+TASK = Recipe(("name", "metric", "num_fewshot", "search", "report"), parts={"search": PART, "report": PART})
+STRATEGY = Recipe(("strategy", "population", "seed"), later={"overlap": False}, beside=("evaluations",))
+SERVING = Recipe(("engine", "batch", "prompt_tokens", "generated_tokens", "repeats"))
+SEARCH = Recipe(
+    ("space", "tasks", "search", "objectives", "serving", "remeasure_int8"),
+    beside=("name", "model", "supernet", "training", "dtype"),
+    parts={"space": SEARCHED_SPACE, "tasks": TASK, "search": STRATEGY, "serving": SERVING},
+)
+"""`dtype` is beside as `auto` is decided when a search begins; the history has what it was decided to be."""

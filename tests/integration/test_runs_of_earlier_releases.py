@@ -1,0 +1,113 @@
+"""Runs that earlier releases left behind: opened, continued with a raised budget, and reported."""
+
+import json
+import shutil
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+import yaml
+
+from services.coordinator.history import History
+from services.coordinator.plan import plan_of
+from services.coordinator.results import evaluated_so_far, front
+from shared.content import FileDigests, has_digest
+from shared.manifest import SupernetManifest
+from shared.messages import EvaluationRequest
+from shared.settings import read_search_file
+from tests.support.command import Ended, nasfarm
+
+FIXTURES = Path(__file__).parents[1] / "fixtures"
+RUNS = [("format-1", "plain"), ("format-2", "plain"), ("format-2", "served")]
+ROWS = "select identity, kind from measurements order by sequence"
+
+Run = Callable[..., Ended]
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
+    monkeypatch.delenv("NASFARM_DATA", raising=False)
+    monkeypatch.setenv("NASFARM_THREADS", "1")
+    return lambda *arguments: nasfarm(capsys, monkeypatch, *arguments)
+
+
+@pytest.fixture(params=RUNS, ids="/".join)
+def left(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of a run in the directory in which its commands were given, which is the working directory."""
+    release, name = request.param
+    shutil.copytree(FIXTURES / release, tmp_path, dirs_exist_ok=True)
+    shutil.copytree(FIXTURES / "base", tmp_path / "base")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "runs" / str(name)
+
+
+def rows(run: Path) -> list[tuple[str, str]]:
+    with closing(sqlite3.connect(run / "history.sqlite")) as connection:
+        return connection.execute(ROWS).fetchall()
+
+
+def test_status_and_report_show_what_was_there_and_leave_the_history_as_it_is(run: Run, left: Path) -> None:
+    former, history = json.loads((left / "front.json").read_text()), (left / "history.sqlite").read_bytes()
+    budget = read_search_file(left / "search.yaml").search.evaluations
+    assert f"{budget} of {budget} networks measured" in run("status", left).output
+    ended = run("report", left)
+    assert ended.code == 0, ended
+    assert "</html>" in (left / "report.html").read_text()
+    now = json.loads((left / "front.json").read_text())
+    for group in ("front", "int8"):
+        assert (
+            [row["architecture"] for row in now[group]]
+            == [{"quantization": "none", **row["architecture"]} for row in former[group]]
+            if group in former
+            else now[group] == []
+        )
+    for before, after in zip([*former["front"], former["dense"]], [*now["front"], now["dense"]], strict=True):
+        assert before["report_accuracy"] == after["report_accuracy"] and before["parameters"] == after["parameters"]
+    assert (left / "history.sqlite").read_bytes() == history
+
+
+def test_a_raised_budget_is_searched_with_the_same_super_network_and_nothing_measured_again(
+    run: Run, left: Path
+) -> None:
+    former, manifest = rows(left), (left / "supernet" / "supernet.json").read_bytes()
+    path = left.parents[1] / f"{left.name}.yaml"
+    values = yaml.safe_load(path.read_text())
+    values["search"]["evaluations"] += 4
+    path.write_text(yaml.safe_dump(values))
+    ended = run("search", path.name)
+    assert ended.code == 0, ended
+    assert "Super-network" in ended.output and "there already" in ended.output
+    assert (left / "supernet" / "supernet.json").read_bytes() == manifest
+    assert not (left.parents[1] / "supernets").exists()
+    assert f"{values['search']['evaluations']} of {values['search']['evaluations']}" in run("status", left).output
+    found = rows(left)
+    assert len(found) == len(set(found)) >= len(former) + 4
+    settings = read_search_file(left / "search.yaml")
+    with closing(History.read(left / "history.sqlite")) as history:
+        plan = plan_of(history, settings)
+        chosen = {network.digest for network in front(evaluated_so_far(plan, history))}
+        assert [row.generation for row in history.generations()] == list(range(len(history.generations())))
+        assert {candidate.architecture.digest for candidate in history.candidates()} >= chosen
+
+
+def test_the_same_search_run_again_measures_nothing(run: Run, left: Path) -> None:
+    former = len(rows(left))
+    assert run("search", f"{left.name}.yaml").code == 0
+    assert len(rows(left)) == former
+
+
+def test_what_earlier_releases_called_a_checkpoint_is_still_its_digest(left: Path, tmp_path: Path) -> None:
+    manifest, digests = SupernetManifest.read(left / "supernet"), FileDigests(tmp_path / "cache")
+    assert has_digest(digests.content(left / "supernet"), manifest.digest)
+    assert has_digest(digests.content(FIXTURES / "base"), manifest.base_digest)
+
+
+@pytest.mark.parametrize("name", ["plain", "served"])
+def test_what_was_asked_two_formats_ago_still_has_its_identity(name: str) -> None:
+    with closing(sqlite3.connect(FIXTURES / "format-2" / "runs" / name / "history.sqlite")) as connection:
+        found = connection.execute("select identity, request from measurements").fetchall()
+    assert len(found) > 10
+    for identity, text in found:
+        assert EvaluationRequest.model_validate_json(text).identity == identity

@@ -1,0 +1,215 @@
+"""Super-networks that searches share: which one a search has, who needs it, and what becomes of it."""
+
+import json
+import multiprocessing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from services.cli.listing import remove_supernet
+from services.cli.run import RunDirectory
+from services.cli.supernets import Supernet, SupernetStore, busy, find_supernet, making, workspace_of
+from shared.errors import UserError
+from shared.manifest import base_location
+from shared.settings import SearchSettings, parse_settings
+from tests.chaos.arena import search_values, write_supernet
+
+
+def settings(**changes: Any) -> SearchSettings:
+    values = search_values("any", 0, 8, 4)
+    for key, value in changes.items():
+        section = values.get(key)
+        values[key] = {**section, **value} if isinstance(section, dict) else value
+    return parse_settings(values, "test")
+
+
+def manifest_with(supernet: Path, **changes: Any) -> None:
+    path = supernet / "supernet.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> SupernetStore:
+    return SupernetStore(tmp_path / "supernets")
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunDirectory:
+    run = RunDirectory(tmp_path / "runs" / "any")
+    run.path.mkdir(parents=True)
+    return run
+
+
+def found(run: RunDirectory, store: SupernetStore, **changes: Any) -> str | None:
+    supernet = find_supernet(settings(**changes), run, store)
+    return None if supernet is None else supernet.directory.name
+
+
+OTHERS = [
+    ({"model": "another/model"}, "model was somewhere, now another/model"),
+    ({"space": {"depths": [8, 7]}}, "space.depths was [8, 7, 6], now [8, 7]"),
+    ({"space": {"depth_rule": "importance"}}, "space.depth_rule was first, now importance"),
+    ({"training": {"steps": 3}}, "training.steps was 0, now 3"),
+]
+SAME: list[dict[str, Any]] = [
+    {},
+    {"name": "other"},
+    {"space": {"quantization": ["none", "int8"]}, "objectives": ["bytes"]},
+    {"training": {"checkpoint_every_seconds": 5}},
+    {"search": {"seed": 7}},
+]
+
+
+@pytest.mark.parametrize("changes", SAME)
+def test_a_search_finds_the_super_network_of_its_recipe(
+    run: RunDirectory, store: SupernetStore, changes: dict[str, Any]
+) -> None:
+    write_supernet(store.place("one"))
+    assert found(run, store, **changes) == "one"
+
+
+@pytest.mark.parametrize("changes", [changes for changes, _ in OTHERS])
+def test_a_search_of_another_recipe_finds_none(
+    run: RunDirectory, store: SupernetStore, changes: dict[str, Any]
+) -> None:
+    write_supernet(store.place("one"))
+    assert found(run, store, **changes) is None
+
+
+def test_one_that_was_made_by_other_methods_is_not_found_by_new_searches(
+    run: RunDirectory, store: SupernetStore
+) -> None:
+    write_supernet(store.place("one"))
+    manifest_with(store.place("one"), tokens_version=99)
+    assert found(run, store) is None
+
+
+@pytest.mark.parametrize(("changes", "words"), OTHERS)
+def test_a_run_that_has_one_of_another_recipe_is_refused_by_what_differs(
+    run: RunDirectory, store: SupernetStore, changes: dict[str, Any], words: str
+) -> None:
+    write_supernet(run.supernet)
+    with pytest.raises(UserError) as refused:
+        found(run, store, **changes)
+    assert words in str(refused.value) and "change `name`" in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_run_goes_on_with_its_own_whatever_release_made_it(run: RunDirectory, store: SupernetStore) -> None:
+    write_supernet(run.supernet)
+    manifest_with(run.supernet, tokens_version=99)
+    write_supernet(store.place("one"))
+    assert found(run, store) == "supernet"
+
+
+def test_a_run_that_was_linked_but_has_no_history_takes_the_one_that_is_asked_for_now(
+    run: RunDirectory, store: SupernetStore
+) -> None:
+    write_supernet(store.place("one"))
+    run.link(store.place("one"))
+    assert found(run, store, training={"steps": 3}) is None
+    run.history.touch()
+    with pytest.raises(UserError, match=r"training\.steps was 0, now 3"):
+        found(run, store, training={"steps": 3})
+
+
+def test_a_model_s_directory_is_the_same_however_it_is_named(
+    run: RunDirectory, store: SupernetStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "base").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert base_location("base") == base_location(str(tmp_path / "base")) == str(tmp_path / "base")
+    assert base_location("HuggingFaceTB/SmolLM2-135M-Instruct") == "HuggingFaceTB/SmolLM2-135M-Instruct"
+    write_supernet(store.place("one"))
+    manifest_with(store.place("one"), base=str(tmp_path / "base"))
+    assert found(run, store, model="./base") == "one"
+
+
+def test_a_search_file_may_name_one_by_directory_or_digest(
+    run: RunDirectory, store: SupernetStore, tmp_path: Path
+) -> None:
+    write_supernet(tmp_path / "elsewhere")
+    write_supernet(store.place("0f12"))
+    content = Supernet.read(store.place("0f12")).manifest.digest
+    assert found(run, store, supernet=str(tmp_path / "elsewhere")) == "elsewhere"
+    for name in ("0f12", "0f", content, content[:6]):
+        assert found(run, store, supernet=name, space={"depths": [8]}) == "0f12"
+
+
+def test_what_a_search_file_names_must_be_there_and_go_with_it(run: RunDirectory, store: SupernetStore) -> None:
+    write_supernet(store.place("0f12"))
+    write_supernet(store.place("0f34"))
+    for changes, words in (
+        ({"supernet": "nowhere"}, "`nasfarm train` makes one"),
+        ({"supernet": "0f"}, "2 digests in"),
+        ({"supernet": "0f1", "space": {"depth_rule": "importance"}}, "ordered by first"),
+        ({"supernet": "0f1", "training": {"steps": 9}}, r"training.steps was 0, now 9"),
+    ):
+        with pytest.raises(UserError) as refused:
+            found(run, store, **changes)
+        assert words in str(refused.value) and "\n" not in str(refused.value)
+
+
+def test_a_run_s_link_leads_there_from_wherever_one_looks(run: RunDirectory, store: SupernetStore) -> None:
+    run.link(store.place("one"))
+    assert run.supernet.readlink() == Path("../../supernets/one") and not run.supernet.exists()
+    write_supernet(store.place("one"))
+    assert (run.supernet / "supernet.json").is_file()
+    run.link(store.place("two"))
+    assert run.supernet.resolve() == store.place("two")
+    run.link(Path("/elsewhere/three"))
+    assert run.supernet.readlink() == Path("/elsewhere/three")
+
+
+def test_one_that_a_run_needs_is_not_removed(run: RunDirectory, store: SupernetStore, tmp_path: Path) -> None:
+    write_supernet(store.place("0f12"))
+    run.link(store.place("0f12"))
+    with pytest.raises(UserError, match=r"needed by .*any; remove these runs first"):
+        remove_supernet("0f", tmp_path / "runs", store)
+    assert len(store.all()) == 1
+    run.supernet.unlink()
+    remove_supernet("0f", tmp_path / "runs", store)
+    assert store.all() == [] and list(store.path.iterdir()) == []
+
+
+def test_what_is_unfinished_is_removed_unless_it_is_just_being_made(store: SupernetStore, tmp_path: Path) -> None:
+    directory = store.place("0f12")
+    workspace_of(directory).mkdir(parents=True)
+    assert store.unfinished() == [directory] and store.all() == []
+    with making(directory, lambda: None):
+        assert busy(directory)
+        with pytest.raises(UserError, match="is just being made"):
+            remove_supernet("0f12", tmp_path / "runs", store)
+    assert not busy(directory)
+    remove_supernet("0f12", tmp_path / "runs", store)
+    assert list(store.path.iterdir()) == []
+
+
+def test_what_lies_elsewhere_is_not_removed(store: SupernetStore, tmp_path: Path) -> None:
+    write_supernet(tmp_path / "elsewhere")
+    with pytest.raises(UserError, match="remove it yourself"):
+        remove_supernet(str(tmp_path / "elsewhere"), tmp_path / "runs", store)
+    with pytest.raises(UserError, match="neither a directory"):
+        remove_supernet("0f", tmp_path / "runs", store)
+
+
+def _make(directory: Path, number: int, log: Path) -> None:
+    with making(directory, lambda: None), log.open("a") as file:
+        file.write(f"{number} begins\n")
+        file.flush()
+        file.write(f"{number} ends\n")
+
+
+def test_only_one_process_makes_it_at_a_time_and_the_others_wait(store: SupernetStore, tmp_path: Path) -> None:
+    context = multiprocessing.get_context("fork")
+    arguments = [(store.place("one"), number, tmp_path / "log") for number in range(4)]
+    processes = [context.Process(target=_make, args=each) for each in arguments]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+        assert process.exitcode == 0
+    lines = (tmp_path / "log").read_text().splitlines()
+    assert [line.split()[1] for line in lines] == ["begins", "ends"] * 4
+    assert {line.split()[0] for line in lines} == {"0", "1", "2", "3"}
