@@ -75,7 +75,7 @@ class FileDigests:
         return digest if noted == _state(file) else None
 
     def _place(self, file: Path) -> Path:
-        return self._memory / f"{digest_json(str(file.absolute()))}.json"
+        return self._memory / f"{digest_json(str(file.resolve()))}.json"
 
     def content(self, directory: Path) -> dict[str, str]:
         """Digest of every file that decides what a checkpoint's network answers."""
@@ -101,7 +101,7 @@ def matching(files: Mapping[str, str], patterns: Iterable[str]) -> dict[str, str
 def _state(file: Path) -> dict[str, str | int]:
     state = file.stat()
     return {
-        "file": str(file.absolute()),
+        "file": str(file.resolve()),
         "size": state.st_size,
         "changed": state.st_mtime_ns,
         "inode": state.st_ino,

@@ -56,7 +56,7 @@ def _parser() -> argparse.ArgumentParser:
         ("status", "show how far it is"),
         ("logs", "follow the logs"),
         ("down", "stop it, data are kept"),
-        ("destroy", "stop it and remove its data; runs stay"),
+        ("destroy", "stop it and remove its data; runs and super-networks stay"),
     ):
         chosen.add_parser(command, help=what)
     return parser

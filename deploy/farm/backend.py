@@ -34,8 +34,8 @@ class Backend(Protocol):
         ...
 
     def train(self, farm: Farm, name: str) -> None:
-        """Make `FarmDirectory.supernet(name)` from `FarmDirectory.search_file(name)`, in the foreground, with its
-        progress shown; an interrupted one goes on."""
+        """Make the super-network of `FarmDirectory.search_file(name)` in `FarmDirectory.store`, in the foreground, with
+        its progress shown; an interrupted one goes on."""
         ...
 
     def apply(self, farm: Farm) -> None:

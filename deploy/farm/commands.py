@@ -11,6 +11,8 @@ from deploy.farm.preparing import broker_url, operator_address
 from deploy.farm.programs import nasfarm
 from deploy.farm.state import BackendName, Farm, FarmDirectory
 from services.cli.example import example_search_file
+from services.cli.run import RunDirectory
+from services.cli.supernets import find_supernet
 from shared.announcements import ANNOUNCE_SECONDS, present
 from shared.broker import requests_queue, results_queue
 from shared.broker.__main__ import SETTLE_SECONDS
@@ -18,7 +20,6 @@ from shared.broker.rabbitmq import RabbitBroker, add_queues
 from shared.environment import Environment
 from shared.errors import UserError
 from shared.files import write_atomically
-from shared.manifest import MANIFEST, SupernetManifest
 from shared.settings import read_search_file
 
 UP = {"processes": "make farm", "containers": "make deploy"}
@@ -106,10 +107,18 @@ def _asked(directory: FarmDirectory, farm: Farm, backend: Backend, search_file: 
 
 def _begin(directory: FarmDirectory, farm: Farm, backend: Backend, name: str) -> Farm:
     """Have what a search needs, super-network and queues, and note that it can run. Returns the farm."""
-    supernet = directory.supernet(name)
-    if not (supernet / MANIFEST).exists():
+    settings, run = read_search_file(directory.search_file(name)), RunDirectory(directory.runs / name)
+    supernet = find_supernet(settings, run, directory.store)
+    if supernet is None:
         backend.train(farm, name)
-    digest = SupernetManifest.read(supernet).digest
+        supernet = find_supernet(settings, run, directory.store)
+    else:
+        print(f"Super-network  {supernet.directory}, there already", flush=True)
+    if supernet is None:
+        raise UserError(f"{name}: its super-network is not in {directory.store.path} after the fine-tuning")
+    run.path.mkdir(exist_ok=True)
+    run.link(supernet.directory)
+    digest = supernet.manifest.digest
     add_queues(operator_address(directory, farm), [requests_queue(digest), results_queue(name)])
     time.sleep(SETTLE_SECONDS)
     with directory.locked():
@@ -187,14 +196,14 @@ def down(directory: FarmDirectory) -> None:
 
 
 def destroy(directory: FarmDirectory) -> None:
-    """Stop the farm and remove its data; runs stay."""
+    """Stop the farm and remove its data; runs and super-networks stay."""
     farm = directory.read()
     if farm is not None:
         backend = backend_of(directory, farm.backend)
         backend.down()
         backend.destroy()
     shutil.rmtree(directory.path, ignore_errors=True)
-    print(f"The farm and its data are gone; {directory.runs} stays")
+    print(f"The farm and its data are gone; {directory.runs} and {directory.store.path} stay")
 
 
 def _up(directory: FarmDirectory) -> tuple[Farm, Backend]:

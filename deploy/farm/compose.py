@@ -89,8 +89,7 @@ class Compose:
     def train(self, farm: Farm, name: str) -> None:
         """Run the trainer, and show what it writes."""
         self._write_paths(farm)
-        self._give(self._directory.runs, recursively=False)
-        self._give(self._directory.runs / name, self._directory.search_file(name))
+        self._give(self._directory.store.path, self._directory.search_file(name))
         self._up(farm, "trainer", {"FARM_SEARCH": name})
         trainers = self._containers("trainer")
         try:
@@ -113,6 +112,7 @@ class Compose:
         kept = {each.labels[SEARCH] for each in there if each not in former}
         for search in farm.searches:
             if search.name not in kept:
+                self._give(self._directory.runs, recursively=False)
                 self._give(self._directory.runs / search.name, self._directory.search_file(search.name))
                 self._begin(farm, "coordinator", search, 1)
         self._apply_evaluators(farm)
@@ -235,6 +235,7 @@ class Compose:
             "FARM_PORT": str(farm.port),
             "FARM_PROJECT": self.project,
             "FARM_RUNS": str(self._directory.runs),
+            "FARM_SUPERNETS": str(self._directory.store.path),
             "FARM_THREADS": os.environ.get("NASFARM_THREADS") or str(max(1, threads)),
             "FARM_USER": self._user,
         }
@@ -279,7 +280,7 @@ def _named(search_files: Iterable[Path]) -> set[Path]:
     names = {os.environ.get("NASFARM_DATA") or ""}
     for file in search_files:
         settings = read_search_file(file)
-        names |= {settings.model, settings.training.data}
+        names |= {settings.model, settings.training.data, settings.supernet or ""}
         if settings.model.startswith("~"):
             raise UserError(f"{file}: model: containers have other homes; write the whole path instead of ~")
     paths = {Path(name).absolute() for name in names if name and Path(name).exists()}

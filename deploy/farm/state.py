@@ -9,6 +9,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from services.cli.supernets import SupernetStore
 from shared.errors import UserError
 from shared.files import write_atomically, writing
 from shared.settings import explain
@@ -80,10 +81,16 @@ class Farm(BaseModel):
 
 @dataclass(frozen=True)
 class FarmDirectory:
-    """Where a farm's secrets, state and logs lie: only its owner may look in. Runs lie beside it, not in it."""
+    """Where a farm's secrets, state and logs lie: only its owner may look in. Runs and super-networks lie beside it,
+    not in it."""
 
     path: Path
     runs: Path
+
+    @property
+    def store(self) -> SupernetStore:
+        """The super-networks."""
+        return SupernetStore(self.runs.parent / "supernets")
 
     @property
     def credentials(self) -> Path:
@@ -105,7 +112,7 @@ class FarmDirectory:
         return self.path / "searches" / f"{name}.yaml"
 
     def supernet(self, name: str) -> Path:
-        """Directory of the super-network of a search."""
+        """The super-network of a search: a link to its directory, once that is known."""
         return self.runs / name / "supernet"
 
     def make(self) -> None:
@@ -113,7 +120,7 @@ class FarmDirectory:
         with writing(self.path):
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
             self.path.chmod(0o700)
-            for directory in (self.broker_files, self.logs, self.runs):
+            for directory in (self.broker_files, self.logs, self.runs, self.store.path):
                 directory.mkdir(exist_ok=True)
 
     def read(self) -> Farm | None:

@@ -20,8 +20,8 @@ from shared.broker import requests_queue, results_queue
 from shared.broker.rabbitmq import add_queues
 from shared.digest import digest_json
 from shared.identity import TOKENS_VERSION
-from shared.manifest import SupernetManifest
-from shared.settings import parse_settings
+from shared.manifest import SupernetManifest, base_location
+from shared.settings import SearchSettings, parse_settings
 from tests.support.command import NASFARM
 from tests.support.content import content_of
 from tests.support.forwarding import Forwarder
@@ -273,13 +273,14 @@ def search_values(name: str, seed: int, evaluations: int, population: int) -> di
     }
 
 
-def write_supernet(directory: Path) -> str:
-    """A super-network as far as a coordinator knows it: its shape and its manifest; its digest."""
+def write_supernet(directory: Path, settings: SearchSettings | None = None) -> str:
+    """A super-network as far as a coordinator knows it, its shape and its manifest, by default that of all searches
+    here; its digest."""
     directory.mkdir(parents=True)
     (directory / "config.json").write_text(json.dumps(CONFIG))
-    settings = parse_settings(search_values("any", 0, 2, 2), "arena")
+    settings = settings or parse_settings(search_values("any", 0, 2, 2), "arena")
     manifest = SupernetManifest(
-        base=settings.model,
+        base=base_location(settings.model),
         base_digest=digest_json("base"),
         space=settings.space,
         drop_order=tuple(range(7, 0, -1)),

@@ -1,5 +1,6 @@
 """What the farm's commands do, with a backend that only writes down what it is asked for."""
 
+import hashlib
 import json
 import socket
 from pathlib import Path
@@ -11,11 +12,15 @@ from deploy.farm import commands, processes
 from deploy.farm.backend import ServiceState
 from deploy.farm.processes import Processes
 from deploy.farm.state import Farm, FarmDirectory
+from shared.content import content_digest
+from shared.digest import DIGEST_CHARACTERS
 from shared.errors import UserError
-from shared.manifest import SupernetManifest
+from shared.settings import read_search_file
+from tests.chaos.arena import CONFIG, write_supernet
 from tests.support.command import search_file
 
-DIGEST = "d" * 32
+DIGEST = content_digest({"config.json": hashlib.sha256(json.dumps(CONFIG).encode()).hexdigest()[:DIGEST_CHARACTERS]})
+"""Of the super-networks here."""
 
 
 class Recorder:
@@ -41,9 +46,8 @@ class Recorder:
         self.asked.append(f"train {name}")
         if not self.trains:
             raise UserError("no torch")
-        supernet = self.directory.supernet(name)
-        supernet.mkdir(parents=True)
-        (supernet / "supernet.json").touch()
+        settings = read_search_file(self.directory.search_file(name))
+        write_supernet(self.directory.store.place(f"of-{name}"), settings)
 
     def apply(self, farm: Farm) -> None:
         self.applied.append(farm)
@@ -83,12 +87,7 @@ def backend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Recorder:
     monkeypatch.setattr(commands, "add_queues", lambda _, names: recorder.asked.append(f"queues {' '.join(names)}"))
     monkeypatch.setattr(commands, "RabbitBroker", Nobody)
     monkeypatch.setattr(commands, "BEGIN_SECONDS", 0.1)
-    monkeypatch.setattr(SupernetManifest, "read", lambda _: Manifest)
     return recorder
-
-
-class Manifest:
-    digest = DIGEST
 
 
 class Nobody:
@@ -146,6 +145,29 @@ def test_a_second_search_runs_beside_the_first(backend: Recorder, tmp_path: Path
     assert run("farm", "--search", search_file(tmp_path)) == 0
     assert run("farm", "--search", search_file(tmp_path, name="other")) == 0
     assert [search.name for search in backend.applied[-1].searches] == ["tiny", "other"]
+
+
+def test_searches_of_one_recipe_share_the_super_network_its_queue_and_its_evaluators(
+    backend: Recorder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run("farm", "--search", search_file(tmp_path))
+    run("farm", "--search", search_file(tmp_path, name="other", search={"evaluations": 7, "population": 3}))
+    assert "there already" in capsys.readouterr().out
+    assert [each for each in backend.asked if each.startswith("train")] == ["train tiny"]
+    assert f"queues requests.{DIGEST} results.other" in backend.asked
+    assert farm_of(backend).supernets == (DIGEST,)
+    links = [backend.directory.supernet(name).resolve() for name in ("tiny", "other")]
+    assert links == [backend.directory.store.place("of-tiny")] * 2
+    run("farm", "--search", search_file(tmp_path, name="third", training={"data": "plain_facts", "steps": 1}))
+    assert "train third" in backend.asked
+
+
+def test_a_fine_tuning_that_left_nothing_behind_is_said(
+    backend: Recorder, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backend, "train", lambda *_: None)
+    assert run("farm", "--search", search_file(tmp_path)) == 2
+    assert "is not in" in capsys.readouterr().err
 
 
 def test_a_search_under_way_can_not_become_another(
@@ -222,11 +244,12 @@ def test_down_and_destroy_without_a_farm_are_no_error(backend: Recorder) -> None
     assert run("down") == run("destroy") == 0
 
 
-def test_destroying_leaves_the_runs(backend: Recorder, tmp_path: Path) -> None:
+def test_destroying_leaves_the_runs_and_the_super_networks(backend: Recorder, tmp_path: Path) -> None:
     run("farm", "--search", search_file(tmp_path))
     assert run("destroy") == 0
     assert backend.asked[-2:] == ["down", "destroy"]
     assert not (tmp_path / ".farm").exists() and (tmp_path / "runs" / "tiny" / "supernet").is_dir()
+    assert [each.directory.name for each in backend.directory.store.all()] == ["of-tiny"]
 
 
 def test_a_taken_port_and_a_missing_program_are_said_before_anything_is_started(

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from shared.broker.topology import VHOST, server_configuration
 from shared.environment import Environment
-from shared.settings import parse_settings
+from shared.settings import parse_settings, read_search_file
 from tests.support.custom_resources import CUSTOM_RESOURCE
 from tests.support.data import ROOT
 from tests.support.kubernetes import KUBERNETES, OVERLAYS, Manifest, containers, of_kind, one, overlay, pods, rendered
@@ -207,26 +207,57 @@ def test_a_searchs_name_is_the_same_wherever_it_stands(name: str) -> None:
     search = one(objects, "ConfigMap", "search")
     settings = parse_settings(yaml.safe_load(search["data"]["search.yaml"]), "search.yaml")
     assert search["data"]["name"] == settings.name
-    named = [*of_kind(objects, "Deployment"), *of_kind(objects, "Job"), *of_kind(objects, "ScaledObject"), search]
-    assert all(each["metadata"]["name"].endswith(f"-{settings.name}") for each in named)
-    labelled = [each["spec"]["template"] for each in named if "template" in each.get("spec", {})]
+    named = [*of_kind(objects, "Job"), search]
+    assert len(named) == 3 and all(each["metadata"]["name"].endswith(f"-{settings.name}") for each in named)
+    labelled = [each["spec"]["template"] for each in of_kind(objects, "Job")]
     assert {template["metadata"]["labels"]["nasfarm/search"] for template in labelled} == {settings.name}
-    shipped = ROOT / "deploy" / "searches" / f"{settings.name}.yaml"
-    assert search["data"]["search.yaml"] == shipped.read_text()
+    shipped = read_search_file(ROOT / "deploy" / "searches" / f"{settings.name}.yaml")
+    assert settings.model_copy(update={"supernet": None}) == shipped
 
 
-def test_a_second_search_shares_the_farm_and_nothing_else() -> None:
-    farm, first, second = (
-        rendered(KUBERNETES / path) for path in ("base", "overlays/cpu/search", "overlays/gpu/search")
+@each_overlay
+def test_a_super_network_lies_at_the_same_place_for_all_who_need_it(name: str) -> None:
+    objects = overlay(name)
+    search, supernet = (one(objects, "ConfigMap", which)["data"] for which in ("search", "supernet"))
+    settings = parse_settings(yaml.safe_load(search["search.yaml"]), "search.yaml")
+    assert settings.supernet == search["supernet"] == supernet["directory"]
+    claimed = [
+        mount["mountPath"]
+        for _, pod in pods(objects)
+        for container in containers(pod)
+        for mount in container["volumeMounts"]
+        if mount["name"] == "weights"
+    ]
+    assert set(claimed) == {str(Path(settings.supernet).parent)}
+    evaluator = one(objects, "Deployment")
+    suffix = Path(settings.supernet).name
+    assert evaluator["metadata"]["name"] == f"evaluator-{suffix}"
+    assert evaluator["spec"]["template"]["metadata"]["labels"]["nasfarm/supernet"] == suffix
+    assert one(objects, "ScaledObject")["metadata"]["name"] == f"evaluator-{suffix}"
+
+
+def test_a_second_search_shares_the_farm_and_of_a_super_network_the_evaluators() -> None:
+    farm, supernet, other, first, second = (
+        rendered(KUBERNETES / path)
+        for path in (
+            "base",
+            "overlays/cpu/supernet",
+            "overlays/gpu/supernet",
+            "overlays/cpu/search",
+            "overlays/gpu/search",
+        )
     )
 
     def names(objects: list[Manifest]) -> set[tuple[str, str]]:
         return {(each["kind"], each["metadata"]["name"]) for each in objects}
 
-    assert not names(first) & names(second) and not names(first) & names(farm)
-    selectors = [one(objects, "Deployment")["spec"]["selector"]["matchLabels"] for objects in (first, second)]
+    together = [names(each) for each in (farm, supernet, other, first, second)]
+    assert sum(map(len, together)) == len(set().union(*together))
+    assert {kind for kind, _ in names(first)} == {"ConfigMap", "PersistentVolumeClaim", "Job"}
+    assert {kind for kind, _ in names(supernet)} == {"ConfigMap", "Deployment", "PodDisruptionBudget", "ScaledObject"}
+    selectors = [one(objects, "Deployment")["spec"]["selector"]["matchLabels"] for objects in (supernet, other)]
     assert not selectors[0].items() <= selectors[1].items()
-    shared = {claim for objects in (first, second) for claim in values(objects, "claimName")}
+    shared = {claim for objects in (first, second, supernet) for claim in values(objects, "claimName")}
     assert ("PersistentVolumeClaim", "weights") in names(farm) and "weights" in shared
 
 
@@ -293,7 +324,7 @@ def test_every_file_is_used_by_some_kustomization() -> None:
         content = yaml.safe_load(path.read_text())
         listed = [*content.get("resources", []), *content.get("configurations", [])]
         listed += [patch["path"] for patch in content.get("patches", [])]
-        listed += [file for generator in content.get("configMapGenerator", []) for file in generator["files"]]
+        listed += [file for generator in content.get("configMapGenerator", []) for file in generator.get("files", [])]
         used |= {path, *(path.parent / name for name in listed)}
     files = {path for path in KUBERNETES.rglob("*.yaml") if "generated" not in path.parts}
     assert files <= used
