@@ -84,13 +84,18 @@ class FileDigests:
 
 
 def content_digest(files: Mapping[str, str]) -> str:
-    """Identity of a checkpoint, from its files' digests."""
-    return digest_json(files)
+    """Identity of a checkpoint, from its files' digests. Never a former one, in which less counted."""
+    return digest_json({"content": files})
+
+
+def former_digest(files: Mapping[str, str]) -> str:
+    """What earlier releases called a checkpoint with these files."""
+    return digest_json(matching(files, FORMER_CONTENT))
 
 
 def has_digest(files: Mapping[str, str], digest: str) -> bool:
     """Whether a digest is that of a checkpoint with these files, by what counts today or by what counted before."""
-    return digest in (content_digest(files), content_digest(matching(files, FORMER_CONTENT)))
+    return digest in (content_digest(files), former_digest(files))
 
 
 def matching(files: Mapping[str, str], patterns: Iterable[str]) -> dict[str, str]:

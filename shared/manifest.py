@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from shared.content import content_digest
+from shared.content import content_digest, former_digest
 from shared.errors import UserError
 from shared.files import write_atomically
 from shared.identity import SUPERNET, TOKENS_VERSION
@@ -51,7 +51,7 @@ class SupernetManifest(BaseModel):
     @property
     def digest(self) -> str:
         """Identity of the super-network."""
-        return content_digest(self.files)
+        return former_digest(self.files) if self.version == 1 else content_digest(self.files)
 
     @property
     def recipe(self) -> dict[str, Any]:

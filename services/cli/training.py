@@ -13,7 +13,7 @@ from services.cli.supernets import Supernet, SupernetStore, making, named_supern
 from services.evaluator.evaluator import Evaluator
 from services.evaluator.preparation import PreparedTask
 from services.evaluator.speed import parameter_tokens_per_second
-from services.trainer.train import Plan, check_unfinished, prepare, train
+from services.trainer.train import STATE, Plan, check_unfinished, prepare, train
 from services.trainer.training import StepReport
 from shared.content import FileDigests, has_digest
 from shared.environment import Environment
@@ -107,6 +107,9 @@ def check(
         supernet = Supernet.read(place)
     if supernet is None:
         check_unfinished(training, workspace_of(place))
+        former = run.path / STATE
+        if former.is_file():
+            console.print(f"Fine-tuning    begins anew: {former} is of an earlier release; it can be removed")
         return Checked(settings, training.base, training.base_digest, training, None, place, origins)
     _say_that_it_is_there(supernet, digests)
     base_digest = supernet.manifest.base_digest

@@ -108,7 +108,7 @@ def test_a_search_in_containers_ends_like_one_in_a_process_though_an_evaluator_i
         search={"evaluations": 60, "population": 12},
     )
     (tmp_path / "base" / "model.safetensors").chmod(0o644)  # as the hub's; it is read by another user
-    front = run_to_the_end(search, tmp_path / "embedded")
+    front = run_to_the_end(search, tmp_path / "embedded" / "runs")
     run = tmp_path / "runs" / "tiny"
 
     deployed.command("deploy", "--search", str(search), "--evaluators", "1", "--port", str(deployed.port))
@@ -138,7 +138,7 @@ def test_a_search_in_containers_ends_like_one_in_a_process_though_an_evaluator_i
 
     deployed.wait_for(lambda: deployed.backend.ended() == {"tiny": 0}, "the search's end")
     assert json.loads((run / "front.json").read_text()) == front
-    assert measurements(run) == measurements(tmp_path / "embedded" / "tiny")
+    assert measurements(run) == measurements(tmp_path / "embedded" / "runs" / "tiny")
     assert (run / "report.html").exists()
 
     deployed.command("down")

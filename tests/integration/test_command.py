@@ -13,6 +13,7 @@ import yaml
 from services.trainer.checkpoints import TrainingState, save_state
 from shared.messages import EvaluationResult, Failure, Measurement, Workload
 from shared.settings import read_search_file
+from tests.support.checkpoints import write_checkpoint
 from tests.support.command import Ended, nasfarm, search_file, start_nasfarm
 
 Run = Callable[..., Ended]
@@ -125,7 +126,6 @@ def test_options_that_make_no_sense_together_are_refused(
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["status"], ["RUN", "--broker"]),
         (["status", "runs/x", "--broker", "amqp://user:word@127.0.0.1/"], ["RUN", "--broker"]),
         (["status", "runs/x", "--json"], ["--json", "of which broker"]),
         (["status", "runs/x", "--credentials", "x"], ["--credentials", "of which broker"]),
@@ -212,20 +212,20 @@ def test_a_checkpoint_that_is_truncated_foreign_or_of_another_family_is_refused(
     search, base = search_file(tmp_path), tmp_path / "base"
     weights, config = (base / "model.safetensors").read_bytes(), json.loads((base / "config.json").read_text())
     (base / "model.safetensors").write_bytes(weights[: len(weights) // 2])
-    refused(run("search", search, "--runs", tmp_path), "model.safetensors", "truncated")
+    refused(run("search", search, "--runs", tmp_path / "runs"), "model.safetensors", "truncated")
     (base / "model.safetensors").write_bytes(weights)
     (base / "config.json").write_text(json.dumps({**config, "num_hidden_layers": 6}))
-    refused(run("search", search, "--runs", tmp_path), "model.layers.5", "don't belong")
+    refused(run("search", search, "--runs", tmp_path / "runs"), "model.layers.5", "don't belong")
     (base / "config.json").write_text(json.dumps({**config, "model_type": "gpt2"}))
-    refused(run("search", search, "--runs", tmp_path), "gpt2", "not supported")
+    refused(run("search", search, "--runs", tmp_path / "runs"), "gpt2", "not supported")
     (base / "config.json").unlink()
-    refused(run("search", search, "--runs", tmp_path), "config.json")
+    refused(run("search", search, "--runs", tmp_path / "runs"), "config.json")
 
 
 def test_an_empty_data_file_is_refused(run: Run, tmp_path: Path) -> None:
     (tmp_path / "empty.jsonl").write_text("")
     search = search_file(tmp_path, **changed("training", data=str(tmp_path / "empty.jsonl")))
-    refused(run("search", search, "--runs", tmp_path), "empty.jsonl", "no rows")
+    refused(run("search", search, "--runs", tmp_path / "runs"), "empty.jsonl", "no rows")
 
 
 def test_a_run_of_another_search_is_neither_used_nor_harmed(run: Run, finished: Path, tmp_path: Path) -> None:
@@ -248,23 +248,66 @@ def test_a_run_of_another_search_is_neither_used_nor_harmed(run: Run, finished: 
 
 
 @pytest.mark.parametrize("command", ["train", "search"])
-def test_an_unfinished_fine_tuning_of_another_search_is_neither_used_nor_harmed(
+def test_an_unfinished_fine_tuning_of_an_earlier_release_is_neither_used_nor_harmed(
     run: Run, tmp_path: Path, command: str
 ) -> None:
     directory = tmp_path / "runs" / "tiny"
     save_state(directory / "training.pt", TrainingState("another", 3, (1, 2), None, {}, {}, {}))
-    (directory / "search.yaml").write_text("the other search")
     former = (directory / "training.pt").read_bytes()
-    refused(run(command, search_file(tmp_path), "--runs", tmp_path / "runs"), "training.pt", "other settings")
-    assert (directory / "search.yaml").read_text() == "the other search"
+    search = search_file(tmp_path, **changed("training", calibration_tokens=512), search={"evaluations": 2})
+    ended = run(command, search, "--runs", tmp_path / "runs")
+    assert ended.code == 0, ended
+    assert "begins anew" in ended.output and "training.pt" in ended.output
     assert (directory / "training.pt").read_bytes() == former
+
+
+def test_a_damaged_state_of_a_fine_tuning_is_refused_and_left_as_it_is(run: Run, tmp_path: Path) -> None:
+    search = search_file(tmp_path, **changed("training", steps=0, calibration_tokens=512))
+    assert run("train", search, "--runs", tmp_path / "runs").code == 0
+    (supernet,) = (path for path in (tmp_path / "supernets").iterdir() if path.is_dir())
+    shutil.rmtree(supernet)
+    state = supernet.with_name(f"{supernet.name}.unfinished") / "training.pt"
+    state.parent.mkdir()
+    state.write_bytes(b"torn")
+    refused(run("train", search, "--runs", tmp_path / "runs"), "training.pt", "not a readable training state")
+    assert state.read_bytes() == b"torn"
+
+
+def test_a_super_network_that_was_changed_afterwards_is_refused(run: Run, tmp_path: Path) -> None:
+    search = search_file(tmp_path, **changed("training", steps=0, calibration_tokens=512))
+    assert run("train", search, "--runs", tmp_path / "runs").code == 0
+    (supernet,) = (path for path in (tmp_path / "supernets").iterdir() if path.is_dir())
+    (supernet / "merges.txt").write_text("others")
+    refused(run("search", search, "--runs", tmp_path / "runs"), "the files differ from those in supernet.json")
+
+
+def test_a_search_over_a_super_network_that_it_names_needs_no_training_data(run: Run, tmp_path: Path) -> None:
+    few = {"search": {"evaluations": 4, "population": 2}}
+    training = changed("training", steps=0, calibration_tokens=512)
+    named = {"supernet": str(tmp_path / "mine"), "space": {"depths": [5], "mlp_widths": [24, 12]}}
+    search = search_file(tmp_path, **training, **few)
+    missing = search_file(tmp_path, name="named", **training, **few, **named).rename(tmp_path / "named.yaml")
+    refused(run("search", missing, "--runs", tmp_path / "runs"), "mine", "`nasfarm train` makes one")
+    assert run("train", missing, "--runs", tmp_path / "runs").code == 0
+    assert (tmp_path / "mine" / "supernet.json").is_file() and search.name == "search.yaml"
+    for number, changes in enumerate(
+        ({}, {"training": {"data": "nowhere.jsonl", "steps": 0, "calibration_tokens": 512}})
+    ):
+        values = {**few, **named, "training": None, "name": f"named{number}", **changes}
+        ended = run("search", search_file(tmp_path, **values), "--runs", tmp_path / "runs")
+        assert ended.code == 0, ended
+        assert "there already" in ended.output and "Training data" not in ended.output
+        assert (tmp_path / "runs" / f"named{number}" / "supernet").resolve() == tmp_path / "mine"
+    (tmp_path / "base").rename(tmp_path / "other")
+    write_checkpoint(tmp_path / "base", "llama-grouped-tied", seed=1)
+    refused(run("search", missing, "--runs", tmp_path / "runs"), "is not the model that", "mine")
 
 
 def test_two_commands_dont_work_in_one_run(run: Run, tmp_path: Path) -> None:
     from services.cli.run import RunDirectory
 
-    with RunDirectory(tmp_path / "tiny").claimed():
-        refused(run("search", search_file(tmp_path), "--runs", tmp_path), "another nasfarm works in this run")
+    with RunDirectory(tmp_path / "runs" / "tiny").claimed():
+        refused(run("search", search_file(tmp_path), "--runs", tmp_path / "runs"), "another nasfarm works in this run")
 
 
 def test_a_place_that_cant_be_written_is_refused(run: Run, tmp_path: Path) -> None:

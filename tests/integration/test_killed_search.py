@@ -17,10 +17,11 @@ PATIENCE_SECONDS = 240
 
 def test_a_search_that_is_killed_again_and_again_ends_like_an_undisturbed_one(tmp_path: Path) -> None:
     search = search_file(tmp_path)
-    undisturbed = run_to_the_end(search, tmp_path / "undisturbed")
-    killed, run = tmp_path / "killed", tmp_path / "killed" / "tiny"
+    undisturbed = run_to_the_end(search, tmp_path / "undisturbed" / "runs")
+    killed, run = tmp_path / "killed" / "runs", tmp_path / "killed" / "runs" / "tiny"
+    supernets = tmp_path / "killed" / "supernets"
     moments: list[Callable[[], bool]] = [
-        lambda: lines(run / "training.jsonl") >= 12,
+        lambda: any(lines(log) >= 12 for log in supernets.glob("*/training.jsonl")),
         lambda: stored(run) >= 1,
         lambda: stored(run) >= 11,
         lambda: stored(run) >= 42,
@@ -28,7 +29,7 @@ def test_a_search_that_is_killed_again_and_again_ends_like_an_undisturbed_one(tm
     for moment in moments:
         kill_when(moment, search, killed)
     assert run_to_the_end(search, killed) == undisturbed
-    assert measurements(run) == measurements(tmp_path / "undisturbed" / "tiny")
+    assert measurements(run) == measurements(tmp_path / "undisturbed" / "runs" / "tiny")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

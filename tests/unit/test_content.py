@@ -10,7 +10,7 @@ from unittest.mock import patch
 import pytest
 
 from shared import content
-from shared.content import FORMER_CONTENT, LARGE_BYTES, FileDigests, content_digest, has_digest, matching
+from shared.content import LARGE_BYTES, FileDigests, content_digest, former_digest, has_digest
 from shared.digest import digest_file
 from shared.supernet.tokenizer import load_tokenizer
 from tests.support.checkpoints import write_checkpoint
@@ -75,16 +75,17 @@ def test_what_isnt_read_doesnt_count(tmp_path: Path) -> None:
 
 def test_the_digest_that_earlier_releases_gave_a_checkpoint_is_still_its_own(checkpoint: Path) -> None:
     files = content_of(checkpoint)
-    former = content_digest(matching(files, FORMER_CONTENT))
-    assert former != content_digest(files)
-    assert has_digest(files, former) and has_digest(files, content_digest(files))
+    assert has_digest(files, former_digest(files)) and has_digest(files, content_digest(files))
     assert not has_digest(files, "0" * 32)
+    assert former_digest(content_of(BASE)) == "fec6b25d35f0d2adc684dccd9d66d956"
 
 
-def test_a_checkpoint_without_the_files_that_count_now_keeps_its_digest(tmp_path: Path) -> None:
+def test_a_file_that_is_added_is_noticed_wherever_it_counts(tmp_path: Path) -> None:
     write_checkpoint(tmp_path, "llama")
-    files = content_of(tmp_path)
-    assert content_digest(matching(files, FORMER_CONTENT)) == content_digest(files)
+    digest, former = digest_of(tmp_path), former_digest(content_of(tmp_path))
+    (tmp_path / "merges.txt").write_text("others")
+    assert not has_digest(content_of(tmp_path), digest)
+    assert has_digest(content_of(tmp_path), former)  # in which it didn't count
 
 
 def large(path: Path, byte: bytes = b"x", age: float = HOUR) -> Path:
