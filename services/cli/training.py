@@ -74,6 +74,8 @@ def check(settings: SearchSettings, run: RunDirectory, environment: Environment)
     console.print(f"Model          {origin}")
     training = prepare(settings, directory, environment)
     console.print(f"Training data  {training.instructions.origin}, {len(training.examples):,} examples")
+    for left_out in training.left_out:
+        console.print(f"               {left_out}", markup=False)
     origins = {"model": origin, "training data": training.instructions.origin}
     supernet = finished(training, run.supernet)
     if supernet is None:
