@@ -3,7 +3,6 @@
 import gzip
 import json
 import zlib
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -16,19 +15,23 @@ def find_rows(directory: Path, name: str) -> Path | None:
     return next((path for path in candidates if path.is_file()), None)
 
 
-def read_rows(path: Path, required: Iterable[str] = ()) -> list[dict[str, Any]]:
+def read_rows(path: Path) -> list[dict[str, Any]]:
     """All rows of a JSON Lines file.
 
-    Raises UserError if the file can't be read, is empty, or a row is no object or lacks one of the `required` keys.
+    Raises UserError if the file can't be read, is empty, or a row is no object.
     """
-    keys = tuple(required)
+    return [row for _, row in numbered_rows(path)]
+
+
+def numbered_rows(path: Path) -> list[tuple[int, dict[str, Any]]]:
+    """All rows of a JSON Lines file, each with the number of its line. Raises what `read_rows` does."""
     opener = gzip.open if path.suffix == ".gz" else open
-    rows: list[dict[str, Any]] = []
+    rows: list[tuple[int, dict[str, Any]]] = []
     try:
         with opener(path, "rt", encoding="utf-8") as file:
             for number, line in enumerate(file, start=1):
                 if line.strip():
-                    rows.append(_row(line, keys, f"{path}:{number}"))
+                    rows.append((number, _row(line, f"{path}:{number}")))
     except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
         raise UserError(f"{path}: can't be read ({error}); check the path or fetch the file again") from error
     if not rows:
@@ -36,12 +39,11 @@ def read_rows(path: Path, required: Iterable[str] = ()) -> list[dict[str, Any]]:
     return rows
 
 
-def _row(line: str, required: tuple[str, ...], where: str) -> dict[str, Any]:
+def _row(line: str, where: str) -> dict[str, Any]:
     try:
         row = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{where}: not JSON ({error}); mend or remove the line") from error
-    missing = [key for key in required if not isinstance(row, dict) or key not in row]
-    if missing or not isinstance(row, dict):
-        raise UserError(f"{where}: lacks {', '.join(missing) or 'the form of an object'}; mend or remove the line")
+    if not isinstance(row, dict):
+        raise UserError(f"{where}: not a JSON object; mend or remove the line")
     return row

@@ -3,13 +3,13 @@
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from shared.architecture import Quantization
 from shared.errors import UserError
 from shared.files import write_atomically
 from shared.messages import Dtype, Engine, EvaluationSpec, SpeedSpec, TaskItems, Workload
+from shared.yaml_text import NotYamlError, parse_yaml
 
 T = TypeVar("T")
 
@@ -34,18 +34,30 @@ SPLITS = {
 (None: lm-eval's choice), of which search and report take different items."""
 
 
-class Section(BaseModel):
-    """A part of the search file: immutable, and a key that isn't known is an error."""
+def _no_boolean(value: object) -> object:
+    if isinstance(value, bool):
+        raise ValueError("should be a number")
+    return value
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+
+Whole = Annotated[int, BeforeValidator(_no_boolean)]
+Real = Annotated[float, BeforeValidator(_no_boolean)]
+"""Numbers as people mean them. pydantic takes `true` for 1, which nobody means; that it takes `1e3`, `1_000` or "200"
+for whole numbers is as it should be."""
+
+
+class Section(BaseModel):
+    """A part of the search file: immutable, a key that isn't known is an error, and numbers are finite."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class SpaceSettings(Section):
     """What may be chosen. `depths`: numbers of layers; `mlp_widths`: numbers of MLP neurons of each layer;
     `quantization`: of all layers together."""
 
-    depths: Annotated[tuple[int, ...], Field(min_length=1)]
-    mlp_widths: Annotated[tuple[int, ...], Field(min_length=1)]
+    depths: Annotated[tuple[Whole, ...], Field(min_length=1)]
+    mlp_widths: Annotated[tuple[Whole, ...], Field(min_length=1)]
     depth_rule: DepthRule = "importance"
     quantization: Annotated[tuple[Quantization, ...], Field(min_length=1)] = ("none",)
 
@@ -59,22 +71,22 @@ class TrainingSettings(Section):
     """The fine-tuning. `data` is `alpaca`, `plain_facts` or a JSON Lines file in Alpaca's schema."""
 
     data: str = "alpaca"
-    steps: Annotated[int, Field(ge=0)] = 400
-    tokens_per_step: Annotated[int, Field(ge=64)] = 1024
-    learning_rate: Annotated[float, Field(gt=0, lt=1)] = 3e-5
-    warmup_steps: Annotated[int, Field(ge=0)] = 20
-    weight_decay: Annotated[float, Field(ge=0)] = 0.0
-    clip_norm: Annotated[float, Field(gt=0)] = 1.0
+    steps: Annotated[Whole, Field(ge=0)] = 400
+    tokens_per_step: Annotated[Whole, Field(ge=64)] = 1024
+    learning_rate: Annotated[Real, Field(gt=0, lt=1)] = 3e-5
+    warmup_steps: Annotated[Whole, Field(ge=0)] = 20
+    weight_decay: Annotated[Real, Field(ge=0)] = 0.0
+    clip_norm: Annotated[Real, Field(gt=0)] = 1.0
     neuron_order: NeuronOrder = "importance"
-    calibration_tokens: Annotated[int, Field(ge=256)] = 8192
-    checkpoint_every_seconds: Annotated[float, Field(gt=0)] = 120.0
-    seed: int = 0
+    calibration_tokens: Annotated[Whole, Field(ge=256)] = 8192
+    checkpoint_every_seconds: Annotated[Real, Field(gt=0)] = 120.0
+    seed: Whole = 0
 
 
 class PartSettings(Section):
     """How many items of a task, and of which split (default: see SPLITS)."""
 
-    items: Annotated[int, Field(ge=1)]
+    items: Annotated[Whole, Field(ge=1)]
     split: str | None = None
 
 
@@ -83,7 +95,7 @@ class TaskSettings(Section):
 
     name: str
     metric: Metric = "acc"
-    num_fewshot: Annotated[int, Field(ge=0)] | None = None
+    num_fewshot: Annotated[Whole, Field(ge=0)] | None = None
     search: PartSettings
     report: PartSettings
 
@@ -119,10 +131,10 @@ class ServingSettings(Section):
     """
 
     engine: Engine = "torch"
-    batch: Annotated[int, Field(ge=1)] = 1
-    prompt_tokens: Annotated[int, Field(ge=1)] = 128
-    generated_tokens: Annotated[int, Field(ge=1)] = 32
-    repeats: Annotated[int, Field(ge=1)] = 5
+    batch: Annotated[Whole, Field(ge=1)] = 1
+    prompt_tokens: Annotated[Whole, Field(ge=1)] = 128
+    generated_tokens: Annotated[Whole, Field(ge=1)] = 32
+    repeats: Annotated[Whole, Field(ge=1)] = 5
 
     @property
     def workload(self) -> Workload:
@@ -143,9 +155,9 @@ class StrategySettings(Section):
     """
 
     strategy: StrategyName = "linas"
-    evaluations: Annotated[int, Field(ge=1)] = 250
-    population: Annotated[int, Field(ge=2)] = 50
-    seed: int = 0
+    evaluations: Annotated[Whole, Field(ge=1)] = 250
+    population: Annotated[Whole, Field(ge=2)] = 50
+    seed: Whole = 0
     overlap: bool = False
 
 
@@ -211,16 +223,15 @@ class SearchSettings(Section):
 def read_search_file(path: Path) -> SearchSettings:
     """Read a search file. Raises UserError that names the file, the field and what is wrong with it."""
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = parse_yaml(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(
             f"{path}: can't be read ({error.strerror}); `nasfarm init MODEL` writes a search file"
         ) from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f" in line {mark.line + 1}" if mark else ""
+    except (NotYamlError, UnicodeDecodeError) as error:
+        reason = error if isinstance(error, NotYamlError) else "(it is not in UTF-8)"
         raise UserError(
-            f"{path}: not valid YAML{line}; mend it, or let `nasfarm init MODEL` write a new one"
+            f"{path}: not valid YAML {reason}; mend it, or let `nasfarm init MODEL` write a new one"
         ) from error
     if not isinstance(values, dict):
         raise UserError(
@@ -258,5 +269,5 @@ def _distinct(choices: tuple[T, ...], what: str) -> tuple[T, ...]:
 
 def write_search_file(path: Path, text: str) -> None:
     """Write a search file after checking that it can be read back."""
-    parse_settings(yaml.safe_load(text), str(path))
+    parse_settings(parse_yaml(text), str(path))
     write_atomically(path, text)

@@ -7,11 +7,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
 from shared.errors import UserError
 from shared.files import write_atomically, writing
 from shared.settings import SearchSettings, read_search_file
+from shared.yaml_text import format_yaml
 
 
 @dataclass(frozen=True)
@@ -43,7 +42,7 @@ class RunDirectory:
 
     def record(self, settings: SearchSettings) -> None:
         """Keep a copy of the search file, for `status` and `report`."""
-        write_atomically(self.search_file, yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False))
+        write_atomically(self.search_file, format_yaml(settings.model_dump(mode="json")))
 
     def link(self, supernet: Path) -> None:
         """Have `supernet` lead to a super-network, which may still be made."""

@@ -98,6 +98,8 @@ def check(
         return _check_named(settings, store, Checkpoint.open(directory), origin, digests)
     training = prepare(settings, directory, environment)
     console.print(f"Training data  {training.instructions.origin}, {len(training.examples):,} examples")
+    for left_out in training.left_out:
+        console.print(f"               {left_out}", markup=False)
     origins = {"model": origin, "training data": training.instructions.origin}
     place = Path(settings.supernet).expanduser() if settings.supernet else store.place(training.digest)
     supernet = None

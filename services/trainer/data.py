@@ -1,37 +1,38 @@
-"""Instruction data: where it comes from, how a row becomes tokens, how rows are packed into steps."""
+"""Instruction data: where they come from, and which of their rows can be trained on."""
 
-import itertools
-import random
-from collections.abc import Iterable, Iterator, Sequence
+import json
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-from transformers import PreTrainedTokenizerBase
 
 from shared import facts
 from shared.digest import digest_json
 from shared.environment import Environment
 from shared.errors import UserError
-from shared.rows import find_rows, read_rows
+from shared.rows import find_rows, numbered_rows
 
 ALPACA_HUB = "tatsu-lab/alpaca"
-ALPACA_FIELDS = ("instruction", "input", "output")
+REQUIRED = {"instruction": True, "input": False, "output": True}
+"""The fields of Alpaca's schema, and whether a row is nothing without one."""
 
-PROMPT = (
-    "Below is an instruction that describes a task{paired}. "
-    "Write a response that appropriately completes the request.\n\n"
-)
-PAIRED = ", paired with an input that provides further context"
-"""Alpaca's own prompt (Taori et al., 2023)."""
+Row = dict[str, str]
+Placed = tuple[str, Mapping[str, Any]]
+"""A row as it was found, after the place where a person finds it."""
 
 
 @dataclass(frozen=True)
 class Instructions:
-    """Rows in Alpaca's schema, where they came from, and the digest of their content."""
+    """Rows in Alpaca's schema, where they came from, and the digest of their content.
 
-    rows: tuple[dict[str, Any], ...]
+    `left_out`: what is to be said of the rows that can't be trained on; empty where there are none.
+    """
+
+    rows: tuple[Row, ...]
     origin: str
+    left_out: str = ""
 
     @property
     def digest(self) -> str:
@@ -39,12 +40,8 @@ class Instructions:
         return digest_json(self.rows)
 
 
-@dataclass(frozen=True)
-class Example:
-    """A tokenised row; the loss is taken on the tokens from `response` on."""
-
-    tokens: tuple[int, ...]
-    response: int
+class _UnusableError(Exception):
+    """A row that can't be trained on; says what such rows have in common, to go on after a number of them."""
 
 
 def load_instructions(name: str, environment: Environment) -> Instructions:
@@ -53,7 +50,8 @@ def load_instructions(name: str, environment: Environment) -> Instructions:
     Raises UserError where it is not to be had.
     """
     if name == "plain_facts":
-        return _checked(list(facts.instructions()), "the built-in instructions (plain facts)")
+        built_in = ((f"row {number}", row) for number, row in enumerate(facts.instructions(), start=1))
+        return _usable(built_in, "the built-in instructions (plain facts)")
     if name == "alpaca":
         return _alpaca(environment)
     path = Path(name).expanduser()
@@ -61,7 +59,11 @@ def load_instructions(name: str, environment: Environment) -> Instructions:
         raise UserError(
             f"training.data: {name!r} is neither 'alpaca', 'plain_facts' nor a JSON Lines file; mend the search file"
         )
-    return _checked(read_rows(path, ALPACA_FIELDS), str(path))
+    return _usable(_placed(path), str(path))
+
+
+def _placed(path: Path) -> Iterable[Placed]:
+    return ((f"{path}:{number}", row) for number, row in numbered_rows(path))
 
 
 def _alpaca(environment: Environment) -> Instructions:
@@ -70,57 +72,67 @@ def _alpaca(environment: Environment) -> Instructions:
         names = sorted({path.name.split(".jsonl")[0] for path in folder.glob("*.jsonl*")})
         files = [path for name in names if (path := find_rows(folder, name))]
         if files:
-            rows = [row for path in files for row in read_rows(path, ALPACA_FIELDS)]
-            return _checked(rows, f"Alpaca from {folder}")
+            return _usable((row for path in files for row in _placed(path)), f"Alpaca from {folder}")
     try:
         from datasets import load_dataset  # slow to import, and only needed here
 
-        return _checked(list(load_dataset(ALPACA_HUB, split="train")), f"{ALPACA_HUB} from the hub")
+        found = list(load_dataset(ALPACA_HUB, split="train"))
     except (OSError, ValueError) as error:
         raise UserError(
             "training.data: alpaca is neither in NASFARM_DATA nor to be had from the hub; "
             "set NASFARM_DATA, or use plain_facts, the built-in data"
         ) from error
+    placed = ((f"{ALPACA_HUB} row {number}", row) for number, row in enumerate(found, start=1))
+    return _usable(placed, f"{ALPACA_HUB} from the hub")
 
 
-def _checked(rows: Sequence[Any], origin: str) -> Instructions:
-    kept = tuple({field: str(row[field]) for field in ALPACA_FIELDS} for row in rows if row["output"])
+def _usable(rows: Iterable[Placed], origin: str) -> Instructions:
+    """The rows that can be trained on, and a word on the others. Raises UserError if there are only others."""
+    kept: list[Row] = []
+    reasons: Counter[str] = Counter()
+    first = ""
+    for place, row in rows:
+        try:
+            kept.append(_row(row))
+        except _UnusableError as unusable:
+            first = first or place
+            reasons[str(unusable)] += 1
+    left_out = _in_words(reasons, first) if reasons else ""
     if not kept:
-        raise UserError(f"training.data: {origin} holds no row with an output; name another file")
-    return Instructions(kept, origin)
-
-
-def tokenize(rows: Iterable[dict[str, Any]], tokenizer: PreTrainedTokenizerBase, limit: int) -> list[Example]:
-    """Turn rows into examples of at most `limit` tokens; those whose prompt alone is longer are left out."""
-    prompts, responses = [], []
-    for row in rows:
-        instruction = (
-            PROMPT.format(paired=PAIRED if row["input"] else "") + f"### Instruction:\n{row['instruction']}\n\n"
+        raise UserError(
+            f"training.data: {origin} holds no row with an instruction and an output; name another file ({left_out})"
         )
-        if row["input"]:
-            instruction += f"### Input:\n{row['input']}\n\n"
-        prompts.append(instruction + "### Response:\n")
-        responses.append(row["output"])
-    prompt_tokens = tokenizer(prompts)["input_ids"]
-    response_tokens = tokenizer(responses, add_special_tokens=False)["input_ids"]
-    examples = []
-    for prompt, response in zip(prompt_tokens, response_tokens, strict=True):
-        if len(prompt) < limit:
-            tokens = (*prompt, *response, tokenizer.eos_token_id)
-            examples.append(Example(tokens[:limit], len(prompt)))
-    return examples
+    return Instructions(tuple(kept), origin, left_out)
 
 
-def batches(examples: Sequence[Example], tokens_per_step: int, seed: int) -> Iterator[list[Example]]:
-    """Endless batches of whole examples with at most `tokens_per_step` tokens each, every epoch in a new order."""
-    batch: list[Example] = []
-    filled = 0
-    for epoch in itertools.count():
-        order = list(range(len(examples)))
-        random.Random(f"{seed}/{epoch}").shuffle(order)
-        for example in (examples[index] for index in order):
-            if filled + len(example.tokens) > tokens_per_step:
-                yield batch
-                batch, filled = [], 0
-            batch.append(example)
-            filled += len(example.tokens)
+def _row(found: Mapping[str, Any]) -> Row:
+    """A row of texts. A field that is missing, null or empty is the same: nothing."""
+    texts = {field: _text(found.get(field), field) for field in REQUIRED}
+    for field, required in REQUIRED.items():
+        if required and not texts[field]:
+            raise _UnusableError(f"without an {field}")
+    return texts
+
+
+def _text(value: object, field: str) -> str:
+    """A field's text: numbers and booleans as JSON spells them. What Python would make of the rest is nobody's text."""
+    if value is None:
+        return ""
+    if isinstance(value, str):
+        try:
+            value.encode()  # JSON can spell halves of surrogate pairs, which are no text
+        except UnicodeEncodeError as error:
+            raise _UnusableError(f"whose {field} is no valid Unicode") from error
+        return value
+    if isinstance(value, float) and not math.isfinite(value):
+        raise _UnusableError(f"whose {field} is no finite number")
+    if isinstance(value, bool | int | float):
+        return json.dumps(value)
+    kind = {"list": "a list", "dict": "an object"}.get(type(value).__name__, f"of type {type(value).__name__}")
+    raise _UnusableError(f"whose {field} is {kind}")
+
+
+def _in_words(reasons: Counter[str], first: str) -> str:
+    counted = ", ".join(f"{number:,} {reason}" for reason, number in reasons.most_common())
+    total = reasons.total()
+    return f"{total:,} {'row' if total == 1 else 'rows'} left out: {counted}; first: {first}"

@@ -12,7 +12,8 @@ import torch
 from safetensors.torch import save_file
 
 from services.trainer.checkpoints import TrainingState, load_state
-from services.trainer.data import Example, Instructions, batches, load_instructions, tokenize
+from services.trainer.data import Instructions, load_instructions
+from services.trainer.examples import Example, batches, tokenize
 from services.trainer.training import StepReport, fine_tune
 from shared.content import FileDigests, content_digest
 from shared.digest import digest_json
@@ -56,6 +57,13 @@ class Plan:
     def digest(self) -> str:
         """Identity of the fine-tuning."""
         return digest_json(self.recipe)
+
+    @property
+    def left_out(self) -> list[str]:
+        """What is to be said of rows of the data that are not trained on."""
+        long = len(self.instructions.rows) - len(self.examples)
+        fit = f"{long:,} {'row' if long == 1 else 'rows'} left out: prompts that fill training.tokens_per_step"
+        return [said for said in (self.instructions.left_out, fit if long else "") if said]
 
 
 def prepare(settings: SearchSettings, base_directory: Path, environment: Environment) -> Plan:

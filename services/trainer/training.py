@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from services.trainer.checkpoints import TrainingState, save_state
-from services.trainer.data import Example, batches
+from services.trainer.examples import Example, batches
 from shared.errors import UserError
 from shared.files import writing
 from shared.settings import TrainingSettings

@@ -1,9 +1,11 @@
 """Hugging Face checkpoint directories: mapped into memory to be read, written whole or not at all."""
 
 import json
+import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,11 @@ from shared.manifest import read_shape
 from shared.shape import ModelShape
 from shared.space import check_fits, dense
 from shared.supernet.decoder import Decoder, Layer, Linear, Rotary
+
+log = logging.getLogger(__name__)
+
+WEIGHTS = "model.safetensors"
+WEIGHTS_INDEX = f"{WEIGHTS}.index.json"
 
 STATIC_ROPE = ("default", "linear", "llama3", "yarn")
 """Rotary scalings that don't depend on the length of the sequence, which is not defined for a packed row."""
@@ -46,6 +53,12 @@ class Checkpoint:
             config = AutoConfig.from_pretrained(directory)
         except Exception as error:  # transformers raises many kinds, all of which mean that this file is no good
             raise UserError(f"{config_file}: transformers refuses it ({str(error).splitlines()[0]})") from error
+        named = getattr(config, "transformers_weights", None)
+        if named not in (None, WEIGHTS):
+            raise UserError(
+                f"{config_file}: transformers_weights names {named!r}, only {WEIGHTS} is supported; "
+                "save the network again with transformers"
+            )
         rope = (config.rope_parameters or {}).get("rope_type", "default")
         if rope not in STATIC_ROPE:
             raise UserError(f"{config_file}: rope_type {rope!r} is not supported; only {', '.join(STATIC_ROPE)} are")
@@ -158,20 +171,38 @@ def writing_checkpoint(directory: Path) -> Iterator[None]:
 
 
 def weight_files(directory: Path) -> list[Path]:
-    """The checkpoint's safetensors files. Raises UserError if there are none or one that the index names is missing."""
-    index_file = directory / "model.safetensors.index.json"
-    if index_file.exists():
-        try:
-            names = sorted(set(json.loads(index_file.read_text(encoding="utf-8"))["weight_map"].values()))
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise UserError(f"{index_file}: not a readable index of weights; copy the checkpoint again") from error
-    else:
-        names = ["model.safetensors"]
-    files = [directory / name for name in names]
+    """The checkpoint's safetensors files: those that transformers reads, whatever else lies there.
+
+    That is `model.safetensors`; only where there is none, those that the index names. Both lie there where networks
+    were saved twice, in shards and whole. Raises UserError if there are none or one that the index names is missing.
+    """
+    whole, index_file = directory / WEIGHTS, directory / WEIGHTS_INDEX
+    if whole.is_file():
+        if index_file.exists():
+            _tell_of_two(directory)
+        return [whole]
+    if not index_file.exists():
+        raise UserError(f"{whole}: missing; the checkpoint must hold its weights as safetensors")
+    try:
+        names = sorted(set(json.loads(index_file.read_text(encoding="utf-8"))["weight_map"].values()))
+        files = [directory / name for name in names]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{index_file}: not a readable index of weights; copy the checkpoint again") from error
     for file in files:
         if not file.is_file():
             raise UserError(f"{file}: missing; the checkpoint must hold its weights as safetensors")
     return files
+
+
+@cache
+def _tell_of_two(directory: Path) -> None:
+    """Once in a process: a checkpoint is opened several times."""
+    log.warning(
+        "%s holds both %s and %s: the former is read, as transformers does; remove the one that is out of date",
+        directory,
+        WEIGHTS,
+        WEIGHTS_INDEX,
+    )
 
 
 def _mapped_weights(directory: Path) -> dict[str, Tensor]:

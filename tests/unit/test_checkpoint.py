@@ -8,12 +8,19 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM
 
 from shared.errors import UserError
 from shared.supernet.checkpoint import Checkpoint, writing_checkpoint
 from shared.supernet.packing import pack
 from shared.supernet.tree import Tree
-from tests.support.checkpoints import YARN_ROPE, random_model, random_sequences, write_checkpoint
+from tests.support.checkpoints import (
+    YARN_ROPE,
+    logits_one_by_one,
+    random_model,
+    random_sequences,
+    write_checkpoint,
+)
 from tests.support.content import digest_of
 from tests.support.disk import nearly_full_disk
 
@@ -56,9 +63,58 @@ def test_a_missing_shard_is_named(tmp_path: Path) -> None:
     refused(tmp_path, rf"{lost.name}: missing; the checkpoint must hold its weights as safetensors")
 
 
+def transformers_logits(directory: Path) -> torch.Tensor:
+    model = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32).eval()
+    return logits_one_by_one(model, random_sequences(12))[0]
+
+
+def saved_twice(directory: Path, first: str, second: str) -> None:
+    """Two networks saved into the same directory, in shards of some size; the files of the first are left there."""
+    write_checkpoint(directory / "former", "llama", seed=1, max_shard_size=first)
+    write_checkpoint(directory / "both", "llama", seed=2, max_shard_size=second)
+    for file in (directory / "former").glob("model*"):
+        if not (directory / "both" / file.name).exists():
+            file.rename(directory / "both" / file.name)
+
+
+@pytest.mark.parametrize(("first", "second"), [("30KB", "1GB"), ("1GB", "30KB")], ids=["whole", "sharded"])
+def test_of_a_whole_network_and_one_in_shards_the_one_is_read_that_transformers_reads(
+    tmp_path: Path, first: str, second: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Which is the whole one, also where that is the older."""
+    saved_twice(tmp_path, first, second)
+    both = tmp_path / "both"
+    assert {"model.safetensors", "model.safetensors.index.json"} <= {file.name for file in both.iterdir()}
+    write_checkpoint(tmp_path / "whole", "llama", seed=2 if second == "1GB" else 1)
+    assert torch.equal(logits(both), logits(tmp_path / "whole"))
+    torch.testing.assert_close(logits(both), transformers_logits(both), atol=2e-5, rtol=2e-5)
+    (said,) = caplog.messages
+    assert said == (
+        f"{both} holds both model.safetensors and model.safetensors.index.json: the former is read, as transformers "
+        "does; remove the one that is out of date"
+    )
+
+
+def test_nothing_is_said_of_a_checkpoint_that_holds_one_network(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_checkpoint(tmp_path / "whole", "llama")
+    write_checkpoint(tmp_path / "sharded", "llama", max_shard_size="30KB")
+    assert torch.equal(logits(tmp_path / "whole"), logits(tmp_path / "sharded"))
+    assert caplog.messages == []
+
+
+@pytest.mark.parametrize("name", ["other.safetensors", "model.safetensors.index.json"])
+def test_weights_under_a_name_of_their_own_are_refused(tmp_path: Path, name: str) -> None:
+    """transformers would read them, whatever lies beside."""
+    write_checkpoint(tmp_path, "llama")
+    edit_config(tmp_path, transformers_weights=name)
+    refused(tmp_path, rf"config\.json: transformers_weights names '{name}', only model\.safetensors is supported")
+
+
 @pytest.mark.parametrize("content", ["{torn", "{}", "[]", '{"weight_map": 3}'])
 def test_a_damaged_index_is_refused_by_name(tmp_path: Path, content: str) -> None:
-    write_checkpoint(tmp_path, "llama")
+    write_checkpoint(tmp_path, "llama", max_shard_size="30KB")
     (tmp_path / "model.safetensors.index.json").write_text(content, encoding="utf-8")
     refused(tmp_path, r"model\.safetensors\.index\.json: not a readable index of weights; copy the checkpoint again")
 

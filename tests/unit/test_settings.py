@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
+from services.cli.run import RunDirectory
 from shared.environment import Environment
 from shared.errors import UserError
 from shared.messages import SpeedSpec, Workload
@@ -178,6 +179,113 @@ def test_what_is_no_search_file_is_refused(tmp_path: Path, content: bytes, compl
         read_search_file(file)
     assert str(refusal.value).startswith(f"{file}: ")
     assert "\n" not in str(refusal.value)
+
+
+TEXT = """\
+name: example
+model: HuggingFaceTB/SmolLM2-135M-Instruct
+space: {depths: [30, 26], mlp_widths: [1536, 768]}
+training: {TRAINING}
+tasks:
+  - {name: arc_easy, search: {items: 200}, report: {items: 500}}
+"""
+
+
+def written(directory: Path, training: str) -> Path:
+    file = directory / "search.yaml"
+    file.write_text(TEXT.replace("{TRAINING}", training), encoding="utf-8")
+    return file
+
+
+@pytest.mark.parametrize(
+    ("text", "steps"),
+    [("010", 10), ("0o10", 8), ("0x10", 16), ("1e3", 1000), ("2000.0", 2000), ("1_000", 1000), ('"200"', 200)],
+)
+def test_a_number_is_what_people_mean_by_it(tmp_path: Path, text: str, steps: int) -> None:
+    assert read_search_file(written(tmp_path, f"{{steps: {text}}}")).training.steps == steps
+
+
+@pytest.mark.parametrize("text", ["1e-4", "1.0e-4", "0.0001", ".0001", "1E-4", '"1e-4"'])
+def test_a_number_with_an_exponent_is_one(tmp_path: Path, text: str) -> None:
+    assert read_search_file(written(tmp_path, f"{{learning_rate: {text}}}")).training.learning_rate == 1e-4
+
+
+@pytest.mark.parametrize(
+    "text", ["1:30", "yes", "on", "true", "false", "2026-11-27", "1.5", "0b11", "[1]", "null", "''"]
+)
+def test_what_is_no_whole_number_is_refused_where_one_is_wanted(tmp_path: Path, text: str) -> None:
+    with pytest.raises(UserError, match=r"search\.yaml: training\.steps: .*(number|integer).*\(it is .*\)$"):
+        read_search_file(written(tmp_path, f"{{steps: {text}}}"))
+
+
+@pytest.mark.parametrize("text", ["1:30", "yes", "true", ".inf", "-.inf", ".nan", "inf", "nan", "1e999"])
+def test_what_is_no_finite_number_is_refused_where_one_is_wanted(tmp_path: Path, text: str) -> None:
+    for field in ("clip_norm", "weight_decay", "checkpoint_every_seconds"):
+        with pytest.raises(UserError, match=rf"search\.yaml: training\.{field}: .*number.*\(it is .*\)$"):
+            read_search_file(written(tmp_path, f"{{{field}: {text}}}"))
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "space.depths.0",
+        "space.mlp_widths.0",
+        "tasks.0.search.items",
+        "tasks.1.num_fewshot",
+        "search.evaluations",
+        "search.population",
+        "search.seed",
+        "training.seed",
+        "training.learning_rate",
+        "serving.batch",
+    ],
+)
+def test_a_boolean_is_no_number(path: str) -> None:
+    with pytest.raises(UserError, match=rf"^x: {path}: should be a number \(it is True\)$"):
+        parse_settings(changed(path, True), "x")
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("yes", True), ("on", True), ("true", True), ("no", False), ("off", False)]
+)
+def test_yes_and_no_are_booleans_where_those_are_wanted(tmp_path: Path, text: str, value: bool) -> None:
+    file = written(tmp_path, "{}")
+    file.write_text(f"{file.read_text(encoding='utf-8')}search: {{overlap: {text}}}\n", encoding="utf-8")
+    assert read_search_file(file).search.overlap is value
+
+
+@pytest.mark.parametrize("name", ["no", "2026-11-27", "1.2.3", "1_000"])
+def test_a_name_is_what_is_written(tmp_path: Path, name: str) -> None:
+    file = written(tmp_path, "{}")
+    file.write_text(file.read_text(encoding="utf-8").replace("example", name), encoding="utf-8")
+    assert read_search_file(file).name == name
+
+
+def test_a_key_that_is_given_twice_is_refused(tmp_path: Path) -> None:
+    complaint = r"search\.yaml: not valid YAML in line 6 \(the key 'steps' is given twice, first in line 5\); mend it"
+    with pytest.raises(UserError, match=complaint):
+        read_search_file(written(tmp_path, "\n  steps: 1\n  steps: 2"))
+
+
+def test_sections_may_be_merged_from_one_another(tmp_path: Path) -> None:
+    file = written(tmp_path, "{}")
+    tasks = """
+  - &first {name: arc_easy, num_fewshot: 2, search: &items {items: 200}, report: *items}
+  - {<<: *first, name: arc_challenge}
+"""
+    start, _ = file.read_text(encoding="utf-8").split("tasks:")
+    file.write_text(f"{start}tasks:{tasks}", encoding="utf-8")
+    first, second = read_search_file(file).tasks
+    assert first.num_fewshot == second.num_fewshot == 2
+    assert second.name == "arc_challenge" and second.report == first.report
+
+
+@pytest.mark.parametrize("name", ["0o10", "1e5", "yes", "2026-11-27", "010", "null"])
+def test_the_copy_of_a_search_file_in_a_run_is_read_as_the_same(tmp_path: Path, name: str) -> None:
+    settings = parse_settings(changed("name", name), "x")
+    run = RunDirectory(tmp_path)
+    run.record(settings)
+    assert run.settings() == settings
 
 
 def test_a_missing_search_file_is_refused_with_its_name(tmp_path: Path) -> None:

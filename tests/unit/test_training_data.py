@@ -1,0 +1,113 @@
+"""Instruction data: what rows say, which are left out, and what is said of those."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from services.trainer.data import Instructions, load_instructions
+from shared.environment import Environment
+from shared.errors import UserError
+from tests.support.data import benchmark_data
+
+NOWHERE = Environment(data=None, cache=Path("none"), threads=1)
+
+
+def loaded(directory: Path, *rows: Any) -> Instructions:
+    """The data of a file with these rows, of which an empty line is the first."""
+    file = directory / "data.jsonl"
+    file.write_text("\n" + "".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return load_instructions(str(file), NOWHERE)
+
+
+def row(**fields: Any) -> dict[str, Any]:
+    return {"instruction": "Say it.", "input": "", "output": "It.", **fields}
+
+
+@pytest.mark.parametrize("fields", [{"input": None}, {"input": ""}, {}])
+def test_no_input_is_an_empty_one_however_that_is_said(tmp_path: Path, fields: dict[str, Any]) -> None:
+    found = loaded(tmp_path, {"instruction": "Say it.", "output": "It.", **fields})
+    assert found.rows == (row(),)
+    assert found.left_out == ""
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0, "0"), (0.0, "0.0"), (-3, "-3"), (2.5, "2.5"), (10**20, "1" + 20 * "0"), (False, "false"), (True, "true")],
+)
+@pytest.mark.parametrize("field", ["instruction", "input", "output"])
+def test_a_number_or_a_boolean_is_its_text(tmp_path: Path, field: str, value: object, text: str) -> None:
+    found = loaded(tmp_path, row(**{field: value}))
+    assert found.rows == (row(**{field: text}),)
+    assert found.left_out == ""
+
+
+@pytest.mark.parametrize("field", ["instruction", "output"])
+@pytest.mark.parametrize("value", ["", None, ...])
+def test_a_row_without_instruction_or_output_is_left_out(tmp_path: Path, field: str, value: object) -> None:
+    bad = {name: content for name, content in row(**{field: value}).items() if content is not ...}
+    found = loaded(tmp_path, bad, row())
+    assert found.rows == (row(),)
+    assert found.left_out == f"1 row left out: 1 without an {field}; first: {tmp_path / 'data.jsonl'}:2"
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        (["x"], "a list"),
+        ([], "a list"),
+        ({"text": "x"}, "an object"),
+        ({}, "an object"),
+        (float("nan"), "no finite number"),
+        (float("-inf"), "no finite number"),
+        ("\ud800", "no valid Unicode"),
+    ],
+)
+@pytest.mark.parametrize("field", ["instruction", "input", "output"])
+def test_what_is_no_text_is_left_out(tmp_path: Path, field: str, value: object, reason: str) -> None:
+    found = loaded(tmp_path, row(), row(**{field: value}))
+    assert found.rows == (row(),)
+    assert found.left_out == f"1 row left out: 1 whose {field} is {reason}; first: {tmp_path / 'data.jsonl'}:3"
+
+
+def test_rows_that_are_left_out_are_counted_by_reason(tmp_path: Path) -> None:
+    bad = [row(output=["x"]), *[row(output=None)] * 2, *[row(output=[])] * 8]
+    found = loaded(tmp_path, row(), *bad, row(output=1))
+    assert [kept["output"] for kept in found.rows] == ["It.", "1"]
+    assert found.left_out == (
+        f"11 rows left out: 9 whose output is a list, 2 without an output; first: {tmp_path / 'data.jsonl'}:3"
+    )
+
+
+def test_data_of_which_nothing_is_left_are_refused_with_the_reasons(tmp_path: Path) -> None:
+    complaint = (
+        r"data\.jsonl holds no row .*; name another file \(2 rows left out: 1 whose output is an object, 1 without"
+    )
+    with pytest.raises(UserError, match=complaint) as refusal:
+        loaded(tmp_path, row(output={}), {"input": "x"})
+    assert "\n" not in str(refusal.value)
+
+
+def test_fields_that_are_nobody_s_are_not_part_of_the_data(tmp_path: Path) -> None:
+    assert loaded(tmp_path, row(source=["a", "b"])).digest == loaded(tmp_path, row()).digest
+
+
+def test_the_digest_of_data_stays_what_it_was(tmp_path: Path) -> None:
+    """It identifies super-networks that were made by earlier releases."""
+    rows = [
+        {"instruction": "Add.", "input": "1 2", "output": "3"},
+        {"instruction": "Say hello.", "input": "", "output": "Héllo\n"},
+        {"output": 4, "instruction": "Double 2.", "input": "", "note": [1]},
+    ]
+    assert loaded(tmp_path, *rows).digest == "16e1257d741c8edbf777a256cab9928a"
+    assert load_instructions("plain_facts", NOWHERE).digest == "79f1c03dac1ff9c3bf3d296ba3f0d9cc"
+
+
+def test_alpaca_is_read_from_the_data_directory() -> None:
+    data = benchmark_data()
+    found = load_instructions("alpaca", Environment(data=data, cache=data, threads=1))
+    assert found.origin == f"Alpaca from {data / 'alpaca'}"
+    assert 17_000 < len(found.rows) <= 17_387
+    assert all(row["output"] for row in found.rows)
+    assert found.left_out.startswith(f"{17_387 - len(found.rows)} rows left out: ")
