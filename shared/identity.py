@@ -24,8 +24,8 @@ from typing import Any
 INT8_VERSION = 1
 """How networks in INT8 are computed."""
 TOKENS_VERSION = 2
-"""How training rows become tokens. 1: prompt and response were tokenised apart, which put a space (Llama 2) or an end of
-text between them; 2: they are tokenised as one text."""
+"""How training rows become tokens. 1: prompt and response were tokenised apart, which put a space (Llama 2) or an end
+of text between them; 2: they are tokenised as one text."""
 
 
 @dataclass(frozen=True)

@@ -99,14 +99,13 @@ def deployed(images: Mapping[str, str], tmp_path: Path) -> Iterator[Deployed]:
 
 
 @pytest.mark.timeout(3600)
-def test_a_search_in_containers_ends_like_one_in_a_process_though_an_evaluator_is_killed_and_one_added(
+def test_searches_in_containers_share_evaluators_and_end_as_in_a_process_though_one_is_killed_and_one_added(
     deployed: Deployed, tmp_path: Path
 ) -> None:
-    search = search_file(
-        tmp_path,
-        training={"data": "plain_facts", "steps": 0, "calibration_tokens": 512},
-        search={"evaluations": 60, "population": 12},
-    )
+    training = {"data": "plain_facts", "steps": 0, "calibration_tokens": 512}
+    few = {"evaluations": 12, "population": 6}
+    second = search_file(tmp_path, name="second", training=training, search=few).rename(tmp_path / "second.yaml")
+    search = search_file(tmp_path, training=training, search={"evaluations": 60, "population": 12})
     (tmp_path / "base" / "model.safetensors").chmod(0o644)  # as the hub's; it is read by another user
     front = run_to_the_end(search, tmp_path / "embedded" / "runs")
     run = tmp_path / "runs" / "tiny"
@@ -136,7 +135,11 @@ def test_a_search_in_containers_ends_like_one_in_a_process_though_an_evaluator_i
             check_health(deployed, container)
     assert "nasfarm: search progress" in page(deployed.grafana, "/dashboards/search-progress.json")
 
-    deployed.wait_for(lambda: deployed.backend.ended() == {"tiny": 0}, "the search's end")
+    assert "there already" in deployed.command("deploy", "--search", str(second))
+    assert len(deployed.containers("evaluator")) == 2 and len(deployed.containers("coordinator")) == 2
+    deployed.wait_for(lambda: deployed.backend.ended() == {"tiny": 0, "second": 0}, "both searches' end")
+    links = [(tmp_path / "runs" / name / "supernet").resolve() for name in ("tiny", "second")]
+    assert links[0] == links[1] and links[0].parent == tmp_path / "supernets"
     assert json.loads((run / "front.json").read_text()) == front
     assert measurements(run) == measurements(tmp_path / "embedded" / "runs" / "tiny")
     assert (run / "report.html").exists()
