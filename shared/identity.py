@@ -12,7 +12,8 @@ Recorded beside the identity, in each measurement, and not part of it:
   holds a digest of what was read (token ids and right choices), and a history takes no two answers to one task that
   differ in it (`services.coordinator.items`).
 * versions of libraries, which change answers by their rounding.
-* an engine's version and the device where speed is measured: known to whoever answers, not to whoever asks.
+* an engine's version and the device where speed is measured: known to whoever answers, not to whoever asks. So all
+  networks whose speeds are compared are named in one request, which is answered on one device.
 
 Our own methods are another matter: where a later release computes other answers on purpose, the constants here say so.
 """
@@ -82,7 +83,7 @@ def _shown(value: Any) -> str:
 # Of a measurement: shared.messages.
 TASK_ITEMS = Recipe(("task", "num_fewshot", "split", "start", "stop"))
 WORKLOAD = Recipe(("batch", "prompt_tokens", "generated_tokens"))
-SPEED = Recipe(("engine", "workload", "repeats"), parts={"workload": WORKLOAD})
+SPEED = Recipe(("engine", "workload", "repeats"), later={"networks": []}, parts={"workload": WORKLOAD})
 COSTS = Recipe(("engine", "workload", "mlp_widths", "quantizations"), parts={"workload": WORKLOAD})
 EVALUATION = Recipe(
     ("tasks", "dtype", "speed", "costs"),

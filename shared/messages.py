@@ -53,11 +53,13 @@ class Workload(Message):
 
 
 class SpeedSpec(Message):
-    """Run the network by an engine, `repeats` times."""
+    """Run the network by an engine, `repeats` times; and in the same go other `networks`, so that what is compared was
+    measured on one device."""
 
     engine: Engine
     workload: Workload
     repeats: Count = 5
+    networks: tuple[Architecture, ...] = ()
 
 
 class CostSpec(Message):
@@ -84,8 +86,12 @@ class EvaluationSpec(Message):
 
     def computing(self, architecture: Architecture, int8_version: int = INT8_VERSION) -> "EvaluationSpec":
         """The same, to be computed as in this version where it asks for INT8."""
-        in_int8 = architecture.quantization == "int8" or (self.costs and "int8" in self.costs.quantizations)
-        return self.model_copy(update={"int8_version": int8_version if in_int8 else 1})
+        quantizations = {architecture.quantization}
+        if self.speed is not None:
+            quantizations |= {network.quantization for network in self.speed.networks}
+        if self.costs is not None:
+            quantizations |= set(self.costs.quantizations)
+        return self.model_copy(update={"int8_version": int8_version if "int8" in quantizations else 1})
 
 
 class EvaluationRequest(Message):
@@ -164,23 +170,6 @@ class CostTable(Message):
     decode: PhaseCosts
 
 
-class Measurement(Message):
-    """What was measured, and what it took.
-
-    `bytes`: memory of all weights and scales as they are held; `seconds`: time of each phase of the measuring.
-    """
-
-    parameters: int
-    bytes: int
-    scores: tuple[ItemScores, ...] = ()
-    speed: Speed | None = None
-    costs: tuple[CostTable, ...] = ()
-    seconds: dict[str, float]
-    tokens: int
-    worker: str
-    versions: dict[str, str]
-
-
 FailureKind = Literal["out_of_memory", "infeasible", "timed_out", "crashed", "bad_request"]
 
 
@@ -190,6 +179,25 @@ class Failure(Message):
     kind: FailureKind
     reason: str
     retry_may_help: bool
+
+
+class Measurement(Message):
+    """What was measured, and what it took.
+
+    `bytes`: memory of all weights and scales as they are held; `speeds`: those of the other networks that were to be
+    timed, or why one could not be; `seconds`: time of each phase of the measuring.
+    """
+
+    parameters: int
+    bytes: int
+    scores: tuple[ItemScores, ...] = ()
+    speed: Speed | None = None
+    speeds: tuple[Speed | Failure, ...] = ()
+    costs: tuple[CostTable, ...] = ()
+    seconds: dict[str, float]
+    tokens: int
+    worker: str
+    versions: dict[str, str]
 
 
 class EvaluationResult(Message):

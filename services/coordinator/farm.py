@@ -13,7 +13,7 @@ from services.coordinator.progress import Progress
 from services.coordinator.supply import Asked, Supply
 from shared.broker import Broker, Delivery, read_result, requests_queue, results_queue
 from shared.errors import UserError
-from shared.messages import EvaluationRequest, EvaluationResult, Failure, Measurement, StopSearch
+from shared.messages import EvaluationRequest, EvaluationResult, Failure, FailureKind, Measurement, StopSearch
 from shared.telemetry.metrics import CoordinatorMetrics
 
 RESULTS_AT_ONCE = 64
@@ -21,6 +21,9 @@ RESULTS_AT_ONCE = 64
 POLL_SECONDS = 0.5
 RETRIES = 2
 """How often a run tries again what may end better another time."""
+LASTING: frozenset[FailureKind] = frozenset({"infeasible", "bad_request"})
+"""What the network or the request is to blame for. Whatever else failed is tried again by the next run: there may be
+more memory then, or a repaired evaluator."""
 EARLY_RESULTS = 1000
 """Measurements kept that were not asked for yet: those of an earlier run whose requests come later in this one."""
 
@@ -41,7 +44,7 @@ class _Handled:
 
 class Farm:
     """Measures networks by sending requests through a broker; what the history knows is not measured again,
-    unless it is a failure that may end better another time.
+    unless it is a failure of an earlier run that may end better now.
 
     `supernet` is the digest of the search's super-network. `progress` tells how far the search has got.
     """
@@ -70,6 +73,7 @@ class Farm:
         self._items = Items()
         self._supply = Supply()
         self._early: OrderedDict[str, Measurement] = OrderedDict()
+        self._failed: set[str] = set()
 
     def measure(
         self, requests: Sequence[EvaluationRequest], observed: Observed, tolerant: bool = False
@@ -81,7 +85,7 @@ class Farm:
         """Put requests at the end of the row; they are sent, and answers taken, while any batch is being finished.
 
         `observed` is told of each outcome as soon as it is there, of those that are known already now. With `tolerant`
-        a bad request is a failure like others, and no failure is final: the next run tries it again. Raises UserError
+        a bad request is a failure like others, and the next run tries every failure again. Raises UserError
         if the history says that a request is bad, or if what it holds was measured on different items.
         """
         batch = Batch(requests, observed, tolerant)
@@ -118,7 +122,9 @@ class Farm:
         """The outcome of a request that needs no evaluator any more."""
         outcome = self._history.outcome(request.identity)
         if isinstance(outcome, Failure):
-            if outcome.retry_may_help or tolerant:
+            if request.identity in self._failed:
+                return outcome
+            if tolerant or outcome.retry_may_help or outcome.kind not in LASTING:
                 outcome = None
             elif outcome.kind == "bad_request":
                 raise UserError(outcome.reason)
@@ -175,6 +181,7 @@ class Farm:
             self._send()
         for delivery in handled.deliveries:
             delivery.ack()
+        self._failed |= {asked.request.identity for asked, outcome in handled.settled if isinstance(outcome, Failure)}
         for asked, outcome in handled.settled:
             for batch in asked.batches:
                 batch.take(asked.request, outcome)

@@ -14,6 +14,7 @@ from transformers import PreTrainedTokenizerBase
 from services.evaluator.costs import cost_tables
 from services.evaluator.engines import Engine, EngineMissingError, make_engine
 from services.evaluator.fetching import fetch
+from services.evaluator.host import Host
 from services.evaluator.placing import placed
 from services.evaluator.preparation import PreparedTask, prepare_task
 from services.evaluator.progress import Progress, unheard
@@ -21,6 +22,7 @@ from services.evaluator.scoring import score
 from services.evaluator.speed import measured_speed
 from services.evaluator.tasks.loading import load_items
 from services.evaluator.worker import worker_name
+from shared.architecture import Architecture
 from shared.content import TOKENIZER, FileDigests, content_digest, has_digest, matching
 from shared.environment import Environment
 from shared.errors import UserError, first_line
@@ -64,6 +66,7 @@ class Evaluator:
     def __init__(self, environment: Environment) -> None:
         self._environment = environment
         self._device = compute_device()
+        self._host = Host(environment.gpu_locks or environment.cache / "gpus")
         self._checkpoints: dict[str, Checkpoint] = {}
         self._tokenizers: dict[str, str] = {}  # digest of the tokenizer's files by digest of the checkpoint
         self._placed: tuple[tuple[str, Dtype], Checkpoint] | None = None
@@ -77,16 +80,12 @@ class Evaluator:
         """Answer a request. What another evaluator or another request could do better is a failure; a bug is an
         exception. `progressed` is called at each step, of which none takes long."""
         outcome: Measurement | Failure
+        timing = request.spec.speed is not None or request.spec.costs is not None
         try:
-            outcome = self.measure(request, progressed)
-        except RefusedError as error:
-            outcome = error.failure
-        except UserError as error:
-            outcome = Failure(kind="bad_request", reason=str(error), retry_may_help=False)
-        except (RuntimeError, MemoryError) as error:
-            if not isinstance(error, torch.OutOfMemoryError | MemoryError) and "allocate memory" not in str(error):
-                raise
-            outcome = Failure(kind="out_of_memory", reason=first_line(error), retry_may_help=True)
+            with self._host.alone(progressed) if timing else self._host.shared(progressed):
+                outcome = self.measure(request, progressed)
+        except (UserError, RuntimeError, MemoryError) as error:
+            outcome = _failure(error)
         return EvaluationResult(identity=request.identity, search=request.search, outcome=outcome)
 
     def measure(self, request: EvaluationRequest, progressed: Progress = unheard) -> Measurement:
@@ -119,12 +118,14 @@ class Evaluator:
                 self._on_device(request)
         progressed()
         scores = self._scores(request, tasks, seconds, progressed) if tasks else ()
-        speed, costs = self._speed(request, seconds, progressed), self._costs(request, seconds, progressed)
+        speed, speeds = self._speed(request, seconds, progressed)
+        costs = self._costs(request, seconds, progressed)
         return Measurement(
             parameters=parameters(checkpoint.shape, request.architecture),
             bytes=weight_bytes(checkpoint.shape, request.architecture, spec.dtype),
             scores=scores,
             speed=speed,
+            speeds=speeds,
             costs=costs,
             seconds=seconds,
             tokens=sum(task.tokens for task in tasks),
@@ -161,14 +162,28 @@ class Evaluator:
             raise RefusedError("infeasible", "the network's scores are not finite", retry_may_help=False)
         return scores
 
-    def _speed(self, request: EvaluationRequest, seconds: dict[str, float], progressed: Progress) -> Speed | None:
+    def _speed(
+        self, request: EvaluationRequest, seconds: dict[str, float], progressed: Progress
+    ) -> tuple[Speed | None, tuple[Speed | Failure, ...]]:
+        """The speed of the request's network, and those of the others."""
         spec = request.spec.speed
         if spec is None:
-            return None
+            return None, ()
         engine = self._engine(spec.engine)
         checkpoint = self._for_engine(request, engine)
+
+        def measured(network: Architecture) -> Speed:
+            check_fits(checkpoint.shape, network)
+            return measured_speed(engine, checkpoint, network, request.spec.dtype, spec, progressed)
+
+        def outcome(network: Architecture) -> Speed | Failure:
+            try:
+                return measured(network)
+            except (UserError, RuntimeError, MemoryError) as error:
+                return _failure(error)
+
         with _timed(seconds, "speed"):
-            return measured_speed(engine, checkpoint, request.architecture, request.spec.dtype, spec, progressed)
+            return measured(request.architecture), tuple(outcome(network) for network in spec.networks)
 
     def _costs(
         self, request: EvaluationRequest, seconds: dict[str, float], progressed: Progress
@@ -218,6 +233,17 @@ class Evaluator:
             checkpoint = self._checkpoint(request.checkpoint)
             self._placed = key, placed(checkpoint, self._device, torch_dtype(request.spec.dtype))
         return self._placed[1]
+
+
+def _failure(error: UserError | RuntimeError | MemoryError) -> Failure:
+    """What an exception says of the request. Raises it again if it is a bug."""
+    if isinstance(error, RefusedError):
+        return error.failure
+    if isinstance(error, UserError):
+        return Failure(kind="bad_request", reason=str(error), retry_may_help=False)
+    if not isinstance(error, torch.OutOfMemoryError | MemoryError) and "allocate memory" not in str(error):
+        raise error
+    return Failure(kind="out_of_memory", reason=first_line(error), retry_may_help=True)
 
 
 def _numbers(scores: ItemScores) -> Iterator[float]:

@@ -1,4 +1,5 @@
 import gc
+import threading
 import weakref
 from importlib.util import find_spec
 from pathlib import Path
@@ -10,9 +11,11 @@ import torch
 from services.evaluator import evaluator as module
 from services.evaluator.costs import REPEATS, SWEEPS
 from services.evaluator.evaluator import Evaluator
+from services.evaluator.host import Host
 from services.evaluator.placing import placed
 from shared.architecture import Architecture
 from shared.environment import Environment
+from shared.identity import INT8_VERSION
 from shared.messages import (
     CheckpointRef,
     CostSpec,
@@ -21,6 +24,7 @@ from shared.messages import (
     EvaluationSpec,
     Failure,
     Measurement,
+    Speed,
     SpeedSpec,
     TaskItems,
     Workload,
@@ -51,7 +55,12 @@ def request_of(
     if not directory.exists():
         write_checkpoint(directory, "llama-grouped-tied")
     reference = {"location": str(directory), "digest": digest_of(directory), **changes}
-    return EvaluationRequest(search="test", checkpoint=CheckpointRef(**reference), architecture=architecture, spec=spec)
+    return EvaluationRequest(
+        search="test",
+        checkpoint=CheckpointRef(**reference),
+        architecture=architecture,
+        spec=spec.computing(architecture),
+    )
 
 
 def measured(result: EvaluationResult) -> Measurement:
@@ -100,6 +109,44 @@ def test_what_isnt_asked_for_isnt_measured(evaluator: Evaluator, tmp_path: Path)
     measurement = measured(evaluator.evaluate(request_of(tmp_path / "model", only_speed)))
     assert measurement.scores == () and measurement.costs == () and measurement.speed is not None
     assert set(measurement.seconds) == {"prepare", "speed"}
+
+
+def test_networks_that_are_compared_are_timed_in_one_go_and_one_that_cant_be_run_says_why(
+    evaluator: Evaluator, tmp_path: Path
+) -> None:
+    others = (SUBNET.quantized("int8"), Architecture(layers=(0, 99), mlp_widths=(WIDTH, 6)), SUBNET)
+    speed = SpeedSpec(engine="torch", workload=WORKLOAD, repeats=2, networks=others)
+    request = request_of(tmp_path / "model", EvaluationSpec(dtype="float32", speed=speed))
+    assert request.spec.int8_version == INT8_VERSION
+    result = evaluator.evaluate(request)
+    assert EvaluationResult.model_validate_json(result.model_dump_json()) == result
+    measurement = measured(result)
+    small, impossible, again = measurement.speeds
+    assert isinstance(impossible, Failure) and "layers: 99" in impossible.reason
+    for each in (measurement.speed, small, again):
+        assert isinstance(each, Speed) and len(each.decode_tokens_per_second) == 2
+        assert each.device == measurement.versions["device"]
+
+
+def test_speed_is_measured_alone_on_the_machine_and_accuracy_beside_others(
+    evaluator: Evaluator, tmp_path: Path
+) -> None:
+    timed = request_of(tmp_path / "model", EVERYTHING.model_copy(update={"tasks": (), "costs": None}))
+    scored = request_of(tmp_path / "model", EvaluationSpec(tasks=(FACTS,), dtype="float32"))
+    host, released = Host(tmp_path / "cache" / "gpus"), threading.Event()
+    waited: list[int] = []
+
+    def wait() -> None:
+        waited.append(1)
+        released.set()
+
+    with host.shared(lambda: None):
+        measured(evaluator.evaluate(scored))
+        thread = threading.Thread(target=lambda: measured(evaluator.evaluate(timed, wait)))
+        thread.start()
+        assert released.wait(60)  # it tells that it waits
+    thread.join(60)
+    assert waited and not thread.is_alive()
 
 
 def test_int8_works_on_a_checkpoint_of_float32(evaluator: Evaluator, tmp_path: Path) -> None:
@@ -163,7 +210,7 @@ def test_a_checkpoint_at_a_url_is_fetched_and_measured_like_one_in_a_directory(
     there = measured(evaluator.evaluate(request_of(tmp_path / "model", spec, location=f"file://{tmp_path}/model")))
     assert (tmp_path / "cache" / "checkpoints" / request.checkpoint.digest).is_dir()
     here = measured(Evaluator(Environment(data=None, cache=tmp_path / "other", threads=1)).evaluate(request))
-    assert not (tmp_path / "other").exists()
+    assert not (tmp_path / "other" / "checkpoints").exists()
     assert there.scores == here.scores
 
 

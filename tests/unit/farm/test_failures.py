@@ -9,7 +9,7 @@ from services.coordinator.farm import RETRIES
 from services.coordinator.history import History
 from shared.broker import DEAD_LETTERS
 from shared.errors import UserError
-from shared.messages import Failure, Measurement
+from shared.messages import Failure, FailureKind, Measurement
 from tests.support.pretending import pretend
 from tests.support.scripted import (
     FINAL,
@@ -53,6 +53,24 @@ def test_a_failure_that_no_retry_helps_is_stored_at_once(world: ScriptedFarm, hi
     seen = acting(world, fails(1, FINAL, of=REQUESTS[0]))
     assert farm.measure(REQUESTS, unheard)[0] == FINAL == history.outcome(REQUESTS[0].identity)
     assert len(seen) == len(REQUESTS)
+
+
+@pytest.mark.parametrize(
+    ("kind", "lasts"),
+    [("timed_out", False), ("crashed", False), ("out_of_memory", False), ("infeasible", True)],
+)
+def test_of_what_failed_in_one_run_the_next_one_tries_again_whatever_may_have_been_repaired(
+    world: ScriptedFarm, history: History, kind: FailureKind, lasts: bool
+) -> None:
+    failure = Failure(kind=kind, reason="as it was", retry_may_help=False)
+    seen = acting(world, fails(1, failure, of=REQUESTS[0]))
+    farm, connection, _ = world.coordinator(history)
+    assert farm.measure(REQUESTS, unheard)[0] == failure
+    assert farm.measure(REQUESTS[:1], unheard)[0] == failure  # in the same run it is final
+    connection.close()
+    outcome = world.coordinator(history)[0].measure(REQUESTS, unheard)[0]
+    assert outcome == (failure if lasts else pretend(REQUESTS[0]))
+    assert len(seen) == len(REQUESTS) + (not lasts)
 
 
 @pytest.mark.parametrize(("failure", "attempts"), [(BAD, 1), (UNSUITABLE, RETRIES + 1)])

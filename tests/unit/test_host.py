@@ -1,0 +1,66 @@
+"""Who times networks has the machine to itself, whichever processes ask."""
+
+import multiprocessing
+import time
+from pathlib import Path
+
+from services.evaluator.host import Host
+
+NOT_LONG_SECONDS = 0.05
+
+
+def _work(directory: Path, kind: str, number: int) -> None:
+    host = Host(directory)
+    with getattr(host, kind)(lambda: None), (directory / "log").open("a") as log:
+        for what in ("begins", "ends"):
+            log.write(f"{kind} {number} {what}\n")
+            log.flush()
+            time.sleep(NOT_LONG_SECONDS)
+
+
+def test_nobody_computes_while_somebody_is_alone_and_the_others_compute_together(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")  # a forked process would hold our locks
+    kinds = ["shared", "alone", "shared", "alone", "shared", "shared"]
+    processes = [context.Process(target=_work, args=(tmp_path, kind, index)) for index, kind in enumerate(kinds)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+        assert process.exitcode == 0
+    inside: set[tuple[str, str]] = set()
+    for line in (tmp_path / "log").read_text().splitlines():
+        kind, number, what = line.split()
+        if what == "begins":
+            inside.add((kind, number))
+        assert "alone" not in {each for each, _ in inside} or len(inside) == 1, line
+        if what == "ends":
+            inside.remove((kind, number))
+    assert inside == set()
+
+
+def test_who_waits_to_be_alone_is_not_overtaken_and_says_that_it_waits(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")  # a forked process would hold our locks
+    log = tmp_path / "log"
+    waited: list[int] = []
+    with Host(tmp_path).shared(lambda: waited.append(1)):
+        alone = context.Process(target=_work, args=(tmp_path, "alone", 0))
+        alone.start()
+        while not (tmp_path / "entrance.lock").exists():
+            time.sleep(NOT_LONG_SECONDS)
+        time.sleep(5 * NOT_LONG_SECONDS)
+        late = context.Process(target=_work, args=(tmp_path, "shared", 1))
+        late.start()
+        time.sleep(5 * NOT_LONG_SECONDS)
+        assert not log.exists()
+    for process in (alone, late):
+        process.join(60)
+        assert process.exitcode == 0
+    assert [line.split()[0] for line in log.read_text().splitlines()] == ["alone"] * 2 + ["shared"] * 2
+    assert waited == []
+
+
+def test_where_no_locks_can_be_kept_nobody_waits(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    host = Host(tmp_path / "file")
+    with host.alone(lambda: None), host.shared(lambda: None), host.alone(lambda: None):
+        pass
