@@ -48,5 +48,8 @@ def print_cost(settings: SearchSettings, cost: Estimate, training: bool) -> None
 
 
 def _report(settings: SearchSettings) -> str:
+    networks = f"{settings.reporting.networks} networks of the front"
+    if settings.reporting.random:
+        networks += " and as many random ones"
     again = ", and once more in INT8" if settings.remeasure_int8 else ""
-    return f"the front, measured once on other items{again}{', with speeds' if settings.serving else ''}"
+    return f"{networks}, measured once on other items{again}{', with speeds' if settings.serving else ''}"

@@ -7,7 +7,7 @@ from services.coordinator.history import History
 from services.coordinator.pareto import ReferencePoint
 from shared.architecture import Architecture, Quantization
 from shared.messages import CheckpointRef, CostSpec, Dtype, EvaluationRequest, EvaluationSpec
-from shared.settings import Part, SearchSettings, ServingSettings, parse_settings
+from shared.settings import Part, ReportingSettings, SearchSettings, ServingSettings, parse_settings
 from shared.shape import ModelShape
 from shared.space import QUANTIZATIONS, SearchSpace, dense
 
@@ -27,10 +27,14 @@ class SearchPlan:
         changeable = {"evaluations"}
         if not self.settings.search.overlap:
             changeable.add("overlap")  # histories from before there was a choice say nothing of it
+        settings = self.settings.model_dump(
+            mode="json", exclude={"search": changeable, "training": {"checkpoint_every_seconds"}}
+        )
+        # What is claimed is fixed before anything is measured; histories from before there was a choice say nothing.
+        if self.settings.reporting == ReportingSettings():
+            del settings["reporting"]
         return {
-            "settings": self.settings.model_dump(
-                mode="json", exclude={"search": changeable, "training": {"checkpoint_every_seconds"}}
-            ),
+            "settings": settings,
             "supernet": self.supernet.digest,
             "base": self.base.digest,
             "dtype": self.dtype,

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
-from services.coordinator.statistics import kendall_tau, mcnemar, mean_absolute_error, wilson_interval
+from services.coordinator.statistics import kendall_tau, mean_absolute_error, wilson_interval
 
 
 @given(st.integers(1, 3000).flatmap(lambda items: st.tuples(st.integers(0, items), st.just(items))))
@@ -24,23 +24,6 @@ def test_the_wilson_interval_stays_between_0_and_1_at_the_ends() -> None:
 def test_impossible_counts_have_no_interval(correct: int, items: int) -> None:
     with pytest.raises(ValueError, match="correct of"):
         wilson_interval(correct, items)
-
-
-def test_mcnemar_counts_only_the_items_that_one_network_answered_right() -> None:
-    one = [1.0] * 8 + [0.0] * 1 + [1.0] * 50
-    other = [0.0] * 8 + [1.0] * 1 + [1.0] * 50
-    assert mcnemar(one, other) == pytest.approx(2 * (1 + 9) / 2**9)
-    assert mcnemar(one, other) == mcnemar(other, one)
-
-
-def test_mcnemar_is_1_for_networks_that_agree_on_every_item() -> None:
-    assert mcnemar([1.0, 0.0], [1.0, 0.0]) == 1.0
-    assert mcnemar([], []) == 1.0
-
-
-def test_mcnemar_refuses_networks_measured_on_different_items() -> None:
-    with pytest.raises(ValueError, match="shorter"):
-        mcnemar([1.0, 0.0], [1.0])
 
 
 def test_kendalls_tau_is_1_for_the_same_order_and_minus_1_for_the_opposite() -> None:
