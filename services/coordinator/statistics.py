@@ -1,6 +1,6 @@
 """The few statistics that a search reports."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import isnan, sqrt
 
 import numpy as np
@@ -33,6 +33,35 @@ def kendall_tau(predicted: Sequence[float], measured: Sequence[float]) -> float 
         return None
     tau = float(kendalltau(predicted, measured).statistic)
     return None if isnan(tau) else tau
+
+
+def partial_tau(one: Sequence[float], other: Sequence[float], given: Sequence[float]) -> float | None:
+    """Rank correlation of two quantities where a third is held equal: Kendall's partial tau (Kendall 1942, "Partial
+    rank correlation", Biometrika 32), from -1 to 1. None where one of the three correlations is undefined, or the third
+    quantity orders one of the two completely, which leaves nothing to correlate.
+
+    Raises ValueError for sequences of different lengths.
+    """
+    both, left, right = kendall_tau(one, other), kendall_tau(one, given), kendall_tau(other, given)
+    if both is None or left is None or right is None:
+        return None
+    rest = (1 - left**2) * (1 - right**2)
+    return None if rest < 1e-12 else (both - left * right) / sqrt(rest)
+
+
+def line_through(places: Sequence[float], values: Sequence[float]) -> Callable[[float], float] | None:
+    """The straight line of least squares; None unless there are two different places.
+
+    Raises ValueError for sequences of different lengths.
+    """
+    if len(places) != len(values):
+        raise ValueError(f"{len(places)} places, but {len(values)} values")
+    if len(set(places)) < 2:
+        return None
+    middle, height = float(np.mean(places)), float(np.mean(values))
+    away = np.subtract(places, middle)
+    slope = float(away @ np.subtract(values, height)) / float(away @ away)
+    return lambda place: height + slope * (place - middle)
 
 
 def mean_absolute_error(predicted: Sequence[float], measured: Sequence[float]) -> float | None:

@@ -282,6 +282,9 @@ def _generations(rng: random.Random, evaluations: int, predictor: bool) -> list[
                 predictor="ridge" if judged else None,
                 kendall_tau=round(0.7 + rng.uniform(-0.12, 0.12), 3) if judged else None,
                 mean_absolute_error=0.011 if judged else None,
+                size_tau=0.69 if judged else None,
+                partial_tau=-0.08 if judged else None,
+                size_error=0.013 if judged else None,
             )
         )
     return rows

@@ -317,6 +317,27 @@ def test_the_page_says_under_which_load_and_over_what() -> None:
     assert "The area that the front takes up over parameters and accuracy" in render_page(report_content())
 
 
+def test_the_predictor_is_shown_beside_what_size_alone_reaches() -> None:
+    content = report_content()
+    judged = [row for row in content.generations if row.predictor]
+    text = render_page(content)
+    table = text[text.index('<table id="predictor">') : text.index("</table>", text.index('<table id="predictor">'))]
+    assert table.count("<tr><th") == len(judged) > 0
+    cells = (judged[0].kendall_tau, judged[0].size_tau, judged[0].partial_tau)
+    shown = [wording.correlation(value) for value in cells] + ["1.1", "1.3"]
+    assert f"<td>ridge</td>{''.join(f'<td>{cell}</td>' for cell in shown)}" in table
+    assert f"{wording.MINUS}0.08" in table
+    assert '<table id="predictor">' not in render_page(report_content(predictor=False))
+
+
+def test_what_earlier_releases_did_not_say_of_their_predictor_is_a_dash() -> None:
+    content = report_content()
+    unknown = {"size_tau": None, "partial_tau": None, "size_error": None}
+    rows = tuple(row.model_copy(update=unknown) for row in content.generations)
+    text = render_page(content.model_copy(update={"generations": rows}))
+    assert f"<td>{wording.NOT_MEASURED}</td><td>{wording.NOT_MEASURED}</td><td>1.1</td>" in text
+
+
 def test_strips_show_which_layers_are_dropped_and_narrow() -> None:
     content = report_content()
     for row, strip in zip(content.front, draw_strips(content), strict=True):

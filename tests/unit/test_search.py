@@ -5,12 +5,15 @@ from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from services.coordinator.generation import GenerationRow
 from services.coordinator.outputs import write_report
 from services.coordinator.paired import holm
 from services.coordinator.plan import plan_of
 from services.coordinator.results import evaluated_so_far, front
+from services.coordinator.statistics import kendall_tau
 from shared.architecture import Architecture
 from shared.errors import UserError
 from shared.messages import EvaluationRequest, Failure, Measurement, SpeedSpec, Workload
@@ -25,6 +28,31 @@ def test_the_budget_is_spent_on_different_networks_and_each_is_measured_once(tmp
     assert all(row.predictor for row in observer.generations[1:])
     assert observer.generations == history.generations()
     assert chosen == front(evaluated_so_far(plan_of(history, 20), history))
+
+
+def test_the_predictor_is_judged_beside_size_on_networks_it_had_not_seen(tmp_path: Path) -> None:
+    plan = small_plan(evaluations=40)
+    _, _, observer, history = search(plan, tmp_path / "h.sqlite")
+    first, *others = observer.generations
+    assert (first.size_tau, first.partial_tau, first.size_error) == (None, None, None)
+    accuracies = {one.architecture: one.accuracy or 0.0 for one in evaluated_so_far(plan, history)}
+    for row in others:
+        batch = [candidate.architecture for candidate in history.generation(row.generation)]
+        earlier = [candidate.architecture for candidate in history.candidates()][: row.evaluations - len(batch)]
+        sizes = [plan.space.parameters(one) for one in batch]
+        assert row.size_tau == kendall_tau(sizes, [accuracies[one] for one in batch])
+        slope, start = np.polyfit([plan.space.parameters(one) for one in earlier], [accuracies[o] for o in earlier], 1)
+        errors = [abs(start + slope * size - accuracies[one]) for size, one in zip(sizes, batch, strict=True)]
+        assert row.size_error == pytest.approx(sum(errors) / len(errors))
+        assert row.partial_tau is None or -1 <= row.partial_tau <= 1
+
+
+def test_generations_of_earlier_releases_load() -> None:
+    row = GenerationRow.model_validate_json(
+        '{"generation":1,"evaluations":12,"hypervolume":0.1,"predictor":"ridge","kendall_tau":0.9,'
+        '"mean_absolute_error":0.02}'
+    )
+    assert (row.size_tau, row.partial_tau, row.size_error) == (None, None, None)
 
 
 def test_hypervolume_never_falls(tmp_path: Path) -> None:

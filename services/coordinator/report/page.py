@@ -44,6 +44,7 @@ def render_page(content: ReportContent) -> str:
         fronts=front_charts(content),
         hypervolume=hypervolume_chart(content),
         tau=tau_chart(content),
+        predicted=[row for row in content.generations if row.predictor is not None],
         strips=tuple(zip(front_keys(content), draw_strips(content), strict=True)),
         legend=legend_shares(content),
         networks=listed(content),

@@ -64,6 +64,11 @@ def points(difference: float) -> str:
     return "0.0" if shown in ("+0.0", "-0.0") else shown.replace("-", MINUS)
 
 
+def correlation(tau: float | None) -> str:
+    """A rank correlation: `0.91`, `−0.08`."""
+    return NOT_MEASURED if tau is None else f"{tau:.2f}".replace("-", MINUS)
+
+
 def points_interval(bounds: tuple[float, float]) -> str:
     """An interval of differences in percentage points: `−2.3 to +0.5`."""
     return f"{points(bounds[0])} to {points(bounds[1])}"
