@@ -73,7 +73,8 @@ class TerminalDisplay:
             tau, of_size, at_equal = map(correlation, (row.kendall_tau, row.size_tau, row.partial_tau))
             quality = (
                 f", {row.predictor} on the unseen batch: Kendall tau {tau} (size alone {of_size}, at equal size "
-                f"{at_equal}), mean error {percentage(row.mean_absolute_error)} points (size alone {percentage(row.size_error)})"
+                f"{at_equal}), mean error {percentage(row.mean_absolute_error)} points "
+                f"(size alone {percentage(row.size_error)})"
             )
         console.print(
             f"Generation {row.generation}: {row.evaluations} networks measured, "
