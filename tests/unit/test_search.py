@@ -4,6 +4,7 @@ from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from services.coordinator.statistics import kendall_tau
 from shared.architecture import Architecture
 from shared.errors import UserError
 from shared.messages import EvaluationRequest, Failure, Measurement, SpeedSpec, Workload
+from shared.settings import ReportingSettings
 from shared.space import dense, weight_bytes
 from tests.support.searches import REMEASURED, SERVED, SHAPE, Answer, after, pretend, search, small_plan
 
@@ -91,6 +93,20 @@ def test_a_metric_that_a_task_does_not_have_is_named_with_those_that_it_has(tmp_
     plan = small_plan({"tasks": [task]})
     with pytest.raises(UserError, match=r"tasks\.plain_facts\.metric: lm-eval has no 'exact_match' for it, but acc;"):
         search(plan, tmp_path / "h.sqlite")
+
+
+def test_what_is_claimed_is_fixed_when_a_search_begins_and_histories_that_say_nothing_of_it_go_on(
+    tmp_path: Path,
+) -> None:
+    plan = small_plan(evaluations=8)
+    assert "reporting" not in cast(dict[str, object], plan.about()["settings"])
+    _, _, _, history = search(plan, tmp_path / "h.sqlite")
+    assert plan_of(history, 8).settings.reporting == ReportingSettings()
+    with pytest.raises(UserError, match="belongs to another search, settings differs"):
+        search(small_plan({"reporting": {"margin": 5}}, evaluations=8), tmp_path / "h.sqlite")
+    other = small_plan(RANDOM, evaluations=8)
+    _, _, _, history = search(other, tmp_path / "other.sqlite")
+    assert plan_of(history, 8).settings.reporting == other.settings.reporting
 
 
 def test_a_lowered_budget_forgets_nothing(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from statistics import median
 from services.coordinator.costs import CostModel
 from services.coordinator.front import Reported, ReportedNetworks
 from services.coordinator.history import History
-from services.coordinator.looks import count_looks
+from services.coordinator.looks import Looks, count_looks
 from services.coordinator.pareto import ReferencePoint
 from services.coordinator.plan import SearchPlan
 from services.coordinator.report.answers import Answers, advantage, compared, macro_row, non_inferiority, task_row
@@ -74,7 +74,7 @@ class _Assembly:
             generations=tuple(self.history.generations()),
             reference_point=self._reference_point().corner,
             failures=(*failures, *self._failures_at_the_end()),
-            provenance=self._provenance(len(evaluated)),
+            provenance=self._provenance(len(evaluated), looks),
         )
 
     def _measured(self, request: EvaluationRequest) -> Measurement:
@@ -232,7 +232,7 @@ class _Assembly:
         data = "; ".join(f"{what}: {origin}" for what, origin in origins.items())
         return f"Measured on {', '.join(tasks)}." + (f" {data}." if data else "")
 
-    def _provenance(self, looked_at: int) -> tuple[tuple[str, str], ...]:
+    def _provenance(self, searched: int, looks: Looks) -> tuple[tuple[str, str], ...]:
         plan, about = self.plan, self.history.about()
         measurement = self._measured(self.networks.dense.report)
         settings, point, serving = plan.settings, self._reference_point(), self._serving()
@@ -240,7 +240,8 @@ class _Assembly:
             ("Base model", f"{settings.model} ({plan.base.digest})"),
             ("Super-network", plan.supernet.digest),
             *((f"Origin of {what}", str(origin)) for what, origin in about.get("origins", {}).items()),
-            ("Networks looked at", str(looked_at)),
+            ("Networks measured by the search", str(searched)),
+            ("Networks ever measured on the report items", f"{looks.networks}, for {looks.fronts} fronts"),
             ("Search space", f"{plan.space.networks} distinct networks, {plan.space.genomes} genomes"),
             ("Depths, MLP widths", f"{list(plan.space.depths)}, {list(plan.space.mlp_widths)}"),
             ("Depth rule, order of dropping", f"{settings.space.depth_rule}, {list(plan.space.drop_order)}"),
