@@ -36,4 +36,5 @@ def count_looks(plan: SearchPlan, networks: ReportedNetworks, history: History) 
     possible = {plan.request(candidate.architecture, "report").identity for candidate in history.candidates()}
     possible |= {request.identity for request in networks.on_report_items}
     before = {identity for identity in possible - known if history.knows(identity)}
-    return Looks(sum(map(history.knows, known)) + len(before), len(noted) + bool(before))
+    fronts = sum(any(map(history.knows, asked)) for asked in noted.values())  # one may have been interrupted at once
+    return Looks(sum(map(history.knows, known)) + len(before), fronts + bool(before))

@@ -57,7 +57,7 @@ def test_the_paper_s_search_measures_the_front_again_in_int8() -> None:
     assert shipped("llama2-7b-arc-challenge.yaml").remeasure_int8
 
 
-DISCORDANCE = 0.08
+DISCORDANCE = 0.07
 """Share of items on which a network and one a little smaller differ, of the example search on ARC-Easy."""
 
 
