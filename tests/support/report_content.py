@@ -144,13 +144,15 @@ class _Maker:
             versus_dense=_comparison(difference),
             versus_base=None if name == "base" else _comparison(difference + 0.021),
             versus_random=_comparison(0.031) if self.random_ones and name.startswith("N") else None,
+            versus_original=None,
             non_inferiority=NonInferiority(lower_bound=difference - 0.013, items_needed=1237),
         )
 
     def twin(self, row: NetworkRow) -> NetworkRow:
         """The row's network in INT8; the search part is not measured again."""
         measured = self.row(f"{row.name} int8", row.architecture.quantized("int8"), row.report_accuracy)
-        return measured.model_copy(update={"search_accuracy": None, "versus_random": None})
+        change = _comparison(measured.reported[0] - row.reported[0])
+        return measured.model_copy(update={"search_accuracy": None, "versus_random": None, "versus_original": change})
 
     def counterpart(self, row: NetworkRow) -> NetworkRow:
         """A random network of the row's size."""
@@ -162,7 +164,9 @@ class _Maker:
 
 
 UNREAD = {
-    **dict.fromkeys(("report_accuracy", "interval", "macro", "versus_dense", "versus_base", "versus_random")),
+    **dict.fromkeys(
+        ("report_accuracy", "interval", "macro", "versus_dense", "versus_base", "versus_random", "versus_original")
+    ),
     "non_inferiority": None,
     "by_task": {},
     "speed": None,

@@ -140,6 +140,24 @@ def test_items_of_a_subject_count_as_fewer() -> None:
     assert together.items_needed(0.02) > 5 * alone.items_needed(0.02)
 
 
+def test_the_interval_of_clustered_items_covers_the_truth_as_often_as_it_says() -> None:
+    """Subjects that differ in how much the one network is better: 40 of 30 questions."""
+    rng = np.random.default_rng(0)
+    subjects = np.repeat(np.arange(40), 30)
+    covered = covered_alone = 0
+    for _ in range(400):
+        better = np.clip(rng.normal(0.10, 0.08, size=40), 0, 0.4)[subjects]
+        drawn = rng.random(1200)
+        differences = (drawn < better).astype(float) - (drawn > 0.92)
+        one, other = (differences > 0).astype(float).tolist(), (differences < 0).astype(float).tolist()
+        for clusters in (subjects.tolist(), ()):
+            low, high = Paired.of(one, other, clusters).bounds()
+            held = low <= 0.024 <= high  # the mean of the clipped normal distribution less 0.08
+            covered, covered_alone = covered + (held and bool(clusters)), covered_alone + (held and not clusters)
+    assert covered / 400 == pytest.approx(0.95, abs=0.025)
+    assert covered_alone / 400 < 0.9
+
+
 def test_holms_correction_is_the_textbooks() -> None:
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert holm([0.6, 0.9]) == [1.0, 1.0]

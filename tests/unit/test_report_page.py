@@ -11,7 +11,7 @@ from rich.console import Console
 
 from services.coordinator.report import wording
 from services.coordinator.report.charts import hypervolume_chart, tau_chart
-from services.coordinator.report.columns import columns
+from services.coordinator.report.columns import COMPARED, columns
 from services.coordinator.report.content import Advantage, Comparison, NetworkRow, NonInferiority, ReportContent
 from services.coordinator.report.drawing import draw_strips
 from services.coordinator.report.figure import draw_figure
@@ -292,7 +292,7 @@ def test_columns_of_int8_and_speed_are_there_only_if_the_search_has_them() -> No
         plain = {(column.title, column.unit) for column in columns(report_content())}
         return {(column.title, column.unit) for column in columns(content)} - plain
 
-    assert extra(report_content(int8=True)) == {("INT8", ""), ("Change by INT8", "points")}
+    assert extra(report_content(int8=True)) == {("INT8", ""), ("Change by INT8", COMPARED)}
     assert extra(report_content(timed=True)) == {("Prefill time", "all prompts"), ("Decode time", "one step")}
     assert extra(report_content(run=True)) == {("Prefill", "measured tokens/s"), ("Decode", "measured tokens/s")}
 
@@ -304,7 +304,9 @@ def test_a_twin_stands_below_its_original_with_what_it_lost() -> None:
     for original, twin in zip(networks[:-1:2], networks[1::2], strict=True):
         assert twin.original is original.row and original.original is None
         assert twin.row.name == f"{original.row.name} int8"
-        assert change.cell(twin).value == twin.row.report_accuracy - original.row.report_accuracy
+        assert change.cell(twin).value == twin.row.reported[0] - original.row.reported[0]
+        assert twin.row.versus_original is not None
+        assert wording.points_interval(twin.row.versus_original.interval) in change.cell(twin).shown
         assert change.cell(original).shown == wording.NOT_MEASURED
 
 

@@ -452,6 +452,8 @@ def test_the_report_holds_costs_speeds_and_the_front_again_in_int8(tmp_path: Pat
         assert again.architecture == row.architecture.quantized("int8")
         assert again.bytes == weight_bytes(SHAPE, again.architecture, "float32") < row.bytes
         assert again.ratio == pytest.approx(content.dense.bytes / again.bytes)
+        assert again.versus_original is not None and row.report_accuracy is not None
+        assert again.versus_original.difference == pytest.approx((again.report_accuracy or 0) - row.report_accuracy)
         assert again.search_accuracy is None and again.versus_dense is not None and again.versus_base is not None
         assert again.prefill_seconds is not None and row.prefill_seconds is not None
         assert again.prefill_seconds > row.prefill_seconds

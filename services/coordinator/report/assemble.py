@@ -118,9 +118,9 @@ class _Assembly:
         if known is None:
             raise ValueError(f"{row.name} was measured nowhere")
         prefill, decode = self._seconds(row.architecture)
-        against_dense, against_base, against_random = (
+        against_dense, against_base, against_random, against_original = (
             None if other is None or other.report.identity == row.report.identity else self._reported_if_measured(other)
-            for other in (dense, base, self._counterpart(row))
+            for other in (dense, base, self._of_name(f"{row.name} random"), self._original(row))
         )
         whole = self._measured(self.networks.dense.report)
         return NetworkRow(
@@ -142,14 +142,20 @@ class _Assembly:
             versus_dense=_compared(report, against_dense),
             versus_base=_compared(report, against_base),
             versus_random=_compared(report, against_random),
+            versus_original=_compared(report, against_original),
             non_inferiority=(non_inferiority(report, against_dense, self.margin) if report and against_dense else None),
         )
 
-    def _counterpart(self, row: Reported) -> Reported | None:
-        return next((other for other in self.networks.random if other.name == f"{row.name} random"), None)
+    def _of_name(self, name: str) -> Reported | None:
+        networks = self.networks
+        return next((row for row in (*networks.front, networks.dense, *networks.random) if row.name == name), None)
+
+    def _original(self, row: Reported) -> Reported | None:
+        """What an INT8 twin was made from."""
+        return self._of_name(row.name.removesuffix(" int8")) if row in self.networks.int8 else None
 
     def _advantage(self) -> Advantage | None:
-        pairs = [(row, self._counterpart(row)) for row in self.networks.front]
+        pairs = [(row, self._of_name(f"{row.name} random")) for row in self.networks.front]
         answers = [(self._reported_if_measured(row), self._reported_if_measured(other)) for row, other in pairs]
         return advantage([(mine, theirs) for mine, theirs in answers if mine and theirs])
 

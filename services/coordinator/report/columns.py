@@ -49,7 +49,7 @@ def columns(content: ReportContent) -> tuple[Column, ...]:
         Column(
             "Accuracy", "report part (95 %)", lambda each: _with_interval(each.row.report_accuracy, each.row.interval)
         ),
-        Column("Change by INT8", "points", _quantised),
+        Column("Change by INT8", COMPARED, lambda each: _compared(each.row.versus_original)),
         Column("Against dense", COMPARED, lambda each: _compared(each.row.versus_dense)),
         Column("Against base", COMPARED, lambda each: _compared(each.row.versus_base)),
         Column("Against random", COMPARED, lambda each: _compared(each.row.versus_random)),
@@ -110,15 +110,6 @@ def _with_interval(accuracy: float | None, interval: tuple[float, float] | None)
     if accuracy is None:
         return NOTHING
     return Cell(f"{wording.percent(accuracy)} ({wording.interval(interval)})", accuracy)
-
-
-def _quantised(each: Listed) -> Cell:
-    if each.original is None:
-        return NOTHING
-    if each.row.report_accuracy is None or each.original.report_accuracy is None:
-        return NOTHING
-    difference = each.row.report_accuracy - each.original.report_accuracy
-    return Cell(wording.points(difference), difference)
 
 
 def _compared(comparison: Comparison | None) -> Cell:

@@ -66,8 +66,9 @@ class NetworkRow(Part):
     `cache_bytes_per_token`; `ratio` is the dense network's bytes, without INT8, divided by these. Accuracies are shares
     between 0 and 1. What follows `search_accuracy` is None, or empty, for a network of the front that was not measured
     on the report items: `interval` is the 95 % interval of `report_accuracy`, `macro` is None for a single task, and
-    comparisons are None where there is nothing to compare with. `prefill_seconds` and `decode_seconds` come from the
-    cost table, `speed` was measured; None where the search has no such thing.
+    comparisons are None where there is nothing to compare with (`versus_original`: what an INT8 twin was made from).
+    `prefill_seconds` and `decode_seconds` come from the cost table, `speed` was measured; None where the search has no
+    such thing.
     """
 
     name: str
@@ -88,6 +89,7 @@ class NetworkRow(Part):
     versus_dense: Comparison | None
     versus_base: Comparison | None
     versus_random: Comparison | None
+    versus_original: Comparison | None
     non_inferiority: NonInferiority | None
 
     @property

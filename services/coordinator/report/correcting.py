@@ -22,7 +22,7 @@ def corrected(rows: Sequence[NetworkRow]) -> list[NetworkRow]:
 
 
 def _families(rows: Sequence[NetworkRow]) -> Iterator[list[tuple[int, Path]]]:
-    for against in ("versus_dense", "versus_base", "versus_random"):
+    for against in ("versus_dense", "versus_base", "versus_random", "versus_original"):
         whole: list[list[Path]] = [[(against,)] for _ in rows]
         tasks: list[list[Path]] = [[("by_task", name, against) for name in row.by_task] for row in rows]
         macro: list[list[Path]] = [[("macro", against)] if row.macro else [] for row in rows]

@@ -19,12 +19,6 @@ Columns = tuple[tuple[str, Callable[[Listed], str]], ...]
 """Titles with what fills the column for a network."""
 
 
-def _quantised(each: Listed) -> str:
-    if each.original is None or each.row.report_accuracy is None or each.original.report_accuracy is None:
-        return wording.NOT_MEASURED
-    return wording.points(each.row.report_accuracy - each.original.report_accuracy)
-
-
 def _time(each: Listed, objective: Objective) -> str:
     measure = MEASURES[objective]
     value = measure.of(each.row)
@@ -71,7 +65,7 @@ COMPARISONS: Columns = (
 )
 SPEED: Columns = (
     ("INT8", lambda each: "yes" if each.int8 else wording.NOT_MEASURED),
-    ("Change by\nINT8, points", _quantised),
+    ("Change by INT8\npoints (95 %)", lambda each: _difference(each.row.versus_original)),
     ("Prefill\ntime", lambda each: _time(each, "prefill_seconds")),
     ("Decode\nstep", lambda each: _time(each, "decode_seconds")),
     ("Prefill, measured\ntokens/s", lambda each: _rate(each.row.speed.prefill if each.row.speed else None)),
