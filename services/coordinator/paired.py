@@ -15,6 +15,7 @@ ONE_SIDED = float(norm.ppf(0.95))
 """The normal quantile of a one-sided 95 % bound."""
 POWER = 0.8
 """How probable a search for enough items wants it that they show what is true."""
+QUANTILES = ONE_SIDED + float(norm.ppf(POWER))
 NEAREST = 1e-9
 """Ends of intervals are looked for as near to -1 and 1 as this."""
 
@@ -106,10 +107,16 @@ class Paired:
         """
         assumed = min(0.0, self.difference) if self.difference > -margin else 0.0
         spread = self.discordance - assumed**2
-        needed = (ONE_SIDED + float(norm.ppf(POWER))) ** 2 * spread / (margin + assumed) ** 2
+        needed = QUANTILES**2 * spread / (margin + assumed) ** 2
         # So many are needed even if both networks agree on every item: see the score at a difference of -margin.
         least = ONE_SIDED**2 * (1 - margin) / margin
         return ceil(self.effect * max(needed, least))
+
+
+def discordance_allowed(items: int, margin: float) -> float:
+    """On what share of the items two equally good networks may differ if so many items are to show, with a power of
+    80 %, that the one is at most `margin` worse: `Paired.items_needed` the other way round."""
+    return min(1.0, items * (margin / QUANTILES) ** 2)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize_scalar
 from scipy.stats import norm
 
-from services.coordinator.paired import ONE_SIDED, Paired, holm
+from services.coordinator.paired import ONE_SIDED, Paired, discordance_allowed, holm
 
 tables = st.tuples(st.integers(0, 60), st.integers(0, 60), st.integers(0, 500)).filter(lambda table: sum(table) > 0)
 
@@ -114,6 +114,15 @@ def test_so_many_items_as_are_said_to_be_needed_have_the_power_they_promise() ->
     drawn = rng.multinomial(items, (0.04, 0.04, 0.92), size=800).tolist()
     shown = sum(paired(*counts).lower_bound > -0.02 for counts in drawn)
     assert shown / 800 == pytest.approx(0.8, abs=0.05)
+
+
+@pytest.mark.parametrize("items", [460, 1600])
+@pytest.mark.parametrize("margin", [0.01, 0.02, 0.05])
+def test_two_networks_that_differ_as_often_as_is_allowed_need_just_the_items(items: int, margin: float) -> None:
+    differing = discordance_allowed(items, margin) * 10_000 / 2
+    needed = Paired(10_000, differing, differing).items_needed(margin)
+    assert needed in (items, items + 1)
+    assert discordance_allowed(10**6, 0.05) == 1
 
 
 def test_the_items_needed_grow_with_the_loss_up_to_the_margin_beyond_which_none_is_supposed() -> None:

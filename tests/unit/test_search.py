@@ -1,4 +1,5 @@
 import json
+import shutil
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 from services.coordinator.generation import GenerationRow
+from services.coordinator.history import History
 from services.coordinator.outputs import write_report
 from services.coordinator.paired import holm
 from services.coordinator.plan import plan_of
@@ -21,6 +23,8 @@ from shared.messages import EvaluationRequest, Failure, Measurement, SpeedSpec, 
 from shared.settings import ReportingSettings
 from shared.space import dense, weight_bytes
 from tests.support.searches import REMEASURED, SERVED, SHAPE, Answer, after, pretend, search, small_plan
+
+FIXTURES = Path(__file__).parents[1] / "fixtures"
 
 
 def test_the_budget_is_spent_on_different_networks_and_each_is_measured_once(tmp_path: Path) -> None:
@@ -210,6 +214,22 @@ def test_the_report_spends_its_items_on_a_few_networks_spread_over_the_front(tmp
         assert row.search_accuracy is not None and (tmp_path / "front" / f"{row.name}.json").is_file()
     shown = json.loads((tmp_path / "front.json").read_text())
     assert [row["name"] for row in shown["front"]] == [f"N{number}" for number in range(1, len(chosen) + 1)]
+
+
+@pytest.mark.parametrize("name", ["plain", "served"])
+def test_runs_of_earlier_releases_are_reported_with_what_they_measured(tmp_path: Path, name: str) -> None:
+    shutil.copytree(FIXTURES / "format-2" / "runs" / name, tmp_path / name)
+    former = json.loads((tmp_path / name / "front.json").read_text())
+    with closing(History.read(tmp_path / name / "history.sqlite")) as history:
+        plan = plan_of(history, 12)
+        content = write_report(plan, history, front(evaluated_so_far(plan, history)), tmp_path / name)
+    assert [row.report_accuracy for row in content.front] == [row["report_accuracy"] for row in former["front"]]
+    assert [row.interval for row in content.front] == [tuple(row["interval"]) for row in former["front"]]
+    for row, was in zip(content.front, former["front"], strict=True):
+        assert row.versus_dense is not None and row.versus_dense.p_value == was["versus_dense"]["p_value"]
+    assert content.random == () and content.failures == () and content.fronts == 1
+    assert content.looked_at == len(content.front) + 2
+    assert all(row.size_tau is None for row in content.generations)
 
 
 def test_a_front_that_an_earlier_release_measured_as_a_whole_is_reported_as_a_whole(tmp_path: Path) -> None:

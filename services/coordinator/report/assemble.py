@@ -39,6 +39,7 @@ class _Assembly:
         self.plan = plan
         self.history = history
         self.networks = ReportedNetworks(plan, cost_model(plan, history), front)
+        self._read: dict[str, Answers | None] = {}
         self.margin = plan.settings.reporting.margin / 100
         self.tables = cost_tables(plan, history)
         self.times = CostModel(plan.space, TIMES, plan.dtype, self.tables) if self.tables else None
@@ -48,7 +49,7 @@ class _Assembly:
         evaluated, failures = self._evaluated()
         rows = self._rows()
         looks = count_looks(plan, networks, self.history)
-        answers = self._reported(networks.dense)
+        answers = Answers.of(self._measured(networks.dense.report), plan.settings.metrics)
         return ReportContent(
             name=plan.settings.name,
             model=plan.settings.model,
@@ -86,13 +87,15 @@ class _Assembly:
             )
         return outcome
 
-    def _reported(self, row: Reported) -> Answers:
-        return Answers.of(self._measured(row.report), self.plan.settings.metrics)
-
-    def _reported_if_measured(self, row: Reported | None) -> Answers | None:
-        """None also for a network that this or an earlier release was not asked to measure."""
-        known = row is not None and isinstance(self.history.outcome(row.report.identity), Measurement)
-        return self._reported(row) if row is not None and known else None
+    def _answers(self, row: Reported | None) -> Answers | None:
+        """On the report items; None for a network that was not measured on them, be it that nobody asked for it."""
+        if row is None:
+            return None
+        identity = row.report.identity
+        if identity not in self._read:
+            outcome, metrics = self.history.outcome(identity), self.plan.settings.metrics
+            self._read[identity] = Answers.of(outcome, metrics) if isinstance(outcome, Measurement) else None
+        return self._read[identity]
 
     def _failure(self, request: EvaluationRequest | None) -> Failure | None:
         outcome = None if request is None else self.history.outcome(request.identity)
@@ -104,22 +107,20 @@ class _Assembly:
         for row in (*(row for row in networks.front if row.asked), networks.dense, networks.base):
             self._measured(row.report)
         whole = [*networks.front, networks.dense, networks.base]
-        whole += [row for row in networks.int8 if self._reported_if_measured(row)]
+        whole += [row for row in networks.int8 if self._answers(row)]
         rows = [self._network(row, networks.dense, networks.base) for row in whole]
-        rows += [self._network(row, None, None) for row in networks.random if self._reported_if_measured(row)]
+        rows += [self._network(row, None, None) for row in networks.random if self._answers(row)]
         return {row.name: row for row in corrected(rows)}
 
     def _network(self, row: Reported, dense: Reported | None, base: Reported | None) -> NetworkRow:
         """A row, compared with the dense and the base network, unless it is that."""
         plan = self.plan
         search = None if row.search is None else self._measured(row.search)
-        report = self._reported_if_measured(row)
-        known = search if report is None or search is not None else self._measured(row.report)
-        if known is None:
-            raise ValueError(f"{row.name} was measured nowhere")
+        report = self._answers(row)
+        known = self._measured(row.report) if search is None else search
         prefill, decode = self._seconds(row.architecture)
         against_dense, against_base, against_random, against_original = (
-            None if other is None or other.report.identity == row.report.identity else self._reported_if_measured(other)
+            None if other is None or other.report.identity == row.report.identity else self._answers(other)
             for other in (dense, base, self._of_name(f"{row.name} random"), self._original(row))
         )
         whole = self._measured(self.networks.dense.report)
@@ -156,7 +157,7 @@ class _Assembly:
 
     def _advantage(self) -> Advantage | None:
         pairs = [(row, self._of_name(f"{row.name} random")) for row in self.networks.front]
-        answers = [(self._reported_if_measured(row), self._reported_if_measured(other)) for row, other in pairs]
+        answers = [(self._answers(row), self._answers(other)) for row, other in pairs]
         return advantage([(mine, theirs) for mine, theirs in answers if mine and theirs])
 
     def _seconds(self, architecture: Architecture) -> tuple[float | None, float | None]:
