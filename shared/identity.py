@@ -52,9 +52,9 @@ class Recipe:
 
     def of(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """The recipe of a section, given as JSON values."""
-        counted = {name: values[name] for name in self.always}
-        counted |= {name: values[name] for name, before in self.later.items() if values.get(name, before) != before}
-        return {name: self._part(name, value) for name, value in counted.items()}
+        counted = {name: self._part(name, values[name]) for name in self.always}
+        later = {name: self._part(name, values[name]) for name in self.later if name in values}
+        return counted | {name: value for name, value in later.items() if value != self.later[name]}
 
     def _part(self, name: str, value: Any) -> Any:
         recipe = self.parts.get(name)
@@ -119,9 +119,18 @@ PART = Recipe(("items", "split"))
 TASK = Recipe(("name", "metric", "num_fewshot", "search", "report"), parts={"search": PART, "report": PART})
 STRATEGY = Recipe(("strategy", "population", "seed"), later={"overlap": False}, beside=("evaluations",))
 SERVING = Recipe(("engine", "batch", "prompt_tokens", "generated_tokens", "repeats"))
+REPORTING = Recipe(later={"margin": 2.0}, beside=("networks", "random"))
+"""What is claimed is fixed before anything is measured; more networks may be looked at later, which is counted."""
 SEARCH = Recipe(
     ("space", "tasks", "search", "objectives", "serving", "remeasure_int8"),
+    later={"reporting": {}},
     beside=("name", "model", "supernet", "training", "dtype"),
-    parts={"space": SEARCHED_SPACE, "tasks": TASK, "search": STRATEGY, "serving": SERVING},
+    parts={
+        "space": SEARCHED_SPACE,
+        "tasks": TASK,
+        "search": STRATEGY,
+        "serving": SERVING,
+        "reporting": REPORTING,
+    },
 )
 """`dtype` is beside as `auto` is decided when a search begins; the history has what it was decided to be."""

@@ -121,7 +121,9 @@ class ItemScores(Message):
     `items` are indices into the task's split, `items_digest` identifies their content; `metrics` holds for each of
     lm-eval's metrics of the task one number an item (0 or 1 where it is an accuracy); `values` lm-eval's own aggregate
     of each metric over these items; `margins` the log-probability of the right choice minus that of the best wrong one
-    (empty for a task that names no right choice).
+    (empty for a task that names no right choice). Of a group of tasks `clusters` says of each item which of them it
+    belongs to, as a number (empty for a single task), and `even` which metrics count each of these tasks the same,
+    however many items it has.
     """
 
     task: str
@@ -130,6 +132,8 @@ class ItemScores(Message):
     metrics: dict[str, tuple[float, ...]]
     values: dict[str, float]
     margins: tuple[float, ...]
+    clusters: tuple[int, ...] = ()
+    even: tuple[str, ...] = ()
 
 
 class Speed(Message):

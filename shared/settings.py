@@ -161,6 +161,19 @@ class StrategySettings(Section):
     overlap: bool = False
 
 
+class ReportingSettings(Section):
+    """What is measured on the report items, and what is claimed of it.
+
+    `margin`: points of accuracy that a network may lose against the whole one and still be called as good.
+    `networks`: how many of the front are measured, its two ends and others evenly between them by the first objective.
+    `random`: whether a random network of the same size is measured beside each.
+    """
+
+    margin: Annotated[float, Field(gt=0, le=50)] = 2.0
+    networks: Annotated[int, Field(ge=2)] = 6
+    random: bool = False
+
+
 class SearchSettings(Section):
     """The whole search file.
 
@@ -180,6 +193,7 @@ class SearchSettings(Section):
     objectives: Annotated[tuple[Objective, ...], Field(min_length=1)] = ("parameters",)
     serving: ServingSettings | None = None
     remeasure_int8: bool = False
+    reporting: ReportingSettings = ReportingSettings()
     dtype: Literal["float32", "bfloat16", "auto"] = "auto"
 
     @field_validator("tasks")

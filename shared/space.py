@@ -133,6 +133,12 @@ def weight_bytes(shape: ModelShape, architecture: Architecture, dtype: Dtype) ->
     return whole - weights * (WEIGHT_BYTES[dtype] - 1) + rows * SCALE_BYTES
 
 
+def cache_bytes(shape: ModelShape, architecture: Architecture, dtype: Dtype) -> int:
+    """Exact memory of the keys and values that a sub-network holds of each token, in `dtype`: what it takes beside its
+    weights grows with the tokens that are served."""
+    return 2 * architecture.depth * shape.kv_heads * shape.head_dim * WEIGHT_BYTES[dtype]
+
+
 def check_fits(shape: ModelShape, architecture: Architecture) -> None:
     """Raise UserError unless the architecture can be cut out of a model of this shape."""
     if architecture.layers[-1] >= shape.layers:

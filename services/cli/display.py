@@ -18,6 +18,7 @@ from services.coordinator.generation import GenerationRow
 from services.coordinator.plan import SearchPlan
 from services.coordinator.report.content import ReportContent
 from services.coordinator.report.table import front_table
+from services.coordinator.report.wording import correlation, percentage
 from services.coordinator.results import accuracy
 from shared.messages import CostTable, EvaluationRequest, Failure, Measurement
 from shared.telemetry.logs import fields
@@ -69,9 +70,12 @@ class TerminalDisplay:
     def generation_done(self, row: GenerationRow) -> None:
         quality = ""
         if row.predictor is not None:
-            tau = "undefined" if row.kendall_tau is None else f"{row.kendall_tau:.2f}"
-            error = "undefined" if row.mean_absolute_error is None else f"{row.mean_absolute_error:.3f}"
-            quality = f", {row.predictor} on the unseen batch: Kendall tau {tau}, mean error {error}"
+            tau, of_size, at_equal = map(correlation, (row.kendall_tau, row.size_tau, row.partial_tau))
+            quality = (
+                f", {row.predictor} on the unseen batch: Kendall tau {tau} (size alone {of_size}, at equal size "
+                f"{at_equal}), mean error {percentage(row.mean_absolute_error)} points "
+                f"(size alone {percentage(row.size_error)})"
+            )
         console.print(
             f"Generation {row.generation}: {row.evaluations} networks measured, "
             f"hypervolume {row.hypervolume:.4f}{quality}"

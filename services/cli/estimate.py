@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from services.coordinator.front import ReportedNetworks
 from services.coordinator.history import History
 from services.coordinator.plan import SearchPlan
-from services.coordinator.results import evaluated_so_far, front
+from services.coordinator.results import cost_model, evaluated_so_far, front
 from shared.messages import EvaluationRequest, Measurement
 from shared.settings import SearchSettings
 from shared.space import SearchSpace, dense, parameters
@@ -15,7 +15,6 @@ ASSUMED_TOKENS_PER_ITEM = 60
 
 TRAINING_COST = 4.0
 """A training step takes about this many times the forward pass: two more for the gradients, one for the optimiser."""
-ASSUMED_FRONT = 16
 TABLE_RUNS = 12
 """Times that each entry of a cost table is run, roughly."""
 DECODE_TOKENS = 10
@@ -49,14 +48,15 @@ class Estimate:
 
 def whole_work(settings: SearchSettings) -> Work:
     """All measurements of a search that has not begun."""
-    measured = ASSUMED_FRONT * (2 if settings.remeasure_int8 else 1)
+    networks = settings.reporting.networks
+    served = (networks + 1) * (2 if settings.remeasure_int8 else 1)  # with the dense one
     quantizations = len({"none", *settings.space.quantization}) + settings.remeasure_int8
     parts = (len(settings.space.mlp_widths) + 1) * quantizations
     return Work(
         searched=settings.search.evaluations,
-        reported=measured,
+        reported=served + 1 + (networks if settings.reporting.random else 0),
         table_runs=TABLE_RUNS * parts if settings.serving else 0,
-        speed_runs=measured * _runs(settings),
+        speed_runs=served * _runs(settings),
     )
 
 
@@ -76,7 +76,7 @@ def work_left(plan: SearchPlan, history: History) -> Work:
     )
     if searched:
         return Work(searched, whole.reported, tables, whole.speed_runs)
-    networks = ReportedNetworks(plan, front(evaluated_so_far(plan, history)))
+    networks = ReportedNetworks(plan, cost_model(plan, history), front(evaluated_so_far(plan, history)))
     reported = [request for request in (*networks.required, *networks.optional) if request.spec.tasks]
     speeds = missing([request for request in networks.optional if request.spec.speed])
     return Work(0, missing(reported), tables, speeds * _runs(plan.settings))

@@ -10,8 +10,8 @@ from rich.table import Table
 
 from services.cli.console import console
 from services.cli.quiet import quiet_libraries
+from services.coordinator.report.answers import Answers, task_row
 from services.coordinator.report.wording import parameters, rate, size
-from services.coordinator.statistics import wilson_interval
 from services.evaluator.evaluator import Evaluator
 from services.evaluator.tasks.loading import count_items
 from shared.architecture import Architecture
@@ -161,7 +161,7 @@ def _accuracies(scores: ItemScores) -> Iterator[tuple[str, str, str]]:
         right = scores.metrics.get(name, ())
         shown = ""
         if right and set(right) <= {0.0, 1.0}:
-            low, high = wilson_interval(sum(right), len(right))
+            low, high = task_row(Answers((scores,), (name,)), None, None).interval
             shown = f"{low:.4f} to {high:.4f}"
         yield name, f"{value:.4f}", shown
 

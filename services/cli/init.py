@@ -45,7 +45,7 @@ tasks: # lm-eval's; several are counted together, item by item
     metric: acc # or acc_norm, acc_bytes, exact_match
     # num_fewshot: 5 # examples in the prompt; default: the task's own
     search: {{items: {search_items}}} # the strategy sees these
-    report: {{items: {report_items}}} # and the front is measured once on these
+    report: {{items: {report_items}}} # and some networks of the front are measured once on these
 
 search:
   strategy: linas # or nsga2, random
@@ -61,6 +61,12 @@ objectives: [parameters] # what is traded against accuracy: parameters, bytes, p
 #   generated_tokens: 32
 #   repeats: 5 # runs of each network of the front
 # remeasure_int8: true # measure the front in INT8 too
+
+reporting: # what is measured on the report items
+  margin: {margin} # points of accuracy that may be lost; to show that fewer were takes more items
+  networks: {networks} # of the front, both ends and others spread between them
+  random: true # and a random network of the same size beside each
+
 dtype: auto # bfloat16 where the machine has it, else float32
 """
 
@@ -106,7 +112,9 @@ def search_text(model: str, shape: ModelShape, path: Path, benchmarks: bool) -> 
         tokens=16384 if large else 1024,
         task="arc_easy" if benchmarks else "plain_facts",
         search_items=400 if benchmarks else 328,
-        report_items=700 if benchmarks else 460,
+        report_items=1600 if benchmarks else 460,
+        margin=2 if benchmarks else 5,
+        networks=6 if large else 4,
         evaluations=250 if large else 48,
         population=50 if large else 12,
     )

@@ -2,6 +2,7 @@
 
 from services.cli.console import console, duration, networks
 from services.cli.estimate import Estimate
+from services.coordinator.paired import discordance_allowed
 from services.coordinator.report.wording import parameters, size
 from shared.messages import Dtype
 from shared.settings import SearchSettings
@@ -43,10 +44,24 @@ def print_cost(settings: SearchSettings, cost: Estimate, training: bool) -> None
         f"about {duration(cost.search)}"
     )
     console.print(f"Report         {_report(settings)}: about {duration(cost.report)}")
+    console.print(f"               {_margin(settings)}")
     total = cost.total if training else cost.total - cost.training
     console.print(f"Altogether     about {duration(total)}, if the machine stays as free as it is now")
 
 
 def _report(settings: SearchSettings) -> str:
+    networks = f"{settings.reporting.networks} networks of the front"
+    if settings.reporting.random:
+        networks += " and as many random ones"
     again = ", and once more in INT8" if settings.remeasure_int8 else ""
-    return f"the front, measured once on other items{again}{', with speeds' if settings.serving else ''}"
+    return f"{networks}, measured once on other items{again}{', with speeds' if settings.serving else ''}"
+
+
+def _margin(settings: SearchSettings) -> str:
+    """What the report items can show."""
+    items = sum(task.report.items for task in settings.tasks)
+    allowed = discordance_allowed(items, settings.reporting.margin / 100)
+    return (
+        f"{items} items show that a network as good as the whole one loses at most {settings.reporting.margin:g} "
+        f"points if the answers of the two differ on up to {100 * allowed:.1f} % of them"
+    )

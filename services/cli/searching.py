@@ -9,6 +9,7 @@ from services.cli.supernets import Supernet
 from services.coordinator.farm import Farm
 from services.coordinator.front import ReportedNetworks, measure_front
 from services.coordinator.history import History
+from services.coordinator.looks import note_look
 from services.coordinator.outputs import write_report
 from services.coordinator.plan import SearchPlan
 from services.coordinator.report.content import ReportContent
@@ -71,7 +72,8 @@ def search_to_the_end(
     total = min(max(plan.settings.search.evaluations, history.asked()), plan.space.networks)
     display.searches(total, cost_tables(plan, history))
     front = run_search(plan, costs, history, farm, display)
-    networks = ReportedNetworks(plan, front)
+    networks = ReportedNetworks(plan, costs, front)
+    note_look(networks, history)
     display.reports(len(networks.required) + len(networks.optional))
     measure_front(networks, farm, display.measured)
     content = write_report(plan, history, front, run.path)

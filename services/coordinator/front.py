@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from services.coordinator.batch import Observed
+from services.coordinator.costs import CostModel
+from services.coordinator.counterparts import counterpart
 from services.coordinator.farm import Farm
 from services.coordinator.plan import SearchPlan
 from shared.architecture import Architecture
@@ -14,12 +16,17 @@ from shared.space import dense
 
 @dataclass(frozen=True)
 class Reported:
-    """A network of the report: its name, and the requests that measure it; None where the report does without."""
+    """A network of the report: its name, and the requests that measure it; None where the report does without.
+
+    Whether it is `asked` for on the report items: the others of the front have been measured on the search items only,
+    unless an earlier report asked for them.
+    """
 
     name: str
     search: EvaluationRequest | None
     report: EvaluationRequest
     speed: EvaluationRequest | None
+    asked: bool = True
 
     @property
     def architecture(self) -> Architecture:
@@ -29,36 +36,63 @@ class Reported:
 
 class ReportedNetworks:
     """All networks of a report: the front (given from the least of the first cost, named from the greatest), `dense`,
-    the untouched `base`, and the front and the dense one again in INT8, if the search asks for that."""
+    the untouched `base`; the front and the dense one again in INT8, and random counterparts of the front, if the
+    search asks for these. All of it follows from the front, the costs and the settings."""
 
-    def __init__(self, plan: SearchPlan, front: Sequence[Architecture]) -> None:
+    def __init__(self, plan: SearchPlan, costs: CostModel, front: Sequence[Architecture]) -> None:
         self._plan = plan
-        self.front = [self._reported(f"N{number}", each) for number, each in enumerate(reversed(front), start=1)]
+        named = list(reversed(front))
+        asked = _spread([costs.of(network)[0] for network in named], plan.settings.reporting.networks)
+        self.front = [self._reported(f"N{index + 1}", each, asked=index in asked) for index, each in enumerate(named)]
         self.dense = self._reported("dense", dense(plan.space.shape))
         self.base = Reported("base", plan.base_request("search"), plan.base_request("report"), None)
         again = [*self.front, self.dense] if plan.settings.remeasure_int8 else []
-        self.int8 = [self._reported(f"{row.name} int8", row.architecture.quantized("int8"), False) for row in again]
+        self.int8 = [
+            self._reported(f"{row.name} int8", row.architecture.quantized("int8"), searched=False, asked=row.asked)
+            for row in again
+        ]
+        self.random = self._counterparts() if plan.settings.reporting.random else []
 
     @property
     def required(self) -> list[EvaluationRequest]:
         """What there is no report without: the front on the report items, both controls on all items."""
         controls = [self.dense.search, self.base.search, self.base.report, self.dense.report]
-        return _distinct([*controls, *(row.report for row in self.front)])
+        return _distinct([*controls, *(row.report for row in self.front if row.asked)])
 
     @property
     def optional(self) -> list[EvaluationRequest]:
-        """What the report shows as not measured where it fails: INT8 and speeds."""
-        speeds = [row.speed for row in (*self.front, self.dense, *self.int8)]
-        return _distinct([*(row.report for row in self.int8), *speeds])
+        """What the report shows as not measured where it fails: random counterparts, INT8 and speeds."""
+        asked = [row for row in (*self.front, self.dense, *self.int8) if row.asked]
+        again = [row.report for row in (*self.random, *self.int8) if row.asked]
+        return _distinct([*again, *(row.speed for row in asked)])
 
-    def _reported(self, name: str, architecture: Architecture, searched: bool = True) -> Reported:
+    @property
+    def on_report_items(self) -> list[EvaluationRequest]:
+        """All measurements on the report items."""
+        rows = (*self.front, self.dense, self.base, *self.int8, *self.random)
+        return _distinct([row.report for row in rows if row.asked])
+
+    def _reported(
+        self, name: str, architecture: Architecture, searched: bool = True, asked: bool = True, timed: bool = True
+    ) -> Reported:
         plan, serving = self._plan, self._plan.settings.serving
         return Reported(
             name,
             plan.request(architecture, "search") if searched else None,
             plan.request(architecture, "report"),
-            None if serving is None else plan.speed_request(serving, architecture),
+            plan.speed_request(serving, architecture) if serving is not None and timed else None,
+            asked,
         )
+
+    def _counterparts(self) -> list[Reported]:
+        plan, drawn = self._plan, list[Reported]()
+        taken = {row.architecture for row in (*self.front, self.dense)}
+        for row in self.front:
+            other = counterpart(plan.space, row.architecture, taken, plan.settings.search.seed) if row.asked else None
+            if other is not None:
+                taken.add(other)
+                drawn.append(self._reported(f"{row.name} random", other, searched=False, timed=False))
+        return drawn
 
 
 def measure_front(networks: ReportedNetworks, farm: Farm, observed: Observed) -> None:
@@ -80,3 +114,17 @@ def measure_front(networks: ReportedNetworks, farm: Farm, observed: Observed) ->
 
 def _distinct(requests: Sequence[EvaluationRequest | None]) -> list[EvaluationRequest]:
     return list({request.identity: request for request in requests if request is not None}.values())
+
+
+def _spread(costs: Sequence[float], wanted: int) -> set[int]:
+    """Which of a front to look at, by their places: both ends, and those nearest to places evenly between them. `costs`
+    descend."""
+    if len(costs) <= wanted:
+        return set(range(len(costs)))
+    last = len(costs) - 1
+    chosen = {0, last}
+    for step in range(1, wanted - 1):
+        place = costs[0] + (costs[last] - costs[0]) * step / (wanted - 1)
+        left = (index for index in range(len(costs)) if index not in chosen)
+        chosen.add(min(left, key=lambda index: abs(costs[index] - place)))
+    return chosen

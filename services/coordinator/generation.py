@@ -5,7 +5,13 @@ from pydantic import BaseModel, ConfigDict
 
 class GenerationRow(BaseModel):
     """The state after a generation: hypervolume of all measured so far; the predictor's quality on the batch it had not
-    seen (None where there was no predictor)."""
+    seen (None where there was no predictor).
+
+    Larger networks are mostly better, so most of a predictor's quality is size's: `size_tau` and `size_error` are what
+    the number of parameters alone reaches, the one by ranking the batch by it, the other by a straight line through all
+    networks that the predictor was fitted to. `partial_tau` is the rank correlation of predicted and measured accuracy
+    at equal size. None also in histories of releases that didn't know of them.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -15,3 +21,6 @@ class GenerationRow(BaseModel):
     predictor: str | None
     kendall_tau: float | None
     mean_absolute_error: float | None
+    size_tau: float | None = None
+    partial_tau: float | None = None
+    size_error: float | None = None

@@ -18,7 +18,7 @@ def write_report(plan: SearchPlan, history: History, front: Sequence[Architectur
     `N1.json` and, where it was measured in INT8 again, `N1-int8.json`."""
     content = assemble(plan, history, front)
     write_atomically(run / "front.svg", draw_figure(content))
-    tables = content.model_dump_json(indent=1, include={"front", "int8", "dense", "base"})
+    tables = content.model_dump_json(indent=1, include={"front", "int8", "random", "dense", "base"})
     write_atomically(run / "front.json", tables + "\n")
     files = {run / "front" / f"{row.name.replace(' ', '-')}.json": row for row in (*content.front, *content.int8)}
     for path, row in files.items():

@@ -13,7 +13,7 @@ from services.coordinator.history import History
 from services.coordinator.pareto import ReferencePoint, hypervolume
 from services.coordinator.plan import SearchPlan
 from services.coordinator.results import accuracy, best_networks, cost_model
-from services.coordinator.statistics import kendall_tau, mean_absolute_error
+from services.coordinator.statistics import kendall_tau, line_through, mean_absolute_error, partial_tau
 from services.coordinator.strategies import Evaluated, Strategy, make_strategy
 from shared.architecture import Architecture
 from shared.errors import UserError
@@ -58,18 +58,18 @@ def run_search(
     ahead = 1 if plan.settings.search.overlap else 0
     under_way: deque[_Generation] = deque()
     best: list[Evaluated] = []
-    evaluations = 0
+    measured: list[Evaluated] = []
     while True:
         # The strategy knows the same whenever it is asked, in whatever order results arrive.
-        while len(under_way) <= ahead and (next_one := asking.next()) is not None:
+        while len(under_way) <= ahead and (next_one := asking.next(len(measured))) is not None:
             under_way.append(next_one)
         if not under_way:
             return [network.architecture for network in best]
         generation = under_way.popleft()
         told = _told(plan, costs, generation, farm.finish(generation.batch))
-        evaluations += len(told)
         best = best_networks([*best, *told])
-        row = _generation_row(costs, generation, evaluations, best, told)
+        row = _generation_row(plan, costs, generation, best, measured, told)
+        measured += told
         history.add_generation(row)
         farm.progress.generation_done(row)
         observer.generation_done(row)
@@ -78,13 +78,15 @@ def run_search(
 
 @dataclass(frozen=True)
 class _Generation:
-    """A generation that is being measured, and what was predicted of it when it was chosen."""
+    """A generation that is being measured, and what was predicted of it when it was chosen, knowing of the first
+    `known` networks."""
 
     number: int
     requests: list[EvaluationRequest]
     batch: Batch
     predictions: Mapping[Architecture, float]
     predictor: str | None
+    known: int
 
 
 class _Asking:
@@ -100,8 +102,9 @@ class _Asking:
         farm.progress.begins("searching", min(self._budget, plan.space.networks))
         self._observed = farm.progress.counting(observer.measured)
 
-    def next(self) -> _Generation | None:
-        """The next generation, under way; None if there is none any more."""
+    def next(self, known: int) -> _Generation | None:
+        """The next generation, under way, chosen when the strategy had been told of `known` networks; None if there is
+        none any more."""
         if len(self._asked) >= self._budget:
             return None
         requests = self._candidates()
@@ -111,7 +114,7 @@ class _Asking:
         batch = self._farm.begin(requests, self._observed)
         strategy = self._strategy
         generation = _Generation(
-            self._generations, requests, batch, dict(strategy.predictions), strategy.predictor_name
+            self._generations, requests, batch, dict(strategy.predictions), strategy.predictor_name, known
         )
         self._generations += 1
         self._asked |= {request.architecture for request in requests}
@@ -152,19 +155,27 @@ def _told(plan: SearchPlan, costs: CostModel, generation: _Generation, outcomes:
 
 
 def _generation_row(
+    plan: SearchPlan,
     costs: CostModel,
     generation: _Generation,
-    evaluations: int,
     best: Sequence[Evaluated],
+    earlier: Sequence[Evaluated],
     told: Sequence[Evaluated],
 ) -> GenerationRow:
+    """The state after a generation; `earlier` are the networks of those before."""
     predictions = generation.predictions
     seen = [network for network in told if network.accuracy is not None and network.architecture in predictions]
     predicted = [predictions[network.architecture] for network in seen]
     actual = [network.accuracy or 0.0 for network in seen]
+    sizes = [plan.space.parameters(network.architecture) for network in seen]
+    fitted = [network for network in earlier[: generation.known] if network.accuracy is not None]
+    line = line_through(
+        [plan.space.parameters(network.architecture) for network in fitted],
+        [network.accuracy or 0.0 for network in fitted],
+    )
     return GenerationRow(
         generation=generation.number,
-        evaluations=evaluations,
+        evaluations=len(earlier) + len(told),
         hypervolume=hypervolume(
             [network.costs for network in best],
             [network.accuracy or 0.0 for network in best],
@@ -173,4 +184,7 @@ def _generation_row(
         predictor=generation.predictor,
         kendall_tau=kendall_tau(predicted, actual),
         mean_absolute_error=mean_absolute_error(predicted, actual),
+        size_tau=kendall_tau(sizes, actual),
+        partial_tau=partial_tau(predicted, actual, sizes),
+        size_error=None if line is None else mean_absolute_error([line(size) for size in sizes], actual),
     )

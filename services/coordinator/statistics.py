@@ -1,39 +1,25 @@
 """The few statistics that a search reports."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import isnan, sqrt
 
 import numpy as np
-from scipy.stats import binomtest, kendalltau
+from scipy.stats import kendalltau
 
 NORMAL_QUANTILE = 1.959963984540054  # of 97.5 %: a two-sided 95 % interval
 
 
-def wilson_interval(correct: float, items: int) -> tuple[float, float]:
+def wilson_interval(correct: float, items: float) -> tuple[float, float]:
     """95 % score interval of a share of `correct` among `items` (Wilson 1927), both ends between 0 and 1.
 
-    Raises ValueError unless 0 <= correct <= items and items > 0.
+    Counts divided by a design effect need not be whole. Raises ValueError unless 0 <= correct <= items and items > 0.
     """
-    if items < 1 or not 0 <= correct <= items:
+    if items <= 0 or not 0 <= correct <= items:
         raise ValueError(f"{correct} correct of {items} items")
     share, square = correct / items, NORMAL_QUANTILE**2 / items
     centre = (share + square / 2) / (1 + square)
     half = NORMAL_QUANTILE / (1 + square) * sqrt(share * (1 - share) / items + square / (4 * items))
     return max(0.0, centre - half), min(1.0, centre + half)
-
-
-def mcnemar(one: Sequence[float], other: Sequence[float]) -> float:
-    """Two-sided p-value of the exact McNemar test of whether two networks differ on the same items.
-
-    `one` and `other` hold a number an item, 1 where the answer was right and 0 where not. Only items that exactly one
-    of them answered right count; without any the p-value is 1. Raises ValueError for sequences of different lengths.
-    """
-    pairs = list(zip(one, other, strict=True))
-    only_one = sum(first > second for first, second in pairs)
-    only_other = sum(first < second for first, second in pairs)
-    if only_one + only_other == 0:
-        return 1.0
-    return float(binomtest(only_one, only_one + only_other, 0.5).pvalue)
 
 
 def kendall_tau(predicted: Sequence[float], measured: Sequence[float]) -> float | None:
@@ -47,6 +33,35 @@ def kendall_tau(predicted: Sequence[float], measured: Sequence[float]) -> float 
         return None
     tau = float(kendalltau(predicted, measured).statistic)
     return None if isnan(tau) else tau
+
+
+def partial_tau(one: Sequence[float], other: Sequence[float], given: Sequence[float]) -> float | None:
+    """Rank correlation of two quantities where a third is held equal: Kendall's partial tau (Kendall 1942, "Partial
+    rank correlation", Biometrika 32), from -1 to 1. None where one of the three correlations is undefined, or the third
+    quantity orders one of the two completely, which leaves nothing to correlate.
+
+    Raises ValueError for sequences of different lengths.
+    """
+    both, left, right = kendall_tau(one, other), kendall_tau(one, given), kendall_tau(other, given)
+    if both is None or left is None or right is None:
+        return None
+    rest = (1 - left**2) * (1 - right**2)
+    return None if rest < 1e-12 else (both - left * right) / sqrt(rest)
+
+
+def line_through(places: Sequence[float], values: Sequence[float]) -> Callable[[float], float] | None:
+    """The straight line of least squares; None unless there are two different places.
+
+    Raises ValueError for sequences of different lengths.
+    """
+    if len(places) != len(values):
+        raise ValueError(f"{len(places)} places, but {len(values)} values")
+    if len(set(places)) < 2:
+        return None
+    middle, height = float(np.mean(places)), float(np.mean(values))
+    away = np.subtract(places, middle)
+    slope = float(away @ np.subtract(values, height)) / float(away @ away)
+    return lambda place: height + slope * (place - middle)
 
 
 def mean_absolute_error(predicted: Sequence[float], measured: Sequence[float]) -> float | None:

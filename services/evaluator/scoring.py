@@ -68,6 +68,8 @@ def _score(network: Decoder, task: PreparedTask, progressed: Progress) -> ItemSc
         metrics={name: tuple(values) for name, values in metrics.items() if len(values) == len(task.documents)},
         values=task.loaded.values(measured),
         margins=tuple(margins) if len(margins) == len(task.documents) else (),
+        clusters=task.loaded.clusters,
+        even=task.loaded.even,
     )
 
 

@@ -221,7 +221,7 @@ def test_the_axis_is_switched_by_mouse_and_by_keyboard(opened: Opener) -> None:
     page = opened(MANY)
     plots = {measure: page.locator(f".plot.front.{measure}") for measure in MEASURES}
     expect(plots["decode_seconds"]).to_be_visible()
-    page.get_by_role("radio", name="size in memory").check()
+    page.get_by_role("radio", name="memory of the weights").check()
     for measure, plot in plots.items():
         expect(plot).to_be_visible(visible=measure == "bytes")
     page.keyboard.press("ArrowLeft")
@@ -254,9 +254,29 @@ def test_twins_are_shown_chosen_and_hidden(opened: Opener) -> None:
     expect(page.locator(".plot.front.decode_seconds .link line").first).to_be_hidden()
 
 
+def test_random_networks_are_shown_and_what_was_not_measured_on_the_report_part_is_not(opened: Opener) -> None:
+    content = report_content(random_ones=True, unread=3, tasks=("arc_easy", "arc_challenge"))
+    page = opened(content)
+    expect(page.locator(f"{FIRST} .report .mark.random")).to_have_count(len(content.random))
+    expect(page.locator(f"{FIRST} .report .mark.front")).to_have_count(len(content.reported))
+    expect(page.locator(f"{FIRST} .search .mark.front")).to_have_count(len(content.front))
+    page.locator(f"{FIRST} .report .mark.random").first.focus()
+    page.keyboard.press("Enter")
+    expect(page.locator("#row-n1-random")).to_contain_class("chosen")
+    expect(page.locator("#chosen")).to_contain_text("N1 random is marked")
+    names = [name for row in content.front for name in (row.name, f"{row.name} random")]
+    shown = {row.name for row in (*content.front, *content.random)}
+    expect(page.locator("#networks tbody th")).to_have_text(
+        [name for name in names if name in shown] + ["dense", "base"]
+    )
+    telephone = opened.browser.new_page(viewport={"width": TELEPHONE, "height": 800})
+    telephone.goto(page.url)
+    assert telephone.evaluate("document.documentElement.scrollWidth") == TELEPHONE
+
+
 def test_the_table_has_times_speeds_and_their_load(opened: Opener) -> None:
     page = opened(MANY)
-    expect(page.locator("#networks thead th")).to_have_count(16)
+    expect(page.locator("#networks thead th")).to_have_count(17)
     names = page.locator("#networks tbody th")
     pairs = [name for row in MANY.front for name in (row.name, f"{row.name} int8")]
     expect(names).to_have_text([*pairs, "dense", "dense int8", "base"])

@@ -6,7 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from services.coordinator.generation import GenerationRow
-from services.coordinator.report.content import Comparison, EvaluatedNetwork, NetworkRow, ReportContent, SpeedRow
+from services.coordinator.report.content import (
+    Advantage,
+    Comparison,
+    EvaluatedNetwork,
+    NetworkRow,
+    NonInferiority,
+    ReportContent,
+    SpeedRow,
+    TaskRow,
+)
 from shared.architecture import Architecture, Quantization
 from shared.settings import Objective
 
@@ -33,18 +42,22 @@ def report_content(
     int8: bool = False,
     timed: bool = False,
     run: bool = False,
+    random_ones: bool = False,
+    unread: int = 0,
 ) -> ReportContent:
     """The content of a report on a made-up search, the same for the same arguments: with networks in INT8 among those
     searched (`quantizations`) or re-measured (`int8`), with times from a cost table (`timed`), with measured speed
-    (`run`)."""
+    (`run`), with random networks of the same sizes (`random_ones`), and so many networks of the front that were not
+    measured on the report items (`unread`: N2, N3 ...)."""
     rng = random.Random(0)
     whole = Architecture(layers=tuple(range(layers)), mlp_widths=(MLP_WIDTH,) * layers)
-    make = _Maker(rng, whole, tasks, timed, run)
+    make = _Maker(rng, whole, tasks, timed, run, random_ones)
     measured = _measured(rng, evaluations, layers, quantizations)
     chosen = _spread(_not_dominated(measured, objectives), front)
     rows = tuple(
         make.row(f"N{index}", each, accuracy) for index, (each, accuracy) in enumerate(reversed(chosen), start=1)
     )
+    rows = tuple(row if not 0 < place <= unread else row.model_copy(update=UNREAD) for place, row in enumerate(rows))
     kept = {each.digest for each, _ in chosen}
     evaluated = tuple(
         EvaluatedNetwork(
@@ -72,9 +85,16 @@ def report_content(
         mlp_widths=(MLP_WIDTH, MLP_WIDTH // 2),
         objectives=objectives,
         serving=SERVING if timed or run else None,
+        margin=0.02,
+        report_items=ITEMS,
+        clustered=len(tasks) > 1,
+        looked_at=len(rows) + 2,
+        fronts=1,
         front=rows,
-        int8=tuple(make.twin(row) for row in (*rows, dense)) if int8 else (),
-        dense=dense.model_copy(update={"versus_dense": None}),
+        int8=tuple(make.twin(row) for row in (*rows, dense) if row.report_accuracy is not None) if int8 else (),
+        random=tuple(make.counterpart(row) for row in rows if row.report_accuracy is not None) if random_ones else (),
+        advantage=Advantage(difference=0.031, interval=(0.011, 0.052), pairs=len(rows)) if random_ones else None,
+        dense=dense.model_copy(update={"versus_dense": None, "non_inferiority": None}),
         base=base,
         evaluated=evaluated,
         generations=tuple(_generations(rng, len(evaluated), predictor)),
@@ -98,6 +118,7 @@ class _Maker:
     tasks: tuple[str, ...]
     timed: bool
     run: bool
+    random_ones: bool
 
     def row(self, name: str, architecture: Architecture, search: float) -> NetworkRow:
         luck = 0.004 if name == "dense" else abs(self.rng.gauss(0, 0.006))
@@ -110,6 +131,7 @@ class _Maker:
             narrow_mlps=sum(width < MLP_WIDTH for width in architecture.mlp_widths),
             parameters=_parameters(architecture),
             bytes=_bytes(architecture),
+            cache_bytes_per_token=2 * architecture.depth * 4096 * 2,
             ratio=_bytes(self.whole) / _bytes(architecture),
             prefill_seconds=_prefill_seconds(architecture) if self.timed else None,
             decode_seconds=_decode_seconds(architecture) if self.timed else None,
@@ -117,15 +139,54 @@ class _Maker:
             search_accuracy=search,
             report_accuracy=accuracy,
             interval=(accuracy - margin, accuracy + margin),
-            report_by_task={task: accuracy + 0.02 * index for index, task in enumerate(self.tasks)},
-            versus_dense=Comparison(difference=difference, p_value=math.exp(-((difference / 0.017) ** 2))),
-            versus_base=None if name == "base" else Comparison(difference=difference + 0.021, p_value=0.034),
+            by_task={task: _task(accuracy + 0.02 * index, difference) for index, task in enumerate(self.tasks)},
+            macro=_task(accuracy + 0.01, difference) if len(self.tasks) > 1 else None,
+            versus_dense=_comparison(difference),
+            versus_base=None if name == "base" else _comparison(difference + 0.021),
+            versus_random=_comparison(0.031) if self.random_ones and name.startswith("N") else None,
+            versus_original=None,
+            non_inferiority=NonInferiority(lower_bound=difference - 0.013, items_needed=1237),
         )
 
     def twin(self, row: NetworkRow) -> NetworkRow:
         """The row's network in INT8; the search part is not measured again."""
         measured = self.row(f"{row.name} int8", row.architecture.quantized("int8"), row.report_accuracy)
-        return measured.model_copy(update={"search_accuracy": None})
+        change = _comparison(measured.reported[0] - row.reported[0])
+        return measured.model_copy(update={"search_accuracy": None, "versus_random": None, "versus_original": change})
+
+    def counterpart(self, row: NetworkRow) -> NetworkRow:
+        """A random network of the row's size."""
+        widths = row.architecture.mlp_widths
+        drawn = row.architecture.model_copy(update={"mlp_widths": (*widths[1:], widths[0])})
+        measured = self.row(f"{row.name} random", drawn, row.reported[0] - 0.031)
+        alone = dict.fromkeys(("search_accuracy", "versus_dense", "versus_base", "versus_random", "non_inferiority"))
+        return measured.model_copy(update=alone)
+
+
+UNREAD = {
+    **dict.fromkeys(
+        ("report_accuracy", "interval", "macro", "versus_dense", "versus_base", "versus_random", "versus_original")
+    ),
+    "non_inferiority": None,
+    "by_task": {},
+    "speed": None,
+}
+"""Changes to a row that make it one of a network that was not measured on the report items."""
+
+
+def _comparison(difference: float) -> Comparison:
+    p = math.exp(-((difference / 0.017) ** 2))
+    interval = (difference - 0.016, difference + 0.016)
+    return Comparison(difference=difference, interval=interval, p_value=p, corrected=min(1.0, 9 * p))
+
+
+def _task(accuracy: float, difference: float) -> TaskRow:
+    return TaskRow(
+        accuracy=accuracy,
+        interval=(accuracy - 0.03, accuracy + 0.03),
+        versus_dense=_comparison(difference),
+        versus_base=_comparison(difference + 0.021),
+    )
 
 
 def _measured(
@@ -225,6 +286,9 @@ def _generations(rng: random.Random, evaluations: int, predictor: bool) -> list[
                 predictor="ridge" if judged else None,
                 kendall_tau=round(0.7 + rng.uniform(-0.12, 0.12), 3) if judged else None,
                 mean_absolute_error=0.011 if judged else None,
+                size_tau=0.69 if judged else None,
+                partial_tau=-0.08 if judged else None,
+                size_error=0.013 if judged else None,
             )
         )
     return rows

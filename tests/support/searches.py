@@ -11,6 +11,7 @@ from services.coordinator.farm import Farm
 from services.coordinator.front import ReportedNetworks, measure_front
 from services.coordinator.generation import GenerationRow
 from services.coordinator.history import History
+from services.coordinator.looks import note_look
 from services.coordinator.plan import SearchPlan
 from services.coordinator.search import measure_costs, run_search
 from shared.architecture import Architecture
@@ -109,9 +110,12 @@ def search(
     """Search, and measure the front if `report`: the front, the identities of all requests, observer and history."""
     history, observer = History.create_or_resume(path, plan.about()), Silent()
     with pretending_farm(plan, history, answer) as (farm, seen):
-        chosen = run_search(plan, measure_costs(plan, history, farm), history, farm, observer)
+        costs = measure_costs(plan, history, farm)
+        chosen = run_search(plan, costs, history, farm, observer)
         if report:
-            measure_front(ReportedNetworks(plan, chosen), farm, lambda request, outcome: None)
+            networks = ReportedNetworks(plan, costs, chosen)
+            note_look(networks, history)
+            measure_front(networks, farm, lambda request, outcome: None)
     return chosen, seen, observer, history
 
 

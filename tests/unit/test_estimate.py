@@ -21,11 +21,14 @@ def seconds(changes: dict[str, object] | None = None) -> tuple[float, float, flo
     return said.training, said.search, said.report
 
 
-def test_int8_again_doubles_the_report_and_speeds_add_to_it() -> None:
+def test_int8_and_random_networks_add_to_the_report_and_so_do_speeds() -> None:
     training, searched, report = seconds()
-    assert seconds({"remeasure_int8": True}) == pytest.approx((training, searched, 2 * report))
+    of_one = report / (6 + 2)  # six of the front, the dense and the base network
+    assert seconds({"remeasure_int8": True}) == pytest.approx((training, searched, (2 * 7 + 1) * of_one))
+    assert seconds({"reporting": {"random": True}}) == pytest.approx((training, searched, (2 * 6 + 2) * of_one))
+    assert seconds({"reporting": {"networks": 3}}) == pytest.approx((training, searched, (3 + 2) * of_one))
     again = seconds(REMEASURED)
-    assert again[0] == training and again[1] > searched and again[2] > 2 * report
+    assert again[0] == training and again[1] > searched and again[2] > 15 * of_one
 
 
 def test_a_search_that_has_not_begun_has_all_its_work_left(tmp_path: Path) -> None:

@@ -7,10 +7,12 @@ import yaml
 
 from services.cli.example import SEARCHES, example_search_file
 from services.cli.init import search_text
+from services.coordinator.paired import Paired
 from shared.environment import Environment
 from shared.manifest import search_space
 from shared.settings import SearchSettings, ServingSettings, parse_settings, read_search_file
 from shared.supernet.order import drop_order
+from tests.support.pretending import SHAPE
 from tests.support.spaces import LLAMA2_7B
 
 
@@ -34,9 +36,12 @@ def test_the_papers_space_has_the_papers_numbers() -> None:
 
 def test_both_examples_search_the_same_space_in_the_same_way() -> None:
     public, built_in = shipped("smollm2-arc-easy.yaml"), shipped("smollm2-plain-facts.yaml")
-    assert public.model_copy(update={"name": "", "tasks": (), "training": None}) == built_in.model_copy(
-        update={"name": "", "tasks": (), "training": None}
+    different = {"name": "", "tasks": (), "training": None}
+    # Of the built-in items there are too few for the margin of the public ones.
+    assert public.model_copy(update={**different, "reporting": built_in.reporting}) == built_in.model_copy(
+        update=different
     )
+    assert public.reporting == built_in.reporting.model_copy(update={"margin": 2.0})
     assert {built_in.tasks[0].name, built_in.training.data} == {"plain_facts"}
 
 
@@ -44,11 +49,34 @@ def test_the_example_for_serving_searches_the_same_networks_with_and_without_int
     example, served = shipped("smollm2-plain-facts.yaml"), shipped("smollm2-served.yaml")
     assert served.space == example.space.model_copy(update={"quantization": ("none", "int8")})
     assert (served.training, served.tasks, served.search) == (example.training, example.tasks, example.search)
+    assert served.reporting == example.reporting
     assert served.objectives == ("bytes", "decode_seconds") and served.serving is not None
 
 
 def test_the_paper_s_search_measures_the_front_again_in_int8() -> None:
     assert shipped("llama2-7b-arc-challenge.yaml").remeasure_int8
+
+
+DISCORDANCE = 0.07
+"""Share of items on which a network and one a little smaller differ, of the example search on ARC-Easy."""
+
+
+@pytest.mark.parametrize("path", sorted(SEARCHES.glob("*.yaml")), ids=lambda path: path.stem)
+def test_a_shipped_search_has_items_enough_to_show_that_a_network_which_loses_nothing_loses_nothing(path: Path) -> None:
+    settings = read_search_file(path)
+    items = sum(task.report.items for task in settings.tasks)
+    differing = DISCORDANCE * items / 2
+    assert Paired(items, differing, differing).items_needed(settings.reporting.margin / 100) <= items
+    assert settings.reporting.random
+
+
+@pytest.mark.parametrize("benchmarks", [False, True])
+def test_the_search_that_init_writes_reports_as_the_examples_do(benchmarks: bool) -> None:
+    text = search_text("somewhere/some-model", SHAPE, Path("search.yaml"), benchmarks)
+    settings = parse_settings(yaml.safe_load(text), "as written")
+    example = shipped("smollm2-arc-easy.yaml" if benchmarks else "smollm2-plain-facts.yaml")
+    assert settings.reporting == example.reporting
+    assert settings.tasks[0].report == example.tasks[0].report
 
 
 @pytest.mark.parametrize("gene", [False, True])

@@ -23,6 +23,7 @@ from shared.messages import (
 )
 from shared.settings import (
     PartSettings,
+    ReportingSettings,
     SearchSettings,
     ServingSettings,
     SpaceSettings,
@@ -45,6 +46,7 @@ DECIDED: list[tuple[type[BaseModel], Recipe]] = [
     (TaskSettings, identity.TASK),
     (StrategySettings, identity.STRATEGY),
     (ServingSettings, identity.SERVING),
+    (ReportingSettings, identity.REPORTING),
     (SearchSettings, identity.SEARCH),
 ]
 
@@ -59,7 +61,9 @@ def test_of_every_field_it_is_decided_whether_it_counts(model: type[BaseModel], 
 def test_a_field_that_came_later_is_by_default_as_it_was_before(model: type[BaseModel], recipe: Recipe) -> None:
     for name, before in recipe.later.items():
         default = model.model_fields[name].get_default(call_default_factory=True)
-        assert json.loads(json.dumps(default)) == before
+        value = default.model_dump(mode="json") if isinstance(default, BaseModel) else json.loads(json.dumps(default))
+        assert recipe.of({**dict.fromkeys(recipe.always), name: value}) == dict.fromkeys(recipe.always)
+        assert recipe.of(dict.fromkeys(recipe.always)) == dict.fromkeys(recipe.always), before
 
 
 def request(spec: EvaluationSpec, quantization: Any = "none") -> EvaluationRequest:

@@ -65,6 +65,8 @@ def item_scores(draw: st.DrawFn) -> ItemScores:
         metrics=draw(st.dictionaries(words, some, max_size=2)),
         values=draw(st.dictionaries(words, numbers, max_size=2)),
         margins=draw(some),
+        clusters=draw(st.sampled_from([(), tuple(range(len(items)))])),
+        even=draw(st.lists(words, max_size=2).map(tuple)),
     )
 
 
@@ -178,6 +180,13 @@ def test_a_message_of_another_kind_or_version_is_refused(changes: dict[str, Any]
 def test_an_outcome_must_be_a_measurement_or_a_failure() -> None:
     with pytest.raises(ValidationError):
         EvaluationResult.model_validate({"identity": "i", "search": "s", "outcome": {"reason": "none"}})
+
+
+def test_scores_of_earlier_releases_load() -> None:
+    scores = ItemScores.model_validate_json(
+        '{"task":"t","items":[3],"items_digest":"d","metrics":{"acc":[1.0]},"values":{"acc":1.0},"margins":[]}'
+    )
+    assert (scores.clusters, scores.even) == ((), ())
 
 
 def test_the_items_of_several_tasks_follow_one_another_each_with_its_own_metric() -> None:

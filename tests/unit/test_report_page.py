@@ -11,13 +11,13 @@ from rich.console import Console
 
 from services.coordinator.report import wording
 from services.coordinator.report.charts import hypervolume_chart, tau_chart
-from services.coordinator.report.columns import columns
-from services.coordinator.report.content import Comparison, NetworkRow, ReportContent
+from services.coordinator.report.columns import COMPARED, columns
+from services.coordinator.report.content import Advantage, Comparison, NetworkRow, NonInferiority, ReportContent
 from services.coordinator.report.drawing import draw_strips
 from services.coordinator.report.figure import draw_figure
-from services.coordinator.report.finding import int8_result, key_result
+from services.coordinator.report.finding import int8_result, key_result, random_result
 from services.coordinator.report.front_chart import front_charts
-from services.coordinator.report.networks import listed
+from services.coordinator.report.networks import front_keys, listed
 from services.coordinator.report.objectives import MEASURES, non_dominated
 from services.coordinator.report.page import render_page
 from services.coordinator.report.table import front_table
@@ -35,6 +35,9 @@ SEARCHES = {
     "few layers": report_content(layers=6, evaluations=30),
     "several objectives, INT8 and speeds": report_content(
         objectives=("decode_seconds", "prefill_seconds"), int8=True, timed=True, run=True
+    ),
+    "random networks, some of the front not measured": report_content(
+        random_ones=True, unread=5, front=10, tasks=("arc_easy", "arc_challenge"), int8=True
     ),
     "INT8 as a gene": report_content(
         objectives=("bytes", "prefill_seconds"), quantizations=("none", "int8"), timed=True, front=14
@@ -61,7 +64,8 @@ class _Elements(HTMLParser):
 def _hostile() -> ReportContent:
     content = report_content(front=3, evaluations=20, failures=(HOSTILE,))
     named = tuple(row.model_copy(update={"name": HOSTILE + row.name}) for row in content.front)
-    tasks = {"report_by_task": {HOSTILE: 0.4, "other": 0.4}}
+    (task,) = content.dense.by_task.values()
+    tasks = {"by_task": {HOSTILE: task, "other": task}}
     return content.model_copy(
         update={
             "name": HOSTILE,
@@ -87,11 +91,13 @@ def test_the_page_names_every_network_in_chart_drawing_and_table(content: Report
     assert {f"row-{each.key}" for each in listed(content)} <= identifiers
     assert {"row-dense", "row-base"} <= identifiers
     assert (
-        sum(str(identifier).startswith("row-") for identifier in identifiers) == len(content.front + content.int8) + 2
+        sum(str(identifier).startswith("row-") for identifier in identifiers)
+        == len(content.front + content.int8 + content.random) + 2
     )
     assert {f"drawing-{key}" for key in keys} <= identifiers
     marked = [a["data-network"] for _, a in page.found if (a.get("class") or "").startswith("mark front")]
-    assert sorted(key for key in map(str, marked) if key in keys) == sorted([*keys, *keys] * axes)
+    reported = [key for key, row in zip(front_keys(content), content.front, strict=True) if row in content.reported]
+    assert sorted(key for key in map(str, marked) if key in keys) == sorted([*keys, *reported] * axes)
     seen = [a for _, a in page.found if (a.get("class") or "").startswith("mark seen") and "cx" in a]
     assert len(seen) == axes * sum(not network.on_front for network in content.evaluated)
 
@@ -130,14 +136,70 @@ def test_the_page_shows_headline_result_failures_and_provenance() -> None:
 def test_the_page_says_how_to_take_its_numbers() -> None:
     text = render_page(report_content())
     assert "the best of 250 measured networks look better than they are" in text
-    assert "not corrected for the 9 networks of the front" in text
+    assert "a loss above 2 points" in text
+    assert "corrected</b> by Holm" in text
+    assert "weights and scales as they are held in memory, and nothing else" in text
+    assert "11 networks, controls included, were ever measured on the report part, for 1 front." in text
+    assert "design effect" not in text and "Random networks" not in text
 
 
-def test_tasks_have_columns_only_if_there_are_several() -> None:
-    assert _Elements(render_page(SEARCHES["usual"])).count("th") == 10 + 9 + 2
-    assert (
-        _Elements(render_page(SEARCHES["several tasks"])).count("th") == 12 + len(SEARCHES["several tasks"].front) + 2
-    )
+def test_the_page_says_that_the_items_were_read_again_after_a_raised_budget() -> None:
+    text = render_page(report_content().model_copy(update={"fronts": 3, "looked_at": 21}))
+    assert "21 networks, controls included, were ever measured on the report part, for 3 fronts." in text
+    assert "the same items were read again" in text
+
+
+def test_the_page_explains_what_only_some_searches_have() -> None:
+    text = render_page(SEARCHES["random networks, some of the front not measured"])
+    assert "5 of the 10 networks of the front were not measured on the report part" in text
+    assert "<b>Random networks</b>" in text and "design effect" in text
+    assert "Tasks alike&rdquo; is the mean over the tasks" in text
+
+
+def test_tasks_have_columns_only_if_there_are_several_or_lm_eval_counts_a_group_otherwise() -> None:
+    def titles(content: ReportContent) -> list[str]:
+        return [column.title for column in columns(content)]
+
+    several = titles(SEARCHES["several tasks"])
+    assert [title for title in several if "arc_easy" in title] == [
+        "arc_easy",
+        "arc_easy, against dense",
+        "arc_easy, against base",
+    ]
+    assert "Tasks alike" in several
+    usual = SEARCHES["usual"]
+    assert not any("arc" in title or "alike" in title for title in titles(usual))
+    (task,) = usual.dense.by_task.values()
+    otherwise = {"by_task": {"blimp": task.model_copy(update={"accuracy": task.accuracy + 0.1})}}
+    assert "blimp" in titles(usual.model_copy(update={"dense": usual.dense.model_copy(update=otherwise)}))
+
+
+def test_what_was_not_measured_on_the_report_items_is_a_dash() -> None:
+    content = SEARCHES["random networks, some of the front not measured"]
+    unread = next(each for each in listed(content) if each.row not in content.reported and each.drawn == "n2")
+    shown = {(column.title, column.unit): column.cell(unread).shown for column in columns(content)}
+    assert shown["Accuracy", "report part (95 %)"] == shown["arc_easy", "report part (95 %)"] == wording.NOT_MEASURED
+    assert shown["Accuracy", "search part"] != wording.NOT_MEASURED
+
+
+def test_comparisons_have_their_interval_and_both_p_values() -> None:
+    content = report_content(random_ones=True)
+    row = content.front[3]
+    each = next(each for each in listed(content) if each.row is row)
+    for title, against in (("dense", row.versus_dense), ("base", row.versus_base), ("random", row.versus_random)):
+        (column,) = (column for column in columns(content) if column.title == f"Against {title}")
+        assert against is not None
+        assert column.cell(each).shown == (
+            f"{wording.points(against.difference)} ({wording.points_interval(against.interval)}); "
+            f"{wording.p_value(against.p_value)}, {wording.p_value(against.corrected)}"
+        )
+        assert column.cell(each).value == against.difference
+
+
+def test_a_random_network_stands_below_the_one_whose_size_it_has() -> None:
+    networks = listed(report_content(random_ones=True, int8=True, front=3))
+    assert [each.row.name for each in networks[:3]] == ["N1", "N1 int8", "N1 random"]
+    assert [each.key for each in networks if each.random] == ["n1-random", "n2-random", "n3-random"]
 
 
 def test_a_search_without_predictor_or_generations_has_words_instead_of_charts() -> None:
@@ -230,7 +292,7 @@ def test_columns_of_int8_and_speed_are_there_only_if_the_search_has_them() -> No
         plain = {(column.title, column.unit) for column in columns(report_content())}
         return {(column.title, column.unit) for column in columns(content)} - plain
 
-    assert extra(report_content(int8=True)) == {("INT8", ""), ("Change by INT8", "points")}
+    assert extra(report_content(int8=True)) == {("INT8", ""), ("Change by INT8", COMPARED)}
     assert extra(report_content(timed=True)) == {("Prefill time", "all prompts"), ("Decode time", "one step")}
     assert extra(report_content(run=True)) == {("Prefill", "measured tokens/s"), ("Decode", "measured tokens/s")}
 
@@ -242,7 +304,9 @@ def test_a_twin_stands_below_its_original_with_what_it_lost() -> None:
     for original, twin in zip(networks[:-1:2], networks[1::2], strict=True):
         assert twin.original is original.row and original.original is None
         assert twin.row.name == f"{original.row.name} int8"
-        assert change.cell(twin).value == twin.row.report_accuracy - original.row.report_accuracy
+        assert change.cell(twin).value == twin.row.reported[0] - original.row.reported[0]
+        assert twin.row.versus_original is not None
+        assert wording.points_interval(twin.row.versus_original.interval) in change.cell(twin).shown
         assert change.cell(original).shown == wording.NOT_MEASURED
 
 
@@ -253,6 +317,27 @@ def test_the_page_says_under_which_load_and_over_what() -> None:
     assert "The volume that the front takes up over decode time and prefill time and accuracy" in text
     assert "1 times the dense network's decode time" in text.replace("&#39;", "'")
     assert "The area that the front takes up over parameters and accuracy" in render_page(report_content())
+
+
+def test_the_predictor_is_shown_beside_what_size_alone_reaches() -> None:
+    content = report_content()
+    judged = [row for row in content.generations if row.predictor]
+    text = render_page(content)
+    table = text[text.index('<table id="predictor">') : text.index("</table>", text.index('<table id="predictor">'))]
+    assert table.count("<tr><th") == len(judged) > 0
+    cells = (judged[0].kendall_tau, judged[0].size_tau, judged[0].partial_tau)
+    shown = [wording.correlation(value) for value in cells] + ["1.1", "1.3"]
+    assert f"<td>ridge</td>{''.join(f'<td>{cell}</td>' for cell in shown)}" in table
+    assert f"{wording.MINUS}0.08" in table
+    assert '<table id="predictor">' not in render_page(report_content(predictor=False))
+
+
+def test_what_earlier_releases_did_not_say_of_their_predictor_is_a_dash() -> None:
+    content = report_content()
+    unknown = {"size_tau": None, "partial_tau": None, "size_error": None}
+    rows = tuple(row.model_copy(update=unknown) for row in content.generations)
+    text = render_page(content.model_copy(update={"generations": rows}))
+    assert f"<td>{wording.NOT_MEASURED}</td><td>{wording.NOT_MEASURED}</td><td>1.1</td>" in text
 
 
 def test_strips_show_which_layers_are_dropped_and_narrow() -> None:
@@ -283,10 +368,15 @@ def test_the_terminal_table_is_whole_at_100_columns(content: ReportContent) -> N
     text = console.export_text()
     lines = text.splitlines()
     assert "…" not in text
-    for row in (*content.front, *content.int8, content.dense, content.base):
+    for row in (*content.front, *content.int8, *content.random, content.dense, content.base):
         line = next(line for line in lines if line.startswith(f"{row.name} "))
         assert wording.parameters(row.parameters) in line
-        assert f"{wording.percentage(row.report_accuracy)} ({wording.interval(row.interval)})" in line
+        if row.report_accuracy is not None:
+            assert f"{wording.percentage(row.report_accuracy)} ({wording.interval(row.interval)})" in line
+        for against in (row.versus_dense, row.versus_base):
+            if against is not None:
+                shown = f"{wording.points(against.difference)} ({wording.points_interval(against.interval)})"
+                assert any(line.startswith(f"{row.name} ") and shown in line for line in lines)
 
 
 def test_the_terminal_shows_speeds_and_the_change_by_int8_with_their_load() -> None:
@@ -310,29 +400,65 @@ def test_the_terminal_takes_a_name_literally() -> None:
     assert "[red]N1" in console.export_text()
 
 
-def _against_dense(*comparisons: tuple[float, float]) -> ReportContent:
-    content = report_content(front=len(comparisons))
+def _against_dense(*bounds: float, **changes: object) -> ReportContent:
+    """A front whose networks, from the largest, lose a point less than these one-sided bounds."""
+    content = report_content(front=len(bounds))
     rows = tuple(
-        row.model_copy(update={"versus_dense": Comparison(difference=difference, p_value=p)})
-        for row, (difference, p) in zip(content.front, comparisons, strict=True)
+        row.model_copy(
+            update={
+                "versus_dense": Comparison(
+                    difference=bound + 0.01, interval=(bound - 0.003, bound + 0.02), p_value=0.5
+                ),
+                "non_inferiority": NonInferiority(lower_bound=bound, items_needed=4321),
+            }
+        )
+        for row, bound in zip(content.front, bounds, strict=True)
     )
-    return content.model_copy(update={"front": rows})
+    return content.model_copy(update={"front": rows, **changes})
 
 
-def test_the_result_is_the_smallest_network_that_is_not_significantly_worse() -> None:
-    result = key_result(_against_dense((0.01, 0.6), (-0.02, 0.05), (-0.06, 0.001)))
-    assert result.startswith("N2 is the smallest network on the front that is not significantly worse")
-    assert f"{wording.MINUS}2.0 points, p{wording.SPACE}={wording.SPACE}0.05" in result
+def test_the_result_is_the_smallest_network_that_was_shown_to_lose_no_more_than_the_margin() -> None:
+    result = key_result(_against_dense(-0.005, -0.0199, -0.0201))
+    assert result.startswith("N2 is the smallest network on the front that was shown to lose at most 2 points against")
+    bound = f"one-sided 95{wording.SPACE}% bound: {wording.MINUS}"
+    assert f"{wording.MINUS}1.0 points; {bound}2.0" in result
+    assert "N3, the next, was not" in result
 
 
-def test_a_significantly_better_network_is_not_worse() -> None:
-    assert key_result(_against_dense((-0.03, 0.01), (0.03, 0.01))).startswith("N2 is the smallest")
+def test_no_network_after_one_that_was_not_shown_to_hold_counts() -> None:
+    assert key_result(_against_dense(-0.01, -0.03, -0.01)).startswith("N1 is the smallest")
+    assert key_result(_against_dense(-0.03, -0.01, -0.01)).startswith("No network on the front was shown")
 
 
-def test_the_result_admits_that_all_are_worse() -> None:
-    result = key_result(_against_dense((-0.03, 0.04), (-0.06, 0.0001)))
-    assert result.startswith("Every network on the front that is smaller than the dense one is significantly worse")
-    assert "The closest is N1" in result
+def test_the_margin_is_the_search_files() -> None:
+    result = key_result(_against_dense(-0.005, -0.04, margin=0.05))
+    assert result.startswith("N2 is the smallest network on the front that was shown to lose at most 5 points")
+    assert "the next" not in result
+
+
+def test_the_result_says_that_none_was_shown_to_hold_and_how_many_items_would_show_it() -> None:
+    result = key_result(_against_dense(-0.025, -0.06))
+    assert result.startswith("No network on the front was shown to lose at most 2 points against the dense network.")
+    assert "The largest of those tested, N1, has an accuracy of" in result
+    assert result.endswith(
+        "If that is its loss in truth, about 4,321 items would probably show it; the report part has 600."
+    )
+    assert "If in truth nothing were lost, about" in key_result(_against_dense(-0.06))
+    assert "If in truth nothing is lost, about" in key_result(_gained())
+
+
+def _gained() -> ReportContent:
+    """A network that is better, on too few items to show anything."""
+    content = _against_dense(-0.06)
+    (row,) = content.front
+    assert row.versus_dense is not None
+    better = row.versus_dense.model_copy(update={"difference": 0.01})
+    return content.model_copy(update={"front": (row.model_copy(update={"versus_dense": better}),)})
+
+
+def test_networks_that_were_not_measured_on_the_report_items_are_passed_by() -> None:
+    content = report_content(front=6, unread=3)
+    assert not any(name in key_result(content) for name in ("N2", "N3", "N4"))
 
 
 def test_the_result_claims_nothing_without_a_comparison_or_a_smaller_network() -> None:
@@ -344,20 +470,38 @@ def test_the_result_claims_nothing_without_a_comparison_or_a_smaller_network() -
 
 
 def test_the_result_speaks_of_time_if_time_was_traded_first() -> None:
-    result = key_result(report_content(objectives=("decode_seconds",), timed=True))
+    content = report_content(objectives=("decode_seconds",), timed=True)
+    result = key_result(content.model_copy(update={"margin": 0.5}))
     assert "the fastest network on the front" in result
     assert "times faster (decode time" in result
+    assert "The slowest of those tested" in key_result(content.model_copy(update={"margin": 0.0001}))
 
 
-def test_the_result_in_int8_is_the_smallest_twin_that_is_not_significantly_worse() -> None:
+def test_the_result_in_int8_is_the_smallest_twin_that_was_shown_to_hold_after_all_larger_ones() -> None:
     content = report_content(int8=True)
-    kept = [row for row in content.int8 if row.versus_dense and row.versus_dense.p_value >= 0.05]
-    result = int8_result(content)
-    assert result is not None
-    assert f"is {min(kept, key=lambda row: row.bytes).name}:" in result
-    worse = Comparison(difference=-0.1, p_value=0.001)
-    lost = tuple(row.model_copy(update={"versus_dense": worse}) for row in content.int8)
-    assert "every network of the front is significantly worse" in str(
-        int8_result(content.model_copy(update={"int8": lost}))
+    twins = sorted(content.int8, key=lambda row: -row.bytes)
+    bounds = [-0.01, -0.019, -0.03, *([-0.01] * (len(twins) - 3))]
+    changed = tuple(
+        row.model_copy(update={"non_inferiority": NonInferiority(lower_bound=bound, items_needed=1)})
+        for row, bound in zip(twins, bounds, strict=True)
     )
+    result = int8_result(content.model_copy(update={"int8": changed}))
+    assert result is not None
+    assert f"is {twins[1].name}:" in result and f"{twins[2].name}, the next, was not" in result
+    lost = content.model_copy(update={"int8": changed, "margin": 0.001})
+    assert "no network was shown to lose at most 0.1 points" in str(int8_result(lost))
     assert int8_result(report_content()) is None
+
+
+@pytest.mark.parametrize(
+    ("interval", "says"),
+    [((0.01, 0.05), "better than"), ((-0.01, 0.05), "not shown to differ from"), ((-0.05, -0.01), "worse than")],
+)
+def test_the_page_says_what_the_front_has_over_random_networks(interval: tuple[float, float], says: str) -> None:
+    content = report_content(random_ones=True).model_copy(
+        update={"advantage": Advantage(difference=0.02, interval=interval, pairs=6)}
+    )
+    result = random_result(content)
+    assert result is not None and f"{says} random ones of the same sizes: +2.0 points (mean over 6 pairs" in result
+    assert escape(result) in render_page(content)
+    assert random_result(report_content()) is None

@@ -1,17 +1,30 @@
+import json
+import shutil
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
+import numpy as np
 import pytest
 
+from services.coordinator.generation import GenerationRow
+from services.coordinator.history import History
 from services.coordinator.outputs import write_report
+from services.coordinator.paired import holm
 from services.coordinator.plan import plan_of
 from services.coordinator.results import evaluated_so_far, front
+from services.coordinator.statistics import kendall_tau
 from shared.architecture import Architecture
 from shared.errors import UserError
 from shared.messages import EvaluationRequest, Failure, Measurement, SpeedSpec, Workload
+from shared.settings import ReportingSettings
 from shared.space import dense, weight_bytes
 from tests.support.searches import REMEASURED, SERVED, SHAPE, Answer, after, pretend, search, small_plan
+
+FIXTURES = Path(__file__).parents[1] / "fixtures"
 
 
 def test_the_budget_is_spent_on_different_networks_and_each_is_measured_once(tmp_path: Path) -> None:
@@ -22,6 +35,31 @@ def test_the_budget_is_spent_on_different_networks_and_each_is_measured_once(tmp
     assert all(row.predictor for row in observer.generations[1:])
     assert observer.generations == history.generations()
     assert chosen == front(evaluated_so_far(plan_of(history, plan.settings), history))
+
+
+def test_the_predictor_is_judged_beside_size_on_networks_it_had_not_seen(tmp_path: Path) -> None:
+    plan = small_plan(evaluations=40)
+    _, _, observer, history = search(plan, tmp_path / "h.sqlite")
+    first, *others = observer.generations
+    assert (first.size_tau, first.partial_tau, first.size_error) == (None, None, None)
+    accuracies = {one.architecture: one.accuracy or 0.0 for one in evaluated_so_far(plan, history)}
+    for row in others:
+        batch = [candidate.architecture for candidate in history.generation(row.generation)]
+        earlier = [candidate.architecture for candidate in history.candidates()][: row.evaluations - len(batch)]
+        sizes = [plan.space.parameters(one) for one in batch]
+        assert row.size_tau == kendall_tau(sizes, [accuracies[one] for one in batch])
+        slope, start = np.polyfit([plan.space.parameters(one) for one in earlier], [accuracies[o] for o in earlier], 1)
+        errors = [abs(start + slope * size - accuracies[one]) for size, one in zip(sizes, batch, strict=True)]
+        assert row.size_error == pytest.approx(sum(errors) / len(errors))
+        assert row.partial_tau is None or -1 <= row.partial_tau <= 1
+
+
+def test_generations_of_earlier_releases_load() -> None:
+    row = GenerationRow.model_validate_json(
+        '{"generation":1,"evaluations":12,"hypervolume":0.1,"predictor":"ridge","kendall_tau":0.9,'
+        '"mean_absolute_error":0.02}'
+    )
+    assert (row.size_tau, row.partial_tau, row.size_error) == (None, None, None)
 
 
 def test_hypervolume_never_falls(tmp_path: Path) -> None:
@@ -60,6 +98,20 @@ def test_a_metric_that_a_task_does_not_have_is_named_with_those_that_it_has(tmp_
     plan = small_plan({"tasks": [task]})
     with pytest.raises(UserError, match=r"tasks\.plain_facts\.metric: lm-eval has no 'exact_match' for it, but acc;"):
         search(plan, tmp_path / "h.sqlite")
+
+
+def test_what_is_claimed_is_fixed_when_a_search_begins_and_histories_that_say_nothing_of_it_go_on(
+    tmp_path: Path,
+) -> None:
+    plan = small_plan(evaluations=8)
+    assert "reporting" not in cast(dict[str, object], plan.about()["settings"])
+    _, _, _, history = search(plan, tmp_path / "h.sqlite")
+    assert plan_of(history, 8).settings.reporting == ReportingSettings()
+    with pytest.raises(UserError, match="belongs to another search, settings differs"):
+        search(small_plan({"reporting": {"margin": 5}}, evaluations=8), tmp_path / "h.sqlite")
+    other = small_plan(RANDOM, evaluations=8)
+    _, _, _, history = search(other, tmp_path / "other.sqlite")
+    assert plan_of(history, 8).settings.reporting == other.settings.reporting
 
 
 def test_a_lowered_budget_forgets_nothing(tmp_path: Path) -> None:
@@ -142,6 +194,207 @@ def test_a_front_that_was_not_measured_on_the_report_items_gives_no_report(tmp_p
         write_report(plan, history, chosen, tmp_path)
 
 
+RANDOM = {"reporting": {"networks": 3, "random": True}}
+
+
+def test_the_report_spends_its_items_on_a_few_networks_spread_over_the_front(tmp_path: Path) -> None:
+    plan = small_plan({"reporting": {"networks": 3}}, evaluations=60)
+    chosen, seen, _, history = search(plan, tmp_path / "h.sqlite", report=True)
+    assert len(chosen) > 4
+    content = write_report(plan, history, chosen, tmp_path)
+    assert [row.architecture for row in content.front] == chosen[::-1]
+    largest, middle, smallest = content.reported
+    assert (largest, smallest) == (content.front[0], content.front[-1])
+    half = (largest.parameters + smallest.parameters) / 2
+    assert abs(middle.parameters - half) == min(abs(row.parameters - half) for row in content.front[1:-1])
+    asked = {row.architecture for row in content.reported} | {dense(SHAPE)}
+    reported = {plan.request(one, "report").identity for one in (*chosen, dense(SHAPE))}
+    assert reported & set(seen) == {plan.request(one, "report").identity for one in asked}
+    for row in content.front:
+        assert (row.report_accuracy is None) == (row.versus_dense is None) == (row not in content.reported)
+        assert row.search_accuracy is not None and (tmp_path / "front" / f"{row.name}.json").is_file()
+    shown = json.loads((tmp_path / "front.json").read_text())
+    assert [row["name"] for row in shown["front"]] == [f"N{number}" for number in range(1, len(chosen) + 1)]
+
+
+@pytest.mark.parametrize("name", ["plain", "served"])
+def test_runs_of_earlier_releases_are_reported_with_what_they_measured(tmp_path: Path, name: str) -> None:
+    shutil.copytree(FIXTURES / "format-2" / "runs" / name, tmp_path / name)
+    former = json.loads((tmp_path / name / "front.json").read_text())
+    with closing(History.read(tmp_path / name / "history.sqlite")) as history:
+        plan = plan_of(history, 12)
+        content = write_report(plan, history, front(evaluated_so_far(plan, history)), tmp_path / name)
+    assert [row.report_accuracy for row in content.front] == [row["report_accuracy"] for row in former["front"]]
+    assert [row.interval for row in content.front] == [tuple(row["interval"]) for row in former["front"]]
+    for row, was in zip(content.front, former["front"], strict=True):
+        assert row.versus_dense is not None and row.versus_dense.p_value == was["versus_dense"]["p_value"]
+    assert content.random == () and content.failures == () and content.fronts == 1
+    assert content.looked_at == len(content.front) + 2
+    assert all(row.size_tau is None for row in content.generations)
+
+
+def test_a_front_that_an_earlier_release_measured_as_a_whole_is_reported_as_a_whole(tmp_path: Path) -> None:
+    every = small_plan({"reporting": {"networks": 50}}, evaluations=60)
+    chosen, _, _, history = search(every, tmp_path / "h.sqlite", report=True)
+    few = small_plan({"reporting": {"networks": 3, "random": True}}, evaluations=60)
+    content = write_report(few, history, chosen, tmp_path)
+    assert content.reported == content.front and len(content.front) == len(chosen) > 3
+    assert content.random == () and content.advantage is None and content.failures == ()
+
+
+def test_random_networks_of_the_same_sizes_are_measured_on_the_report_items_only(tmp_path: Path) -> None:
+    plan = small_plan(RANDOM, evaluations=60)
+    chosen, seen, _, history = search(plan, tmp_path / "h.sqlite", report=True)
+    content = write_report(plan, history, chosen, tmp_path)
+    assert [row.name for row in content.random] == [f"{row.name} random" for row in content.reported]
+    for row, other in zip(content.reported, content.random, strict=True):
+        assert other.architecture not in chosen and other.search_accuracy is None
+        assert other.architecture.depth == row.architecture.depth
+        assert plan.request(other.architecture, "report").identity in seen
+        assert row.versus_random is not None and row.report_accuracy is not None
+        assert other.report_accuracy is not None
+        assert row.versus_random.difference == pytest.approx(row.report_accuracy - other.report_accuracy)
+    differences = [row.versus_random.difference for row in content.reported if row.versus_random]
+    assert content.advantage is not None and content.advantage.pairs == 3
+    assert content.advantage.difference == pytest.approx(sum(differences) / 3)
+    again = search(plan, tmp_path / "h.sqlite", report=True)
+    assert again[1] == []
+
+
+def test_a_random_network_that_fails_is_missing_and_named(tmp_path: Path) -> None:
+    plan = small_plan(RANDOM, evaluations=60)
+    probe = search(plan, tmp_path / "probe.sqlite", report=True)
+    drawn = write_report(plan, probe[3], probe[0], tmp_path).random[1].architecture
+    chosen, _, _, history = search(
+        plan, tmp_path / "h.sqlite", only(lambda request: request.architecture == drawn), report=True
+    )
+    content = write_report(plan, history, chosen, tmp_path)
+    assert len(content.random) == 2 and content.advantage is not None and content.advantage.pairs == 2
+    assert len(content.failures) == 1 and "random: bad_request, no engine here" in content.failures[0]
+
+
+def test_comparisons_are_corrected_for_their_number(tmp_path: Path) -> None:
+    plan = small_plan(RANDOM, evaluations=60)
+    chosen, _, _, history = search(plan, tmp_path / "h.sqlite", report=True)
+    content = write_report(plan, history, chosen, tmp_path)
+    against = [row.versus_dense for row in (*content.reported, content.base) if row.versus_dense is not None]
+    assert [each.corrected for each in against] == holm([each.p_value for each in against])
+    randoms = [row.versus_random for row in content.reported if row.versus_random is not None]
+    assert [each.corrected for each in randoms] == holm([each.p_value for each in randoms])
+
+
+def test_the_report_counts_how_often_its_items_were_looked_at(tmp_path: Path) -> None:
+    first = small_plan(evaluations=20)
+    chosen, _, _, history = search(first, tmp_path / "h.sqlite", report=True)
+    once = write_report(first, history, chosen, tmp_path)
+    assert (once.looked_at, once.fronts) == (len({dense(SHAPE), *chosen}) + 1, 1)
+    search(first, tmp_path / "h.sqlite", report=True)
+    assert write_report(first, history, chosen, tmp_path) == once.model_copy(
+        update={"created": write_report(first, history, chosen, tmp_path).created}
+    )
+    more = small_plan(evaluations=60)
+    later, _, _, history = search(more, tmp_path / "h.sqlite", report=True)
+    again = write_report(more, history, later, tmp_path)
+    assert later != chosen and again.fronts == 2
+    reported = {row.architecture for content in (once, again) for row in content.reported}
+    assert again.looked_at == len({dense(SHAPE)} | reported) + 1
+
+
+def test_a_report_of_a_release_that_noted_nothing_counts_as_a_look(tmp_path: Path) -> None:
+    plan = small_plan()
+    chosen, _, _, history = search(plan, tmp_path / "h.sqlite", report=True)
+    with closing(sqlite3.connect(history.path, isolation_level=None)) as file:
+        file.execute("drop trigger about_delete")
+        file.execute("delete from about where key like 'report items%'")
+    content = write_report(plan, history, chosen, tmp_path)
+    assert (content.looked_at, content.fronts) == (len({dense(SHAPE), *chosen}) + 1, 1)
+    later, _, _, history = search(small_plan(evaluations=60), tmp_path / "h.sqlite", report=True)
+    assert write_report(small_plan(evaluations=60), history, later, tmp_path).fronts == 2
+
+
+def test_several_tasks_are_reported_one_by_one_and_alike(tmp_path: Path) -> None:
+    tasks = [
+        {"name": name, "search": {"items": 40, "split": "validation"}, "report": {"items": items, "split": "test"}}
+        for name, items in (("plain_facts", 90), ("arc_easy", 30))
+    ]
+    plan = small_plan({"tasks": tasks})
+    chosen, _, _, history = search(plan, tmp_path / "h.sqlite", report=True)
+    content = write_report(plan, history, chosen, tmp_path)
+    assert content.report_items == 120 and not content.clustered
+    for row in (*content.reported, content.base):
+        first, second = row.by_task["plain_facts"], row.by_task["arc_easy"]
+        assert row.report_accuracy == pytest.approx((90 * first.accuracy + 30 * second.accuracy) / 120)
+        assert row.macro is not None and row.macro.accuracy == pytest.approx((first.accuracy + second.accuracy) / 2)
+        assert row.macro.interval[0] < row.macro.accuracy < row.macro.interval[1]
+        for task in (first, second, row.macro):
+            assert task.versus_dense is not None
+            assert task.versus_dense.interval[0] <= task.versus_dense.difference <= task.versus_dense.interval[1]
+            assert task.versus_dense.p_value <= task.versus_dense.corrected
+    family = [
+        task.versus_dense
+        for row in (*content.reported, content.base)
+        for task in row.by_task.values()
+        if task.versus_dense is not None
+    ]
+    assert [each.corrected for each in family] == holm([each.p_value for each in family])
+
+
+def grouped(*even: str) -> Answer:
+    """An evaluator whose task is a group of five tasks of very different sizes."""
+
+    def answer(request: EvaluationRequest) -> Measurement:
+        measured = pretend(request)
+        scores = tuple(
+            score.model_copy(update={"clusters": tuple(min(4, item // 8) for item in score.items), "even": even})
+            for score in measured.scores
+        )
+        return measured.model_copy(update={"scores": scores})
+
+    return answer
+
+
+def test_items_of_a_group_are_clustered_by_its_tasks(tmp_path: Path) -> None:
+    plan = small_plan()
+    chosen, _, _, history = search(plan, tmp_path / "plain.sqlite", report=True)
+    plain = write_report(plan, history, chosen, tmp_path)
+    chosen, _, _, history = search(plan, tmp_path / "h.sqlite", grouped(), report=True)
+    content = write_report(plan, history, chosen, tmp_path)
+    assert content.clustered and not plain.clustered
+    wider = 0
+    for row, alone in zip(content.front, plain.front, strict=True):
+        assert row.report_accuracy == alone.report_accuracy
+        wide, narrow = (one.reported[1][1] - one.reported[1][0] for one in (row, alone))
+        assert wide >= narrow - 1e-12
+        wider += wide > narrow + 1e-6
+    assert wider > 0
+    assert content.front[0].by_task["plain_facts"].accuracy == content.front[0].report_accuracy
+
+
+def test_a_group_whose_tasks_count_alike_is_shown_as_lm_eval_aggregates_it(tmp_path: Path) -> None:
+    plan = small_plan()
+    chosen, _, _, history = search(plan, tmp_path / "h.sqlite", grouped("acc"), report=True)
+    content = write_report(plan, history, chosen, tmp_path)
+    row = content.front[0]
+    outcome = history.outcome(plan.request(row.architecture, "report").identity)
+    assert isinstance(outcome, Measurement)
+    (scores,) = outcome.scores
+    means = []
+    for number in range(5):
+        members = [v for v, c in zip(scores.metrics["acc"], scores.clusters, strict=True) if c == number]
+        means.append(sum(members) / len(members))
+    assert row.by_task["plain_facts"].accuracy == pytest.approx(sum(means) / 5)
+    assert row.by_task["plain_facts"].accuracy != row.report_accuracy
+
+
+def test_the_cache_of_keys_and_values_is_exact(tmp_path: Path) -> None:
+    plan = small_plan()
+    chosen, _, _, history = search(plan, tmp_path / "h.sqlite", report=True)
+    content = write_report(plan, history, chosen, tmp_path)
+    per_layer = 2 * SHAPE.kv_heads * SHAPE.head_dim * 4
+    assert content.dense.cache_bytes_per_token == 8 * per_layer
+    assert all(row.cache_bytes_per_token == row.architecture.depth * per_layer for row in content.front)
+
+
 def refused(request: EvaluationRequest) -> Failure:
     return Failure(kind="bad_request", reason="no engine here", retry_may_help=False)
 
@@ -221,6 +474,8 @@ def test_the_report_holds_costs_speeds_and_the_front_again_in_int8(tmp_path: Pat
         assert again.architecture == row.architecture.quantized("int8")
         assert again.bytes == weight_bytes(SHAPE, again.architecture, "float32") < row.bytes
         assert again.ratio == pytest.approx(content.dense.bytes / again.bytes)
+        assert again.versus_original is not None and row.report_accuracy is not None
+        assert again.versus_original.difference == pytest.approx((again.report_accuracy or 0) - row.report_accuracy)
         assert again.search_accuracy is None and again.versus_dense is not None and again.versus_base is not None
         assert again.prefill_seconds is not None and row.prefill_seconds is not None
         assert again.prefill_seconds > row.prefill_seconds

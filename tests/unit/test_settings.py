@@ -119,6 +119,10 @@ def test_parts_that_are_put_on_the_same_split_share_no_item(
         ("serving.batch", 0, "serving.batch: .*greater than or equal to 1"),
         ("serving.tokens", 1, "serving.tokens: unknown key"),
         ("remeasure_int8", "sometimes", "remeasure_int8: .*valid boolean"),
+        ("reporting.margin", 0, "reporting.margin: .*greater than 0"),
+        ("reporting.networks", 1, "reporting.networks: .*greater than or equal to 2"),
+        ("reporting.random", "maybe", "reporting.random: .*valid boolean"),
+        ("reporting.items", 5, "reporting.items: unknown key"),
     ],
 )
 def test_a_bad_value_is_refused_with_file_and_field(tmp_path: Path, path: str, value: Any, complaint: str) -> None:

@@ -1,11 +1,13 @@
 """Intervals, tests and the predictor's quality."""
 
+import random
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
-from services.coordinator.statistics import kendall_tau, mcnemar, mean_absolute_error, wilson_interval
+from services.coordinator.statistics import kendall_tau, line_through, mean_absolute_error, partial_tau, wilson_interval
 
 
 @given(st.integers(1, 3000).flatmap(lambda items: st.tuples(st.integers(0, items), st.just(items))))
@@ -24,23 +26,6 @@ def test_the_wilson_interval_stays_between_0_and_1_at_the_ends() -> None:
 def test_impossible_counts_have_no_interval(correct: int, items: int) -> None:
     with pytest.raises(ValueError, match="correct of"):
         wilson_interval(correct, items)
-
-
-def test_mcnemar_counts_only_the_items_that_one_network_answered_right() -> None:
-    one = [1.0] * 8 + [0.0] * 1 + [1.0] * 50
-    other = [0.0] * 8 + [1.0] * 1 + [1.0] * 50
-    assert mcnemar(one, other) == pytest.approx(2 * (1 + 9) / 2**9)
-    assert mcnemar(one, other) == mcnemar(other, one)
-
-
-def test_mcnemar_is_1_for_networks_that_agree_on_every_item() -> None:
-    assert mcnemar([1.0, 0.0], [1.0, 0.0]) == 1.0
-    assert mcnemar([], []) == 1.0
-
-
-def test_mcnemar_refuses_networks_measured_on_different_items() -> None:
-    with pytest.raises(ValueError, match="shorter"):
-        mcnemar([1.0, 0.0], [1.0])
 
 
 def test_kendalls_tau_is_1_for_the_same_order_and_minus_1_for_the_opposite() -> None:
@@ -65,3 +50,52 @@ def test_quality_needs_a_measurement_for_each_prediction() -> None:
         kendall_tau([0.1, 0.2], [0.1])
     with pytest.raises(ValueError, match="measured"):
         mean_absolute_error([0.1, 0.2], [0.1])
+
+
+def test_what_is_ordered_by_size_alone_is_not_correlated_at_equal_size() -> None:
+    rng = random.Random(0)
+    sizes = [float(size) for size in range(200)]
+    predicted, measured = ([size + rng.gauss(0, 40) for size in sizes] for _ in range(2))
+    plain, partial = kendall_tau(predicted, measured), partial_tau(predicted, measured, sizes)
+    assert plain is not None and partial is not None
+    assert plain > 0.35 and abs(partial) < 0.15
+
+
+def test_what_a_predictor_knows_beyond_size_is_seen_at_equal_size() -> None:
+    rng = random.Random(0)
+    sizes = [float(rng.randrange(5)) for _ in range(200)]
+    measured = [size + rng.gauss(0, 1) for size in sizes]
+    partial = partial_tau(measured, measured, sizes)
+    assert partial == pytest.approx(1)
+    assert partial_tau([-each for each in measured], measured, sizes) == pytest.approx(-1)
+
+
+def test_the_partial_tau_is_the_textbooks() -> None:
+    """From the three plain ones, as Kendall 1942 defines it."""
+    one, other, given = [1, 2, 3, 4, 5, 6], [2, 1, 4, 3, 6, 5], [1, 3, 2, 6, 4, 5]
+    both, left, right = kendall_tau(one, other), kendall_tau(one, given), kendall_tau(other, given)
+    assert both is not None and left is not None and right is not None
+    expected = (both - left * right) / ((1 - left**2) ** 0.5 * (1 - right**2) ** 0.5)
+    assert partial_tau(one, other, given) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "given"),
+    [([], [], []), ([1, 2, 3], [1, 3, 2], [1, 2, 3]), ([1, 2, 3], [1, 3, 2], [1, 1, 1]), ([1, 1], [1, 2], [2, 1])],
+)
+def test_the_partial_tau_is_none_where_nothing_is_left_to_correlate(
+    one: list[float], other: list[float], given: list[float]
+) -> None:
+    assert partial_tau(one, other, given) is None
+
+
+@given(st.floats(-10, 10), st.floats(-10, 10), st.sets(st.integers(-50, 50), min_size=2))
+def test_a_line_goes_through_points_that_lie_on_one(slope: float, height: float, places: set[int]) -> None:
+    line = line_through([float(place) for place in places], [height + slope * place for place in places])
+    assert line is not None and line(77.0) == pytest.approx(height + slope * 77, abs=1e-6)
+
+
+def test_one_place_has_no_line() -> None:
+    assert line_through([], []) is None and line_through([2.0, 2.0], [1.0, 3.0]) is None
+    with pytest.raises(ValueError, match="2 places, but 1 values"):
+        line_through([1.0, 2.0], [1.0])

@@ -2,11 +2,14 @@
 
 import gzip
 import json
+from dataclasses import replace
 from math import exp, log
 from pathlib import Path
 from typing import Any
 
 import pytest
+from lm_eval.api.group import Group
+from lm_eval.config.group import AggMetricConfig
 from sklearn.metrics import matthews_corrcoef
 
 from services.evaluator.tasks.loading import LoadedTask, count_items, load_items, shuffled
@@ -202,10 +205,35 @@ def test_values_are_lm_evals_aggregates(monkeypatch: pytest.MonkeyPatch) -> None
     assert loaded.values(per_item) == pytest.approx({"acc": 0.75, "mcc": matthews_corrcoef(golds, chosen)})
 
 
-def test_the_values_of_a_group_are_those_of_all_its_items() -> None:
+def _always_first(loaded: LoadedTask) -> list[dict[str, Any]]:
+    return [document.metrics([(-1.0, False), *[(-2.0, False)] * 3]) for document in loaded.documents]
+
+
+@pytest.mark.parametrize("by_size", [True, False])
+def test_the_value_of_a_group_is_lm_evals_aggregate_of_its_tasks(by_size: bool) -> None:
     loaded = load_items(TaskItems(task="mmlu_stem", stop=40), benchmark_data())
-    per_item = [document.metrics([(-1.0, False), *[(-2.0, False)] * 3]) for document in loaded.documents]
-    assert loaded.values(per_item) == {"acc": sum(document.doc["answer"] == 0 for document in loaded.documents) / 40}
+    assert loaded.by_size == {"acc": True} and loaded.even == ()
+    group = Group("stem", aggregate_metric_list=[AggMetricConfig(metric="acc", weight_by_size=by_size)])
+    for document in loaded.documents:
+        group.add(document.task)
+    right: dict[str, list[float]] = {}
+    for document in loaded.documents:
+        right.setdefault(str(document.task.task_name), []).append(float(document.doc["answer"] == 0))
+    tasks = {name: {"acc,none": sum(own) / len(own), "sample_len": len(own)} for name, own in right.items()}
+    grouped = replace(loaded, by_size={"acc": by_size})
+    assert grouped.even == (() if by_size else ("acc",))
+    assert grouped.values(_always_first(loaded)) == pytest.approx({"acc": group.aggregate(tasks)["acc,none"]})
+    if by_size:
+        assert grouped.values(_always_first(loaded)) == pytest.approx({"acc": sum(map(sum, right.values())) / 40})
+
+
+def test_the_items_of_a_group_know_their_task_and_those_of_a_task_have_none() -> None:
+    group = load_items(TaskItems(task="mmlu_stem", stop=40), benchmark_data())
+    names = [str(document.task.task_name) for document in group.documents]
+    assert len(group.clusters) == 40 and set(group.clusters) == set(range(len(set(names))))
+    assert len(set(zip(names, group.clusters, strict=True))) == len(set(names))
+    alone = load_items(TaskItems(task="mmlu_anatomy", stop=10), benchmark_data())
+    assert (alone.clusters, alone.even, alone.by_size) == ((), (), {})
 
 
 TEXTS = [{"text": "Ice is made of water, and so is steam."}, {"text": "Bees"}]

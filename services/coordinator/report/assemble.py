@@ -7,15 +7,26 @@ from statistics import median
 from services.coordinator.costs import CostModel
 from services.coordinator.front import Reported, ReportedNetworks
 from services.coordinator.history import History
+from services.coordinator.looks import Looks, count_looks
 from services.coordinator.pareto import ReferencePoint
 from services.coordinator.plan import SearchPlan
-from services.coordinator.report.content import Comparison, EvaluatedNetwork, NetworkRow, ReportContent, SpeedRow
+from services.coordinator.report.answers import Answers, advantage, compared, macro_row, non_inferiority, task_row
+from services.coordinator.report.content import (
+    Advantage,
+    Comparison,
+    EvaluatedNetwork,
+    NetworkRow,
+    ReportContent,
+    SpeedRow,
+    TaskRow,
+)
+from services.coordinator.report.correcting import corrected
 from services.coordinator.results import accuracy, cost_model, cost_tables
-from services.coordinator.statistics import mcnemar, wilson_interval
 from shared.architecture import Architecture
 from shared.errors import UserError
-from shared.messages import EvaluationRequest, Failure, Measurement, correct
+from shared.messages import EvaluationRequest, Failure, Measurement
 from shared.settings import TIMES
+from shared.space import cache_bytes
 
 
 def assemble(plan: SearchPlan, history: History, front: Sequence[Architecture]) -> ReportContent:
@@ -27,13 +38,18 @@ class _Assembly:
     def __init__(self, plan: SearchPlan, history: History, front: Sequence[Architecture]) -> None:
         self.plan = plan
         self.history = history
-        self.networks = ReportedNetworks(plan, front)
+        self.networks = ReportedNetworks(plan, cost_model(plan, history), front)
+        self._read: dict[str, Answers | None] = {}
+        self.margin = plan.settings.reporting.margin / 100
         self.tables = cost_tables(plan, history)
         self.times = CostModel(plan.space, TIMES, plan.dtype, self.tables) if self.tables else None
 
     def content(self) -> ReportContent:
         plan, shape, networks = self.plan, self.plan.space.shape, self.networks
         evaluated, failures = self._evaluated()
+        rows = self._rows()
+        looks = count_looks(plan, networks, self.history)
+        answers = Answers.of(self._measured(networks.dense.report), plan.settings.metrics)
         return ReportContent(
             name=plan.settings.name,
             model=plan.settings.model,
@@ -44,15 +60,22 @@ class _Assembly:
             mlp_widths=plan.space.mlp_widths,
             objectives=plan.settings.objectives,
             serving=self._serving(),
-            front=tuple(self._network(row) for row in networks.front),
-            int8=tuple(self._network(row) for row in networks.int8 if not self._failure(row.report)),
-            dense=self._network(networks.dense),
-            base=self._network(networks.base),
+            margin=self.margin,
+            report_items=len(answers.values),
+            clustered=bool(answers.clusters),
+            looked_at=looks.networks,
+            fronts=looks.fronts,
+            front=tuple(rows[row.name] for row in networks.front),
+            int8=tuple(rows[row.name] for row in networks.int8 if row.name in rows),
+            random=tuple(rows[row.name] for row in networks.random if row.name in rows),
+            advantage=self._advantage(),
+            dense=rows[networks.dense.name],
+            base=rows[networks.base.name],
             evaluated=evaluated,
             generations=tuple(self.history.generations()),
             reference_point=self._reference_point().corner,
             failures=(*failures, *self._failures_at_the_end()),
-            provenance=self._provenance(len(evaluated)),
+            provenance=self._provenance(len(evaluated), looks),
         )
 
     def _measured(self, request: EvaluationRequest) -> Measurement:
@@ -64,35 +87,78 @@ class _Assembly:
             )
         return outcome
 
+    def _answers(self, row: Reported | None) -> Answers | None:
+        """On the report items; None for a network that was not measured on them, be it that nobody asked for it."""
+        if row is None:
+            return None
+        identity = row.report.identity
+        if identity not in self._read:
+            outcome, metrics = self.history.outcome(identity), self.plan.settings.metrics
+            self._read[identity] = Answers.of(outcome, metrics) if isinstance(outcome, Measurement) else None
+        return self._read[identity]
+
     def _failure(self, request: EvaluationRequest | None) -> Failure | None:
         outcome = None if request is None else self.history.outcome(request.identity)
         return outcome if isinstance(outcome, Failure) else None
 
-    def _network(self, row: Reported) -> NetworkRow:
+    def _rows(self) -> dict[str, NetworkRow]:
+        """All networks by their names; of INT8 and random ones those that were measured."""
+        networks = self.networks
+        for row in (*(row for row in networks.front if row.asked), networks.dense, networks.base):
+            self._measured(row.report)
+        whole = [*networks.front, networks.dense, networks.base]
+        whole += [row for row in networks.int8 if self._answers(row)]
+        rows = [self._network(row, networks.dense, networks.base) for row in whole]
+        rows += [self._network(row, None, None) for row in networks.random if self._answers(row)]
+        return {row.name: row for row in corrected(rows)}
+
+    def _network(self, row: Reported, dense: Reported | None, base: Reported | None) -> NetworkRow:
+        """A row, compared with the dense and the base network, unless it is that."""
         plan = self.plan
-        report, metrics = self._measured(row.report), plan.settings.metrics
-        values = correct(report.scores, metrics)
+        search = None if row.search is None else self._measured(row.search)
+        report = self._answers(row)
+        known = self._measured(row.report) if search is None else search
         prefill, decode = self._seconds(row.architecture)
+        against_dense, against_base, against_random, against_original = (
+            None if other is None or other.report.identity == row.report.identity else self._answers(other)
+            for other in (dense, base, self._of_name(f"{row.name} random"), self._original(row))
+        )
+        whole = self._measured(self.networks.dense.report)
         return NetworkRow(
             name=row.name,
             architecture=row.architecture,
             narrow_mlps=sum(width < plan.space.shape.mlp_width for width in row.architecture.mlp_widths),
-            parameters=report.parameters,
-            bytes=report.bytes,
-            ratio=self._measured(self.networks.dense.report).bytes / report.bytes,
+            parameters=known.parameters,
+            bytes=known.bytes,
+            cache_bytes_per_token=cache_bytes(plan.space.shape, row.architecture, plan.dtype),
+            ratio=whole.bytes / known.bytes,
             prefill_seconds=prefill,
             decode_seconds=decode,
             speed=self._speed(row),
-            search_accuracy=None if row.search is None else accuracy(self._measured(row.search), metrics),
-            report_accuracy=sum(values) / len(values),
-            interval=wilson_interval(sum(values), len(values)),
-            report_by_task={
-                scores.task: sum(scores.metrics[metric]) / len(scores.items)
-                for scores, metric in zip(report.scores, metrics, strict=True)
-            },
-            versus_dense=self._compare(row, self.networks.dense),
-            versus_base=self._compare(row, self.networks.base),
+            search_accuracy=None if search is None else accuracy(search, plan.settings.metrics),
+            report_accuracy=None if report is None else report.accuracy,
+            interval=None if report is None else report.interval,
+            by_task={} if report is None else _by_task(report, against_dense, against_base),
+            macro=None if report is None else macro_row(report, against_dense, against_base),
+            versus_dense=_compared(report, against_dense),
+            versus_base=_compared(report, against_base),
+            versus_random=_compared(report, against_random),
+            versus_original=_compared(report, against_original),
+            non_inferiority=(non_inferiority(report, against_dense, self.margin) if report and against_dense else None),
         )
+
+    def _of_name(self, name: str) -> Reported | None:
+        networks = self.networks
+        return next((row for row in (*networks.front, networks.dense, *networks.random) if row.name == name), None)
+
+    def _original(self, row: Reported) -> Reported | None:
+        """What an INT8 twin was made from."""
+        return self._of_name(row.name.removesuffix(" int8")) if row in self.networks.int8 else None
+
+    def _advantage(self) -> Advantage | None:
+        pairs = [(row, self._of_name(f"{row.name} random")) for row in self.networks.front]
+        answers = [(self._answers(row), self._answers(other)) for row, other in pairs]
+        return advantage([(mine, theirs) for mine, theirs in answers if mine and theirs])
 
     def _seconds(self, architecture: Architecture) -> tuple[float | None, float | None]:
         """Of the whole prefill and of one step of decoding, by the cost table."""
@@ -102,23 +168,16 @@ class _Assembly:
         return prefill, decode
 
     def _speed(self, row: Reported) -> SpeedRow | None:
-        if row.speed is None or self._failure(row.speed):
+        outcome = None if row.speed is None else self.history.outcome(row.speed.identity)
+        if not isinstance(outcome, Measurement):
             return None
-        speed = self._measured(row.speed).speed
+        speed = outcome.speed
         if speed is None:
             raise ValueError(f"the measured speed of {row.name} holds no speed")
         prefill, decode = speed.prefill_tokens_per_second, speed.decode_tokens_per_second
         return SpeedRow(
             prefill=(median(prefill), min(prefill), max(prefill)), decode=(median(decode), min(decode), max(decode))
         )
-
-    def _compare(self, row: Reported, other: Reported) -> Comparison | None:
-        if row.report.identity == other.report.identity:
-            return None
-        metrics = self.plan.settings.metrics
-        mine = correct(self._measured(row.report).scores, metrics)
-        theirs = correct(self._measured(other.report).scores, metrics)
-        return Comparison(difference=(sum(mine) - sum(theirs)) / len(mine), p_value=mcnemar(mine, theirs))
 
     def _evaluated(self) -> tuple[tuple[EvaluatedNetwork, ...], tuple[str, ...]]:
         front = {row.architecture for row in self.networks.front}
@@ -145,9 +204,10 @@ class _Assembly:
         return tuple(evaluated), tuple(failures)
 
     def _failures_at_the_end(self) -> list[str]:
-        """One line for each INT8 network and each speed that could not be measured."""
+        """One line for each INT8 or random network and each speed that could not be measured."""
         networks = self.networks
-        asked: list[tuple[str, EvaluationRequest | None]] = [(row.name, row.report) for row in networks.int8]
+        again = (*networks.int8, *networks.random)
+        asked: list[tuple[str, EvaluationRequest | None]] = [(row.name, row.report) for row in again]
         asked += [(f"speed of {row.name}", row.speed) for row in (*networks.front, networks.dense, *networks.int8)]
         failures = [(what, self._failure(request)) for what, request in asked]
         return [f"{what}: {failure.kind}, {failure.reason}" for what, failure in failures if failure is not None]
@@ -179,7 +239,7 @@ class _Assembly:
         data = "; ".join(f"{what}: {origin}" for what, origin in origins.items())
         return f"Measured on {', '.join(tasks)}." + (f" {data}." if data else "")
 
-    def _provenance(self, looked_at: int) -> tuple[tuple[str, str], ...]:
+    def _provenance(self, searched: int, looks: Looks) -> tuple[tuple[str, str], ...]:
         plan, about = self.plan, self.history.about()
         measurement = self._measured(self.networks.dense.report)
         settings, point, serving = plan.settings, self._reference_point(), self._serving()
@@ -187,11 +247,13 @@ class _Assembly:
             ("Base model", f"{settings.model} ({plan.base.digest})"),
             ("Super-network", plan.supernet.digest),
             *((f"Origin of {what}", str(origin)) for what, origin in about.get("origins", {}).items()),
-            ("Networks looked at", str(looked_at)),
+            ("Networks measured by the search", str(searched)),
+            ("Networks ever measured on the report items", f"{looks.networks}, for {looks.fronts} fronts"),
             ("Search space", f"{plan.space.networks} distinct networks, {plan.space.genomes} genomes"),
             ("Depths, MLP widths", f"{list(plan.space.depths)}, {list(plan.space.mlp_widths)}"),
             ("Depth rule, order of dropping", f"{settings.space.depth_rule}, {list(plan.space.drop_order)}"),
             ("Strategy", f"{settings.search.strategy}, generations of {settings.search.population}"),
+            ("Margin", f"{settings.reporting.margin:g} points"),
             ("Seeds", f"search {settings.search.seed}, training {settings.training.seed}"),
             ("Fine-tuning", ", ".join(f"{key} {value}" for key, value in settings.training.model_dump().items())),
             *about.get("provenance", {}).items(),
@@ -205,3 +267,17 @@ class _Assembly:
             *((f"Items of {s.task}, digest", s.items_digest) for s in measurement.scores),
         ]
         return tuple(pairs)
+
+
+def _compared(one: Answers | None, other: Answers | None) -> Comparison | None:
+    return None if one is None or other is None else compared(one, other)
+
+
+def _by_task(one: Answers, dense: Answers | None, base: Answers | None) -> dict[str, TaskRow]:
+    others = zip(_each(dense, one), _each(base, one), strict=True)
+    tasks = zip(one.each(), others, strict=True)
+    return {task.scores[0].task: task_row(task, *against) for task, against in tasks}
+
+
+def _each(answers: Answers | None, like: Answers) -> Sequence[Answers | None]:
+    return [None] * len(like.scores) if answers is None else answers.each()

@@ -86,6 +86,10 @@ def tau_chart(content: ReportContent) -> Chart | None:
         tip = f"Generation {row.generation}\nKendall's τ {wording.number(tau)}"
         if row.mean_absolute_error is not None:
             tip += f"\nmean absolute error {wording.number(100 * row.mean_absolute_error)} points"
+        if row.size_tau is not None:
+            tip += f"\nby size alone {wording.number(row.size_tau)}"
+        if row.partial_tau is not None:
+            tip += f"\nat equal size {wording.number(row.partial_tau)}"
         if row.predictor is not None:
             tip += f"\npredictor: {row.predictor}"
         marks.append(Mark(x.place(row.generation), top(y, tau), "state", "all", tip))

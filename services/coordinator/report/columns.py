@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from services.coordinator.report import wording
-from services.coordinator.report.content import Comparison, NetworkRow, ReportContent
+from services.coordinator.report.content import Comparison, NetworkRow, ReportContent, TaskRow
 from services.coordinator.report.networks import Listed, listed
 from services.coordinator.report.objectives import MEASURES, Measure
 
@@ -17,6 +17,7 @@ class Cell:
     value: float | None
 
 
+COMPARED = "points (95 %); p, corrected"
 NOTHING = Cell(wording.NOT_MEASURED, None)
 
 
@@ -31,21 +32,29 @@ class Column:
 
 def columns(content: ReportContent) -> tuple[Column, ...]:
     """All columns after the name that hold a number for at least one network."""
-    tasks = tuple(content.dense.report_by_task)
+    tasks = tuple(content.dense.by_task)
+    # A single task's accuracy is the accuracy, unless lm-eval counts the parts of a group in another way.
+    apart = len(tasks) > 1 or any(
+        task.accuracy != content.dense.report_accuracy for task in content.dense.by_task.values()
+    )
     everything = (
         Column("Layers", "", lambda each: _count(each.row.architecture.depth)),
         Column("Narrow MLPs", "", lambda each: _count(each.row.narrow_mlps)),
         _measured(MEASURES["parameters"]),
         Column("INT8", "", lambda each: Cell("yes", 1) if each.int8 else Cell("no", None)),
         _measured(MEASURES["bytes"]),
+        Column("Cache", "a token", lambda each: _size(each.row.cache_bytes_per_token)),
         Column("Ratio", "dense : this", lambda each: Cell(f"{each.row.ratio:.2f}", each.row.ratio)),
         Column("Accuracy", "search part", lambda each: _share(each.row.search_accuracy)),
-        Column("Accuracy", "report part (95 %)", lambda each: _with_interval(each.row)),
-        Column("Change by INT8", "points", _quantised),
-        # A single task's accuracy is the accuracy.
-        *(_task(task) for task in tasks if len(tasks) > 1),
-        Column("Against dense", "points (p)", lambda each: _compared(each.row.versus_dense)),
-        Column("Against base", "points (p)", lambda each: _compared(each.row.versus_base)),
+        Column(
+            "Accuracy", "report part (95 %)", lambda each: _with_interval(each.row.report_accuracy, each.row.interval)
+        ),
+        Column("Change by INT8", COMPARED, lambda each: _compared(each.row.versus_original)),
+        Column("Against dense", COMPARED, lambda each: _compared(each.row.versus_dense)),
+        Column("Against base", COMPARED, lambda each: _compared(each.row.versus_base)),
+        Column("Against random", COMPARED, lambda each: _compared(each.row.versus_random)),
+        *(column for task in tasks if apart for column in _of_task(task, _task(task))),
+        *_of_task("Tasks alike", lambda row: row.macro),
         _measured(MEASURES["prefill_seconds"]),
         _measured(MEASURES["decode_seconds"]),
         Column("Prefill", "measured tokens/s", lambda each: _rate(each.row.speed.prefill if each.row.speed else None)),
@@ -63,8 +72,26 @@ def _measured(measure: Measure) -> Column:
     return Column(measure.title, measure.unit, cell)
 
 
-def _task(task: str) -> Column:
-    return Column(task, "report part", lambda each: _share(each.row.report_by_task.get(task)))
+def _task(task: str) -> Callable[[NetworkRow], TaskRow | None]:
+    return lambda row: row.by_task.get(task)
+
+
+def _of_task(title: str, of: Callable[[NetworkRow], TaskRow | None]) -> tuple[Column, ...]:
+    """What a network is on one task, or on all tasks counting the same."""
+
+    def against(row: NetworkRow, name: str) -> Cell:
+        task = of(row)
+        return NOTHING if task is None else _compared(getattr(task, name))
+
+    def accuracy(row: NetworkRow) -> Cell:
+        task = of(row)
+        return NOTHING if task is None else _with_interval(task.accuracy, task.interval)
+
+    return (
+        Column(title, "report part (95 %)", lambda each: accuracy(each.row)),
+        Column(f"{title}, against dense", COMPARED, lambda each: against(each.row, "versus_dense")),
+        Column(f"{title}, against base", COMPARED, lambda each: against(each.row, "versus_base")),
+    )
 
 
 def _count(number: int) -> Cell:
@@ -75,23 +102,24 @@ def _share(share: float | None) -> Cell:
     return Cell(wording.percent(share), share)
 
 
-def _with_interval(row: NetworkRow) -> Cell:
-    return Cell(f"{wording.percent(row.report_accuracy)} ({wording.interval(row.interval)})", row.report_accuracy)
+def _size(count: int) -> Cell:
+    return Cell(wording.size(count), count)
 
 
-def _quantised(each: Listed) -> Cell:
-    if each.original is None:
+def _with_interval(accuracy: float | None, interval: tuple[float, float] | None) -> Cell:
+    if accuracy is None:
         return NOTHING
-    difference = each.row.report_accuracy - each.original.report_accuracy
-    return Cell(wording.points(difference), difference)
+    return Cell(f"{wording.percent(accuracy)} ({wording.interval(interval)})", accuracy)
 
 
 def _compared(comparison: Comparison | None) -> Cell:
     if comparison is None:
         return NOTHING
-    return Cell(
-        f"{wording.points(comparison.difference)} ({wording.p_value(comparison.p_value)})", comparison.difference
+    shown = (
+        f"{wording.points(comparison.difference)} ({wording.points_interval(comparison.interval)}); "
+        f"{wording.p_value(comparison.p_value)}, {wording.p_value(comparison.corrected)}"
     )
+    return Cell(shown, comparison.difference)
 
 
 def _rate(repeats: tuple[float, float, float] | None) -> Cell:

@@ -33,8 +33,8 @@ class Look:
 
 
 def draw_figure(content: ReportContent) -> bytes:
-    """Accuracy over the first objective as SVG: all measured networks, the front on both parts with its INT8 twins, the
-    dense and the base network."""
+    """Accuracy over the first objective as SVG: all measured networks, the front on both parts with its INT8 twins and
+    its random counterparts, the dense and the base network."""
     with matplotlib.rc_context(STYLE):  # type: ignore[arg-type]
         figure = Figure(figsize=(8, 4.8), layout="constrained", facecolor="white")
         FigureCanvasSVG(figure)
@@ -98,16 +98,18 @@ class _Plot:
     def _report_part(self) -> None:
         content = self.content
         width = self._across(content.dense) - min(self._across(row) for row in content.front)
-        height = 100 * content.dense.report_accuracy
+        height = 100 * content.dense.reported[0]
         self.axes.axhline(height, color=INK, linewidth=0.9, linestyle=(0, (5, 4)), zorder=1)
-        self._with_bars(content.front, Look(REPORT, "o", "front, report part (95 % interval)"))
+        self._random()
+        self._with_bars(content.reported, Look(REPORT, "o", "front, report part (95 % interval)"))
         self._with_bars((content.dense,), Look(INK, "s", "dense network, report part"))
         self._with_bars((content.base,), Look(SOFT, "^", "base model, report part", beside=0.012 * width))
 
     def _with_bars(self, rows: tuple[NetworkRow, ...], look: Look) -> None:
-        accuracies = [100 * row.report_accuracy for row in rows]
-        below = [100 * (row.report_accuracy - row.interval[0]) for row in rows]
-        above = [100 * (row.interval[1] - row.report_accuracy) for row in rows]
+        measured = [row.reported for row in rows]
+        accuracies = [100 * accuracy for accuracy, _ in measured]
+        below = [100 * (accuracy - low) for accuracy, (low, _) in measured]
+        above = [100 * (high - accuracy) for accuracy, (_, high) in measured]
         self.axes.errorbar(
             [self._across(row) + look.beside for row in rows],
             accuracies,
@@ -122,13 +124,27 @@ class _Plot:
             zorder=5,
         )
 
+    def _random(self) -> None:
+        """Without bars, which would hide those of the front."""
+        rows = self.content.random
+        if rows:
+            self.axes.scatter(
+                [self._across(row) for row in rows],
+                [100 * row.reported[0] for row in rows],
+                color=SOFT,
+                marker="x",
+                s=36,
+                zorder=4,
+                label="random networks of these sizes, report part",
+            )
+
     def _twins(self) -> None:
         """Hollow, on a thin line from their originals; over parameters they would only hide them."""
         pairs = twins_apart(self.content, self.measure)
         for twin, original in pairs:
             self.axes.plot(
                 [self._across(original), self._across(twin.row)],
-                [100 * original.report_accuracy, 100 * twin.row.report_accuracy],
+                [100 * original.reported[0], 100 * twin.row.reported[0]],
                 color=REPORT,
                 linewidth=0.8,
                 alpha=0.7,
@@ -137,7 +153,7 @@ class _Plot:
         if pairs:
             self.axes.scatter(
                 [self._across(twin.row) for twin, _ in pairs],
-                [100 * twin.row.report_accuracy for twin, _ in pairs],
+                [100 * twin.row.reported[0] for twin, _ in pairs],
                 facecolor="white",
                 edgecolor=REPORT,
                 s=36,

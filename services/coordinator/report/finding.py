@@ -1,53 +1,127 @@
 """The result of a search in a sentence or two that claims no more than the data show."""
 
+from collections.abc import Sequence
+from itertools import takewhile
+
 from services.coordinator.report import wording
-from services.coordinator.report.content import NetworkRow, ReportContent
+from services.coordinator.report.content import Comparison, NetworkRow, NonInferiority, ReportContent
 from services.coordinator.report.objectives import MEASURES, Measure
 
-LEVEL = 0.05
-"""A difference whose p-value is below this is called significant."""
+
+def results(content: ReportContent) -> list[str]:
+    """All that can be said, the most important first."""
+    found = (key_result(content), int8_result(content), random_result(content))
+    return [result for result in found if result is not None]
 
 
 def key_result(content: ReportContent) -> str:
-    """How much smaller (or faster) a network may be before it is significantly worse than the dense one, or that none
-    is; of the measures that were traded, the first counts."""
+    """How much smaller (or faster) a network may be and still be shown to lose no more than the margin against the
+    dense one, or that none was; of the measures that were traded, the first counts.
+
+    Networks are tested from the worst of that measure to the best, each at one-sided 95 %, and only while all before
+    were shown to hold: so the probability that any of them is called as good wrongly is at most 5 % (fixed-sequence
+    testing, Westfall and Krishen 2001).
+    """
     measure, dense = MEASURES[content.objectives[0]], content.dense
-    smaller = [row for row in content.front if _value(row, measure) < _value(dense, measure)]
-    if not smaller:
+    if not any(_value(row, measure) < _value(dense, measure) for row in content.front):
         return (
             f"No network on the front is {measure.better} than the dense one: "
             "this search found nothing to shrink it to."
         )
-    compared = [row for row in smaller if row.versus_dense is not None]
-    if not compared:
+    smaller = [row for row in content.reported if _value(row, measure) < _value(dense, measure)]
+    tested = _tested(sorted(smaller, key=lambda row: -_value(row, measure)))
+    if not tested:
         return "The networks on the front were not compared with the dense network, so no loss or gain can be claimed."
-    kept = [row for row in compared if not _significantly_worse(row)]
-    if not kept:
-        closest = max(compared, key=lambda row: row.report_accuracy)
+    margin = _margin(content)
+    held = _held(tested, content)
+    if not held:
         return (
-            f"Every network on the front that is {measure.better} than the dense one is significantly worse than it "
-            f"on the report part. The closest is {_named(closest)}: {_against_dense(closest, dense, measure)}."
+            f"No network on the front was shown to lose at most {margin} against the dense network. "
+            f"{_none_held(tested[0], content, measure)}"
         )
-    best = min(kept, key=lambda row: _value(row, measure))
-    return (
-        f"{_named(best)} is the {measure.best} network on the front that is not significantly worse than the dense "
-        f"network on the report part: {_against_dense(best, dense, measure)}."
+    best, against, bound = held[-1]
+    result = (
+        f"{_named(best)} is the {measure.best} network on the front that was shown to lose at most {margin} against "
+        f"the dense network on the report part: {_gain(best, dense, measure)}, with "
+        f"{_against_dense(best, dense, against, bound)}."
     )
+    return result + _next(tested[len(held) :])
 
 
 def int8_result(content: ReportContent) -> str | None:
     """The same of the INT8 twins, by their memory; None if there are none that were compared."""
-    compared = [row for row in content.int8 if row.versus_dense is not None]
-    if not compared:
+    tested = _tested(sorted(content.int8, key=lambda row: -row.bytes))
+    if not tested:
         return None
-    kept = [row for row in compared if not _significantly_worse(row)]
-    if not kept:
-        return "Re-measured in INT8, every network of the front is significantly worse than the dense network."
-    best = min(kept, key=lambda row: row.bytes)
-    return (
-        f"Re-measured in INT8, the smallest in memory that is not significantly worse is {best.name}: "
-        f"{_against_dense(best, content.dense, MEASURES['bytes'])}."
+    held, margin = _held(tested, content), _margin(content)
+    if not held:
+        return (
+            f"Re-measured in INT8, no network was shown to lose at most {margin} against the dense network. "
+            f"{_none_held(tested[0], content, MEASURES['bytes'])}"
+        )
+    best, against, bound = held[-1]
+    result = (
+        f"Re-measured in INT8, the smallest in memory that was shown to lose at most {margin} is {best.name}: "
+        f"{_gain(best, content.dense, MEASURES['bytes'])}, with {_against_dense(best, content.dense, against, bound)}."
     )
+    return result + _next(tested[len(held) :])
+
+
+def random_result(content: ReportContent) -> str | None:
+    """By how much the front's networks are better than random ones of their sizes; None if there are none."""
+    gain = content.advantage
+    if gain is None:
+        return None
+    interval = f"95{wording.SPACE}%: {wording.points_interval(gain.interval)}"
+    pairs = "one pair" if gain.pairs == 1 else f"mean over {gain.pairs} pairs"
+    low, high = gain.interval
+    verdict = "better than" if low > 0 else "worse than" if high < 0 else "not shown to differ from"
+    return (
+        f"The networks of the front are {verdict} random ones of the same sizes: "
+        f"{wording.points(gain.difference)} points ({pairs}, {interval})."
+    )
+
+
+Tested = tuple[NetworkRow, Comparison, NonInferiority]
+
+
+def _tested(rows: Sequence[NetworkRow]) -> list[Tested]:
+    """Those that were compared with the dense network."""
+    return [(row, row.versus_dense, row.non_inferiority) for row in rows if row.versus_dense and row.non_inferiority]
+
+
+def _held(tested: Sequence[Tested], content: ReportContent) -> list[Tested]:
+    """Those that are shown to lose no more than the margin, up to the first that is not."""
+    return list(takewhile(lambda each: each[2].lower_bound > -content.margin, tested))
+
+
+def _next(rest: Sequence[Tested]) -> str:
+    """Where the sequence ended."""
+    if not rest:
+        return ""
+    row, against, bound = rest[0]
+    return f" {_named(row)}, the next, was not ({_loss(against, bound)})."
+
+
+def _none_held(first: Tested, content: ReportContent, measure: Measure) -> str:
+    """The network that was tested first, and how many items would have shown it."""
+    row, against, bound = first
+    needed = f"about {bound.items_needed:,} items would probably show it"
+    if against.difference <= -content.margin:
+        outlook = f"If in truth nothing were lost, {needed}"
+    elif against.difference < 0:
+        outlook = f"If that is its loss in truth, {needed}"
+    else:
+        outlook = f"If in truth nothing is lost, {needed}"
+    return (
+        f"The {measure.worst} of those tested, {_named(row)}, has "
+        f"{_against_dense(row, content.dense, against, bound)}. "
+        f"{outlook}; the report part has {content.report_items:,}."
+    )
+
+
+def _margin(content: ReportContent) -> str:
+    return f"{100 * content.margin:g} point{'' if content.margin == 0.01 else 's'}"
 
 
 def _value(row: NetworkRow, measure: Measure) -> float:
@@ -58,22 +132,21 @@ def _value(row: NetworkRow, measure: Measure) -> float:
 
 
 def _named(row: NetworkRow) -> str:
-    return f"{row.name} (INT8)" if row.architecture.quantization == "int8" else row.name
+    gene = row.architecture.quantization == "int8" and not row.name.endswith(" int8")
+    return f"{row.name} (INT8)" if gene else row.name
 
 
-def _significantly_worse(row: NetworkRow) -> bool:
-    against = row.versus_dense
-    return against is not None and against.difference < 0 and against.p_value < LEVEL
-
-
-def _against_dense(row: NetworkRow, dense: NetworkRow, measure: Measure) -> str:
-    against = row.versus_dense
-    if against is None:
-        raise ValueError(f"{row.name} was not compared with the dense network")
+def _against_dense(row: NetworkRow, dense: NetworkRow, against: Comparison, bound: NonInferiority) -> str:
     return (
-        f"{_gain(row, dense, measure)}, with an accuracy of {wording.percent(row.report_accuracy)} against "
-        f"{wording.percent(dense.report_accuracy)} ({wording.points(against.difference)} points, "
-        f"{wording.p_equation(against.p_value)})"
+        f"an accuracy of {wording.percent(row.reported[0])} against {wording.percent(dense.reported[0])} "
+        f"({_loss(against, bound)})"
+    )
+
+
+def _loss(against: Comparison, bound: NonInferiority) -> str:
+    return (
+        f"{wording.points(against.difference)} points; one-sided 95{wording.SPACE}% bound: "
+        f"{wording.points(bound.lower_bound)}"
     )
 
 

@@ -7,7 +7,7 @@ from services.coordinator.report import wording
 from services.coordinator.report.axis import Axis, axis_over, scaled_label
 from services.coordinator.report.charts import Chart, Label, Line, Mark, percent_label, top
 from services.coordinator.report.content import EvaluatedNetwork, NetworkRow, ReportContent
-from services.coordinator.report.networks import Listed, front_keys, twins_apart
+from services.coordinator.report.networks import Listed, front_keys, listed, twins_apart
 from services.coordinator.report.objectives import Measure, non_dominated, shown_measures
 
 NEAR = 1.5
@@ -38,6 +38,8 @@ class _Drawing:
         self.measure = measure
         self.front = tuple(zip(front_keys(content), content.front, strict=True))
         self.known = {row.architecture: (key, row.name) for key, row in self.front}
+        self.reported_front = tuple((key, row) for key, row in self.front if row.report_accuracy is not None)
+        self.random = [each for each in listed(content) if each.random]
         self.twins = twins_apart(content, measure)
         self.x, self.y = self._axes()
 
@@ -45,30 +47,39 @@ class _Drawing:
         """The whole chart; what is drawn first lies below."""
         content = self.content
         seen = [self._seen(network) for network in content.evaluated]
-        reported = [self._reported(row, "front", key) for key, row in self.front]
+        reported = [self._reported(row, "front", key) for key, row in self.reported_front]
+        # No bars: they would hide those of the front.
+        random = [replace(self._reported(each.row, "random", each.key), bar=None) for each in self.random]
         twins = [self._twin(twin, original) for twin, original in self.twins]
         return Chart(
             self.x,
             self.y,
-            marks=(*sorted(seen, key=lambda mark: mark.shape == "front"), *reported, *twins, *self._references()),
+            marks=(
+                *sorted(seen, key=lambda mark: mark.shape == "front"),
+                *random,
+                *reported,
+                *twins,
+                *self._references(),
+            ),
             lines=self._staircase(),
             links=tuple(self._link(twin.row, original) for twin, original in self.twins),
             labels=(*self._labels("report"), *self._labels("search")),
-            reference=top(self.y, content.dense.report_accuracy),
+            reference=top(self.y, content.dense.reported[0]),
         )
 
     def _axes(self) -> tuple[Axis, Axis]:
         content, measure = self.content, self.measure
+        reported = (*content.reported, content.dense, content.base)
         rows = (*content.front, content.dense, content.base)
-        twins = [twin.row for twin, _ in self.twins]
+        twins = [*(twin.row for twin, _ in self.twins), *content.random]
         networks: tuple[NetworkRow | EvaluatedNetwork, ...] = (*content.evaluated, *rows, *twins)
         values = [measure.of(network) for network in networks]
         title = f"{measure.title} ({measure.unit})" if measure.unit else measure.title
         x = axis_over(title, [value for value in values if value is not None], scaled_label(measure.units))
         accuracies = [network.search_accuracy for network in content.evaluated]
         accuracies += [row.search_accuracy for row in rows if row.search_accuracy is not None]
-        accuracies += [bound for row in rows for bound in row.interval]
-        accuracies += [row.report_accuracy for row in twins]
+        accuracies += [bound for row in reported for bound in row.reported[1]]
+        accuracies += [row.reported[0] for row in twins]
         return x, axis_over("Accuracy", accuracies, percent_label)
 
     def _place(self, network: NetworkRow | EvaluatedNetwork, accuracy: float) -> _Place:
@@ -90,35 +101,36 @@ class _Drawing:
         return Mark(place.x, place.y, shape, part, tip, key, hollow=_int8(network))
 
     def _reported(self, row: NetworkRow, shape: str, key: str) -> Mark:
+        accuracy, interval = row.reported
         tip = (
             f"{row.name}\n{_about(row)}\n"
-            f"{wording.percent(row.report_accuracy)} on the report part (95 %: {wording.interval(row.interval)})"
+            f"{wording.percent(accuracy)} on the report part (95 %: {wording.interval(interval)})"
         )
-        place = self._place(row, row.report_accuracy)
-        low, high = (top(self.y, bound) for bound in row.interval)
+        place = self._place(row, accuracy)
+        low, high = (top(self.y, bound) for bound in interval)
         return Mark(place.x, place.y, shape, "report", tip, key, bar=(high, low), hollow=_int8(row))
 
     def _twin(self, twin: Listed, original: NetworkRow) -> Mark:
         """No bar: its interval says little of the difference from its original, and would hide it."""
         shape = "dense" if original is self.content.dense else "front"
         mark = self._reported(twin.row, shape, twin.key)
-        lost = wording.points(twin.row.report_accuracy - original.report_accuracy)
+        lost = wording.points(twin.row.reported[0] - original.reported[0])
         return replace(mark, bar=None, twin=True, tip=f"{mark.tip}\n{lost} points against {original.name}")
 
     def _link(self, twin: NetworkRow, original: NetworkRow) -> Line:
-        here = self._place(twin, twin.report_accuracy)
-        there = self._place(original, original.report_accuracy)
+        here = self._place(twin, twin.reported[0])
+        there = self._place(original, original.reported[0])
         return here.x, here.y, there.x, there.y
 
     def _references(self) -> list[Mark]:
         """Dense and base, set beside what has the same place: base is as large as dense, and dense may be on the
         front."""
         content = self.content
-        taken = [self._place(row, row.report_accuracy).x for row in content.front]
+        taken = [self._place(row, 0.0).x for row in content.front]
         marks: list[Mark] = []
         shift = 0
         for row in (content.dense, content.base):
-            place = self._place(row, row.report_accuracy).x
+            place = self._place(row, 0.0).x
             shift = shift + SHIFT_PIXELS if any(abs(place - other) < NEAR for other in taken) else 0
             taken.append(place)
             shape = "dense" if row is content.dense else "base"
@@ -135,7 +147,9 @@ class _Drawing:
         labels: list[Label] = []
         last = dict.fromkeys(LABEL_GAPS, -100.0)
         for row in sorted(self.content.front, key=lambda row: self._place(row, 0.0).x):
-            height = row.interval[1] if part == "report" else row.search_accuracy
+            height = row.search_accuracy
+            if part == "report":
+                height = None if row.interval is None else row.interval[1]
             across = self._place(row, 0.0).x
             roomy = [when for when, gap in LABEL_GAPS.items() if across - last[when] >= gap]
             if height is None or "wide" not in roomy:

@@ -9,12 +9,14 @@ from services.coordinator.report.objectives import Measure
 @dataclass(frozen=True)
 class Listed:
     """One network of the list. `key` needs no escaping, unlike a name; `original` is the network that an INT8 twin was
-    made from, None for all others; `drawn` the key of the drawing that shows its layers, None if there is none."""
+    made from, None for all others; `drawn` the key of the drawing that shows its layers, None if there is none;
+    `random` one that was drawn to have the size of a network of the front."""
 
     key: str
     row: NetworkRow
     drawn: str | None = None
     original: NetworkRow | None = None
+    random: bool = False
 
     @property
     def int8(self) -> bool:
@@ -23,9 +25,11 @@ class Listed:
 
 
 def listed(content: ReportContent) -> tuple[Listed, ...]:
-    """The front and the dense network, each followed by its INT8 twin, then the base network."""
+    """The front and the dense network, each followed by its INT8 twin and its random counterpart, then the base
+    network."""
     # By name, not by architecture: the dense network may be on the front as well.
     twins = {row.name: row for row in content.int8}
+    counterparts = {row.name: row for row in content.random}
     networks: list[Listed] = []
     drawn = dict(zip(front_keys(content), content.front, strict=True))
     for key, row in (*drawn.items(), ("dense", content.dense)):
@@ -34,6 +38,9 @@ def listed(content: ReportContent) -> tuple[Listed, ...]:
         twin = twins.get(f"{row.name} int8")
         if twin is not None:
             networks.append(Listed(f"{key}-int8", twin, shown, row))
+        counterpart = counterparts.get(f"{row.name} random")
+        if counterpart is not None:
+            networks.append(Listed(f"{key}-random", counterpart, random=True))
     return (*networks, Listed("base", content.base))
 
 
@@ -41,6 +48,7 @@ def twins_apart(content: ReportContent, measure: Measure) -> list[tuple[Listed, 
     """The INT8 twins with their originals, as far as the measure tells them apart: a twin has as many parameters as its
     original, and on an axis of these would only hide it."""
     pairs = [(each, each.original) for each in listed(content) if each.original is not None]
+    pairs = [(twin, original) for twin, original in pairs if original.report_accuracy is not None]
     return [
         (twin, original)
         for twin, original in pairs

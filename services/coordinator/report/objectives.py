@@ -13,7 +13,8 @@ class Measure:
     """One quantity of a network of which less is better.
 
     `title` heads an axis or a column, `unit` explains it, `phrase` stands within a sentence; `show` words a value,
-    `units` scale an axis' ticks; a network with little of it is `best` of all and `better` than another.
+    `units` scale an axis' ticks; a network with little of it is `best` of all and `better` than another, with
+    the most of it `worst` of all.
     """
 
     objective: Objective
@@ -24,6 +25,7 @@ class Measure:
     units: wording.Units
     best: str
     better: str
+    worst: str
 
     def of(self, network: NetworkRow | EvaluatedNetwork) -> float | None:
         """The network's value, None if the search has none."""
@@ -31,33 +33,18 @@ class Measure:
         return value
 
 
+SIZE = ("smallest", "smaller", "largest")
+TIME = ("fastest", "faster", "slowest")
+
 MEASURES = {
     measure.objective: measure
     for measure in (
+        Measure("parameters", "Parameters", "", "parameters", wording.parameters, wording.COUNTS, *SIZE),
+        Measure("bytes", "Weights", "in memory", "memory of the weights", wording.size, wording.BYTES, *SIZE),
         Measure(
-            "parameters", "Parameters", "", "parameters", wording.parameters, wording.COUNTS, "smallest", "smaller"
+            "prefill_seconds", "Prefill time", "all prompts", "prefill time", wording.duration, wording.SECONDS, *TIME
         ),
-        Measure("bytes", "Size", "in memory", "size in memory", wording.size, wording.BYTES, "smallest", "smaller"),
-        Measure(
-            "prefill_seconds",
-            "Prefill time",
-            "all prompts",
-            "prefill time",
-            wording.duration,
-            wording.SECONDS,
-            "fastest",
-            "faster",
-        ),
-        Measure(
-            "decode_seconds",
-            "Decode time",
-            "one step",
-            "decode time",
-            wording.duration,
-            wording.SECONDS,
-            "fastest",
-            "faster",
-        ),
+        Measure("decode_seconds", "Decode time", "one step", "decode time", wording.duration, wording.SECONDS, *TIME),
     )
 }
 

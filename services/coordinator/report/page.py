@@ -12,10 +12,10 @@ from services.coordinator.report.charts import hypervolume_chart, tau_chart
 from services.coordinator.report.columns import columns
 from services.coordinator.report.content import ReportContent
 from services.coordinator.report.drawing import draw_strips, legend_shares
-from services.coordinator.report.finding import LEVEL, int8_result, key_result
+from services.coordinator.report.finding import results
 from services.coordinator.report.front_chart import front_charts
 from services.coordinator.report.networks import front_keys, listed
-from services.coordinator.report.objectives import reference_point, traded
+from services.coordinator.report.objectives import MEASURES, reference_point, traded
 
 PACKAGE = "services.coordinator.report"
 
@@ -34,13 +34,17 @@ def render_page(content: ReportContent) -> str:
     return environment.get_template("report.html.j2").render(
         content=content,
         words=wording,
-        results=[result for result in (key_result(content), int8_result(content)) if result],
-        level=LEVEL,
+        results=results(content),
+        unread=len(content.front) - len(content.reported),
+        apart=any(task.accuracy != content.dense.report_accuracy for task in content.dense.by_task.values()),
         traded=traded(content),
+        traded_first=MEASURES[content.objectives[0]].phrase,
+        worst=MEASURES[content.objectives[0]].worst,
         reference_point=reference_point(content),
         fronts=front_charts(content),
         hypervolume=hypervolume_chart(content),
         tau=tau_chart(content),
+        predicted=[row for row in content.generations if row.predictor is not None],
         strips=tuple(zip(front_keys(content), draw_strips(content), strict=True)),
         legend=legend_shares(content),
         networks=listed(content),

@@ -1,4 +1,5 @@
-"""The front as tables for the terminal: size and accuracy, and below them, if there are any, INT8 and speed."""
+"""The front as tables for the terminal: size and accuracy, comparisons, and below them, if there are any, INT8 and
+speed; then the result in words."""
 
 from collections.abc import Callable
 
@@ -9,18 +10,13 @@ from rich.text import Text
 
 from services.coordinator.report import wording
 from services.coordinator.report.content import Comparison, ReportContent
+from services.coordinator.report.finding import results
 from services.coordinator.report.networks import Listed, listed
 from services.coordinator.report.objectives import MEASURES
 from shared.settings import Objective
 
 Columns = tuple[tuple[str, Callable[[Listed], str]], ...]
 """Titles with what fills the column for a network."""
-
-
-def _quantised(each: Listed) -> str:
-    if each.original is None:
-        return wording.NOT_MEASURED
-    return wording.points(each.row.report_accuracy - each.original.report_accuracy)
 
 
 def _time(each: Listed, objective: Objective) -> str:
@@ -33,29 +29,43 @@ def _rate(repeats: tuple[float, float, float] | None) -> str:
     return wording.NOT_MEASURED if repeats is None else wording.rate(repeats)
 
 
-def _compared(comparison: Comparison | None) -> str:
+def _reported(each: Listed) -> str:
+    if each.row.report_accuracy is None:
+        return wording.NOT_MEASURED
+    return f"{wording.percentage(each.row.report_accuracy)} ({wording.interval(each.row.interval)})"
+
+
+def _difference(comparison: Comparison | None) -> str:
     if comparison is None:
         return wording.NOT_MEASURED
-    return f"{wording.points(comparison.difference)} ({wording.p_value(comparison.p_value)})"
+    return f"{wording.points(comparison.difference)} ({wording.points_interval(comparison.interval)})"
+
+
+def _p_values(comparison: Comparison | None) -> str:
+    if comparison is None:
+        return wording.NOT_MEASURED
+    return f"{wording.p_value(comparison.p_value)} ({wording.p_value(comparison.corrected)})"
 
 
 ACCURACY: Columns = (
     ("Layers", lambda each: str(each.row.architecture.depth)),
     ("Narrow\nMLPs", lambda each: str(each.row.narrow_mlps)),
     ("Para-\nmeters", lambda each: wording.parameters(each.row.parameters)),
-    ("Size", lambda each: wording.size(each.row.bytes)),
+    ("Weights", lambda each: wording.size(each.row.bytes)),
     ("Ratio", lambda each: f"{each.row.ratio:.2f}"),
     ("Search\n%", lambda each: wording.percentage(each.row.search_accuracy)),
-    (
-        "Report %\n(95 %)",
-        lambda each: f"{wording.percentage(each.row.report_accuracy)} ({wording.interval(each.row.interval)})",
-    ),
-    ("vs dense\npoints (p)", lambda each: _compared(each.row.versus_dense)),
-    ("vs base\npoints (p)", lambda each: _compared(each.row.versus_base)),
+    ("Report %\n(95 %)", _reported),
+    ("vs random\npoints (95 %)", lambda each: _difference(each.row.versus_random)),
+)
+COMPARISONS: Columns = (
+    ("vs dense\npoints (95 %)", lambda each: _difference(each.row.versus_dense)),
+    ("\np (corrected)", lambda each: _p_values(each.row.versus_dense)),
+    ("vs base\npoints (95 %)", lambda each: _difference(each.row.versus_base)),
+    ("\np (corrected)", lambda each: _p_values(each.row.versus_base)),
 )
 SPEED: Columns = (
     ("INT8", lambda each: "yes" if each.int8 else wording.NOT_MEASURED),
-    ("Change by\nINT8, points", _quantised),
+    ("Change by INT8\npoints (95 %)", lambda each: _difference(each.row.versus_original)),
     ("Prefill\ntime", lambda each: _time(each, "prefill_seconds")),
     ("Decode\nstep", lambda each: _time(each, "decode_seconds")),
     ("Prefill, measured\ntokens/s", lambda each: _rate(each.row.speed.prefill if each.row.speed else None)),
@@ -66,11 +76,15 @@ SPEED: Columns = (
 def front_table(content: ReportContent) -> Group:
     """The front with its INT8 twins, the dense and the base network below it; legible from 100 columns on."""
     networks = listed(content)
+    compared = tuple(each for each in networks if each.row.versus_dense or each.row.versus_base)
     parts: list[Table | Text] = [_table(networks, ACCURACY)]
+    if compared:
+        parts += [Text(), _table(compared, COMPARISONS)]
     if _filled(networks, SPEED):
         parts += [Text(), _table(networks, SPEED)]
     if content.serving is not None:
         parts.append(Text(f"Speed: {content.serving}"))
+    parts += [Text(f"\n{result}") for result in results(content)]
     return Group(*parts)
 
 

@@ -51,8 +51,10 @@ def percent(share: float | None) -> str:
     return NOT_MEASURED if share is None else f"{percentage(share)}{SPACE}%"
 
 
-def interval(bounds: tuple[float, float]) -> str:
+def interval(bounds: tuple[float, float] | None) -> str:
     """An interval of shares as percentages, without the sign: `43.1–48.8`."""
+    if bounds is None:
+        return NOT_MEASURED
     return f"{percentage(bounds[0])}{DASH}{percentage(bounds[1])}"
 
 
@@ -60,6 +62,16 @@ def points(difference: float) -> str:
     """A difference of two shares in percentage points: `+0.4`, `−1.2`."""
     shown = f"{100 * difference:+.1f}"
     return "0.0" if shown in ("+0.0", "-0.0") else shown.replace("-", MINUS)
+
+
+def correlation(tau: float | None) -> str:
+    """A rank correlation: `0.91`, `−0.08`."""
+    return NOT_MEASURED if tau is None else f"{tau:.2f}".replace("-", MINUS)
+
+
+def points_interval(bounds: tuple[float, float]) -> str:
+    """An interval of differences in percentage points: `−2.3 to +0.5`."""
+    return f"{points(bounds[0])} to {points(bounds[1])}"
 
 
 def p_value(p: float) -> str:

@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import lru_cache
 from pathlib import Path
@@ -10,7 +10,7 @@ from typing import Any
 
 import lm_eval.utils
 from lm_eval.api.instance import Instance
-from lm_eval.api.metrics import mean
+from lm_eval.api.metrics import aggregate_subtask_metrics, mean
 from lm_eval.api.samplers import FirstNSampler
 from lm_eval.api.task import ConfigurableTask
 
@@ -81,24 +81,55 @@ class Document:
 
 @dataclass(frozen=True)
 class LoadedTask:
-    """The asked items of a task, in the order of the request, and where the data came from."""
+    """The asked items of a task, in the order of the request, and where the data came from.
+
+    `by_size`: of a group of tasks, for each metric that lm-eval aggregates for it, whether its tasks count by their
+    numbers of items or all the same.
+    """
 
     documents: tuple[Document, ...]
     origin: str
+    by_size: dict[str, bool] = field(default_factory=dict)
+
+    @property
+    def clusters(self) -> tuple[int, ...]:
+        """Of each item the number of its task among those of the group; empty for a single task."""
+        names = [str(document.task.task_name) for document in self.documents]
+        numbers = {name: number for number, name in enumerate(sorted(set(names)))}
+        return tuple(numbers[name] for name in names) if len(numbers) > 1 else ()
+
+    @property
+    def even(self) -> tuple[str, ...]:
+        """The metrics of a group that count each of its tasks the same."""
+        return tuple(sorted(metric for metric, by_size in self.by_size.items() if not by_size))
 
     def values(self, per_item: Sequence[dict[str, Any]]) -> dict[str, float]:
         """Each metric over all items, by lm-eval's own aggregation, from `Document.metrics` of each; items without a
-        metric don't count for it. A group's items are taken together, whatever subject they belong to."""
+        metric don't count for it. A group's is that of its tasks' values, by the group's own rule; where it has none,
+        all items are taken together."""
+        members: dict[int, list[int]] = {}
+        for index, document in enumerate(self.documents):
+            members.setdefault(id(document.task), []).append(index)
         aggregations = {
             name: aggregation
-            for task in {id(document.task): document.task for document in self.documents}.values()
-            for name, aggregation in task.aggregation().items()
+            for indices in members.values()
+            for name, aggregation in self.documents[indices[0]].task.aggregation().items()
         }
-        names = dict.fromkeys(name for metrics in per_item for name in metrics)
-        return {
-            name: float(aggregations.get(name, mean)([metrics[name] for metrics in per_item if name in metrics]))
-            for name in names
-        }
+
+        def aggregated(name: str, indices: Sequence[int]) -> float:
+            found = [per_item[index][name] for index in indices if name in per_item[index]]
+            return float(aggregations.get(name, mean)(found))
+
+        values = {}
+        for name in dict.fromkeys(name for metrics in per_item for name in metrics):
+            having = [indices for indices in members.values() if any(name in per_item[index] for index in indices)]
+            if name in self.by_size:
+                tasks = [aggregated(name, indices) for indices in having]
+                sizes = [len(indices) for indices in having]
+                values[name] = float(aggregate_subtask_metrics(tasks, sizes, self.by_size[name]))
+            else:
+                values[name] = aggregated(name, range(len(per_item)))
+        return values
 
 
 def load_items(asked: TaskItems, data: Path | None) -> LoadedTask:
@@ -107,7 +138,7 @@ def load_items(asked: TaskItems, data: Path | None) -> LoadedTask:
     Raises UserError for an unknown task, one of a kind that can't be scored, a split it doesn't have, data that can't
     be had, or fewer items than asked.
     """
-    leaves, origin = _configured(asked, data)
+    leaves, origin, by_size = _configured(asked, data)
     counts = [len(leaf.eval_docs) for leaf in leaves]
     if asked.stop > sum(counts):
         raise UserError(
@@ -115,12 +146,12 @@ def load_items(asked: TaskItems, data: Path | None) -> LoadedTask:
             f"it has {sum(counts)}; ask for fewer"
         )
     wanted = shuffled(sum(counts))[asked.start : asked.stop]
-    return LoadedTask(tuple(_documents(leaves, counts, wanted)), origin)
+    return LoadedTask(tuple(_documents(leaves, counts, wanted)), origin, by_size)
 
 
 def count_items(task: str, split: str | None, data: Path | None) -> int:
     """How many items a split of a task has. Raises UserError as `load_items` does."""
-    leaves, _ = _configured(TaskItems(task=task, split=split, stop=1), data)
+    leaves, _, _ = _configured(TaskItems(task=task, split=split, stop=1), data)
     return sum(len(leaf.eval_docs) for leaf in leaves)
 
 
@@ -131,23 +162,24 @@ def shuffled(count: int) -> list[int]:
     return order
 
 
-def _configured(asked: TaskItems, data: Path | None) -> tuple[list[ConfigurableTask], str]:
-    """lm-eval's tasks of that name, set to the asked split and number of examples, and where their data came from."""
+def _configured(asked: TaskItems, data: Path | None) -> tuple[list[ConfigurableTask], str, dict[str, bool]]:
+    """lm-eval's tasks of that name, set to the asked split and number of examples, where their data came from, and
+    `LoadedTask.by_size`."""
     with local_data(data) as origins:
-        leaves = _load(asked.task)
+        leaves, by_size = _load(asked.task)
     for leaf in leaves:
         _configure(leaf, asked)
-    return leaves, ", ".join(sorted(set(origins.values())))
+    return leaves, ", ".join(sorted(set(origins.values()))), by_size
 
 
-def _load(name: str) -> list[ConfigurableTask]:
+def _load(name: str) -> tuple[list[ConfigurableTask], dict[str, bool]]:
     manager = task_manager()
     if name not in manager.task_index:
         close = get_close_matches(name, manager.task_index, n=3)
         hint = f"did you mean {' or '.join(close)}?" if close else "`lm-eval ls tasks` lists those it knows"
         raise UserError(f"tasks.{name}: lm-eval knows no such task; {hint}")
     try:
-        tasks = list(manager.load(name)["tasks"].values())
+        loaded = manager.load(name)
     except UserError:
         raise
     except Exception as error:  # lm-eval and the hub's client raise many kinds; none of them is a bug of ours
@@ -155,9 +187,12 @@ def _load(name: str) -> list[ConfigurableTask]:
             f"tasks.{name}: lm-eval can't load it from NASFARM_DATA or the hub ({first_line(error)}); "
             "set NASFARM_DATA, or use the built-in task plain_facts"
         ) from error
+    tasks, group = list(loaded["tasks"].values()), loaded.get("groups", {}).get(name)
     for task in tasks:
         require_scorable(task)
-    return sorted(tasks, key=lambda task: str(task.task_name))
+    rules = (group.aggregate_metric_list or []) if group is not None else []
+    by_size = {str(rule.metric): bool(rule.weight_by_size) for rule in rules}
+    return sorted(tasks, key=lambda task: str(task.task_name)), by_size
 
 
 def _split(task: ConfigurableTask) -> str:

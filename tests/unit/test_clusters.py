@@ -1,0 +1,101 @@
+"""Means of items that belong together, of tasks, and over pairs of networks."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import ttest_1samp
+
+from services.coordinator.advantage import mean_advantage
+from services.coordinator.clusters import design_effect, mean_variance
+from services.coordinator.means import Mean, item_mean, macro
+
+
+@given(st.lists(st.sampled_from([0.0, 1.0]), min_size=2, max_size=60))
+def test_items_that_are_clusters_of_one_are_independent(values: list[float]) -> None:
+    assert design_effect(values, range(len(values))) == pytest.approx(1)
+    assert design_effect(values, ()) == 1
+    assert mean_variance(values, ()) == pytest.approx(np.var(values, ddof=1) / len(values))
+
+
+def test_equal_answers_within_subjects_count_once_a_subject() -> None:
+    subjects = [subject for subject in range(20) for _ in range(5)]
+    values = [float(subject % 3 == 0) for subject in subjects]
+    once = [float(subject % 3 == 0) for subject in range(20)]
+    assert mean_variance(values, subjects) == pytest.approx(mean_variance(once, ()))
+
+
+def test_the_design_effect_is_found_where_it_is_known() -> None:
+    """With n items a subject and an intraclass correlation r it is 1 + (n - 1) r (Kish 1965)."""
+    rng = np.random.default_rng(0)
+    subjects = np.repeat(np.arange(400), 10)
+    values = rng.normal(size=400)[subjects] * 0.5 + rng.normal(size=4000) * 0.75**0.5
+    assert design_effect(values.tolist(), subjects.tolist()) == pytest.approx(1 + 9 * 0.25, rel=0.15)
+
+
+def test_clusters_never_make_items_tell_more_and_one_alone_tells_nothing() -> None:
+    assert design_effect([1.0, 0.0, 1.0, 0.0], [0, 0, 1, 1]) == 1
+    assert design_effect([1.0, 0.0, 1.0], [0, 0, 0]) == 1
+    assert design_effect([1.0, 1.0], [0, 1]) == 1
+
+
+def test_each_value_needs_its_cluster() -> None:
+    with pytest.raises(ValueError, match="2 values, but 1 clusters"):
+        design_effect([1.0, 0.0], [0])
+
+
+def test_a_group_counts_its_tasks_by_size_or_alike() -> None:
+    values, tasks = [1.0] * 6 + [0.0] * 2, [0] * 6 + [1] * 2
+    assert item_mean(values, tasks, even=False).value == pytest.approx(0.75)
+    assert item_mean(values, tasks, even=True).value == pytest.approx(0.5)
+    assert item_mean(values, (), even=True).value == pytest.approx(0.75)
+    with pytest.raises(ValueError, match="no items"):
+        item_mean([], (), even=False)
+
+
+def test_of_tasks_that_count_alike_the_test_is_students() -> None:
+    means = [0.1, -0.2, 0.3, 0.2]
+    values, tasks = [mean for mean in means for _ in range(3)], [task for task in range(4) for _ in range(3)]
+    found, expected = item_mean(values, tasks, even=True), ttest_1samp(means, 0)
+    assert found.p_value == pytest.approx(expected.pvalue)
+    assert found.interval == pytest.approx(tuple(expected.confidence_interval(0.95)))
+
+
+def test_a_mean_without_variance_differs_from_0_or_does_not() -> None:
+    assert Mean(0.0, 0.0).p_value == 1.0 and Mean(0.1, 0.0).p_value == 0.0
+
+
+def test_tasks_that_count_the_same_add_up_their_errors() -> None:
+    both = macro([Mean(0.4, 0.0004), Mean(0.6, 0.0012)])
+    assert (both.value, both.variance) == pytest.approx((0.5, 0.0004))
+    assert both.interval == pytest.approx((0.5 - 1.96 * 0.02, 0.5 + 1.96 * 0.02), abs=1e-4)
+
+
+def test_the_mean_over_pairs_allows_for_other_items_and_other_pairs() -> None:
+    rng = np.random.default_rng(0)
+    covered = 0
+    for _ in range(400):
+        pairs, items = rng.normal(0.03, 0.02, size=(6, 1)), rng.normal(0, 0.3, size=(1, 300))
+        shown = pairs + items + rng.normal(0, 0.2, size=(6, 300))
+        mean, (low, high) = mean_advantage(shown.tolist())
+        assert low <= mean <= high
+        covered += low <= 0.03 <= high
+    assert covered / 400 > 0.93
+
+
+def test_a_single_pair_has_the_interval_of_its_items() -> None:
+    differences = [1.0, 0.0, 0.0, -1.0, 1.0, 0.0, 1.0, 0.0]
+    mean, (low, high) = mean_advantage([differences])
+    assert mean == pytest.approx(0.25)
+    assert high - low == pytest.approx(2 * 1.96 * mean_variance(differences, ()) ** 0.5, rel=1e-3)
+
+
+def test_pairs_that_all_differ_alike_are_no_surer_than_their_items() -> None:
+    differences = [1.0, 0.0, 0.0, -1.0, 1.0, 0.0, 1.0, 0.0]
+    _, (low, high) = mean_advantage([differences] * 20)
+    assert high - low >= 2 * 1.96 * mean_variance(differences, ()) ** 0.5
+
+
+def test_there_is_no_mean_over_no_pairs() -> None:
+    with pytest.raises(ValueError, match="no differences"):
+        mean_advantage([])

@@ -1,0 +1,60 @@
+"""Random networks of the same size, drawn as a control."""
+
+import random
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.coordinator.counterparts import counterpart
+from shared.manifest import search_space
+from shared.settings import SpaceSettings
+from tests.support.pretending import SHAPE
+
+SPACE = search_space(SHAPE, SpaceSettings(depths=(8, 7, 6), mlp_widths=(48, 32, 16)), tuple(range(7, 0, -1)))
+
+
+@given(st.integers(0, 10**6), st.integers(0, 3))
+def test_it_has_as_many_layers_of_each_width_and_is_another_network_of_the_space(number: int, seed: int) -> None:
+    network = SPACE.sample(random.Random(number))
+    drawn = counterpart(SPACE, network, {network}, seed)
+    assert drawn is not None and drawn != network
+    assert drawn.layers == network.layers and SPACE.genome(drawn)
+    if len(set(network.mlp_widths)) > 1:
+        assert sorted(drawn.mlp_widths) == sorted(network.mlp_widths)
+        assert SPACE.parameters(drawn) == SPACE.parameters(network)
+    assert counterpart(SPACE, network, {network}, seed) == drawn
+
+
+def test_another_seed_draws_another_network() -> None:
+    network = SPACE.sample(random.Random(3))
+    assert len({counterpart(SPACE, network, set(), seed) for seed in range(20)}) > 10
+
+
+def test_it_keeps_the_quantization() -> None:
+    network = SPACE.sample(random.Random(3)).quantized("int8")
+    drawn = counterpart(SPACE, network, set(), 0)
+    assert drawn is not None and drawn.quantization == "int8"
+
+
+def test_a_network_whose_widths_cant_be_arranged_otherwise_gets_one_that_differs_by_one_layers_step() -> None:
+    for network, neighbour in ((SPACE.largest(), 32), (SPACE.smallest(), 32)):
+        drawn = counterpart(SPACE, network, {network}, 0)
+        assert drawn is not None
+        changed = [width for width, was in zip(drawn.mlp_widths, network.mlp_widths, strict=True) if width != was]
+        assert changed == [neighbour]
+
+
+def test_what_is_taken_is_not_drawn() -> None:
+    network = SPACE.largest(6).model_copy(update={"mlp_widths": (48, 48, 48, 48, 48, 32)})
+    taken = {network}
+    for _ in range(5):
+        drawn = counterpart(SPACE, network, taken, 0)
+        assert drawn is not None and drawn not in taken and sorted(drawn.mlp_widths) == [32, *[48] * 5]
+        taken.add(drawn)
+    beyond = counterpart(SPACE, network, taken, 0)
+    assert beyond is not None and SPACE.parameters(beyond) != SPACE.parameters(network)
+
+
+def test_a_space_of_one_width_has_none() -> None:
+    space = search_space(SHAPE, SpaceSettings(depths=(8, 7), mlp_widths=(48,)), tuple(range(7, 0, -1)))
+    assert counterpart(space, space.largest(), set(), 0) is None
