@@ -77,9 +77,9 @@ def work_left(plan: SearchPlan, history: History) -> Work:
     if searched:
         return Work(searched, whole.reported, tables, whole.speed_runs)
     networks = ReportedNetworks(plan, cost_model(plan, history), front(evaluated_so_far(plan, history)))
-    reported = [request for request in (*networks.required, *networks.optional) if request.spec.tasks]
-    speeds = missing([request for request in networks.optional if request.spec.speed])
-    return Work(0, missing(reported), tables, speeds * _runs(plan.settings))
+    reported = [request for request in (*networks.controls, *networks.others) if request.spec.tasks]
+    untimed = missing([] if networks.speeds is None else [networks.speeds]) * len(networks.timed)
+    return Work(0, missing(reported), tables, untimed * _runs(plan.settings))
 
 
 def estimate(

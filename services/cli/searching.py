@@ -74,7 +74,7 @@ def search_to_the_end(
     front = run_search(plan, costs, history, farm, display)
     networks = ReportedNetworks(plan, costs, front)
     note_look(networks, history)
-    display.reports(len(networks.required) + len(networks.optional))
+    display.reports(len(networks.controls) + len(networks.others))
     measure_front(networks, farm, display.measured)
     content = write_report(plan, history, front, run.path)
     display.finished(content, run)

@@ -25,7 +25,6 @@ class Reported:
     name: str
     search: EvaluationRequest | None
     report: EvaluationRequest
-    speed: EvaluationRequest | None
     asked: bool = True
 
     @property
@@ -45,26 +44,37 @@ class ReportedNetworks:
         asked = _spread([costs.of(network)[0] for network in named], plan.settings.reporting.networks)
         self.front = [self._reported(f"N{index + 1}", each, asked=index in asked) for index, each in enumerate(named)]
         self.dense = self._reported("dense", dense(plan.space.shape))
-        self.base = Reported("base", plan.base_request("search"), plan.base_request("report"), None)
+        self.base = Reported("base", plan.base_request("search"), plan.base_request("report"))
         again = [*self.front, self.dense] if plan.settings.remeasure_int8 else []
         self.int8 = [
             self._reported(f"{row.name} int8", row.architecture.quantized("int8"), searched=False, asked=row.asked)
             for row in again
         ]
         self.random = self._counterparts() if plan.settings.reporting.random else []
+        self.timed = [row for row in (self.dense, *self.front, *self.int8) if row.asked]
 
     @property
-    def required(self) -> list[EvaluationRequest]:
-        """What there is no report without: the front on the report items, both controls on all items."""
-        controls = [self.dense.search, self.base.search, self.base.report, self.dense.report]
-        return _distinct([*controls, *(row.report for row in self.front if row.asked)])
+    def controls(self) -> list[EvaluationRequest]:
+        """What there is no report without: the dense and the base network on all items."""
+        return _distinct([self.dense.search, self.base.search, self.base.report, self.dense.report])
 
     @property
-    def optional(self) -> list[EvaluationRequest]:
-        """What the report shows as not measured where it fails: random counterparts, INT8 and speeds."""
-        asked = [row for row in (*self.front, self.dense, *self.int8) if row.asked]
-        again = [row.report for row in (*self.random, *self.int8) if row.asked]
-        return _distinct([*again, *(row.speed for row in asked)])
+    def others(self) -> list[EvaluationRequest]:
+        """What the report says of where it fails: the front on the report items, random counterparts, INT8, speeds."""
+        rows = [row.report for row in (*self.front, *self.random, *self.int8) if row.asked]
+        return _distinct([*rows, self.speeds])
+
+    @property
+    def speeds(self) -> EvaluationRequest | None:
+        """The request that times all of `timed`, in this order; None if the search times nothing."""
+        serving = self._plan.settings.serving
+        networks = [row.architecture for row in self.timed]
+        return None if serving is None else self._plan.speeds_request(serving, networks)
+
+    def speed_alone(self, row: Reported) -> EvaluationRequest | None:
+        """The request by which earlier releases timed a network of `timed` by itself."""
+        serving = self._plan.settings.serving
+        return None if serving is None else self._plan.speeds_request(serving, [row.architecture])
 
     @property
     def on_report_items(self) -> list[EvaluationRequest]:
@@ -72,17 +82,9 @@ class ReportedNetworks:
         rows = (*self.front, self.dense, self.base, *self.int8, *self.random)
         return _distinct([row.report for row in rows if row.asked])
 
-    def _reported(
-        self, name: str, architecture: Architecture, searched: bool = True, asked: bool = True, timed: bool = True
-    ) -> Reported:
-        plan, serving = self._plan, self._plan.settings.serving
-        return Reported(
-            name,
-            plan.request(architecture, "search") if searched else None,
-            plan.request(architecture, "report"),
-            plan.speed_request(serving, architecture) if serving is not None and timed else None,
-            asked,
-        )
+    def _reported(self, name: str, architecture: Architecture, searched: bool = True, asked: bool = True) -> Reported:
+        search = self._plan.request(architecture, "search") if searched else None
+        return Reported(name, search, self._plan.request(architecture, "report"), asked)
 
     def _counterparts(self) -> list[Reported]:
         plan, drawn = self._plan, list[Reported]()
@@ -91,25 +93,26 @@ class ReportedNetworks:
             other = counterpart(plan.space, row.architecture, taken, plan.settings.search.seed) if row.asked else None
             if other is not None:
                 taken.add(other)
-                drawn.append(self._reported(f"{row.name} random", other, searched=False, timed=False))
+                drawn.append(self._reported(f"{row.name} random", other, searched=False))
         return drawn
 
 
 def measure_front(networks: ReportedNetworks, farm: Farm, observed: Observed) -> None:
     """Measure all networks of the report, each once.
 
-    Raises UserError if one of the required measurements fails.
+    Raises UserError if one of the controls fails, without which nothing can be compared.
     """
-    required, optional = networks.required, networks.optional
-    farm.progress.begins("reporting", len(required) + len(optional))
+    controls, others = networks.controls, networks.others
+    farm.progress.begins("reporting", len(controls) + len(others))
     counting = farm.progress.counting(observed)
-    for request, outcome in zip(required, farm.measure(required, counting), strict=True):
+    for request, outcome in zip(controls, farm.measure(controls, counting), strict=True):
         if isinstance(outcome, Failure):
+            which = "base" if request.checkpoint == networks.base.report.checkpoint else "dense"
             raise UserError(
-                f"a network of {request.architecture.depth} layers failed on the report items: {outcome.reason}; "
-                "mend that and run the same command again"
+                f"the {which} network, with which all others are compared, failed ({outcome.kind}: {outcome.reason}); "
+                "nothing measured is lost: fix that and run the same command again, which tries it again"
             )
-    farm.measure(optional, counting, tolerant=True)
+    farm.measure(others, counting, tolerant=True)
 
 
 def _distinct(requests: Sequence[EvaluationRequest | None]) -> list[EvaluationRequest]:

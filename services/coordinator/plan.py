@@ -1,5 +1,6 @@
 """Everything that a search depends on, and the requests that it makes."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -53,9 +54,12 @@ class SearchPlan:
         """Measure the untouched base model."""
         return self._request(self.base, dense(self.space.shape), self.settings.spec(part, self.dtype))
 
-    def speed_request(self, serving: ServingSettings, architecture: Architecture) -> EvaluationRequest:
-        """Measure how fast a sub-network is; apart from its accuracy, which depends on no machine."""
-        return self._request(self.supernet, architecture, EvaluationSpec(dtype=self.dtype, speed=serving.speed))
+    def speeds_request(self, serving: ServingSettings, networks: Sequence[Architecture]) -> EvaluationRequest:
+        """Measure how fast sub-networks are, the first one by itself and the others beside it, all on one device; apart
+        from their accuracies, which depend on no machine."""
+        first, *others = networks
+        speed = serving.speed.model_copy(update={"networks": tuple(others)})
+        return self._request(self.supernet, first, EvaluationSpec(dtype=self.dtype, speed=speed))
 
     def costs_request(self, serving: ServingSettings) -> EvaluationRequest:
         """Measure what the parts of every network take that the search or its report may time, the dense one

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from services.coordinator.batch import Batch, Outcome
 from services.coordinator.costs import CostModel
-from services.coordinator.farm import Farm
+from services.coordinator.farm import LASTING, Farm
 from services.coordinator.generation import GenerationRow
 from services.coordinator.history import History
 from services.coordinator.pareto import ReferencePoint, hypervolume
@@ -51,7 +51,7 @@ def run_search(
 ) -> list[Architecture]:
     """Search until the budget is spent or the space exhausted; the front, from the least of the first cost.
 
-    Raises UserError if all networks of a generation fail.
+    Raises UserError if all networks of a generation fail and nothing can be done without them.
     """
     strategy = make_strategy(costs, plan.settings.search)
     asking = _Asking(plan, history, farm, strategy, observer)
@@ -66,7 +66,11 @@ def run_search(
         if not under_way:
             return [network.architecture for network in best]
         generation = under_way.popleft()
-        told = _told(plan, costs, generation, farm.finish(generation.batch))
+        outcomes = farm.finish(generation.batch)
+        told = _told(plan, costs, generation, outcomes)
+        if all(network.accuracy is None for network in told):
+            last = asking.done and not under_way
+            _go_on_without(generation, outcomes, any(network.accuracy is not None for network in measured), last)
         best = best_networks([*best, *told])
         row = _generation_row(plan, costs, generation, best, measured, told)
         measured += told
@@ -102,10 +106,15 @@ class _Asking:
         farm.progress.begins("searching", min(self._budget, plan.space.networks))
         self._observed = farm.progress.counting(observer.measured)
 
+    @property
+    def done(self) -> bool:
+        """Whether the budget is asked for."""
+        return len(self._asked) >= self._budget
+
     def next(self, known: int) -> _Generation | None:
         """The next generation, under way, chosen when the strategy had been told of `known` networks; None if there is
         none any more."""
-        if len(self._asked) >= self._budget:
+        if self.done:
             return None
         requests = self._candidates()
         if not requests:
@@ -140,18 +149,29 @@ class _Asking:
 
 
 def _told(plan: SearchPlan, costs: CostModel, generation: _Generation, outcomes: Sequence[Outcome]) -> list[Evaluated]:
-    """What the strategy is told of a generation. Raises UserError if there is nothing good to tell."""
+    """What the strategy is told of a generation."""
     told = []
     for request, outcome in zip(generation.requests, outcomes, strict=True):
         measured = accuracy(outcome, plan.settings.metrics) if isinstance(outcome, Measurement) else None
         told.append(Evaluated(request.architecture, costs.of(request.architecture), measured))
-    if all(network.accuracy is None for network in told):
-        reason = next(outcome.reason for outcome in outcomes if isinstance(outcome, Failure))
-        raise UserError(
-            f"generation {generation.number}: every network failed, the first with: {reason}; mend that and run it "
-            "again"
-        )
     return told
+
+
+def _go_on_without(generation: _Generation, outcomes: Sequence[Outcome], measured: bool, last: bool) -> None:
+    """A generation of which every network failed: the search goes on without it, if something was `measured` before and
+    nothing else is to be blamed for it than these networks, or nothing is left to be searched.
+
+    Raises UserError otherwise: so as not to spend the budget on evaluators that measure nothing.
+    """
+    failures = [outcome for outcome in outcomes if isinstance(outcome, Failure)]
+    lasting = all(failure.kind in LASTING and not failure.retry_may_help for failure in failures)
+    if measured and (last or lasting):
+        return
+    again = "fix that and run the same command again, which tries them again"
+    raise UserError(
+        f"generation {generation.number}: every network failed, the first with {failures[0].kind}: "
+        f"{failures[0].reason}; {'choose another search space' if lasting else again}"
+    )
 
 
 def _generation_row(

@@ -92,10 +92,11 @@ def test_a_raised_budget_is_searched_with_the_same_super_network_and_nothing_mea
         assert {candidate.architecture.digest for candidate in history.candidates()} >= chosen
 
 
-def test_the_same_search_run_again_measures_nothing(run: Run, left: Path) -> None:
+def test_the_same_search_run_again_measures_nothing_but_speeds_once_together(run: Run, left: Path) -> None:
     former = len(rows(left))
-    assert run("search", f"{left.name}.yaml").code == 0
-    assert len(rows(left)) == former
+    for _ in range(2):
+        assert run("search", f"{left.name}.yaml").code == 0
+        assert len(rows(left)) == former + (left.name == "served")
 
 
 def test_what_earlier_releases_called_a_checkpoint_is_still_its_digest(left: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import hashlib
 
+from shared.architecture import Architecture
 from shared.messages import CostSpec, CostTable, Dtype, EvaluationRequest, ItemScores, Measurement, PhaseCosts, Speed
 from shared.shape import ModelShape
 from shared.space import dense, parameters, weight_bytes
@@ -33,7 +34,8 @@ def pretend(request: EvaluationRequest, shape: ModelShape = SHAPE) -> Measuremen
         parameters=size,
         bytes=weight_bytes(shape, request.architecture, spec.dtype),
         scores=tuple(scores),
-        speed=None if spec.speed is None else _speed(request),
+        speed=None if spec.speed is None else _speed(request, request.architecture),
+        speeds=() if spec.speed is None else tuple(_speed(request, network) for network in spec.speed.networks),
         costs=() if spec.costs is None else pretended_tables(spec.costs, spec.dtype),
         seconds={},
         tokens=1,
@@ -63,10 +65,10 @@ def pretended_tables(costs: CostSpec, dtype: Dtype) -> tuple[CostTable, ...]:
     )
 
 
-def _speed(request: EvaluationRequest) -> Speed:
+def _speed(request: EvaluationRequest, network: Architecture) -> Speed:
     spec = request.spec.speed
     assert spec is not None
-    repeats = [(spec.repeats + repeat) / sum(request.architecture.mlp_widths) for repeat in range(spec.repeats)]
+    repeats = [(spec.repeats + repeat) / sum(network.mlp_widths) for repeat in range(spec.repeats)]
     return Speed(
         engine=spec.engine,
         engine_version="1.2.3",

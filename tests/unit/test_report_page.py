@@ -294,7 +294,11 @@ def test_columns_of_int8_and_speed_are_there_only_if_the_search_has_them() -> No
 
     assert extra(report_content(int8=True)) == {("INT8", ""), ("Change by INT8", COMPARED)}
     assert extra(report_content(timed=True)) == {("Prefill time", "all prompts"), ("Decode time", "one step")}
-    assert extra(report_content(run=True)) == {("Prefill", "measured tokens/s"), ("Decode", "measured tokens/s")}
+    assert extra(report_content(run=True)) == {
+        ("Prefill", "measured tokens/s"),
+        ("Decode", "measured tokens/s"),
+        ("Measured", "by, on"),
+    }
 
 
 def test_a_twin_stands_below_its_original_with_what_it_lost() -> None:

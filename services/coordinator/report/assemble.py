@@ -24,7 +24,7 @@ from services.coordinator.report.correcting import corrected
 from services.coordinator.results import accuracy, cost_model, cost_tables
 from shared.architecture import Architecture
 from shared.errors import UserError
-from shared.messages import EvaluationRequest, Failure, Measurement
+from shared.messages import EvaluationRequest, Failure, Measurement, Speed
 from shared.settings import TIMES
 from shared.space import cache_bytes
 
@@ -39,6 +39,9 @@ class _Assembly:
         self.plan = plan
         self.history = history
         self.networks = ReportedNetworks(plan, cost_model(plan, history), front)
+        # What failed on the report items has left the front.
+        self.front = [row for row in self.networks.front if not (row.asked and self._failure(row.report))]
+        self.speeds = self._speeds()
         self._read: dict[str, Answers | None] = {}
         self.margin = plan.settings.reporting.margin / 100
         self.tables = cost_tables(plan, history)
@@ -65,7 +68,7 @@ class _Assembly:
             clustered=bool(answers.clusters),
             looked_at=looks.networks,
             fronts=looks.fronts,
-            front=tuple(rows[row.name] for row in networks.front),
+            front=tuple(rows[row.name] for row in self.front),
             int8=tuple(rows[row.name] for row in networks.int8 if row.name in rows),
             random=tuple(rows[row.name] for row in networks.random if row.name in rows),
             advantage=self._advantage(),
@@ -104,9 +107,9 @@ class _Assembly:
     def _rows(self) -> dict[str, NetworkRow]:
         """All networks by their names; of INT8 and random ones those that were measured."""
         networks = self.networks
-        for row in (*(row for row in networks.front if row.asked), networks.dense, networks.base):
+        for row in (*(row for row in self.front if row.asked), networks.dense, networks.base):
             self._measured(row.report)
-        whole = [*networks.front, networks.dense, networks.base]
+        whole = [*self.front, networks.dense, networks.base]
         whole += [row for row in networks.int8 if self._answers(row)]
         rows = [self._network(row, networks.dense, networks.base) for row in whole]
         rows += [self._network(row, None, None) for row in networks.random if self._answers(row)]
@@ -156,7 +159,7 @@ class _Assembly:
         return self._of_name(row.name.removesuffix(" int8")) if row in self.networks.int8 else None
 
     def _advantage(self) -> Advantage | None:
-        pairs = [(row, self._of_name(f"{row.name} random")) for row in self.networks.front]
+        pairs = [(row, self._of_name(f"{row.name} random")) for row in self.front]
         answers = [(self._answers(row), self._answers(other)) for row, other in pairs]
         return advantage([(mine, theirs) for mine, theirs in answers if mine and theirs])
 
@@ -167,20 +170,36 @@ class _Assembly:
         prefill, decode = self.times.of(architecture)
         return prefill, decode
 
+    def _speeds(self) -> dict[str, Speed | Failure]:
+        """Of each network that was timed, by its name: in one go with the others or, by an earlier release, alone."""
+        networks, together = self.networks, self._outcome(self.networks.speeds)
+        if isinstance(together, Measurement) and together.speed is not None:
+            return dict(zip((row.name for row in networks.timed), (together.speed, *together.speeds), strict=True))
+        speeds: dict[str, Speed | Failure] = {}
+        for row in networks.timed:
+            alone = self._outcome(networks.speed_alone(row))
+            speed = alone.speed if isinstance(alone, Measurement) else alone or together
+            if isinstance(speed, Speed | Failure):
+                speeds[row.name] = speed
+        return speeds
+
+    def _outcome(self, request: EvaluationRequest | None) -> Measurement | Failure | None:
+        return None if request is None else self.history.outcome(request.identity)
+
     def _speed(self, row: Reported) -> SpeedRow | None:
-        outcome = None if row.speed is None else self.history.outcome(row.speed.identity)
-        if not isinstance(outcome, Measurement):
+        speed = self.speeds.get(row.name)
+        if not isinstance(speed, Speed):
             return None
-        speed = outcome.speed
-        if speed is None:
-            raise ValueError(f"the measured speed of {row.name} holds no speed")
         prefill, decode = speed.prefill_tokens_per_second, speed.decode_tokens_per_second
         return SpeedRow(
-            prefill=(median(prefill), min(prefill), max(prefill)), decode=(median(decode), min(decode), max(decode))
+            engine=f"{speed.engine} {speed.engine_version}",
+            device=speed.device,
+            prefill=(median(prefill), min(prefill), max(prefill)),
+            decode=(median(decode), min(decode), max(decode)),
         )
 
     def _evaluated(self) -> tuple[tuple[EvaluatedNetwork, ...], tuple[str, ...]]:
-        front = {row.architecture for row in self.networks.front}
+        front = {row.architecture for row in self.front}
         evaluated, failures = [], []
         for candidate in self.history.candidates():
             outcome = self.history.outcome(self.plan.request(candidate.architecture, "search").identity)
@@ -204,12 +223,14 @@ class _Assembly:
         return tuple(evaluated), tuple(failures)
 
     def _failures_at_the_end(self) -> list[str]:
-        """One line for each INT8 or random network and each speed that could not be measured."""
+        """One line for each network that could not be measured on the report items, and for each speed."""
         networks = self.networks
-        again = (*networks.int8, *networks.random)
-        asked: list[tuple[str, EvaluationRequest | None]] = [(row.name, row.report) for row in again]
-        asked += [(f"speed of {row.name}", row.speed) for row in (*networks.front, networks.dense, *networks.int8)]
-        failures = [(what, self._failure(request)) for what, request in asked]
+        failures = [
+            (f"{row.name}, which has left the front" if row in networks.front else row.name, self._failure(row.report))
+            for row in (*networks.front, *networks.int8, *networks.random)
+            if row.asked
+        ]
+        failures += [(f"speed of {name}", each) for name, each in self.speeds.items() if isinstance(each, Failure)]
         return [f"{what}: {failure.kind}, {failure.reason}" for what, failure in failures if failure is not None]
 
     def _reference_point(self) -> ReferencePoint:

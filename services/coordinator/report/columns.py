@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from services.coordinator.report import wording
-from services.coordinator.report.content import Comparison, NetworkRow, ReportContent, TaskRow
+from services.coordinator.report.content import Comparison, NetworkRow, ReportContent, SpeedRow, TaskRow
 from services.coordinator.report.networks import Listed, listed
 from services.coordinator.report.objectives import MEASURES, Measure
 
@@ -59,9 +59,14 @@ def columns(content: ReportContent) -> tuple[Column, ...]:
         _measured(MEASURES["decode_seconds"]),
         Column("Prefill", "measured tokens/s", lambda each: _rate(each.row.speed.prefill if each.row.speed else None)),
         Column("Decode", "measured tokens/s", lambda each: _rate(each.row.speed.decode if each.row.speed else None)),
+        Column("Measured", "by, on", lambda each: _place(each.row.speed)),
     )
     networks = listed(content)
     return tuple(column for column in everything if any(column.cell(each).value is not None for each in networks))
+
+
+def _place(speed: SpeedRow | None) -> Cell:
+    return NOTHING if speed is None else Cell(f"{speed.engine}, {speed.device}", 0)
 
 
 def _measured(measure: Measure) -> Column:

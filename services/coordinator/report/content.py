@@ -51,8 +51,10 @@ class Advantage(Part):
 
 
 class SpeedRow(Part):
-    """What an engine reached with a network: median, least and most tokens per second over the repeats."""
+    """What an engine reached with a network on a device: median, least and most tokens per second over the repeats."""
 
+    engine: str
+    device: str
     prefill: tuple[float, float, float]
     decode: tuple[float, float, float]
 

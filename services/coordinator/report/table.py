@@ -84,6 +84,9 @@ def front_table(content: ReportContent) -> Group:
         parts += [Text(), _table(networks, SPEED)]
     if content.serving is not None:
         parts.append(Text(f"Speed: {content.serving}"))
+    measured = {each.row.speed.device for each in networks if each.row.speed}
+    if measured:
+        parts.append(Text(f"Tokens a second measured on {', '.join(sorted(measured))}"))
     parts += [Text(f"\n{result}") for result in results(content)]
     return Group(*parts)
 
