@@ -10,6 +10,10 @@ from shared.digest import digest_json
 Quantization = Literal["none", "int8"]
 """How the weights of the decoder layers' linear layers are held: as they are, or as LLM.int8() (arXiv 2208.07339)."""
 
+INT8_VERSION = 2
+"""How we compute in INT8. Version 1 chose outlier columns over all tokens of a packed row, so that an item's score
+depended on what else was in its row; version 2 chooses them for each item, and for a shared prefix, by itself."""
+
 
 class Architecture(BaseModel):
     """A sub-network as data: canonical, hashable, the same JSON wherever it is written.

@@ -14,8 +14,11 @@ from torch import Tensor
 CACHED_SCORES = 2**20
 """Scores that are computed together: 2 MB in bfloat16."""
 LANES = 16
-"""Numbers that torch's softmax sums side by side: rows of a multiple of it are summed in the same order, whatever zeros
-stand at their ends. Nor are products with so many keys so small that torch has them computed in another way."""
+"""Numbers that torch's softmax sums side by side. Rows of a multiple of it are summed in the same order, whatever zeros
+stand at their ends."""
+FEW_QUERIES = 8
+"""Products of so many queries with LANES keys, in heads of 64 and more, go to oneDNN; torch has kernels of its own for
+smaller ones, which round otherwise."""
 
 
 class KeysValues(NamedTuple):
@@ -26,24 +29,15 @@ class KeysValues(NamedTuple):
     values: Tensor
 
 
-def attention(
-    queries: Tensor, keys: Tensor, values: Tensor, bias: Tensor, prefix: KeysValues | None, steady: bool = False
-) -> Tensor:
+def attention(queries: Tensor, keys: Tensor, values: Tensor, bias: Tensor, prefix: KeysValues | None) -> Tensor:
     """Attention of `queries` (sequences, length, heads, head_dim) over a prefix that they share, all of it, and over
     `keys` and `values` (sequences, keys, kv_heads, head_dim); returns (sequences, length, heads * head_dim).
 
     `bias` (sequences, length, keys), in the queries' dtype, is added to the scores of `keys`: -inf for what isn't seen.
-    If `steady`, a query has the same outcome to the last bit, however many keys that it doesn't see stand at the end.
     Gradients flow only where there is no prefix: raises ValueError for both at once.
     """
     sequences, length, heads, head_dim = queries.shape
     kv_heads = keys.shape[2]
-    shared = 0 if prefix is None else prefix.keys.shape[2]
-    if steady:
-        more = -(shared + keys.shape[1]) % LANES
-        more += LANES if keys.shape[1] + more < LANES else 0
-        keys, values = (F.pad(tensor, (0, 0, 0, 0, 0, more)) for tensor in (keys, values))
-        bias = F.pad(bias, (0, more), value=float("-inf"))
     # Queries of one key/value head side by side: (kv_heads, sequences, length, heads of it, head_dim).
     folded = (queries * head_dim**-0.5).view(sequences, length, kv_heads, -1, head_dim).permute(2, 0, 1, 3, 4)
     keys, values = keys.permute(2, 0, 3, 1).contiguous(), values.permute(2, 0, 1, 3).contiguous()
@@ -53,12 +47,26 @@ def attention(
         attended = _differentiable(folded, keys, values, bias)
     else:
         attended = queries.new_empty(folded.shape)
+        shared = 0 if prefix is None else prefix.keys.shape[2]
         parts = list(_parts(sequences, length, heads // kv_heads * (shared + bias.shape[2])))
         for head in range(kv_heads):
             before = None if prefix is None else KeysValues(prefix.keys[head], prefix.values[head])
             for s, q in parts:
                 _attend(folded[head, s, q], keys[head, s], values[head, s], bias[s, q], before, attended[head, s, q])
     return attended.permute(1, 2, 0, 3, 4).flatten(2)
+
+
+def steady_attention(queries: Tensor, keys: Tensor, values: Tensor, bias: Tensor, prefix: KeysValues | None) -> Tensor:
+    """`attention`, with outcomes that are the same to the last bit however many sequences there are, and however many
+    keys that a query doesn't see stand at their ends; for prefixes of at least LANES tokens."""
+    length = queries.shape[1]
+    shared = 0 if prefix is None else prefix.keys.shape[2]
+    rows = max(0, FEW_QUERIES - length)
+    columns = -(shared + keys.shape[1]) % LANES
+    columns += LANES if keys.shape[1] + columns < LANES else 0
+    keys, values = (F.pad(tensor, (0, 0, 0, 0, 0, columns)) for tensor in (keys, values))
+    bias = F.pad(F.pad(bias, (0, columns), value=float("-inf")), (0, 0, 0, rows))
+    return attention(F.pad(queries, (0, 0, 0, 0, 0, rows)), keys, values, bias, prefix)[:, :length]
 
 
 def fused_attention(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:

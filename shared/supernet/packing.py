@@ -7,7 +7,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from shared.supernet.attention import KeysValues, attention, fused_attention
+from shared.supernet.attention import LANES, KeysValues, attention, fused_attention, steady_attention
 from shared.supernet.flexible import BlockMask, flexible_attention, visibility
 from shared.supernet.segments import Segments
 from shared.supernet.tree import Tree
@@ -77,7 +77,7 @@ class Packed:
     segments: Segments
     groups: list[_Group]
     prefix: Beginning | None = None
-    _biases: dict[tuple[int, int | None], Tensor] = field(default_factory=dict)
+    _biases: dict[tuple[int, int, int | None], Tensor] = field(default_factory=dict)
     _masks: dict[int | None, BlockMask] = field(default_factory=dict)
 
     def after(self, prefix: Beginning | None) -> "Packed":
@@ -114,15 +114,17 @@ class Packed:
         if group.plain and prefix is None and window is None and queries.shape[1] >= LONG and not steady:
             return fused_attention(queries, keys, values)
         before = 0
-        if prefix is not None and window is not None:  # not all of the prefix is seen: it joins the sequences' own keys
+        # A prefix of which not all is seen joins the sequences' own keys, and so does one too short to be steady.
+        if prefix is not None and (window is not None or (steady and prefix.keys.shape[2] < LANES)):
             before = prefix.keys.shape[2]
             keys = torch.cat((prefix.keys.permute(2, 0, 1).expand(len(keys), -1, -1, -1), keys), dim=1)
             values = torch.cat((prefix.values.transpose(0, 1).expand(len(values), -1, -1, -1), values), dim=1)
             prefix = None
-        key = (number, window)
+        key = (number, before, window)
         if key not in self._biases:
             self._biases[key] = group.bias(window, before, queries.dtype)
-        return attention(queries, keys, values, self._biases[key], prefix, steady)
+        attend = steady_attention if steady else attention
+        return attend(queries, keys, values, self._biases[key], prefix)
 
     def _flexibly(
         self, queries: Tensor, keys: Tensor, values: Tensor, window: int | None, prefix: KeysValues | None
