@@ -54,16 +54,18 @@ class Int8Linear:
     def __call__(self, inputs: Tensor) -> Tensor:
         segments = self.segments or Segments(torch.zeros(len(inputs), dtype=torch.long, device=inputs.device), 1)
         columns, found = outlier_columns(inputs, segments)
-        outputs = [
-            self._outputs(part, columns, found[owners])
-            for part, owners in zip(_parts(inputs), _parts(segments.owners), strict=True)
-        ]
-        return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
+        parts = _parts(inputs)
+        if len(parts) == 1:
+            return self._outputs(inputs, columns, found[segments.owners])
+        outputs = []
+        for part, owners in zip(parts, _parts(segments.owners), strict=True):
+            outlying = found[owners]
+            here = outlying.any(0).nonzero().squeeze(1)
+            outputs.append(self._outputs(part, columns[here], outlying[:, here]))
+        return torch.cat(outputs)
 
     def _outputs(self, inputs: Tensor, columns: Tensor, outlying: Tensor) -> Tensor:
-        """Outputs of inputs (T, inputs), of which `outlying` (T, N) are not to be quantised in some `columns` (N,)."""
-        here = outlying.any(0).nonzero().squeeze(1)
-        columns, outlying = columns[here], outlying[:, here]
+        """Outputs of inputs (T, inputs), of which those `outlying` (T, N) in some `columns` (N,) are not quantised."""
         rows, scales = quantize_inputs(inputs, columns, outlying)
         outputs: Tensor = torch.ops.bitsandbytes.int8_scaled_mm(
             rows, self.weight, scales, self.scales, bias=self.bias, dtype=inputs.dtype
@@ -87,6 +89,8 @@ def outlier_columns(inputs: Tensor, segments: Segments) -> tuple[Tensor, Tensor]
     """The columns of inputs (T, inputs) in which some token has an outlier, (N,), ascending; and in which of them each
     segment has one, (segments, N)."""
     columns = _outlying(inputs.abs().amax(0)).nonzero().squeeze(1)
+    if len(columns) == 0 or segments.count == 1:
+        return columns, torch.ones(segments.count, len(columns), dtype=torch.bool, device=inputs.device)
     largest = inputs.new_zeros(segments.count, len(columns))
     owners = segments.owners[:, None].expand(-1, len(columns))
     return columns, _outlying(largest.scatter_reduce_(0, owners, inputs[:, columns].abs(), "amax"))
@@ -104,6 +108,9 @@ def quantize_inputs(inputs: Tensor, columns: Tensor, outlying: Tensor) -> tuple[
     by one, where here whole columns are taken.
     """
     halves = inputs.to(torch.float16, copy=True, memory_format=torch.contiguous_format)
+    if len(columns) == 0:
+        rows, scales, _ = int8_vectorwise_quant(halves)
+        return rows, scales
     taken = halves[:, columns]
     halves.index_copy_(1, columns, taken.masked_fill_(_outlying(taken.abs()), 0))
     rows, scales, _ = int8_vectorwise_quant(halves)
