@@ -225,12 +225,11 @@ def in_int8(network: Decoder) -> Decoder:
 
 
 def in_every_company(task: PreparedTask) -> list[PreparedTask]:
-    """The task in its rows, in rows of half and of a quarter the length, in long ones, and each tree alone."""
-    lengths = (2**12, 2)
-    return [task, task.halved(), task.halved().halved(), *(replace(task, row_tokens=2 * n).halved() for n in lengths)]
+    """The task in its rows, in rows of half the length, in one row, and each tree alone."""
+    return [task, *(replace(task, row_tokens=tokens).halved() for tokens in (task.row_tokens, 2**13, 2))]
 
 
-@pytest.mark.parametrize("small", [{}, *SMALL.values()], ids=["as-it-is", *SMALL])
+@pytest.mark.parametrize("small", [{}, SMALL["all"]], ids=["as-it-is", "in-small-parts"])
 def test_an_item_s_answers_in_int8_are_the_same_to_the_last_bit_in_whatever_company(
     made: Made, answers: Answers, small: dict[str, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
