@@ -22,8 +22,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-INT8_VERSION = 1
-"""How networks in INT8 are computed."""
+INT8_VERSION = 2
+"""How networks in INT8 are computed. 1: outlier columns were chosen over all tokens of a packed row, so that an item's
+score depended on its company; 2: for each item, and for a prefix that items share, by itself."""
 TOKENS_VERSION = 2
 """How training rows become tokens. 1: prompt and response were tokenised apart, which put a space (Llama 2) or an end
 of text between them; 2: they are tokenised as one text."""

@@ -13,6 +13,12 @@ from torch import Tensor
 
 CACHED_SCORES = 2**20
 """Scores that are computed together: 2 MB in bfloat16."""
+LANES = 16
+"""Numbers that torch's softmax sums side by side. Rows of a multiple of it are summed in the same order, whatever zeros
+stand at their ends."""
+FEW_QUERIES = 8
+"""Products of so many queries with LANES keys, in heads of 64 and more, go to oneDNN; torch has kernels of its own for
+smaller ones, which round otherwise."""
 
 
 class KeysValues(NamedTuple):
@@ -48,6 +54,19 @@ def attention(queries: Tensor, keys: Tensor, values: Tensor, bias: Tensor, prefi
             for s, q in parts:
                 _attend(folded[head, s, q], keys[head, s], values[head, s], bias[s, q], before, attended[head, s, q])
     return attended.permute(1, 2, 0, 3, 4).flatten(2)
+
+
+def steady_attention(queries: Tensor, keys: Tensor, values: Tensor, bias: Tensor, prefix: KeysValues | None) -> Tensor:
+    """`attention`, with outcomes that are the same to the last bit however many sequences there are, and however many
+    keys that a query doesn't see stand at their ends; for prefixes of at least LANES tokens."""
+    length = queries.shape[1]
+    shared = 0 if prefix is None else prefix.keys.shape[2]
+    rows = max(0, FEW_QUERIES - length)
+    columns = -(shared + keys.shape[1]) % LANES
+    columns += LANES if keys.shape[1] + columns < LANES else 0
+    keys, values = (F.pad(tensor, (0, 0, 0, 0, 0, columns)) for tensor in (keys, values))
+    bias = F.pad(F.pad(bias, (0, columns), value=float("-inf")), (0, 0, 0, rows))
+    return attention(F.pad(queries, (0, 0, 0, 0, 0, rows)), keys, values, bias, prefix)[:, :length]
 
 
 def fused_attention(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:

@@ -7,13 +7,14 @@ Qwen2 and Qwen3.
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from shared.shape import ModelShape
+from shared.supernet.segments import Segments
 
 
 class Sequences(Protocol):
@@ -29,11 +30,20 @@ class Sequences(Protocol):
         """Their positions, (T,)."""
         ...
 
-    def attend(self, layer: int, queries: Tensor, keys: Tensor, values: Tensor, window: int | None) -> Tensor:
+    @property
+    def segments(self) -> Segments:
+        """Which of them make up an item: its outputs are to depend on nothing else that is read with it."""
+        ...
+
+    def attend(
+        self, layer: int, queries: Tensor, keys: Tensor, values: Tensor, window: int | None, steady: bool = False
+    ) -> Tensor:
         """Attention in the network's `layer`-th layer.
 
         `queries` (T, heads, head_dim), `keys` and `values` (T, kv_heads, head_dim); returns (T, heads * head_dim).
-        `window`: how many tokens back a token sees, itself included; None for all.
+        `window`: how many tokens back a token sees, itself included; None for all. `steady` asks for outcomes that are
+        the same to the last bit whatever other segments are there, where that can be had: on a CPU, of a `Packed`,
+        unless a window narrows what some of its segments see and not what others see.
         """
         ...
 
@@ -86,11 +96,17 @@ class Layer:
     up: Projection
     down: Projection
     window: int | None
+    steady: ClassVar[bool] = False
+    """Whether its attention is to be `steady`: where a rounding more or less may decide how inputs are multiplied."""
 
     @property
     def mlp_width(self) -> int:
         """Number of MLP neurons."""
         return self.gate.weight.shape[0]
+
+    def reading(self, segments: Segments) -> "Layer":
+        """The layer as it reads a row of these segments: itself, unless its arithmetic looks at more than one token."""
+        return self
 
     def neurons(self, inputs: Tensor) -> Tensor:
         """The MLP's neurons (T, width) from its normed inputs (T, hidden)."""
@@ -107,7 +123,8 @@ class Layer:
 
     def map(self, change: Callable[[Tensor], Tensor]) -> "Layer":
         """The same layer with every tensor changed."""
-        return Layer(
+        return replace(
+            self,
             attention_norm=change(self.attention_norm),
             query=self.query.map(change),
             key=self.key.map(change),
@@ -119,7 +136,6 @@ class Layer:
             gate=self.gate.map(change),
             up=self.up.map(change),
             down=self.down.map(change),
-            window=self.window,
         )
 
 
@@ -208,14 +224,15 @@ class Decoder:
         self, index: int, layer: Layer, state: Tensor, rotation: tuple[Tensor, Tensor], read: Sequences
     ) -> tuple[Tensor, Tensor]:
         """The state after a layer, and its MLP's neurons."""
-        shape = self.shape
+        shape, layer = self.shape, layer.reading(read.segments)
         inner = self._normed(state, layer.attention_norm)
         queries = layer.query(inner).view(-1, shape.heads, shape.head_dim)
         keys = layer.key(inner).view(-1, shape.kv_heads, shape.head_dim)
         values = layer.value(inner).view(-1, shape.kv_heads, shape.head_dim)
         if layer.query_norm is not None and layer.key_norm is not None:
             queries, keys = self._normed(queries, layer.query_norm), self._normed(keys, layer.key_norm)
-        attended = read.attend(index, _rotated(queries, rotation), _rotated(keys, rotation), values, layer.window)
+        queries, keys = _rotated(queries, rotation), _rotated(keys, rotation)
+        attended = read.attend(index, queries, keys, values, layer.window, layer.steady)
         state = layer.after_attention(state, attended)
         neurons = layer.neurons(self._normed(state, layer.mlp_norm))
         return layer.after_mlp(state, neurons), neurons

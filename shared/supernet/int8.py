@@ -2,19 +2,21 @@
 
 The same arithmetic as bitsandbytes' `Linear8bitLt` at inference. A weight is held in INT8 with a scale for each of its
 rows. Inputs are quantised as they come, with a scale for each token; columns of the inputs in which some token has an
-outlier are multiplied in the inputs' own dtype instead. Which columns those are depends on all tokens that are read
-together, so a token's outputs depend a little on its company.
+outlier are multiplied in the inputs' own dtype instead. bitsandbytes asks all tokens that are read together; here only
+those of the same segment (an item, or what many items begin with) are asked, so that each has the outputs that it has
+alone. All else is done token by token.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import ClassVar, Self
 
 import torch
-from bitsandbytes.functional import int8_vectorwise_quant
+from bitsandbytes.functional import int8_vectorwise_dequant, int8_vectorwise_quant
 from torch import Tensor
 
 from shared.supernet.decoder import Layer, Projection
+from shared.supernet.segments import Segments
 
 OUTLIER = 6.0
 """Inputs of at least this magnitude are not quantised: the paper's threshold."""
@@ -27,11 +29,12 @@ few rows they stay in the cache, and even a large layer's take no memory to spea
 @dataclass(frozen=True)
 class Int8Linear:
     """INT8 weight (outputs, inputs), the largest magnitude of each of its rows in float32 (outputs,), and where the
-    family has one, bias (outputs,) in the network's dtype."""
+    family has one, bias (outputs,) in the network's dtype. `segments` are those of the inputs; None: they are one."""
 
     weight: Tensor
     scales: Tensor
     bias: Tensor | None = None
+    segments: Segments | None = None
 
     @classmethod
     def quantized(cls, weight: Tensor, bias: Tensor | None = None) -> Self:
@@ -49,49 +52,112 @@ class Int8Linear:
         return cls(rows, scales, bias)
 
     def __call__(self, inputs: Tensor) -> Tensor:
-        outliers = outlier_columns(inputs)
-        outputs = [self._outputs(part, outliers) for part in _parts(inputs)]
-        return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
+        segments = self.segments or Segments(torch.zeros(len(inputs), dtype=torch.long, device=inputs.device), 1)
+        columns, found = outlier_columns(inputs, segments)
+        parts = _parts(inputs)
+        if len(parts) == 1:
+            return self._outputs(inputs, columns, found[segments.owners])
+        outputs = []
+        for part, owners in zip(parts, _parts(segments.owners), strict=True):
+            outlying = found[owners]
+            here = outlying.any(0).nonzero().squeeze(1)
+            outputs.append(self._outputs(part, columns[here], outlying[:, here]))
+        return torch.cat(outputs)
 
-    def _outputs(self, inputs: Tensor, outliers: Tensor) -> Tensor:
-        rows, scales = quantize_inputs(inputs, outliers)
-        outputs: Tensor
-        outputs, _ = torch.ops.bitsandbytes.int8_mixed_scaled_mm(
-            inputs, rows, self.weight, scales, self.scales, outliers, self.bias
+    def _outputs(self, inputs: Tensor, columns: Tensor, outlying: Tensor) -> Tensor:
+        """Outputs of inputs (T, inputs), of which those `outlying` (T, N) in some `columns` (N,) are not quantised."""
+        rows, scales = quantize_inputs(inputs, columns, outlying)
+        outputs: Tensor = torch.ops.bitsandbytes.int8_scaled_mm(
+            rows, self.weight, scales, self.scales, bias=self.bias, dtype=inputs.dtype
         )
-        return outputs
+        if len(columns) == 0:
+            return outputs
+        weights = int8_vectorwise_dequant(self.weight[:, columns], self.scales).to(inputs.dtype)
+        return _plus_products(outputs, inputs[:, columns].masked_fill_(~outlying, 0), weights)
 
     def map(self, change: Callable[[Tensor], Tensor]) -> "Int8Linear":
         """The same layer with every tensor moved. Raises TypeError for a change of dtype: weights are converted before
         they are quantised."""
-        moved = Int8Linear(change(self.weight), change(self.scales), None if self.bias is None else change(self.bias))
+        bias = None if self.bias is None else change(self.bias)
+        moved = replace(self, weight=change(self.weight), scales=change(self.scales), bias=bias)
         if (moved.weight.dtype, moved.scales.dtype) != (torch.int8, torch.float32):
             raise TypeError("INT8 weights can be moved, not converted: convert the super-network's before they are cut")
         return moved
 
 
-def outlier_columns(inputs: Tensor) -> Tensor:
-    """The columns of inputs (T, inputs) in which some token has an outlier, (N,), ascending."""
-    return (inputs.to(torch.float16).abs().amax(0) >= OUTLIER).nonzero().squeeze(1)
+def outlier_columns(inputs: Tensor, segments: Segments) -> tuple[Tensor, Tensor]:
+    """The columns of inputs (T, inputs) in which some token has an outlier, (N,), ascending; and in which of them each
+    segment has one, (segments, N)."""
+    columns = _outlying(inputs.abs().amax(0)).nonzero().squeeze(1)
+    if len(columns) == 0 or segments.count == 1:
+        return columns, torch.ones(segments.count, len(columns), dtype=torch.bool, device=inputs.device)
+    largest = inputs.new_zeros(segments.count, len(columns))
+    owners = segments.owners[:, None].expand(-1, len(columns))
+    return columns, _outlying(largest.scatter_reduce_(0, owners, inputs[:, columns].abs(), "amax"))
 
 
-def quantize_inputs(inputs: Tensor, outliers: Tensor) -> tuple[Tensor, Tensor]:
-    """Inputs (T, inputs) in INT8 with the outliers' columns set to 0, and each row's scale (T,): the largest magnitude
-    that is no outlier.
+def _outlying(magnitudes: Tensor) -> Tensor:
+    return magnitudes.to(torch.float16) >= OUTLIER
+
+
+def quantize_inputs(inputs: Tensor, columns: Tensor, outlying: Tensor) -> tuple[Tensor, Tensor]:
+    """Inputs (T, inputs) in INT8, and each row's scale (T,): the largest magnitude that is no outlier. Where `outlying`
+    (T, N) says so of some `columns` (N,), which have all outliers, they are 0.
 
     bitsandbytes can look after the outliers itself, but on a CPU that takes three times as long: it picks them out one
     by one, where here whole columns are taken.
     """
     halves = inputs.to(torch.float16, copy=True, memory_format=torch.contiguous_format)
-    columns = halves[:, outliers]
-    halves.index_copy_(1, outliers, columns.masked_fill_(columns.abs() >= OUTLIER, 0))
+    if len(columns) == 0:
+        rows, scales, _ = int8_vectorwise_quant(halves)
+        return rows, scales
+    taken = halves[:, columns]
+    halves.index_copy_(1, columns, taken.masked_fill_(_outlying(taken.abs()), 0))
     rows, scales, _ = int8_vectorwise_quant(halves)
-    return rows.index_fill_(1, outliers, 0), scales
+    return rows.index_copy_(1, columns, rows[:, columns].masked_fill_(outlying, 0)), scales
+
+
+def _plus_products(outputs: Tensor, inputs: Tensor, weights: Tensor) -> Tensor:
+    """Outputs (T, outputs) plus inputs (T, N) times weights (outputs, N), rounded once.
+
+    How many columns there are, and so in which order they are summed, depends on a token's company. A CPU sums in
+    float64, where that doesn't show.
+    """
+    if outputs.device.type != "cpu":
+        return outputs.addmm_(inputs, weights.t())
+    return outputs.double().addmm_(inputs.double(), weights.double().t()).to(outputs.dtype)
 
 
 def _parts(tensor: Tensor) -> tuple[Tensor, ...]:
     """The rows that are dealt with at a time."""
     return torch.split(tensor, CPU_ROWS) if tensor.device.type == "cpu" else (tensor,)
+
+
+@dataclass(frozen=True)
+class Int8Layer(Layer):
+    """A layer whose projections are all `Int8Linear`. A last bit may make an outlier of an input, and that changes all
+    outputs of its item: hence `steady`."""
+
+    query: Int8Linear
+    key: Int8Linear
+    value: Int8Linear
+    output: Int8Linear
+    gate: Int8Linear
+    up: Int8Linear
+    down: Int8Linear
+    steady: ClassVar[bool] = True
+
+    def reading(self, segments: Segments) -> Layer:
+        return replace(
+            self,
+            query=replace(self.query, segments=segments),
+            key=replace(self.key, segments=segments),
+            value=replace(self.value, segments=segments),
+            output=replace(self.output, segments=segments),
+            gate=replace(self.gate, segments=segments),
+            up=replace(self.up, segments=segments),
+            down=replace(self.down, segments=segments),
+        )
 
 
 def quantize_layer(layer: Layer) -> Layer:
@@ -100,13 +166,17 @@ def quantize_layer(layer: Layer) -> Layer:
     def quantized(linear: Projection) -> Int8Linear:
         return Int8Linear.quantized(linear.weight, linear.bias)
 
-    return replace(
-        layer,
+    return Int8Layer(
+        attention_norm=layer.attention_norm,
         query=quantized(layer.query),
         key=quantized(layer.key),
         value=quantized(layer.value),
         output=quantized(layer.output),
+        query_norm=layer.query_norm,
+        key_norm=layer.key_norm,
+        mlp_norm=layer.mlp_norm,
         gate=quantized(layer.gate),
         up=quantized(layer.up),
         down=quantized(layer.down),
+        window=layer.window,
     )

@@ -7,8 +7,9 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from shared.supernet.attention import KeysValues, attention, fused_attention
+from shared.supernet.attention import LANES, KeysValues, attention, fused_attention, steady_attention
 from shared.supernet.flexible import BlockMask, flexible_attention, visibility
+from shared.supernet.segments import Segments
 from shared.supernet.tree import Tree
 
 GROUP_RATIO = 0.75
@@ -64,8 +65,8 @@ class Packed:
     """A row of tokens and who sees whom in it, for one pass through a network.
 
     `tokens` and `positions` have shape (T,), `ends` (T,) says where in the row what follows a token ends; `last` is the
-    highest position, `starts[i]` the place in the row of the i-th given sequence's first token. With a `prefix`, all
-    sequences go on after it.
+    highest position, `starts[i]` the place in the row of the i-th given sequence's first token; each sequence is a
+    segment. With a `prefix`, all sequences go on after it.
     """
 
     tokens: Tensor
@@ -73,16 +74,19 @@ class Packed:
     ends: Tensor
     last: int
     starts: list[int]
+    segments: Segments
     groups: list[_Group]
     prefix: Beginning | None = None
-    _biases: dict[tuple[int, int | None], Tensor] = field(default_factory=dict)
+    _biases: dict[tuple[int, int, int | None], Tensor] = field(default_factory=dict)
     _masks: dict[int | None, BlockMask] = field(default_factory=dict)
 
     def after(self, prefix: Beginning | None) -> "Packed":
         """The same row for another pass, in which all sequences go on after a prefix, if there is one."""
         return replace(self, prefix=prefix, _biases={}, _masks={})
 
-    def attend(self, layer: int, queries: Tensor, keys: Tensor, values: Tensor, window: int | None) -> Tensor:
+    def attend(
+        self, layer: int, queries: Tensor, keys: Tensor, values: Tensor, window: int | None, steady: bool = False
+    ) -> Tensor:
         """Attention within each sequence; shapes as `decoder.Sequences` says."""
         prefix = None if self.prefix is None else self.prefix.left_in(layer)
         if window is not None and window > self.last:
@@ -92,27 +96,35 @@ class Packed:
         outputs = []
         for number, group in enumerate(self.groups):
             own = group.taken(keys), group.taken(values)
-            flat = self._group(number, group.taken(queries), own, window, prefix).flatten(0, 1)
+            flat = self._group(number, group.taken(queries), own, window, prefix, steady).flatten(0, 1)
             outputs.append(flat if group.real is None else flat.index_select(0, group.real))
         return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
 
     def _group(
-        self, number: int, queries: Tensor, own: tuple[Tensor, Tensor], window: int | None, prefix: KeysValues | None
+        self,
+        number: int,
+        queries: Tensor,
+        own: tuple[Tensor, Tensor],
+        window: int | None,
+        prefix: KeysValues | None,
+        steady: bool,
     ) -> Tensor:
         """Attention of a group, (sequences, longest, heads * head_dim), of tensors with two such leading dimensions."""
         group, (keys, values) = self.groups[number], own
-        if group.plain and prefix is None and window is None and queries.shape[1] >= LONG:
+        if group.plain and prefix is None and window is None and queries.shape[1] >= LONG and not steady:
             return fused_attention(queries, keys, values)
         before = 0
-        if prefix is not None and window is not None:  # not all of the prefix is seen: it joins the sequences' own keys
+        # A prefix of which not all is seen joins the sequences' own keys, and so does one too short to be steady.
+        if prefix is not None and (window is not None or (steady and prefix.keys.shape[2] < LANES)):
             before = prefix.keys.shape[2]
             keys = torch.cat((prefix.keys.permute(2, 0, 1).expand(len(keys), -1, -1, -1), keys), dim=1)
             values = torch.cat((prefix.values.transpose(0, 1).expand(len(values), -1, -1, -1), values), dim=1)
             prefix = None
-        key = (number, window)
+        key = (number, before, window)
         if key not in self._biases:
             self._biases[key] = group.bias(window, before, queries.dtype)
-        return attention(queries, keys, values, self._biases[key], prefix)
+        attend = steady_attention if steady else attention
+        return attend(queries, keys, values, self._biases[key], prefix)
 
     def _flexibly(
         self, queries: Tensor, keys: Tensor, values: Tensor, window: int | None, prefix: KeysValues | None
@@ -146,12 +158,14 @@ def pack(sequences: Iterable[Tree], device: torch.device | str = "cpu") -> Packe
     tokens = [token for index in row for token in trees[index].tokens]
     positions = [position for index in row for position in trees[index].positions]
     ends = [starts[index] + end for index in row for end in trees[index].ends]
+    owners = [number for number, index in enumerate(row) for _ in trees[index].tokens]
     return Packed(
         tokens=torch.tensor(tokens, dtype=torch.long, device=device),
         positions=torch.tensor(positions, dtype=torch.long, device=device),
         ends=torch.tensor(ends, dtype=torch.long, device=device),
         last=max(positions, default=0),
         starts=starts,
+        segments=Segments(torch.tensor(owners, dtype=torch.long, device=device), len(row)),
         groups=groups,
     )
 

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from shared.supernet.attention import KeysValues
 from shared.supernet.packing import pack
+from shared.supernet.segments import Segments
 from shared.supernet.tree import Tree
 
 
@@ -29,9 +30,15 @@ class Prefix:
     def positions(self) -> Tensor:
         return self._packed.positions
 
-    def attend(self, layer: int, queries: Tensor, keys: Tensor, values: Tensor, window: int | None) -> Tensor:
+    @property
+    def segments(self) -> Segments:
+        return self._packed.segments
+
+    def attend(
+        self, layer: int, queries: Tensor, keys: Tensor, values: Tensor, window: int | None, steady: bool = False
+    ) -> Tensor:
         self._left = layer, KeysValues(keys.permute(1, 2, 0).contiguous(), values.transpose(0, 1).contiguous())
-        return self._packed.attend(layer, queries, keys, values, window)
+        return self._packed.attend(layer, queries, keys, values, window)  # alone, and so steady in any case
 
     def left_in(self, layer: int) -> KeysValues:
         """The keys and values of a layer. Raises RuntimeError where the prefix has not been read there."""

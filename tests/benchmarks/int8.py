@@ -1,7 +1,9 @@
-"""INT8 on the example model: what quantising takes, what it saves, and what a forward pass costs before and after.
+"""INT8 on the example model: what quantising takes and saves, what a forward pass costs, and which answers change.
 
-Run as `python -m tests.benchmarks.int8 [DIRECTORY]`. The passes alternate in one process; bitsandbytes' own module is
-the yardstick for ours, which must give the same answers faster.
+Run as `python -m tests.benchmarks.int8 [DIRECTORY]`; takes some minutes. The passes alternate in one process;
+bitsandbytes' own module is the yardstick for ours, which must give the same answers faster. Then items of ARC-Easy
+(built-in ones without NASFARM_DATA) are scored with and without INT8, in rows of several lengths and each alone, on the
+CPU and, where there is one, on a GPU. What they would depend on if outliers were chosen over whole rows is there too.
 """
 
 import json
@@ -15,19 +17,31 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from shared.environment import usable_cores
+from services.coordinator.statistics import mcnemar
+from services.evaluator.evaluator import ROW_TOKENS
+from services.evaluator.placing import placed
+from services.evaluator.preparation import prepare_task
+from services.evaluator.scoring import score
+from services.evaluator.tasks.loading import LoadedTask, load_items
+from shared.architecture import Quantization
+from shared.environment import Environment
+from shared.messages import ItemScores, TaskItems
 from shared.space import dense, weight_bytes
 from shared.supernet.checkpoint import Checkpoint
 from shared.supernet.decoder import Decoder, Layer, Projection
+from shared.supernet.device import device_name
+from shared.supernet.int8 import Int8Layer
 from shared.supernet.packing import pack
 from shared.supernet.source import EXAMPLE_MODEL, fetch_model
 from shared.supernet.tokenizer import load_tokenizer
 from shared.supernet.tree import Tree
 
 SEQUENCES, LENGTH, REPEATS = 32, 64, 5
+ITEMS = 300
 PROJECTIONS = ("query", "key", "value", "output", "gate", "up", "down")
 TEXT = Path(__file__).resolve().parents[2] / "README.md"
 
@@ -62,9 +76,10 @@ class Module:
 
 
 def main() -> None:
-    """Print sizes, times of quantising and speeds."""
+    """Print sizes, times of quantising, speeds and answers."""
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
-    torch.set_num_threads(int(os.environ.get("NASFARM_THREADS") or usable_cores()))
+    environment = Environment.read()
+    torch.set_num_threads(environment.threads)
     directory = Path(sys.argv[1]) if len(sys.argv) > 1 else fetch_model(EXAMPLE_MODEL)[0]
     checkpoint = Checkpoint.open(directory)
     whole = dense(checkpoint.shape)
@@ -79,6 +94,11 @@ def main() -> None:
     print(f"quantised in {statistics.median(seconds):.2f} s")
     print_memory(directory, sizes[1] - (sizes[0] - 2 * sum(weight.numel() for weight in projections(plain))))
     print_speeds(directory, {"bfloat16": plain, "INT8": quantized, "INT8, bitsandbytes' module": in_modules(plain)})
+    if environment.data is None:
+        loaded = load_items(TaskItems(task="plain_facts", stop=ITEMS), None)
+    else:
+        loaded = load_items(TaskItems(task="arc_easy", stop=ITEMS), environment.data)
+    print_answers(checkpoint, loaded)
 
 
 def projections(network: Decoder) -> list[Tensor]:
@@ -127,6 +147,49 @@ def print_speeds(directory: Path, networks: dict[str, Decoder]) -> None:
         close = torch.cosine_similarity(states[name].float(), reference, dim=-1).mean()
         speed = len(packed.tokens) / statistics.median(taken)
         print(f"{name:28} {speed:8.0f} tokens/s, states' cosine with bfloat16's {close:.4f}")
+
+
+def print_answers(checkpoint: Checkpoint, loaded: LoadedTask) -> None:
+    """How far margins are apart, and how many answers flip: by INT8, by an item's company, and by the device."""
+    cpu, longest = torch.device("cpu"), ROW_TOKENS["cpu"]
+
+    def scored(quantization: Quantization, tokens: int, device: torch.device = cpu) -> ItemScores:
+        task = prepare_task(
+            loaded.documents[0].task.task_name,
+            loaded,
+            load_tokenizer(checkpoint.directory),
+            checkpoint.config,
+            device,
+            tokens,
+        )
+        there = placed(checkpoint, device, torch.bfloat16)
+        return score(there.cut(dense(checkpoint.shape).quantized(quantization)), task)
+
+    plain, quantized = scored("none", longest), scored("int8", longest)
+    before, after = plain.metrics["acc"], quantized.metrics["acc"]
+    print(f"\n{len(plain.items)} items of {plain.task}, bfloat16 on {device_name(cpu)}; margins in nats")
+    print(f"{'':52}{'mean':>8}{'largest':>9}{'same to':>11}{'answers':>9}")
+    print(f"{'':52}{'change':>8}{'change':>9}{'last bit':>11}{'flipped':>9}", flush=True)
+    print_change("by INT8", plain, quantized)
+    print_change(f"INT8, rows of {longest // 2} and of {longest} tokens", scored("int8", longest // 2), quantized)
+    print_change(f"INT8, each item alone and in rows of {longest}", scored("int8", 1), quantized)
+    if torch.cuda.is_available():
+        gpu = torch.device("cuda")
+        print_change(f"INT8, on {device_name(gpu)}", scored("int8", ROW_TOKENS["cuda"], gpu), quantized)
+    bound = Int8Layer.reading
+    Int8Layer.reading = lambda layer, segments: layer  # type: ignore[method-assign]  # the rule that is not ours
+    shorter, longer = scored("int8", longest // 2), scored("int8", longest)
+    Int8Layer.reading = bound  # type: ignore[method-assign]
+    print_change(f"outliers of whole rows, {longest // 2} and {longest} tokens", shorter, longer)
+    p_value = mcnemar(before, after)
+    print(f"accuracy {np.mean(before):.1%} before, {np.mean(after):.1%} in INT8: p = {p_value:.2f} (McNemar)")
+
+
+def print_change(name: str, one: ItemScores, other: ItemScores) -> None:
+    """A line of the table: how far two measurements of the same items are apart."""
+    change = np.abs(np.subtract(one.margins, other.margins))
+    flipped = np.not_equal(one.metrics["acc"], other.metrics["acc"]).sum()
+    print(f"{name:52}{change.mean():8.3f}{change.max():9.3f}{(change == 0).sum():11}{flipped:9}", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Sub-networks in INT8: what transformers computes with bitsandbytes' layers, for every supported family."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,14 +9,16 @@ from bitsandbytes.nn import Int8Params, Linear8bitLt
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from services.evaluator.engines import make_engine
 from shared.architecture import Architecture
 from shared.messages import Dtype
 from shared.space import dense, weight_bytes
 from shared.supernet.checkpoint import Checkpoint
 from shared.supernet.decoder import Decoder
 from shared.supernet.device import torch_dtype
-from shared.supernet.int8 import OUTLIER, Int8Linear, outlier_columns
+from shared.supernet.int8 import OUTLIER, Int8Linear
 from shared.supernet.packing import pack
+from shared.supernet.segments import Segments
 from shared.supernet.tree import Tree
 from tests.support.checkpoints import (
     FAMILIES,
@@ -46,7 +49,7 @@ def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 @torch.inference_mode()
 def logits(network: Decoder) -> list[Tensor]:
-    """Each sequence is read alone: which inputs are outliers depends on all that is read together."""
+    """Each sequence is read alone, as bitsandbytes' layers have to read it."""
     return [network.logits(network.hidden(pack([Tree.plain(tokens)]))) for tokens in SEQUENCES]
 
 
@@ -147,12 +150,29 @@ def test_what_int8_adds_in_memory_is_its_weights_and_scales(made: Made) -> None:
     )
 
 
-def test_a_token_is_read_as_its_company_has_it(tmp_path: Path) -> None:
-    write_checkpoint(tmp_path, "llama")
-    layer = Checkpoint.open(tmp_path).cut(SUBNETS["whole"].quantized("int8")).layers[0].gate
-    quiet, loud = torch.linspace(-1, 1, 32).repeat(2, 1), torch.zeros(1, 32)
-    loud[0, 5] = 20.0
-    assert outlier_columns(torch.cat([quiet, loud])).tolist() == [5]
-    alone, together = layer(quiet), layer(torch.cat([quiet, loud]))[:2]
-    assert not torch.equal(alone, together)
-    torch.testing.assert_close(alone, together, rtol=0.05, atol=0.05)
+def loud(checkpoint: Checkpoint, dtype: torch.dtype) -> dict[str, Tensor]:
+    """Weights with which many inputs are outliers."""
+    return {name: (4 if "norm" in name else 1) * tensor.to(dtype) for name, tensor in checkpoint.weights.items()}
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("subnet", SUBNETS)
+def test_a_sequence_has_to_the_last_bit_the_states_that_it_has_alone(made: Made, subnet: str) -> None:
+    checkpoint = Checkpoint.open(made[0])
+    network = checkpoint.cut(SUBNETS[subnet].quantized("int8"), loud(checkpoint, torch.bfloat16))
+    company = [Tree.plain(tokens) for tokens in (*SEQUENCES, *random_sequences(3, 50, 1))]
+    packed = pack(company)
+    states = network.hidden(packed)
+    for tree, start in zip(company, packed.starts, strict=True):
+        assert torch.equal(states[start : start + len(tree)], network.hidden(pack([tree])))
+    as_one = replace(packed, segments=Segments(torch.zeros_like(packed.segments.owners), 1))
+    assert not torch.equal(network.hidden(as_one), states), "nothing depended on the outliers"
+
+
+@pytest.mark.parametrize("subnet", SUBNETS)
+def test_prompts_of_a_batch_go_on_as_each_would_alone(made: Made, subnet: str) -> None:
+    checkpoint, engine = Checkpoint.open(made[0]), make_engine("torch", torch.device("cpu"))
+    prompts = random_sequences(3, 14, 1, 6)
+    checkpoint = replace(checkpoint, weights=loud(checkpoint, torch.float32))
+    with engine.run(checkpoint, SUBNETS[subnet].quantized("int8"), "float32") as running:
+        assert running.generate(prompts, 8) == [running.generate([prompt], 8)[0] for prompt in prompts]

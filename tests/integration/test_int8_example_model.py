@@ -38,9 +38,8 @@ def example() -> Path:
 def measured(directory: Path, architecture: Architecture, quantization: Quantization) -> Measurement:
     reference = CheckpointRef(location=str(directory), digest=digest_of(directory))
     spec = EvaluationSpec(tasks=(TaskItems(task="plain_facts", stop=ITEMS),), dtype="bfloat16")
-    request = EvaluationRequest(
-        search="int8", checkpoint=reference, architecture=architecture.quantized(quantization), spec=spec
-    )
+    network = architecture.quantized(quantization)
+    request = EvaluationRequest(search="int8", checkpoint=reference, architecture=network, spec=spec.computing(network))
     return Evaluator(Environment.read()).measure(request)
 
 

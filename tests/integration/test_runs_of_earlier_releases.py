@@ -14,6 +14,7 @@ from services.coordinator.history import History
 from services.coordinator.plan import plan_of
 from services.coordinator.results import evaluated_so_far, front
 from shared.content import FileDigests, has_digest
+from shared.identity import INT8_VERSION
 from shared.manifest import SupernetManifest
 from shared.messages import EvaluationRequest
 from shared.settings import read_search_file
@@ -57,12 +58,8 @@ def test_status_and_report_show_what_was_there_and_leave_the_history_as_it_is(ru
     assert "</html>" in (left / "report.html").read_text()
     now = json.loads((left / "front.json").read_text())
     for group in ("front", "int8"):
-        assert (
-            [row["architecture"] for row in now[group]]
-            == [{"quantization": "none", **row["architecture"]} for row in former[group]]
-            if group in former
-            else now[group] == []
-        )
+        networks = [{"quantization": "none", **row["architecture"]} for row in former.get(group, [])]
+        assert [row["architecture"] for row in now[group]] == networks
     for before, after in zip([*former["front"], former["dense"]], [*now["front"], now["dense"]], strict=True):
         assert before["report_accuracy"] == after["report_accuracy"] and before["parameters"] == after["parameters"]
     assert (left / "history.sqlite").read_bytes() == history
@@ -92,11 +89,16 @@ def test_a_raised_budget_is_searched_with_the_same_super_network_and_nothing_mea
         assert {candidate.architecture.digest for candidate in history.candidates()} >= chosen
 
 
-def test_the_same_search_run_again_measures_nothing_but_speeds_once_together(run: Run, left: Path) -> None:
-    former = len(rows(left))
-    for _ in range(2):
-        assert run("search", f"{left.name}.yaml").code == 0
-        assert len(rows(left)) == former + (left.name == "served")
+def test_the_same_search_run_again_measures_only_what_is_measured_in_another_way_now(run: Run, left: Path) -> None:
+    former = rows(left)
+    assert run("search", f"{left.name}.yaml").code == 0
+    with closing(sqlite3.connect(left / "history.sqlite")) as connection:
+        texts = connection.execute("select request from measurements order by sequence").fetchall()
+    again = [EvaluationRequest.model_validate_json(text) for (text,) in texts[len(former) :]]
+    assert all(request.spec.int8_version == INT8_VERSION for request in again)  # networks in INT8, costs and speeds
+    assert bool(again) == (left.name == "served")
+    assert run("search", f"{left.name}.yaml").code == 0
+    assert len(rows(left)) == len(former) + len(again)
 
 
 def test_what_earlier_releases_called_a_checkpoint_is_still_its_digest(left: Path, tmp_path: Path) -> None:

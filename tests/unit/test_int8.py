@@ -1,13 +1,19 @@
-"""INT8 layers compute what bitsandbytes' own module computes, and hold what they should."""
+"""INT8 layers compute what bitsandbytes' own module computes of each segment by itself, and hold what they should."""
+
+from dataclasses import replace
 
 import pytest
 import torch
 from bitsandbytes.functional import int8_vectorwise_quant
 from bitsandbytes.nn import Int8Params, Linear8bitLt
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn.functional import linear
 
+from shared.supernet import int8
 from shared.supernet.int8 import CPU_ROWS, OUTLIER, Int8Linear, outlier_columns, quantize_inputs
+from shared.supernet.segments import Segments
 
 DTYPES = [torch.bfloat16, torch.float32]
 ROUNDING = {torch.bfloat16: 2**-7, torch.float32: 1e-5}
@@ -23,6 +29,10 @@ def inputs_with_outliers(rows: int, dtype: torch.dtype = torch.float32) -> Tenso
     inputs = noise(rows, INPUTS, seed=0, dtype=dtype)
     inputs[0, 3], inputs[-1, 8], inputs[rows // 2, 20] = 40.0, -17.5, OUTLIER
     return inputs
+
+
+def of_lengths(*lengths: int) -> Segments:
+    return Segments(torch.arange(len(lengths)).repeat_interleave(torch.tensor(lengths)), len(lengths))
 
 
 @torch.inference_mode()
@@ -58,11 +68,70 @@ def test_a_layer_has_the_answers_of_bitsandbytes_own_module(dtype: torch.dtype, 
 def test_inputs_are_quantised_as_by_bitsandbytes(dtype: torch.dtype) -> None:
     inputs = inputs_with_outliers(40, dtype)
     rows, scales, outliers = int8_vectorwise_quant(inputs.to(torch.float16), threshold=OUTLIER)
-    ours = quantize_inputs(inputs, outlier_columns(inputs))
+    columns, found = outlier_columns(inputs, of_lengths(40))
+    ours = quantize_inputs(inputs, columns, found.expand(40, -1))
     assert outliers is not None and outliers.tolist() == [3, 8, 20]
-    assert outlier_columns(inputs).tolist() == [3, 8, 20]
+    assert columns.tolist() == [3, 8, 20] and found.tolist() == [[True] * 3]
     assert torch.equal(ours[0], rows)
     assert torch.equal(ours[1], scales)
+
+
+def test_a_column_is_an_outlier_s_only_in_the_segments_that_have_one() -> None:
+    inputs = inputs_with_outliers(40)
+    columns, found = outlier_columns(inputs, of_lengths(1, 0, 20, 19))
+    assert columns.tolist() == [3, 8, 20]
+    assert found.int().tolist() == [[1, 0, 0], [0, 0, 0], [0, 0, 1], [0, 1, 0]]
+
+
+@st.composite
+def rows_of_segments(draw: st.DrawFn) -> tuple[list[Tensor], torch.dtype]:
+    """The inputs of some segments, each with outliers in a few columns of its own or none; all but these are random."""
+    dtype = draw(st.sampled_from(DTYPES))
+    segments = []
+    for seed in range(draw(st.integers(1, 6))):
+        inputs = noise(draw(st.integers(1, 30)), INPUTS, seed=seed, dtype=dtype)
+        for column in draw(st.lists(st.integers(0, INPUTS - 1), max_size=5)):
+            inputs[draw(st.integers(0, len(inputs) - 1)), column] = draw(st.sampled_from([OUTLIER, -7.3, 250.0, 3e5]))
+        segments.append(inputs)
+    return segments, dtype
+
+
+@settings(max_examples=60, deadline=None)
+@given(rows_of_segments(), st.booleans(), st.sampled_from([1, 7, CPU_ROWS]))
+def test_a_segment_has_to_the_last_bit_the_outputs_that_it_has_alone(
+    row: tuple[list[Tensor], torch.dtype], biased: bool, rows_at_a_time: int
+) -> None:
+    segments, dtype = row
+    bias = noise(OUTPUTS, seed=98, dtype=dtype) if biased else None
+    layer = Int8Linear.quantized(noise(OUTPUTS, INPUTS, seed=99, dtype=dtype), bias)
+    alone = [layer(inputs) for inputs in segments]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(int8, "CPU_ROWS", rows_at_a_time)
+        for order in (1, -1):
+            reading = replace(layer, segments=of_lengths(*(len(inputs) for inputs in segments[::order])))
+            assert torch.equal(reading(torch.cat(segments[::order])), torch.cat(alone[::order]))
+
+
+@settings(max_examples=20, deadline=None)
+@given(rows_of_segments())
+def test_each_segment_has_the_answers_of_bitsandbytes_own_module(row: tuple[list[Tensor], torch.dtype]) -> None:
+    segments, dtype = row
+    weight = noise(OUTPUTS, INPUTS, seed=99, dtype=dtype)
+    lengths = of_lengths(*(len(inputs) for inputs in segments))
+    ours = replace(Int8Linear.quantized(weight), segments=lengths)(torch.cat(segments))
+    for found, inputs in zip(ours.split([len(inputs) for inputs in segments]), segments, strict=True):
+        theirs = by_bitsandbytes(weight, None, inputs)
+        close = ROUNDING[dtype] * theirs.abs().amax(1, keepdim=True).clamp(min=1)
+        assert bool(((found - theirs).abs() <= close).all())
+
+
+def test_read_as_one_segment_a_token_would_depend_on_its_company() -> None:
+    layer = Int8Linear.quantized(noise(OUTPUTS, INPUTS, seed=1))
+    quiet, loud = noise(2, INPUTS, seed=2), noise(1, INPUTS, seed=3)
+    loud[0, 5] = 20.0
+    together = torch.cat([quiet, loud])
+    assert not torch.equal(layer(together)[:2], layer(quiet))
+    assert torch.equal(replace(layer, segments=of_lengths(2, 1))(together)[:2], layer(quiet))
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
@@ -131,4 +200,7 @@ def test_a_gpu_has_the_answers_of_the_cpu(dtype: torch.dtype) -> None:
     inputs[5, 9] = 30.0
     on_cpu, on_gpu = Int8Linear.quantized(weight), Int8Linear.quantized(weight.cuda())
     assert (on_gpu.weight.cpu().int() - on_cpu.weight.int()).abs().max() <= 1
+    torch.testing.assert_close(on_gpu(inputs.cuda()).cpu(), on_cpu(inputs), rtol=0.02, atol=0.05)
+    halves = of_lengths(300, 300)
+    on_cpu, on_gpu = replace(on_cpu, segments=halves), replace(on_gpu, segments=Segments(halves.owners.cuda(), 2))
     torch.testing.assert_close(on_gpu(inputs.cuda()).cpu(), on_cpu(inputs), rtol=0.02, atol=0.05)

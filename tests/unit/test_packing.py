@@ -4,13 +4,14 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
 from shared.supernet import attention, packing
 from shared.supernet.packing import GROUP_RATIO, Packed, pack
 from shared.supernet.tree import Tree
+from tests.support import trees as support
 from tests.support.trees import (
     Projected,
     attention_by_definition,
@@ -237,3 +238,26 @@ def test_sequences_of_similar_length_share_a_call_and_others_do_not() -> None:
     shortest_together = int(100 * GROUP_RATIO)
     assert len(pack([Tree.plain(range(length)) for length in (100, shortest_together)]).groups) == 1
     assert len(pack([Tree.plain(range(length)) for length in (100, shortest_together - 1)]).groups) == 2
+
+
+@settings(max_examples=60, deadline=None)
+@given(rows(), st.lists(st.integers(1, 70), min_size=1, max_size=3), WINDOWS, KV_HEADS)
+def test_steady_attention_of_a_sequence_is_to_the_last_bit_what_it_is_alone(
+    asked: Asked, plain: list[int], window: int | None, kv_heads: int
+) -> None:
+    branching, shared = asked
+    sequences = branching + [Tree.merged([range(length)], shared)[0] for length in plain]
+    # Where a window narrows what some see and not what others see, these are computed in another way alone.
+    assume(window is None or all(window <= max(tree.positions) for tree in sequences))
+    packed = pack(sequences)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(packing, "LONG", 12)
+        patch.setattr(support, "HEAD_DIM", 64)  # smaller heads may be multiplied in another way
+        own = projections(len(packed.tokens), kv_heads, dtype=torch.bfloat16)
+        before = projections(shared, kv_heads, seed=1, dtype=torch.bfloat16)
+        prefix = read_prefix(before, window) if shared else None
+        together = packed.after(prefix).attend(0, *own, window, steady=True)
+        for tree, place in zip(sequences, places(packed, sequences), strict=True):
+            queries, keys, values = (tensor[place] for tensor in own)
+            alone = pack([tree]).after(prefix).attend(0, queries, keys, values, window, steady=True)
+            assert torch.equal(together[place], alone)

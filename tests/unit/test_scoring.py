@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -21,6 +22,7 @@ from shared.messages import ItemScores, TaskItems
 from shared.supernet.blocked import blocked
 from shared.supernet.checkpoint import Checkpoint
 from shared.supernet.decoder import Decoder, Layer
+from shared.supernet.int8 import Int8Layer, quantize_layer
 from shared.supernet.prefix import Prefix
 from tests.support.checkpoints import logits_one_by_one, tiny_tokenizer, write_checkpoint
 from tests.support.tasks import register
@@ -214,6 +216,45 @@ def test_rows_of_half_the_length_give_the_same_scores(made: Made, answers: Answe
             assert_same_scores(score(made.network, smaller), scores)
             assert_same_answers(answers, expected)
         assert replace(task, row_tokens=1).halved().row_tokens == 1
+
+
+def in_int8(network: Decoder) -> Decoder:
+    """The network in bfloat16, with norms that make outliers of many inputs, and its layers in INT8."""
+    network = network.map(lambda tensor: (4 if tensor.ndim == 1 else 1) * tensor.bfloat16())
+    return replace(network, layers=tuple(quantize_layer(layer) for layer in network.layers))
+
+
+def in_every_company(task: PreparedTask) -> list[PreparedTask]:
+    """The task in its rows, in rows of half the length, in one row, and each tree alone."""
+    return [task, *(replace(task, row_tokens=tokens).halved() for tokens in (task.row_tokens, 2**13, 2))]
+
+
+@pytest.mark.parametrize("small", [{}, SMALL["all"]], ids=["as-it-is", "in-small-parts"])
+def test_an_item_s_answers_in_int8_are_the_same_to_the_last_bit_in_whatever_company(
+    made: Made, answers: Answers, small: dict[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = in_int8(made.network)
+    found = []
+    for name, value in small.items():
+        monkeypatch.setattr(scoring, name, value)
+    for task in (made.subjects, made.texts):
+        company = in_every_company(task)
+        assert len({len(family.rows) for again in company for family in again.families}) >= 3
+        for again in company:
+            answers.clear()
+            scores = score(network, again)
+            found.append((answers.copy(), scores.margins))
+        assert found.count(found[-1]) == len(found)
+        found.clear()
+
+
+def test_read_as_one_item_a_row_s_items_would_have_other_answers_in_int8(
+    made: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = in_int8(made.network)
+    right = score(network, made.subjects)
+    monkeypatch.setattr(Int8Layer, "reading", lambda layer, segments: layer)
+    assert max(np.abs(np.subtract(score(network, made.subjects).margins, right.margins))) > 0.01
 
 
 @pytest.fixture

@@ -74,7 +74,7 @@ def test_three_networks_in_a_row_are_measured_and_leave_nothing_behind(
 def test_what_vllm_can_not_do_is_a_bad_request_with_a_reason_in_one_line(
     architecture: Architecture, workload: Workload, reason: str, evaluator: Evaluator, reference: CheckpointRef
 ) -> None:
-    spec = EvaluationSpec(dtype="float32", speed=SpeedSpec(engine="vllm", workload=workload))
+    spec = EvaluationSpec(dtype="float32", speed=SpeedSpec(engine="vllm", workload=workload)).computing(architecture)
     request = EvaluationRequest(search="test", checkpoint=reference, architecture=architecture, spec=spec)
     failure = evaluator.evaluate(request).outcome
 

@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from shared.supernet.decoder import Decoder
+from shared.supernet.segments import Segments
 
 
 @dataclass
@@ -64,7 +66,17 @@ class Prompts:
         starts = torch.arange(len(self.cache.lengths), device=self.tokens.device) * self.cache.longest
         return starts + self.cache.lengths - 1
 
-    def attend(self, layer: int, queries: Tensor, keys: Tensor, values: Tensor, window: int | None) -> Tensor:
+    @cached_property
+    def segments(self) -> Segments:
+        """Each prompt, and the padding after each."""
+        sequences, longest = len(self.cache.lengths), self.cache.longest
+        prompts = torch.arange(sequences, device=self.tokens.device)[:, None]
+        padding = self.positions.view(sequences, longest) >= self.cache.lengths[:, None]
+        return Segments((2 * prompts + padding).flatten(), 2 * sequences)
+
+    def attend(
+        self, layer: int, queries: Tensor, keys: Tensor, values: Tensor, window: int | None, steady: bool = False
+    ) -> Tensor:
         """Attention within each prompt; its keys and values go into the cache."""
         longest = self.cache.longest
         queries, keys, values = (
@@ -98,7 +110,14 @@ class Step:
         cache.longest += 1
         return step
 
-    def attend(self, layer: int, queries: Tensor, keys: Tensor, values: Tensor, window: int | None) -> Tensor:
+    @cached_property
+    def segments(self) -> Segments:
+        """Each token: what was read before is in the cache, and no longer part of the row."""
+        return Segments(torch.arange(len(self.tokens), device=self.tokens.device), len(self.tokens))
+
+    def attend(
+        self, layer: int, queries: Tensor, keys: Tensor, values: Tensor, window: int | None, steady: bool = False
+    ) -> Tensor:
         """Attention of the new tokens to all of their sequences; their keys and values go into the cache."""
         cache, first, mask = self.cache, 0, None
         if cache.ragged:
