@@ -59,7 +59,7 @@ down: $(VENV)/ready ## Stop the farm; `make farm` or `make deploy` goes on from 
 	@$(FARM) down
 
 .PHONY: destroy
-destroy: $(VENV)/ready ## Stop the farm and remove its data; runs/ stays
+destroy: $(VENV)/ready ## Stop the farm and remove its data; runs/ and supernets/ stay
 	@$(FARM) destroy
 
 .PHONY: test
@@ -141,7 +141,7 @@ constraints: ## Renew constraints.txt: the newest releases that go together
 	rm -rf $(VENV)-renewed
 
 .PHONY: clean
-clean: ## Remove the environment and all caches; runs/ stays
+clean: ## Remove the environment and all caches; runs/ and supernets/ stay
 	rm -rf $(VENV) $(VENV)-renewed $(VENV)-vllm build dist nasfarm.egg-info constraints.new
 	rm -rf .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find shared services deploy tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -26,6 +26,7 @@ TEMPLATE = """\
 # A search of nasfarm. Run it with: nasfarm search {path}
 name: {quoted_name} # the run lies in runs/{name}
 model: {model} # Hugging Face id or directory: Llama, Mistral, Qwen2 or Qwen3
+# supernet: DIRECTORY # or digest: search over this super-network instead of the one that space and training describe
 
 space:
   depths: {depths} # numbers of layers to choose from; the model has {layers}

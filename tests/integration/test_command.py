@@ -11,6 +11,8 @@ import pytest
 import yaml
 
 from services.trainer.checkpoints import TrainingState, save_state
+from shared import content as digests
+from shared.digest import digest_file
 from shared.messages import EvaluationResult, Failure, Measurement, Workload
 from shared.settings import read_search_file
 from tests.support.checkpoints import write_checkpoint
@@ -279,6 +281,29 @@ def test_a_super_network_that_was_changed_afterwards_is_refused(run: Run, tmp_pa
     (supernet,) = (path for path in (tmp_path / "supernets").iterdir() if path.is_dir())
     (supernet / "merges.txt").write_text("others")
     refused(run("search", search, "--runs", tmp_path / "runs"), "the files differ from those in supernet.json")
+
+
+def test_large_files_are_read_for_their_digests_once_and_never_again(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NASFARM_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(digests, "LARGE_BYTES", 100_000)
+    monkeypatch.setattr(digests, "SETTLED_NANOSECONDS", 0)
+    few = {"evaluations": 4, "population": 2}
+    search = search_file(tmp_path, **changed("training", steps=0, calibration_tokens=512), search=few)
+    read: list[Path] = []
+
+    def noting(file: Path) -> str:
+        read.append(file)
+        return digest_file(file)
+
+    monkeypatch.setattr(digests, "digest_file", noting)
+    assert run("search", search, "--runs", tmp_path / "runs").code == 0
+    first = [file for file in read if file.suffix == ".safetensors"]
+    assert len(first) == 2 and first[0].parent == tmp_path / "base"  # and the super-network when it is written
+    read.clear()
+    assert run("search", search, "--runs", tmp_path / "runs").code == 0
+    assert read and not [file for file in read if file.suffix == ".safetensors"]
 
 
 def test_a_search_over_a_super_network_that_it_names_needs_no_training_data(run: Run, tmp_path: Path) -> None:
