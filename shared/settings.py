@@ -185,7 +185,7 @@ class SearchSettings(Section):
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
     model: str
-    supernet: str | None = None
+    supernet: Annotated[str, Field(min_length=1)] | None = None
     space: SpaceSettings
     training: TrainingSettings = TrainingSettings()
     tasks: Annotated[tuple[TaskSettings, ...], Field(min_length=1)]
