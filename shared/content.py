@@ -18,7 +18,10 @@ TOKENIZER = (
     "chat_template.json",
     "merges.txt",
     "special_tokens_map.json",
+    "tekken.json",
+    "tokenizer.*.json",
     "tokenizer.json",
+    "tokenizer.model.*",
     "tokenizer_config.json",
     "vocab.json",
     "vocab.txt",
@@ -79,7 +82,7 @@ class FileDigests:
 
     def content(self, directory: Path) -> dict[str, str]:
         """Digest of every file that decides what a checkpoint's network answers."""
-        files = sorted({path for pattern in CONTENT for path in directory.glob(pattern)})
+        files = sorted({path for pattern in CONTENT for path in directory.glob(pattern) if path.is_file()})
         return {path.name: self.of(path) for path in files}
 
 
@@ -103,11 +106,11 @@ def matching(files: Mapping[str, str], patterns: Iterable[str]) -> dict[str, str
     return {name: digest for name, digest in files.items() if any(fnmatch(name, pattern) for pattern in patterns)}
 
 
-def _state(file: Path) -> dict[str, str | int]:
+def _state(file: Path) -> dict[str, str | int | list[int]]:
     state = file.stat()
     return {
         "file": str(file.resolve()),
         "size": state.st_size,
-        "changed": state.st_mtime_ns,
+        "changed": [state.st_mtime_ns, state.st_ctime_ns],  # the first can be set back, as copying programs do
         "inode": state.st_ino,
     }

@@ -196,6 +196,13 @@ class SearchSettings(Section):
     reporting: ReportingSettings = ReportingSettings()
     dtype: Literal["float32", "bfloat16", "auto"] = "auto"
 
+    @field_validator("supernet", mode="before")
+    @classmethod
+    def _quoted_digest(cls, name: object) -> object:
+        if isinstance(name, int | float):  # as some digests look
+            raise ValueError("a directory or a digest; put it in quotes")
+        return name
+
     @field_validator("tasks")
     @classmethod
     def _distinct_tasks(cls, tasks: tuple[TaskSettings, ...]) -> tuple[TaskSettings, ...]:

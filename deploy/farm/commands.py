@@ -12,7 +12,7 @@ from deploy.farm.programs import nasfarm
 from deploy.farm.state import BackendName, Farm, FarmDirectory
 from services.cli.example import example_search_file
 from services.cli.run import RunDirectory
-from services.cli.supernets import find_supernet
+from services.cli.supernets import clear_workspace, find_supernet
 from shared.announcements import ANNOUNCE_SECONDS, present
 from shared.broker import requests_queue, results_queue
 from shared.broker.__main__ import SETTLE_SECONDS
@@ -108,11 +108,13 @@ def _asked(directory: FarmDirectory, farm: Farm, backend: Backend, search_file: 
 def _begin(directory: FarmDirectory, farm: Farm, backend: Backend, name: str) -> Farm:
     """Have what a search needs, super-network and queues, and note that it can run. Returns the farm."""
     settings, run = read_search_file(directory.search_file(name)), RunDirectory(directory.runs / name)
-    supernet = find_supernet(settings, run, directory.store)
+    environment = Environment.read()
+    supernet = find_supernet(settings, run, directory.store, environment)
     if supernet is None:
         backend.train(farm, name)
-        supernet = find_supernet(settings, run, directory.store)
+        supernet = find_supernet(settings, run, directory.store, environment)
     else:
+        clear_workspace(supernet.directory)
         print(f"Super-network  {supernet.directory}, there already", flush=True)
     if supernet is None:
         raise UserError(f"{name}: its super-network is not in {directory.store.path} after the fine-tuning")

@@ -281,8 +281,9 @@ def _named(search_files: Iterable[Path]) -> set[Path]:
     for file in search_files:
         settings = read_search_file(file)
         names |= {settings.model, settings.training.data, settings.supernet or ""}
-        if settings.model.startswith("~"):
-            raise UserError(f"{file}: model: containers have other homes; write the whole path instead of ~")
+        for key, name in (("model", settings.model), ("supernet", settings.supernet or "")):
+            if name.startswith("~"):
+                raise UserError(f"{file}: {key}: containers have other homes; write the whole path instead of ~")
     paths = {Path(name).absolute() for name in names if name and Path(name).exists()}
     for path in list(paths):  # the hub's cache consists of links to elsewhere
         paths |= {link.resolve().parent for link in path.glob("*") if link.is_symlink()}

@@ -49,7 +49,7 @@ def search_on_farm(search_file: Path | None, runs: Path, store: SupernetStore, a
         # Before all else, so that nothing is found wrong with the broker after an hour of fine-tuning.
         connected_broker(address, f"search {settings.name}", RESULTS_AT_ONCE) as broker,
     ):
-        supernet = find_supernet(settings, run, store) or _train(settings, run, store, environment)
+        supernet = find_supernet(settings, run, store, environment) or _train(settings, run, store, environment)
         try:
             _coordinate(settings, run, supernet, address, broker, environment)
         except SearchStoppedError as stopped:

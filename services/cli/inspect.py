@@ -66,5 +66,8 @@ def fine_tuning_of(run: RunDirectory, steps: int) -> str:
         return f"finished, {run.supernet.resolve() if run.supernet.is_symlink() else run.supernet}"
     workspace = workspace_of(run.supernet.resolve()) if run.supernet.is_symlink() else run.path
     log = workspace / "training.jsonl"
-    lines = log.read_text(encoding="utf-8").splitlines() if log.is_file() else []
-    return f"{json.loads(lines[-1])['step'] + 1} of {steps} steps" if lines else "not begun"
+    lines = log.read_text(encoding="utf-8").splitlines(keepends=True) if log.is_file() else []
+    whole = [line for line in lines if line.endswith("\n")]  # the last one may be being written
+    if not whole:
+        return "removed" if run.history.is_file() else "not begun"
+    return f"{json.loads(whole[-1])['step'] + 1} of {steps} steps"

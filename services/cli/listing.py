@@ -23,19 +23,27 @@ NOTHING = "–"
 def show_all(runs: Path, store: SupernetStore) -> None:
     """Show all runs, and all super-networks with their size and who uses them."""
     found = [RunDirectory(file.parent) for file in sorted(runs.glob("*/search.yaml"))]
-    supernets, unfinished = store.all(), store.unfinished()
-    if not found and not supernets and not unfinished:
+    supernets, damaged, unfinished = store.all(), store.damaged(), store.unfinished()
+    there = bool(supernets or damaged or unfinished)
+    if not found and not there:
         console.print(f"There is nothing in {runs} and {store.path}; `nasfarm search` begins a search.")
         return
     if found:
         table = Table("Run", "State", "Super-network", box=SIMPLE_HEAD, show_edge=False)
         for run in found:
-            table.add_row(Text(run.path.name), Text(_state(run)), Text(_supernet_of(run, store)))
+            try:
+                state = _state(run)
+            except UserError as error:
+                state = str(error)
+            table.add_row(Text(run.path.name), Text(state), Text(_supernet_of(run, store)))
         console.print(table)
-    if supernets or unfinished:
+    if there:
         table = Table("Super-network", "Model", "Steps", "Size", "Made", "Used by", box=SIMPLE_HEAD, show_edge=False)
         for supernet in supernets:
             table.add_row(*_row(supernet, ", ".join(store.users(supernet.directory, runs)) or NOTHING))
+        for directory in damaged:
+            state = "damaged, or of a newer release"
+            table.add_row(directory.name[:SHOWN_DIGEST], NOTHING, NOTHING, _room(directory), state, NOTHING)
         for directory in unfinished:
             users = ", ".join(store.users(directory, runs)) or NOTHING
             state = "being made" if busy(directory) else "unfinished"
@@ -49,11 +57,11 @@ def remove_supernet(name: str, runs: Path, store: SupernetStore) -> None:
     Raises UserError if there is no such one, while one is made, or while a run needs it.
     """
     begun = [directory for directory in store.unfinished() if name and directory.name.startswith(name)]
-    directory = begun[0] if len(begun) == 1 else store.named(name).directory
-    if directory.parent.resolve() != store.path.resolve():
+    damaged = [directory for directory in store.damaged() if name and directory.name.startswith(name)]
+    others = [*begun, *damaged]
+    directory = others[0] if len(others) == 1 and not store.matching(name) else store.named(name).directory
+    if directory.resolve().parent != store.path.resolve():
         raise UserError(f"{directory}: doesn't lie in {store.path}; remove it yourself")
-    if busy(directory):
-        raise UserError(f"{directory}: is just being made; stop that first")
     users = store.users(directory, runs)
     if users:
         raise UserError(
@@ -61,7 +69,7 @@ def remove_supernet(name: str, runs: Path, store: SupernetStore) -> None:
             "which could not be continued without it"
         )
     room = _room(directory, workspace_of(directory))
-    store.remove(directory)
+    store.remove(directory.resolve())
     console.print(f"{directory} is removed: {room}.")
 
 

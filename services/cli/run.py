@@ -45,15 +45,23 @@ class RunDirectory:
         write_atomically(self.search_file, format_yaml(settings.model_dump(mode="json")))
 
     def link(self, supernet: Path) -> None:
-        """Have `supernet` lead to a super-network, which may still be made."""
-        target = supernet.absolute()
-        if self.supernet.resolve() == target.resolve():
+        """Have `supernet` lead to a super-network, which may still be made.
+
+        Raises UserError where the run has one of its own, or the link can't be written.
+        """
+        here, target = self.path.resolve(), supernet.resolve()
+        if self.supernet.resolve() == target:
             return
-        beside = target.parent.parent == self.path.absolute().parent.parent
+        if self.supernet.is_dir() and not self.supernet.is_symlink():
+            raise UserError(
+                f"{self.supernet}: the run has one of its own; remove it, or change `name` in the search file"
+            )
+        # What lies beside the runs is still found when all of it is moved.
+        beside = target.parent.parent == here.parent.parent
         new = self.path / ".supernet"
         with writing(self.supernet):
             new.unlink(missing_ok=True)
-            new.symlink_to(os.path.relpath(target, self.path.absolute()) if beside else target)
+            new.symlink_to(os.path.relpath(target, here) if beside else target)
             new.replace(self.supernet)
 
     @contextmanager

@@ -2,22 +2,30 @@
 searches."""
 
 import fcntl
+import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from services.cli.run import RunDirectory
+from services.coordinator.history import History
+from services.trainer.data import load_instructions
 from shared.content import FileDigests, has_digest
+from shared.environment import Environment
 from shared.errors import UserError
 from shared.files import writing
-from shared.identity import SUPERNET, TOKENS_VERSION, difference
+from shared.identity import TOKENS_VERSION, TRAINED_SPACE, TRAINING, difference
 from shared.manifest import MANIFEST, SupernetManifest, base_location
-from shared.settings import SearchSettings
+from shared.settings import SearchSettings, parse_settings
 
 UNFINISHED = ".unfinished"
+WORK_FILES = {"training.pt", "training.tmp", "training.jsonl", "checkpoint"}
+"""What lies in the workspace of a fine-tuning."""
+DIGEST = re.compile("[0-9a-f]{4,32}")
+"""A digest, or how it begins."""
 
 
 @dataclass(frozen=True)
@@ -72,12 +80,9 @@ class SupernetStore:
 
         Raises UserError where there is none, or where several digests begin so.
         """
-        directory = Path(name).expanduser()
-        if (directory / MANIFEST).is_file():
-            return Supernet.read(directory)
-        found = [
-            each for each in self.all() if each.directory.name.startswith(name) or each.manifest.digest.startswith(name)
-        ]
+        if is_supernet(Path(name).expanduser()):
+            return Supernet.read(Path(name).expanduser())
+        found = self.matching(name)
         if len(found) == 1:
             return found[0]
         if found:
@@ -87,6 +92,18 @@ class SupernetStore:
             "`nasfarm train` makes one, `nasfarm status` lists those that are there"
         )
 
+    def matching(self, digest: str) -> list[Supernet]:
+        """Those whose digest, the recipe's or the content's, is this one or begins so."""
+        if DIGEST.fullmatch(digest) is None:
+            return []
+        names = [(each, (each.directory.name, each.manifest.digest)) for each in self.all()]
+        return [each for each, digests in names if any(name.startswith(digest) for name in digests)]
+
+    def damaged(self) -> list[Path]:
+        """The directories of those that are there and can't be read."""
+        readable = {each.directory for each in self.all()}
+        return sorted(file.parent for file in self.path.glob(f"[!.]*/{MANIFEST}") if file.parent not in readable)
+
     def users(self, directory: Path, runs: Path) -> list[str]:
         """Names of the runs that have the super-network in this directory, or wait for it."""
         target = directory.resolve()
@@ -94,12 +111,22 @@ class SupernetStore:
         return [link.parent.name for link in links if link.resolve() == target]
 
     def remove(self, directory: Path) -> None:
-        """Remove a super-network, with what is unfinished of it."""
-        with writing(directory):
+        """Remove a super-network, with what is unfinished of it. Raises UserError while it is being made."""
+        with _lock(directory) as free, writing(directory):
+            if not free:
+                raise UserError(f"{directory}: is just being made; stop that first")
             (directory / MANIFEST).unlink(missing_ok=True)  # what is half removed is no super-network
             for path in (directory, workspace_of(directory)):
                 shutil.rmtree(path, ignore_errors=True)
-            _lock_of(directory).unlink(missing_ok=True)
+            _lock_file(directory).unlink(missing_ok=True)
+
+
+def is_supernet(directory: Path) -> bool:
+    """Whether there is a finished super-network in a directory."""
+    try:
+        return (directory / MANIFEST).is_file()
+    except OSError:  # no such name can be
+        return False
 
 
 def workspace_of(directory: Path) -> Path:
@@ -107,55 +134,110 @@ def workspace_of(directory: Path) -> Path:
     return directory.with_name(directory.name + UNFINISHED)
 
 
+def clear_workspace(directory: Path) -> None:
+    """Remove what a fine-tuning left behind that was killed at its very end; nothing while one is under way, and
+    nothing that is not a fine-tuning's."""
+    workspace = workspace_of(directory)
+    if not workspace.is_dir():
+        return
+    with _lock(directory) as free:
+        if free and {path.name for path in workspace.iterdir()} <= WORK_FILES:
+            shutil.rmtree(workspace, ignore_errors=True)
+
+
 @contextmanager
 def making(directory: Path, wait: Callable[[], None]) -> Iterator[None]:
     """Keep other processes from making the same super-network meanwhile; `wait` is called where one does so already."""
-    with writing(directory):
-        directory.parent.mkdir(parents=True, exist_ok=True)
-        lock = _lock_of(directory).open("w")
-    with lock:  # released by the kernel however this process ends
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            wait()
-            fcntl.flock(lock, fcntl.LOCK_EX)
+    with _lock(directory, wait):
         yield
 
 
 def busy(directory: Path) -> bool:
     """Whether a process just makes the super-network of a directory."""
-    try:
-        lock = _lock_of(directory).open("r")
-    except FileNotFoundError:
+    if not _lock_file(directory).exists():
         return False
-    with lock:
+    with _lock(directory) as free:
+        return not free
+
+
+@contextmanager
+def _lock(directory: Path, wait: Callable[[], None] | None = None) -> Iterator[bool]:
+    """Lock a super-network's making: yields whether that is so, always if one is ready to `wait`."""
+    with writing(directory):
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        lock = _lock_file(directory).open("w")
+    with lock:  # released by the kernel however this process ends
         try:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            return True
-    return False
+            if wait is None:
+                yield False
+                return
+            wait()
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield True
 
 
-def _lock_of(directory: Path) -> Path:
+def _lock_file(directory: Path) -> Path:
     return directory.with_name(f".{directory.name}.lock")
 
 
-def supernet_of_run(run: RunDirectory, asked: dict[str, Any], base: Mapping[str, str] | None = None) -> Supernet | None:
+@dataclass(frozen=True)
+class Asked:
+    """What a search file asks of its super-network. Model and training data count by their content, as far as that is
+    at hand, else by their names: `base` holds the digests of the model's files, `data` the digest of the data."""
+
+    settings: SearchSettings
+    base: Mapping[str, str] | None
+    data: str | None
+
+    @classmethod
+    def at_hand(cls, settings: SearchSettings, environment: Environment) -> "Asked":
+        """What can be told without fetching anything, and without the libraries of models."""
+        directory, file = Path(settings.model).expanduser(), Path(settings.training.data).expanduser()
+        base = FileDigests(environment.cache).content(directory) if directory.is_dir() else None
+        data = load_instructions(settings.training.data, environment).digest if file.is_file() else None
+        return cls(settings, base, data)
+
+    def is_base_of(self, manifest: SupernetManifest) -> bool:
+        """Whether the super-network was made from the model that is asked for."""
+        if self.base is not None:
+            return has_digest(self.base, manifest.base_digest)
+        return manifest.base == base_location(self.settings.model)
+
+    def difference(self, manifest: SupernetManifest, methods: bool = True) -> str | None:
+        """In what a super-network differs from the one that is asked for, in words; `methods` says whether our own
+        count, which other releases may have had otherwise."""
+        if not self.is_base_of(manifest):
+            return _changed("model", manifest.base, base_location(self.settings.model))
+        data, asked = manifest.training.data, self.settings.training.data
+        if data != asked if self.data is None else manifest.data["digest"] != self.data:
+            return _changed("training.data", data, asked)
+        if methods and manifest.tokens_version != TOKENS_VERSION:
+            return f"training rows became tokens in another way, version {manifest.tokens_version}"
+        return difference(_sections(manifest), _sections(self.settings))
+
+
+def supernet_of_run(run: RunDirectory, store: SupernetStore, asked: Asked) -> Supernet | None:
     """The super-network that a run has already, its own or one of the store; None if it has none.
 
-    It goes on with it whatever release made it, if it was made as asked: `asked` holds the parts of its recipe that are
-    known, `base` the digests of the base model's files. Raises UserError if it was made otherwise, unless the run has
-    nothing yet that depends on it.
+    A run with a history goes on with the one that this was measured with, whatever release made it, if it was made as
+    asked. Raises UserError if it was made otherwise; or if it is gone, and what is asked for would be another one.
     """
-    if not (run.supernet / MANIFEST).is_file():
+    supernet = Supernet.read(run.supernet.resolve()) if is_supernet(run.supernet) else None
+    needed = None
+    if run.history.is_file():
+        with closing(History.read(run.history)) as history:
+            about = history.about()
+        needed = about["recipe"]["supernet"]
+        if supernet is None or supernet.manifest.digest != needed:
+            supernet = next((each for each in store.all() if each.manifest.digest == needed), None)
+        if supernet is None:
+            _refuse_another(run, parse_settings(about["settings"], str(run.history)), asked.settings)
+    if supernet is None:
         return None
-    supernet = Supernet.read(run.supernet.resolve())
-    replaceable = run.supernet.is_symlink() and not run.history.is_file()
-    if not replaceable:  # whatever release made it
-        asked = {name: value for name, value in asked.items() if name != "tokens_version"}
-    if base is not None and has_digest(base, supernet.manifest.base_digest):
-        asked = {**asked, "base": supernet.manifest.base_digest}  # which may be by what counted in an earlier release
-    found = difference(_known(supernet.manifest, asked), asked)
+    replaceable = run.supernet.is_symlink() and needed is None
+    found = asked.difference(supernet.manifest, methods=replaceable)
     if found is None:
         return supernet
     if replaceable:
@@ -166,33 +248,42 @@ def supernet_of_run(run: RunDirectory, asked: dict[str, Any], base: Mapping[str,
     )
 
 
-def find_supernet(settings: SearchSettings, run: RunDirectory, store: SupernetStore) -> Supernet | None:
-    """The super-network of a search, as far as that can be told without the model and the training data: these count by
-    their names. None if it is still to be made.
+def find_supernet(
+    settings: SearchSettings, run: RunDirectory, store: SupernetStore, environment: Environment
+) -> Supernet | None:
+    """The super-network of a search, as far as that can be told without the model and the training data; None if it is
+    still to be made.
 
     Raises UserError if the search file names one that isn't there, or the run has one that was made otherwise.
     """
+    asked = Asked.at_hand(settings, environment)
     if settings.supernet is not None:
-        return named_supernet(settings, store)
-    asked = {**asked_by_name(settings), "tokens_version": TOKENS_VERSION}
-    of_run = supernet_of_run(run, asked)
+        return named_supernet(asked, store)
+    of_run = supernet_of_run(run, store, asked)
     if of_run is not None:
         return of_run
-    return next((each for each in store.all() if difference(_known(each.manifest, asked), asked) is None), None)
+    return next((each for each in store.all() if asked.difference(each.manifest) is None), None)
 
 
-def named_supernet(settings: SearchSettings, store: SupernetStore) -> Supernet:
+def named_supernet(asked: Asked, store: SupernetStore) -> Supernet:
     """The super-network that a search file names. Raises UserError where it isn't there or doesn't go with the file."""
+    settings = asked.settings
     supernet = store.named(settings.supernet or "")
-    made = supernet.manifest.space.depth_rule
+    manifest = supernet.manifest
+    by_name = asked.base is None and Path(manifest.base).is_absolute()  # which says nothing of a model of the hub
+    if not by_name and not asked.is_base_of(manifest):
+        raise UserError(
+            f"model: {settings.model} is not the model that {supernet.directory} was made from, which was "
+            f"{manifest.base}; name that, or another super-network"
+        )
+    made = manifest.space.depth_rule
     if made != settings.space.depth_rule:
         raise UserError(
             f"space.depth_rule: {settings.space.depth_rule}, but the layers of {supernet.directory} were ordered by "
             f"{made}; write that"
         )
     if "training" in settings.model_fields_set:
-        asked = {"training": asked_by_name(settings)["training"]}
-        found = difference(_known(supernet.manifest, asked), asked)
+        found = difference(_sections(manifest)["training"], _sections(settings)["training"], "training.")
         if found is not None:
             raise UserError(
                 f"training: {supernet.directory} was made otherwise ({found}); leave the section out, or correct it"
@@ -200,16 +291,23 @@ def named_supernet(settings: SearchSettings, store: SupernetStore) -> Supernet:
     return supernet
 
 
-def asked_by_name(settings: SearchSettings) -> dict[str, Any]:
-    """What a search file says of its super-network's recipe."""
-    values = settings.model_dump(mode="json")
-    parts = SUPERNET.of({"base": None, "data": None, "space": values["space"], "training": values["training"]})
-    named = {"model": base_location(settings.model), "training.data": settings.training.data}
-    return {**named, "space": parts["space"], "training": parts["training"]}
+def _refuse_another(run: RunDirectory, then: SearchSettings, now: SearchSettings) -> None:
+    """A run whose super-network is gone can only go on if the same one is made again."""
+    found = difference(_sections(then), _sections(now))
+    if found is not None and then.supernet is None:
+        raise UserError(
+            f"{run.history}: was measured with a super-network that is gone, and the search file asks for another one "
+            f"({found}); restore that, or change `name` in the search file to begin a new search"
+        )
 
 
-def _known(manifest: SupernetManifest, asked: dict[str, Any]) -> dict[str, Any]:
-    """What a manifest says of the parts of a recipe that are asked for."""
-    named = {"model": manifest.base, "training.data": manifest.training.data, "tokens_version": manifest.tokens_version}
-    everything = {**manifest.recipe, **named}
-    return {name: everything[name] for name in asked}
+def _sections(of: SupernetManifest | SearchSettings) -> dict[str, Any]:
+    """What is said of a super-network besides model and data."""
+    return {
+        "space": TRAINED_SPACE.of(of.space.model_dump(mode="json")),
+        "training": TRAINING.of(of.training.model_dump(mode="json")),
+    }
+
+
+def _changed(what: str, made: str, asked: str) -> str:
+    return f"{what} was {made}, now {asked}" if made != asked else f"{what} {made} has changed since"

@@ -1,6 +1,5 @@
 """`nasfarm train`: the super-network of a search file. Needs torch, as all that checks a search on this machine."""
 
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,17 +8,28 @@ from services.cli.estimate import assumed_tokens, estimate, whole_work
 from services.cli.profile import print_space
 from services.cli.quiet import quiet_libraries
 from services.cli.run import RunDirectory
-from services.cli.supernets import Supernet, SupernetStore, making, named_supernet, supernet_of_run, workspace_of
+from services.cli.supernets import (
+    DIGEST,
+    Asked,
+    Supernet,
+    SupernetStore,
+    clear_workspace,
+    is_supernet,
+    making,
+    named_supernet,
+    supernet_of_run,
+    workspace_of,
+)
 from services.evaluator.evaluator import Evaluator
 from services.evaluator.preparation import PreparedTask
 from services.evaluator.speed import parameter_tokens_per_second
 from services.trainer.train import STATE, Plan, check_unfinished, prepare, train
 from services.trainer.training import StepReport
-from shared.content import FileDigests, has_digest
+from shared.content import FileDigests
 from shared.environment import Environment
 from shared.errors import UserError
 from shared.identity import TOKENS_VERSION
-from shared.manifest import MANIFEST, search_space
+from shared.manifest import search_space
 from shared.messages import CheckpointRef
 from shared.settings import Part, SearchSettings, read_search_file
 from shared.space import SearchSpace
@@ -94,18 +104,20 @@ def check(
     directory, origin = fetch_model(settings.model)
     console.print(f"Model          {origin}")
     digests = FileDigests(environment.cache)
-    if settings.supernet is not None and not (to_be_made and not Path(settings.supernet).expanduser().exists()):
+    place = _place_to_make(settings.supernet) if to_be_made and settings.supernet else None
+    if settings.supernet is not None and place is None:
         return _check_named(settings, store, Checkpoint.open(directory), origin, digests)
     training = prepare(settings, directory, environment)
     console.print(f"Training data  {training.instructions.origin}, {len(training.examples):,} examples")
     for left_out in training.left_out:
         console.print(f"               {left_out}", markup=False)
     origins = {"model": origin, "training data": training.instructions.origin}
-    place = Path(settings.supernet).expanduser() if settings.supernet else store.place(training.digest)
     supernet = None
-    if settings.supernet is None:
-        supernet = supernet_of_run(run, training.recipe, digests.content(directory))
-    if supernet is None and (place / MANIFEST).is_file():
+    if place is None:
+        asked = Asked(settings, digests.content(directory), training.instructions.digest)
+        place = store.place(training.digest)
+        supernet = supernet_of_run(run, store, asked)
+    if supernet is None and is_supernet(place):
         supernet = Supernet.read(place)
     if supernet is None:
         check_unfinished(training, workspace_of(place))
@@ -118,25 +130,26 @@ def check(
     return Checked(settings, training.base, base_digest, training, supernet, supernet.directory, origins)
 
 
+def _place_to_make(name: str) -> Path | None:
+    """Where `nasfarm train` makes the super-network that a search file names; None if it is there, or a digest."""
+    directory = Path(name).expanduser()
+    return None if is_supernet(directory) or DIGEST.fullmatch(name) else directory
+
+
 def _check_named(
     settings: SearchSettings, store: SupernetStore, base: Checkpoint, origin: str, digests: FileDigests
 ) -> Checked:
-    supernet = named_supernet(settings, store)
-    digest = supernet.manifest.base_digest
-    if not has_digest(digests.content(base.directory), digest):
-        raise UserError(
-            f"model: {settings.model} is not the model that {supernet.directory} was made from, which was "
-            f"{supernet.manifest.base}; name that, or another super-network"
-        )
-    search_space(base.shape, settings.space, supernet.manifest.drop_order)  # refuses impossible choices
+    supernet = named_supernet(Asked(settings, digests.content(base.directory), None), store)
+    manifest = supernet.manifest
+    search_space(base.shape, settings.space, manifest.drop_order)  # refuses impossible choices
     _say_that_it_is_there(supernet, digests)
-    origins = {"model": origin, "training data": supernet.manifest.data["origin"]}
-    return Checked(settings, base, digest, None, supernet, supernet.directory, origins)
+    origins = {"model": origin, "training data": manifest.data["origin"]}
+    return Checked(settings, base, manifest.base_digest, None, supernet, supernet.directory, origins)
 
 
 def _say_that_it_is_there(supernet: Supernet, digests: FileDigests) -> None:
     supernet.verify(digests)
-    shutil.rmtree(workspace_of(supernet.directory), ignore_errors=True)  # of one who was killed at the very end
+    clear_workspace(supernet.directory)
     steps = supernet.manifest.training.steps
     made = "" if supernet.manifest.tokens_version == TOKENS_VERSION else " by an earlier release"
     console.print(f"Super-network  {supernet.directory}, there already: made{made} in {steps} steps of fine-tuning")
@@ -175,14 +188,21 @@ def _say_that_another_makes_it() -> None:
     console.print("Super-network  another nasfarm just makes it; waiting for that")
 
 
+def _made_meanwhile(place: Path, plan: Plan) -> Supernet:
+    supernet = Supernet.read(place)
+    if supernet.manifest.plan != plan.digest:
+        raise UserError(f"{place}: another nasfarm has made another super-network there; name another directory")
+    return supernet
+
+
 def fine_tune(checked: Checked) -> Supernet:
     """Make the super-network, with a progress bar; where another process makes it, wait for that."""
     plan, place = checked.training, checked.place
     if plan is None:
         raise ValueError("a super-network that the search file names is not made here")
     with making(place, _say_that_another_makes_it), progress("losses") as bar:
-        if (place / MANIFEST).is_file():
-            return Supernet.read(place)
+        if is_supernet(place):
+            return _made_meanwhile(place, plan)
         job = bar.add_task("Fine-tuning", total=checked.settings.training.steps, losses="")
 
         def show(step: StepReport) -> None:

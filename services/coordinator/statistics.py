@@ -6,6 +6,8 @@ from math import isnan, sqrt
 import numpy as np
 from scipy.stats import kendalltau
 
+DECIMALS = 12
+"""Of accuracies: what differs further behind is rounding."""
 NORMAL_QUANTILE = 1.959963984540054  # of 97.5 %: a two-sided 95 % interval
 
 
@@ -36,17 +38,22 @@ def kendall_tau(predicted: Sequence[float], measured: Sequence[float]) -> float 
 
 
 def partial_tau(one: Sequence[float], other: Sequence[float], given: Sequence[float]) -> float | None:
-    """Rank correlation of two quantities where a third is held equal: Kendall's partial tau (Kendall 1942, "Partial
-    rank correlation", Biometrika 32), from -1 to 1. None where one of the three correlations is undefined, or the third
-    quantity orders one of the two completely, which leaves nothing to correlate.
+    """Rank correlation (tau-b, from -1 to 1) of two quantities where a third is held equal: of what is left of both
+    when the straight line through the third is taken off, as in Yule's partial correlation (1907, Proc. R. Soc. A 79).
+    None where nothing is left of one of them.
+
+    Kendall's own partial tau (1942) is undefined where the third quantity orders one of the two completely, as size
+    orders what is predicted of a front.
 
     Raises ValueError for sequences of different lengths.
     """
-    both, left, right = kendall_tau(one, other), kendall_tau(one, given), kendall_tau(other, given)
-    if both is None or left is None or right is None:
-        return None
-    rest = (1 - left**2) * (1 - right**2)
-    return None if rest < 1e-12 else (both - left * right) / sqrt(rest)
+    left = []
+    for values in (one, other):
+        line = line_through(given, values)
+        if line is None:
+            return None
+        left.append([round(value - line(place), DECIMALS) for value, place in zip(values, given, strict=True)])
+    return kendall_tau(*left)
 
 
 def line_through(places: Sequence[float], values: Sequence[float]) -> Callable[[float], float] | None:

@@ -112,7 +112,7 @@ def train(plan: Plan, workspace: Path, directory: Path, report: Callable[[StepRe
         report,
     )
     manifest = _finish(plan, state, workspace, directory)
-    shutil.rmtree(workspace)
+    shutil.rmtree(workspace, ignore_errors=True)
     return manifest
 
 

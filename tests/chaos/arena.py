@@ -273,7 +273,7 @@ def search_values(name: str, seed: int, evaluations: int, population: int) -> di
     }
 
 
-def write_supernet(directory: Path, settings: SearchSettings | None = None) -> str:
+def write_supernet(directory: Path, settings: SearchSettings | None = None, base_digest: str = "0" * 32) -> str:
     """A super-network as far as a coordinator knows it, its shape and its manifest, by default that of all searches
     here; its digest."""
     directory.mkdir(parents=True)
@@ -281,7 +281,7 @@ def write_supernet(directory: Path, settings: SearchSettings | None = None) -> s
     settings = settings or parse_settings(search_values("any", 0, 2, 2), "arena")
     manifest = SupernetManifest(
         base=base_location(settings.model),
-        base_digest=digest_json("base"),
+        base_digest=base_digest,
         space=settings.space,
         drop_order=tuple(range(7, 0, -1)),
         influence=None,

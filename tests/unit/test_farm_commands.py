@@ -18,6 +18,7 @@ from shared.errors import UserError
 from shared.settings import read_search_file
 from tests.chaos.arena import CONFIG, write_supernet
 from tests.support.command import search_file
+from tests.support.content import digest_of
 
 DIGEST = content_digest({"config.json": hashlib.sha256(json.dumps(CONFIG).encode()).hexdigest()[:DIGEST_CHARACTERS]})
 """Of the super-networks here."""
@@ -47,7 +48,7 @@ class Recorder:
         if not self.trains:
             raise UserError("no torch")
         settings = read_search_file(self.directory.search_file(name))
-        write_supernet(self.directory.store.place(f"of-{name}"), settings)
+        write_supernet(self.directory.store.place(f"of-{name}"), settings, digest_of(Path("base")))
 
     def apply(self, farm: Farm) -> None:
         self.applied.append(farm)

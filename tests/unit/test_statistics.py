@@ -2,10 +2,11 @@
 
 import random
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import binomtest
+from scipy.stats import binomtest, kendalltau
 
 from services.coordinator.statistics import kendall_tau, line_through, mean_absolute_error, partial_tau, wilson_interval
 
@@ -70,13 +71,16 @@ def test_what_a_predictor_knows_beyond_size_is_seen_at_equal_size() -> None:
     assert partial_tau([-each for each in measured], measured, sizes) == pytest.approx(-1)
 
 
-def test_the_partial_tau_is_the_textbooks() -> None:
-    """From the three plain ones, as Kendall 1942 defines it."""
-    one, other, given = [1, 2, 3, 4, 5, 6], [2, 1, 4, 3, 6, 5], [1, 3, 2, 6, 4, 5]
-    both, left, right = kendall_tau(one, other), kendall_tau(one, given), kendall_tau(other, given)
-    assert both is not None and left is not None and right is not None
-    expected = (both - left * right) / ((1 - left**2) ** 0.5 * (1 - right**2) ** 0.5)
-    assert partial_tau(one, other, given) == pytest.approx(expected)
+def test_the_partial_tau_is_that_of_what_lines_through_the_third_quantity_leave() -> None:
+    one, other, given = [1.0, 2.5, 3, 4, 5, 6], [2.0, 1, 4, 3, 6, 5.5], [1.0, 3, 2, 6, 4, 5]
+    left = [np.array(each) - np.polyval(np.polyfit(given, each, 1), given) for each in (one, other)]
+    assert partial_tau(one, other, given) == pytest.approx(kendalltau(*left).statistic)
+
+
+def test_the_partial_tau_is_known_where_size_orders_what_is_predicted() -> None:
+    sizes, predicted, measured = [1, 2, 3, 4], [0.1, 0.3, 0.35, 0.4], [0.1, 0.2, 0.3, 0.4]
+    assert partial_tau(predicted, [0.1, 0.32, 0.34, 0.4], sizes) == 1
+    assert partial_tau(predicted, measured, sizes) is None  # of which size leaves nothing
 
 
 @pytest.mark.parametrize(

@@ -2,18 +2,25 @@
 
 import json
 import multiprocessing
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from services.cli.listing import remove_supernet
+from services.cli.listing import remove_supernet, show_all
 from services.cli.run import RunDirectory
-from services.cli.supernets import Supernet, SupernetStore, busy, find_supernet, making, workspace_of
+from services.cli.searching import open_search
+from services.cli.supernets import Supernet, SupernetStore, busy, clear_workspace, find_supernet, making, workspace_of
+from services.trainer.data import load_instructions
+from shared.environment import Environment
 from shared.errors import UserError
 from shared.manifest import base_location
+from shared.messages import CheckpointRef
 from shared.settings import SearchSettings, parse_settings
 from tests.chaos.arena import search_values, write_supernet
+from tests.support.checkpoints import write_checkpoint
+from tests.support.content import digest_of
 
 
 def settings(**changes: Any) -> SearchSettings:
@@ -42,8 +49,15 @@ def run(tmp_path: Path) -> RunDirectory:
 
 
 def found(run: RunDirectory, store: SupernetStore, **changes: Any) -> str | None:
-    supernet = find_supernet(settings(**changes), run, store)
+    environment = Environment(data=None, cache=run.path / "cache", threads=1)
+    supernet = find_supernet(settings(**changes), run, store, environment)
     return None if supernet is None else supernet.directory.name
+
+
+def measured_with(run: RunDirectory, supernet: Supernet) -> None:
+    """Begin the run's history."""
+    base = CheckpointRef(location="somewhere", digest=supernet.manifest.base_digest)
+    open_search(settings(), run, supernet, base, "float32")[1].close()
 
 
 OTHERS = [
@@ -109,7 +123,7 @@ def test_a_run_that_was_linked_but_has_no_history_takes_the_one_that_is_asked_fo
     write_supernet(store.place("one"))
     run.link(store.place("one"))
     assert found(run, store, training={"steps": 3}) is None
-    run.history.touch()
+    measured_with(run, Supernet.read(store.place("one")))
     with pytest.raises(UserError, match=r"training\.steps was 0, now 3"):
         found(run, store, training={"steps": 3})
 
@@ -117,13 +131,47 @@ def test_a_run_that_was_linked_but_has_no_history_takes_the_one_that_is_asked_fo
 def test_a_model_s_directory_is_the_same_however_it_is_named(
     run: RunDirectory, store: SupernetStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "base").mkdir()
+    write_checkpoint(tmp_path / "base", "llama")
     monkeypatch.chdir(tmp_path)
     assert base_location("base") == base_location(str(tmp_path / "base")) == str(tmp_path / "base")
     assert base_location("HuggingFaceTB/SmolLM2-135M-Instruct") == "HuggingFaceTB/SmolLM2-135M-Instruct"
     write_supernet(store.place("one"))
-    manifest_with(store.place("one"), base=str(tmp_path / "base"))
+    manifest_with(store.place("one"), base=str(tmp_path / "base"), base_digest=digest_of(tmp_path / "base"))
     assert found(run, store, model="./base") == "one"
+    (tmp_path / "base").rename(tmp_path / "moved")  # what it holds counts, not its name
+    assert found(run, store, model="moved") == "one"
+    write_checkpoint(tmp_path / "base", "llama", seed=1)
+    assert found(run, store, model="base") is None
+
+
+def test_training_data_of_a_file_count_by_what_the_file_holds(
+    run: RunDirectory, store: SupernetStore, tmp_path: Path
+) -> None:
+    row = {"instruction": "Say it.", "input": "", "output": "it"}
+    for name, output in (("rows", "it"), ("same", "it"), ("other", "that")):
+        (tmp_path / f"{name}.jsonl").write_text(json.dumps({**row, "output": output}) + "\n")
+    write_supernet(store.place("one"))
+    files = {name: str(tmp_path / f"{name}.jsonl") for name in ("rows", "same", "other")}
+    digest = load_instructions(files["rows"], Environment(data=None, cache=tmp_path, threads=1)).digest
+    training = {"data": files["rows"], **json.loads((store.place("one") / "supernet.json").read_text())["training"]}
+    manifest_with(
+        store.place("one"), training={**training, "data": files["rows"]}, data={"origin": "", "digest": digest}
+    )
+    assert [found(run, store, training={"data": files[name]}) for name in files] == ["one", "one", None]
+
+
+def test_a_run_whose_super_network_is_gone_has_the_same_one_made_again_and_no_other(
+    run: RunDirectory, store: SupernetStore
+) -> None:
+    write_supernet(store.place("one"))
+    run.link(store.place("one"))
+    measured_with(run, Supernet.read(store.place("one")))
+    shutil.rmtree(store.place("one"))
+    assert found(run, store) is None
+    with pytest.raises(UserError, match=r"is gone, .* asks for another one \(training\.steps was 0, now 3\)"):
+        found(run, store, training={"steps": 3})
+    write_supernet(store.place("again"))  # wherever it lies now
+    assert found(run, store) == "again"
 
 
 def test_a_search_file_may_name_one_by_directory_or_digest(
@@ -133,22 +181,70 @@ def test_a_search_file_may_name_one_by_directory_or_digest(
     write_supernet(store.place("0f12"))
     content = Supernet.read(store.place("0f12")).manifest.digest
     assert found(run, store, supernet=str(tmp_path / "elsewhere")) == "elsewhere"
-    for name in ("0f12", "0f", content, content[:6]):
+    for name in ("0f12", content, content[:6]):
         assert found(run, store, supernet=name, space={"depths": [8]}) == "0f12"
 
 
 def test_what_a_search_file_names_must_be_there_and_go_with_it(run: RunDirectory, store: SupernetStore) -> None:
-    write_supernet(store.place("0f12"))
-    write_supernet(store.place("0f34"))
+    write_supernet(store.place("0f12ab"))
+    write_supernet(store.place("0f12cd"))
     for changes, words in (
         ({"supernet": "nowhere"}, "`nasfarm train` makes one"),
-        ({"supernet": "0f"}, "2 digests in"),
-        ({"supernet": "0f1", "space": {"depth_rule": "importance"}}, "ordered by first"),
-        ({"supernet": "0f1", "training": {"steps": 9}}, r"training.steps was 0, now 9"),
+        ({"supernet": "0f12"}, "2 digests in"),
+        ({"supernet": "0f12a", "space": {"depth_rule": "importance"}}, "ordered by first"),
+        ({"supernet": "0f12a", "training": {"steps": 9}}, r"training.steps was 0, now 9"),
     ):
         with pytest.raises(UserError) as refused:
             found(run, store, **changes)
         assert words in str(refused.value) and "\n" not in str(refused.value)
+
+
+def test_a_run_s_link_leads_there_though_runs_lie_on_another_disk(tmp_path: Path) -> None:
+    (tmp_path / "disk" / "deep").mkdir(parents=True)
+    (tmp_path / "project").mkdir()
+    (tmp_path / "project" / "runs").symlink_to(tmp_path / "disk" / "deep")
+    run, store = RunDirectory(tmp_path / "project" / "runs" / "any"), SupernetStore(tmp_path / "project" / "supernets")
+    run.path.mkdir()
+    write_supernet(store.place("0f12"))
+    run.link(store.place("0f12"))
+    assert (run.supernet / "supernet.json").is_file()
+    assert store.users(store.place("0f12"), tmp_path / "project" / "runs") == ["any"]
+
+
+@pytest.mark.parametrize("name", ["", "0f", "nowhere", "x" * 300, "../supernets"])
+def test_a_name_that_is_none_removes_nothing(store: SupernetStore, tmp_path: Path, name: str) -> None:
+    write_supernet(store.place("0f12"))
+    with pytest.raises(UserError, match="neither a directory with"):
+        remove_supernet(name, tmp_path / "runs", store)
+    assert len(store.all()) == 1
+
+
+def test_what_cant_be_read_is_listed_and_can_be_removed(
+    store: SupernetStore, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_supernet(store.place("0f12"))
+    (store.place("0f12") / "supernet.json").write_text("{")
+    (tmp_path / "runs" / "odd").mkdir(parents=True)
+    (tmp_path / "runs" / "odd" / "search.yaml").write_text("name: odd\n")
+    show_all(tmp_path / "runs", store)
+    shown = capsys.readouterr().out
+    assert "damaged" in shown and "odd" in shown and "missing" in shown
+    remove_supernet("0f12", tmp_path / "runs", store)
+    assert store.damaged() == []
+
+
+def test_only_what_a_fine_tuning_left_behind_is_cleared(store: SupernetStore) -> None:
+    directory = store.place("0f12")
+    workspace_of(directory).mkdir(parents=True)
+    (workspace_of(directory) / "diary.txt").write_text("mine")
+    clear_workspace(directory)
+    assert workspace_of(directory).is_dir()
+    (workspace_of(directory) / "diary.txt").rename(workspace_of(directory) / "training.pt")
+    with making(directory, lambda: None):
+        clear_workspace(directory)
+    assert workspace_of(directory).is_dir()
+    clear_workspace(directory)
+    assert not workspace_of(directory).exists()
 
 
 def test_a_run_s_link_leads_there_from_wherever_one_looks(run: RunDirectory, store: SupernetStore) -> None:
@@ -166,10 +262,10 @@ def test_one_that_a_run_needs_is_not_removed(run: RunDirectory, store: SupernetS
     write_supernet(store.place("0f12"))
     run.link(store.place("0f12"))
     with pytest.raises(UserError, match=r"needed by .*any; remove these runs first"):
-        remove_supernet("0f", tmp_path / "runs", store)
+        remove_supernet("0f12", tmp_path / "runs", store)
     assert len(store.all()) == 1
     run.supernet.unlink()
-    remove_supernet("0f", tmp_path / "runs", store)
+    remove_supernet("0f12", tmp_path / "runs", store)
     assert store.all() == [] and list(store.path.iterdir()) == []
 
 
