@@ -46,6 +46,16 @@ def read_result(broker: Broker, delivery: Delivery) -> EvaluationResult | StopSe
         return None
 
 
+def identity_in(body: bytes) -> str | None:
+    """The request that a message answers, though it can't be read; None where it doesn't say."""
+    try:
+        content = pydantic_core.from_json(body) if len(body) <= MAX_MESSAGE_BYTES else None
+    except ValueError:
+        return None
+    identity = content.get("identity") if isinstance(content, dict) else None
+    return identity if isinstance(identity, str) else None
+
+
 def _set_aside(broker: Broker, delivery: Delivery, problem: ValueError) -> None:
     logger.warning("message %s in %s set aside: %s", delivery.identity, delivery.queue, problem)
     delivery.set_aside(str(problem))
