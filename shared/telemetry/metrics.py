@@ -226,6 +226,11 @@ class _BrokerCollector(Collector):
             counters.set_aside,
         )
         yield CounterMetricFamily(
+            "nasfarm_broker_announcements_skipped",
+            "Announcements whose headers can't be decoded. None should be: somebody sends what is none of the farm's.",
+            counters.skipped,
+        )
+        yield CounterMetricFamily(
             "nasfarm_broker_messages_published", "Messages that the broker confirmed to have.", counters.published
         )
         yield CounterMetricFamily(
