@@ -174,7 +174,8 @@ class CostTable(Message):
     decode: PhaseCosts
 
 
-FailureKind = Literal["out_of_memory", "infeasible", "timed_out", "crashed", "bad_request"]
+FailureKind = Literal["out_of_memory", "infeasible", "timed_out", "crashed", "bad_request", "invalid_result"]
+"""`invalid_result` is said by the coordinator: what came was no answer to its request."""
 
 
 class Failure(Message):

@@ -12,6 +12,7 @@ from pathlib import Path
 from deploy.farm import commands
 from deploy.farm.state import BackendName, FarmDirectory
 from shared.errors import UserError
+from shared.text import one_line
 
 INTERRUPTED = 130
 BACKENDS: dict[str, BackendName] = {"farm": "processes", "deploy": "containers"}
@@ -32,7 +33,7 @@ def main(arguments: list[str] | None = None) -> int:
             case _:
                 getattr(commands, options.command)(directory)
     except UserError as error:
-        print(f"farm: {error}", file=sys.stderr)
+        print(f"farm: {one_line(str(error))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("\nfarm: interrupted; the same command goes on", file=sys.stderr)

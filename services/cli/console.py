@@ -1,19 +1,32 @@
 """What the terminal shows: lines, progress bars, formats."""
 
 import sys
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.text import Text
+
+from shared.text import printable
 
 FILE_WIDTH = 120
 """Columns where the output is no terminal and has no width of its own."""
 
-console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else FILE_WIDTH)
+
+class PlainConsole(Console):
+    """A console on which no text is markup or moves the cursor: much of it comes from elsewhere. What shall look
+    special is a rich Text."""
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        return super().render_str(printable(text), **{**options, "emoji": False, "markup": False})
+
+
+console = PlainConsole(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else FILE_WIDTH)
 
 
 def progress(*extra: str) -> Progress:
     """A progress bar with elapsed time, ETA and further fields by name."""
-    fields = [TextColumn(f"{{task.fields[{name}]}}") for name in extra]
+    fields = [TextColumn(f"{{task.fields[{name}]}}", markup=False) for name in extra]
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),

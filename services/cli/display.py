@@ -22,6 +22,7 @@ from services.coordinator.report.wording import correlation, percentage
 from services.coordinator.results import accuracy
 from shared.messages import CostTable, EvaluationRequest, Failure, Measurement
 from shared.telemetry.logs import fields
+from shared.text import one_line
 
 log = logging.getLogger(__name__)
 
@@ -139,7 +140,7 @@ class LogDisplay:
 
 def _in_words(request: EvaluationRequest, outcome: Measurement | Failure, metrics: Sequence[str]) -> str:
     if isinstance(outcome, Failure):
-        return f"failed: {outcome.reason}"
+        return f"failed: {one_line(outcome.reason)}"
     words = f"{request.architecture.depth} layers, {outcome.parameters / 1e6:.1f} M"
     if request.architecture.quantization != "none":
         words += f", {request.architecture.quantization}"

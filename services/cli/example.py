@@ -14,14 +14,15 @@ def example_search_file(environment: Environment) -> Path:
     """The search file of the example, chosen by the data that can be had, and loudly."""
     if has_benchmarks(environment):
         path = SEARCHES / "smollm2-arc-easy.yaml"
-        console.print("[bold]Example search: ARC-Easy, fine-tuned on Alpaca.[/bold]")
+        console.print("Example search: ARC-Easy, fine-tuned on Alpaca.", style="bold")
     else:
         path = SEARCHES / "smollm2-plain-facts.yaml"
         console.print(
-            "[bold yellow]Neither NASFARM_DATA nor the hub is there: the example search uses the built-in task "
-            "plain_facts and the built-in instructions.[/bold yellow]\n"
-            "Its accuracies say nothing about public benchmarks."
+            "Neither NASFARM_DATA nor the hub is there: the example search uses the built-in task "
+            "plain_facts and the built-in instructions.",
+            style="bold yellow",
         )
+        console.print("Its accuracies say nothing about public benchmarks.")
     if not path.is_file():
         raise UserError(
             f"{path}: the example is part of the repository; run this in a clone of it, or give a search file"

@@ -6,7 +6,6 @@ from pathlib import Path
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
-from rich.text import Text
 
 from services.cli.console import console
 from services.cli.inspect import fine_tuning_of
@@ -35,7 +34,7 @@ def show_all(runs: Path, store: SupernetStore) -> None:
                 state = _state(run)
             except UserError as error:
                 state = str(error)
-            table.add_row(Text(run.path.name), Text(state), Text(_supernet_of(run, store)))
+            table.add_row(run.path.name, state, _supernet_of(run, store))
         console.print(table)
     if there:
         table = Table("Super-network", "Model", "Steps", "Size", "Made", "Used by", box=SIMPLE_HEAD, show_edge=False)
@@ -91,16 +90,16 @@ def _supernet_of(run: RunDirectory, store: SupernetStore) -> str:
     return target.name[:SHOWN_DIGEST] if target.parent == store.path.resolve() else str(target)
 
 
-def _row(supernet: Supernet, users: str) -> list[Text | str]:
+def _row(supernet: Supernet, users: str) -> list[str]:
     manifest = supernet.manifest
     made = time.strftime("%Y-%m-%d", time.localtime((supernet.directory / "supernet.json").stat().st_mtime))
     return [
-        Text(supernet.directory.name[:SHOWN_DIGEST]),
-        Text(manifest.base),
+        supernet.directory.name[:SHOWN_DIGEST],
+        manifest.base,
         str(manifest.training.steps),
         _room(supernet.directory),
         made,
-        Text(users),
+        users,
     ]
 
 

@@ -15,6 +15,7 @@ from services.cli.packages import INSTALL, missing_package
 from services.cli.supernets import SupernetStore
 from shared.errors import UserError
 from shared.messages import Dtype, Engine, Workload
+from shared.text import one_line
 
 LOAD = Workload()
 
@@ -240,7 +241,7 @@ def main() -> None:
     try:
         app()
     except UserError as error:
-        sys.stderr.write(f"nasfarm: {error}\n")
+        sys.stderr.write(f"nasfarm: {one_line(str(error))}\n")
         sys.exit(2)
     except ModuleNotFoundError as error:
         sys.stderr.write(f"nasfarm: {missing_package(error)} isn't installed here: {INSTALL}\n")

@@ -110,7 +110,7 @@ def check(
     training = prepare(settings, directory, environment)
     console.print(f"Training data  {training.instructions.origin}, {len(training.examples):,} examples")
     for left_out in training.left_out:
-        console.print(f"               {left_out}", markup=False)
+        console.print(f"               {left_out}")
     origins = {"model": origin, "training data": training.instructions.origin}
     supernet = None
     if place is None:

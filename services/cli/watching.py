@@ -6,7 +6,6 @@ from dataclasses import asdict, dataclass
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
-from rich.text import Text
 
 from services.cli.console import console, duration
 from services.cli.remote import connected_broker
@@ -19,6 +18,8 @@ STOP_SECONDS = 15.0
 """How long a search may take to say that it has stopped; it looks for messages every second or so."""
 LOOK_SECONDS = 0.5
 DIGEST_SHOWN = 8
+QUEUE_NAME_BYTES = 255
+"""No queue has a longer name, whatever somebody announces; and none that can't be printed."""
 NOTHING = "–"
 ENDED = ("finished", "stopped")
 
@@ -101,6 +102,7 @@ def _look(address: BrokerAddress) -> FarmStatus:
     queues = {requests_queue(each.supernet) for each in searches}
     queues |= {requests_queue(each.supernet) for each in evaluators}
     queues |= {results_queue(each.name) for each in searches}
+    queues = {name for name in queues if name.isprintable() and len(name.encode()) <= QUEUE_NAME_BYTES}
     return FarmStatus(
         time.time(), tuple(searches), tuple(evaluators), queue_depths(address, [*sorted(queues), DEAD_LETTERS])
     )
@@ -123,7 +125,7 @@ def _searches(status: FarmStatus) -> Table:
     for each in status.searches:
         failures = ", ".join(f"{number} {kind}" for kind, number in sorted(each.failed.items()))
         table.add_row(
-            Text(each.name),
+            each.name,
             _state(status, each),
             f"{each.measured} of {each.planned}",
             failures or NOTHING,
@@ -140,14 +142,14 @@ def _evaluators(status: FarmStatus) -> Table:
     if several:
         table.add_column("Super-network")
     for each in status.evaluators:
-        row: list[Text | str] = [
-            Text(each.name),
+        row: list[str] = [
+            each.name,
             _state(status, each),
             duration(max(0.0, status.now - each.since)),
-            Text(each.search or NOTHING),
+            each.search or NOTHING,
             str(each.measured),
             str(each.failed),
-            Text(each.device),
+            each.device,
         ]
         table.add_row(*row, *([each.supernet[:DIGEST_SHOWN]] if several else []))
     return table
@@ -157,7 +159,7 @@ def _queues(status: FarmStatus) -> Table:
     table = _table("Queue", "Waiting", "Consumers")
     for name, depth in status.queues.items():
         missing = ("missing: python -m shared.broker add", NOTHING)
-        table.add_row(Text(name), *(missing if depth is None else (str(depth.ready), str(depth.consumers))))
+        table.add_row(name, *(missing if depth is None else (str(depth.ready), str(depth.consumers))))
     return table
 
 

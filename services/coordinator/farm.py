@@ -1,5 +1,6 @@
 """The farm as the coordinator sees it: requests go out, results come back, each is stored once."""
 
+import logging
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -11,10 +12,12 @@ from services.coordinator.history import History
 from services.coordinator.items import Items
 from services.coordinator.progress import Progress
 from services.coordinator.supply import Asked, Supply
-from shared.broker import Broker, Delivery, read_result, requests_queue, results_queue
+from shared.broker import REASON_CHARACTERS, Broker, Delivery, identity_in, read_result, requests_queue, results_queue
 from shared.errors import UserError
 from shared.messages import EvaluationRequest, EvaluationResult, Failure, FailureKind, Measurement, StopSearch
 from shared.telemetry.metrics import CoordinatorMetrics
+
+log = logging.getLogger(__name__)
 
 RESULTS_AT_ONCE = 64
 """Results that are stored in one transaction; what a broker should deliver before any is acknowledged."""
@@ -131,7 +134,12 @@ class Farm:
         elif outcome is not None and (problem := self._items.disagreement(request, outcome)):
             raise UserError(problem)
         early = self._early.pop(request.identity, None)
-        if early is None or isinstance(outcome, Measurement) or self._items.disagreement(request, early):
+        if early is None or isinstance(outcome, Measurement):
+            return outcome
+        if (flaw := self._history.flaw(request, early)) is not None:
+            self._ignore(early, flaw)
+            return outcome
+        if self._items.disagreement(request, early):
             return outcome
         self._history.add_results([(request, early)])
         return early
@@ -195,13 +203,24 @@ class Farm:
         if delivery.dead is not None:
             self._metrics.came_back_dead("delivery_limit" if delivery.dead == "delivery_limit" else "unreadable")
         if message is None:
+            if (identity := identity_in(delivery.body)) is not None:
+                self._metrics.invalid.inc()
+                self._ask_another(identity, delivery, "an answer that can't be read: see the log", handled)
             return
-        handled.deliveries.append(delivery)
         if isinstance(message, StopSearch):
+            handled.deliveries.append(delivery)
             # One that was sent before this run began was meant for another.
             handled.stopped |= delivery.sent_at is None or delivery.sent_at >= self._began
             return
         asked = self._supply.find(message.identity)
+        if asked is not None and isinstance(message.outcome, Measurement):
+            flaw = self._history.flaw(asked.request, message.outcome)
+            if flaw is not None:
+                reason = self._ignore(message.outcome, flaw)
+                delivery.set_aside(reason)
+                self._ask_another(message.identity, delivery, reason, handled)
+                return
+        handled.deliveries.append(delivery)
         if asked is None:
             self._take_unasked(message, handled)
             return
@@ -211,6 +230,21 @@ class Farm:
                 handled.settled.append((asked, message.outcome))
         except UserError as problem:
             handled.problem = handled.problem or problem
+
+    def _ignore(self, measurement: Measurement, flaw: str) -> str:
+        """Count a measurement that is no answer, and say whose it is."""
+        reason = f"evaluator {measurement.worker} answered {flaw}"[:REASON_CHARACTERS]
+        log.warning("result ignored: %s", reason)
+        self._metrics.invalid.inc()
+        return reason
+
+    def _ask_another(self, identity: str, delivery: Delivery, reason: str, handled: _Handled) -> None:
+        """What came was no answer: another evaluator may have a better one, until the retries are used up."""
+        asked = self._supply.find(identity)
+        if asked is None or not self._supply.is_in_flight(identity) or self._tries_again(asked, delivery):
+            return
+        self._supply.part_with(identity)
+        handled.settled.append((asked, Failure(kind="invalid_result", reason=reason, retry_may_help=True)))
 
     def _settles(self, asked: Asked, delivery: Delivery, outcome: Outcome) -> bool:
         """Whether it is the request's outcome.

@@ -6,11 +6,24 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any, Self
 
+from pydantic import ValidationError
+
 from services.coordinator.generation import GenerationRow
-from services.coordinator.migrations import CANDIDATES_INDEX, FORMAT, forbid_changes, format_of, migrate
+from services.coordinator.migrations import (
+    CANDIDATES_INDEX,
+    FORMAT,
+    MEASUREMENTS,
+    MEASUREMENTS_INDEX,
+    forbid_changes,
+    format_of,
+    migrate,
+)
+from services.coordinator.validity import flaw
 from shared.architecture import Architecture
 from shared.errors import UserError
 from shared.identity import difference
@@ -22,10 +35,8 @@ STATEMENTS = (
         number integer primary key, generation integer not null, architecture text not null unique,
         identity text not null, predicted real
     ) strict""",
-    """create table measurements (
-        sequence integer primary key, identity text not null, request text not null, outcome text not null,
-        kind text not null check (kind in ('measurement', 'failure')), received text not null, unique (identity, kind)
-    ) strict""",
+    MEASUREMENTS,
+    MEASUREMENTS_INDEX,
     "create table generations (generation integer primary key, content text not null) strict",
     CANDIDATES_INDEX,
 )
@@ -130,15 +141,17 @@ class History:
     def add_results(self, results: Sequence[tuple[EvaluationRequest, Measurement | Failure]]) -> None:
         """Store outcomes under their requests' identities, all or none of them.
 
-        Of several measurements of one request, and of several failures, the first one stays.
+        Of several measurements of one request, and of several failures, the first one stays; measurements are taken for
+        valid ones (see `flaw`).
         """
         received = _now()
         with self._writing():
             for request, outcome in results:
                 kind = "measurement" if isinstance(outcome, Measurement) else "failure"
+                if next(self._outcomes(request.identity, kind), None) is not None:
+                    continue
                 self._connection.execute(
-                    "insert or ignore into measurements (identity, request, outcome, kind, received) "
-                    "values (?, ?, ?, ?, ?)",
+                    "insert into measurements (identity, request, outcome, kind, received) values (?, ?, ?, ?, ?)",
                     (request.identity, request.model_dump_json(), outcome.model_dump_json(), kind, received),
                 )
 
@@ -149,14 +162,35 @@ class History:
         return found is not None
 
     def outcome(self, identity: str) -> Measurement | Failure | None:
-        """What is known under an identity, a measurement rather than a failure; None if nothing is."""
+        """What is known under an identity: the first valid measurement, else the first failure; None if nothing is.
+
+        Earlier releases stored measurements without looking at them.
+        """
+        return next(chain(self._outcomes(identity, "measurement"), self._outcomes(identity, "failure")), None)
+
+    def flaw(self, request: EvaluationRequest, measurement: Measurement) -> str | None:
+        """Why a measurement is no answer to a request of this search, in words; None if it is one."""
+        return flaw(request, measurement, self._metrics)
+
+    @cached_property
+    def _metrics(self) -> tuple[str, ...]:
+        """What the search counts of each task."""
+        return tuple(task["metric"] for task in self.about()["recipe"]["tasks"])
+
+    def _outcomes(self, identity: str, kind: str) -> Iterator[Measurement | Failure]:
+        """What is known under an identity, but for measurements that are no answers."""
         with _problems(self.path):
-            row = self._connection.execute(
-                "select kind, outcome from measurements where identity = ? order by kind desc", (identity,)
-            ).fetchone()
-        if row is None:
-            return None
-        return (Measurement if row[0] == "measurement" else Failure).model_validate_json(row[1])
+            rows = self._connection.execute(
+                "select request, outcome from measurements where identity = ? and kind = ? order by sequence",
+                (identity, kind),
+            ).fetchall()
+        for request, outcome in rows:
+            if kind == "failure":
+                yield Failure.model_validate_json(outcome)
+                continue
+            asked, measurement = EvaluationRequest.model_validate_json(request), _measurement(outcome)
+            if measurement is not None and self.flaw(asked, measurement) is None:
+                yield measurement
 
     def int8_version(self) -> int:
         """How the latest of its networks in INT8 were computed; 1 where there are none."""
@@ -210,6 +244,14 @@ class History:
                 if self._connection.in_transaction:
                     self._connection.execute("rollback")
                 raise
+
+
+def _measurement(text: str) -> Measurement | None:
+    """A measurement that was stored; None for one with numbers that aren't finite, which JSON has no words for."""
+    try:
+        return Measurement.model_validate_json(text)
+    except ValidationError:
+        return None
 
 
 def _connect(path: Path) -> sqlite3.Connection:

@@ -17,6 +17,11 @@ TABLES = ("about", "candidates", "measurements", "generations")
 APPEND_ONLY = (
     """create trigger {table}_{action} before {action} on {table} begin select raise(abort, 'append only'); end"""
 )
+MEASUREMENTS = """create table measurements (
+    sequence integer primary key, identity text not null, request text not null, outcome text not null,
+    kind text not null check (kind in ('measurement', 'failure')), received text not null
+) strict"""
+MEASUREMENTS_INDEX = "create index measurements_by_identity on measurements (identity, kind)"
 CANDIDATES_INDEX = "create index if not exists candidates_by_generation on candidates (generation)"
 IN_RECIPE = ("supernet", "base", "dtype", "drop_order", "reference_point")
 """What stands in the recipe besides the settings; up to format 2 each by itself."""
@@ -82,8 +87,14 @@ def _from_format_1(connection: sqlite3.Connection) -> None:
 
 
 def _from_format_2(connection: sqlite3.Connection) -> None:
-    """What a history belongs to was all of its settings; now it is a recipe of those that count."""
+    """What a history belongs to was all of its settings; now it is a recipe of those that count. There was one
+    measurement of each network and no room for a valid one beside one that isn't."""
     connection.execute(CANDIDATES_INDEX)
+    connection.execute("alter table measurements rename to former")
+    connection.execute(MEASUREMENTS)
+    connection.execute("insert into measurements select * from former")
+    connection.execute("drop table former")
+    connection.execute(MEASUREMENTS_INDEX)
     about = _about(connection)
     recipe = {**SEARCH.of(about["settings"]), **{key: about[key] for key in IN_RECIPE}}
     connection.execute("insert into about values ('recipe', ?)", (json.dumps(recipe),))

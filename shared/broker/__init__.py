@@ -21,13 +21,14 @@ from shared.broker.protocol import (
     requests_queue,
     results_queue,
 )
-from shared.broker.reading import read_request, read_result
+from shared.broker.reading import REASON_CHARACTERS, identity_in, read_request, read_result
 
 __all__ = [
     "ANNOUNCEMENTS",
     "DEAD_LETTERS",
     "DELIVERY_LIMIT",
     "MAX_MESSAGE_BYTES",
+    "REASON_CHARACTERS",
     "REMEMBERED_SECONDS",
     "AccessRefusedError",
     "Broker",
@@ -39,6 +40,7 @@ __all__ = [
     "InProcessBroker",
     "MessageTooLargeError",
     "QueueMissingError",
+    "identity_in",
     "read_request",
     "read_result",
     "requests_queue",

@@ -20,6 +20,7 @@ from shared.digest import DIGEST_CHARACTERS
 from shared.errors import UserError
 from shared.files import write_atomically
 from shared.manifest import SupernetManifest
+from shared.text import one_line
 
 DIGEST = re.compile(f"[0-9a-f]{{{DIGEST_CHARACTERS}}}")
 SETTLE_SECONDS = 2.0
@@ -35,7 +36,7 @@ def main(arguments: list[str] | None = None) -> int:
         else:
             _change_queues(options)
     except UserError as error:
-        print(error, file=sys.stderr)
+        print(one_line(str(error)), file=sys.stderr)
         return 2
     return 0
 

@@ -51,6 +51,7 @@ class Delivery:
         identity: the message's own; the same whenever it is delivered.
         attempt: 1 when it is delivered for the first time, as far as the broker knows.
         dead: why it became a dead letter; None if it is none.
+        unreadable: why the broker's client can't decode what comes with it; None where it can.
         sent_at: when it was published (Unix time), by its publisher's clock; None where that isn't known.
         ack: it was dealt with. Where the connection on which it came is lost this does nothing: it comes again.
         give_back: somebody else shall have it. It counts as an attempt, as a lost consumer does.
@@ -66,6 +67,7 @@ class Delivery:
     ack: Callable[[], None]
     give_back: Callable[[], None]
     set_aside: Callable[[str], None]
+    unreadable: str | None = None
 
 
 @dataclass
@@ -76,6 +78,7 @@ class BrokerCounters:
     received: int = 0
     redelivered: int = 0
     set_aside: int = 0
+    skipped: int = 0
     reconnects: int = 0
 
 

@@ -22,7 +22,7 @@ REASON_CHARACTERS = 300
 def read_request(broker: Broker, delivery: Delivery) -> EvaluationRequest | None:
     """The request that was delivered; None if it was none, and then it is set aside."""
     try:
-        return _parse(EvaluationRequest, delivery.body)
+        return _parse(EvaluationRequest, _readable(delivery))
     except ValueError as problem:
         _set_aside(broker, delivery, problem)
         return None
@@ -36,14 +36,24 @@ def read_result(broker: Broker, delivery: Delivery) -> EvaluationResult | StopSe
     if delivery.dead is not None:
         return _failed(delivery, delivery.dead)
     try:
-        return _parse(EvaluationResult, delivery.body)
+        return _parse(EvaluationResult, _readable(delivery))
     except ValueError as problem:
-        wish = _wish_to_stop(delivery.body)
+        wish = None if delivery.unreadable else _wish_to_stop(delivery.body)
         if wish is not None and delivery.queue == results_queue(wish.search):
             return wish
         misplaced = ValueError("misplaced: the wish that another search stop")
         _set_aside(broker, delivery, problem if wish is None else misplaced)
         return None
+
+
+def identity_in(body: bytes) -> str | None:
+    """The request that a message answers, though it can't be read; None where it doesn't say."""
+    try:
+        content = pydantic_core.from_json(body) if len(body) <= MAX_MESSAGE_BYTES else None
+    except ValueError:
+        return None
+    identity = content.get("identity") if isinstance(content, dict) else None
+    return identity if isinstance(identity, str) else None
 
 
 def _set_aside(broker: Broker, delivery: Delivery, problem: ValueError) -> None:
@@ -56,6 +66,13 @@ def _wish_to_stop(body: bytes) -> StopSearch | None:
         return _parse(StopSearch, body)
     except ValueError:
         return None
+
+
+def _readable(delivery: Delivery) -> bytes:
+    """The message's body. Raises ValueError where what comes with it can't be decoded."""
+    if delivery.unreadable is not None:
+        raise ValueError(delivery.unreadable)
+    return delivery.body
 
 
 def _parse(kind: type[M], body: bytes) -> M:

@@ -19,6 +19,8 @@ from datetime import UTC, datetime
 from types import TracebackType
 from typing import Literal, TextIO
 
+from shared.text import one_line
+
 Format = Literal["auto", "json", "text"]
 
 OURS = ("services", "shared")
@@ -96,7 +98,7 @@ class TextFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         level = "" if record.levelno == logging.INFO else f"{record.levelname}: "
         shown = "".join(f"  {key}={_word(value)}" for key, value in _fields_of(record).items())
-        line = f"{self.formatTime(record, '%H:%M:%S')} {level}{record.getMessage()}{shown}"
+        line = one_line(f"{self.formatTime(record, '%H:%M:%S')} {level}{record.getMessage()}{shown}")
         return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
 
 

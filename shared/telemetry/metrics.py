@@ -114,7 +114,8 @@ class EvaluatorMetrics:
 class CoordinatorMetrics:
     """What the coordinator of a search tells. `broker` is the one that it sends its requests through.
 
-    `planned`, `in_flight`, `generation` and `hypervolume` are set, `resent` and `duplicates` counted up, as they come.
+    `planned`, `in_flight`, `generation` and `hypervolume` are set, `resent`, `duplicates` and `invalid` counted up, as
+    they come.
     """
 
     def __init__(self, broker: Broker) -> None:
@@ -138,6 +139,11 @@ class CoordinatorMetrics:
         self.duplicates = make.counter(
             "duplicate_results",
             "Results ignored since the same measurement was there already. Harmless; many: work is done twice.",
+        )
+        self.invalid = make.counter(
+            "invalid_results",
+            "Results that were no answers to their requests (tasks, items, metric, numbers), and were put aside. "
+            "The log names the evaluator: another release, or another lm-eval?",
         )
         self._dead_letters = make.counter(
             "dead_letters",
@@ -218,6 +224,11 @@ class _BrokerCollector(Collector):
             "Messages that this service made dead letters, as it can't read them. Look at its log, then into the queue "
             "dead-letters. Often services of different releases.",
             counters.set_aside,
+        )
+        yield CounterMetricFamily(
+            "nasfarm_broker_announcements_skipped",
+            "Announcements whose headers can't be decoded. None should be: somebody sends what is none of the farm's.",
+            counters.skipped,
         )
         yield CounterMetricFamily(
             "nasfarm_broker_messages_published", "Messages that the broker confirmed to have.", counters.published

@@ -9,6 +9,7 @@ from shared.broker import ANNOUNCEMENTS, QueueMissingError
 from shared.broker.rabbitmq import RabbitBroker
 from shared.broker.topology import definitions
 from tests.support.forwarding import forwarder
+from tests.support.poison import FAR, publish_poison
 from tests.support.rabbitmq import Join, Node, RabbitFarm
 
 FLUSHED_SECONDS = 1.0
@@ -85,3 +86,16 @@ def test_a_stream_that_is_missing_is_named_and_heard_again_once_it_is_declared_a
     node.http("POST", "/api/definitions", {key: value for key, value in held.items() if key != "users"})
     speaker.announce(b"after")
     assert heard(listener, b"after") == [*before, b"after"]
+
+
+def test_an_announcement_that_cannot_be_decoded_is_passed_over_once_and_hides_no_other(
+    farm: RabbitFarm, join: Join
+) -> None:
+    speaker, listener = join("evaluator"), join("coordinator")
+    speaker.announce(b"before")
+    assert heard(listener, b"before") == [b"before"]
+    publish_poison(farm.address("evaluator"), ANNOUNCEMENTS, ANNOUNCEMENTS, FAR, b"poison")
+    speaker.announce(b"after")
+    assert heard(listener, b"after") == [b"before", b"after"]
+    assert (listener.counters.skipped, listener.counters.reconnects) == (1, 0)
+    assert heard(join("monitoring"), b"after") == [b"before", b"after"]

@@ -5,10 +5,11 @@ import time
 
 import pytest
 
-from shared.broker import Broker, BrokerUnreachableError, QueueMissingError
+from shared.broker import Broker, BrokerUnreachableError, QueueMissingError, read_result
 from shared.broker.address import BrokerAddress
 from shared.broker.rabbitmq import RabbitBroker, add_queues, remove_queues
 from tests.support.forwarding import forwarder
+from tests.support.poison import POISONS, publish_poison
 from tests.support.rabbitmq import Join, Node, RabbitFarm, free_port
 
 SETTLED_SECONDS = 2.0
@@ -221,3 +222,19 @@ def test_a_broker_that_isn_t_there_is_named_and_closing_doesn_t_wait_for_it() ->
         broker.connect(0.3)
     assert not broker.connected
     broker.close()
+
+
+@pytest.mark.parametrize("poison", POISONS)
+def test_a_message_that_cannot_be_decoded_becomes_a_dead_letter_and_those_behind_it_come(
+    farm: RabbitFarm, join: Join, poison: str
+) -> None:
+    coordinator = join("coordinator")
+    publish_poison(farm.address("evaluator"), "results", farm.results, POISONS[poison], b"poison")
+    join("evaluator").publish(farm.results, b"after")
+    first = coordinator.receive(farm.results, 30)
+    assert first is not None and first.unreadable is not None
+    assert read_result(coordinator, first) is None
+    second = coordinator.receive(farm.results, 30)
+    assert second is not None and second.body == b"after"
+    assert (coordinator.counters.set_aside, coordinator.counters.reconnects) == (1, 0)
+    assert coordinator.receive(farm.results, 0) is None

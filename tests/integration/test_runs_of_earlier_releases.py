@@ -101,6 +101,43 @@ def test_the_same_search_run_again_measures_only_what_is_measured_in_another_way
     assert len(rows(left)) == len(former) + len(again)
 
 
+def spoil(history: Path, change: str) -> str:
+    """Change the first network's measurement in a history by an SQL expression; its identity."""
+    with closing(sqlite3.connect(history, isolation_level=None)) as connection:
+        trigger, statement = connection.execute(
+            "select name, sql from sqlite_master where type = 'trigger' and name = 'measurements_update'"
+        ).fetchone()
+        connection.execute(f"drop trigger {trigger}")
+        (identity,) = connection.execute("select identity from candidates where number = 1").fetchone()
+        connection.execute(f"update measurements set outcome = {change} where identity = ?", (identity,))
+        connection.execute(statement)
+    return str(identity)
+
+
+@pytest.mark.parametrize(
+    "change",
+    ["json_remove(outcome, '$.scores[0].metrics.acc')", "json_set(outcome, '$.scores[0].metrics.acc[0]', null)"],
+    ids=["no metric", "not finite"],
+)
+@pytest.mark.parametrize("left", [("format-2", "plain")], ids="/".join, indirect=True)
+@pytest.mark.parametrize("now", [False, True], ids=["format 2", "format 3"])
+def test_a_bad_measurement_that_a_history_holds_is_ignored_and_measured_again(
+    run: Run, left: Path, change: str, now: bool
+) -> None:
+    """Earlier releases stored what they were answered before they looked at it."""
+    if now:
+        assert run("search", "plain.yaml").code == 0
+    budget = read_search_file(left / "search.yaml").search.evaluations
+    whole = rows(left)
+    spoilt = spoil(left / "history.sqlite", change)
+    assert f"{budget - 1} of {budget} networks measured" in run("status", left).output
+    ended = run("search", "plain.yaml")
+    assert ended.code == 0, ended
+    assert f"{budget} of {budget} networks measured" in run("status", left).output
+    assert [row for row in rows(left)[len(whole) :] if row[0] == spoilt] == [(spoilt, "measurement")]
+    assert run("report", left).code == 0
+
+
 def test_what_earlier_releases_called_a_checkpoint_is_still_its_digest(left: Path, tmp_path: Path) -> None:
     manifest, digests = SupernetManifest.read(left / "supernet"), FileDigests(tmp_path / "cache")
     assert has_digest(digests.content(left / "supernet"), manifest.digest)

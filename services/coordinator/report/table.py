@@ -14,6 +14,7 @@ from services.coordinator.report.finding import results
 from services.coordinator.report.networks import Listed, listed
 from services.coordinator.report.objectives import MEASURES
 from shared.settings import Objective
+from shared.text import printable
 
 Columns = tuple[tuple[str, Callable[[Listed], str]], ...]
 """Titles with what fills the column for a network."""
@@ -83,10 +84,10 @@ def front_table(content: ReportContent) -> Group:
     if _filled(networks, SPEED):
         parts += [Text(), _table(networks, SPEED)]
     if content.serving is not None:
-        parts.append(Text(f"Speed: {content.serving}"))
+        parts.append(Text(printable(f"Speed: {content.serving}")))
     measured = {each.row.speed.device for each in networks if each.row.speed}
     if measured:
-        parts.append(Text(f"Tokens a second measured on {', '.join(sorted(measured))}"))
+        parts.append(Text(printable(f"Tokens a second measured on {', '.join(sorted(measured))}")))
     parts += [Text(f"\n{result}") for result in results(content)]
     return Group(*parts)
 

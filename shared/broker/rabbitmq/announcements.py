@@ -10,8 +10,9 @@ from collections.abc import Callable
 from typing import Any
 
 from shared.broker.errors import QueueMissingError
-from shared.broker.protocol import ANNOUNCEMENTS, REMEMBERED_SECONDS
+from shared.broker.protocol import ANNOUNCEMENTS, REMEMBERED_SECONDS, BrokerCounters
 from shared.broker.rabbitmq.consumer import REOPEN_SECONDS
+from shared.broker.rabbitmq.decoding import unreadable
 from shared.broker.rabbitmq.headers import SENT_AT, now, sent_at
 from shared.broker.rabbitmq.publisher import Outgoing
 from shared.broker.rabbitmq.refusals import channel_refusal
@@ -81,13 +82,16 @@ class Listener:
     declared anew counts its messages from 0 again.
 
     Args:
+        counters: where announcements that can't be decoded are counted; they are passed over.
         run: runs something on the connection's thread; False where there is no connection.
     """
 
-    def __init__(self, run: Callable[[Callable[[], None]], bool]) -> None:
-        self._run = run
+    def __init__(self, counters: BrokerCounters, run: Callable[[Callable[[], None]], bool]) -> None:
+        self._counters, self._run = counters, run
         self._wanted = False
-        self._heard: OrderedDict[str, tuple[float, bytes]] = OrderedDict()  # a dict is slow at forgetting its first
+        self._heard: OrderedDict[str, tuple[float, bytes | None]] = (
+            OrderedDict()
+        )  # a dict is slow at forgetting its first
         self._last_heard: float | None = None
         self._consuming = False
         self._caught_up = False
@@ -113,7 +117,7 @@ class Listener:
                     self._error, self._wanted = None, False
                 raise error
             oldest = time.time() - min(seconds, REMEMBERED_SECONDS)
-            return [body for at, body in self._heard.values() if at >= oldest]
+            return [body for at, body in self._heard.values() if at >= oldest and body is not None]
 
     def _wait_until_caught_up(self) -> None:
         """Until nothing more comes, or something that was announced later; but not for ever."""
@@ -166,7 +170,11 @@ class Listener:
                 return
             at = min(sent_at(properties.headers or {}) or arrived, arrived)
             self._caught_up |= at >= self._began
-            self._heard[properties.message_id] = (at, body)
+            problem = unreadable(properties)
+            if problem is not None:
+                logger.warning("%s: a message was passed over: %s", ANNOUNCEMENTS, problem)
+                self._counters.skipped += 1
+            self._heard[properties.message_id] = (at, body if problem is None else None)
             while self._heard and self._heard[oldest := next(iter(self._heard))][0] < arrived - REMEMBERED_SECONDS:
                 del self._heard[oldest]
             self._changed.notify_all()

@@ -16,6 +16,7 @@ from shared.broker.errors import BrokerClosedError, BrokerUnreachableError
 from shared.broker.protocol import ANNOUNCEMENTS, DEAD_LETTERS, BrokerCounters, Delivery, check_size
 from shared.broker.rabbitmq.announcements import Announcer, Listener
 from shared.broker.rabbitmq.consumer import Consumer
+from shared.broker.rabbitmq.decoding import tolerate
 from shared.broker.rabbitmq.headers import ANSWER_TO, REASON, SENT_AT, Headers, now
 from shared.broker.rabbitmq.publisher import Outgoing, Publisher
 from shared.broker.rabbitmq.refusals import cause, connection_refusal
@@ -24,6 +25,7 @@ from shared.errors import first_line
 logger = logging.getLogger(__name__)
 # pika reports each lost connection several times, with tracebacks. What it means for us is logged here, once.
 logging.getLogger("pika").setLevel(logging.CRITICAL)
+tolerate()
 
 HEARTBEAT_SECONDS = 15
 BLOCKED_SECONDS = 3600
@@ -66,7 +68,7 @@ class RabbitBroker:
         self._prefetch = prefetch
         self._publisher = Publisher(self.counters)
         self._announcer = Announcer()
-        self._listener = Listener(self._run)
+        self._listener = Listener(self.counters, self._run)
         self._consumers: dict[str, Consumer] = {}
         self._lock = threading.Lock()
         self._loop: IOLoop | None = None

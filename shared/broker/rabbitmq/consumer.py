@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from shared.broker.protocol import BrokerCounters, Delivery
+from shared.broker.rabbitmq.decoding import unreadable
 from shared.broker.rabbitmq.headers import ANSWER_TO, REASON, SENT_AT, Headers, sent_at
 from shared.broker.rabbitmq.refusals import channel_refusal
 
@@ -187,4 +188,5 @@ class Consumer:
             ack=ack,
             give_back=give_back,
             set_aside=set_aside,
+            unreadable=unreadable(properties),
         )

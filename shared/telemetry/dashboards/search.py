@@ -116,6 +116,7 @@ def _coordinator(made: Dashboard) -> None:
             "Since the start. Some after a crash are normal; more and more: messages get lost.",
             (f"nasfarm_coordinator_requests_resent_total{{{CHOSEN}}}", "{{instance}} requests sent again"),
             (f"nasfarm_coordinator_duplicate_results_total{{{CHOSEN}}}", "{{instance}} results ignored"),
+            (f"nasfarm_coordinator_invalid_results_total{{{CHOSEN}}}", "{{instance}} results that were no answers"),
         )
     )
     made.with_panel(

@@ -131,18 +131,6 @@ def test_what_comes_together_with_a_measurement_on_other_items_is_stored_and_tha
     assert world.coordinator(history)[0].measure(REQUESTS, unheard) == [pretend(request) for request in REQUESTS]
 
 
-def test_an_answer_to_other_tasks_than_were_asked_ends_the_search_in_one_line_and_is_dropped(
-    world: ScriptedFarm, history: History
-) -> None:
-    farm, connection, _ = world.coordinator(history)
-    acting(world, lambda request: pretend(request).model_copy(update={"scores": ()}))
-    with pytest.raises(UserError, match="evaluator test answered other tasks than it was asked"):
-        farm.measure(REQUESTS[:1], unheard)
-    connection.close()
-    assert waiting(world) == []
-    assert not history.knows(REQUESTS[0].identity)
-
-
 def test_a_second_copy_of_a_failure_doesnt_use_up_a_retry(world: ScriptedFarm, history: History) -> None:
     farm, connection, metrics = world.coordinator(history)
     seen = acting(world, fails(RETRIES, TRANSIENT, of=REQUESTS[0]))
