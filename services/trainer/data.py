@@ -12,7 +12,7 @@ from shared import facts
 from shared.digest import digest_json
 from shared.environment import Environment
 from shared.errors import UserError
-from shared.rows import find_rows, numbered_rows
+from shared.rows import find_rows, placed_rows
 
 ALPACA_HUB = "tatsu-lab/alpaca"
 REQUIRED = {"instruction": True, "input": False, "output": True}
@@ -63,7 +63,7 @@ def load_instructions(name: str, environment: Environment) -> Instructions:
 
 
 def _placed(path: Path) -> Iterable[Placed]:
-    return ((f"{path}:{number}", row) for number, row in numbered_rows(path))
+    return placed_rows(path)
 
 
 def _alpaca(environment: Environment) -> Instructions:
