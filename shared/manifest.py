@@ -16,6 +16,7 @@ from shared.shape import ModelShape
 from shared.space import SearchSpace
 
 MANIFEST = "supernet.json"
+ADAPTER = "adapter_config.json"
 VERSION: Literal[2] = 2
 """Of the manifests that are written. Version 1 has digests by what counted then (`FORMER_CONTENT`)."""
 
@@ -124,12 +125,31 @@ def read_config(directory: Path) -> dict[str, Any]:
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
+        found = adapter(directory)
+        if found is not None:
+            raise UserError(found) from error
         raise UserError(f"{directory}: no config.json; give the directory of a Hugging Face checkpoint") from error
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: not readable as JSON ({error}); copy the checkpoint again") from error
     if not isinstance(config, dict):
         raise UserError(f"{path}: not a JSON object; copy the checkpoint again")
     return config
+
+
+def adapter(directory: Path) -> str | None:
+    """What is to be said of a directory that holds no network but an adapter (PEFT) to one; None if it doesn't."""
+    try:
+        content = json.loads((directory / ADAPTER).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError):
+        content = None
+    base = content.get("base_model_name_or_path") if isinstance(content, dict) else None
+    return (
+        f"{directory}: holds an adapter (PEFT) to {base or 'a model'}, not a network; merge it and name the result: "
+        "AutoPeftModelForCausalLM.from_pretrained(ADAPTER).merge_and_unload().save_pretrained(DIRECTORY) in Python, "
+        "from peft, and copy the model's tokenizer there"
+    )
 
 
 def read_shape(directory: Path) -> ModelShape:
