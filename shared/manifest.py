@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from shared.content import content_digest, former_digest
 from shared.errors import UserError
-from shared.files import write_atomically
+from shared.files import user_path, write_atomically
 from shared.identity import SUPERNET, TOKENS_VERSION
 from shared.messages import Dtype
 from shared.settings import SpaceSettings, TrainingSettings, explain
@@ -115,7 +115,7 @@ def _version(content: bytes) -> int:
 
 def base_location(model: str) -> str:
     """What a search file calls its model, made to mean the same in every process: a directory becomes absolute."""
-    directory = Path(model).expanduser()
+    directory = user_path(model)
     return str(directory.absolute()) if directory.is_dir() else model
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from services.cli.run import RunDirectory
 from shared.content import FileDigests, has_digest
 from shared.errors import UserError
-from shared.files import writing
+from shared.files import user_path, writing
 from shared.identity import SUPERNET, TOKENS_VERSION, difference
 from shared.manifest import MANIFEST, SupernetManifest, base_location
 from shared.settings import SearchSettings
@@ -72,7 +72,7 @@ class SupernetStore:
 
         Raises UserError where there is none, or where several digests begin so.
         """
-        directory = Path(name).expanduser()
+        directory = user_path(name)
         if (directory / MANIFEST).is_file():
             return Supernet.read(directory)
         found = [

@@ -18,6 +18,7 @@ from services.trainer.training import StepReport
 from shared.content import FileDigests, has_digest
 from shared.environment import Environment
 from shared.errors import UserError
+from shared.files import user_path
 from shared.identity import TOKENS_VERSION
 from shared.manifest import MANIFEST, search_space
 from shared.messages import CheckpointRef
@@ -94,14 +95,14 @@ def check(
     directory, origin = fetch_model(settings.model)
     console.print(f"Model          {origin}")
     digests = FileDigests(environment.cache)
-    if settings.supernet is not None and not (to_be_made and not Path(settings.supernet).expanduser().exists()):
+    if settings.supernet is not None and not (to_be_made and not user_path(settings.supernet).exists()):
         return _check_named(settings, store, Checkpoint.open(directory), origin, digests)
     training = prepare(settings, directory, environment)
     console.print(f"Training data  {training.instructions.origin}, {len(training.examples):,} examples")
     for left_out in training.left_out:
         console.print(f"               {left_out}", markup=False)
     origins = {"model": origin, "training data": training.instructions.origin}
-    place = Path(settings.supernet).expanduser() if settings.supernet else store.place(training.digest)
+    place = user_path(settings.supernet) if settings.supernet else store.place(training.digest)
     supernet = None
     if settings.supernet is None:
         supernet = supernet_of_run(run, training.recipe, digests.content(directory))

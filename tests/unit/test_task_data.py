@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from datasets import Dataset
 
+from services.evaluator.tasks.index import include_tasks, task_manager
 from services.evaluator.tasks.loading import load_items
 from shared.errors import UserError
 from shared.messages import TaskItems
@@ -256,3 +257,52 @@ def test_examples_that_a_task_does_not_take_are_spoken_of(
     register(monkeypatch, "fixed", [PIQA], **config, doc_to_target="label", num_fewshot=0)
     assert golds(tmp_path, "fixed", num_fewshot=5) == [(0,)]
     assert "tasks.fixed: num_fewshot is 5, but the task fixes it at 0: no examples are given" in caplog.text
+
+
+OWN_TASK = """\
+task: own_questions
+dataset_path: json
+dataset_kwargs: {{data_files: {{test: {file}}}}}
+test_split: test
+output_type: multiple_choice
+doc_to_text: "{{{{goal}}}}"
+doc_to_choice: "{{{{[sol1, sol2]}}}}"
+doc_to_target: label
+"""
+
+
+@pytest.fixture
+def own_tasks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A directory with a task of one's own, whose data lie beside it."""
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    directory = tmp_path / "tasks"
+    file = write(directory, "questions", PIQA, PIQA | {"label": 1})
+    (directory / "own.yaml").write_text(OWN_TASK.format(file=file), encoding="utf-8")
+    return directory
+
+
+@pytest.mark.parametrize("data", [True, False], ids=["with NASFARM_DATA", "without"])
+def test_a_task_of_one_s_own_is_named_by_its_file(own_tasks: Path, data: bool) -> None:
+    asked = TaskItems(task=str(own_tasks / "own.yaml"), stop=2)
+    documents = load_items(asked, own_tasks.parent if data else None).documents
+    assert sorted(document.golds() for document in documents) == [(0,), (1,)]
+
+
+def test_tasks_of_a_directory_are_known_by_their_names(own_tasks: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, entry in dict(task_manager().task_index).items():
+        if name == "plain_facts":
+            monkeypatch.setitem(task_manager().task_index, "own_questions", entry)  # so that it is gone afterwards
+    include_tasks(own_tasks)
+    assert len(load_items(TaskItems(task="own_questions", stop=2), None).documents) == 2
+
+
+def test_a_task_file_or_directory_that_is_not_there_or_no_task_is_refused(tmp_path: Path) -> None:
+    assert refusal(tmp_path, "none.yaml") == (
+        "tasks.none.yaml: no such file; give the path of a task of lm-eval in YAML"
+    )
+    (tmp_path / "bad.yaml").write_text("colour: red", encoding="utf-8")
+    assert "lm-eval can't load it" in refusal(tmp_path, str(tmp_path / "bad.yaml"))
+    (tmp_path / "empty").mkdir()
+    for directory in (tmp_path / "empty", tmp_path / "none"):
+        with pytest.raises(UserError, match="holds no task of lm-eval; name a directory with tasks in YAML"):
+            include_tasks(directory)

@@ -16,12 +16,14 @@ from lm_eval.api.metrics import aggregate_subtask_metrics, mean
 from lm_eval.api.samplers import FirstNSampler
 from lm_eval.api.task import ConfigurableTask
 from lm_eval.tasks import _factory
+from lm_eval.tasks._index import TaskIndex
 
 from services.evaluator.tasks.checked import CheckedTask, bad_row
 from services.evaluator.tasks.index import task_manager
 from services.evaluator.tasks.kinds import require_scorable
 from services.evaluator.tasks.local import Missing, local_data
 from shared.errors import UserError, first_line
+from shared.files import user_path
 from shared.messages import TaskItems
 
 log = logging.getLogger(__name__)
@@ -177,26 +179,31 @@ def _configured(asked: TaskItems, data: Path | None) -> tuple[list[ConfigurableT
 
 
 def _load(name: str) -> tuple[list[ConfigurableTask], dict[str, bool]]:
-    manager = task_manager()
-    if name not in manager.task_index:
+    manager, own = task_manager(), name.endswith((".yaml", ".yml"))
+    if own and not user_path(name).is_file():
+        raise UserError(f"tasks.{name}: no such file; give the path of a task of lm-eval in YAML")
+    if not own and name not in manager.task_index:
         close = get_close_matches(name, manager.task_index, n=3)
         hint = f"did you mean {' or '.join(close)}?" if close else "`lm-eval ls tasks` lists those it knows"
         raise UserError(f"tasks.{name}: lm-eval knows no such task; {hint}")
     try:
-        loaded = manager.load(name)
+        loaded = manager.load(str(user_path(name)) if own else name)
     except UserError:
         raise
     except Exception as error:  # lm-eval and the hub's client raise many kinds; none of them is a bug of ours
-        raise UserError(
-            f"tasks.{name}: lm-eval can't load it from NASFARM_DATA or the hub ({first_line(error)}); "
-            "set NASFARM_DATA, or use the built-in task plain_facts"
-        ) from error
-    tasks, group = list(loaded["tasks"].values()), loaded.get("groups", {}).get(name)
+        raise UserError(f"tasks.{name}: lm-eval can't load it ({first_line(error)}); mend its definition") from error
+    groups = loaded.get("groups", {})
+    tasks, group = list(loaded["tasks"].values()), groups.get(_group_of(user_path(name)) if own else name)
     for task in tasks:
         require_scorable(task)
     rules = (group.aggregate_metric_list or []) if group is not None else []
     by_size = {str(rule.metric): bool(rule.weight_by_size) for rule in rules}
     return sorted(tasks, key=lambda task: str(task.task_name)), by_size
+
+
+def _group_of(file: Path) -> str | None:
+    entry = TaskIndex.entry_from_path(file)
+    return None if entry is None else str(entry.name)
 
 
 def _split(task: ConfigurableTask) -> str:

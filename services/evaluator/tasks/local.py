@@ -27,6 +27,8 @@ FOLDERS = {
 """Folder of a dataset and its configuration. Any other dataset OWNER/NAME is looked for as NAME/CONFIGURATION, NAME or
 the task's name; a column `subject`, if there is one, tells the configurations apart."""
 
+READERS = ("json", "csv", "parquet", "text")
+"""Not data sets, but ways in which `datasets` reads files that a task names itself."""
 SPLITS = ("train", "validation", "test", "dev")
 FORMER_NAMES = {"train": ("train_l",)}
 """Other names of a split's file."""
@@ -68,7 +70,7 @@ def local_data(directory: Path | None) -> Iterator[dict[str, str]]:
             original(task, dataset_kwargs, **kwargs)
             return
         path, name = str(task.DATASET_PATH), task.DATASET_NAME
-        found = load_local(directory, path, name, task) if directory is not None else None
+        found = load_local(directory, path, name, task) if directory is not None and path not in READERS else None
         if found is None:
             try:
                 original(task, dataset_kwargs, **kwargs)
