@@ -9,6 +9,14 @@ from pathlib import Path
 from shared.errors import UserError
 
 
+def user_path(text: str) -> Path:
+    """A path as people write it, with ~ for a home directory; one of somebody unknown stays as it is."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        return Path(text)
+
+
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
     """Turn the operating system's refusals while `path` is written into one line for the user."""

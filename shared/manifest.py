@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from shared.content import content_digest, former_digest
 from shared.errors import UserError
-from shared.files import write_atomically
+from shared.files import user_path, write_atomically
 from shared.identity import SUPERNET, TOKENS_VERSION
 from shared.messages import Dtype
 from shared.settings import SpaceSettings, TrainingSettings, explain
@@ -16,6 +16,7 @@ from shared.shape import ModelShape
 from shared.space import SearchSpace
 
 MANIFEST = "supernet.json"
+ADAPTER = "adapter_config.json"
 VERSION: Literal[2] = 2
 """Of the manifests that are written. Version 1 has digests by what counted then (`FORMER_CONTENT`)."""
 
@@ -114,7 +115,7 @@ def _version(content: bytes) -> int:
 
 def base_location(model: str) -> str:
     """What a search file calls its model, made to mean the same in every process: a directory becomes absolute."""
-    directory = Path(model).expanduser()
+    directory = user_path(model)
     return str(directory.absolute()) if directory.is_dir() else model
 
 
@@ -124,12 +125,31 @@ def read_config(directory: Path) -> dict[str, Any]:
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
+        found = adapter(directory)
+        if found is not None:
+            raise UserError(found) from error
         raise UserError(f"{directory}: no config.json; give the directory of a Hugging Face checkpoint") from error
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: not readable as JSON ({error}); copy the checkpoint again") from error
     if not isinstance(config, dict):
         raise UserError(f"{path}: not a JSON object; copy the checkpoint again")
     return config
+
+
+def adapter(directory: Path) -> str | None:
+    """What is to be said of a directory that holds no network but an adapter (PEFT) to one; None if it doesn't."""
+    try:
+        content = json.loads((directory / ADAPTER).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError):
+        content = None
+    base = content.get("base_model_name_or_path") if isinstance(content, dict) else None
+    return (
+        f"{directory}: holds an adapter (PEFT) to {base or 'a model'}, not a network; merge it and name the result: "
+        "AutoPeftModelForCausalLM.from_pretrained(ADAPTER).merge_and_unload().save_pretrained(DIRECTORY) in Python, "
+        "from peft, and copy the model's tokenizer there"
+    )
 
 
 def read_shape(directory: Path) -> ModelShape:

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic_core import ErrorDetails
 
 from shared.architecture import Quantization
 from shared.errors import UserError
@@ -32,6 +33,40 @@ SPLITS = {
 }
 """Split to search on and split to report on, for the tasks that have two with answers; others are scored on one split
 (None: lm-eval's choice), of which search and report take different items."""
+
+
+LONGEST_SHOWN = 80
+"""Characters of a wrong value that are shown."""
+
+WHOLE, REAL = "should be a whole number, such as 4", "should be a number, such as 0.5"
+SECTION = "should be a section, with keys of its own (key: value)"
+IN_WORDS = {
+    "string_pattern_mismatch": "should be letters (A to Z), digits and . _ - only, a letter or digit first, "
+    "such as smollm2-arc-easy",
+    "tuple_type": "should be a list, such as [28, 26]",
+    "list_type": "should be a list, such as [28, 26]",
+    "too_short": "should have {min_length} or more entries",
+    "int_type": WHOLE,
+    "int_parsing": WHOLE,
+    "int_parsing_size": WHOLE,
+    "int_from_float": WHOLE,
+    "float_type": REAL,
+    "float_parsing": REAL,
+    "finite_number": "should be a finite number, such as 0.5",
+    "greater_than": "should be a number greater than {gt:g}",
+    "greater_than_equal": "should be a number, {ge:g} or more",
+    "less_than": "should be a number less than {lt:g}",
+    "less_than_equal": "should be a number, {le:g} or less",
+    "bool_type": "should be true or false",
+    "bool_parsing": "should be true or false",
+    "string_type": "should be a text; put it in quotes",
+    "literal_error": "should be {expected}",
+    "model_type": SECTION,
+    "model_attributes_type": SECTION,
+    "dict_type": SECTION,
+    "json_invalid": "not JSON ({error})",
+}
+"""By pydantic's kinds of error: what is wrong, with an example."""
 
 
 def _no_boolean(value: object) -> object:
@@ -203,6 +238,18 @@ class SearchSettings(Section):
             raise ValueError("a directory or a digest; put it in quotes")
         return name
 
+    @field_validator("tasks", mode="before")
+    @classmethod
+    def _one_by_one(cls, tasks: object) -> object:
+        """A section may name several tasks, with commas between them."""
+        if not isinstance(tasks, list | tuple):
+            return tasks
+        return [
+            {**task, "name": name} if isinstance(task, dict) else task
+            for task in tasks
+            for name in (split_tasks(task["name"]) if isinstance(task, dict) and "name" in task else [""])
+        ]
+
     @field_validator("tasks")
     @classmethod
     def _distinct_tasks(cls, tasks: tuple[TaskSettings, ...]) -> tuple[TaskSettings, ...]:
@@ -241,6 +288,13 @@ class SearchSettings(Section):
         return tuple(task.metric for task in self.tasks)
 
 
+def split_tasks(names: object) -> list[Any]:
+    """The tasks of a text such as `arc_easy,winogrande`; what is no such text stays as it is."""
+    if not isinstance(names, str) or "," not in names:
+        return [names]
+    return [name.strip() for name in names.split(",")]
+
+
 def read_search_file(path: Path) -> SearchSettings:
     """Read a search file. Raises UserError that names the file, the field and what is wrong with it."""
     try:
@@ -277,9 +331,19 @@ def explain(error: ValidationError) -> str:
         return f"{field}: unknown key; remove it or mend its spelling"
     if problem["type"] == "missing":
         return f"{field}: missing; add it"
-    message = problem["msg"].removeprefix("Value error, ")
-    shown = "" if isinstance(problem["input"], dict) else f" (it is {problem['input']!r})"
-    return f"{f'{field}: ' if field else ''}{message[0].lower()}{message[1:]}{shown}"
+    given = repr(problem["input"])
+    given = given if len(given) <= LONGEST_SHOWN else f"{given[:LONGEST_SHOWN]}..."
+    shown = "" if isinstance(problem["input"], dict) else f" (it is {given})"
+    return f"{f'{field}: ' if field else ''}{_in_words(problem)}{shown}"
+
+
+def _in_words(problem: ErrorDetails) -> str:
+    """What a value should be, in a search file's own terms where pydantic has Python's."""
+    words = IN_WORDS.get(problem["type"])
+    if words is not None:
+        return words.format(**problem.get("ctx", {}))
+    message = problem["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    return f"{message[0].lower()}{message[1:]}"
 
 
 def _distinct(choices: tuple[T, ...], what: str) -> tuple[T, ...]:

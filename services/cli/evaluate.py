@@ -13,6 +13,7 @@ from services.cli.quiet import quiet_libraries
 from services.coordinator.report.answers import Answers, task_row
 from services.coordinator.report.wording import parameters, rate, size
 from services.evaluator.evaluator import Evaluator
+from services.evaluator.tasks.index import include_tasks
 from services.evaluator.tasks.loading import count_items
 from shared.architecture import Architecture
 from shared.content import FileDigests, content_digest
@@ -34,7 +35,7 @@ from shared.messages import (
     TaskItems,
     Workload,
 )
-from shared.settings import explain
+from shared.settings import explain, split_tasks
 from shared.space import dense
 from shared.supernet.device import preferred_dtype
 from shared.supernet.source import fetch_model
@@ -58,11 +59,15 @@ class TaskOptions:
     items: int | None
     split: str | None
     num_fewshot: int | None
+    include_path: Path | None = None
 
     def spec(self, data: Path | None) -> tuple[TaskItems, ...]:
         """The tasks with their items counted. Raises UserError for options that mean nothing or can't be had."""
         if not self.tasks:
-            _refuse("--task", {"--items": self.items, "--split": self.split, "--num-fewshot": self.num_fewshot})
+            options = {"--items": self.items, "--split": self.split, "--num-fewshot": self.num_fewshot}
+            _refuse("--task", {**options, "--include-path": self.include_path})
+        if self.include_path is not None:
+            include_tasks(self.include_path)
         return tuple(
             TaskItems(
                 task=task,
@@ -70,7 +75,7 @@ class TaskOptions:
                 split=self.split,
                 stop=self.items or count_items(task, self.split, data),
             )
-            for task in dict.fromkeys(self.tasks)
+            for task in dict.fromkeys(name for names in self.tasks for name in split_tasks(names))
         )
 
 

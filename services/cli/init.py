@@ -1,6 +1,9 @@
 """`nasfarm init`: a search file to begin with, and the profile of what it would search."""
 
 import json
+import os
+import re
+import unicodedata
 from pathlib import Path
 
 from services.cli.console import console
@@ -11,6 +14,7 @@ from services.cli.quiet import quiet_libraries
 from services.evaluator.speed import parameter_tokens_per_second
 from shared.environment import Environment
 from shared.errors import UserError
+from shared.files import user_path
 from shared.manifest import read_shape, search_space
 from shared.settings import read_search_file, write_search_file
 from shared.shape import ModelShape
@@ -22,6 +26,9 @@ from shared.supernet.source import fetch_model
 WIDTH_STEP = 64
 """Widths are multiples of this, which matrix units like."""
 
+SNAPSHOT = re.compile(r"models--(?:[^/]*?--)?(?P<name>[^/]+)/snapshots/[^/]+/?$")
+"""A directory of the hub's cache: models--OWNER--NAME/snapshots/COMMIT."""
+
 TEMPLATE = """\
 # A search of nasfarm. Run it with: nasfarm search {path}
 name: {quoted_name} # the run lies in runs/{name}
@@ -31,7 +38,7 @@ model: {model} # Hugging Face id or directory: Llama, Mistral, Qwen2 or Qwen3
 space:
   depths: {depths} # numbers of layers to choose from; the model has {layers}
   mlp_widths: {widths} # numbers of MLP neurons, chosen layer by layer; the model has {width}
-  depth_rule: importance # which layers go first: those of least influence, or `first` to keep the first ones
+  depth_rule: {rule} # which layers go first: those of least influence, or `first` to keep the first ones
   # quantization: [none, int8] # let each network choose LLM.int8(); needs an objective that sees it: bytes or seconds
 
 training: # the one fine-tuning of the super-network
@@ -72,7 +79,7 @@ dtype: auto # bfloat16 where the machine has it, else float32
 """
 
 
-def init_search_file(model: str, path: Path, force: bool) -> None:
+def init_search_file(model: str, path: Path, force: bool, name: str | None = None) -> None:
     """Write a search file for a model and print its profile; nothing is run."""
     if path.exists() and not force:
         raise UserError(f"{path}: exists already; give another --output, or --force to overwrite it")
@@ -80,7 +87,7 @@ def init_search_file(model: str, path: Path, force: bool) -> None:
     environment = Environment.read()
     directory, origin = fetch_model(model)
     shape = read_shape(directory)
-    write_search_file(path, search_text(model, shape, path, has_benchmarks(environment)))
+    write_search_file(path, search_text(model, shape, path, has_benchmarks(environment), name))
     settings = read_search_file(path)
     console.print(f"Search file    {path}")
     console.print(f"Model          {origin}")
@@ -92,17 +99,18 @@ def init_search_file(model: str, path: Path, force: bool) -> None:
     console.print(f"Next           nasfarm search {path}")
 
 
-def search_text(model: str, shape: ModelShape, path: Path, benchmarks: bool) -> str:
+def search_text(model: str, shape: ModelShape, path: Path, benchmarks: bool, name: str | None = None) -> str:
     """The commented search file: an eighth of the layers and up to half of each MLP may go."""
     large = shape.layers * shape.hidden_size**2 > 10**9
+    depths = {shape.layers, shape.layers - shape.layers // 16, shape.layers - shape.layers // 8}
+    called = _name(model) if name is None else name
     return TEMPLATE.format(
-        path=path,
-        name=_name(model),
-        quoted_name=json.dumps(_name(model)),
-        model=json.dumps(model),
-        depths=sorted(
-            {shape.layers, shape.layers - shape.layers // 16, shape.layers - shape.layers // 8}, reverse=True
-        ),
+        path=_quoted(str(path))[1:-1],
+        name=_quoted(called)[1:-1],
+        quoted_name=_quoted(called),
+        model=_quoted(model),
+        depths=sorted(depths, reverse=True),
+        rule="importance" if min(depths) > 1 else "first",
         layers=shape.layers,
         widths=sorted(
             {shape.mlp_width, _rounded(shape.mlp_width * 3 // 4), _rounded(shape.mlp_width // 2)}, reverse=True
@@ -126,6 +134,20 @@ def _rounded(width: int) -> int:
 
 
 def _name(model: str) -> str:
-    last = model.rstrip("/").rsplit("/", 1)[-1]
-    name = "".join(character if character.isalnum() or character in "._-" else "-" for character in last)
-    return name.strip("._-").lower() or "search"
+    """A name for the run, after the model's; of a snapshot in the hub's cache that isn't the directory's, a commit."""
+    directory = user_path(model)
+    own = Path(os.path.abspath(directory)).name  # noqa: PTH100 (a link keeps the name that its user gave it)
+    last = own if directory.is_dir() else model.rstrip("/").rsplit("/", 1)[-1]
+    snapshot = SNAPSHOT.search(str(directory.absolute()))
+    if snapshot is not None:
+        last = snapshot["name"]
+    plain = unicodedata.normalize("NFKD", last).encode("ascii", "ignore").decode()
+    return re.sub(r"[^a-z0-9._-]+", "-", plain.lower()).strip("._-") or "search"
+
+
+def _quoted(text: str) -> str:
+    """A text as YAML has it in double quotes: JSON's escapes and, of what can't be printed, YAML's own."""
+    return "".join(
+        character if character.isprintable() else f"\\U{ord(character):08x}"
+        for character in json.dumps(text, ensure_ascii=False)
+    )

@@ -49,11 +49,12 @@ def init(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="Hugging Face id or directory of a checkpoint.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The search file to write.")] = Path("search.yaml"),
     force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
+    name: Annotated[str | None, typer.Option("--name", help="The run's name; default: made of the model's.")] = None,
 ) -> None:
     """Write a commented search file with sensible choices for a model, and print what it would search."""
     from services.cli.init import init_search_file
 
-    init_search_file(model, output, force)
+    init_search_file(model, output, force, name)
 
 
 @app.command(epilog="Example: nasfarm train search.yaml")
@@ -189,7 +190,11 @@ def stop(
 )
 def evaluate(
     tasks: Annotated[
-        list[str] | None, typer.Option("--task", help="An lm-eval task; may be given several times.")
+        list[str] | None,
+        typer.Option("--task", help="An lm-eval task, or several: a,b; or a task's YAML file. May be repeated."),
+    ] = None,
+    include_path: Annotated[
+        Path | None, typer.Option("--include-path", help="Directory with more lm-eval tasks in YAML.")
     ] = None,
     architecture: Annotated[
         Path | None,
@@ -228,7 +233,7 @@ def evaluate(
 
     evaluate_one(
         NetworkOptions(checkpoint, architecture, int8, dtype),
-        TaskOptions(tuple(tasks or ()), items, split, num_fewshot),
+        TaskOptions(tuple(tasks or ()), items, split, num_fewshot, include_path),
         SpeedOptions(speed, batch, prompt_tokens, generated_tokens, repeats),
         output,
     )

@@ -16,7 +16,7 @@ from services.trainer.data import load_instructions
 from shared.content import FileDigests, has_digest
 from shared.environment import Environment
 from shared.errors import UserError
-from shared.files import writing
+from shared.files import user_path, writing
 from shared.identity import TOKENS_VERSION, TRAINED_SPACE, TRAINING, difference
 from shared.manifest import MANIFEST, SupernetManifest, base_location
 from shared.settings import SearchSettings, parse_settings
@@ -80,8 +80,9 @@ class SupernetStore:
 
         Raises UserError where there is none, or where several digests begin so.
         """
-        if is_supernet(Path(name).expanduser()):
-            return Supernet.read(Path(name).expanduser())
+        directory = user_path(name)
+        if is_supernet(directory):
+            return Supernet.read(directory)
         found = self.matching(name)
         if len(found) == 1:
             return found[0]
@@ -194,7 +195,7 @@ class Asked:
     @classmethod
     def at_hand(cls, settings: SearchSettings, environment: Environment) -> "Asked":
         """What can be told without fetching anything, and without the libraries of models."""
-        directory, file = Path(settings.model).expanduser(), Path(settings.training.data).expanduser()
+        directory, file = user_path(settings.model), user_path(settings.training.data)
         base = FileDigests(environment.cache).content(directory) if directory.is_dir() else None
         data = load_instructions(settings.training.data, environment).digest if file.is_file() else None
         return cls(settings, base, data)

@@ -28,6 +28,7 @@ from services.trainer.training import StepReport
 from shared.content import FileDigests
 from shared.environment import Environment
 from shared.errors import UserError
+from shared.files import user_path
 from shared.identity import TOKENS_VERSION
 from shared.manifest import search_space
 from shared.messages import CheckpointRef
@@ -132,7 +133,7 @@ def check(
 
 def _place_to_make(name: str) -> Path | None:
     """Where `nasfarm train` makes the super-network that a search file names; None if it is there, or a digest."""
-    directory = Path(name).expanduser()
+    directory = user_path(name)
     return None if is_supernet(directory) or DIGEST.fullmatch(name) else directory
 
 

@@ -19,7 +19,7 @@ from fsspec.core import url_to_fs
 from shared.content import FETCHED, FileDigests, has_digest
 from shared.digest import DIGEST_CHARACTERS, digest_json
 from shared.errors import UserError, first_line
-from shared.files import writing
+from shared.files import user_path, writing
 from shared.manifest import MANIFEST, SupernetManifest
 from shared.telemetry.logs import fields
 
@@ -41,7 +41,7 @@ def fetch(location: str, digest: str | None, cache: Path) -> Path:
 
     Raises UserError where the checkpoint can't be had, doesn't fit on the disk, or isn't the one that is meant.
     """
-    directory = Path(location).expanduser()
+    directory = user_path(location)
     if "://" not in location and directory.is_dir():
         return directory
     checkpoints = cache / "checkpoints"

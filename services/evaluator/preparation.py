@@ -12,6 +12,7 @@ from services.evaluator.tokenisation import Continuation, tokenize_requests
 from shared.digest import digest_json
 from shared.errors import UserError
 from shared.supernet.packing import Packed, pack
+from shared.supernet.tokenizer import require_embedded
 from shared.supernet.tree import Tree
 
 DEFAULT_LENGTH = 2048
@@ -107,6 +108,8 @@ def prepare_task(
     max_length = resolve_max_length(config, tokenizer, default=DEFAULT_LENGTH)
     requests = [document.requests() for document in loaded.documents]
     windows = tokenize_requests([request for item in requests for request in item], tokenizer, max_length)
+    numbers = (token for request in windows for window in request for token in (*window.inputs, *window.targets))
+    require_embedded(numbers, config.vocab_size, tokenizer)
     subjects: dict[int, list[list[tuple[int, Continuation]]]] = {}
     start = 0
     for document, item in zip(loaded.documents, requests, strict=True):

@@ -12,11 +12,24 @@ from shared import facts
 from shared.digest import digest_json
 from shared.environment import Environment
 from shared.errors import UserError
-from shared.rows import find_rows, numbered_rows
+from shared.files import user_path
+from shared.rows import find_rows, placed_rows
 
 ALPACA_HUB = "tatsu-lab/alpaca"
 REQUIRED = {"instruction": True, "input": False, "output": True}
 """The fields of Alpaca's schema, and whether a row is nothing without one."""
+
+OTHER_FORMATS = {
+    frozenset({"conversations"}): "it looks like ShareGPT's (conversations): give each turn as a row with instruction, "
+    "input and output",
+    frozenset(
+        {"messages"}
+    ): "it looks like chats (messages): give each turn as a row with instruction, input and output",
+    frozenset({"instruction", "response"}): "it has Dolly's names: rename response to output, and context to input",
+    frozenset({"prompt", "completion"}): "rename prompt to instruction, and completion to output",
+    frozenset({"question", "answer"}): "rename question to instruction, and answer to output",
+}
+"""By the fields of data in other formats, what makes them Alpaca's."""
 
 Row = dict[str, str]
 Placed = tuple[str, Mapping[str, Any]]
@@ -54,7 +67,7 @@ def load_instructions(name: str, environment: Environment) -> Instructions:
         return _usable(built_in, "the built-in instructions (plain facts)")
     if name == "alpaca":
         return _alpaca(environment)
-    path = Path(name).expanduser()
+    path = user_path(name)
     if not path.is_file():
         raise UserError(
             f"training.data: {name!r} is neither 'alpaca', 'plain_facts' nor a JSON Lines file; mend the search file"
@@ -63,7 +76,7 @@ def load_instructions(name: str, environment: Environment) -> Instructions:
 
 
 def _placed(path: Path) -> Iterable[Placed]:
-    return ((f"{path}:{number}", row) for number, row in numbered_rows(path))
+    return placed_rows(path)
 
 
 def _alpaca(environment: Environment) -> Instructions:
@@ -91,7 +104,9 @@ def _usable(rows: Iterable[Placed], origin: str) -> Instructions:
     kept: list[Row] = []
     reasons: Counter[str] = Counter()
     first = ""
+    seen: set[str] = set()
     for place, row in rows:
+        seen |= row.keys()
         try:
             kept.append(_row(row))
         except _UnusableError as unusable:
@@ -99,8 +114,9 @@ def _usable(rows: Iterable[Placed], origin: str) -> Instructions:
             reasons[str(unusable)] += 1
     left_out = _in_words(reasons, first) if reasons else ""
     if not kept:
+        remedy = next((remedy for fields, remedy in OTHER_FORMATS.items() if fields <= seen), "name another file")
         raise UserError(
-            f"training.data: {origin} holds no row with an instruction and an output; name another file ({left_out})"
+            f"training.data: {origin} holds no row with an instruction and an output; {remedy} ({left_out})"
         )
     return Instructions(tuple(kept), origin, left_out)
 

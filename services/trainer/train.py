@@ -27,7 +27,7 @@ from shared.supernet.checkpoint import Checkpoint, writing_checkpoint
 from shared.supernet.device import compute_device, preferred_dtype, torch_dtype
 from shared.supernet.order import drop_order, measure_importance, order_neurons
 from shared.supernet.packing import Packed, pack
-from shared.supernet.tokenizer import load_tokenizer
+from shared.supernet.tokenizer import load_tokenizer, require_embedded
 from shared.supernet.tree import Tree
 
 RECORDED = ("torch", "transformers", "nasfarm")
@@ -76,7 +76,9 @@ def prepare(settings: SearchSettings, base_directory: Path, environment: Environ
             "space.depths: 1 layer is impossible with depth_rule importance, which keeps the first and the last layer"
         )
     instructions = load_instructions(settings.training.data, environment)
-    examples = tokenize(instructions.rows, load_tokenizer(base_directory), settings.training.tokens_per_step)
+    tokenizer = load_tokenizer(base_directory)
+    examples = tokenize(instructions.rows, tokenizer, settings.training.tokens_per_step)
+    require_embedded((token for example in examples for token in example.tokens), base.shape.vocab_size, tokenizer)
     if not examples:
         raise UserError(f"training.data: no row of {instructions.origin} fits into training.tokens_per_step; raise it")
     digests = FileDigests(environment.cache)

@@ -16,9 +16,9 @@ from transformers import AutoConfig, PretrainedConfig
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from shared.architecture import Architecture
-from shared.errors import UserError
+from shared.errors import UserError, first_line
 from shared.files import writing
-from shared.manifest import read_shape
+from shared.manifest import adapter, read_shape
 from shared.shape import ModelShape
 from shared.space import check_fits, dense
 from shared.supernet.decoder import Decoder, Layer, Linear, Rotary
@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 
 WEIGHTS = "model.safetensors"
 WEIGHTS_INDEX = f"{WEIGHTS}.index.json"
+EMBEDDINGS, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 
 STATIC_ROPE = ("default", "linear", "llama3", "yarn")
 """Rotary scalings that don't depend on the length of the sequence, which is not defined for a packed row."""
@@ -50,9 +51,9 @@ class Checkpoint:
         config_file = directory / "config.json"
         shape = read_shape(directory)
         try:
-            config = AutoConfig.from_pretrained(directory)
+            config = AutoConfig.from_pretrained(directory, trust_remote_code=False)
         except Exception as error:  # transformers raises many kinds, all of which mean that this file is no good
-            raise UserError(f"{config_file}: transformers refuses it ({str(error).splitlines()[0]})") from error
+            raise UserError(f"{config_file}: transformers refuses it ({first_line(error)})") from error
         named = getattr(config, "transformers_weights", None)
         if named not in (None, WEIGHTS):
             raise UserError(
@@ -73,7 +74,7 @@ class Checkpoint:
         source = self.weights if weights is None else weights
         chosen = dense(self.shape) if architecture is None else architecture
         check_fits(self.shape, chosen)
-        embeddings = source["model.embed_tokens.weight"]
+        embeddings = source[EMBEDDINGS]
         layers: Iterator[Layer] = (
             self._layer(source, index, width) for index, width in zip(chosen.layers, chosen.mlp_widths, strict=True)
         )
@@ -86,7 +87,7 @@ class Checkpoint:
             embeddings=embeddings,
             layers=tuple(layers),
             norm=source["model.norm.weight"],
-            head=embeddings if self.shape.tied_embeddings else source["lm_head.weight"],
+            head=embeddings if self.shape.tied_embeddings else source[HEAD],
             rotary=self._rotary(),
             norm_epsilon=self.config.rms_norm_eps,
         )
@@ -133,11 +134,11 @@ def expected_weights(shape: ModelShape) -> dict[str, tuple[int, ...]]:
     """Name and shape of every tensor of a checkpoint of this shape."""
     hidden, queries, keys = shape.hidden_size, shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
     expected: dict[str, tuple[int, ...]] = {
-        "model.embed_tokens.weight": (shape.vocab_size, hidden),
+        EMBEDDINGS: (shape.vocab_size, hidden),
         "model.norm.weight": (hidden,),
     }
     if not shape.tied_embeddings:
-        expected["lm_head.weight"] = (shape.vocab_size, hidden)
+        expected[HEAD] = (shape.vocab_size, hidden)
     linear = {
         "self_attn.q_proj": (queries, hidden, shape.qkv_bias),
         "self_attn.k_proj": (keys, hidden, shape.qkv_bias),
@@ -182,6 +183,9 @@ def weight_files(directory: Path) -> list[Path]:
             _tell_of_two(directory)
         return [whole]
     if not index_file.exists():
+        found = adapter(directory)
+        if found is not None:
+            raise UserError(found)
         raise UserError(f"{whole}: missing; the checkpoint must hold its weights as safetensors")
     try:
         names = sorted(set(json.loads(index_file.read_text(encoding="utf-8"))["weight_map"].values()))
@@ -220,8 +224,10 @@ def _mapped_weights(directory: Path) -> dict[str, Tensor]:
 
 def _belonging(weights: Mapping[str, Tensor], shape: ModelShape, directory: Path) -> dict[str, Tensor]:
     """The weights of the network, without what some checkpoints hold besides: a copy of a tied head, tables of
-    angles."""
+    angles. Of tied embeddings the head alone may be stored, which transformers takes as well."""
     expected = expected_weights(shape)
+    if shape.tied_embeddings and EMBEDDINGS not in weights and HEAD in weights:
+        weights = {**weights, EMBEDDINGS: weights[HEAD]}
     for name, size in expected.items():
         if name not in weights:
             raise UserError(f"{directory}: tensor {name} is missing; the weights don't belong to this config.json")
@@ -230,8 +236,8 @@ def _belonging(weights: Mapping[str, Tensor], shape: ModelShape, directory: Path
                 f"{directory}: tensor {name} is {tuple(weights[name].shape)}, config.json says {size}; "
                 "the weights don't belong to this config.json"
             )
-    head = weights.get("lm_head.weight")
-    if shape.tied_embeddings and head is not None and not torch.equal(head, weights["model.embed_tokens.weight"]):
+    head = weights.get(HEAD)
+    if shape.tied_embeddings and head is not None and not torch.equal(head, weights[EMBEDDINGS]):
         raise UserError(
             f"{directory}: lm_head.weight is not the embeddings, as tie_word_embeddings in config.json says; "
             "set tie_word_embeddings to false there"

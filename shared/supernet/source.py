@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 from shared.content import FETCHED
 from shared.environment import Environment
 from shared.errors import UserError
-from shared.files import writing
+from shared.files import user_path, writing
 from shared.supernet.checkpoint import writing_checkpoint
 
 EXAMPLE_MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct"
@@ -31,7 +31,7 @@ def fetch_model(name: str) -> tuple[Path, str]:
 
     `name` is a directory or a Hugging Face id. Raises UserError where neither is to be had.
     """
-    directory = Path(name).expanduser()
+    directory = user_path(name)
     if directory.is_dir():
         return directory, f"directory {directory}"
     if name.count("/") != 1 or name.startswith((".", "/", "~")):

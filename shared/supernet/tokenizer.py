@@ -2,6 +2,7 @@
 
 import logging
 import unicodedata
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
@@ -26,13 +27,17 @@ def load_tokenizer(directory: Path) -> PreTrainedTokenizerBase:
     deepseek-coder) lose spaces and line ends by that. transformers knows some of these by their ids at the hub, which a
     directory hasn't, and takes their tokenizer.json as it is. So do we, wherever only that gives texts back.
 
+    Code that comes with the checkpoint (`auto_map`) is never run: tokenizer.json is read instead.
+
     Raises UserError where there is no tokenizer, or none that gives texts back.
     """
     try:
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(directory)
+        tokenizer = _as_declared(directory)
         if _keeps_texts(tokenizer):
             return tokenizer
         plain = _plain(directory)
+    except UserError:
+        raise
     except Exception as error:  # transformers and tokenizers raise many kinds, a bare Exception among them
         raise UserError(
             f"{directory}: no readable tokenizer ({first_line(error)}); copy {TOKENIZER} beside the weights"
@@ -47,6 +52,34 @@ def load_tokenizer(directory: Path) -> PreTrainedTokenizerBase:
         f"{directory}: its tokenizer doesn't give texts back, {PROBE!r} becomes {_there_and_back(tokenizer, PROBE)!r}; "
         f"copy the model's own {TOKENIZER} and tokenizer_config.json beside the weights"
     )
+
+
+def require_embedded(tokens: Iterable[int], vocabulary: int, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Raise UserError for a token id that a network with so many embeddings doesn't know."""
+    highest = max(tokens, default=0)
+    if highest >= vocabulary:
+        raise UserError(
+            f"{tokenizer.name_or_path}: its tokenizer has the token {tokenizer.convert_ids_to_tokens(highest)!r} "
+            f"({highest}), the network has embeddings of 0 to {vocabulary - 1} only; copy the model's own {TOKENIZER} "
+            "and tokenizer_config.json beside the weights, or resize the network's embeddings"
+        )
+
+
+def _as_declared(directory: Path) -> PreTrainedTokenizerBase:
+    """A tokenizer of the class that tokenizer_config.json declares, unless that is code that comes with it."""
+    try:
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(directory, trust_remote_code=False)
+    except ValueError as error:
+        if "trust_remote_code" not in str(error):
+            raise
+        plain = _plain(directory)
+        if plain is None:
+            raise UserError(
+                f"{directory}: its tokenizer is code of its own (auto_map), which is never run; "
+                f"copy a {TOKENIZER} beside the weights"
+            ) from error
+        return plain
+    return tokenizer
 
 
 def _plain(directory: Path) -> PreTrainedTokenizerBase | None:

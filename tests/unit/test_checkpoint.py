@@ -230,6 +230,53 @@ def test_a_head_of_its_own_where_the_config_says_that_it_is_tied_is_refused(tmp_
     refused(tmp_path, "lm_head.weight is not the embeddings, as tie_word_embeddings in config.json says")
 
 
+@pytest.mark.parametrize("family", ["llama-grouped-tied", "qwen2-window", "qwen3"])
+def test_a_tied_network_of_which_only_the_head_is_stored_is_the_one_that_transformers_opens(
+    tmp_path: Path, family: str
+) -> None:
+    write_checkpoint(tmp_path, family)
+    plain = logits(tmp_path)
+    edit_weights(tmp_path, lambda weights: weights.update({"lm_head.weight": weights.pop("model.embed_tokens.weight")}))
+    assert torch.equal(logits(tmp_path), plain)
+    torch.testing.assert_close(logits(tmp_path), transformers_logits(tmp_path), atol=2e-5, rtol=2e-5)
+
+
+def test_an_untied_network_of_which_only_the_head_is_stored_is_refused(tmp_path: Path) -> None:
+    write_checkpoint(tmp_path, "llama")
+    edit_weights(tmp_path, lambda weights: weights.pop("model.embed_tokens.weight"))
+    refused(tmp_path, r"tensor model\.embed_tokens\.weight is missing")
+
+
+@pytest.mark.parametrize("whole", [True, False], ids=["with the model's config.json", "alone"])
+@pytest.mark.parametrize("content", ['{"base_model_name_or_path": "meta/base"}', "{}", "[]", "{torn"])
+def test_an_adapter_is_refused_with_how_it_is_merged(tmp_path: Path, whole: bool, content: str) -> None:
+    if whole:
+        write_checkpoint(tmp_path, "llama")
+        (tmp_path / "model.safetensors").rename(tmp_path / "adapter_model.safetensors")
+    (tmp_path / "adapter_config.json").write_text(content, encoding="utf-8")
+    base = "meta/base" if "meta" in content else "a model"
+    refused(tmp_path, rf"holds an adapter \(PEFT\) to {base}, not a network; merge it .*merge_and_unload\(\)")
+
+
+def test_a_network_beside_which_an_adapter_s_config_lies_is_opened(tmp_path: Path) -> None:
+    write_checkpoint(tmp_path, "llama")
+    (tmp_path / "adapter_config.json").write_text("{}", encoding="utf-8")
+    assert logits(tmp_path).isfinite().all()
+
+
+def test_code_that_comes_with_a_checkpoint_is_neither_run_nor_asked_about(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_checkpoint(tmp_path, "llama")
+    plain = logits(tmp_path)
+    monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("asked"))
+    ran = tmp_path / "ran"
+    (tmp_path / "evil.py").write_text(f"open({str(ran)!r}, 'w')\n", encoding="utf-8")
+    edit_config(tmp_path, auto_map={"AutoConfig": "evil.Config", "AutoModelForCausalLM": "evil.Model"})
+    assert torch.equal(logits(tmp_path), plain)
+    assert not ran.exists()
+
+
 def test_the_digest_of_a_checkpoint_is_that_of_what_decides_its_answers(tmp_path: Path) -> None:
     write_checkpoint(tmp_path, "llama")
     before = digest_of(tmp_path)

@@ -1,6 +1,7 @@
 """Items made ready to be scored: their tokens, their trees, their rows."""
 
 from collections import Counter
+from copy import deepcopy
 from pathlib import Path
 
 import pytest
@@ -167,3 +168,13 @@ def test_a_choice_longer_than_the_model_can_read_is_refused() -> None:
     with pytest.raises(UserError, match=r"tasks\.plain_facts: item \d+ has an empty choice or one longer") as refusal:
         prepared(TaskItems(task="plain_facts", stop=10), max_length=1)
     assert "\n" not in str(refusal.value)
+
+
+def test_a_token_beyond_the_embeddings_is_refused_before_anything_is_computed() -> None:
+    tokenizer = deepcopy(tiny_tokenizer())
+    tokenizer.add_tokens(["Question"])
+    config = AutoConfig.for_model("llama", vocab_size=len(tokenizer) - 1)
+    loaded = load_items(TaskItems(task="plain_facts", stop=2), None)
+    complaint = rf"the token 'Question' \({len(tokenizer) - 1}\), the network has embeddings of 0 to"
+    with pytest.raises(UserError, match=complaint):
+        prepare_task("plain_facts", loaded, tokenizer, config, torch.device("cpu"), 400)

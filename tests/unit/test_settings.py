@@ -87,26 +87,38 @@ def test_parts_that_are_put_on_the_same_split_share_no_item(
         ("space.heads", [1], "space.heads: unknown key"),
         ("training.lr", 1, "training.lr: unknown key"),
         ("tasks.1.report.shots", 1, r"tasks.1.report.shots: unknown key"),
-        ("space.depths", [], "space.depths: .*at least 1 item"),
-        ("space.mlp_widths", [], "space.mlp_widths: .*at least 1 item"),
-        ("space.depths", ["deep"], r"space.depths.0: .*valid integer.*\(it is 'deep'\)"),
+        ("space.depths", [], "space.depths: should have 1 or more entries"),
+        ("space.mlp_widths", [], "space.mlp_widths: should have 1 or more entries"),
+        ("space.depths", ["deep"], r"space.depths.0: should be a whole number, such as 4 \(it is 'deep'\)"),
         ("space.depth_rule", "random", "space.depth_rule: .*'importance' or 'first'"),
         ("training.learning_rate", 0, "training.learning_rate: .*greater than 0"),
-        ("training.steps", -1, "training.steps: .*greater than or equal to 0"),
+        ("training.steps", -1, "training.steps: should be a number, 0 or more"),
         ("training.checkpoint_every_seconds", 0, "training.checkpoint_every_seconds: .*greater than 0"),
         ("search.strategy", "luck", "search.strategy: .*'linas', 'nsga2' or 'random'"),
-        ("search.evaluations", 0, "search.evaluations: .*greater than or equal to 1"),
-        ("tasks", [], "tasks: .*at least 1 item"),
+        ("search.evaluations", 0, "search.evaluations: should be a number, 1 or more"),
+        ("tasks", [], "tasks: should have 1 or more entries"),
         ("tasks.0.name", " ", "tasks.0.name: give the name of an lm-eval task"),
         ("tasks.1.name", "arc_easy", "tasks: a task is listed twice"),
-        ("tasks.0.search.items", 0, "tasks.0.search.items: .*greater than or equal to 1"),
-        ("name", "../up", "name: .*pattern"),
+        ("tasks.0.search.items", 0, "tasks.0.search.items: should be a number, 1 or more"),
+        ("name", "../up", r"name: should be letters .*such as smollm2-arc-easy \(it is '../up'\)$"),
+        ("name", 7, r"name: should be a text; put it in quotes \(it is 7\)$"),
+        ("space.depths", 4, r"space.depths: should be a list, such as \[28, 26\] \(it is 4\)$"),
+        ("space", "wide", r"space: should be a section, with keys of its own \(key: value\) \(it is 'wide'\)$"),
+        ("training.steps", 1.5, r"training.steps: should be a whole number, such as 4 \(it is 1.5\)$"),
+        (
+            "training.learning_rate",
+            "fast",
+            r"training.learning_rate: should be a number, such as 0.5 \(it is 'fast'\)$",
+        ),
+        ("training.learning_rate", 2, r"training.learning_rate: should be a number less than 1 \(it is 2\)$"),
+        ("reporting.margin", 51, r"reporting.margin: should be a number, 50 or less \(it is 51\)$"),
+        ("training.steps", "9" * 5000, rf"training.steps: .* \(it is '{'9' * 79}\.\.\.\)$"),
         ("tasks.0.metric", "bleu", "tasks.0.metric: .*'acc'"),
         ("dtype", "int4", "dtype: .*'float32', 'bfloat16' or 'auto'"),
         ("space.quantization", ["int8", "int8"], r"space.quantization: a choice is listed twice"),
-        ("space.quantization", [], "space.quantization: .*at least 1 item"),
+        ("space.quantization", [], "space.quantization: should have 1 or more entries"),
         ("space.quantization", ["int4"], "space.quantization.0: .*'none' or 'int8'"),
-        ("objectives", [], "objectives: .*at least 1 item"),
+        ("objectives", [], "objectives: should have 1 or more entries"),
         ("objectives", ["bytes", "bytes"], "objectives: an objective is listed twice"),
         ("objectives", ["seconds"], "objectives.0: .*'parameters', 'bytes', 'prefill_seconds' or 'decode_seconds'"),
         (
@@ -116,12 +128,12 @@ def test_parts_that_are_put_on_the_same_split_share_no_item(
         ),
         ("space.quantization", ["none", "int8"], "yaml: space.quantization: the number of parameters is the same"),
         ("serving.engine", "tensorrt", "serving.engine: .*'torch' or 'vllm'"),
-        ("serving.batch", 0, "serving.batch: .*greater than or equal to 1"),
+        ("serving.batch", 0, "serving.batch: should be a number, 1 or more"),
         ("serving.tokens", 1, "serving.tokens: unknown key"),
-        ("remeasure_int8", "sometimes", "remeasure_int8: .*valid boolean"),
+        ("remeasure_int8", "sometimes", "remeasure_int8: should be true or false"),
         ("reporting.margin", 0, "reporting.margin: .*greater than 0"),
-        ("reporting.networks", 1, "reporting.networks: .*greater than or equal to 2"),
-        ("reporting.random", "maybe", "reporting.random: .*valid boolean"),
+        ("reporting.networks", 1, "reporting.networks: should be a number, 2 or more"),
+        ("reporting.random", "maybe", "reporting.random: should be true or false"),
         ("reporting.items", 5, "reporting.items: unknown key"),
     ],
 )
@@ -344,3 +356,14 @@ def test_a_variable_that_makes_no_sense_is_refused_by_name(
     monkeypatch.setenv(variable, value)
     with pytest.raises(UserError, match=f"^{variable}: .*mend the variable or unset it"):
         Environment.read()
+
+
+def test_a_section_may_name_several_tasks() -> None:
+    part = {"items": 3}
+    section = {"name": "winogrande, arc_easy,piqa", "num_fewshot": 2, "search": part, "report": part}
+    tasks = parse_settings(changed("tasks", [section]), "x").tasks
+    assert [(task.name, task.num_fewshot) for task in tasks] == [("winogrande", 2), ("arc_easy", 2), ("piqa", 2)]
+    with pytest.raises(UserError, match="tasks: a task is listed twice"):
+        parse_settings(changed("tasks", [{**section, "name": "piqa,piqa"}]), "x")
+    with pytest.raises(UserError, match=r"tasks\.1\.name: give the name of an lm-eval task"):
+        parse_settings(changed("tasks", [{**section, "name": "piqa,"}]), "x")

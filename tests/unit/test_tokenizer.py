@@ -11,9 +11,9 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
 
 from shared.errors import UserError
-from shared.supernet.tokenizer import PROBE, load_tokenizer
+from shared.supernet.tokenizer import PROBE, load_tokenizer, require_embedded
 from tests.support.checkpoints import FAMILIES, SIZES
-from tests.support.tokenizers import byte_level, metaspace, write_tokenizer
+from tests.support.tokenizers import byte_level, metaspace, wrapped, write_tokenizer
 
 BOTH = "$A", "<s> $A"
 
@@ -163,3 +163,38 @@ def test_a_directory_without_a_tokenizer_is_refused_in_one_line(tmp_path: Path, 
     with pytest.raises(UserError, match=r"(no readable tokenizer|doesn't give texts back).*; copy ") as refusal:
         load_tokenizer(tmp_path)
     assert "\n" not in str(refusal.value)
+
+
+def with_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A checkpoint whose tokenizer is code of its own, which would leave a file `ran`."""
+    monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("asked"))
+    directory = checkpoint(tmp_path, byte_level(), "EvilTokenizer", auto_map={"AutoTokenizer": ["evil.Evil", None]})
+    (directory / "evil.py").write_text(f"open({str(directory / 'ran')!r}, 'w')\n", encoding="utf-8")
+    return directory
+
+
+def test_code_that_comes_with_a_tokenizer_is_neither_run_nor_asked_about(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = with_code(tmp_path, monkeypatch)
+    assert load_tokenizer(directory)(PROBE)["input_ids"] == wrapped(byte_level())(PROBE)["input_ids"]
+    assert not (directory / "ran").exists()
+
+
+def test_a_tokenizer_that_is_nothing_but_code_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    directory = with_code(tmp_path, monkeypatch)
+    (directory / "tokenizer.json").unlink()
+    with pytest.raises(UserError, match=r"code of its own \(auto_map\), which is never run; copy a tokenizer\.json"):
+        load_tokenizer(directory)
+    assert not (directory / "ran").exists()
+
+
+def test_a_token_that_a_network_does_not_know_is_refused_by_its_name() -> None:
+    tokenizer = wrapped(byte_level())
+    tokenizer.add_tokens(["<|new|>"])
+    size = len(tokenizer)
+    require_embedded(tokenizer("a <|new|>")["input_ids"], size, tokenizer)
+    require_embedded([], size, tokenizer)
+    complaint = rf"the token '<\|new\|>' \({size - 1}\), the network has embeddings of 0 to {size - 2} only"
+    with pytest.raises(UserError, match=complaint):
+        require_embedded(tokenizer("a <|new|>")["input_ids"], size - 1, tokenizer)

@@ -1,5 +1,6 @@
 """Making a super-network: the fine-tuning, its data, and the checkpoint that comes out."""
 
+import copy
 import itertools
 import json
 import random
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from tokenizers.processors import TemplateProcessing
 from transformers import AutoModelForCausalLM
 
 from services.trainer.examples import Example, batches, tokenize
@@ -293,7 +295,7 @@ def test_data_that_are_not_there_are_refused_by_name(tmp_path: Path) -> None:
         ("\n\n", r"data\.jsonl: holds no rows"),
         ('{"instruction": "a", "input": "", "output": ""}\n', "holds no row with an instruction and an output"),
         ('{"instruction": "a", "input": "", "output": "b"}\n{torn', r"data\.jsonl:2: not JSON"),
-        ("[1]\n", r"data\.jsonl:1: not a JSON object"),
+        ("[1]\n", r"data\.jsonl row 1: not a JSON object"),
     ],
 )
 def test_data_that_are_empty_or_damaged_are_refused_with_file_and_line(
@@ -310,6 +312,22 @@ def test_data_of_which_no_row_fits_into_a_step_are_refused(tmp_path: Path) -> No
     (tmp_path / "data.jsonl").write_text(json.dumps(long) + "\n", encoding="utf-8")
     with pytest.raises(UserError, match=r"training\.data: no row of .* fits into training\.tokens_per_step"):
         prepare_with(tmp_path, data=str(tmp_path / "data.jsonl"), tokens_per_step=64)
+
+
+@pytest.mark.parametrize("token", ["eos_token", "bos_token"])
+def test_a_token_beyond_the_embeddings_is_refused_before_anything_is_computed(tmp_path: Path, token: str) -> None:
+    write_checkpoint(tmp_path / "base", "llama")
+    tokenizer = copy.deepcopy(tiny_tokenizer())
+    tokenizer.add_special_tokens({token: "<|added|>"})
+    if token == "bos_token":
+        single = "<|added|> $A"
+        tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+            single=single, special_tokens=[("<|added|>", tokenizer.bos_token_id)]
+        )
+    tokenizer.save_pretrained(tmp_path / "base")
+    complaint = r"base: its tokenizer has the token '<\|added\|>' \(800\), the network has embeddings of 0 to 799 only"
+    with pytest.raises(UserError, match=complaint):
+        prepare(tiny_settings(tmp_path), tmp_path / "base", NOWHERE)
 
 
 def test_rows_that_do_not_fit_are_counted(tmp_path: Path) -> None:

@@ -111,3 +111,46 @@ def test_alpaca_is_read_from_the_data_directory() -> None:
     assert 17_000 < len(found.rows) <= 17_387
     assert all(row["output"] for row in found.rows)
     assert found.left_out.startswith(f"{17_387 - len(found.rows)} rows left out: ")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le-marked"])
+@pytest.mark.parametrize("array", [True, False])
+def test_an_array_is_as_good_as_lines_in_whatever_encoding_it_is(tmp_path: Path, encoding: str, array: bool) -> None:
+    rows = [row(output="naïve"), {"instruction": "Say it.", "output": "It."}]
+    text = json.dumps(rows, indent=1, ensure_ascii=False) if array else "\n".join(map(json.dumps, rows))
+    file = tmp_path / "data.json"
+    marked = encoding.endswith("-marked")
+    file.write_bytes(("\ufeff" * marked + text).encode(encoding.removesuffix("-marked")))
+    assert load_instructions(str(file), NOWHERE).rows == (row(output="naïve"), row())
+
+
+def test_a_bad_row_of_an_array_is_told_by_its_number(tmp_path: Path) -> None:
+    file = tmp_path / "data.json"
+    file.write_text(json.dumps([row(), row(output=[])]), encoding="utf-8")
+    assert load_instructions(str(file), NOWHERE).left_out.endswith(f"first: {file} row 2")
+    file.write_text(json.dumps([row(), 3]), encoding="utf-8")
+    with pytest.raises(UserError, match=r"data\.json row 2: not a JSON object; mend or remove the line"):
+        load_instructions(str(file), NOWHERE)
+
+
+@pytest.mark.parametrize(
+    ("found", "remedy"),
+    [
+        ({"conversations": [{"from": "human", "value": "Hi"}]}, "it looks like ShareGPT's"),
+        ({"messages": [{"role": "user", "content": "Hi"}]}, "it looks like chats"),
+        ({"instruction": "a", "context": "", "response": "b"}, "it has Dolly's names: rename response to output"),
+        ({"prompt": "a", "completion": "b"}, "rename prompt to instruction, and completion to output"),
+        ({"text": "a"}, "name another file"),
+    ],
+)
+def test_other_formats_are_named_with_what_makes_them_alpaca_s(
+    tmp_path: Path, found: dict[str, Any], remedy: str
+) -> None:
+    with pytest.raises(UserError, match=rf"no row with an instruction and an output; {remedy}") as refusal:
+        loaded(tmp_path, found, found)
+    assert "\n" not in str(refusal.value)
+
+
+def test_a_home_directory_of_somebody_unknown_is_a_file_that_is_not_there() -> None:
+    with pytest.raises(UserError, match="'~nobody-here/data' is neither"):
+        load_instructions("~nobody-here/data", NOWHERE)

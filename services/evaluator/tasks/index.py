@@ -32,6 +32,17 @@ def task_manager() -> TaskManager:
     return manager
 
 
+def include_tasks(directory: Path) -> None:
+    """Make the tasks, groups and tags of a directory known too, in place of those of the same names.
+
+    Raises UserError where it holds none.
+    """
+    found = TaskManager(include_defaults=False, include_path=str(directory)).task_index if directory.is_dir() else {}
+    if not found:
+        raise UserError(f"{directory}: holds no task of lm-eval; name a directory with tasks in YAML")
+    task_manager().task_index.update(found)
+
+
 def _defaults() -> dict[str, Row]:
     """lm-eval's own index, from the cache if this very installation has been indexed before."""
     installed = f"{version('lm_eval')}-{THEIRS.stat().st_mtime_ns:x}"

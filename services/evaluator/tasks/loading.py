@@ -1,28 +1,37 @@
 """lm-eval's tasks by name: its prompts, choices, few-shot examples and metrics, on data that can be had."""
 
+import logging
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import lm_eval.utils
 from lm_eval.api.instance import Instance
 from lm_eval.api.metrics import aggregate_subtask_metrics, mean
 from lm_eval.api.samplers import FirstNSampler
 from lm_eval.api.task import ConfigurableTask
+from lm_eval.tasks import _factory
+from lm_eval.tasks._index import TaskIndex
 
+from services.evaluator.tasks.checked import CheckedTask, bad_row
 from services.evaluator.tasks.index import task_manager
 from services.evaluator.tasks.kinds import require_scorable
-from services.evaluator.tasks.local import local_data
+from services.evaluator.tasks.local import Missing, local_data
 from shared.errors import UserError, first_line
+from shared.files import user_path
 from shared.messages import TaskItems
+
+log = logging.getLogger(__name__)
 
 # lm-eval compiles a template anew each time it fills it in, for every item of every network that is scored.
 lm_eval.utils.env.from_string = lru_cache(maxsize=1024)(lm_eval.utils.env.from_string)
 
+NOTHING = Missing()
 FEWSHOT_SEED = 1234
 """lm-eval's own default."""
 
@@ -64,12 +73,9 @@ class Document:
         gold: Any = self.task.doc_to_text(self.doc) if self.task.multiple_input else self.task.doc_to_target(self.doc)
         choices = self.task.doc_to_choice(self.doc)
         listed = gold if isinstance(gold, list) else [gold]
-        indices = tuple(choices.index(entry) if isinstance(entry, str) else int(entry) for entry in listed)
-        if not all(0 <= index < len(choices) for index in indices):
-            raise UserError(
-                f"tasks.{self.task.task_name}: item {self.index} names a right answer that is none of its choices"
-            )
-        return indices
+        if not all(entry in choices if isinstance(entry, str) else 0 <= entry < len(choices) for entry in listed):
+            raise bad_row(self.task, self.doc, "names a right answer that is none of its choices")
+        return tuple(choices.index(entry) if isinstance(entry, str) else int(entry) for entry in listed)
 
     def metrics(self, answers: Sequence[tuple[float, bool]]) -> dict[str, Any]:
         """lm-eval's metrics of this item, given the log-likelihood of each of its requests and whether it is the greedy
@@ -165,7 +171,7 @@ def shuffled(count: int) -> list[int]:
 def _configured(asked: TaskItems, data: Path | None) -> tuple[list[ConfigurableTask], str, dict[str, bool]]:
     """lm-eval's tasks of that name, set to the asked split and number of examples, where their data came from, and
     `LoadedTask.by_size`."""
-    with local_data(data) as origins:
+    with local_data(data) as origins, patch.object(_factory, "ConfigurableTask", CheckedTask):
         leaves, by_size = _load(asked.task)
     for leaf in leaves:
         _configure(leaf, asked)
@@ -173,26 +179,31 @@ def _configured(asked: TaskItems, data: Path | None) -> tuple[list[ConfigurableT
 
 
 def _load(name: str) -> tuple[list[ConfigurableTask], dict[str, bool]]:
-    manager = task_manager()
-    if name not in manager.task_index:
+    manager, own = task_manager(), name.endswith((".yaml", ".yml"))
+    if own and not user_path(name).is_file():
+        raise UserError(f"tasks.{name}: no such file; give the path of a task of lm-eval in YAML")
+    if not own and name not in manager.task_index:
         close = get_close_matches(name, manager.task_index, n=3)
         hint = f"did you mean {' or '.join(close)}?" if close else "`lm-eval ls tasks` lists those it knows"
         raise UserError(f"tasks.{name}: lm-eval knows no such task; {hint}")
     try:
-        loaded = manager.load(name)
+        loaded = manager.load(str(user_path(name)) if own else name)
     except UserError:
         raise
     except Exception as error:  # lm-eval and the hub's client raise many kinds; none of them is a bug of ours
-        raise UserError(
-            f"tasks.{name}: lm-eval can't load it from NASFARM_DATA or the hub ({first_line(error)}); "
-            "set NASFARM_DATA, or use the built-in task plain_facts"
-        ) from error
-    tasks, group = list(loaded["tasks"].values()), loaded.get("groups", {}).get(name)
+        raise UserError(f"tasks.{name}: lm-eval can't load it ({first_line(error)}); mend its definition") from error
+    groups = loaded.get("groups", {})
+    tasks, group = list(loaded["tasks"].values()), groups.get(_group_of(user_path(name)) if own else name)
     for task in tasks:
         require_scorable(task)
     rules = (group.aggregate_metric_list or []) if group is not None else []
     by_size = {str(rule.metric): bool(rule.weight_by_size) for rule in rules}
     return sorted(tasks, key=lambda task: str(task.task_name)), by_size
+
+
+def _group_of(file: Path) -> str | None:
+    entry = TaskIndex.entry_from_path(file)
+    return None if entry is None else str(entry.name)
 
 
 def _split(task: ConfigurableTask) -> str:
@@ -204,10 +215,48 @@ def _configure(task: ConfigurableTask, asked: TaskItems) -> None:
         if asked.split not in task.dataset:
             raise UserError(f"tasks.{asked.task}: no split {asked.split!r}; it has {', '.join(task.dataset)}")
         task.set_config("test_split", asked.split)
+    elif getattr(task, "missing", NOTHING).evaluated:
+        raise UserError(
+            f"tasks.{asked.task}: {task.missing.evaluated} is missing, there are only the splits "
+            f"{', '.join(task.dataset)}; put the file there, or name another split"
+        )
     # As lm-eval does: a task that fixes its number of examples at 0 keeps it.
     if asked.num_fewshot is not None and task.get_config("num_fewshot") != 0:
         task.set_config("num_fewshot", asked.num_fewshot)
+    elif asked.num_fewshot:
+        _tell_of_fixed(str(task.config.task), asked.num_fewshot)
     task.set_fewshot_seed(FEWSHOT_SEED)
+
+
+@cache
+def _tell_of_fixed(name: str, asked: int) -> None:
+    """Once in a process: a task is loaded to count its items, to search and to report."""
+    log.warning("tasks.%s: num_fewshot is %d, but the task fixes it at 0: no examples are given", name, asked)
+
+
+def _check_shots(leaf: ConfigurableTask, shots: int) -> None:
+    """Raise UserError where a task has fewer examples than are asked for.
+
+    lm-eval keeps one back, lest an item be an example to itself, where it takes items and examples from one split or
+    finds neither split named.
+    """
+    if shots == 0:
+        return
+    if getattr(leaf, "missing", NOTHING).examples:
+        raise UserError(
+            f"tasks.{leaf.config.task}: num_fewshot is {shots}, but {leaf.missing.examples} is missing, from which "
+            "examples come; put the file there, or ask for 0"
+        )
+    examples = len(leaf.sampler.fewshot_docs()) if hasattr(leaf, "sampler") else 0
+    shared = leaf.fewshot_cfg.split == leaf.config.test_split
+    if shared and isinstance(leaf.sampler, FirstNSampler):  # draws none more, but leaves out those that are the item
+        shared = any(doc in leaf.sampler.df for doc in leaf.eval_docs) if shots == examples else True
+    there = max(0, examples - 1) if shared else examples
+    if shots > there:
+        raise UserError(
+            f"tasks.{leaf.config.task}: num_fewshot is {shots}, there are {examples} examples"
+            f"{f', of which lm-eval keeps one back; ask for {there} at most' if shared else '; ask for fewer'}"
+        )
 
 
 def _documents(leaves: Sequence[ConfigurableTask], counts: Sequence[int], wanted: Sequence[int]) -> list[Document]:
@@ -215,6 +264,8 @@ def _documents(leaves: Sequence[ConfigurableTask], counts: Sequence[int], wanted
     first, needed = 0, set(wanted)
     for leaf, count in zip(leaves, counts, strict=True):
         shots = leaf.get_config("num_fewshot") or 0
+        if any(first <= index < first + count for index in needed):
+            _check_shots(leaf, shots)
         # Examples drawn at random come from one stream for the whole split: what an item gets depends on the others.
         drawn = shots > 0 and not isinstance(leaf.sampler, FirstNSampler)
         docs = leaf.eval_docs

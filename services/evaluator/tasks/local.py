@@ -2,16 +2,20 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+import pyarrow
 from datasets import Dataset, DatasetDict
 from lm_eval.api.task import ConfigurableTask
 
 from services.evaluator.tasks.kinds import require_scorable
-from shared.rows import find_rows, read_rows
+from services.evaluator.tasks.schemas import as_at_the_hub, require_text
+from shared.errors import UserError, first_line
+from shared.rows import Placed, find_rows, placed_rows
 
 FOLDERS = {
     ("allenai/ai2_arc", "ARC-Easy"): "arc_easy",
@@ -20,10 +24,32 @@ FOLDERS = {
     ("truthfulqa/truthful_qa", "multiple_choice"): "truthfulqa",
     ("EleutherAI/wikitext_document_level", "wikitext-2-raw-v1"): "wikitext2",
 }
-"""Folder of a dataset and its configuration. Any other dataset OWNER/NAME is looked for as NAME/CONFIGURATION or NAME,
-where a column `subject`, if there is one, tells the configurations apart."""
+"""Folder of a dataset and its configuration. Any other dataset OWNER/NAME is looked for as NAME/CONFIGURATION, NAME or
+the task's name; a column `subject`, if there is one, tells the configurations apart."""
 
-FILES = {"train": ("train", "train_l"), "validation": ("validation",), "test": ("test",), "dev": ("dev",)}
+READERS = ("json", "csv", "parquet", "text")
+"""Not data sets, but ways in which `datasets` reads files that a task names itself."""
+SPLITS = ("train", "validation", "test", "dev")
+FORMER_NAMES = {"train": ("train_l",)}
+"""Other names of a split's file."""
+
+
+@dataclass
+class Missing:
+    """What local data lack of a task's splits: files that were looked for. `evaluated`: of the split that lm-eval
+    scores; `examples`: of the one that examples come from."""
+
+    evaluated: str = ""
+    examples: str = ""
+
+
+@dataclass(frozen=True)
+class LocalData:
+    """The splits of a dataset in a folder, and the places of their rows."""
+
+    folder: Path
+    splits: DatasetDict
+    places: dict[str, list[Placed]]
 
 
 @contextmanager
@@ -31,7 +57,8 @@ def local_data(directory: Path | None) -> Iterator[dict[str, str]]:
     """While this lasts, lm-eval's tasks take their data from `directory` if it has them, from the hub if not.
 
     Yields a mapping from dataset to where it came from, filled as tasks are made. Making a task that can't be scored
-    raises UserError.
+    raises UserError, and so does one whose data are in neither place. A task from local data has `places`, its rows'
+    (`LocalData.places`), and `missing`.
     """
     origins: dict[str, str] = {}
     original = ConfigurableTask.download
@@ -43,30 +70,62 @@ def local_data(directory: Path | None) -> Iterator[dict[str, str]]:
             original(task, dataset_kwargs, **kwargs)
             return
         path, name = str(task.DATASET_PATH), task.DATASET_NAME
-        found = load_local(directory, path, name) if directory is not None else None
+        found = load_local(directory, path, name, task) if directory is not None and path not in READERS else None
         if found is None:
-            original(task, dataset_kwargs, **kwargs)
+            try:
+                original(task, dataset_kwargs, **kwargs)
+            except Exception as error:  # the hub's client raises many kinds; none of them is a bug of ours
+                raise UserError(_nowhere(task, directory, error)) from error
             origins[path] = f"{path} from the hub"
         else:
-            task.dataset, origin = found
-            origins[path] = f"{path} from {origin}"
-            if task.OUTPUT_TYPE == "loglikelihood_rolling":
-                _forget_missing_splits(task)
+            task.dataset, task.places = found.splits, found.places
+            origins[path] = f"{path} from {found.folder}"
+            task.missing = _forget_missing_splits(task, found.folder)
 
     with patch.object(ConfigurableTask, "download", download):
         yield origins
 
 
-def load_local(directory: Path, path: str, name: str | None) -> tuple[DatasetDict, Path] | None:
-    """The splits of a dataset that lie in `directory`, and in which folder; None if there are none."""
-    short = path.rsplit("/", 1)[-1]
-    folders = [FOLDERS[path, name]] if name and (path, name) in FOLDERS else [f"{short}/{name}", short]
-    for folder in (directory / candidate for candidate in folders):
-        files = {split: _first(folder, names) for split, names in FILES.items()}
-        splits = {split: _rows(file, name) for split, file in files.items() if file is not None}
+def load_local(directory: Path, path: str, name: str | None, task: ConfigurableTask) -> LocalData | None:
+    """The splits of a dataset that lie in `directory`; None if there are none."""
+    for folder in (directory / candidate for candidate in _folders(path, name, task)):
+        splits, places = {}, {}
+        for split in dict.fromkeys((*SPLITS, *filter(None, _splits(task)))):
+            file = _first(folder, split)
+            if file is not None:
+                places[split] = _rows(file, name)
+                splits[split] = _dataset(places[split])
         if splits:
-            return DatasetDict(splits), folder
+            return LocalData(folder, DatasetDict(splits), places)
     return None
+
+
+def _folders(path: str, name: str | None, task: ConfigurableTask) -> list[str]:
+    if name is not None and (path, name) in FOLDERS:
+        return [FOLDERS[path, name]]
+    short = path.rsplit("/", 1)[-1]
+    configured = [] if name is None else [f"{short}/{name}"]
+    return list(dict.fromkeys([*configured, short, str(task.config.task)]))
+
+
+def _splits(task: ConfigurableTask) -> tuple[str | None, ...]:
+    config = task.config
+    return config.training_split, config.validation_split, config.test_split, task.fewshot_cfg.split
+
+
+def _nowhere(task: ConfigurableTask, directory: Path | None, error: Exception) -> str:
+    looked = ""
+    if directory is not None:
+        split = task.config.test_split or task.config.validation_split
+        folders = _folders(str(task.DATASET_PATH), task.DATASET_NAME, task)
+        looked = (
+            f", where {' and '.join(str(directory / each / f'{split}.jsonl') for each in folders)} were looked for,"
+        )
+        looked = looked.replace(" were ", " was ") if len(folders) == 1 else looked
+    return (
+        f"tasks.{task.config.task}: lm-eval can't load it from NASFARM_DATA{looked} or the hub ({first_line(error)}); "
+        "set NASFARM_DATA, or use the built-in task plain_facts"
+    )
 
 
 def wikitext_pages(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -85,27 +144,74 @@ def wikitext_pages(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{"page": text} for text in texts if text.strip()]
 
 
-def _forget_missing_splits(task: ConfigurableTask) -> None:
-    """lm-eval takes examples from a task's other splits as it makes the task, even for texts, which have none."""
-    for split in ("training_split", "validation_split"):
+def _forget_missing_splits(task: ConfigurableTask, folder: Path) -> Missing:
+    """lm-eval looks at all splits of a task as it makes the task; those that aren't there are only missed where they
+    are asked for."""
+    config, there = task.config, next(iter(task.dataset))
+    scored = config.test_split or config.validation_split
+    examples = task.fewshot_cfg.split or config.training_split or config.validation_split or config.test_split
+    missing = Missing(
+        *(
+            "" if split is None or split in task.dataset else str(folder / f"{split}.jsonl")
+            for split in (scored, examples)
+        )
+    )
+    for split in ("training_split", "validation_split", "fewshot_split"):
         if task.get_config(split) not in task.dataset:
             task.set_config(split, None)
+    if task.fewshot_cfg.split not in task.dataset:
+        task.fewshot_cfg.split = None
+    if scored is not None and scored not in task.dataset:
+        task.set_config("test_split", there)
+    return missing
 
 
 @lru_cache(maxsize=16)
-def _cached_rows(file: Path) -> list[dict[str, Any]]:
+def _cached_rows(file: Path) -> list[Placed]:
     """Rows of a file; MMLU's 57 tasks all read the same two, and every task is loaded to search and to report."""
-    return read_rows(file)
+    rows = placed_rows(file)
+    for place, row in rows:
+        require_text(row, place)
+    return [(place, as_at_the_hub(row)) for place, row in rows]
 
 
-def _first(folder: Path, names: tuple[str, ...]) -> Path | None:
+def _first(folder: Path, split: str) -> Path | None:
+    names = (split, *FORMER_NAMES.get(split, ()))
     return next((file for name in names if (file := find_rows(folder, name))), None)
 
 
-def _rows(file: Path, name: str | None) -> Dataset:
+def _rows(file: Path, name: str | None) -> list[Placed]:
     rows = _cached_rows(file)
-    if name is not None and "subject" in rows[0]:
-        rows = [row for row in rows if row["subject"] == name]
-    if name is not None and name.startswith("wikitext") and "text" in rows[0]:
-        rows = wikitext_pages(rows)
-    return Dataset.from_list(rows)
+    if name is not None and "subject" in rows[0][1]:
+        rows = [(place, row) for place, row in rows if row.get("subject") == name]
+        if not rows:
+            raise UserError(f"{file}: no row has the subject {name!r}; fetch the file again")
+    if name is not None and name.startswith("wikitext") and "text" in rows[0][1]:
+        return [(str(file), page) for page in wikitext_pages([row for _, row in rows])]
+    return rows
+
+
+def _dataset(rows: list[Placed]) -> Dataset:
+    """Rows as lm-eval takes them: columns of one type each. Where a column has values of several plain types, they
+    become texts."""
+    kinds: dict[str, dict[str, str]] = {}
+    for place, row in rows:
+        for field, value in row.items():
+            if value is not None:
+                kinds.setdefault(field, {}).setdefault(type(value).__name__, place)
+    mixed = {field: found for field, found in kinds.items() if len(found) > 1 and set(found) != {"int", "float"}}
+    for field, found in mixed.items():
+        if not set(found) <= {"str", "int", "float", "bool"}:
+            (first, _), (second, place) = list(found.items())[:2]
+            raise UserError(f"{place}: {field} is of type {second}, and of type {first} before; mend or remove the row")
+
+    def plain(row: dict[str, Any]) -> dict[str, Any]:
+        return {field: str(value) if field in mixed and value is not None else value for field, value in row.items()}
+
+    every = list(kinds | dict.fromkeys(field for _, row in rows for field in row))
+    content = [{field: plain(row).get(field) for field in every} for _, row in rows]
+    try:
+        return Dataset.from_list(content)
+    except (pyarrow.ArrowException, TypeError, ValueError, OverflowError) as error:
+        place = rows[0][0].rsplit(":", 1)[0]
+        raise UserError(f"{place}: its rows don't have the same form ({first_line(error)}); mend the file") from error
