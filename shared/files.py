@@ -1,5 +1,6 @@
 """Files that are whole or not there: a reader never sees half of one, whenever the writer is killed."""
 
+import errno
 import os
 import tempfile
 from collections.abc import Iterator
@@ -7,6 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from shared.errors import UserError
+
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, None)
+"""What more room would mend; None: a library that writes by itself gave no number."""
 
 
 def user_path(text: str) -> Path:
@@ -23,9 +27,8 @@ def writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise UserError(
-            f"{path}: can't be written ({error.strerror or error}); free some space or choose another place"
-        ) from error
+        remedy = "free some space or choose another place" if error.errno in NO_SPACE else "choose another place"
+        raise UserError(f"{path}: can't be written ({error.strerror or error}); {remedy}") from error
 
 
 def write_atomically(path: Path, content: str | bytes, mode: int = 0o644) -> None:

@@ -24,6 +24,8 @@ HOPELESS_RESTARTS = 2
 SUPERVISOR = "supervisor"
 SHOWN_LINES = "20"
 WAIT_SECONDS = 0.2
+END_BYTES = 2**16
+"""How much of the end of a log is looked at for its last line."""
 
 
 class Processes:
@@ -148,8 +150,11 @@ class Processes:
 
 
 def _last_line(file: Path) -> str:
+    """The last line of a log that says something; of a log that may be large only the end is read."""
     try:
-        lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
+        with file.open("rb") as log:
+            log.seek(max(0, log.seek(0, os.SEEK_END) - END_BYTES))
+            lines = log.read().decode(errors="replace").splitlines()
     except FileNotFoundError:
         return "nothing was written"
     return next((line.strip() for line in reversed(lines) if line.strip()), "nothing was written")

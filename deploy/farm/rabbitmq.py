@@ -45,7 +45,8 @@ def node_environment(directory: Path, name: str, distribution_port: int, names_p
     """All variables of a node called `name`, of which rabbitmq.conf and enabled_plugins lie in `directory`.
 
     `distribution_port` is for its command line tools, `names_port` for epmd, Erlang's name server, which comes with the
-    node and outlives it.
+    node and outlives it. What isn't set here RabbitMQ would take from /etc/rabbitmq, where a file of the system's node
+    may have it listen on all interfaces: the other files of a configuration are named, though there are none.
     """
     return {
         "PATH": os.environ["PATH"],
@@ -57,6 +58,9 @@ def node_environment(directory: Path, name: str, distribution_port: int, names_p
         "RABBITMQ_LOG_BASE": f"{directory}/log",
         "RABBITMQ_ENABLED_PLUGINS_FILE": f"{directory}/enabled_plugins",
         "RABBITMQ_CONFIG_FILE": f"{directory}/rabbitmq.conf",
+        "RABBITMQ_CONFIG_FILES": f"{directory}/conf.d",
+        "RABBITMQ_ADVANCED_CONFIG_FILE": f"{directory}/advanced.config",
+        "RABBITMQ_CONF_ENV_FILE": f"{directory}/rabbitmq-env.conf",
         "RABBITMQ_PID_FILE": f"{directory}/pid",
         "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "-kernel inet_dist_use_interface {127,0,0,1}",
         "ERL_EPMD_PORT": str(names_port),
