@@ -20,7 +20,7 @@ from services.evaluator.preparation import PreparedTask, prepare_task
 from services.evaluator.progress import Progress, unheard
 from services.evaluator.scoring import score
 from services.evaluator.speed import measured_speed
-from services.evaluator.tasks.loading import load_items
+from services.evaluator.tasks.loading import is_task_file, load_items
 from services.evaluator.worker import worker_name
 from shared.architecture import Architecture
 from shared.content import TOKENIZER, FileDigests, content_digest, has_digest, matching
@@ -61,10 +61,14 @@ class RefusedError(UserError):
 
 
 class Evaluator:
-    """Measures sub-networks. Holds nothing but what can be fetched again: mapped checkpoints and prepared tasks."""
+    """Measures sub-networks. Holds nothing but what can be fetched again: mapped checkpoints and prepared tasks.
 
-    def __init__(self, environment: Environment) -> None:
-        self._environment = environment
+    `task_files` says whether requests may name tasks by the files that define them, which can hold code: not those that
+    come from elsewhere.
+    """
+
+    def __init__(self, environment: Environment, task_files: bool = True) -> None:
+        self._environment, self._task_files = environment, task_files
         self._device = compute_device()
         self._host = Host(environment.gpu_locks or environment.cache / "gpus")
         self._checkpoints: dict[str, Checkpoint] = {}
@@ -140,6 +144,8 @@ class Evaluator:
 
     def prepared(self, reference: CheckpointRef, items: TaskItems) -> PreparedTask:
         """A task's items, ready to be scored by networks of a checkpoint. Raises UserError if it can't be done."""
+        if is_task_file(items.task) and not self._task_files:
+            raise UserError(f"tasks.{items.task}: evaluators of a farm read no tasks from files, which may hold code")
         checkpoint = self._checkpoint(reference)
         key = (self._tokenizers[reference.digest], items)
         if key not in self._tasks:

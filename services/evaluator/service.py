@@ -54,7 +54,7 @@ def run_evaluator(address: BrokerAddress, supernet: str, environment: Environmen
 
     directory = fetch(supernet, None, environment.cache)
     digest = SupernetManifest.read(directory).digest
-    evaluator = Evaluator(environment)
+    evaluator = Evaluator(environment, task_files=False)
     evaluator.hold(CheckpointRef(location=str(directory), digest=digest))
     serve_supernet(address, digest, device_name(compute_device()), evaluator, environment)
 

@@ -128,6 +128,16 @@ def test_networks_that_are_compared_are_timed_in_one_go_and_one_that_cant_be_run
         assert each.device == measurement.versions["device"]
 
 
+def test_a_farm_s_evaluator_runs_no_code_of_a_task_that_a_request_names_by_file(tmp_path: Path) -> None:
+    (tmp_path / "code.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n\n\ndef text(doc):\n    return ''\n")
+    (tmp_path / "mine.yaml").write_text("task: mine\ndataset_path: json\ndoc_to_text: !function code.text\n")
+    items = TaskItems(task=str(tmp_path / "mine.yaml"), stop=1)
+    farms = Evaluator(Environment(data=None, cache=tmp_path / "cache", threads=1), task_files=False)
+    result = farms.evaluate(request_of(tmp_path / "model", EvaluationSpec(tasks=(items,), dtype="float32")))
+    assert "evaluators of a farm read no tasks from files" in failed(result, "bad_request", retry_may_help=False)
+    assert not (tmp_path / "ran").exists()
+
+
 def test_speed_is_measured_alone_on_the_machine_and_accuracy_beside_others(
     evaluator: Evaluator, tmp_path: Path
 ) -> None:

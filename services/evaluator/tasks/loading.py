@@ -179,7 +179,7 @@ def _configured(asked: TaskItems, data: Path | None) -> tuple[list[ConfigurableT
 
 
 def _load(name: str) -> tuple[list[ConfigurableTask], dict[str, bool]]:
-    manager, own = task_manager(), name.endswith((".yaml", ".yml"))
+    manager, own = task_manager(), is_task_file(name)
     if own and not user_path(name).is_file():
         raise UserError(f"tasks.{name}: no such file; give the path of a task of lm-eval in YAML")
     if not own and name not in manager.task_index:
@@ -199,6 +199,11 @@ def _load(name: str) -> tuple[list[ConfigurableTask], dict[str, bool]]:
     rules = (group.aggregate_metric_list or []) if group is not None else []
     by_size = {str(rule.metric): bool(rule.weight_by_size) for rule in rules}
     return sorted(tasks, key=lambda task: str(task.task_name)), by_size
+
+
+def is_task_file(name: str) -> bool:
+    """Whether a task is named by the file that defines it."""
+    return name.endswith((".yaml", ".yml"))
 
 
 def _group_of(file: Path) -> str | None:
