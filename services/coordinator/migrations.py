@@ -63,9 +63,7 @@ def _from_format_1(connection: sqlite3.Connection) -> None:
     """Measurements had no size in bytes and no values of lm-eval's, requests no speed and no INT8; digests of items
     were made in another way, so that they can't be compared any more."""
     about = _about(connection)
-    settings = parse_settings({**about["settings"], "name": about["settings"]["name"]}, "history").model_dump(
-        mode="json"
-    )
+    settings = parse_settings(about["settings"], "the history").model_dump(mode="json")
     connection.execute("update about set value = ? where key = 'settings'", (json.dumps(settings),))
     shape, new_identities = ModelShape(**about["shape"]), dict[str, str]()
     rows = connection.execute("select sequence, identity, request, outcome, kind from measurements").fetchall()
