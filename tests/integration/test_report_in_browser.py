@@ -276,7 +276,7 @@ def test_random_networks_are_shown_and_what_was_not_measured_on_the_report_part_
 
 def test_the_table_has_times_speeds_and_their_load(opened: Opener) -> None:
     page = opened(MANY)
-    expect(page.locator("#networks thead th")).to_have_count(17)
+    expect(page.locator("#networks thead th")).to_have_count(18)
     names = page.locator("#networks tbody th")
     pairs = [name for row in MANY.front for name in (row.name, f"{row.name} int8")]
     expect(names).to_have_text([*pairs, "dense", "dense int8", "base"])
