@@ -12,13 +12,11 @@ from typing import Any
 
 import pytest
 
-from deploy.farm.strays import end_processes
-from deploy.farm.supervising import supervisor_of
 from services.cli.supernets import SupernetStore
 from tests.integration.test_killed_search import measurements, stored
-from tests.integration.test_make_farm import MadeFarm
 from tests.support.command import Ended, nasfarm, start_nasfarm
-from tests.support.rabbitmq import free_port, require_rabbitmq
+from tests.support.made_farm import MadeFarm, made_farm
+from tests.support.rabbitmq import free_port
 from tests.support.sharing import STEPS, five_search_files
 
 PATIENCE_SECONDS = 240
@@ -98,12 +96,8 @@ def test_five_searches_in_one_process_each_share_a_super_network_though_two_are_
 
 @pytest.fixture
 def farm(tmp_path: Path) -> Iterator[MadeFarm]:
-    require_rabbitmq()
-    farm = MadeFarm(tmp_path)
-    yield farm
-    if (supervisor := supervisor_of(farm.directory)) is not None:
-        os.kill(supervisor, signal.SIGKILL)
-    end_processes(farm.directory.path, 0)
+    with made_farm(tmp_path) as farm:
+        yield farm
 
 
 def test_five_searches_on_a_farm_share_a_super_network_its_queue_and_its_evaluator_though_these_are_killed(

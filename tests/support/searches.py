@@ -123,3 +123,13 @@ def after(count: int, then: Callable[[EvaluationRequest], Measurement | Failure]
     """Answer `count` requests as usual, and the others another way."""
     answered = iter(range(10**6))
     return lambda request: pretend(request) if next(answered) < count else then(request)
+
+
+def refused(request: EvaluationRequest) -> Failure:
+    """An evaluator that can't do what is asked."""
+    return Failure(kind="bad_request", reason="no engine here", retry_may_help=False)
+
+
+def only(wrong: Callable[[EvaluationRequest], bool], otherwise: Answer = refused) -> Answer:
+    """Answer the requests that are `wrong` another way."""
+    return lambda request: otherwise(request) if wrong(request) else pretend(request)
