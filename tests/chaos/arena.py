@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -271,6 +272,15 @@ def search_values(name: str, seed: int, evaluations: int, population: int) -> di
         "search": {"strategy": "nsga2", "evaluations": evaluations, "population": population, "seed": seed},
         "dtype": "float32",
     }
+
+
+def search_settings(**changes: Any) -> SearchSettings:
+    """A search file as it is read; `changes` add to its sections."""
+    values = search_values("any", 0, 8, 4)
+    for key, value in changes.items():
+        section = values.get(key)
+        values[key] = {**section, **value} if isinstance(section, dict) else value
+    return parse_settings(values, "test")
 
 
 def write_supernet(directory: Path, settings: SearchSettings | None = None, base_digest: str = "0" * 32) -> str:

@@ -15,6 +15,8 @@ from tests.support.rabbitmq import Join, Node, RabbitFarm
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
+    from tests.support.command import Run
+
 # Chromium's own housekeeping is switched off, so that whatever is requested was requested by the page.
 ARGUMENTS = (
     "--no-sandbox",
@@ -44,6 +46,16 @@ def browser() -> Iterator[Browser]:
         chromium = playwright.chromium.launch(executable_path=program, headless=True, args=ARGUMENTS)
         yield chromium
         chromium.close()
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
+    """The `nasfarm` command in this process, with one thread and only the built-in data."""
+    from tests.support.command import nasfarm  # loads torch, which not all tests here need
+
+    monkeypatch.delenv("NASFARM_DATA", raising=False)
+    monkeypatch.setenv("NASFARM_THREADS", "1")
+    return lambda *arguments: nasfarm(capsys, monkeypatch, *arguments)
 
 
 @pytest.fixture

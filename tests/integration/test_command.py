@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -16,16 +15,7 @@ from shared.digest import digest_file
 from shared.messages import EvaluationResult, Failure, Measurement, Workload
 from shared.settings import read_search_file
 from tests.support.checkpoints import write_checkpoint
-from tests.support.command import Ended, nasfarm, search_file, start_nasfarm
-
-Run = Callable[..., Ended]
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
-    monkeypatch.delenv("NASFARM_DATA", raising=False)
-    monkeypatch.setenv("NASFARM_THREADS", "1")
-    return lambda *arguments: nasfarm(capsys, monkeypatch, *arguments)
+from tests.support.command import Ended, Run, search_file, start_nasfarm
 
 
 @pytest.fixture(scope="module")

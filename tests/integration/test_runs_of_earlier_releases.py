@@ -3,7 +3,6 @@
 import json
 import shutil
 import sqlite3
-from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -18,20 +17,11 @@ from shared.identity import INT8_VERSION
 from shared.manifest import SupernetManifest
 from shared.messages import EvaluationRequest
 from shared.settings import read_search_file
-from tests.support.command import Ended, nasfarm
+from tests.support.command import Run
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 RUNS = [("format-1", "plain"), ("format-2", "plain"), ("format-2", "served")]
 ROWS = "select identity, kind from measurements order by sequence"
-
-Run = Callable[..., Ended]
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
-    monkeypatch.delenv("NASFARM_DATA", raising=False)
-    monkeypatch.setenv("NASFARM_THREADS", "1")
-    return lambda *arguments: nasfarm(capsys, monkeypatch, *arguments)
 
 
 @pytest.fixture(params=RUNS, ids="/".join)

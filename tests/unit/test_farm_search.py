@@ -3,7 +3,6 @@
 import re
 import tomllib
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -12,19 +11,10 @@ from services.cli.run import RunDirectory
 from services.cli.searching import open_search
 from services.cli.supernets import Supernet
 from shared.messages import CheckpointRef, Dtype
-from shared.settings import SearchSettings, parse_settings
-from tests.chaos.arena import search_values, write_supernet
+from tests.chaos.arena import search_settings, write_supernet
 from tests.support.data import ROOT
 
 BASE = CheckpointRef(location="somewhere", digest="base")
-
-
-def settings(**changes: Any) -> SearchSettings:
-    values = search_values("any", 0, 8, 4)
-    for key, value in changes.items():
-        section = values.get(key)
-        values[key] = {**section, **value} if isinstance(section, dict) else value
-    return parse_settings(values, "test")
 
 
 @pytest.mark.parametrize(
@@ -39,11 +29,11 @@ def test_auto_is_what_the_search_began_with(tmp_path: Path, asked: str, preferre
     run = RunDirectory(tmp_path)
     write_supernet(run.supernet)
     supernet = Supernet.read(run.supernet)
-    plan, history = open_search(settings(dtype=asked), run, supernet, BASE, preferred)
+    plan, history = open_search(search_settings(dtype=asked), run, supernet, BASE, preferred)
     history.close()
     assert plan.dtype == expected
     other: Dtype = "float32" if preferred == "bfloat16" else "bfloat16"
-    plan, history = open_search(settings(dtype=asked), run, supernet, BASE, other)
+    plan, history = open_search(search_settings(dtype=asked), run, supernet, BASE, other)
     history.close()
     assert plan.dtype == expected
 

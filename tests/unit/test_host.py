@@ -7,15 +7,23 @@ from pathlib import Path
 from services.evaluator.host import Host
 
 NOT_LONG_SECONDS = 0.05
+PATIENCE_SECONDS = 60
 
 
 def _work(directory: Path, kind: str, number: int) -> None:
     host = Host(directory)
-    with getattr(host, kind)(lambda: None), (directory / "log").open("a") as log:
+    with getattr(host, kind)((directory / f"{number} waits").touch), (directory / "log").open("a") as log:
         for what in ("begins", "ends"):
             log.write(f"{kind} {number} {what}\n")
             log.flush()
             time.sleep(NOT_LONG_SECONDS)
+
+
+def wait_for(path: Path) -> None:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not path.exists():
+        assert time.monotonic() < deadline, f"{path.name}: never"
+        time.sleep(NOT_LONG_SECONDS)
 
 
 def test_nobody_computes_while_somebody_is_alone_and_the_others_compute_together(tmp_path: Path) -> None:
@@ -45,12 +53,10 @@ def test_who_waits_to_be_alone_is_not_overtaken_and_says_that_it_waits(tmp_path:
     with Host(tmp_path).shared(lambda: waited.append(1)):
         alone = context.Process(target=_work, args=(tmp_path, "alone", 0))
         alone.start()
-        while not (tmp_path / "entrance.lock").exists():
-            time.sleep(NOT_LONG_SECONDS)
-        time.sleep(5 * NOT_LONG_SECONDS)
+        wait_for(tmp_path / "0 waits")
         late = context.Process(target=_work, args=(tmp_path, "shared", 1))
         late.start()
-        time.sleep(5 * NOT_LONG_SECONDS)
+        wait_for(tmp_path / "1 waits")
         assert not log.exists()
     for process in (alone, late):
         process.join(60)

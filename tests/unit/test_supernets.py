@@ -17,18 +17,9 @@ from shared.environment import Environment
 from shared.errors import UserError
 from shared.manifest import base_location
 from shared.messages import CheckpointRef
-from shared.settings import SearchSettings, parse_settings
-from tests.chaos.arena import search_values, write_supernet
+from tests.chaos.arena import search_settings, write_supernet
 from tests.support.checkpoints import write_checkpoint
 from tests.support.content import digest_of
-
-
-def settings(**changes: Any) -> SearchSettings:
-    values = search_values("any", 0, 8, 4)
-    for key, value in changes.items():
-        section = values.get(key)
-        values[key] = {**section, **value} if isinstance(section, dict) else value
-    return parse_settings(values, "test")
 
 
 def manifest_with(supernet: Path, **changes: Any) -> None:
@@ -50,14 +41,14 @@ def run(tmp_path: Path) -> RunDirectory:
 
 def found(run: RunDirectory, store: SupernetStore, **changes: Any) -> str | None:
     environment = Environment(data=None, cache=run.path / "cache", threads=1)
-    supernet = find_supernet(settings(**changes), run, store, environment)
+    supernet = find_supernet(search_settings(**changes), run, store, environment)
     return None if supernet is None else supernet.directory.name
 
 
 def measured_with(run: RunDirectory, supernet: Supernet) -> None:
     """Begin the run's history."""
     base = CheckpointRef(location="somewhere", digest=supernet.manifest.base_digest)
-    open_search(settings(), run, supernet, base, "float32")[1].close()
+    open_search(search_settings(), run, supernet, base, "float32")[1].close()
 
 
 OTHERS = [
