@@ -1,11 +1,14 @@
 """An architecture: which layers of the super-network are kept, how wide each one's MLP is, and whether in INT8."""
 
+from dataclasses import replace
 from functools import cached_property
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from shared.digest import digest_json
+from shared.errors import UserError
+from shared.network.shape import LayerShape, NetworkShape
 
 Quantization = Literal["none", "int8"]
 """How the weights of the decoder layers' linear layers are held: as they are, or as LLM.int8() (arXiv 2208.07339)."""
@@ -15,14 +18,15 @@ class Architecture(BaseModel):
     """A sub-network as data: canonical, hashable, the same JSON wherever it is written.
 
     `layers` holds the kept layers' indices in the super-network, ascending from 0; `mlp_widths` the number of MLP
-    neurons of each kept layer, always the first ones in the super-network's order. Layers that are dropped leave no
-    trace, so equal networks are equal objects with equal digests. `quantization` holds for all layers.
+    neurons of each kept layer, always the first ones in the super-network's order; 0 for a layer without an MLP. Layers
+    that are dropped leave no trace, so equal networks are equal objects with equal digests. `quantization` holds for
+    all layers.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     layers: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1, strict=False)]
-    mlp_widths: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(strict=False)]
+    mlp_widths: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(strict=False)]
     quantization: Quantization = "none"
 
     @model_validator(mode="after")
@@ -46,3 +50,33 @@ class Architecture(BaseModel):
     def quantized(self, quantization: Quantization) -> "Architecture":
         """The same layers and widths, quantised or not."""
         return Architecture(layers=self.layers, mlp_widths=self.mlp_widths, quantization=quantization)
+
+
+def dense(network: NetworkShape) -> Architecture:
+    """The whole network: every layer, every neuron."""
+    return Architecture(layers=tuple(range(network.depth)), mlp_widths=network.mlp_widths)
+
+
+def derive(network: NetworkShape, architecture: Architecture) -> NetworkShape:
+    """The network that an architecture makes of another one. What an architecture doesn't speak of stays as it is.
+
+    Raises UserError if it can't be cut out of it.
+    """
+    if architecture.layers[-1] >= network.depth:
+        raise UserError(
+            f"layers: {architecture.layers[-1]} is asked for, but the model has layers 0 to {network.depth - 1}"
+        )
+    for index in set(range(network.depth)).difference(architecture.layers):
+        if not network.layers[index].keeps_state:
+            raise UserError(f"layers: {index} can't be left out, as it changes the basis of what it hands on")
+    kept = (network.layers[index] for index in architecture.layers)
+    layers = tuple(_narrowed(layer, width) for layer, width in zip(kept, architecture.mlp_widths, strict=True))
+    return replace(network, layers=layers)
+
+
+def _narrowed(layer: LayerShape, width: int) -> LayerShape:
+    if width > layer.mlp_width:
+        raise UserError(f"mlp_widths: {width} is above the model's {layer.mlp_width} neurons")
+    if width == layer.mlp_width or layer.mlp is None:
+        return layer
+    return replace(layer, mlp=replace(layer.mlp, width=width) if width else None)

@@ -11,8 +11,9 @@ from shared.errors import UserError
 from shared.files import user_path, write_atomically
 from shared.identity import SUPERNET, TOKENS_VERSION
 from shared.messages import Dtype
+from shared.network.config import network_of
+from shared.network.shape import NetworkShape
 from shared.settings import SpaceSettings, TrainingSettings, explain
-from shared.shape import ModelShape
 from shared.space import SearchSpace
 
 MANIFEST = "supernet.json"
@@ -152,11 +153,11 @@ def adapter(directory: Path) -> str | None:
     )
 
 
-def read_shape(directory: Path) -> ModelShape:
-    """The shape that a checkpoint's `config.json` states."""
-    return ModelShape.from_config(read_config(directory), str(directory / "config.json"))
+def read_network(directory: Path) -> NetworkShape:
+    """The network that a checkpoint's `config.json` describes."""
+    return network_of(read_config(directory), str(directory / "config.json"))
 
 
-def search_space(shape: ModelShape, settings: SpaceSettings, drop_order: tuple[int, ...]) -> SearchSpace:
+def search_space(network: NetworkShape, settings: SpaceSettings, drop_order: tuple[int, ...]) -> SearchSpace:
     """The search space of a model, given the order in which its layers leave."""
-    return SearchSpace(shape, settings.depths, settings.mlp_widths, drop_order, settings.quantization)
+    return SearchSpace(network, settings.depths, settings.mlp_widths, drop_order, settings.quantization)

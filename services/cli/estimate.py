@@ -7,8 +7,9 @@ from services.coordinator.history import History
 from services.coordinator.plan import SearchPlan
 from services.coordinator.results import cost_model, evaluated_so_far, front
 from shared.messages import EvaluationRequest, Measurement
+from shared.network.sizes import outer_parameters, parameters
 from shared.settings import SearchSettings
-from shared.space import SearchSpace, dense, parameters
+from shared.space import SearchSpace
 
 ASSUMED_TOKENS_PER_ITEM = 60
 """A question with its choices, without examples, where nothing has been read yet."""
@@ -89,8 +90,8 @@ def estimate(
 
     `search_tokens` and `report_tokens` are what one network reads for one measurement.
     """
-    outside = space.shape.embedding_parameters
-    whole = parameters(space.shape, dense(space.shape)) - outside
+    outside = outer_parameters(space.network)
+    whole = parameters(space.network) - outside
     smallest = space.parameters(space.smallest()) - outside
     typical = (whole + smallest) / 2
     trained = settings.training.steps * settings.training.tokens_per_step

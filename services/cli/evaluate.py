@@ -15,12 +15,12 @@ from services.coordinator.report.wording import parameters, rate, size
 from services.evaluator.evaluator import Evaluator
 from services.evaluator.tasks.index import include_tasks
 from services.evaluator.tasks.loading import count_items
-from shared.architecture import Architecture
+from shared.architecture import Architecture, dense
 from shared.content import FileDigests, content_digest
 from shared.environment import Environment
 from shared.errors import UserError
 from shared.files import write_atomically
-from shared.manifest import read_shape
+from shared.manifest import read_network
 from shared.messages import (
     CheckpointRef,
     Dtype,
@@ -36,7 +36,6 @@ from shared.messages import (
     Workload,
 )
 from shared.settings import explain, split_tasks
-from shared.space import dense
 from shared.supernet.device import preferred_dtype
 from shared.supernet.source import fetch_model
 
@@ -118,7 +117,7 @@ def evaluate_one(network: NetworkOptions, tasks: TaskOptions, speed: SpeedOption
     directory, origin = fetch_model(
         _supernet_of(network.architecture) if network.checkpoint is None else network.checkpoint
     )
-    chosen = dense(read_shape(directory)) if network.architecture is None else read_architecture(network.architecture)
+    chosen = dense(read_network(directory)) if network.architecture is None else read_architecture(network.architecture)
     if network.int8:
         chosen = chosen.quantized("int8")
     digest = content_digest(FileDigests(environment.cache).content(directory))

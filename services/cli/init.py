@@ -15,9 +15,9 @@ from services.evaluator.speed import parameter_tokens_per_second
 from shared.environment import Environment
 from shared.errors import UserError
 from shared.files import user_path
-from shared.manifest import read_shape, search_space
+from shared.manifest import read_network, search_space
+from shared.network.shape import NetworkShape
 from shared.settings import read_search_file, write_search_file
-from shared.shape import ModelShape
 from shared.supernet.checkpoint import Checkpoint
 from shared.supernet.device import preferred_dtype
 from shared.supernet.order import drop_order
@@ -86,12 +86,12 @@ def init_search_file(model: str, path: Path, force: bool, name: str | None = Non
     quiet_libraries()
     environment = Environment.read()
     directory, origin = fetch_model(model)
-    shape = read_shape(directory)
-    write_search_file(path, search_text(model, shape, path, has_benchmarks(environment), name))
+    network = read_network(directory)
+    write_search_file(path, search_text(model, network, path, has_benchmarks(environment), name))
     settings = read_search_file(path)
     console.print(f"Search file    {path}")
     console.print(f"Model          {origin}")
-    space = search_space(shape, settings.space, drop_order(shape.layers, None))
+    space = search_space(network, settings.space, drop_order(network.depth, None))
     print_space(space, preferred_dtype())
     rate = parameter_tokens_per_second(Checkpoint.open(directory), preferred_dtype())
     cost = estimate(settings, space, rate, *assumed_tokens(settings), whole_work(settings))
@@ -99,10 +99,11 @@ def init_search_file(model: str, path: Path, force: bool, name: str | None = Non
     console.print(f"Next           nasfarm search {path}")
 
 
-def search_text(model: str, shape: ModelShape, path: Path, benchmarks: bool, name: str | None = None) -> str:
+def search_text(model: str, network: NetworkShape, path: Path, benchmarks: bool, name: str | None = None) -> str:
     """The commented search file: an eighth of the layers and up to half of each MLP may go."""
-    large = shape.layers * shape.hidden_size**2 > 10**9
-    depths = {shape.layers, shape.layers - shape.layers // 16, shape.layers - shape.layers // 8}
+    layers, width = network.depth, min(network.mlp_widths)
+    large = layers * network.hidden**2 > 10**9
+    depths = {layers, layers - layers // 16, layers - layers // 8}
     called = _name(model) if name is None else name
     return TEMPLATE.format(
         path=_quoted(str(path))[1:-1],
@@ -111,11 +112,9 @@ def search_text(model: str, shape: ModelShape, path: Path, benchmarks: bool, nam
         model=_quoted(model),
         depths=sorted(depths, reverse=True),
         rule="importance" if min(depths) > 1 else "first",
-        layers=shape.layers,
-        widths=sorted(
-            {shape.mlp_width, _rounded(shape.mlp_width * 3 // 4), _rounded(shape.mlp_width // 2)}, reverse=True
-        ),
-        width=shape.mlp_width,
+        layers=layers,
+        widths=sorted({width, _rounded(width * 3 // 4), _rounded(width // 2)}, reverse=True),
+        width=width,
         data="alpaca" if benchmarks else "plain_facts",
         steps=2000 if large else 200,
         tokens=16384 if large else 1024,

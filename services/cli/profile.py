@@ -4,9 +4,11 @@ from services.cli.console import console, duration, networks
 from services.cli.estimate import Estimate
 from services.coordinator.paired import discordance_allowed
 from services.coordinator.report.wording import parameters, size
+from shared.architecture import derive
 from shared.messages import Dtype
+from shared.network.sizes import weight_bytes
 from shared.settings import SearchSettings
-from shared.space import SearchSpace, weight_bytes
+from shared.space import SearchSpace
 
 
 def print_space(space: SearchSpace, dtype: Dtype) -> None:
@@ -14,7 +16,7 @@ def print_space(space: SearchSpace, dtype: Dtype) -> None:
     largest, smallest = space.parameters(space.largest()), space.parameters(space.smallest())
     console.print(
         f"Search space   depths {list(space.depths)}, MLP widths {list(space.mlp_widths)} "
-        f"in each of {space.shape.layers} layers"
+        f"in each of {space.network.depth} layers"
     )
     console.print(f"               {networks(space.networks)} distinct networks ({networks(space.genomes)} genomes)")
     console.print(
@@ -25,7 +27,7 @@ def print_space(space: SearchSpace, dtype: Dtype) -> None:
         return
     for quantization in space.quantizations:
         low, high = (
-            weight_bytes(space.shape, end.quantized(quantization), dtype) for end in (space.smallest(), space.largest())
+            weight_bytes(derive(space.network, end), dtype, quantization) for end in (space.smallest(), space.largest())
         )
         name = dtype if quantization == "none" else quantization.upper()
         console.print(f"               in {name}: {size(low)} to {size(high)}")

@@ -16,7 +16,7 @@ from services.coordinator.report.content import ReportContent
 from services.coordinator.results import cost_tables
 from services.coordinator.search import Observer, measure_costs, run_search
 from shared.errors import UserError
-from shared.manifest import SupernetManifest, read_shape, search_space
+from shared.manifest import SupernetManifest, read_network, search_space
 from shared.messages import CheckpointRef, CostTable, Dtype
 from shared.settings import SearchSettings
 
@@ -52,7 +52,7 @@ def open_search(
     decided = (_recorded_dtype(run) or dtype) if settings.dtype == "auto" else settings.dtype
     plan = SearchPlan(
         settings=settings,
-        space=search_space(read_shape(supernet.directory), settings.space, supernet.manifest.drop_order),
+        space=search_space(read_network(supernet.directory), settings.space, supernet.manifest.drop_order),
         supernet=CheckpointRef(location=str(supernet.directory.absolute()), digest=supernet.manifest.digest),
         base=base,
         dtype=decided,

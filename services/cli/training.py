@@ -142,7 +142,7 @@ def _check_named(
 ) -> Checked:
     supernet = named_supernet(Asked(settings, digests.content(base.directory), None), store)
     manifest = supernet.manifest
-    search_space(base.shape, settings.space, manifest.drop_order)  # refuses impossible choices
+    search_space(base.network, settings.space, manifest.drop_order)  # refuses impossible choices
     _say_that_it_is_there(supernet, digests)
     origins = {"model": origin, "training data": manifest.data["origin"]}
     return Checked(settings, base, manifest.base_digest, None, supernet, supernet.directory, origins)
@@ -181,8 +181,8 @@ def check_tasks(evaluator: Evaluator, checked: Checked) -> dict[Part, list[Prepa
 
 def space_before_ordering(checked: Checked) -> SearchSpace:
     """The search space, of which sizes don't depend on the order of dropping."""
-    shape = checked.base.shape
-    return search_space(shape, checked.settings.space, drop_order(shape.layers, None))
+    network = checked.base.network
+    return search_space(network, checked.settings.space, drop_order(network.depth, None))
 
 
 def _say_that_another_makes_it() -> None:

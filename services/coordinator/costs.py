@@ -5,11 +5,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from services.coordinator.genomes import Encoding, FloatArray, IntArray
-from shared.architecture import Architecture, Quantization
+from shared.architecture import Architecture, Quantization, dense, derive
 from shared.messages import CostTable, Dtype
+from shared.network.shape import NetworkShape
+from shared.network.sizes import WEIGHT_BYTES, layer_bytes, layer_parameters, outer_parameters
 from shared.settings import TIMES, Objective
-from shared.shape import ModelShape
-from shared.space import QUANTIZATIONS, WEIGHT_BYTES, SearchSpace, dense, parameters, weight_bytes
+from shared.space import QUANTIZATIONS, SearchSpace
 
 Parts = tuple[float, list[float]]
 """What is outside the layers, and one layer of each width."""
@@ -32,12 +33,12 @@ class CostModel:
         measured = {table.quantization: table for table in tables}
         timed = any(objective in TIMES for objective in objectives)
         self._quantizations = [one for one in QUANTIZATIONS if one in measured or not timed]
-        self._widths = list(dict.fromkeys((*space.mlp_widths, space.shape.mlp_width)))
+        self._widths = list(dict.fromkeys((*space.mlp_widths, *space.network.mlp_widths)))
         parts = [
             [
                 _seconds(measured[quantization], objective, self._widths)
                 if objective in TIMES
-                else _size(space.shape, objective, dtype, quantization, self._widths)
+                else _size(space.network, objective, dtype, quantization, self._widths)
                 for objective in objectives
             ]
             for quantization in self._quantizations
@@ -48,7 +49,7 @@ class CostModel:
     @property
     def dense(self) -> tuple[float, ...]:
         """The costs of the dense network, unquantised: the units in which costs are compared."""
-        return self.of(dense(self.space.shape))
+        return self.of(dense(self.space.network))
 
     def of(self, architecture: Architecture) -> tuple[float, ...]:
         """The costs of one network. Raises ValueError for a width or quantization that the model doesn't know."""
@@ -74,15 +75,14 @@ class CostModel:
 
 
 def _size(
-    shape: ModelShape, objective: Objective, dtype: Dtype, quantization: Quantization, widths: Sequence[int]
+    network: NetworkShape, objective: Objective, dtype: Dtype, quantization: Quantization, widths: Sequence[int]
 ) -> Parts:
-    one_layer = [Architecture(layers=(0,), mlp_widths=(width,), quantization=quantization) for width in widths]
+    one = dense(network).model_copy(update={"layers": (0,)})
+    layers = [derive(network, one.model_copy(update={"mlp_widths": (width,)})).layers[0] for width in widths]
+    outside = outer_parameters(network)
     if objective == "parameters":
-        fixed, sizes = shape.embedding_parameters, [parameters(shape, each) for each in one_layer]
-    else:
-        fixed = WEIGHT_BYTES[dtype] * shape.embedding_parameters
-        sizes = [weight_bytes(shape, each, dtype) for each in one_layer]
-    return fixed, [size - fixed for size in sizes]
+        return outside, [layer_parameters(network.family, layer) for layer in layers]
+    return WEIGHT_BYTES[dtype] * outside, [layer_bytes(network.family, layer, dtype, quantization) for layer in layers]
 
 
 def _seconds(table: CostTable, objective: Objective, widths: Sequence[int]) -> Parts:

@@ -8,10 +8,9 @@ from services.coordinator.costs import CostModel
 from services.coordinator.counterparts import counterpart
 from services.coordinator.farm import Farm
 from services.coordinator.plan import SearchPlan
-from shared.architecture import Architecture
+from shared.architecture import Architecture, dense
 from shared.errors import UserError
 from shared.messages import EvaluationRequest, Failure
-from shared.space import dense
 
 
 @dataclass(frozen=True)
@@ -43,7 +42,7 @@ class ReportedNetworks:
         named = list(reversed(front))
         asked = _spread([costs.of(network)[0] for network in named], plan.settings.reporting.networks)
         self.front = [self._reported(f"N{index + 1}", each, asked=index in asked) for index, each in enumerate(named)]
-        self.dense = self._reported("dense", dense(plan.space.shape))
+        self.dense = self._reported("dense", dense(plan.space.network))
         self.base = Reported("base", plan.base_request("search"), plan.base_request("report"))
         again = [*self.front, self.dense] if plan.settings.remeasure_int8 else []
         self.int8 = [

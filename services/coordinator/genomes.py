@@ -18,19 +18,19 @@ class Encoding:
 
     def __init__(self, space: SearchSpace) -> None:
         self.space = space
-        layers = range(space.shape.layers)
+        layers = range(space.network.depth)
         kept = [set(space.kept_layers(depth)) for depth in space.depths]
         self._kept = np.array([[layer in layers_of for layer in layers] for layers_of in kept])
 
     @property
     def genes(self) -> int:
         """Number of genes: the depth's, one for each layer of the super-network, and the quantization's."""
-        return self.space.shape.layers + 2
+        return self.space.network.depth + 2
 
     @property
     def choices(self) -> IntArray:
         """Number of values of each gene, shape (genes,)."""
-        widths = [len(self.space.mlp_widths)] * self.space.shape.layers
+        widths = [len(self.space.mlp_widths)] * self.space.network.depth
         return np.array([len(self.space.depths), *widths, len(self.space.quantizations)], dtype=np.int64)
 
     def encode(self, architectures: Sequence[Architecture]) -> IntArray:

@@ -6,13 +6,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from shared.architecture import derive
 from shared.identity import SEARCH
 from shared.messages import EvaluationRequest
+from shared.network.shape import AttentionShape, LayerShape, MlpShape, NetworkShape
+from shared.network.sizes import weight_bytes
 from shared.settings import parse_settings
-from shared.shape import ModelShape
-from shared.space import weight_bytes
 
-FORMAT = 3
+FORMAT = 4
 TABLES = ("about", "candidates", "measurements", "generations")
 APPEND_ONLY = (
     """create trigger {table}_{action} before {action} on {table} begin select raise(abort, 'append only'); end"""
@@ -36,7 +37,11 @@ def format_of(connection: sqlite3.Connection) -> int | None:
 
 def migrate(connection: sqlite3.Connection) -> None:
     """Bring a history of an earlier format to this one, in the transaction that is open."""
-    steps: dict[int, Callable[[sqlite3.Connection], None]] = {1: _from_format_1, 2: _from_format_2}
+    steps: dict[int, Callable[[sqlite3.Connection], None]] = {
+        1: _from_format_1,
+        2: _from_format_2,
+        3: _from_format_3,
+    }
     with _changeable(connection):
         for number in range(format_of(connection) or FORMAT, FORMAT):
             steps[number](connection)
@@ -65,13 +70,13 @@ def _from_format_1(connection: sqlite3.Connection) -> None:
     about = _about(connection)
     settings = parse_settings(about["settings"], "the history").model_dump(mode="json")
     connection.execute("update about set value = ? where key = 'settings'", (json.dumps(settings),))
-    shape, new_identities = ModelShape(**about["shape"]), dict[str, str]()
+    network, new_identities = _uniform(about["shape"]), dict[str, str]()
     rows = connection.execute("select sequence, identity, request, outcome, kind from measurements").fetchall()
     for sequence, identity, request_text, outcome_text, kind in rows:
         request = EvaluationRequest.model_validate_json(request_text)
         outcome = json.loads(outcome_text)
         if kind == "measurement":
-            outcome["bytes"] = weight_bytes(shape, request.architecture, request.spec.dtype)
+            outcome["bytes"] = weight_bytes(derive(network, request.architecture), request.spec.dtype, "none")
             for scores in outcome["scores"]:
                 scores["values"] = {name: sum(each) / len(each) for name, each in scores["metrics"].items()}
                 scores["items_digest"] = ""
@@ -96,6 +101,31 @@ def _from_format_2(connection: sqlite3.Connection) -> None:
     about = _about(connection)
     recipe = {**SEARCH.of(about["settings"]), **{key: about[key] for key in IN_RECIPE}}
     connection.execute("insert into about values ('recipe', ?)", (json.dumps(recipe),))
+
+
+def _from_format_3(connection: sqlite3.Connection) -> None:
+    """All layers of a model were alike, and said once."""
+    network = _uniform(_about(connection)["shape"])
+    connection.execute("insert into about values ('network', ?)", (json.dumps(network.to_json()),))
+
+
+def _uniform(shape: dict[str, Any]) -> NetworkShape:
+    """A network of layers that are alike, as formats up to 3 describe it. What sizes don't depend on wasn't said."""
+    attention = AttentionShape(
+        heads=shape["heads"],
+        kv_heads=shape["kv_heads"],
+        head_dim=shape["head_dim"],
+        qkv_bias=shape["qkv_bias"],
+        output_bias=shape["output_bias"],
+        qk_norm=shape["qk_norm"],
+    )
+    layer = LayerShape(shape["hidden_size"], attention, MlpShape(width=shape["mlp_width"], bias=shape["mlp_bias"]))
+    return NetworkShape(
+        family=shape["family"],
+        vocab_size=shape["vocab_size"],
+        layers=(layer,) * shape["layers"],
+        tied_embeddings=shape["tied_embeddings"],
+    )
 
 
 def _about(connection: sqlite3.Connection) -> dict[str, Any]:

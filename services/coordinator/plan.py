@@ -1,17 +1,17 @@
 """Everything that a search depends on, and the requests that it makes."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from services.coordinator.history import History
 from services.coordinator.pareto import ReferencePoint
-from shared.architecture import Architecture, Quantization
+from shared.architecture import Architecture, Quantization, dense
 from shared.identity import INT8_VERSION, SEARCH
 from shared.messages import CheckpointRef, CostSpec, Dtype, EvaluationRequest, EvaluationSpec
+from shared.network.shape import NetworkShape
 from shared.settings import Part, SearchSettings, ServingSettings
-from shared.shape import ModelShape
-from shared.space import QUANTIZATIONS, SearchSpace, dense
+from shared.space import QUANTIZATIONS, SearchSpace
 
 
 @dataclass(frozen=True)
@@ -39,11 +39,11 @@ class SearchPlan:
 
     def about(self) -> dict[str, Any]:
         """What a history says of its search. Beside the recipe the settings as they were when it was begun, and the
-        model's shape, from which sizes can be computed without the model."""
+        model's layers, from which sizes can be computed without the model."""
         return {
             "recipe": self.recipe,
             "settings": self.settings.model_dump(mode="json"),
-            "shape": asdict(self.space.shape),
+            "network": self.space.network.to_json(),
         }
 
     def request(self, architecture: Architecture, part: Part) -> EvaluationRequest:
@@ -52,7 +52,7 @@ class SearchPlan:
 
     def base_request(self, part: Part) -> EvaluationRequest:
         """Measure the untouched base model."""
-        return self._request(self.base, dense(self.space.shape), self.settings.spec(part, self.dtype))
+        return self._request(self.base, dense(self.space.network), self.settings.spec(part, self.dtype))
 
     def speeds_request(self, serving: ServingSettings, networks: Sequence[Architecture]) -> EvaluationRequest:
         """Measure how fast sub-networks are, the first one by itself and the others beside it, all on one device; apart
@@ -70,10 +70,10 @@ class SearchPlan:
         costs = CostSpec(
             engine=serving.engine,
             workload=serving.workload,
-            mlp_widths=tuple(dict.fromkeys((self.space.shape.mlp_width, *self.space.mlp_widths))),
+            mlp_widths=tuple(dict.fromkeys((*self.space.network.mlp_widths, *self.space.mlp_widths))),
             quantizations=tuple(one for one in QUANTIZATIONS if one in asked),
         )
-        whole = dense(self.space.shape)
+        whole = dense(self.space.network)
         return self._request(self.supernet, whole, EvaluationSpec(dtype=self.dtype, costs=costs))
 
     def _request(
@@ -95,7 +95,7 @@ def plan_of(history: History, settings: SearchSettings) -> SearchPlan:
     return SearchPlan(
         settings=settings,
         space=SearchSpace(
-            ModelShape(**about["shape"]),
+            NetworkShape.from_json(about["network"], str(history.path)),
             space.depths,
             space.mlp_widths,
             tuple(recipe["drop_order"]),

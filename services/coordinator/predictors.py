@@ -51,7 +51,7 @@ class Predictor:
         self._mean = float(accuracies.mean())
         self._scale = float(accuracies.std()) or 1.0
         features, targets = encoding.features(genomes), (accuracies - self._mean) / self._scale
-        candidates = list(_candidates(len(genomes), encoding.space.shape.layers))
+        candidates = list(_candidates(len(genomes), encoding.space.network.depth))
         some = slice(None, None, -(-len(genomes) // MOST))
         errors = [_cross_validate(model, features[some], targets[some]) for _, model in candidates]
         self.name, self._model = candidates[int(np.argmin(errors))]

@@ -5,7 +5,6 @@ import logging
 import statistics
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,7 @@ from pydantic import ValidationError
 
 from services.evaluator.engines import Engine, Passes
 from services.evaluator.progress import Progress, unheard
-from shared.architecture import Architecture
+from shared.architecture import Architecture, derive
 from shared.digest import digest_json
 from shared.environment import Environment
 from shared.errors import UserError
@@ -125,12 +124,10 @@ def _place(
     environment: Environment,
 ) -> Path:
     """Where a table is kept: under all that its numbers depend on, which the values of the weights are not."""
-    layers = checkpoint.cut(architecture.quantized("none")).layers
     key = {
         "nasfarm": importlib.metadata.version("nasfarm"),
         "engine": [engine.name, engine.version, engine.device, environment.threads],
-        "shape": asdict(checkpoint.shape),
-        "windows": [layer.window for layer in layers],
+        "network": derive(checkpoint.network, architecture).to_json(),
         "mlp_widths": sorted(spec.mlp_widths),
         "quantization": architecture.quantization,
         "dtype": dtype,

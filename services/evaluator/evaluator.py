@@ -22,7 +22,7 @@ from services.evaluator.scoring import score
 from services.evaluator.speed import measured_speed
 from services.evaluator.tasks.loading import is_task_file, load_items
 from services.evaluator.worker import worker_name
-from shared.architecture import Architecture
+from shared.architecture import Architecture, derive
 from shared.content import TOKENIZER, FileDigests, content_digest, has_digest, matching
 from shared.environment import Environment
 from shared.errors import UserError, first_line
@@ -41,7 +41,7 @@ from shared.messages import (
     TaskItems,
 )
 from shared.messages import Engine as EngineName
-from shared.space import check_fits, parameters, weight_bytes
+from shared.network.sizes import parameters, weight_bytes
 from shared.supernet.checkpoint import Checkpoint
 from shared.supernet.device import compute_device, device_name, torch_dtype
 from shared.supernet.tokenizer import load_tokenizer
@@ -111,7 +111,7 @@ class Evaluator:
         with _timed(seconds, "prepare"):
             checkpoint = self._checkpoint(request.checkpoint)
             try:
-                check_fits(checkpoint.shape, request.architecture)
+                network = derive(checkpoint.network, request.architecture)
             except UserError as error:
                 raise RefusedError("infeasible", str(error), retry_may_help=False) from error
             tasks = []
@@ -125,8 +125,8 @@ class Evaluator:
         speed, speeds = self._speed(request, seconds, progressed)
         costs = self._costs(request, seconds, progressed)
         return Measurement(
-            parameters=parameters(checkpoint.shape, request.architecture),
-            bytes=weight_bytes(checkpoint.shape, request.architecture, spec.dtype),
+            parameters=parameters(network),
+            bytes=weight_bytes(network, spec.dtype, request.architecture.quantization),
             scores=scores,
             speed=speed,
             speeds=speeds,
@@ -179,7 +179,6 @@ class Evaluator:
         checkpoint = self._for_engine(request, engine)
 
         def measured(network: Architecture) -> Speed:
-            check_fits(checkpoint.shape, network)
             return measured_speed(engine, checkpoint, network, request.spec.dtype, spec, progressed)
 
         def outcome(network: Architecture) -> Speed | Failure:

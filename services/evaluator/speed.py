@@ -10,7 +10,7 @@ from services.evaluator.engines import Engine
 from services.evaluator.progress import Progress, unheard
 from shared.architecture import Architecture
 from shared.messages import Dtype, Speed, SpeedSpec
-from shared.space import parameters
+from shared.network.sizes import outer_parameters, parameters
 from shared.supernet.checkpoint import Checkpoint
 from shared.supernet.device import compute_device, torch_dtype
 from shared.supernet.packing import pack
@@ -49,8 +49,9 @@ def parameter_tokens_per_second(checkpoint: Checkpoint, dtype: Dtype) -> float:
 
     Two layers say as much as all of them, and a model of any size is measured at once.
     """
-    shape = checkpoint.shape
-    few = Architecture(layers=tuple(range(min(2, shape.layers))), mlp_widths=(shape.mlp_width,) * min(2, shape.layers))
+    whole = checkpoint.network
+    count = min(2, whole.depth)
+    few = Architecture(layers=tuple(range(count)), mlp_widths=whole.mlp_widths[:count])
     network = checkpoint.cut(few).map(lambda tensor: tensor.to(compute_device(), torch_dtype(dtype)))
     packed = pack([Tree.plain([1] * LENGTH)] * SEQUENCES, compute_device())
     seconds = []
@@ -58,5 +59,5 @@ def parameter_tokens_per_second(checkpoint: Checkpoint, dtype: Dtype) -> float:
         started = time.perf_counter()
         network.hidden(packed).sum().item()
         seconds.append(time.perf_counter() - started)
-    layers = parameters(shape, few) - shape.embedding_parameters
+    layers = parameters(network.shape) - outer_parameters(network.shape)
     return layers * SEQUENCES * LENGTH / statistics.median(seconds[1:])

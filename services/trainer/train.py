@@ -70,7 +70,7 @@ def prepare(settings: SearchSettings, base_directory: Path, environment: Environ
     """Load and check everything. Raises UserError if the model, the space or the data are no good."""
     torch.set_num_threads(environment.threads)
     base = Checkpoint.open(base_directory)
-    search_space(base.shape, settings.space, drop_order(base.shape.layers, None))  # refuses impossible choices
+    search_space(base.network, settings.space, drop_order(base.network.depth, None))  # refuses impossible choices
     if settings.space.depth_rule == "importance" and min(settings.space.depths) < 2:
         raise UserError(
             "space.depths: 1 layer is impossible with depth_rule importance, which keeps the first and the last layer"
@@ -78,7 +78,7 @@ def prepare(settings: SearchSettings, base_directory: Path, environment: Environ
     instructions = load_instructions(settings.training.data, environment)
     tokenizer = load_tokenizer(base_directory)
     examples = tokenize(instructions.rows, tokenizer, settings.training.tokens_per_step)
-    require_embedded((token for example in examples for token in example.tokens), base.shape.vocab_size, tokenizer)
+    require_embedded((token for example in examples for token in example.tokens), base.network.vocab_size, tokenizer)
     if not examples:
         raise UserError(f"training.data: no row of {instructions.origin} fits into training.tokens_per_step; raise it")
     digests = FileDigests(environment.cache)
@@ -101,7 +101,7 @@ def train(plan: Plan, workspace: Path, directory: Path, report: Callable[[StepRe
     if state is None:
         state = _begin(plan, compute, device)
     state.weights = {name: tensor.to(device) for name, tensor in state.weights.items()}
-    space = search_space(plan.base.shape, plan.settings.space, state.drop_order)
+    space = search_space(plan.base.network, plan.settings.space, state.drop_order)
     fine_tune(
         plan.base,
         space,
@@ -125,11 +125,11 @@ def _begin(plan: Plan, compute: torch.dtype, device: torch.device) -> TrainingSt
     influence = importance.layers if settings.space.depth_rule == "importance" else None
     weights = dict(plan.base.weights)
     if settings.training.neuron_order == "importance":
-        weights = order_neurons(weights, importance)
+        weights = order_neurons(weights, plan.base.network, importance)
     return TrainingState(
         plan=plan.digest,
         step=0,
-        drop_order=drop_order(plan.base.shape.layers, influence),
+        drop_order=drop_order(plan.base.network.depth, influence),
         influence=influence,
         losses={},
         weights={name: tensor.float().clone() for name, tensor in weights.items()},

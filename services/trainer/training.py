@@ -16,10 +16,11 @@ from torch import Tensor
 
 from services.trainer.checkpoints import TrainingState, save_state
 from services.trainer.examples import Example, batches
+from shared.architecture import dense
 from shared.errors import UserError
 from shared.files import writing
 from shared.settings import TrainingSettings
-from shared.space import SearchSpace, dense
+from shared.space import SearchSpace
 from shared.supernet.checkpoint import Checkpoint
 from shared.supernet.packing import pack
 from shared.supernet.tree import Tree
@@ -75,7 +76,7 @@ def fine_tune(
     remaining = itertools.islice(batches(examples, settings.tokens_per_step, settings.seed), state.step, settings.steps)
     for step, batch in enumerate(remaining, start=state.step):
         kind = "full" if step % 2 == 0 else "subnet"
-        chosen = dense(base.shape) if kind == "full" else space.sample(random.Random(f"{settings.seed}/{step}"))
+        chosen = dense(base.network) if kind == "full" else space.sample(random.Random(f"{settings.seed}/{step}"))
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step, settings)
         network = base.cut(chosen, weights).map(lambda tensor: tensor.to(compute))

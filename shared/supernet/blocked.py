@@ -4,47 +4,48 @@ oneDNN reorders a plain weight anew for each product. For thousands of tokens it
 faster), at the price of a copy of one layer's weights.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from shared.supernet.decoder import Layer, Linear
+from shared.network.shape import Activation
+from shared.supernet.decoder import Layer, Linear, Projection
+
+FUSED: Mapping[Activation, tuple[str, str]] = {"silu": ("swish", ""), "gelu_tanh": ("gelu", "tanh")}
+"""What oneDNN calls the activations, and their variants."""
 
 
 @dataclass(frozen=True)
-class BlockedLinear:
+class BlockedLinear(Projection):
     """Weight (outputs, inputs) in oneDNN's order and, where the family has one, bias (outputs,)."""
 
     weight: Tensor
     bias: Tensor | None
 
     @classmethod
-    def of(cls, linear: Linear) -> "BlockedLinear":
+    def of(cls, linear: Projection) -> "BlockedLinear":
         """Reorder a weight, which may be a view."""
         return cls(torch.ops.mkldnn._reorder_linear_weight(linear.weight.contiguous()), linear.bias)
 
     def __call__(self, inputs: Tensor) -> Tensor:
-        return self._product(inputs, "none")
+        return self._product(inputs, "none", "")
 
-    def silu(self, inputs: Tensor) -> Tensor:
-        """SiLU of the outputs."""
-        return self._product(inputs, "swish")
+    def activated(self, inputs: Tensor, activation: Activation) -> Tensor:
+        return self._product(inputs, *FUSED[activation])
 
     def plus(self, inputs: Tensor, other: Tensor) -> Tensor:
-        """The outputs plus another tensor of their shape."""
         return self._with(inputs, other, "add")
 
     def times(self, inputs: Tensor, other: Tensor) -> Tensor:
-        """The outputs times another tensor of their shape."""
         return self._with(inputs, other, "mul")
 
     def map(self, change: Callable[[Tensor], Tensor]) -> "BlockedLinear":
         raise TypeError("weights in oneDNN's order stay as they are")
 
-    def _product(self, inputs: Tensor, then: str) -> Tensor:
-        outputs: Tensor = torch.ops.mkldnn._linear_pointwise(inputs, self.weight, self.bias, then, [], "")
+    def _product(self, inputs: Tensor, then: str, variant: str) -> Tensor:
+        outputs: Tensor = torch.ops.mkldnn._linear_pointwise(inputs, self.weight, self.bias, then, [], variant)
         return outputs
 
     def _with(self, inputs: Tensor, other: Tensor, then: str) -> Tensor:
@@ -52,36 +53,12 @@ class BlockedLinear:
         return outputs
 
 
-@dataclass(frozen=True)
-class BlockedLayer(Layer):
-    """A layer whose projections are all `BlockedLinear`."""
-
-    query: BlockedLinear
-    key: BlockedLinear
-    value: BlockedLinear
-    output: BlockedLinear
-    gate: BlockedLinear
-    up: BlockedLinear
-    down: BlockedLinear
-
-    def neurons(self, inputs: Tensor) -> Tensor:
-        return self.up.times(inputs, self.gate.silu(inputs))
-
-    def after_attention(self, state: Tensor, attended: Tensor) -> Tensor:
-        return self.output.plus(attended, state)
-
-    def after_mlp(self, state: Tensor, neurons: Tensor) -> Tensor:
-        return self.down.plus(neurons, state)
-
-
 def blocked(layer: Layer) -> Layer:
     """The layer made ready for many tokens, where that is possible: with plain bfloat16 weights, not being trained, on
     a CPU that multiplies them natively. Otherwise the layer itself."""
-    values = {field.name: getattr(layer, field.name) for field in fields(Layer)}
-    linears = {name: value for name, value in values.items() if isinstance(value, Linear)}
-    if len(linears) < 7 or not all(_multiplied_by_onednn(linear.weight) for linear in linears.values()):
+    if not all(isinstance(one, Linear) and _multiplied_by_onednn(one.weight) for one in layer.projections):
         return layer
-    return BlockedLayer(**(values | {name: BlockedLinear.of(linear) for name, linear in linears.items()}))
+    return layer.projected(BlockedLinear.of)
 
 
 def _multiplied_by_onednn(weight: Tensor) -> bool:

@@ -1,5 +1,6 @@
 """Hugging Face checkpoint directories: mapped into memory to be read, written whole or not at all."""
 
+import copy
 import json
 import logging
 from collections.abc import Iterator, Mapping
@@ -12,22 +13,23 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
-from transformers import AutoConfig, PretrainedConfig
+from transformers import CONFIG_MAPPING, PretrainedConfig
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
-from shared.architecture import Architecture
+from shared.architecture import Architecture, dense, derive
 from shared.errors import UserError, first_line
 from shared.files import writing
-from shared.manifest import adapter, read_shape
-from shared.shape import ModelShape
-from shared.space import check_fits, dense
-from shared.supernet.decoder import Decoder, Layer, Linear, Rotary
+from shared.manifest import adapter, read_config
+from shared.network.config import family_config, network_of
+from shared.network.families import Arithmetic, family_of
+from shared.network.shape import LayerShape, NetworkShape
+from shared.network.tensors import EMBEDDINGS, HEAD, NAMES, NORM, layer_tensors, outer_tensors, tensors
+from shared.supernet.decoder import Attention, Decoder, Layer, Linear, Mlp, Rotary
 
 log = logging.getLogger(__name__)
 
 WEIGHTS = "model.safetensors"
 WEIGHTS_INDEX = f"{WEIGHTS}.index.json"
-EMBEDDINGS, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 
 STATIC_ROPE = ("default", "linear", "llama3", "yarn")
 """Rotary scalings that don't depend on the length of the sequence, which is not defined for a packed row."""
@@ -35,11 +37,14 @@ STATIC_ROPE = ("default", "linear", "llama3", "yarn")
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A decoder's weights under their Hugging Face names, mapped from the file: pages are read when they are used."""
+    """A decoder's weights under their Hugging Face names, mapped from the file: pages are read when they are used.
+
+    `config` is what transformers makes of the network's family, without what single layers have of their own.
+    """
 
     directory: Path
     config: PretrainedConfig
-    shape: ModelShape
+    network: NetworkShape
     weights: Mapping[str, Tensor]
 
     @classmethod
@@ -48,10 +53,10 @@ class Checkpoint:
 
         Raises UserError if it is missing, truncated, of a family that isn't supported, or not what its config says.
         """
-        config_file = directory / "config.json"
-        shape = read_shape(directory)
+        config_file, values = directory / "config.json", read_config(directory)
+        network = network_of(values, str(config_file))
         try:
-            config = AutoConfig.from_pretrained(directory, trust_remote_code=False)
+            config = CONFIG_MAPPING[network.family].from_dict(family_config(values))
         except Exception as error:  # transformers raises many kinds, all of which mean that this file is no good
             raise UserError(f"{config_file}: transformers refuses it ({first_line(error)})") from error
         named = getattr(config, "transformers_weights", None)
@@ -60,10 +65,13 @@ class Checkpoint:
                 f"{config_file}: transformers_weights names {named!r}, only {WEIGHTS} is supported; "
                 "save the network again with transformers"
             )
-        rope = (config.rope_parameters or {}).get("rope_type", "default")
-        if rope not in STATIC_ROPE:
-            raise UserError(f"{config_file}: rope_type {rope!r} is not supported; only {', '.join(STATIC_ROPE)} are")
-        return cls(directory, config, shape, _belonging(_mapped_weights(directory), shape, directory))
+        for rotary in _arithmetic(network, config).rotaries.values():
+            rope = (rotary or {}).get("rope_type", "default")
+            if rope not in STATIC_ROPE:
+                raise UserError(
+                    f"{config_file}: rope_type {rope!r} is not supported; only {', '.join(STATIC_ROPE)} are"
+                )
+        return cls(directory, config, network, _belonging(_mapped_weights(directory), network, directory))
 
     def cut(self, architecture: Architecture | None = None, weights: Mapping[str, Tensor] | None = None) -> Decoder:
         """The sub-network of an architecture (default: the whole network), made of views: no copy, no memory.
@@ -72,93 +80,71 @@ class Checkpoint:
         `weights` stands in for the mapped ones under the same names. Raises UserError if the architecture doesn't fit.
         """
         source = self.weights if weights is None else weights
-        chosen = dense(self.shape) if architecture is None else architecture
-        check_fits(self.shape, chosen)
-        embeddings = source[EMBEDDINGS]
+        chosen = dense(self.network) if architecture is None else architecture
+        network = derive(self.network, chosen)
         layers: Iterator[Layer] = (
-            self._layer(source, index, width) for index, width in zip(chosen.layers, chosen.mlp_widths, strict=True)
+            _layer(network.family, layer, index, source)
+            for layer, index in zip(network.layers, chosen.layers, strict=True)
         )
         if chosen.quantization == "int8":
             from shared.supernet.int8 import quantize_layer  # loading bitsandbytes takes a second or two
 
             layers = map(quantize_layer, layers)
+        outer = {spec.part: source[spec.name] for spec in outer_tensors(network)}
         return Decoder(
-            shape=self.shape,
-            embeddings=embeddings,
+            shape=network,
+            arithmetic=_arithmetic(network, self.config),
+            embeddings=outer[EMBEDDINGS],
             layers=tuple(layers),
-            norm=source["model.norm.weight"],
-            head=embeddings if self.shape.tied_embeddings else source[HEAD],
-            rotary=self._rotary(),
-            norm_epsilon=self.config.rms_norm_eps,
+            norm=outer[NORM],
+            head=outer.get(HEAD, outer[EMBEDDINGS]),
+            rotaries=self._rotaries(network),
         )
 
-    def _layer(self, source: Mapping[str, Tensor], index: int, width: int) -> Layer:
-        """A layer with only the first `width` MLP neurons."""
-        prefix = f"model.layers.{index}."
-
-        def linear(name: str, outputs: int | None = None, inputs: int | None = None) -> Linear:
-            weight, bias = source[f"{prefix}{name}.weight"], source.get(f"{prefix}{name}.bias")
-            return Linear(weight[:outputs, :inputs], None if bias is None else bias[:outputs])
-
-        return Layer(
-            attention_norm=source[f"{prefix}input_layernorm.weight"],
-            query=linear("self_attn.q_proj"),
-            key=linear("self_attn.k_proj"),
-            value=linear("self_attn.v_proj"),
-            output=linear("self_attn.o_proj"),
-            query_norm=source.get(f"{prefix}self_attn.q_norm.weight"),
-            key_norm=source.get(f"{prefix}self_attn.k_norm.weight"),
-            mlp_norm=source[f"{prefix}post_attention_layernorm.weight"],
-            gate=linear("mlp.gate_proj", outputs=width),
-            up=linear("mlp.up_proj", outputs=width),
-            down=linear("mlp.down_proj", inputs=width),
-            window=self._window(index),
-        )
-
-    def _window(self, index: int) -> int | None:
-        window: int | None = getattr(self.config, "sliding_window", None)
-        if self.shape.family in ("qwen2", "qwen3") and self.config.layer_types[index] != "sliding_attention":
-            return None
-        return window if self.shape.family != "llama" else None
-
-    def _rotary(self) -> Rotary:
-        parameters: dict[str, Any] = self.config.rope_parameters
-        if parameters["rope_type"] == "default":
-            exponents = torch.arange(0, self.shape.head_dim, 2, dtype=torch.float) / self.shape.head_dim
-            return Rotary(1.0 / parameters["rope_theta"] ** exponents, 1.0)
-        frequencies, scale = ROPE_INIT_FUNCTIONS[parameters["rope_type"]](self.config, torch.device("cpu"))
-        return Rotary(frequencies, scale)
+    def _rotaries(self, network: NetworkShape) -> dict[tuple[str, int], Rotary]:
+        """The rotary embeddings that the layers of a network ask for."""
+        parameters = _arithmetic(network, self.config).rotaries
+        attentions = [layer.attention for layer in network.layers if layer.attention is not None]
+        asked = dict.fromkeys((one.rotary, one.head_dim) for one in attentions if one.rotary is not None)
+        return {(name, head_dim): _rotary(self.config, name, parameters[name], head_dim) for name, head_dim in asked}
 
 
-def expected_weights(shape: ModelShape) -> dict[str, tuple[int, ...]]:
-    """Name and shape of every tensor of a checkpoint of this shape."""
-    hidden, queries, keys = shape.hidden_size, shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
-    expected: dict[str, tuple[int, ...]] = {
-        EMBEDDINGS: (shape.vocab_size, hidden),
-        "model.norm.weight": (hidden,),
-    }
-    if not shape.tied_embeddings:
-        expected[HEAD] = (shape.vocab_size, hidden)
-    linear = {
-        "self_attn.q_proj": (queries, hidden, shape.qkv_bias),
-        "self_attn.k_proj": (keys, hidden, shape.qkv_bias),
-        "self_attn.v_proj": (keys, hidden, shape.qkv_bias),
-        "self_attn.o_proj": (hidden, queries, shape.output_bias),
-        "mlp.gate_proj": (shape.mlp_width, hidden, shape.mlp_bias),
-        "mlp.up_proj": (shape.mlp_width, hidden, shape.mlp_bias),
-        "mlp.down_proj": (hidden, shape.mlp_width, shape.mlp_bias),
-    }
-    norms = {"input_layernorm": hidden, "post_attention_layernorm": hidden}
-    if shape.qk_norm:
-        norms |= {"self_attn.q_norm": shape.head_dim, "self_attn.k_norm": shape.head_dim}
-    for index in range(shape.layers):
-        for name, (outputs, inputs, bias) in linear.items():
-            expected[f"model.layers.{index}.{name}.weight"] = (outputs, inputs)
-            if bias:
-                expected[f"model.layers.{index}.{name}.bias"] = (outputs,)
-        for name, size in norms.items():
-            expected[f"model.layers.{index}.{name}.weight"] = (size,)
-    return expected
+def _arithmetic(network: NetworkShape, config: PretrainedConfig) -> Arithmetic:
+    return family_of(network.family).arithmetic(config)
+
+
+def _layer(family: str, layer: LayerShape, index: int, source: Mapping[str, Tensor]) -> Layer:
+    """A layer made of those that a source holds for the layer `index`: as much of them as its shape says."""
+    norms: dict[str, Tensor] = {}
+    linears: dict[str, list[Tensor]] = {}
+    for spec in layer_tensors(family, layer, index):
+        whole = source[spec.name]
+        tensor = whole if whole.shape == spec.size else whole[tuple(slice(size) for size in spec.size)]
+        if spec.kind == "linear":
+            linears.setdefault(spec.part, []).append(tensor)
+        else:
+            norms[spec.part] = tensor
+    parts: dict[str, Any] = norms | {part: Linear(*found) for part, found in linears.items()}
+
+    def block(name: str) -> dict[str, Any]:
+        return {part.removeprefix(name): value for part, value in parts.items() if part.startswith(name)}
+
+    return Layer(
+        attention=None if layer.attention is None else Attention(shape=layer.attention, **block("attention.")),
+        mlp=None if layer.mlp is None else Mlp(shape=layer.mlp, **block("mlp.")),
+        attention_shortcut=parts.get("attention_shortcut"),
+        mlp_shortcut=parts.get("mlp_shortcut"),
+    )
+
+
+def _rotary(config: PretrainedConfig, name: str, parameters: Mapping[str, Any], head_dim: int) -> Rotary:
+    if parameters["rope_type"] == "default":
+        exponents = torch.arange(0, head_dim, 2, dtype=torch.float) / head_dim
+        return Rotary(1.0 / parameters["rope_theta"] ** exponents, 1.0)
+    flat = copy.deepcopy(config)  # with this embedding as the only one, and of this size
+    flat.rope_parameters, flat.head_dim = dict(parameters), head_dim
+    frequencies, scale = ROPE_INIT_FUNCTIONS[parameters["rope_type"]](flat, torch.device("cpu"))
+    return Rotary(frequencies, scale)
 
 
 @contextmanager
@@ -222,12 +208,12 @@ def _mapped_weights(directory: Path) -> dict[str, Tensor]:
     return weights
 
 
-def _belonging(weights: Mapping[str, Tensor], shape: ModelShape, directory: Path) -> dict[str, Tensor]:
+def _belonging(weights: Mapping[str, Tensor], network: NetworkShape, directory: Path) -> dict[str, Tensor]:
     """The weights of the network, without what some checkpoints hold besides: a copy of a tied head, tables of
     angles. Of tied embeddings the head alone may be stored, which transformers takes as well."""
-    expected = expected_weights(shape)
-    if shape.tied_embeddings and EMBEDDINGS not in weights and HEAD in weights:
-        weights = {**weights, EMBEDDINGS: weights[HEAD]}
+    if network.tied_embeddings and NAMES[EMBEDDINGS] not in weights and NAMES[HEAD] in weights:
+        weights = {**weights, NAMES[EMBEDDINGS]: weights[NAMES[HEAD]]}
+    expected = {spec.name: spec.size for spec in tensors(network)}
     for name, size in expected.items():
         if name not in weights:
             raise UserError(f"{directory}: tensor {name} is missing; the weights don't belong to this config.json")
@@ -236,8 +222,8 @@ def _belonging(weights: Mapping[str, Tensor], shape: ModelShape, directory: Path
                 f"{directory}: tensor {name} is {tuple(weights[name].shape)}, config.json says {size}; "
                 "the weights don't belong to this config.json"
             )
-    head = weights.get(HEAD)
-    if shape.tied_embeddings and head is not None and not torch.equal(head, weights[EMBEDDINGS]):
+    head = weights.get(NAMES[HEAD])
+    if network.tied_embeddings and head is not None and not torch.equal(head, weights[NAMES[EMBEDDINGS]]):
         raise UserError(
             f"{directory}: lm_head.weight is not the embeddings, as tie_word_embeddings in config.json says; "
             "set tie_word_embeddings to false there"

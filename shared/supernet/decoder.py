@@ -1,19 +1,22 @@
-"""The forward pass of a Llama-like decoder whose layers may differ in width, over packed sequences.
+"""The forward pass of a decoder of which each layer may be another, over packed sequences.
 
 One pass serves training, scoring and calibration. It holds no weights of its own: a decoder is a list of tensors,
-which may be views into a mapped checkpoint or trainable parameters. Same arithmetic as transformers' Llama, Mistral,
-Qwen2 and Qwen3.
+which may be views into a mapped checkpoint or trainable parameters. Same arithmetic as transformers' networks of the
+families in `shared.network.families`.
 """
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
-from typing import ClassVar, Protocol
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, fields, replace
+from functools import partial
+from typing import Any, ClassVar, Protocol, Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from shared.shape import ModelShape
+from shared.network.families import Arithmetic
+from shared.network.shape import Activation, AttentionShape, MlpShape, NetworkShape
+from shared.network.tensors import tensors
 from shared.supernet.segments import Segments
 
 
@@ -48,26 +51,54 @@ class Sequences(Protocol):
         ...
 
 
-class Projection(Protocol):
-    """A linear layer: weight (outputs, inputs), in whatever form, and where the family has one, bias (outputs,)."""
+ACTIVATIONS: Mapping[Activation, Callable[[Tensor], Tensor]] = {
+    "silu": F.silu,
+    "gelu_tanh": partial(F.gelu, approximate="tanh"),
+}
 
-    @property
-    def weight(self) -> Tensor: ...
 
-    @property
-    def bias(self) -> Tensor | None: ...
+class Projection:
+    """A linear layer: weight (outputs, inputs), in whatever form, and where the family has one, bias (outputs,).
+
+    What is done with its outputs is said along with it, as some forms can do both at once.
+    """
+
+    weight: Tensor
+    bias: Tensor | None
+    steady: ClassVar[bool] = False
+    """Whether a rounding more or less may decide how inputs are multiplied, which then depends on their segments."""
 
     def __call__(self, inputs: Tensor) -> Tensor:
         """Outputs (T, outputs) of inputs (T, inputs), in the inputs' dtype."""
-        ...
+        raise NotImplementedError
+
+    def activated(self, inputs: Tensor, activation: Activation) -> Tensor:
+        """The outputs' activations."""
+        outputs = self(inputs)
+        if activation == "silu" and not outputs.requires_grad:
+            return F.silu(outputs, inplace=True)
+        return ACTIVATIONS[activation](outputs)
+
+    def times(self, inputs: Tensor, other: Tensor) -> Tensor:
+        """The outputs times another tensor of their shape, which is no longer needed."""
+        outputs = self(inputs)
+        return other * outputs if other.requires_grad or outputs.requires_grad else other.mul_(outputs)
+
+    def plus(self, inputs: Tensor, other: Tensor) -> Tensor:
+        """The outputs plus another tensor of their shape."""
+        return other + self(inputs)
+
+    def reading(self, segments: Segments) -> "Projection":
+        """The layer as it reads a row of these segments: itself, unless its arithmetic looks at more than one token."""
+        return self
 
     def map(self, change: Callable[[Tensor], Tensor]) -> "Projection":
         """The same layer with every tensor changed."""
-        ...
+        raise NotImplementedError
 
 
 @dataclass(frozen=True)
-class Linear:
+class Linear(Projection):
     """Weight (outputs, inputs) and, where the family has one, bias (outputs,)."""
 
     weight: Tensor
@@ -81,61 +112,103 @@ class Linear:
 
 
 @dataclass(frozen=True)
-class Layer:
-    """The weights of one decoder layer; `window` is how far its attention looks back (None: all the way)."""
+class _Block:
+    """What adds to the state: norms and linear layers."""
 
-    attention_norm: Tensor
+    def map(self, change: Callable[[Tensor], Tensor]) -> Self:
+        """The same block with every tensor changed."""
+        return self._with(
+            {
+                name: change(value) if isinstance(value, Tensor) else value.map(change)
+                for name, value in self._parts()
+                if isinstance(value, Tensor | Projection)
+            }
+        )
+
+    def projected(self, change: Callable[[Projection], Projection]) -> Self:
+        """The same block with every linear layer in another form."""
+        return self._with({name: change(value) for name, value in self._parts() if isinstance(value, Projection)})
+
+    @property
+    def projections(self) -> list[Projection]:
+        """Its linear layers."""
+        return [value for _, value in self._parts() if isinstance(value, Projection)]
+
+    def _parts(self) -> Iterator[tuple[str, Any]]:
+        return ((field.name, getattr(self, field.name)) for field in fields(self))
+
+    def _with(self, changed: dict[str, Any]) -> Self:
+        return replace(self, **changed)
+
+
+@dataclass(frozen=True)
+class Attention(_Block):
+    """The weights of one layer's attention."""
+
+    shape: AttentionShape
+    norm: Tensor
     query: Projection
     key: Projection
     value: Projection
     output: Projection
-    query_norm: Tensor | None
-    key_norm: Tensor | None
-    mlp_norm: Tensor
+    query_norm: Tensor | None = None
+    key_norm: Tensor | None = None
+    post_norm: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Mlp(_Block):
+    """The weights of one layer's MLP."""
+
+    shape: MlpShape
+    norm: Tensor
     gate: Projection
     up: Projection
     down: Projection
-    window: int | None
-    steady: ClassVar[bool] = False
-    """Whether its attention is to be `steady`: where a rounding more or less may decide how inputs are multiplied."""
-
-    @property
-    def mlp_width(self) -> int:
-        """Number of MLP neurons."""
-        return self.gate.weight.shape[0]
-
-    def reading(self, segments: Segments) -> "Layer":
-        """The layer as it reads a row of these segments: itself, unless its arithmetic looks at more than one token."""
-        return self
+    post_norm: Tensor | None = None
 
     def neurons(self, inputs: Tensor) -> Tensor:
         """The MLP's neurons (T, width) from its normed inputs (T, hidden)."""
-        gate, up = self.gate(inputs), self.up(inputs)
-        return F.silu(gate) * up if gate.requires_grad else F.silu(gate, inplace=True).mul_(up)
+        return self.up.times(inputs, self.gate.activated(inputs, self.shape.activation))
 
-    def after_attention(self, state: Tensor, attended: Tensor) -> Tensor:
-        """The state (T, hidden) with the attention's outcome (T, heads * head_dim) added."""
-        return state + self.output(attended)
 
-    def after_mlp(self, state: Tensor, neurons: Tensor) -> Tensor:
-        """The state (T, hidden) with the MLP's outcome added."""
-        return state + self.down(neurons)
+@dataclass(frozen=True)
+class Layer:
+    """The weights of one decoder layer: those of its blocks, as far as there are any, and of its shortcuts."""
+
+    attention: Attention | None
+    mlp: Mlp | None
+    attention_shortcut: Tensor | None = None
+    mlp_shortcut: Tensor | None = None
+
+    @property
+    def projections(self) -> list[Projection]:
+        """Its linear layers."""
+        return [one for block in (self.attention, self.mlp) if block is not None for one in block.projections]
+
+    def projected(self, change: Callable[[Projection], Projection]) -> "Layer":
+        """The same layer with every linear layer in another form."""
+        return replace(
+            self,
+            attention=None if self.attention is None else self.attention.projected(change),
+            mlp=None if self.mlp is None else self.mlp.projected(change),
+        )
+
+    def reading(self, segments: Segments) -> "Layer":
+        """The layer as it reads a row of these segments."""
+        if (self.attention is not None and self.attention.query.steady) or (
+            self.mlp is not None and self.mlp.gate.steady
+        ):
+            return self.projected(lambda projection: projection.reading(segments))
+        return self
 
     def map(self, change: Callable[[Tensor], Tensor]) -> "Layer":
         """The same layer with every tensor changed."""
-        return replace(
-            self,
-            attention_norm=change(self.attention_norm),
-            query=self.query.map(change),
-            key=self.key.map(change),
-            value=self.value.map(change),
-            output=self.output.map(change),
-            query_norm=None if self.query_norm is None else change(self.query_norm),
-            key_norm=None if self.key_norm is None else change(self.key_norm),
-            mlp_norm=change(self.mlp_norm),
-            gate=self.gate.map(change),
-            up=self.up.map(change),
-            down=self.down.map(change),
+        return Layer(
+            attention=None if self.attention is None else self.attention.map(change),
+            mlp=None if self.mlp is None else self.mlp.map(change),
+            attention_shortcut=None if self.attention_shortcut is None else change(self.attention_shortcut),
+            mlp_shortcut=None if self.mlp_shortcut is None else change(self.mlp_shortcut),
         )
 
 
@@ -153,22 +226,25 @@ class Rotary:
         return torch.cat((cosine, cosine), dim=-1), torch.cat((-sine, sine), dim=-1)
 
 
-LayerObserver = Callable[[int, Tensor, Tensor, Tensor], None]
-"""Called after each layer with its index, its input (T, hidden), its MLP's neurons (T, width) and its output (T,
-hidden)."""
+Rotations = Mapping[tuple[str, int], tuple[Tensor, Tensor]]
+"""Cosine and sine of each rotary embedding, by its name and the heads' size."""
+
+LayerObserver = Callable[[int, Tensor, Tensor | None, Tensor], None]
+"""Called after each layer with its index, its input (T, hidden), its MLP's neurons (T, width), if it has an MLP, and
+its output (T, hidden)."""
 
 
 @dataclass(frozen=True)
 class Decoder:
     """A whole network: embeddings (vocabulary, hidden), layers, last norm, language head (vocabulary, hidden)."""
 
-    shape: ModelShape
+    shape: NetworkShape
+    arithmetic: Arithmetic
     embeddings: Tensor
     layers: tuple[Layer, ...]
     norm: Tensor
     head: Tensor
-    rotary: Rotary
-    norm_epsilon: float
+    rotaries: Mapping[tuple[str, int], Rotary]
 
     def map(self, change: Callable[[Tensor], Tensor]) -> "Decoder":
         """The same network with every weight changed, tied weights once."""
@@ -193,13 +269,23 @@ class Decoder:
         self.map(add)
         return sum(sizes)
 
+    def weights(self) -> Iterator[tuple[str, Tensor]]:
+        """Every weight under the name that the network's own Hugging Face checkpoint gives it."""
+        for spec in tensors(self.shape):
+            found: Any = self if spec.layer is None else self.layers[spec.layer]
+            for part in spec.part.split("."):
+                found = getattr(found, part)
+            if isinstance(found, Projection):
+                found = found.bias if spec.bias else found.weight
+            yield spec.name, found
+
     def hidden(self, read: Sequences, observe: LayerObserver | None = None) -> Tensor:
         """States after the last norm, (T, hidden)."""
-        state = F.embedding(read.tokens, self.embeddings)
-        rotation = self.rotary.tables(read.positions, state.dtype)
+        state = self._embedded(read.tokens)
+        rotations = self._rotations(read.positions, state.dtype)
         for index, layer in enumerate(self.layers):
             before = state
-            state, neurons = self._through(index, layer, state, rotation, read)
+            state, neurons = self._through(index, layer, state, rotations, read)
             if observe is not None:
                 observe(index, before, neurons, state)
         return self._normed(state, self.norm)
@@ -208,8 +294,8 @@ class Decoder:
         """`hidden` of each, layer by layer: each layer is prepared once for all of them, and what a sequence leaves in
         a layer is there for those after it."""
         reads = list(reads)
-        states = [F.embedding(read.tokens, self.embeddings) for read in reads]
-        rotations = [self.rotary.tables(read.positions, self.embeddings.dtype) for read in reads]
+        states = [self._embedded(read.tokens) for read in reads]
+        rotations = [self._rotations(read.positions, self.embeddings.dtype) for read in reads]
         for index, layer in enumerate(self.layers):
             prepared = prepare(layer)
             for number, read in enumerate(reads):
@@ -220,31 +306,66 @@ class Decoder:
         """Scores of every word of the vocabulary, (..., vocabulary)."""
         return F.linear(states, self.head)
 
+    def _embedded(self, tokens: Tensor) -> Tensor:
+        state = F.embedding(tokens, self.embeddings)
+        scale = self.arithmetic.embedding_scale
+        # The scale is rounded as the weights are, since transformers does so.
+        return state if scale == 1 else state * torch.tensor(scale, dtype=state.dtype, device=state.device)
+
+    def _rotations(self, positions: Tensor, dtype: torch.dtype) -> Rotations:
+        return {key: rotary.tables(positions, dtype) for key, rotary in self.rotaries.items()}
+
     def _through(
-        self, index: int, layer: Layer, state: Tensor, rotation: tuple[Tensor, Tensor], read: Sequences
-    ) -> tuple[Tensor, Tensor]:
+        self, index: int, layer: Layer, state: Tensor, rotations: Rotations, read: Sequences
+    ) -> tuple[Tensor, Tensor | None]:
         """The state after a layer, and its MLP's neurons."""
-        shape, layer = self.shape, layer.reading(read.segments)
-        inner = self._normed(state, layer.attention_norm)
-        queries = layer.query(inner).view(-1, shape.heads, shape.head_dim)
-        keys = layer.key(inner).view(-1, shape.kv_heads, shape.head_dim)
-        values = layer.value(inner).view(-1, shape.kv_heads, shape.head_dim)
-        if layer.query_norm is not None and layer.key_norm is not None:
-            queries, keys = self._normed(queries, layer.query_norm), self._normed(keys, layer.key_norm)
-        queries, keys = _rotated(queries, rotation), _rotated(keys, rotation)
-        attended = read.attend(index, queries, keys, values, layer.window, layer.steady)
-        state = layer.after_attention(state, attended)
-        neurons = layer.neurons(self._normed(state, layer.mlp_norm))
-        return layer.after_mlp(state, neurons), neurons
+        layer = layer.reading(read.segments)
+        attention, mlp, neurons = layer.attention, layer.mlp, None
+        attended = None if attention is None else self._attended(index, attention, state, rotations, read)
+        if layer.attention_shortcut is not None:
+            state = F.linear(state, layer.attention_shortcut)
+        if attention is not None and attended is not None:
+            state = self._added(state, attention.output, attended, attention.post_norm)
+        if mlp is not None:
+            neurons = mlp.neurons(self._normed(state, mlp.norm))
+        if layer.mlp_shortcut is not None:
+            state = F.linear(state, layer.mlp_shortcut)
+        if mlp is not None and neurons is not None:
+            state = self._added(state, mlp.down, neurons, mlp.post_norm)
+        return state, neurons
+
+    def _attended(
+        self, index: int, attention: Attention, state: Tensor, rotations: Rotations, read: Sequences
+    ) -> Tensor:
+        """What a layer's attention finds, (T, heads * head_dim)."""
+        shape, inner = attention.shape, self._normed(state, attention.norm)
+        queries = attention.query(inner).view(-1, shape.heads, shape.head_dim)
+        keys = attention.key(inner).view(-1, shape.kv_heads, shape.head_dim)
+        values = attention.value(inner).view(-1, shape.kv_heads, shape.head_dim)
+        if attention.query_norm is not None and attention.key_norm is not None:
+            queries, keys = self._normed(queries, attention.query_norm), self._normed(keys, attention.key_norm)
+        if shape.rotary is not None:
+            rotation = rotations[shape.rotary, shape.head_dim]
+            queries, keys = _rotated(queries, rotation), _rotated(keys, rotation)
+        if shape.scale is not None and (factor := shape.scale * shape.head_dim**0.5) != 1:
+            queries = queries * factor  # attention itself scales as if nothing were said
+        return read.attend(index, queries, keys, values, shape.window, attention.query.steady)
+
+    def _added(self, state: Tensor, projection: Projection, inputs: Tensor, norm: Tensor | None) -> Tensor:
+        """The state with what a block's last linear layer makes of its inputs."""
+        return projection.plus(inputs, state) if norm is None else state + self._normed(projection(inputs), norm)
 
     def _normed(self, state: Tensor, weight: Tensor) -> Tensor:
-        single = state.float()
+        single, epsilon, offset = state.float(), self.arithmetic.norm_epsilon, self.arithmetic.norm_offset
+        if offset:
+            scale = torch.rsqrt(single.pow(2).mean(-1, keepdim=True) + epsilon)
+            return (single * scale * (offset + weight.float())).to(state.dtype)
         if single is state or torch.is_grad_enabled():
-            scale = torch.rsqrt(single.pow(2).mean(-1, keepdim=True) + self.norm_epsilon)
+            scale = torch.rsqrt(single.pow(2).mean(-1, keepdim=True) + epsilon)
             return weight * (single * scale).to(state.dtype)
         # The same, three times as fast: one reduction that leaves no tensor of squares behind, the rest in place.
         mean_square = torch.linalg.vector_norm(single, dim=-1, keepdim=True).square_().div_(state.shape[-1])
-        return single.mul_(mean_square.add_(self.norm_epsilon).rsqrt_()).to(state.dtype).mul_(weight)
+        return single.mul_(mean_square.add_(epsilon).rsqrt_()).to(state.dtype).mul_(weight)
 
 
 def _rotated(states: Tensor, rotation: tuple[Tensor, Tensor]) -> Tensor:

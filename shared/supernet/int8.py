@@ -27,9 +27,14 @@ few rows they stay in the cache, and even a large layer's take no memory to spea
 
 
 @dataclass(frozen=True)
-class Int8Linear:
+class Int8Linear(Projection):
     """INT8 weight (outputs, inputs), the largest magnitude of each of its rows in float32 (outputs,), and where the
-    family has one, bias (outputs,) in the network's dtype. `segments` are those of the inputs; None: they are one."""
+    family has one, bias (outputs,) in the network's dtype. `segments` are those of the inputs; None: they are one.
+
+    A last bit may make an outlier of an input, and that changes all outputs of its item: hence `steady`.
+    """
+
+    steady: ClassVar[bool] = True
 
     weight: Tensor
     scales: Tensor
@@ -74,6 +79,9 @@ class Int8Linear:
             return outputs
         weights = int8_vectorwise_dequant(self.weight[:, columns], self.scales).to(inputs.dtype)
         return _plus_products(outputs, inputs[:, columns].masked_fill_(~outlying, 0), weights)
+
+    def reading(self, segments: Segments) -> "Int8Linear":
+        return replace(self, segments=segments)
 
     def map(self, change: Callable[[Tensor], Tensor]) -> "Int8Linear":
         """The same layer with every tensor moved. Raises TypeError for a change of dtype: weights are converted before
@@ -133,50 +141,6 @@ def _parts(tensor: Tensor) -> tuple[Tensor, ...]:
     return torch.split(tensor, CPU_ROWS) if tensor.device.type == "cpu" else (tensor,)
 
 
-@dataclass(frozen=True)
-class Int8Layer(Layer):
-    """A layer whose projections are all `Int8Linear`. A last bit may make an outlier of an input, and that changes all
-    outputs of its item: hence `steady`."""
-
-    query: Int8Linear
-    key: Int8Linear
-    value: Int8Linear
-    output: Int8Linear
-    gate: Int8Linear
-    up: Int8Linear
-    down: Int8Linear
-    steady: ClassVar[bool] = True
-
-    def reading(self, segments: Segments) -> Layer:
-        return replace(
-            self,
-            query=replace(self.query, segments=segments),
-            key=replace(self.key, segments=segments),
-            value=replace(self.value, segments=segments),
-            output=replace(self.output, segments=segments),
-            gate=replace(self.gate, segments=segments),
-            up=replace(self.up, segments=segments),
-            down=replace(self.down, segments=segments),
-        )
-
-
 def quantize_layer(layer: Layer) -> Layer:
-    """A layer whose linear layers are in INT8; norms and biases are those of the given one, not copies."""
-
-    def quantized(linear: Projection) -> Int8Linear:
-        return Int8Linear.quantized(linear.weight, linear.bias)
-
-    return Int8Layer(
-        attention_norm=layer.attention_norm,
-        query=quantized(layer.query),
-        key=quantized(layer.key),
-        value=quantized(layer.value),
-        output=quantized(layer.output),
-        query_norm=layer.query_norm,
-        key_norm=layer.key_norm,
-        mlp_norm=layer.mlp_norm,
-        gate=quantized(layer.gate),
-        up=quantized(layer.up),
-        down=quantized(layer.down),
-        window=layer.window,
-    )
+    """A layer whose linear layers are in INT8; norms, biases and shortcuts are those of the given one, not copies."""
+    return layer.projected(lambda linear: Int8Linear.quantized(linear.weight, linear.bias))

@@ -6,14 +6,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from shared.network.shape import NetworkShape
+from shared.network.tensors import tensors
 from shared.supernet.decoder import Decoder
 from shared.supernet.packing import Packed
 
 
 @dataclass(frozen=True)
 class Importance:
-    """`neurons[layer]` (width,): each MLP neuron's importance; `layers`: each layer's influence, 0 for one that
-    changes nothing."""
+    """`neurons[layer]` (width,): each MLP neuron's importance, (0,) where there is no MLP; `layers`: each layer's
+    influence, 0 for one that changes nothing."""
 
     neurons: tuple[Tensor, ...]
     layers: tuple[float, ...]
@@ -27,39 +29,38 @@ def measure_importance(network: Decoder, text: Iterable[Packed]) -> Importance:
     (Wanda, arXiv 2306.11695, summed over the column). A layer's influence is one minus the mean cosine similarity of
     its input and its output (ShortGPT, arXiv 2403.03853, eq. 1).
     """
-    depth = len(network.layers)
-    energies = [torch.zeros(layer.mlp_width, device=layer.gate.weight.device) for layer in network.layers]
-    similarities = [0.0] * depth
+    widths = network.shape.mlp_widths
+    energies = [torch.zeros(width, device=network.embeddings.device) for width in widths]
+    similarities = [0.0] * len(widths)
     tokens = 0
 
-    def observe(index: int, before: Tensor, neurons: Tensor, after: Tensor) -> None:
-        energies[index] += neurons.float().square().sum(0)
-        similarities[index] += float(torch.cosine_similarity(before.float(), after.float(), dim=-1).sum())
+    def observe(index: int, before: Tensor, neurons: Tensor | None, after: Tensor) -> None:
+        if neurons is not None:
+            energies[index] += neurons.float().square().sum(0)
+        if network.shape.layers[index].keeps_state:
+            similarities[index] += float(torch.cosine_similarity(before.float(), after.float(), dim=-1).sum())
 
     for packed in text:
         network.hidden(packed, observe)
         tokens += len(packed.tokens)
-    columns = [layer.down.weight.float().norm(dim=0) for layer in network.layers]
+    columns = [1.0 if layer.mlp is None else layer.mlp.down.weight.float().norm(dim=0) for layer in network.layers]
     return Importance(
         neurons=tuple((energy / tokens).sqrt() * column for energy, column in zip(energies, columns, strict=True)),
         layers=tuple(1 - similarity / tokens for similarity in similarities),
     )
 
 
-def order_neurons(weights: Mapping[str, Tensor], importance: Importance) -> dict[str, Tensor]:
+def order_neurons(weights: Mapping[str, Tensor], network: NetworkShape, importance: Importance) -> dict[str, Tensor]:
     """The same network with every MLP's neurons sorted, the most important first.
 
     Rows of gate and up and columns of down move together, so the whole network computes the same function.
     """
+    orders = [torch.argsort(neurons, descending=True, stable=True) for neurons in importance.neurons]
     ordered = dict(weights)
-    for layer, neurons in enumerate(importance.neurons):
-        order = torch.argsort(neurons, descending=True, stable=True)
-        for name in ("gate_proj.weight", "gate_proj.bias", "up_proj.weight", "up_proj.bias"):
-            key = f"model.layers.{layer}.mlp.{name}"
-            if key in weights:
-                ordered[key] = weights[key][order]
-        down = f"model.layers.{layer}.mlp.down_proj.weight"
-        ordered[down] = weights[down][:, order].contiguous()
+    for spec in tensors(network):
+        if spec.layer is not None and spec.neurons is not None:
+            tensor, order = weights[spec.name], orders[spec.layer]
+            ordered[spec.name] = tensor[order] if spec.neurons == "rows" else tensor[:, order].contiguous()
     return ordered
 
 

@@ -15,11 +15,10 @@ from lm_eval.models.huggingface import HFLM
 from transformers import AutoModelForCausalLM
 
 from services.evaluator.evaluator import ROW_TOKENS
-from shared.architecture import Architecture
+from shared.architecture import Architecture, dense
 from shared.environment import Environment
 from shared.messages import TaskItems
-from shared.shape import ModelShape
-from shared.space import dense
+from shared.network.shape import NetworkShape
 from shared.supernet.checkpoint import Checkpoint
 from shared.supernet.source import EXAMPLE_MODEL, fetch_model
 from shared.supernet.tokenizer import load_tokenizer
@@ -48,7 +47,7 @@ def main() -> None:
     torch.set_num_threads(environment.threads)
     checkpoint = Checkpoint.open(Path(sys.argv[1]) if len(sys.argv) > 1 else fetch_model(EXAMPLE_MODEL)[0])
     model = AutoModelForCausalLM.from_pretrained(checkpoint.directory, dtype=torch.float32)
-    whole, narrow = dense(checkpoint.shape), thinned(checkpoint.shape)
+    whole, narrow = dense(checkpoint.network), thinned(checkpoint.network)
     agreed = True
     for architecture, network in ((whole, model), (narrow, copied_subnet(model, narrow))):
         mean_width = sum(architecture.mlp_widths) / architecture.depth
@@ -63,10 +62,10 @@ def main() -> None:
     sys.exit(not agreed)
 
 
-def thinned(shape: ModelShape) -> Architecture:
+def thinned(shape: NetworkShape) -> Architecture:
     """Without every fifth layer, the others' MLPs in turn whole, three quarters and half as wide."""
-    layers = tuple(layer for layer in range(shape.layers) if layer % 5 != 3)
-    widths = (shape.mlp_width, shape.mlp_width * 3 // 4, shape.mlp_width // 2)
+    layers = tuple(layer for layer in range(shape.depth) if layer % 5 != 3)
+    widths = (shape.mlp_widths[0], shape.mlp_widths[0] * 3 // 4, shape.mlp_widths[0] // 2)
     return Architecture(layers=layers, mlp_widths=tuple(widths[at % 3] for at in range(len(layers))))
 
 

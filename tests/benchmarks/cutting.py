@@ -16,9 +16,10 @@ import torch
 from safetensors.torch import save_file
 from transformers import LlamaConfig
 
-from shared.shape import ModelShape
+from shared.network.config import network_of
+from shared.network.tensors import tensors
 from shared.space import SearchSpace
-from shared.supernet.checkpoint import Checkpoint, expected_weights
+from shared.supernet.checkpoint import Checkpoint
 from shared.supernet.order import drop_order
 
 NETWORKS = 20
@@ -57,16 +58,16 @@ def write_checkpoint(directory: Path) -> None:
         vocab_size=32000, hidden_size=4096, intermediate_size=11008, num_hidden_layers=32, num_attention_heads=32
     )
     config.save_pretrained(directory)
-    shape = ModelShape.from_config(config.to_dict())
+    shape = network_of(config.to_dict())
     groups: dict[str, dict[str, tuple[int, ...]]] = {}
-    for name, size in expected_weights(shape).items():
-        part = int(name.split(".")[2]) // LAYERS_A_FILE if name.startswith("model.layers.") else "rest"
-        groups.setdefault(f"model-{part}.safetensors", {})[name] = size
-    for file, tensors in groups.items():
+    for spec in tensors(shape):
+        part = "rest" if spec.layer is None else spec.layer // LAYERS_A_FILE
+        groups.setdefault(f"model-{part}.safetensors", {})[spec.name] = spec.size
+    for file, group in groups.items():
         save_file(
-            {name: torch.randn(size, dtype=torch.bfloat16) * 0.02 for name, size in tensors.items()}, directory / file
+            {name: torch.randn(size, dtype=torch.bfloat16) * 0.02 for name, size in group.items()}, directory / file
         )
-    index = {"weight_map": {name: file for file, tensors in groups.items() for name in tensors}}
+    index = {"weight_map": {name: file for file, group in groups.items() for name in group}}
     (directory / "model.safetensors.index.json").write_text(json.dumps(index))
 
 
@@ -75,7 +76,7 @@ def measure(directory: Path) -> None:
     started, before = time.perf_counter(), resident()
     checkpoint = Checkpoint.open(directory)
     print(f"opened in {time.perf_counter() - started:.2f} s, {(resident() - before) / 1e6:.1f} MB")
-    space = SearchSpace(checkpoint.shape, (32, 28, 24), (11008, 5504), drop_order(32, None))
+    space = SearchSpace(checkpoint.network, (32, 28, 24), (11008, 5504), drop_order(32, None))
     rng = random.Random(0)
     milliseconds, megabytes = [], []
     for number in range(1, NETWORKS + 1):

@@ -32,7 +32,7 @@ from shared.announcements import ANNOUNCE_SECONDS, PRESENT_SECONDS
 from shared.broker import InProcessBroker, results_queue
 from shared.broker.rabbitmq import RabbitBroker
 from shared.messages import EvaluationRequest, EvaluationResult, Measurement
-from shared.shape import ModelShape
+from shared.network.shape import NetworkShape
 from shared.supernet.source import EXAMPLE_MODEL, fetch_model
 from shared.telemetry.metrics import CoordinatorMetrics
 from tests.support.command import start_nasfarm
@@ -81,7 +81,7 @@ def busy(node: Node, directory: Path) -> None:
 class AtOnce(InProcessBroker):
     """A broker whose requests are answered while they are published; `seconds` is what that took."""
 
-    def __init__(self, shape: ModelShape) -> None:
+    def __init__(self, shape: NetworkShape) -> None:
         super().__init__()
         self.seconds = 0.0
         self._shape = shape
@@ -108,7 +108,7 @@ def growth(_node: Node, directory: Path) -> None:
     digest = write_supernet(directory / "supernet", config=EXAMPLE)
     plan = example_plan("growth", directory / "supernet", digest, GROWTH_ITEMS)
     requests = some_requests(plan, GROWTH[-1] + len(GROWTH) * GROWTH_BLOCKS * RESULTS_AT_ONCE)
-    broker = AtOnce(plan.space.shape)
+    broker = AtOnce(plan.space.network)
     first = 0.0
     with closing(History.create_or_resume(directory / "history.sqlite", plan.about())) as history:
         farm = Farm("growth", digest, broker, history, CoordinatorMetrics(broker), Several(lambda: None))
@@ -117,7 +117,7 @@ def growth(_node: Node, directory: Path) -> None:
             while missing := number - history.asked():
                 some, requests = requests[: min(missing, 1000)], requests[min(missing, 1000) :]
                 history.add_candidates(0, [(request, None) for request in some])
-                history.add_results([(request, pretend(request, plan.space.shape)) for request in some])
+                history.add_results([(request, pretend(request, plan.space.network)) for request in some])
             seconds: list[float] = []
             for block in range(GROWTH_BLOCKS):
                 some, requests = requests[:RESULTS_AT_ONCE], requests[RESULTS_AT_ONCE:]
@@ -143,7 +143,7 @@ def thinking(plan: SearchPlan) -> None:
     first = 0.0
     for number in GROWTH:
         strategy = make_strategy(costs, plan.settings.search)
-        measured = ((network, pretend(plan.request(network, "search"), plan.space.shape)) for network in networks)
+        measured = ((network, pretend(plan.request(network, "search"), plan.space.network)) for network in networks)
         told = itertools.islice(measured, number)
         strategy.tell([Evaluated(one, costs.of(one), accuracy(outcome, ["acc"])) for one, outcome in told])
         began = time.process_time()

@@ -27,14 +27,14 @@ from services.evaluator.placing import placed
 from services.evaluator.preparation import prepare_task
 from services.evaluator.scoring import score
 from services.evaluator.tasks.loading import LoadedTask, load_items
-from shared.architecture import Quantization
+from shared.architecture import Quantization, dense
 from shared.environment import Environment
 from shared.messages import ItemScores, TaskItems
-from shared.space import dense, weight_bytes
+from shared.network.sizes import weight_bytes
 from shared.supernet.checkpoint import Checkpoint
 from shared.supernet.decoder import Decoder, Layer, Projection
 from shared.supernet.device import device_name
-from shared.supernet.int8 import Int8Layer
+from shared.supernet.int8 import Int8Linear
 from shared.supernet.packing import pack
 from shared.supernet.source import EXAMPLE_MODEL, fetch_model
 from shared.supernet.tokenizer import load_tokenizer
@@ -82,14 +82,14 @@ def main() -> None:
     torch.set_num_threads(environment.threads)
     directory = Path(sys.argv[1]) if len(sys.argv) > 1 else fetch_model(EXAMPLE_MODEL)[0]
     checkpoint = Checkpoint.open(directory)
-    whole = dense(checkpoint.shape)
+    whole = dense(checkpoint.network)
     plain, quantized = checkpoint.cut(whole), checkpoint.cut(whole.quantized("int8"))
     seconds = []
     for _ in range(REPEATS):
         started = time.perf_counter()
         checkpoint.cut(whole.quantized("int8"))
         seconds.append(time.perf_counter() - started)
-    sizes = [weight_bytes(checkpoint.shape, whole.quantized(how), "bfloat16") for how in ("none", "int8")]
+    sizes = [weight_bytes(checkpoint.network, "bfloat16", how) for how in ("none", "int8")]
     print(f"{sizes[0] / 1e6:.1f} MB in bfloat16, {sizes[1] / 1e6:.1f} MB in INT8: {sizes[0] / sizes[1]:.3f} times less")
     print(f"quantised in {statistics.median(seconds):.2f} s")
     print_memory(directory, sizes[1] - (sizes[0] - 2 * sum(weight.numel() for weight in projections(plain))))
@@ -163,7 +163,7 @@ def print_answers(checkpoint: Checkpoint, loaded: LoadedTask) -> None:
             tokens,
         )
         there = placed(checkpoint, device, torch.bfloat16)
-        return score(there.cut(dense(checkpoint.shape).quantized(quantization)), task)
+        return score(there.cut(dense(checkpoint.network).quantized(quantization)), task)
 
     plain, quantized = scored("none", longest), scored("int8", longest)
     before, after = plain.metrics["acc"], quantized.metrics["acc"]
@@ -176,10 +176,10 @@ def print_answers(checkpoint: Checkpoint, loaded: LoadedTask) -> None:
     if torch.cuda.is_available():
         gpu = torch.device("cuda")
         print_change(f"INT8, on {device_name(gpu)}", scored("int8", ROW_TOKENS["cuda"], gpu), quantized)
-    bound = Int8Layer.reading
-    Int8Layer.reading = lambda layer, segments: layer  # type: ignore[method-assign]  # the rule that is not ours
+    bound = Int8Linear.reading
+    Int8Linear.reading = lambda linear, segments: linear  # type: ignore[method-assign]  # the rule that is not ours
     shorter, longer = scored("int8", longest // 2), scored("int8", longest)
-    Int8Layer.reading = bound  # type: ignore[method-assign]
+    Int8Linear.reading = bound  # type: ignore[method-assign]
     print_change(f"outliers of whole rows, {longest // 2} and {longest} tokens", shorter, longer)
     p_value = mcnemar(before, after)
     print(f"accuracy {np.mean(before):.1%} before, {np.mean(after):.1%} in INT8: p = {p_value:.2f} (McNemar)")

@@ -26,7 +26,7 @@ from services.evaluator.scoring import score
 from services.evaluator.tasks.loading import load_items
 from shared.environment import Environment
 from shared.messages import TaskItems
-from shared.space import dense, parameters
+from shared.network.sizes import outer_parameters, parameters
 from shared.supernet.checkpoint import Checkpoint
 from shared.supernet.device import preferred_dtype, torch_dtype
 from shared.supernet.source import EXAMPLE_MODEL, fetch_model
@@ -113,7 +113,7 @@ def compare(
     def lm_eval() -> list[Any]:
         return [theirs.loglikelihood(subject.requests, disable_tqdm=True) for subject in subjects]
 
-    layers = parameters(checkpoint.shape, dense(checkpoint.shape)) - checkpoint.shape.embedding_parameters
+    layers = parameters(checkpoint.network) - outer_parameters(checkpoint.network)
     seconds: dict[Callable[[], list[Any]], list[float]] = {ours: [], lm_eval: []}
     rates = []
     for _ in range(ROUNDS):

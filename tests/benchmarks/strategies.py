@@ -15,8 +15,8 @@ from services.coordinator.costs import CostModel
 from services.coordinator.pareto import ReferencePoint, hypervolume
 from services.coordinator.strategies import Evaluated, make_strategy
 from shared.architecture import Architecture
+from shared.network.config import network_of
 from shared.settings import StrategyName, StrategySettings
-from shared.shape import ModelShape
 from shared.space import SearchSpace
 from tests.support.spaces import EXAMPLE
 
@@ -27,7 +27,7 @@ SEEDS = range(5)
 
 def example_space() -> SearchSpace:
     """30 layers, 3 depths, 3 widths: about 2e14 networks."""
-    shape = ModelShape.from_config(EXAMPLE)
+    shape = network_of(EXAMPLE)
     return SearchSpace(shape, depths=(30, 27, 24), mlp_widths=(1536, 1024, 512), drop_order=tuple(range(20, 26)))
 
 
@@ -39,13 +39,13 @@ class AdditiveAccuracy:
 
     def __init__(self, space: SearchSpace, seed: int, noise: float = 0.0) -> None:
         random = Random(seed)
-        narrow = [random.expovariate(1 / 0.01) for _ in range(space.shape.layers)]
+        narrow = [random.expovariate(1 / 0.01) for _ in range(space.network.depth)]
         # A third of the neurons gone costs less than a third of what two thirds do.
         self._width_cost: list[dict[int, float]] = [
-            {width: cost * ((1 - width / space.shape.mlp_width) * 1.5) ** 1.5 for width in space.mlp_widths}
+            {width: cost * ((1 - width / space.network.mlp_widths[0]) * 1.5) ** 1.5 for width in space.mlp_widths}
             for cost in narrow
         ]
-        self._drop_cost = [random.uniform(0.005, 0.03) for _ in range(space.shape.layers)]
+        self._drop_cost = [random.uniform(0.005, 0.03) for _ in range(space.network.depth)]
         self._seed, self._noise = seed, noise
 
     def exact(self, architecture: Architecture) -> float:

@@ -39,8 +39,8 @@ def main() -> None:
     torch.set_num_threads(environment.threads)
     settings = read_search_file(SEARCHES / "smollm2-arc-easy.yaml")
     checkpoint = Checkpoint.open(Path(sys.argv[1]) if len(sys.argv) > 1 else fetch_model(settings.model)[0])
-    shape, dtype, engine = checkpoint.shape, preferred_dtype(), make_engine("torch")
-    space = SearchSpace(shape, settings.space.depths, settings.space.mlp_widths, drop_order(shape.layers, None))
+    shape, dtype, engine = checkpoint.network, preferred_dtype(), make_engine("torch")
+    space = SearchSpace(shape, settings.space.depths, settings.space.mlp_widths, drop_order(shape.depth, None))
     rng = random.Random(0)
     networks = [space.sample(rng) for _ in range(NETWORKS)]
     print(f"torch {engine.version} on {engine.device}, {environment.threads} threads, {dtype}, {WORKLOAD}", flush=True)

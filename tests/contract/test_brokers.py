@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from shared.architecture import dense
 from shared.broker import (
     DEAD_LETTERS,
     DELIVERY_LIMIT,
@@ -20,7 +21,6 @@ from shared.broker import (
 )
 from shared.broker.rabbitmq import RabbitBroker
 from shared.messages import EvaluationResult, Failure, StopSearch
-from shared.space import dense
 from tests.support.rabbitmq import Node, RabbitFarm
 from tests.support.searches import SHAPE, small_plan
 

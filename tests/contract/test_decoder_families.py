@@ -10,9 +10,9 @@ from safetensors import safe_open
 from torch import Tensor
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from shared.architecture import Architecture
+from shared.architecture import Architecture, derive
 from shared.errors import UserError
-from shared.space import parameters
+from shared.network.sizes import parameters
 from shared.supernet.checkpoint import Checkpoint
 from shared.supernet.decoder import Decoder
 from shared.supernet.packing import pack
@@ -75,7 +75,7 @@ def test_a_subnet_has_the_logits_of_a_network_of_copied_slices(made: Made, subne
 def test_the_parameters_of_a_subnet_are_those_of_a_network_of_copied_slices(made: Made, subnet: str) -> None:
     directory, model = made
     reference = copied_subnet(model, SUBNETS[subnet])
-    assert parameters(Checkpoint.open(directory).shape, SUBNETS[subnet]) == reference.num_parameters()
+    assert parameters(derive(Checkpoint.open(directory).network, SUBNETS[subnet])) == reference.num_parameters()
 
 
 def test_every_weight_matters_to_the_logits(made: Made) -> None:
@@ -98,9 +98,10 @@ def test_a_subnet_is_made_of_the_mapped_file_without_a_copy(made: Made) -> None:
     assert len(used) > 3 * 9
     assert all(tensor.untyped_storage().data_ptr() in mapped for tensor in used)
     first, last = subnet.layers[0], subnet.layers[-1]
-    assert first.gate.weight.data_ptr() == checkpoint.weights["model.layers.0.mlp.gate_proj.weight"].data_ptr()
-    assert last.down.weight.data_ptr() == checkpoint.weights["model.layers.4.mlp.down_proj.weight"].data_ptr()
-    assert last.down.weight.stride() == (WIDTH, 1)
+    assert first.mlp is not None and last.mlp is not None
+    assert first.mlp.gate.weight.data_ptr() == checkpoint.weights["model.layers.0.mlp.gate_proj.weight"].data_ptr()
+    assert last.mlp.down.weight.data_ptr() == checkpoint.weights["model.layers.4.mlp.down_proj.weight"].data_ptr()
+    assert last.mlp.down.weight.stride() == (WIDTH, 1)
 
 
 @pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="needs Linux's list of mapped files")
@@ -113,7 +114,7 @@ def test_the_weights_lie_in_the_pages_of_the_file(tmp_path: Path) -> None:
         if line.endswith(str(tmp_path / "model.safetensors"))
     ]
     assert ranges
-    for tensor in (subnet.embeddings, subnet.layers[2].up.weight, subnet.layers[1].query.bias):
+    for tensor in (subnet.embeddings, subnet.layers[2].mlp.up.weight, subnet.layers[1].attention.query.bias):
         assert tensor is not None
         assert any(start <= tensor.data_ptr() < end for start, end in ranges)
 

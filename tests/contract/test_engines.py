@@ -7,9 +7,8 @@ import torch
 from transformers import PreTrainedModel
 
 from services.evaluator.engines import Engine, make_engine
-from shared.architecture import Architecture
+from shared.architecture import Architecture, dense
 from shared.messages import Workload
-from shared.space import dense
 from shared.supernet.checkpoint import Checkpoint
 from tests.support.checkpoints import FAMILIES, LAYERS, WIDTH, copied_subnet, random_sequences, write_checkpoint
 
@@ -71,7 +70,7 @@ def test_a_single_token_can_be_asked_for(engine: Engine, made: Made) -> None:
 def test_every_repeat_of_a_workload_is_timed(engine: Engine, tmp_path: Path) -> None:
     write_checkpoint(tmp_path, "llama")
     checkpoint = Checkpoint.open(tmp_path)
-    with engine.run(checkpoint, dense(checkpoint.shape), "bfloat16") as running:
+    with engine.run(checkpoint, dense(checkpoint.network), "bfloat16") as running:
         passes = running.time(Workload(batch=2, prompt_tokens=9, generated_tokens=2), repeats=3)
     assert len(passes.prefill) == len(passes.decode) == 3
     assert min(passes.prefill + passes.decode) > 0

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from services.evaluator.engines import make_engine
-from shared.architecture import Architecture
+from shared.architecture import Architecture, dense, derive
 from shared.messages import Dtype
-from shared.space import dense, weight_bytes
+from shared.network.sizes import weight_bytes
 from shared.supernet.checkpoint import Checkpoint
 from shared.supernet.decoder import Decoder
 from shared.supernet.device import torch_dtype
@@ -134,19 +134,23 @@ def test_the_computed_size_is_the_memory_held(made: Made, subnet: str, quantizat
         lambda tensor: tensor.clone(memory_format=torch.contiguous_format)
     )
     held = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in tensors(network)}
-    assert sum(held.values()) == weight_bytes(checkpoint.shape, architecture, dtype) == network.bytes
+    assert (
+        sum(held.values())
+        == weight_bytes(derive(checkpoint.network, architecture), dtype, architecture.quantization)
+        == network.bytes
+    )
 
 
 def test_what_int8_adds_in_memory_is_its_weights_and_scales(made: Made) -> None:
     directory, _ = made
     checkpoint = Checkpoint.open(directory)
     mapped = {tensor.untyped_storage().data_ptr() for tensor in checkpoint.weights.values()}
-    network = checkpoint.cut(dense(checkpoint.shape).quantized("int8"))
+    network = checkpoint.cut(dense(checkpoint.network).quantized("int8"))
     added = [tensor for tensor in tensors(network) if tensor.untyped_storage().data_ptr() not in mapped]
     assert sum(tensor.untyped_storage().nbytes() for tensor in added) == sum(
-        getattr(layer, name).weight.numel() + 4 * len(getattr(layer, name).weight)
+        projection.weight.numel() + 4 * len(projection.weight)
         for layer in network.layers
-        for name in PROJECTIONS
+        for projection in layer.projections
     )
 
 

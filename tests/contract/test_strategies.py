@@ -19,14 +19,14 @@ from services.coordinator.strategies import Evaluated, Strategy, make_strategy
 from shared.architecture import Architecture
 from shared.errors import UserError
 from shared.messages import CostSpec, Workload
+from shared.network.config import network_of
 from shared.settings import Objective, StrategyName, StrategySettings
-from shared.shape import ModelShape
 from shared.space import SearchSpace
 from tests.benchmarks.strategies import AdditiveAccuracy, example_space, search
 from tests.support.pretending import pretended_tables
 
 SPACE = example_space()
-SMALL_SHAPE = ModelShape.from_config(
+SMALL_SHAPE = network_of(
     {
         "model_type": "llama",
         "vocab_size": 100,
@@ -47,7 +47,7 @@ every_strategy = pytest.mark.parametrize("name", get_args(StrategyName))
 
 
 def _costs(space: SearchSpace, objectives: tuple[Objective, ...] = ("parameters",)) -> CostModel:
-    request = COSTS.model_copy(update={"mlp_widths": tuple({*space.mlp_widths, space.shape.mlp_width})})
+    request = COSTS.model_copy(update={"mlp_widths": tuple({*space.mlp_widths, space.network.mlp_widths[0]})})
     return CostModel(space, objectives, "bfloat16", pretended_tables(request, "bfloat16"))
 
 

@@ -13,11 +13,10 @@ import pytest
 
 from services.evaluator.status import CRASHES
 from shared.announcements import EvaluatorAnnouncement
-from shared.architecture import Architecture
+from shared.architecture import Architecture, dense
 from shared.broker import Delivery, requests_queue, results_queue
 from shared.broker.rabbitmq import RabbitBroker, add_queues
 from shared.messages import EvaluationRequest, EvaluationResult, Failure, Measurement
-from shared.space import dense
 from tests.support.pretending import SHAPE, pretend
 from tests.support.rabbitmq import Node, RabbitFarm
 from tests.support.searches import small_plan

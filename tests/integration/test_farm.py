@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from shared.architecture import dense
 from shared.broker import requests_queue, results_queue
 from shared.broker.rabbitmq import RabbitBroker, add_queues
 from shared.manifest import SupernetManifest
-from shared.space import dense
 from tests.integration.test_killed_search import measurements, run_to_the_end, stored, wait_for
 from tests.support.command import search_file, start_nasfarm
 from tests.support.farm import broker_of

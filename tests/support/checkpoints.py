@@ -14,6 +14,7 @@ from tokenizers.pre_tokenizers import ByteLevel
 from tokenizers.trainers import BpeTrainer
 from torch import Tensor, nn
 from transformers import (
+    Gemma3TextConfig,
     LlamaConfig,
     MistralConfig,
     PretrainedConfig,
@@ -21,6 +22,7 @@ from transformers import (
     PreTrainedTokenizerFast,
     Qwen2Config,
     Qwen3Config,
+    SmolLM3Config,
 )
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
@@ -55,6 +57,10 @@ LLAMA3_ROPE = {
     "original_max_position_embeddings": 64,
 }
 YARN_ROPE = {"rope_type": "yarn", "rope_theta": 10000.0, "factor": 4.0, "original_max_position_embeddings": 64}
+GEMMA_ROPE = {
+    "full_attention": {"rope_type": "linear", "rope_theta": 1000000.0, "factor": 8.0},
+    "sliding_attention": {"rope_type": "default", "rope_theta": 10000.0},
+}
 ALTERNATING = ["sliding_attention" if layer % 2 else "full_attention" for layer in range(LAYERS)]
 
 FAMILIES: dict[str, tuple[type[PretrainedConfig], dict[str, Any]]] = {
@@ -83,6 +89,32 @@ FAMILIES: dict[str, tuple[type[PretrainedConfig], dict[str, Any]]] = {
             "num_key_value_heads": 4,
         },
     ),
+    "smollm3": (SmolLM3Config, {"no_rope_layer_interval": 2, "tie_word_embeddings": True}),
+    "smollm3-window": (
+        SmolLM3Config,
+        {
+            "no_rope_layers": [1, 0, 0, 1, 1],
+            "use_sliding_window": True,
+            "sliding_window": WINDOW,
+            "mlp_bias": True,
+            "tie_word_embeddings": False,
+        },
+    ),
+    "gemma3": (
+        Gemma3TextConfig,
+        {
+            "head_dim": 12,
+            "query_pre_attn_scalar": 20,
+            "sliding_window": WINDOW,
+            "layer_types": ALTERNATING,
+            "rope_parameters": GEMMA_ROPE,
+            "tie_word_embeddings": True,
+        },
+    ),
+    "gemma3-biases": (
+        Gemma3TextConfig,
+        {"head_dim": 8, "query_pre_attn_scalar": 8, "attention_bias": True, "tie_word_embeddings": False},
+    ),
 }
 """Every way in which the supported families' layers differ."""
 
@@ -93,13 +125,14 @@ def random_model(family: str, seed: int = 0, **changes: Any) -> PreTrainedModel:
     config = config_class(**{**SIZES, **settings, **changes})
     model: PreTrainedModel = MODEL_FOR_CAUSAL_LM_MAPPING[config_class](config)
     generator = torch.Generator().manual_seed(seed)
+    neutral = 0 if config_class is Gemma3TextConfig else 1  # of a norm
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             noise = torch.randn(parameter.shape, generator=generator)
             if name.endswith("bias"):
                 parameter.copy_(0.5 * noise)
             elif parameter.dim() == 1:
-                parameter.copy_(1 + 0.3 * noise)
+                parameter.copy_(neutral + 0.3 * noise)
             else:
                 parameter.copy_(noise * 1.2 / parameter.shape[1] ** 0.5)
     return model.eval()
@@ -135,8 +168,9 @@ def copied_subnet(model: PreTrainedModel, architecture: Architecture) -> PreTrai
     """The sub-network as an ordinary transformers network of copied slices: the reference for what is cut as views."""
     config = copy.deepcopy(model.config)
     config.num_hidden_layers = architecture.depth
-    if getattr(config, "layer_types", None) is not None:
-        config.layer_types = [config.layer_types[layer] for layer in architecture.layers]
+    for key in ("layer_types", "no_rope_layers"):
+        if getattr(config, key, None) is not None:
+            setattr(config, key, [getattr(config, key)[layer] for layer in architecture.layers])
     subnet = type(model)(config)
     own, given = subnet.state_dict(), model.state_dict()
     for name in own:

@@ -7,8 +7,7 @@ import json
 import sys
 from pathlib import Path
 
-from shared.architecture import Architecture
-from shared.space import dense
+from shared.architecture import Architecture, dense
 from shared.supernet.checkpoint import Checkpoint
 
 
@@ -17,11 +16,11 @@ def main() -> None:
     checkpoint = Checkpoint.open(Path(sys.argv[1]))
     for tensor in checkpoint.weights.values():
         tensor.sum()  # reads the file, whose pages count as memory of this process
-    first = Architecture(layers=(0,), mlp_widths=(checkpoint.shape.mlp_width,))
+    first = Architecture(layers=(0,), mlp_widths=(checkpoint.network.mlp_widths[0],))
     warm = checkpoint.cut(first.quantized("int8"))  # loads bitsandbytes, and what quantising needs but once
     Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # the peak counts from here
     before = status("VmRSS")
-    network = checkpoint.cut(dense(checkpoint.shape).quantized("int8"))
+    network = checkpoint.cut(dense(checkpoint.network).quantized("int8"))
     print(json.dumps({"held": status("VmRSS") - before, "peak": status("VmHWM") - before}))
     del warm, network
 

@@ -2,19 +2,20 @@
 
 import hashlib
 
-from shared.architecture import Architecture
+from shared.architecture import Architecture, derive
 from shared.messages import CostSpec, CostTable, Dtype, EvaluationRequest, ItemScores, Measurement, PhaseCosts, Speed
-from shared.shape import ModelShape
-from shared.space import dense, parameters, weight_bytes
+from shared.network.shape import NetworkShape
+from shared.network.sizes import parameters, weight_bytes
+from tests.support.networks import uniform_network
 
-SHAPE = ModelShape("llama", 100, 16, 8, 4, 2, 4, 48, tied_embeddings=True)
+SHAPE = uniform_network(layers=8, mlp_width=48, hidden=16)
 
 
-def pretend(request: EvaluationRequest, shape: ModelShape = SHAPE) -> Measurement:
+def pretend(request: EvaluationRequest, shape: NetworkShape = SHAPE) -> Measurement:
     """A measurement that depends on the request alone: larger networks answer more items right, with some noise. INT8
     costs no accuracy, and makes everything but the first token a little faster. `shape` is the whole network's."""
-    size = parameters(shape, request.architecture)
-    share = 0.3 + 0.5 * size / parameters(shape, dense(shape))
+    size = parameters(derive(shape, request.architecture))
+    share = 0.3 + 0.5 * size / parameters(shape)
     scores = []
     for task in request.spec.tasks:
         items = range(task.start, task.stop)
@@ -32,7 +33,7 @@ def pretend(request: EvaluationRequest, shape: ModelShape = SHAPE) -> Measuremen
     spec = request.spec
     return Measurement(
         parameters=size,
-        bytes=weight_bytes(shape, request.architecture, spec.dtype),
+        bytes=weight_bytes(derive(shape, request.architecture), spec.dtype, request.architecture.quantization),
         scores=tuple(scores),
         speed=None if spec.speed is None else _speed(request, request.architecture),
         speeds=() if spec.speed is None else tuple(_speed(request, network) for network in spec.speed.networks),

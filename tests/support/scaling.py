@@ -15,7 +15,7 @@ from services.coordinator.history import History
 from services.coordinator.plan import SearchPlan
 from shared.broker import requests_queue, results_queue
 from shared.broker.rabbitmq import RabbitBroker, add_queues
-from shared.manifest import read_shape, search_space
+from shared.manifest import read_network, search_space
 from shared.messages import CheckpointRef, EvaluationRequest
 from shared.settings import parse_settings
 from shared.telemetry.metrics import CoordinatorMetrics
@@ -37,7 +37,7 @@ def example_plan(name: str, supernet: Path, digest: str, items: int, **search: A
         "benchmark",
     )
     checkpoint = CheckpointRef(location=str(supernet), digest=digest)
-    space = search_space(read_shape(supernet), settings.space, tuple(range(29, 0, -1)))
+    space = search_space(read_network(supernet), settings.space, tuple(range(29, 0, -1)))
     return SearchPlan(settings, space, checkpoint, checkpoint, "float32")
 
 

@@ -18,7 +18,7 @@ from shared.announcements import ANNOUNCE_SECONDS, EvaluatorAnnouncement
 from shared.broker import Delivery, requests_queue, results_queue
 from shared.broker.address import BrokerAddress
 from shared.broker.rabbitmq import RabbitBroker
-from shared.manifest import SupernetManifest, read_shape
+from shared.manifest import SupernetManifest, read_network
 from shared.messages import EvaluationRequest, EvaluationResult, Measurement
 from tests.support.pretending import pretend
 
@@ -48,7 +48,7 @@ def answer(broker: RabbitBroker, queue: str, measurements: dict[str, Measurement
     for delivery in deliveries:
         request = EvaluationRequest.model_validate_json(delivery.body)
         if request.search not in measurements:
-            measurements[request.search] = pretend(request, read_shape(supernet))
+            measurements[request.search] = pretend(request, read_network(supernet))
         result = EvaluationResult(
             identity=request.identity, search=request.search, outcome=measurements[request.search]
         )

@@ -5,8 +5,9 @@ from typing import Any
 from hypothesis import strategies as st
 
 from shared.architecture import Quantization
-from shared.shape import ModelShape
+from shared.network.shape import NetworkShape
 from shared.space import Genome, SearchSpace
+from tests.support.networks import uniform_network
 
 QUANTIZATIONS: tuple[tuple[Quantization, ...], ...] = (("none",), ("none", "int8"), ("int8", "none"), ("int8",))
 
@@ -21,44 +22,24 @@ EXAMPLE: dict[str, Any] = {
     "tie_word_embeddings": True,
 }
 """The example model's configuration, as far as it says what the network's shape is."""
-LLAMA2_7B = ModelShape(
-    family="llama",
-    vocab_size=32000,
-    hidden_size=4096,
-    layers=32,
-    heads=32,
-    kv_heads=32,
-    head_dim=128,
-    mlp_width=11008,
-    tied_embeddings=False,
-)
+LLAMA2_7B = uniform_network(32, 11008, 4096, heads=32, kv_heads=32, vocab_size=32000, tied_embeddings=False)
 PAPER_SPACE = SearchSpace(LLAMA2_7B, (24, 28, 32), (5504, 11008), tuple(range(31, 0, -1)))
 """LLaMA-NAS's: the first 24, 28 or 32 layers, each one's MLP whole or halved."""
 
 
 @st.composite
-def shapes(draw: st.DrawFn, max_layers: int) -> ModelShape:
-    """A small shape with any number of layers and neurons."""
-    return ModelShape(
-        family="llama",
-        vocab_size=100,
-        hidden_size=16,
-        layers=draw(st.integers(1, max_layers)),
-        heads=4,
-        kv_heads=2,
-        head_dim=4,
-        mlp_width=draw(st.integers(1, 50)),
-        tied_embeddings=True,
-    )
+def shapes(draw: st.DrawFn, max_layers: int) -> NetworkShape:
+    """A small network with any number of layers and neurons."""
+    return uniform_network(draw(st.integers(1, max_layers)), draw(st.integers(1, 50)), hidden=16)
 
 
 @st.composite
 def spaces(draw: st.DrawFn, max_layers: int = 7) -> SearchSpace:
     """A space with any choices of depth, width and quantization, whose layers leave in any order."""
     shape = draw(shapes(max_layers))
-    depths = draw(st.lists(st.integers(1, shape.layers), min_size=1, unique=True))
-    widths = draw(st.lists(st.integers(1, shape.mlp_width), min_size=1, max_size=4, unique=True))
-    order = draw(st.permutations(range(shape.layers)))
+    depths = draw(st.lists(st.integers(1, shape.depth), min_size=1, unique=True))
+    widths = draw(st.lists(st.integers(1, shape.mlp_widths[0]), min_size=1, max_size=4, unique=True))
+    order = draw(st.permutations(range(shape.depth)))
     quantizations = draw(st.sampled_from(QUANTIZATIONS))
     return SearchSpace(shape, tuple(depths), tuple(widths), tuple(order), quantizations)
 
@@ -69,5 +50,5 @@ def spaces_with_genomes(draw: st.DrawFn, genomes: int) -> tuple[SearchSpace, lis
     space = draw(spaces())
     gene = st.integers(0, len(space.mlp_widths) - 1)
     quantization = st.integers(0, len(space.quantizations) - 1)
-    genome = st.tuples(st.integers(0, len(space.depths) - 1), *[gene] * space.shape.layers, quantization)
+    genome = st.tuples(st.integers(0, len(space.depths) - 1), *[gene] * space.network.depth, quantization)
     return space, [draw(genome) for _ in range(genomes)]

@@ -34,9 +34,9 @@ from services.evaluator.worker import worker_name
 from shared.architecture import Architecture
 from shared.broker.address import BrokerAddress
 from shared.environment import Environment
-from shared.manifest import SupernetManifest, read_shape
+from shared.manifest import SupernetManifest, read_network
 from shared.messages import EvaluationRequest, EvaluationResult, Failure, FailureKind, Measurement
-from shared.shape import ModelShape
+from shared.network.shape import NetworkShape
 from shared.telemetry.logs import configure_logs
 from tests.support.pretending import SHAPE, chance, pretend
 
@@ -53,7 +53,7 @@ class StandIn:
     reads it.
     """
 
-    shape: ModelShape = SHAPE
+    shape: NetworkShape = SHAPE
     shortest: float = 0.0
     longest: float = 0.0
     crash: str = "0.0"
@@ -129,7 +129,7 @@ def main() -> None:
     configure_logs(environment.log_format)
     digest, shape = given.digest, SHAPE
     if given.supernet is not None:
-        digest, shape = SupernetManifest.read(given.supernet).digest, read_shape(given.supernet)
+        digest, shape = SupernetManifest.read(given.supernet).digest, read_network(given.supernet)
     shortest, _, longest = given.seconds.partition(":")
     fail = dict(each.split("=", 1) for each in given.fail)
     if not fail.keys() <= set(get_args(FailureKind)):

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from shared.architecture import Architecture
-from shared.supernet.blocked import BlockedLayer, BlockedLinear, blocked
+from shared.supernet.blocked import BlockedLinear, blocked
 from shared.supernet.checkpoint import Checkpoint
 from shared.supernet.decoder import Decoder, Layer, Linear
 from shared.supernet.int8 import quantize_layer
@@ -58,13 +58,17 @@ def test_each_operation_is_the_plain_one_but_for_rounding(view: str, biased: boo
     exact = F.linear(inputs.float(), weight.float(), None if bias is None else bias.float())
     if exact.numel() > 1:
         assert_rounded(linear(inputs), exact)
-        assert_rounded(linear.silu(inputs), F.silu(exact))
+        assert_rounded(linear.activated(inputs, "silu"), F.silu(exact))
         assert_rounded(linear.plus(inputs, other), exact + other.float())
         assert_rounded(linear.times(inputs, other), exact * other.float())
     else:
         torch.testing.assert_close(linear(inputs).float(), exact, rtol=1.5 * ROUNDING, atol=ROUNDING)
     for before, after in zip(given, (whole, inputs, other), strict=True):
         assert torch.equal(before, after)
+
+
+def is_blocked(layer: Layer) -> bool:
+    return all(isinstance(projection, BlockedLinear) for projection in layer.projections)
 
 
 @torch.inference_mode()
@@ -78,7 +82,7 @@ def states(network: Decoder, prepared: bool) -> Tensor:
 def test_a_network_of_blocked_layers_is_as_close_to_more_digits_as_the_plain_one(tmp_path: Path, family: str) -> None:
     checkpoint, weights = checkpoint_of(tmp_path, family)
     network = checkpoint.cut(SUBNET, weights)
-    down = network.layers[0].down.weight
+    down = network.layers[0].mlp.down.weight
     assert not down.is_contiguous() and down.data_ptr() == weights["model.layers.0.mlp.down_proj.weight"].data_ptr()
     exact = states(network.map(lambda tensor: tensor.float()), False)
     plain, prepared = states(network, False), states(network, True)
@@ -94,14 +98,16 @@ def test_a_blocked_layer_is_the_same_layer_otherwise(tmp_path: Path, family: str
     checkpoint, weights = checkpoint_of(tmp_path, family)
     for layer, width in zip(checkpoint.cut(SUBNET, weights).layers, SUBNET.mlp_widths, strict=True):
         prepared = blocked(layer)
-        assert isinstance(prepared, BlockedLayer) and prepared.mlp_width == width
-        for field in fields(Layer):
-            value = getattr(prepared, field.name)
-            if isinstance(getattr(layer, field.name), Linear):
-                assert isinstance(value, BlockedLinear) and value.bias is getattr(layer, field.name).bias
-                assert value.weight.shape == getattr(layer, field.name).weight.shape
-            else:
-                assert value is getattr(layer, field.name)
+        assert is_blocked(prepared) and len(prepared.projections) == 7
+        assert prepared.mlp.shape == layer.mlp.shape and prepared.mlp.shape.width == width
+        for block, own in ((prepared.attention, layer.attention), (prepared.mlp, layer.mlp)):
+            for field in fields(own):
+                value, before = getattr(block, field.name), getattr(own, field.name)
+                if isinstance(before, Linear):
+                    assert isinstance(value, BlockedLinear) and value.bias is before.bias
+                    assert value.weight.shape == before.weight.shape
+                else:
+                    assert value is before
         assert blocked(prepared) is prepared
         with pytest.raises(TypeError, match="stay as they are"):
             prepared.map(lambda tensor: tensor)
@@ -115,13 +121,13 @@ def test_the_weights_of_the_supernet_are_not_changed(tmp_path: Path) -> None:
     first = states(network, True)
     assert all(torch.equal(weights[name], tensor) for name, tensor in before.items())
     assert torch.equal(first, states(network, True))
-    assert all(type(layer) is Layer for layer in network.layers)
+    assert not any(is_blocked(layer) for layer in network.layers)
 
 
 def test_layers_of_float32_of_int8_and_in_training_come_back_as_they_are(tmp_path: Path) -> None:
     checkpoint, weights = checkpoint_of(tmp_path, "llama-biases")
     plain = checkpoint.cut(SUBNET, weights).layers[0]
-    assert isinstance(blocked(plain), BlockedLayer) == NATIVE
+    assert is_blocked(blocked(plain)) == NATIVE
     trained = checkpoint.cut(SUBNET, {name: tensor.clone().requires_grad_() for name, tensor in weights.items()})
     last = {name: tensor.clone().requires_grad_("down_proj" in name) for name, tensor in weights.items()}
     half = checkpoint.cut(SUBNET, {name: tensor.half() for name, tensor in weights.items()})

@@ -6,6 +6,7 @@ import random
 
 import pytest
 
+from shared.architecture import dense
 from shared.broker import (
     DEAD_LETTERS,
     MAX_MESSAGE_BYTES,
@@ -16,7 +17,6 @@ from shared.broker import (
     results_queue,
 )
 from shared.messages import EvaluationRequest, EvaluationResult, Failure, StopSearch
-from shared.space import dense
 from tests.support.searches import SHAPE, pretend, small_plan
 
 REQUEST = small_plan().request(dense(SHAPE), "search")

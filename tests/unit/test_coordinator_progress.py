@@ -7,9 +7,9 @@ from services.coordinator.batch import Outcome
 from services.coordinator.generation import GenerationRow
 from services.coordinator.progress import RECENT, Progress
 from shared.announcements import SearchAnnouncement, latest
+from shared.architecture import dense
 from shared.broker import InProcessBroker
 from shared.messages import EvaluationRequest
-from shared.space import dense
 from shared.telemetry.metrics import CoordinatorMetrics
 from tests.support.scripted import FINAL, TRANSIENT, value
 from tests.support.searches import SHAPE, pretend, small_plan

@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 
 from services.coordinator.costs import CostModel
 from services.coordinator.genomes import Encoding
-from shared.architecture import Architecture, Quantization
+from shared.architecture import Architecture, Quantization, dense, derive
 from shared.messages import CostSpec, CostTable, Dtype, Workload
+from shared.network.sizes import parameters, weight_bytes
 from shared.settings import Objective
-from shared.space import QUANTIZATIONS, SearchSpace, dense, parameters, weight_bytes
+from shared.space import QUANTIZATIONS, SearchSpace
 from tests.support.pretending import SHAPE, pretended_tables
 from tests.support.spaces import LLAMA2_7B, PAPER_SPACE, spaces
 
@@ -22,7 +23,7 @@ DTYPES = st.sampled_from(get_args(Dtype))
 
 
 def tables(space: SearchSpace, quantizations: tuple[Quantization, ...] = QUANTIZATIONS) -> tuple[CostTable, ...]:
-    widths = tuple({*space.mlp_widths, space.shape.mlp_width})
+    widths = tuple({*space.mlp_widths, space.network.mlp_widths[0]})
     spec = CostSpec(engine="torch", workload=Workload(), mlp_widths=widths, quantizations=quantizations)
     return pretended_tables(spec, "float32")
 
@@ -34,8 +35,11 @@ def drawn(space: SearchSpace, rng: random.Random, count: int = 20) -> list[Archi
 @given(spaces(), DTYPES, st.randoms(use_true_random=False))
 def test_sizes_are_exactly_those_of_the_networks(space: SearchSpace, dtype: Dtype, rng: random.Random) -> None:
     costs = CostModel(space, ("bytes", "parameters"), dtype)
-    for one in [*drawn(space, rng), dense(space.shape), dense(space.shape).quantized("int8")]:
-        assert costs.of(one) == (weight_bytes(space.shape, one, dtype), parameters(space.shape, one))
+    for one in [*drawn(space, rng), dense(space.network), dense(space.network).quantized("int8")]:
+        assert costs.of(one) == (
+            weight_bytes(derive(space.network, one), dtype, one.quantization),
+            parameters(derive(space.network, one)),
+        )
 
 
 @given(spaces(), st.randoms(use_true_random=False))
@@ -84,7 +88,7 @@ def test_llama2_7b_has_the_bytes_of_the_paper() -> None:
 
 def test_the_dense_network_is_the_unit_though_no_choice_of_the_space_is_as_wide() -> None:
     space = SearchSpace(SHAPE, (8, 6), (32, 16), (3, 4), ("int8",))
-    assert CostModel(space, ("parameters",), "float32").dense == (parameters(SHAPE, dense(SHAPE)),)
+    assert CostModel(space, ("parameters",), "float32").dense == (parameters(SHAPE),)
     costs = CostModel(space, ("decode_seconds",), "float32", tables(space))
     assert costs.dense == pytest.approx((0.001 + 8 * (7 + 48) * 0.0001,))
 

@@ -9,8 +9,8 @@ from services.coordinator.evaluators import EmbeddedEvaluator
 from services.coordinator.farm import Farm
 from services.coordinator.history import History
 from services.evaluator.evaluator import Evaluator
+from shared.architecture import dense
 from shared.messages import EvaluationRequest, EvaluationResult
-from shared.space import dense
 from shared.telemetry.metrics import CoordinatorMetrics
 from tests.support.searches import SHAPE, pretend, small_plan
 

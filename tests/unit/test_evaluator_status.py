@@ -8,9 +8,9 @@ from services.evaluator import status as status_module
 from services.evaluator.status import Status
 from shared.announcements import EvaluatorAnnouncement
 from shared.announcer import Announcer
+from shared.architecture import dense
 from shared.broker import Delivery, InProcessBroker
 from shared.messages import EvaluationRequest, Failure
-from shared.space import dense
 from shared.telemetry.metrics import EvaluatorMetrics
 from tests.support.pretending import SHAPE, pretend
 from tests.support.searches import small_plan

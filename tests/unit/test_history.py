@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from services.coordinator.history import CANDIDATES, History
+from shared.architecture import dense
 from shared.errors import UserError
 from shared.messages import CheckpointRef, Failure, Measurement
-from shared.space import dense
 from tests.support.searches import SHAPE, pretend, small_plan
 
 PLAN = small_plan()

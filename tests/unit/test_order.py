@@ -16,6 +16,7 @@ from shared.supernet.order import Importance, drop_order, measure_importance, or
 from shared.supernet.packing import Packed, pack
 from shared.supernet.tree import Tree
 from tests.support.checkpoints import FAMILIES, LAYERS, WIDTH, random_sequences, write_checkpoint
+from tests.support.networks import uniform_network
 
 
 def text(seed: int = 0) -> list[Packed]:
@@ -32,10 +33,10 @@ def logits(network: Decoder, packed: Packed) -> Tensor:
 def test_the_ordered_whole_network_has_the_same_logits(family: str, tmp_path: Path) -> None:
     write_checkpoint(tmp_path, family)
     checkpoint = Checkpoint.open(tmp_path)
-    ordered = order_neurons(checkpoint.weights, measure_importance(checkpoint.cut(), text()))
+    ordered = order_neurons(checkpoint.weights, checkpoint.network, measure_importance(checkpoint.cut(), text()))
     assert ordered.keys() == checkpoint.weights.keys()
     moved = [name for name in ordered if not torch.equal(ordered[name], checkpoint.weights[name])]
-    biases = ["gate_proj.bias", "up_proj.bias"] if family == "llama-biases" else []
+    biases = ["gate_proj.bias", "up_proj.bias"] if family in ("llama-biases", "smollm3-window") else []
     expected = ["gate_proj.weight", "up_proj.weight", "down_proj.weight", *biases]
     assert sorted(moved) == sorted(f"model.layers.{layer}.mlp.{name}" for layer in range(LAYERS) for name in expected)
     for packed in text(seed=50):
@@ -46,7 +47,7 @@ def test_the_ordered_whole_network_has_the_same_logits(family: str, tmp_path: Pa
 def test_importance_puts_the_best_neurons_first(tmp_path: Path) -> None:
     write_checkpoint(tmp_path, "llama")
     checkpoint = Checkpoint.open(tmp_path)
-    ordered = order_neurons(checkpoint.weights, measure_importance(checkpoint.cut(), text()))
+    ordered = order_neurons(checkpoint.weights, checkpoint.network, measure_importance(checkpoint.cut(), text()))
     for neurons in measure_importance(checkpoint.cut(weights=ordered), text()).neurons:
         assert bool((neurons[:-1] >= neurons[1:] * 0.9999).all())
 
@@ -113,7 +114,9 @@ def test_equally_important_neurons_keep_their_places() -> None:
         "model.layers.0.mlp.up_proj.weight": torch.arange(4.0).unsqueeze(1),
         "model.layers.0.mlp.down_proj.weight": torch.arange(4.0).unsqueeze(0),
     }
-    ordered = order_neurons(weights, Importance((torch.tensor([1.0, 2.0, 1.0, 2.0]),), (0.0,)))
+    ordered = order_neurons(
+        weights, uniform_network(1, 4, hidden=4), Importance((torch.tensor([1.0, 2.0, 1.0, 2.0]),), (0.0,))
+    )
     assert ordered["model.layers.0.mlp.gate_proj.weight"].flatten().tolist() == [1, 3, 0, 2]
     assert ordered["model.layers.0.mlp.up_proj.weight"].flatten().tolist() == [1, 3, 0, 2]
     assert ordered["model.layers.0.mlp.down_proj.weight"].flatten().tolist() == [1, 3, 0, 2]

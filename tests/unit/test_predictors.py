@@ -12,10 +12,10 @@ from services.coordinator.genomes import Encoding, FloatArray, IntArray, rows
 from services.coordinator.predictors import Predictor
 from services.coordinator.strategies.stratified import draw, stratified
 from shared.architecture import Quantization
-from shared.shape import ModelShape
+from shared.network.config import network_of
 from shared.space import SearchSpace
 
-SHAPE = ModelShape.from_config(
+SHAPE = network_of(
     {
         "model_type": "llama",
         "vocab_size": 1000,
@@ -29,7 +29,7 @@ SHAPE = ModelShape.from_config(
     }
 )
 SPACE = SearchSpace(SHAPE, depths=(30, 26, 22), mlp_widths=(192, 100, 37), drop_order=(28, 3, 17, 5, 9, 21, 11, 1, 0))
-SMALL = SearchSpace(ModelShape(**{**vars(SHAPE), "layers": 4}), depths=(4, 2), mlp_widths=(192, 64), drop_order=(2, 1))
+SMALL = SearchSpace(replace(SHAPE, layers=SHAPE.layers[:4]), depths=(4, 2), mlp_widths=(192, 64), drop_order=(2, 1))
 ENCODING = Encoding(SPACE)
 
 

@@ -62,7 +62,7 @@ def test_sequences_after_a_prefix_are_read_as_if_written_out_with_it(network: De
             expected.append(found)
     together = network.hidden_together(reads, as_it_is)
     for read, states, answers in zip(reads, together, expected, strict=True):
-        assert states.shape == (len(read.tokens), network.shape.hidden_size)
+        assert states.shape == (len(read.tokens), network.shape.hidden)
         for path, written_out in answers:
             torch.testing.assert_close(states[path], written_out, atol=TOLERANCE, rtol=TOLERANCE)
 

@@ -22,7 +22,7 @@ from shared.messages import ItemScores, TaskItems
 from shared.supernet.blocked import blocked
 from shared.supernet.checkpoint import Checkpoint
 from shared.supernet.decoder import Decoder, Layer
-from shared.supernet.int8 import Int8Layer, quantize_layer
+from shared.supernet.int8 import Int8Linear, quantize_layer
 from shared.supernet.prefix import Prefix
 from tests.support.checkpoints import logits_one_by_one, tiny_tokenizer, write_checkpoint
 from tests.support.tasks import register
@@ -253,7 +253,7 @@ def test_read_as_one_item_a_row_s_items_would_have_other_answers_in_int8(
 ) -> None:
     network = in_int8(made.network)
     right = score(network, made.subjects)
-    monkeypatch.setattr(Int8Layer, "reading", lambda layer, segments: layer)
+    monkeypatch.setattr(Int8Linear, "reading", lambda linear, segments: linear)
     assert max(np.abs(np.subtract(score(network, made.subjects).margins, right.margins))) > 0.01
 
 
@@ -353,7 +353,7 @@ def test_scores_in_bfloat16_are_right_but_for_rounding(
 
 def test_every_target_is_weighed_at_the_place_that_predicts_it(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
     generator = torch.Generator().manual_seed(0)
-    states = torch.randn(11, made.network.shape.hidden_size, generator=generator)
+    states = torch.randn(11, made.network.shape.hidden, generator=generator)
     at = torch.randint(11, (40,), generator=generator)
     targets = torch.randint(made.network.head.shape[0], (40,), generator=generator)
     logits = (states @ made.network.head.T).double()

@@ -9,9 +9,9 @@ from services.coordinator.generation import GenerationRow
 from services.coordinator.plan import plan_of
 from services.coordinator.results import evaluated_so_far, front
 from services.coordinator.statistics import kendall_tau
+from shared.architecture import dense
 from shared.errors import UserError
 from shared.messages import EvaluationRequest, Failure, Measurement, Workload
-from shared.space import dense
 from tests.support.searches import (
     REMEASURED,
     SERVED,

@@ -8,9 +8,9 @@ import pytest
 from services.coordinator.history import History
 from services.coordinator.outputs import write_report
 from services.coordinator.results import evaluated_so_far, front
+from shared.architecture import dense
 from shared.errors import UserError
 from shared.messages import EvaluationRequest, Failure, FailureKind, Measurement
-from shared.space import dense
 from tests.support.searches import (
     SHAPE,
     Answer,

@@ -14,11 +14,11 @@ from services.coordinator.outputs import write_report
 from services.coordinator.paired import holm
 from services.coordinator.plan import plan_of
 from services.coordinator.results import evaluated_so_far, front
-from shared.architecture import Architecture
+from shared.architecture import Architecture, dense, derive
 from shared.errors import UserError
 from shared.messages import EvaluationRequest, Failure, Measurement, SpeedSpec, Workload
+from shared.network.sizes import weight_bytes
 from shared.settings import read_search_file
-from shared.space import dense, weight_bytes
 from tests.support.searches import (
     REMEASURED,
     SERVED,
@@ -31,6 +31,10 @@ from tests.support.searches import (
 )
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
+
+
+def held_bytes(architecture: Architecture) -> int:
+    return weight_bytes(derive(SHAPE, architecture), "float32", architecture.quantization)
 
 
 def test_the_front_is_measured_once_on_the_report_items_and_compared_with_both_controls(tmp_path: Path) -> None:
@@ -273,7 +277,7 @@ def test_the_report_holds_costs_speeds_and_the_front_again_in_int8(tmp_path: Pat
     assert [row.name for row in content.int8] == [*(f"{row.name} int8" for row in content.front), "dense int8"]
     for row, again in zip((*content.front, content.dense), content.int8, strict=True):
         assert again.architecture == row.architecture.quantized("int8")
-        assert again.bytes == weight_bytes(SHAPE, again.architecture, "float32") < row.bytes
+        assert again.bytes == held_bytes(again.architecture) < row.bytes
         assert again.ratio == pytest.approx(content.dense.bytes / again.bytes)
         assert again.versus_original is not None and row.report_accuracy is not None
         assert again.versus_original.difference == pytest.approx((again.report_accuracy or 0) - row.report_accuracy)
@@ -363,7 +367,7 @@ def test_a_report_with_a_quantization_gene_says_which_networks_are_quantised(tmp
         saved = Architecture.model_validate_json((tmp_path / "front" / f"{row.name}.json").read_text())
         assert saved == row.architecture
     assert [row.bytes for row in content.front] == sorted((row.bytes for row in content.front), reverse=True)
-    assert {one.bytes == weight_bytes(SHAPE, one.architecture, "float32") for one in content.evaluated} == {True}
+    assert {one.bytes == held_bytes(one.architecture) for one in content.evaluated} == {True}
     found = plan_of(history, plan.settings)
     assert found == replace(plan, supernet=found.supernet, base=found.base)
     assert (found.supernet.digest, found.base.digest) == (plan.supernet.digest, plan.base.digest)

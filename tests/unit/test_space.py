@@ -11,10 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from shared.architecture import Architecture
+from shared.architecture import Architecture, dense, derive
 from shared.errors import UserError
-from shared.shape import ModelShape
-from shared.space import Genome, SearchSpace, check_fits, dense, parameters, weight_bytes
+from shared.network.config import network_of
+from shared.network.sizes import parameters, weight_bytes
+from shared.space import Genome, SearchSpace
 from tests.support.checkpoints import FAMILIES, SIZES, random_model
 from tests.support.spaces import LLAMA2_7B, PAPER_SPACE, spaces, spaces_with_genomes
 
@@ -57,7 +58,7 @@ def test_networks_are_equal_exactly_where_their_digests_and_canonical_genomes_ar
 
 @given(spaces(max_layers=4))
 def test_the_stated_numbers_are_those_counted(space: SearchSpace) -> None:
-    genes = [range(len(space.mlp_widths))] * space.shape.layers
+    genes = [range(len(space.mlp_widths))] * space.network.depth
     genomes = list(product(range(len(space.depths)), *genes, range(len(space.quantizations))))
     assert len(genomes) == space.genomes
     assert len({space.architecture(genome).digest for genome in genomes}) == space.networks
@@ -86,7 +87,7 @@ def test_the_trainer_s_networks_are_never_quantised_and_do_not_depend_on_the_cho
 
 
 def test_the_trainer_s_networks_are_those_of_former_releases() -> None:
-    space = SearchSpace(ModelShape.from_config(LLAMA_CONFIG), (5, 3), (24, 12, 6), (2, 3))
+    space = SearchSpace(network_of(LLAMA_CONFIG), (5, 3), (24, 12, 6), (2, 3))
     drawn = [space.sample(random.Random(f"0/{step}")) for step in (1, 3)]
     assert [one.mlp_widths for one in drawn] == [(6, 6, 24), (24, 24, 12, 12, 6)]
     assert [one.layers for one in drawn] == [(0, 1, 4), (0, 1, 2, 3, 4)]
@@ -104,31 +105,30 @@ def test_both_ends_of_a_space_lie_in_it(space: SearchSpace) -> None:
 
 
 def test_bytes_are_those_of_the_weights_and_of_a_scale_for_each_row() -> None:
-    shape = ModelShape.from_config(LLAMA_CONFIG | {"attention_bias": True, "mlp_bias": True})
+    shape = network_of(LLAMA_CONFIG | {"attention_bias": True, "mlp_bias": True})
     one = Architecture(layers=(0, 3), mlp_widths=(24, 6))
-    assert weight_bytes(shape, one, "bfloat16") == 2 * parameters(shape, one)
-    assert weight_bytes(shape, one, "float32") == 4 * parameters(shape, one)
+    assert weight_bytes(derive(shape, one), "bfloat16", "none") == 2 * parameters(derive(shape, one))
+    assert weight_bytes(derive(shape, one), "float32", "none") == 4 * parameters(derive(shape, one))
     model = random_model("llama")
     linear = [
         module.weight for name, module in model.named_modules() if name.startswith("model.layers.0.") and "proj" in name
     ]
-    shape = ModelShape.from_config(model.config.to_dict())
-    whole = dense(shape)
-    weights, rows = (shape.layers * sum(size) for size in zip(*((w.numel(), w.shape[0]) for w in linear), strict=True))
-    rest = parameters(shape, whole) - weights
-    assert weight_bytes(shape, whole.quantized("int8"), "bfloat16") == weights + 4 * rows + 2 * rest
+    shape = network_of(model.config.to_dict())
+    weights, rows = (shape.depth * sum(size) for size in zip(*((w.numel(), w.shape[0]) for w in linear), strict=True))
+    rest = parameters(shape) - weights
+    assert weight_bytes(shape, "bfloat16", "int8") == weights + 4 * rows + 2 * rest
 
 
 @given(spaces())
 def test_layers_leave_in_the_stated_order(space: SearchSpace) -> None:
-    for depth in range(space.depths[-1], space.shape.layers + 1):
+    for depth in range(space.depths[-1], space.network.depth + 1):
         kept = space.kept_layers(depth)
         assert list(kept) == sorted(kept) and len(kept) == depth
-        assert set(range(space.shape.layers)) - set(kept) == set(space.drop_order[: space.shape.layers - depth])
+        assert set(range(space.network.depth)) - set(kept) == set(space.drop_order[: space.network.depth - depth])
 
 
 def test_sampling_draws_every_gene_uniformly() -> None:
-    space = SearchSpace(ModelShape.from_config(LLAMA_CONFIG), (5, 3), (24, 12, 6), (2, 3))
+    space = SearchSpace(network_of(LLAMA_CONFIG), (5, 3), (24, 12, 6), (2, 3))
     rng = random.Random(0)
     drawn = [space.sample(rng) for _ in range(3000)]
     depths = Counter(architecture.depth for architecture in drawn)
@@ -155,8 +155,8 @@ def test_the_paper_s_network_for_arc_c_has_exactly_its_size() -> None:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_parameters_of_the_whole_network_are_those_of_transformers(family: str) -> None:
     model = random_model(family)
-    shape = ModelShape.from_config(model.config.to_dict())
-    assert parameters(shape, dense(shape)) == model.num_parameters()
+    shape = network_of(model.config.to_dict())
+    assert parameters(shape) == model.num_parameters()
 
 
 @pytest.mark.parametrize(
@@ -177,8 +177,8 @@ def test_the_parameters_of_well_known_models_are_those_of_transformers(config: d
     arguments = {key: value for key, value in config.items() if key != "model_type"}
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(AutoConfig.for_model(config["model_type"], **arguments))
-    shape = ModelShape.from_config(config)
-    assert parameters(shape, dense(shape)) == model.num_parameters()
+    shape = network_of(config)
+    assert parameters(shape) == model.num_parameters()
 
 
 @pytest.mark.parametrize(
@@ -200,7 +200,7 @@ def test_impossible_choices_are_refused_in_one_line(
     depths: tuple[int, ...], widths: tuple[int, ...], order: tuple[int, ...], complaint: str
 ) -> None:
     with pytest.raises(UserError, match=complaint) as refusal:
-        SearchSpace(ModelShape.from_config(LLAMA_CONFIG), depths, widths, order)
+        SearchSpace(network_of(LLAMA_CONFIG), depths, widths, order)
     assert "\n" not in str(refusal.value)
 
 
@@ -220,18 +220,18 @@ def test_impossible_choices_are_refused_in_one_line(
     ],
 )
 def test_an_architecture_outside_the_space_has_no_genome(architecture: Architecture, complaint: str) -> None:
-    space = SearchSpace(ModelShape.from_config(LLAMA_CONFIG), (5, 3), (24, 12), (2, 3))
+    space = SearchSpace(network_of(LLAMA_CONFIG), (5, 3), (24, 12), (2, 3))
     with pytest.raises(UserError, match=complaint):
         space.genome(architecture)
 
 
 def test_what_does_not_fit_into_the_model_is_refused() -> None:
-    shape = ModelShape.from_config(LLAMA_CONFIG)
-    check_fits(shape, dense(shape))
+    shape = network_of(LLAMA_CONFIG)
+    assert derive(shape, dense(shape)) == shape
     with pytest.raises(UserError, match="layers: 5 is asked for"):
-        check_fits(shape, Architecture(layers=(5,), mlp_widths=(24,)))
+        derive(shape, Architecture(layers=(5,), mlp_widths=(24,)))
     with pytest.raises(UserError, match="mlp_widths: 30 is above"):
-        check_fits(shape, Architecture(layers=(0, 1), mlp_widths=(24, 30)))
+        derive(shape, Architecture(layers=(0, 1), mlp_widths=(24, 30)))
 
 
 @pytest.mark.parametrize(
@@ -252,5 +252,5 @@ def test_what_does_not_fit_into_the_model_is_refused() -> None:
 )
 def test_a_config_that_makes_no_sense_is_refused_with_file_and_field(change: dict[str, object], complaint: str) -> None:
     with pytest.raises(UserError, match=complaint) as refusal:
-        ModelShape.from_config({**LLAMA_CONFIG, **change}, "dir/config.json")
+        network_of({**LLAMA_CONFIG, **change}, "dir/config.json")
     assert "\n" not in str(refusal.value)

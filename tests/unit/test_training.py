@@ -144,7 +144,7 @@ def test_a_missing_manifest_is_refused_with_what_to_do(tmp_path: Path) -> None:
 def test_without_steps_the_super_network_is_the_ordered_base_model(tmp_path: Path) -> None:
     run(tmp_path, steps=0)
     plain, ordered = (Checkpoint.open(path).cut() for path in (tmp_path / "base", tmp_path / "run" / "supernet"))
-    assert not torch.equal(plain.layers[0].gate.weight, ordered.layers[0].gate.weight)
+    assert not torch.equal(plain.layers[0].mlp.gate.weight, ordered.layers[0].mlp.gate.weight)
     packed = pack([Tree.plain(tokens) for tokens in random_sequences(30)])
     torch.testing.assert_close(
         plain.logits(plain.hidden(packed)), ordered.logits(ordered.hidden(packed)), atol=1e-4, rtol=1e-4

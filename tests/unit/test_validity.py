@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from services.coordinator.validity import flaw
+from shared.architecture import dense
 from shared.messages import EvaluationRequest, Failure, Measurement
-from shared.space import dense
 from tests.support.invalid import BROKEN, with_scores, with_values
 from tests.support.pretending import SHAPE, pretend
 from tests.support.searches import SERVED, small_plan

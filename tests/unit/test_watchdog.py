@@ -6,9 +6,9 @@ from services.evaluator.desk import Assignment, Desk, answer
 from services.evaluator.progress import Progress
 from services.evaluator.watchdog import Watchdog
 from services.evaluator.worker import Worker
+from shared.architecture import dense
 from shared.broker import AccessRefusedError, Delivery, InProcessBroker
 from shared.messages import EvaluationRequest, EvaluationResult, Failure, Measurement
-from shared.space import dense
 from tests.support.pretending import SHAPE, pretend
 from tests.support.searches import small_plan
 

@@ -9,9 +9,9 @@ from services.evaluator.progress import Progress
 from services.evaluator.service import Event, Events, stop_at_signals
 from services.evaluator.status import Status, Steadfast
 from services.evaluator.worker import Answering, Backoff, Observer, Unobserved, Worker
+from shared.architecture import dense
 from shared.broker import DEAD_LETTERS, Delivery, InProcessBroker, QueueMissingError
 from shared.messages import EvaluationRequest, EvaluationResult, Failure, Measurement
-from shared.space import dense
 from shared.telemetry.metrics import EvaluatorMetrics
 from tests.support.pretending import SHAPE, pretend
 from tests.support.searches import small_plan

@@ -68,7 +68,7 @@ def test_tokens_of_the_example_model_cut_to_24_layers_are_those_of_the_torch_eng
     checkpoint = Checkpoint.open(fetch_model(EXAMPLE_MODEL)[0])
     layers = tuple(layer for layer in range(30) if layer not in (3, 7, 11, 15, 19, 23))
     subnet = Architecture(layers=layers, mlp_widths=(1536, 768) * 12)
-    prompts = random_sequences(5, 60, 33, vocabulary=checkpoint.shape.vocab_size)
+    prompts = random_sequences(5, 60, 33, vocabulary=checkpoint.network.vocab_size)
 
     ours = generated(TorchEngine(torch.device("cpu")), checkpoint, subnet, prompts, 32)
 

@@ -22,11 +22,11 @@ from services.coordinator.report.content import (
 )
 from services.coordinator.report.correcting import corrected
 from services.coordinator.results import accuracy, cost_model, cost_tables
-from shared.architecture import Architecture
+from shared.architecture import Architecture, derive
 from shared.errors import UserError
 from shared.messages import EvaluationRequest, Failure, Measurement, Speed
+from shared.network.sizes import cache_bytes
 from shared.settings import TIMES
-from shared.space import cache_bytes
 
 
 def assemble(plan: SearchPlan, history: History, front: Sequence[Architecture]) -> ReportContent:
@@ -48,7 +48,7 @@ class _Assembly:
         self.times = CostModel(plan.space, TIMES, plan.dtype, self.tables) if self.tables else None
 
     def content(self) -> ReportContent:
-        plan, shape, networks = self.plan, self.plan.space.shape, self.networks
+        plan, whole, networks = self.plan, self.plan.space.network, self.networks
         evaluated, failures = self._evaluated()
         rows = self._rows()
         looks = count_looks(plan, networks, self.history)
@@ -58,8 +58,8 @@ class _Assembly:
             model=plan.settings.model,
             headline=self._headline(),
             created=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
-            layers=shape.layers,
-            mlp_width=shape.mlp_width,
+            layers=whole.depth,
+            mlp_width=max(whole.mlp_widths),
             mlp_widths=plan.space.mlp_widths,
             objectives=plan.settings.objectives,
             serving=self._serving(),
@@ -117,7 +117,7 @@ class _Assembly:
 
     def _network(self, row: Reported, dense: Reported | None, base: Reported | None) -> NetworkRow:
         """A row, compared with the dense and the base network, unless it is that."""
-        plan = self.plan
+        plan, network = self.plan, derive(self.plan.space.network, row.architecture)
         search = None if row.search is None else self._measured(row.search)
         report = self._answers(row)
         known = self._measured(row.report) if search is None else search
@@ -130,10 +130,13 @@ class _Assembly:
         return NetworkRow(
             name=row.name,
             architecture=row.architecture,
-            narrow_mlps=sum(width < plan.space.shape.mlp_width for width in row.architecture.mlp_widths),
+            narrow_mlps=sum(
+                layer.mlp_width < plan.space.network.layers[index].mlp_width
+                for index, layer in zip(row.architecture.layers, network.layers, strict=True)
+            ),
             parameters=known.parameters,
             bytes=known.bytes,
-            cache_bytes_per_token=cache_bytes(plan.space.shape, row.architecture, plan.dtype),
+            cache_bytes_per_token=cache_bytes(network, plan.dtype),
             ratio=whole.bytes / known.bytes,
             prefill_seconds=prefill,
             decode_seconds=decode,

@@ -45,7 +45,7 @@ def draw(encoding: Encoding, count: int, rng: np.random.Generator) -> IntArray:
     genomes = np.zeros((count, encoding.genes), dtype=np.int64)
     genomes[:, 0] = rng.integers(len(encoding.space.depths), size=count)
     narrowness = rng.uniform(1e-3, 1 - 1e-3, size=(count, 1))
-    shape = (count, encoding.space.shape.layers)
+    shape = (count, encoding.space.network.depth)
     tendency = rng.beta(2 * narrowness, 2 * (1 - narrowness), size=shape)
     genomes[:, 1:-1] = rng.binomial(len(encoding.space.mlp_widths) - 1, tendency)
     genomes[:, -1] = rng.integers(len(encoding.space.quantizations), size=count)

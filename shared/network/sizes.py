@@ -1,0 +1,59 @@
+"""How large a network is: exact numbers, computed and never predicted."""
+
+from collections.abc import Iterable
+from functools import lru_cache
+
+from shared.architecture import Quantization
+from shared.messages import Dtype
+from shared.network.shape import LayerShape, NetworkShape
+from shared.network.tensors import TensorSpec, layer_tensors, outer_tensors
+
+WEIGHT_BYTES: dict[Dtype, int] = {"float32": 4, "bfloat16": 2}
+SCALE_BYTES = 4
+"""Of each row of an INT8 weight: LLM.int8() keeps its largest absolute value in float32."""
+
+
+def parameters(network: NetworkShape) -> int:
+    """Exact number of parameters (tied embeddings counted once)."""
+    return outer_parameters(network) + sum(layer_parameters(network.family, layer) for layer in network.layers)
+
+
+def outer_parameters(network: NetworkShape) -> int:
+    """Parameters outside the layers."""
+    return sum(spec.numbers for spec in outer_tensors(network))
+
+
+@lru_cache(maxsize=4096)
+def layer_parameters(family: str, layer: LayerShape) -> int:
+    """Parameters of one layer."""
+    return sum(spec.numbers for spec in layer_tensors(family, layer, 0))
+
+
+def weight_bytes(network: NetworkShape, dtype: Dtype, quantization: Quantization) -> int:
+    """Exact memory of a network's weights: with INT8, one byte for each weight of the layers' linear layers and a scale
+    for each of their rows; everything else, biases included, in `dtype`."""
+    layers = sum(layer_bytes(network.family, layer, dtype, quantization) for layer in network.layers)
+    return WEIGHT_BYTES[dtype] * outer_parameters(network) + layers
+
+
+@lru_cache(maxsize=4096)
+def layer_bytes(family: str, layer: LayerShape, dtype: Dtype, quantization: Quantization) -> int:
+    """Memory of one layer's weights."""
+    return _bytes(layer_tensors(family, layer, 0), dtype, quantization)
+
+
+def cache_bytes(network: NetworkShape, dtype: Dtype) -> int:
+    """Exact memory of the keys and values that a network holds of each token, in `dtype`: what it takes beside its
+    weights grows with the tokens that are served."""
+    keys = sum(layer.attention.keys for layer in network.layers if layer.attention is not None)
+    return 2 * keys * WEIGHT_BYTES[dtype]
+
+
+def _bytes(specs: Iterable[TensorSpec], dtype: Dtype, quantization: Quantization) -> int:
+    total = 0
+    for spec in specs:
+        if quantization == "int8" and spec.kind == "linear" and not spec.bias:
+            total += spec.numbers + SCALE_BYTES * spec.rows
+        else:
+            total += WEIGHT_BYTES[dtype] * spec.numbers
+    return total
