@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 
 from services.trainer.checkpoints import TrainingState, load_state
 from services.trainer.data import Instructions, load_instructions
@@ -27,6 +26,7 @@ from shared.supernet.checkpoint import Checkpoint, writing_checkpoint
 from shared.supernet.device import compute_device, preferred_dtype, torch_dtype
 from shared.supernet.order import drop_order, measure_importance, order_neurons
 from shared.supernet.packing import Packed, pack
+from shared.supernet.saving import companions, save_weights
 from shared.supernet.tokenizer import load_tokenizer, require_embedded
 from shared.supernet.tree import Tree
 
@@ -152,20 +152,10 @@ def _finish(plan: Plan, state: TrainingState, workspace: Path, directory: Path) 
     shutil.rmtree(scratch, ignore_errors=True)
     with writing_checkpoint(directory):
         scratch.mkdir()
-        for file in plan.base.directory.iterdir():
-            if (
-                file.is_file()
-                and file.suffix not in (".safetensors", ".bin", ".gguf", ".pt")
-                and "index" not in file.name
-            ):
-                shutil.copyfile(file, scratch / file.name)
-        weights = {
-            name: tensor.detach().to("cpu", plan.base.weights[name].dtype).contiguous()
-            for name, tensor in state.weights.items()
-        }
-        save_file(weights, scratch / "model.safetensors", metadata={"format": "pt"})
-        # safetensors keeps its files to their owner, but evaluators may run as somebody else.
-        (scratch / "model.safetensors").chmod(0o644)
+        for file in companions(plan.base.directory):
+            shutil.copyfile(file, scratch / file.name)
+        dtypes = {name: tensor.dtype for name, tensor in plan.base.weights.items()}
+        save_weights({name: tensor.to("cpu", dtypes[name]) for name, tensor in state.weights.items()}, scratch)
         if (workspace / LOSSES).exists():
             shutil.copyfile(workspace / LOSSES, scratch / LOSSES)
     manifest = SupernetManifest(

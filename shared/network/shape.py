@@ -1,5 +1,6 @@
 """What a decoder is, layer by layer: all that decides which tensors it has and what is computed with them."""
 
+import json
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, Literal
 
@@ -169,7 +170,7 @@ class NetworkShape:
     def from_json(cls, value: object, where: str) -> "NetworkShape":
         """What `to_json` gave. Raises UserError for anything else; `where` names it."""
         try:
-            return TypeAdapter(cls).validate_python(_tuples(value))
+            return TypeAdapter(cls).validate_json(json.dumps(value))
         except ValidationError as error:
             raise UserError(f"{where}: not the shape of a network ({_first(error)})") from error
         except UserError as error:
@@ -186,14 +187,11 @@ def layers_from_json(value: object, where: str) -> tuple[LayerShape, ...]:
     if not isinstance(value, list):
         raise UserError(f"{where}: layers must be a list with one object for each layer")
     try:
-        return TypeAdapter(tuple[LayerShape, ...]).validate_python(tuple(value))
+        return TypeAdapter(tuple[LayerShape, ...]).validate_json(json.dumps(value))
     except ValidationError as error:
         raise UserError(f"{where}: layers.{_first(error)}") from error
-
-
-def _tuples(value: object) -> object:
-    """With the list of layers as the tuple that it is."""
-    return value | {"layers": tuple(value["layers"])} if isinstance(value, dict) and "layers" in value else value
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from error
 
 
 def _first(error: ValidationError) -> str:

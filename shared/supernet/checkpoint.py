@@ -13,17 +13,18 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
-from transformers import CONFIG_MAPPING, PretrainedConfig
+from transformers import PretrainedConfig
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from shared.architecture import Architecture, dense, derive
 from shared.errors import UserError, first_line
 from shared.files import writing
 from shared.manifest import adapter, read_config
-from shared.network.config import family_config, network_of
+from shared.network.config import network_of
 from shared.network.families import Arithmetic, family_of
 from shared.network.shape import LayerShape, NetworkShape
 from shared.network.tensors import EMBEDDINGS, HEAD, NAMES, NORM, layer_tensors, outer_tensors, tensors
+from shared.supernet.config import transformers_config
 from shared.supernet.decoder import Attention, Decoder, Layer, Linear, Mlp, Rotary
 
 log = logging.getLogger(__name__)
@@ -56,7 +57,7 @@ class Checkpoint:
         config_file, values = directory / "config.json", read_config(directory)
         network = network_of(values, str(config_file))
         try:
-            config = CONFIG_MAPPING[network.family].from_dict(family_config(values))
+            config = transformers_config(values)
         except Exception as error:  # transformers raises many kinds, all of which mean that this file is no good
             raise UserError(f"{config_file}: transformers refuses it ({first_line(error)})") from error
         named = getattr(config, "transformers_weights", None)

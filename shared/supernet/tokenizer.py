@@ -6,9 +6,12 @@ from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
-from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from transformers import AutoTokenizer, PretrainedConfig, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from shared.errors import UserError, first_line
+from shared.manifest import read_config
+from shared.network.config import MODEL_TYPE
+from shared.supernet.config import transformers_config
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +71,9 @@ def require_embedded(tokens: Iterable[int], vocabulary: int, tokenizer: PreTrain
 def _as_declared(directory: Path) -> PreTrainedTokenizerBase:
     """A tokenizer of the class that tokenizer_config.json declares, unless that is code that comes with it."""
     try:
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(directory, trust_remote_code=False)
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+            directory, trust_remote_code=False, **_family_of_ours(directory)
+        )
     except ValueError as error:
         if "trust_remote_code" not in str(error):
             raise
@@ -80,6 +85,12 @@ def _as_declared(directory: Path) -> PreTrainedTokenizerBase:
             ) from error
         return plain
     return tokenizer
+
+
+def _family_of_ours(directory: Path) -> dict[str, PretrainedConfig]:
+    """The family's config for a network of our model type: transformers asks the family which tokenizer it has."""
+    values = read_config(directory) if (directory / "config.json").is_file() else {}
+    return {"config": transformers_config(values)} if values.get("model_type") == MODEL_TYPE else {}
 
 
 def _plain(directory: Path) -> PreTrainedTokenizerBase | None:

@@ -1,0 +1,57 @@
+"""Networks on disk: each is a checkpoint directory like any other."""
+
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from safetensors.torch import save_file
+from torch import Tensor
+
+from shared.errors import UserError
+from shared.manifest import MANIFEST, read_config
+from shared.network.config import config_of
+from shared.supernet.checkpoint import WEIGHTS, Checkpoint, writing_checkpoint
+from shared.supernet.decoder import Decoder
+
+
+def save_network(network: Decoder, source: Checkpoint, kept: Sequence[int], directory: Path) -> None:
+    """Write a network that was made of a checkpoint as one of its own, whole or not at all; `kept` are the places that
+    its layers have in the source, whose tokenizer goes along.
+
+    Raises UserError where something lies there already, where it can't be written, and for a network in INT8, which
+    is quantised again when it is cut.
+    """
+    if directory.exists():
+        raise UserError(f"{directory}: exists already; name another directory")
+    if any(projection.steady for layer in network.layers for projection in layer.projections):
+        raise UserError(f"{directory}: a network in INT8 has no checkpoint; write it as it was before")
+    with writing_checkpoint(directory):
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=directory.parent, prefix=f".{directory.name}.") as scratch:
+            whole = Path(scratch) / "checkpoint"
+            whole.mkdir()
+            for file in companions(source.directory):
+                shutil.copyfile(file, whole / file.name)
+            config = config_of(network.shape, read_config(source.directory), kept)
+            (whole / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+            save_weights(dict(network.weights()), whole)
+            whole.rename(directory)
+
+
+def save_weights(weights: Mapping[str, Tensor], directory: Path) -> None:
+    """Write a checkpoint's weights, each with the numbers that its tensor shows and no more."""
+    contiguous = {name: tensor.detach().to("cpu").contiguous() for name, tensor in weights.items()}
+    save_file(contiguous, directory / WEIGHTS, metadata={"format": "pt"})
+    # safetensors keeps its files to their owner, but evaluators may run as somebody else.
+    (directory / WEIGHTS).chmod(0o644)
+
+
+def companions(directory: Path) -> Iterator[Path]:
+    """What goes along with a network that is made of a checkpoint: all but weights, their index, and what is said of a
+    super-network."""
+    for file in directory.iterdir():
+        weights = file.suffix in (".safetensors", ".bin", ".gguf", ".pt") or "index" in file.name
+        if file.is_file() and not weights and file.name != MANIFEST:
+            yield file
