@@ -2,8 +2,11 @@
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import get_args
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import compress
+from math import prod
+from typing import Literal, get_args
 
 from shared.architecture import Architecture, Quantization, derive
 from shared.errors import UserError
@@ -11,10 +14,25 @@ from shared.network.shape import NetworkShape
 from shared.network.sizes import parameters
 
 Genome = tuple[int, ...]
-"""One gene for the depth, one for each layer of the super-network, one for the quantization: indices into `depths`,
-`mlp_widths` and `quantizations`."""
+"""A value for each of `SearchSpace.genes`, in their order: an index into what may be chosen."""
+GeneKind = Literal["depth", "mlp_width", "quantization"]
 
 QUANTIZATIONS: tuple[Quantization, ...] = get_args(Quantization)
+
+
+@dataclass(frozen=True)
+class Gene:
+    """What is chosen among `choices` values for the whole network, or for one layer of the super-network: that has no
+    effect on networks that lack the layer."""
+
+    kind: GeneKind
+    choices: int
+    layer: int | None = None
+
+    @property
+    def name(self) -> str:
+        """`depth`, `mlp_width[3]`."""
+        return self.kind if self.layer is None else f"{self.kind}[{self.layer}]"
 
 
 @dataclass(frozen=True)
@@ -23,7 +41,9 @@ class SearchSpace:
     `quantizations`.
 
     `drop_order` lists the layers in the order in which they leave: a network of depth d lacks its first `layers - d`.
-    Choices are kept descending, so gene 0 is always the largest choice; unquantised before INT8.
+    Choices are kept descending, so value 0 of a gene is always the largest choice; unquantised before INT8. Raises
+    UserError for choices that the network doesn't have, and for a network whose layers differ in more than the width of
+    their MLPs and what doesn't count for sizes: costs are sums over layers, whichever they are.
     """
 
     network: NetworkShape
@@ -33,6 +53,7 @@ class SearchSpace:
     quantizations: tuple[Quantization, ...] = ("none",)
 
     def __post_init__(self) -> None:
+        _check_alike(self.network)
         object.__setattr__(self, "depths", _choices("depths", self.depths, self.network.depth, "layers"))
         object.__setattr__(
             self, "mlp_widths", _choices("mlp_widths", self.mlp_widths, min(self.network.mlp_widths), "neurons")
@@ -42,15 +63,37 @@ class SearchSpace:
         if len(set(self.drop_order)) != len(self.drop_order) or len(self.drop_order) < dropped:
             raise UserError(f"drop_order must name {dropped} different layers, it is {list(self.drop_order)}")
 
+    @cached_property
+    def genes(self) -> tuple[Gene, ...]:
+        """All that is chosen, in the order of a genome; all layers have the same choices."""
+        widths = (Gene("mlp_width", len(self.mlp_widths), layer) for layer in range(self.network.depth))
+        return (Gene("depth", len(self.depths)), *widths, Gene("quantization", len(self.quantizations)))
+
+    def place(self, name: str) -> int:
+        """Where in a genome the gene of this name is."""
+        return self._places[name]
+
+    def places(self, kind: GeneKind) -> tuple[int, ...]:
+        """Where in a genome the genes of this kind are; those of layers in the order of the layers."""
+        return tuple(place for place, gene in enumerate(self.genes) if gene.kind == kind)
+
+    def effective(self, depth: int) -> tuple[bool, ...]:
+        """Whether each gene has an effect on a network of this depth."""
+        whole_and_kept = {None, *self.kept_layers(depth)}
+        return tuple(gene.layer in whole_and_kept for gene in self.genes)
+
     @property
     def genomes(self) -> int:
         """Number of genomes, counting genes that have no effect."""
-        return len(self.depths) * int(len(self.mlp_widths) ** self.network.depth) * len(self.quantizations)
+        return prod(gene.choices for gene in self.genes)
 
     @property
     def networks(self) -> int:
         """Number of distinct networks."""
-        return sum(int(len(self.mlp_widths) ** depth) for depth in self.depths) * len(self.quantizations)
+        return sum(
+            prod(gene.choices for gene in compress(self.genes, self.effective(depth)) if gene.kind != "depth")
+            for depth in self.depths
+        )
 
     def kept_layers(self, depth: int) -> tuple[int, ...]:
         """Indices of the layers of a network of this depth, ascending."""
@@ -59,11 +102,12 @@ class SearchSpace:
 
     def architecture(self, genome: Sequence[int]) -> Architecture:
         """Decode a genome; genes of dropped layers have no effect."""
-        layers = self.kept_layers(self.depths[genome[0]])
+        layers = self.kept_layers(self.depths[genome[self.place("depth")]])
+        widths = self.places("mlp_width")
         return Architecture(
             layers=layers,
-            mlp_widths=tuple(self.mlp_widths[genome[1 + layer]] for layer in layers),
-            quantization=self.quantizations[genome[-1]],
+            mlp_widths=tuple(self.mlp_widths[genome[widths[layer]]] for layer in layers),
+            quantization=self.quantizations[genome[self.place("quantization")]],
         )
 
     def genome(self, architecture: Architecture) -> Genome:
@@ -75,36 +119,52 @@ class SearchSpace:
             raise UserError(f"layers {list(architecture.layers)} are none of the search space's choices")
         if architecture.quantization not in self.quantizations:
             raise UserError(f"quantization {architecture.quantization} is none of the search space's choices")
-        genes = [0] * (2 + self.network.depth)
-        genes[0] = self.depths.index(architecture.depth)
+        genome, widths = [0] * len(self.genes), self.places("mlp_width")
+        genome[self.place("depth")] = self.depths.index(architecture.depth)
         for layer, width in zip(architecture.layers, architecture.mlp_widths, strict=True):
             if width not in self.mlp_widths:
                 raise UserError(f"layer {layer}: MLP width {width} is none of the choices {list(self.mlp_widths)}")
-            genes[1 + layer] = self.mlp_widths.index(width)
-        genes[-1] = self.quantizations.index(architecture.quantization)
-        return tuple(genes)
+            genome[widths[layer]] = self.mlp_widths.index(width)
+        genome[self.place("quantization")] = self.quantizations.index(architecture.quantization)
+        return tuple(genome)
 
     def sample(self, rng: random.Random) -> Architecture:
         """A network from uniformly drawn genes, as InstaTune trains them: in full precision, whatever may be chosen."""
-        genes = [rng.randrange(len(self.depths))]
-        genes += [rng.randrange(len(self.mlp_widths)) for _ in range(self.network.depth)]
-        return self.architecture([*genes, 0]).quantized("none")
+        genome = [0 if gene.kind == "quantization" else rng.randrange(gene.choices) for gene in self.genes]
+        return self.architecture(genome).quantized("none")
 
     def largest(self, depth: int | None = None) -> Architecture:
         """The network with every choice at its largest, at `depth` or at the greatest depth."""
-        layers = self.kept_layers(self.depths[0] if depth is None else depth)
-        widths = (self.mlp_widths[0],) * len(layers)
-        return Architecture(layers=layers, mlp_widths=widths, quantization=self.quantizations[0])
+        return self._end([0] * len(self.genes), depth)
 
     def smallest(self, depth: int | None = None) -> Architecture:
         """The network with every choice at its smallest, at `depth` or at the least depth."""
-        layers = self.kept_layers(self.depths[-1] if depth is None else depth)
-        widths = (self.mlp_widths[-1],) * len(layers)
-        return Architecture(layers=layers, mlp_widths=widths, quantization=self.quantizations[-1])
+        return self._end([gene.choices - 1 for gene in self.genes], depth)
 
     def parameters(self, architecture: Architecture) -> int:
         """Exact number of parameters (tied embeddings counted once)."""
         return parameters(derive(self.network, architecture))
+
+    @cached_property
+    def _places(self) -> dict[str, int]:
+        return {gene.name: place for place, gene in enumerate(self.genes)}
+
+    def _end(self, genome: list[int], depth: int | None) -> Architecture:
+        if depth is not None:
+            genome[self.place("depth")] = self.depths.index(depth)
+        return self.architecture(genome)
+
+
+def _check_alike(network: NetworkShape) -> None:
+    kinds = set()
+    for index, layer in enumerate(network.layers):
+        if layer.attention is None or layer.mlp is None or not layer.keeps_state:
+            raise UserError(f"space: layer {index} of the model is no plain attention and MLP, so it can't be searched")
+        kinds.add((replace(layer.attention, window=None, rotary=None), replace(layer.mlp, width=1)))
+    if len(kinds) > 1:
+        raise UserError(
+            "space: the model's layers differ in their attention, so it can't be searched; only MLP widths may"
+        )
 
 
 def _choices(field: str, values: Sequence[int], limit: int, unit: str) -> tuple[int, ...]:

@@ -1,26 +1,35 @@
 """What networks cost: the objectives that are traded against accuracy. All are computed, none is predicted."""
 
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 
 from services.coordinator.genomes import Encoding, FloatArray, IntArray
-from shared.architecture import Architecture, Quantization, dense, derive
+from shared.architecture import Architecture, Quantization, dense
 from shared.messages import CostTable, Dtype
-from shared.network.shape import NetworkShape
+from shared.network.shape import LayerShape, NetworkShape
 from shared.network.sizes import WEIGHT_BYTES, layer_bytes, layer_parameters, outer_parameters
 from shared.settings import TIMES, Objective
 from shared.space import QUANTIZATIONS, SearchSpace
 
 Parts = tuple[float, list[float]]
-"""What is outside the layers, and one layer of each width."""
+"""What is outside the layers, and one layer of each kind."""
+
+
+class LayerKind(NamedTuple):
+    """All that a layer's costs depend on: whether it has attention, and the neurons of its MLP."""
+
+    attention: bool
+    mlp_width: int
 
 
 class CostModel:
     """The costs of the networks of a space and of the dense one, in the order of `objectives`.
 
-    Each cost is a sum over the network's parts: what is outside the layers, and each layer by its width; all depend on
-    the quantization. Networks with as many layers of each width have exactly equal costs, whichever the layers are.
+    Each cost is a sum over the network's parts: what is outside the layers, and each layer by its kind; all depend on
+    the quantization. Networks with as many layers of each kind have exactly equal costs, whichever the layers are.
     Parameters and bytes are whole numbers. Seconds come from `tables`, a table for each quantization, which hold the
     widths of the space and the dense one; only what they hold can be asked.
     """
@@ -33,12 +42,14 @@ class CostModel:
         measured = {table.quantization: table for table in tables}
         timed = any(objective in TIMES for objective in objectives)
         self._quantizations = [one for one in QUANTIZATIONS if one in measured or not timed]
-        self._widths = list(dict.fromkeys((*space.mlp_widths, *space.network.mlp_widths)))
+        chosen = [LayerKind(True, width) for width in space.mlp_widths]
+        self.kinds = list(dict.fromkeys((*chosen, *_layers(dense(space.network)))))
+        """The space's kinds of layers in the order of its choices, then the dense network's."""
         parts = [
             [
-                _seconds(measured[quantization], objective, self._widths)
+                _seconds(measured[quantization], objective, self.kinds)
                 if objective in TIMES
-                else _size(space.network, objective, dtype, quantization, self._widths)
+                else _size(space.network, objective, dtype, quantization, self.kinds)
                 for objective in objectives
             ]
             for quantization in self._quantizations
@@ -52,39 +63,54 @@ class CostModel:
         return self.of(dense(self.space.network))
 
     def of(self, architecture: Architecture) -> tuple[float, ...]:
-        """The costs of one network. Raises ValueError for a width or quantization that the model doesn't know."""
-        counts = np.zeros((1, len(self._widths)), dtype=np.int64)
-        for width in architecture.mlp_widths:
-            counts[0, self._widths.index(width)] += 1
+        """The costs of one network. Raises ValueError for a layer or quantization that the model doesn't know."""
+        counts = np.zeros((1, len(self.kinds)), dtype=np.int64)
+        for layer in _layers(architecture):
+            counts[0, self.kinds.index(layer)] += 1
         quantization = np.array([self._quantizations.index(architecture.quantization)])
         return tuple(self._sum(quantization, counts)[0].tolist())
 
     def of_genomes(self, genomes: IntArray) -> FloatArray:
         """The costs of each network, shape (networks, objectives); to the last bit those that `of` says."""
-        counts = np.zeros((len(genomes), len(self._widths)), dtype=np.int64)
-        counts[:, : len(self.space.mlp_widths)] = self._encoding.layers_of_width(genomes)
         choices = np.array([self._quantizations.index(one) for one in self.space.quantizations])
-        return self._sum(choices[genomes[:, -1]], counts)
+        quantizations = choices[genomes[:, self.space.place("quantization")]]
+        return self._sum(quantizations, self.layers_of_kind(genomes))
+
+    def layers_of_kind(self, genomes: IntArray) -> IntArray:
+        """How many layers of each network are of each of `kinds`, shape (networks, kinds)."""
+        places = self.space.places("mlp_width")
+        kept = self._encoding.effective(genomes)[:, places]
+        counts = [(kept & (genomes[:, places] == kind)).sum(axis=1) for kind in range(len(self.kinds))]
+        return np.stack(counts, axis=1)
 
     def _sum(self, quantizations: IntArray, counts: IntArray) -> FloatArray:
-        """Costs (networks, objectives) from a quantization each, shape (networks,), and the layers of each width."""
+        """Costs (networks, objectives) from a quantization each, shape (networks,), and the layers of each kind."""
         total: FloatArray = self._fixed[quantizations]
-        for index in range(len(self._widths)):  # not a matrix product, which may round otherwise for other batches
+        for index in range(len(self.kinds)):  # not a matrix product, which may round otherwise for other batches
             total = total + counts[:, index, None] * self._layer[quantizations, :, index]
         return total
 
 
+def _layers(architecture: Architecture) -> list[LayerKind]:
+    return [LayerKind(True, width) for width in architecture.mlp_widths]
+
+
 def _size(
-    network: NetworkShape, objective: Objective, dtype: Dtype, quantization: Quantization, widths: Sequence[int]
+    network: NetworkShape, objective: Objective, dtype: Dtype, quantization: Quantization, kinds: Sequence[LayerKind]
 ) -> Parts:
-    one = dense(network).model_copy(update={"layers": (0,)})
-    layers = [derive(network, one.model_copy(update={"mlp_widths": (width,)})).layers[0] for width in widths]
+    layers = [_layer(network.layers[0], kind) for kind in kinds]
     outside = outer_parameters(network)
     if objective == "parameters":
         return outside, [layer_parameters(network.family, layer) for layer in layers]
     return WEIGHT_BYTES[dtype] * outside, [layer_bytes(network.family, layer, dtype, quantization) for layer in layers]
 
 
-def _seconds(table: CostTable, objective: Objective, widths: Sequence[int]) -> Parts:
+def _layer(like: LayerShape, kind: LayerKind) -> LayerShape:
+    """A layer of a kind; all of the space's are like one another in the rest."""
+    mlp = replace(like.mlp, width=kind.mlp_width) if like.mlp and kind.mlp_width else None
+    return replace(like, attention=like.attention if kind.attention else None, mlp=mlp)
+
+
+def _seconds(table: CostTable, objective: Objective, kinds: Sequence[LayerKind]) -> Parts:
     phase = table.prefill if objective == "prefill_seconds" else table.decode
-    return phase.fixed, [phase.attention + phase.mlp[width] for width in widths]
+    return phase.fixed, [kind.attention * phase.attention + phase.mlp[kind.mlp_width] for kind in kinds]

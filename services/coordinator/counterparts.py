@@ -1,7 +1,7 @@
 """Random networks of the same size: what a search is worth is what its networks have over these."""
 
 import random
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 
 from shared.architecture import Architecture
 from shared.space import SearchSpace
@@ -10,40 +10,46 @@ DRAWS = 1000
 """How often an arrangement is drawn that isn't taken, before another size is tried."""
 
 
+LayerGenes = tuple[int, ...]
+"""The values of one layer's genes."""
+
+
 def counterpart(
     space: SearchSpace, network: Architecture, taken: Collection[Architecture], seed: int
 ) -> Architecture | None:
-    """A random network with as many layers of each width as `network`, and its quantization, that is none of `taken`;
+    """A random network with the layers of `network` in another order, and its quantization, that is none of `taken`;
     None if the space holds none of nearly that size.
 
-    Where there is no other arrangement of these widths, one layer has the next wider or narrower of the space's. The
-    draw depends on the seed and the network alone, but for what is taken.
+    It has as many layers of each width, then. Where these can't be arranged otherwise, one layer has the next wider or
+    narrower of the space's. The draw depends on the seed and the network alone, but for what is taken.
     """
     rng = random.Random(f"{seed} {network.digest}")
-    for widths in _sizes(space, network, rng):
+    genome = list(space.genome(network.quantized(space.quantizations[0])))
+    places = [[place for place, gene in enumerate(space.genes) if gene.layer == layer] for layer in network.layers]
+    choices = [space.genes[place].choices for place in places[0]]
+    for layers in _sizes([tuple(genome[place] for place in of_layer) for of_layer in places], choices, rng):
         for _ in range(DRAWS):
-            drawn = Architecture(
-                layers=network.layers,
-                mlp_widths=tuple(rng.sample(widths, len(widths))),
-                quantization=network.quantization,
-            )
+            for of_layer, values in zip(places, rng.sample(layers, len(layers)), strict=True):
+                for place, value in zip(of_layer, values, strict=True):
+                    genome[place] = value
+            drawn = space.architecture(genome).quantized(network.quantization)
             if drawn not in taken and drawn != network:
                 return drawn
     return None
 
 
-def _sizes(space: SearchSpace, network: Architecture, rng: random.Random) -> Iterator[list[int]]:
-    """The network's widths, then those with one layer a step wider or narrower, in random order."""
-    widths = list(network.mlp_widths)
-    if len(set(widths)) > 1:
-        yield widths
+def _sizes(layers: list[LayerGenes], choices: Sequence[int], rng: random.Random) -> Iterator[list[LayerGenes]]:
+    """The network's layers, then those with one gene of one layer a step up or down, in random order."""
+    if len(set(layers)) > 1:
+        yield layers
     steps = []
-    for width in set(widths):
-        place = space.mlp_widths.index(width)
-        steps += [(width, other) for other in space.mlp_widths[max(0, place - 1) : place + 2] if other != width]
-    steps.sort()
+    for layer in set(layers):
+        for place, value in enumerate(layer):
+            others = [other for other in (value - 1, value + 1) if 0 <= other < choices[place]]
+            steps += [(layer, (*layer[:place], other, *layer[place + 1 :])) for other in others]
+    steps.sort(reverse=True)  # the narrowest first: the order that the shuffle has always started from
     rng.shuffle(steps)
-    for width, other in steps:
-        changed = widths.copy()
-        changed[changed.index(width)] = other
-        yield changed
+    for layer, changed in steps:
+        stepped = layers.copy()
+        stepped[stepped.index(layer)] = changed
+        yield stepped

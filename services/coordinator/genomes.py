@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from itertools import product
+from math import prod
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,27 +12,21 @@ from shared.space import Genome, SearchSpace
 
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float64]
+BoolArray = NDArray[np.bool_]
 
 
 class Encoding:
-    """Batches of genomes of one space: int64 arrays of shape (networks, genes), rows as `SearchSpace.genome` makes."""
+    """Batches of genomes of one space: int64 arrays of shape (networks, genes), rows as `SearchSpace.genome` makes.
+
+    `genes` is the number of genes, `choices` the number of values of each, shape (genes,).
+    """
 
     def __init__(self, space: SearchSpace) -> None:
         self.space = space
-        layers = range(space.network.depth)
-        kept = [set(space.kept_layers(depth)) for depth in space.depths]
-        self._kept = np.array([[layer in layers_of for layer in layers] for layers_of in kept])
-
-    @property
-    def genes(self) -> int:
-        """Number of genes: the depth's, one for each layer of the super-network, and the quantization's."""
-        return self.space.network.depth + 2
-
-    @property
-    def choices(self) -> IntArray:
-        """Number of values of each gene, shape (genes,)."""
-        widths = [len(self.space.mlp_widths)] * self.space.network.depth
-        return np.array([len(self.space.depths), *widths, len(self.space.quantizations)], dtype=np.int64)
+        self.genes = len(space.genes)
+        self.choices: IntArray = np.array([gene.choices for gene in space.genes], dtype=np.int64)
+        self._depth = space.place("depth")
+        self._effective: BoolArray = np.array([space.effective(depth) for depth in space.depths])
 
     def encode(self, architectures: Sequence[Architecture]) -> IntArray:
         """Canonical genomes of the architectures. Raises UserError for one that is not in the space."""
@@ -47,43 +42,40 @@ class Encoding:
 
     def canonical(self, genomes: IntArray) -> IntArray:
         """The genomes with genes without effect set to 0, so that equal networks have equal rows."""
-        result = genomes.copy()
-        result[:, 1:-1] *= self._kept[genomes[:, 0]]
-        return result
+        return genomes * self.effective(genomes)
 
-    def layers_of_width(self, genomes: IntArray) -> IntArray:
-        """How many layers of each network have each of the space's widths, shape (networks, widths)."""
-        layers: IntArray = self._widths(genomes).sum(axis=1)
-        return layers
+    def effective(self, genomes: IntArray) -> BoolArray:
+        """Whether each gene has an effect, shape (networks, genes)."""
+        return self._effective[genomes[:, self._depth]]
 
     def features(self, genomes: IntArray) -> FloatArray:
-        """What a predictor sees, shape (networks, depths + layers * widths + quantizations), all 0 or 1.
+        """What a predictor sees, shape (networks, sum of all genes' choices), all 0 or 1.
 
-        One-hot depth, for each layer its one-hot width, one-hot quantization; a layer that the network lacks is all
-        zeros.
+        Each gene's value is one-hot, in the order of the genes; a gene without effect is all zeros.
         """
-        depth = np.eye(len(self.space.depths))[genomes[:, 0]]
-        width = self._widths(genomes).reshape(len(genomes), -1)
-        return np.hstack([depth, width, np.eye(len(self.space.quantizations))[genomes[:, -1]]])
+        features = np.zeros((len(genomes), int(self.choices.sum())))
+        columns = np.cumsum(self.choices) - self.choices + genomes
+        np.put_along_axis(features, columns, self.effective(genomes), axis=1)
+        return features
 
     def every(self) -> IntArray:
-        """The canonical genomes of all networks, in a fixed order. Only for spaces that fit into memory."""
-        widths = len(self.space.mlp_widths)
+        """The canonical genomes of all networks, in a fixed order. Only for spaces that fit into memory.
+
+        Of two genes the later changes slower, and any gene of the whole network slower than those of layers.
+        """
+        whole = np.array([gene.layer is None for gene in self.space.genes])
         batches = []
-        for quantization, (gene, depth) in product(range(len(self.space.quantizations)), enumerate(self.space.depths)):
-            numbers = np.arange(widths**depth, dtype=np.int64)
-            batch = np.zeros((len(numbers), self.genes), dtype=np.int64)
-            batch[:, 0], batch[:, -1] = gene, quantization
-            for digit, layer in enumerate(self.space.kept_layers(depth)):
-                batch[:, 1 + layer] = numbers // widths**digit % widths
+        for values in product(*map(range, self.choices[whole][::-1])):
+            genome = np.zeros(self.genes, dtype=np.int64)
+            genome[whole] = values[::-1]
+            layered = np.flatnonzero(self.effective(genome[None])[0] & ~whole)
+            choices = self.choices[layered].tolist()
+            numbers = np.arange(prod(choices), dtype=np.int64)
+            batch = np.tile(genome, (len(numbers), 1))
+            for index, place in enumerate(layered):
+                batch[:, place] = numbers // prod(choices[:index]) % choices[index]
             batches.append(batch)
         return np.concatenate(batches)
-
-    def _widths(self, genomes: IntArray) -> IntArray:
-        """One-hot width of each layer, all 0 where the network lacks it, shape (networks, layers, widths)."""
-        one_hot = np.eye(len(self.space.mlp_widths), dtype=np.int64)[genomes[:, 1:-1]]
-        kept: IntArray = one_hot * self._kept[genomes[:, 0]][:, :, None]
-        return kept
 
 
 def rows(genomes: IntArray) -> list[Genome]:

@@ -15,7 +15,8 @@ from services.coordinator.genomes import Encoding, FloatArray, IntArray
 RIDGE_ALPHAS = (0.1, 1.0, 10.0, 100.0)
 SVR_COSTS = (1.0, 10.0, 100.0)
 SVR_REACHES = (0.1, 0.3, 1.0)
-"""RBF kernels: gamma is this over the number of layers, which is the scale of squared distances between genomes."""
+"""RBF kernels: gamma is this over the number of genes of layers, which is the scale of squared distances between
+genomes."""
 SVR_TOLERANCE = 0.1
 """Errors below this many standard deviations cost nothing."""
 
@@ -51,7 +52,8 @@ class Predictor:
         self._mean = float(accuracies.mean())
         self._scale = float(accuracies.std()) or 1.0
         features, targets = encoding.features(genomes), (accuracies - self._mean) / self._scale
-        candidates = list(_candidates(len(genomes), encoding.space.network.depth))
+        layered = sum(gene.layer is not None for gene in encoding.space.genes)
+        candidates = list(_candidates(len(genomes), layered))
         some = slice(None, None, -(-len(genomes) // MOST))
         errors = [_cross_validate(model, features[some], targets[some]) for _, model in candidates]
         self.name, self._model = candidates[int(np.argmin(errors))]
@@ -66,13 +68,13 @@ class Predictor:
         return np.round(scores, DECIMALS) * self._scale + self._mean
 
 
-def _candidates(samples: int, layers: int) -> Iterator[tuple[str, _Model]]:
+def _candidates(samples: int, layered: int) -> Iterator[tuple[str, _Model]]:
     for alpha in RIDGE_ALPHAS:
         yield "ridge", Ridge(alpha=alpha)
     if samples >= SVR_SAMPLES:
         for cost in SVR_COSTS:
             for reach in SVR_REACHES:
-                yield "svr", SVR(C=cost, gamma=reach / layers, epsilon=SVR_TOLERANCE)
+                yield "svr", SVR(C=cost, gamma=reach / layered, epsilon=SVR_TOLERANCE)
 
 
 def _cross_validate(model: _Model, features: FloatArray, targets: FloatArray) -> float:

@@ -48,7 +48,5 @@ def spaces(draw: st.DrawFn, max_layers: int = 7) -> SearchSpace:
 def spaces_with_genomes(draw: st.DrawFn, genomes: int) -> tuple[SearchSpace, list[Genome]]:
     """A space and some of its genomes."""
     space = draw(spaces())
-    gene = st.integers(0, len(space.mlp_widths) - 1)
-    quantization = st.integers(0, len(space.quantizations) - 1)
-    genome = st.tuples(st.integers(0, len(space.depths) - 1), *[gene] * space.network.depth, quantization)
+    genome = st.tuples(*(st.integers(0, gene.choices - 1) for gene in space.genes))
     return space, [draw(genome) for _ in range(genomes)]

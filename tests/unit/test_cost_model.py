@@ -68,6 +68,14 @@ def test_genes_without_effect_cost_nothing() -> None:
     assert (costs.of_genomes(raw) == costs.of_genomes(encoding.canonical(raw))).all()
 
 
+def test_layers_are_counted_by_attention_and_width() -> None:
+    space = SearchSpace(SHAPE, (8, 6), (32, 16), (3, 4))
+    costs = CostModel(space, ("parameters",), "float32")
+    genomes = Encoding(space).encode([space.largest(), space.smallest(6)])
+    assert costs.kinds == [(True, 32), (True, 16), (True, 48)]
+    assert costs.layers_of_kind(genomes).tolist() == [[8, 0, 0], [0, 6, 0]]
+
+
 def test_networks_with_as_many_layers_of_each_width_cost_exactly_the_same() -> None:
     costs = CostModel(PAPER_SPACE, EVERY, "bfloat16", tables(PAPER_SPACE))
     widths = [11008] * 20 + [5504] * 12

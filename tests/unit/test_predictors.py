@@ -85,12 +85,6 @@ def test_a_predictor_learns_what_a_quantization_costs() -> None:
     assert predictor.predict(unseen) == pytest.approx(_additive(unseen) - 0.05 * unseen[:, -1], abs=4e-3)
 
 
-def test_layers_are_counted_by_width() -> None:
-    encoding = Encoding(SMALL)
-    genomes = encoding.encode([SMALL.largest(), SMALL.smallest(2)])
-    assert encoding.layers_of_width(genomes).tolist() == [[4, 0], [0, 2]]
-
-
 def test_ridge_wins_on_an_additive_accuracy_and_predicts_networks_it_never_saw() -> None:
     known, unseen = _networks(250), draw(ENCODING, 500, np.random.default_rng(1))
     predictor = Predictor(ENCODING, known, _additive(known))

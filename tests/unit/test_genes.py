@@ -1,0 +1,172 @@
+"""Genes have names: whoever handles genomes asks the space for their places, and carries kinds that it doesn't know."""
+
+import random
+from collections import Counter
+from collections.abc import Sequence
+from functools import cached_property
+from typing import get_args
+
+import numpy as np
+import pytest
+from hypothesis import given
+
+from services.coordinator.costs import CostModel
+from services.coordinator.counterparts import counterpart
+from services.coordinator.genomes import Encoding, IntArray, rows
+from services.coordinator.strategies import Evaluated, linas, make_strategy, stratified
+from services.coordinator.strategies.evolution import Evolution
+from shared.architecture import Architecture
+from shared.settings import StrategyName, StrategySettings
+from shared.space import Gene, GeneKind, Genome, SearchSpace
+from tests.support.pretending import SHAPE
+from tests.support.spaces import spaces
+
+WIDTHS = (48, 32)
+
+
+class Network(Architecture):
+    """A network some of whose layers have no attention."""
+
+    skipped: tuple[int, ...] = ()
+
+    def quantized(self, quantization: str) -> "Network":
+        return self.model_validate({**self.model_dump(), "quantization": quantization})
+
+
+class AttentionSpace(SearchSpace):
+    """A space with one more kind of gene, which says whether a layer has attention (0) or not (1)."""
+
+    @cached_property
+    def genes(self) -> tuple[Gene, ...]:
+        genes = super().genes
+        return (*genes[:-1], *(Gene("attention", 2, layer) for layer in range(self.network.depth)), genes[-1])
+
+    def architecture(self, genome: Sequence[int]) -> Network:
+        network, places = super().architecture(genome), self.places("attention")
+        skipped = tuple(layer for layer in network.layers if genome[places[layer]])
+        return Network(**network.model_dump(), skipped=skipped)
+
+    def genome(self, architecture: Network) -> Genome:
+        genome = list(super().genome(architecture))
+        for layer in architecture.skipped:
+            genome[self.place(f"attention[{layer}]")] = 1
+        return tuple(genome)
+
+
+SPACE = AttentionSpace(SHAPE, (8, 6), WIDTHS, (6, 3), ("none", "int8"))
+SMALL = AttentionSpace(SHAPE, (3, 2), WIDTHS, (6, 3, 2, 5, 1, 4))
+ENCODING = Encoding(SPACE)
+
+
+def _drawn(count: int, seed: int = 0) -> IntArray:
+    return np.random.default_rng(seed).integers(ENCODING.choices, size=(count, ENCODING.genes))
+
+
+@given(spaces())
+def test_genes_are_found_by_their_names(space: SearchSpace) -> None:
+    layers = range(space.network.depth)
+    names = ["depth", *(f"mlp_width[{layer}]" for layer in layers), "quantization"]
+    assert [gene.name for gene in space.genes] == names
+    assert [space.place(name) for name in names] == list(range(len(names)))
+    assert space.places("mlp_width") == tuple(space.place(f"mlp_width[{layer}]") for layer in layers)
+    assert (space.places("depth"), space.places("quantization")) == ((0,), (len(names) - 1,))
+
+
+def test_every_kind_of_gene_is_drawn() -> None:
+    assert stratified.DRAWING.keys() == set(get_args(GeneKind))
+
+
+def test_an_encoding_carries_a_kind_of_gene_that_it_does_not_know() -> None:
+    raw = _drawn(300)
+    assert rows(ENCODING.canonical(raw)) == [SPACE.genome(SPACE.architecture(one)) for one in rows(raw)]
+    assert (ENCODING.encode(ENCODING.decode(raw)) == ENCODING.canonical(raw)).all()
+
+
+def test_every_network_with_another_kind_of_gene_is_listed_once() -> None:
+    genomes = rows(Encoding(SMALL).every())
+    assert len(set(genomes)) == len(genomes) == SMALL.networks == 4**3 + 4**2
+    assert genomes == [SMALL.genome(SMALL.architecture(one)) for one in genomes]
+
+
+def test_a_predictor_sees_another_kind_of_gene_in_the_layers_that_a_network_has() -> None:
+    deep, shallow = SPACE.largest(8), SPACE.largest(6)
+    for whole in (deep, shallow):
+        for layer in range(8):
+            changed = list(SPACE.genome(whole))
+            changed[SPACE.place(f"attention[{layer}]")] = 1
+            here, there = ENCODING.features(ENCODING.array([SPACE.genome(whole), tuple(changed)]))
+            column = 2 + 8 * len(WIDTHS) + 2 * layer
+            assert np.flatnonzero(here != there).tolist() == ([column, column + 1] if layer in whole.layers else [])
+
+
+def _children(parents: IntArray) -> IntArray:
+    rng = np.random.default_rng(1)
+    evolution = Evolution(ENCODING, len(parents), parents, rng.random((len(parents), 1)), rng.random(len(parents)), rng)
+    return np.vstack([evolution.ask() for _ in range(10)])
+
+
+def test_evolution_mutates_another_kind_of_gene() -> None:
+    parents = ENCODING.canonical(_drawn(40))
+    parents[:, SPACE.places("attention")] = 0
+    children = _children(parents)
+    assert (children == ENCODING.canonical(children)).all()
+    assert children[:, SPACE.places("attention")].any(axis=0).all()
+
+
+def test_evolution_crosses_another_kind_of_gene() -> None:
+    parents = ENCODING.canonical(_drawn(40))
+    parents[:, SPACE.places("attention")] = 0
+    parents[:20, SPACE.places("attention")[:3]] = 1
+    parents[20:, SPACE.places("attention")[-1]] = 1
+    parents = ENCODING.canonical(parents)
+    of_both = _children(parents)[:, SPACE.places("attention")][:, [0, 7]].all(axis=1)
+    assert of_both.mean() > 0.1  # by mutation alone about one in a hundred
+
+
+@pytest.mark.parametrize("name", get_args(StrategyName))
+def test_a_strategy_searches_another_kind_of_gene(name: StrategyName, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(stratified.DRAWING, "attention", stratified.DRAWING["mlp_width"])
+    monkeypatch.setattr(linas, "INNER_GENERATIONS", 20)
+    costs = CostModel(SPACE, ("parameters",), "float32")
+    strategy = make_strategy(costs, StrategySettings(strategy=name, population=20))
+    generations: list[list[Network]] = []
+    for _ in range(2):
+        generations.append(strategy.ask(20))
+        strategy.tell([Evaluated(one, costs.of(one), 1 - len(one.skipped) / 10) for one in generations[-1]])
+    assert len({one.digest for generation in generations for one in generation}) == 40
+    first, second = ([len(one.skipped) for one in generation] for generation in generations)
+    assert len(set(first)) > 4
+    assert name != "linas" or sum(second) < sum(first) / 2  # for its predictor has learnt what they are worth
+
+
+def test_a_counterpart_has_as_many_layers_of_each_kind() -> None:
+    for seed in range(20):
+        rng = random.Random(seed)
+        network = SPACE.architecture([rng.randrange(gene.choices) for gene in SPACE.genes])
+        drawn = counterpart(SPACE, network, {network}, seed)
+        assert drawn is not None and drawn != network
+        assert drawn.layers == network.layers and drawn.quantization == network.quantization
+        assert _kinds(drawn) == _kinds(network)
+
+
+def test_what_is_listed_and_drawn_is_what_former_releases_listed_and_drew() -> None:
+    few = Encoding(SearchSpace(SHAPE, (3, 1), WIDTHS, (6, 3, 2, 5, 1, 4, 7), ("none", "int8")))
+    deep = ["00000000", "01000000", "00000100", "01000100"]
+    unquantised = [f"{genome}{last}" for last in "01" for genome in deep] + ["100000000", "110000000"]
+    assert _texts(few.every()) == [f"{genome}{quantization}" for quantization in "01" for genome in unquantised]
+    space = SearchSpace(SHAPE, (8, 6), (48, 32, 16), (6, 3), ("none", "int8"))
+    drawn = stratified.draw(Encoding(space), 4, np.random.default_rng(0))
+    assert _texts(drawn) == ["1000000001", "1000000000", "1210012020", "0222112221"]
+    mixed = space.architecture((0, 2, 0, 1, 0, 1, 1, 1, 2, 0))
+    others = [counterpart(space, one, (), 0).mlp_widths for one in (mixed, space.largest(6))]
+    assert others == [(32, 48, 16, 48, 16, 32, 32, 32), (32, 48, 48, 48, 48, 48)]
+
+
+def _texts(genomes: IntArray) -> list[str]:
+    return ["".join(map(str, genome)) for genome in genomes.tolist()]
+
+
+def _kinds(network: Network) -> Counter[tuple[int, bool]]:
+    return Counter(
+        (width, layer in network.skipped) for layer, width in zip(network.layers, network.mlp_widths, strict=True)
+    )
