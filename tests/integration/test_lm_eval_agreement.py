@@ -75,7 +75,18 @@ def assert_agreement(comparison: Comparison) -> None:
         assert {name: values[at] for name, values in scores.metrics.items()} == numbers
 
 
-@pytest.mark.parametrize("family", ["llama-grouped-tied", "llama-biases", "mistral-window", "qwen2-window", "qwen3"])
+@pytest.mark.parametrize(
+    "family",
+    [
+        "llama-grouped-tied",
+        "llama-biases",
+        "mistral-window",
+        "qwen2-window",
+        "qwen3",
+        "smollm3-window",
+        "gemma3",
+    ],
+)
 def test_every_family_is_scored_as_by_lm_eval(family: str, tmp_path: Path) -> None:
     model = write_checkpoint(tmp_path, family)
     compare(tmp_path, model, (*FIVE, *MMLU, WIKITEXT), benchmark_data())
