@@ -32,7 +32,7 @@ SNAPSHOT = re.compile(r"models--(?:[^/]*?--)?(?P<name>[^/]+)/snapshots/[^/]+/?$"
 TEMPLATE = """\
 # A search of nasfarm. Run it with: nasfarm search {path}
 name: {quoted_name} # the run lies in runs/{name}
-model: {model} # Hugging Face id or directory: Llama, Mistral, Qwen2 or Qwen3
+model: {model} # Hugging Face id or directory: Llama, Mistral, Qwen2, Qwen3, SmolLM3 or Gemma 3 (text)
 # supernet: DIRECTORY # or digest: search over this super-network instead of the one that space and training describe
 
 space:

@@ -1,10 +1,10 @@
 """Scoring by two revisions of this repository: is the one no slower than the other?
 
 Run as `python -m tests.benchmarks.revisions [OLD [ROUNDS]]`, OLD being what git calls a revision (default: the last but
-one), from a clone that has it; the other one is the working tree. Each has a process of its own that waits while the other computes; in each round
-both score the same networks on the same items, the one that begins changing from round to round. Printed are the median
-of the rounds' ratios, new to old, with its 95 % interval by the bootstrap, for a whole network and a narrow one, in
-bfloat16 and INT8; and whether both said the same.
+one), from a clone that has it; the other one is the working tree. Each has a process of its own that waits while the
+other computes; in each round both score the same networks on the same items, the one that begins changing from round to
+round. Printed are the median of the rounds' ratios, new to old, with its 95 % interval by the bootstrap, for a whole
+network, a narrow one and one in INT8; and whether both said the same.
 """
 
 import os
