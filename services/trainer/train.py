@@ -15,7 +15,7 @@ from services.trainer.checkpoints import TrainingState, load_state
 from services.trainer.data import Instructions, load_instructions
 from services.trainer.examples import Example, batches, tokenize
 from services.trainer.training import StepReport, fine_tune
-from shared.content import FileDigests, content_digest
+from shared.content import CHAT_TEMPLATES, FileDigests, content_digest
 from shared.digest import digest_json
 from shared.environment import Environment
 from shared.errors import UserError
@@ -159,6 +159,9 @@ def _finish(plan: Plan, state: TrainingState, workspace: Path, directory: Path) 
                 and "index" not in file.name
             ):
                 shutil.copyfile(file, scratch / file.name)
+        for template in plan.base.directory.glob(f"{CHAT_TEMPLATES}/*.jinja"):
+            (scratch / CHAT_TEMPLATES).mkdir(exist_ok=True)
+            shutil.copyfile(template, scratch / CHAT_TEMPLATES / template.name)
         weights = {
             name: tensor.detach().to("cpu", plan.base.weights[name].dtype).contiguous()
             for name, tensor in state.weights.items()
