@@ -112,6 +112,35 @@ def test_a_chat_template_is_applied_by_hand(run: Run, tmp_path: Path, options: l
     assert words in " ".join(ended.output.split())
 
 
+def test_a_search_with_a_chat_template_that_is_not_there_is_refused_before_anything_is_trained(
+    run: Run, tmp_path: Path
+) -> None:
+    part = {"items": 5}
+    chat = {"name": "plain_facts", "apply_chat_template": True, "search": part, "report": part}
+    ended = run("search", search_file(tmp_path, tasks=[chat]), "--runs", tmp_path / "runs")
+    refused(ended, "tasks.plain_facts", f"{tmp_path / 'base'} has no chat template")
+    assert "Fine-tuning" not in ended.output and not (tmp_path / "supernets").exists()
+
+
+def test_a_search_of_a_chat_model_measures_and_reports_chats(run: Run, tmp_path: Path) -> None:
+    tokenizer = tokenizer_with_chat()
+    write_checkpoint(tmp_path / "base", "llama", vocab_size=len(tokenizer))
+    tokenizer.save_pretrained(tmp_path / "base")
+    part = {"items": 5}
+    task = {"name": "plain_facts", "num_fewshot": 1, "search": part, "report": part}
+    few = {
+        "search": {"evaluations": 4, "population": 2},
+        "training": {"data": "plain_facts", "steps": 0, "calibration_tokens": 512},
+    }
+    for apply in (True, False):
+        tasks = [{**task, "apply_chat_template": apply}]
+        search = search_file(tmp_path, name=f"chat-{apply}".lower(), tasks=tasks, **few)
+        ended = run("search", search, "--runs", tmp_path / "runs")
+        assert ended.code == 0, ended
+        report = (tmp_path / "runs" / f"chat-{apply}".lower() / "report.html").read_text(encoding="utf-8")
+        assert ("chat template, acc" in report) == apply
+
+
 def test_speed_can_be_measured_without_a_task(run: Run, tmp_path: Path) -> None:
     search_file(tmp_path)
     ended = run("evaluate", "--checkpoint", tmp_path / "base", "--speed", "torch", "--repeats", 1)

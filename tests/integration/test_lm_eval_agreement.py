@@ -231,11 +231,13 @@ def as_chats(tasks: Sequence[TaskItems], **settings: Any) -> tuple[TaskItems, ..
     return tuple(asked.model_copy(update={"apply_chat_template": True, **settings}) for asked in tasks)
 
 
-@pytest.mark.parametrize("chat", CHATS)
-def test_chats_are_scored_as_by_lm_eval(chat: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("chat", "tasks"), [("chatml", (*FIVE, WIKITEXT)), ("begins-with-bos", FIVE[2:3]), ("bos-before-it", FIVE[:1])]
+)
+def test_chats_are_scored_as_by_lm_eval(chat: str, tasks: tuple[TaskItems, ...], tmp_path: Path) -> None:
     model = chat_checkpoint(tmp_path, CHATS[chat], "qwen3")
     in_one_turn = as_chats(MMLU[:2], fewshot_as_multiturn=False)
-    compare(tmp_path, model, (*as_chats((*FIVE, *MMLU[:2], WIKITEXT)), *in_one_turn), benchmark_data())
+    compare(tmp_path, model, (*as_chats((*tasks, *MMLU[:2])), *in_one_turn), benchmark_data())
 
 
 @pytest.mark.parametrize("chat", CHATS)
@@ -284,7 +286,8 @@ def test_tasks_are_found_where_lm_eval_finds_them() -> None:
 def test_the_example_model_is_scored_as_by_lm_eval() -> None:
     directory, _ = fetch_model(EXAMPLE_MODEL)
     model = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32)
-    compare(directory, model, (TaskItems(task="plain_facts", stop=30),), None)
+    plain, chat = (TaskItems(task="plain_facts", num_fewshot=0, stop=stop) for stop in (30, 4))
+    compare(directory, model, (plain, *as_chats([chat])), None)
 
 
 @pytest.mark.parametrize(
