@@ -12,7 +12,10 @@ from shared.errors import UserError
 from shared.files import write_atomically
 
 WEIGHTS = ("*.safetensors", "model.safetensors.index.json")
+CHAT_TEMPLATES = "additional_chat_templates"
+"""Directory of the chat templates that have names, one file each."""
 TOKENIZER = (
+    f"{CHAT_TEMPLATES}/*.jinja",
     "added_tokens.json",
     "chat_template.jinja",
     "chat_template.json",
@@ -81,9 +84,9 @@ class FileDigests:
         return self._memory / f"{digest_json(str(file.resolve()))}.json"
 
     def content(self, directory: Path) -> dict[str, str]:
-        """Digest of every file that decides what a checkpoint's network answers."""
+        """Digest of every file that decides what a checkpoint's network answers, by its path in the directory."""
         files = sorted({path for pattern in CONTENT for path in directory.glob(pattern) if path.is_file()})
-        return {path.name: self.of(path) for path in files}
+        return {path.relative_to(directory).as_posix(): self.of(path) for path in files}
 
 
 def content_digest(files: Mapping[str, str]) -> str:
@@ -97,8 +100,10 @@ def former_digest(files: Mapping[str, str]) -> str:
 
 
 def has_digest(files: Mapping[str, str], digest: str) -> bool:
-    """Whether a digest is that of a checkpoint with these files, by what counts today or by what counted before."""
-    return digest in (content_digest(files), former_digest(files))
+    """Whether a digest is that of a checkpoint with these files, by what counts today or by what counted before: once
+    only FORMER_CONTENT, later no files of CHAT_TEMPLATES."""
+    untemplated = {name: known for name, known in files.items() if not name.startswith(f"{CHAT_TEMPLATES}/")}
+    return digest in (content_digest(files), content_digest(untemplated), former_digest(files))
 
 
 def matching(files: Mapping[str, str], patterns: Iterable[str]) -> dict[str, str]:

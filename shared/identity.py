@@ -82,7 +82,8 @@ def _shown(value: Any) -> str:
 
 
 # Of a measurement: shared.messages.
-TASK_ITEMS = Recipe(("task", "num_fewshot", "split", "start", "stop"))
+CHAT: Mapping[str, Any] = {"apply_chat_template": False, "fewshot_as_multiturn": True}
+TASK_ITEMS = Recipe(("task", "num_fewshot", "split", "start", "stop"), later=CHAT)
 WORKLOAD = Recipe(("batch", "prompt_tokens", "generated_tokens"))
 SPEED = Recipe(("engine", "workload", "repeats"), later={"networks": []}, parts={"workload": WORKLOAD})
 COSTS = Recipe(("engine", "workload", "mlp_widths", "quantizations"), parts={"workload": WORKLOAD})
@@ -117,7 +118,7 @@ SUPERNET = Recipe(
 # Of a search: services.coordinator.plan. The super-network counts by its content, which includes how it was made.
 SEARCHED_SPACE = Recipe(("depths", "mlp_widths", "quantization"), beside=("depth_rule",))
 PART = Recipe(("items", "split"))
-TASK = Recipe(("name", "metric", "num_fewshot", "search", "report"), parts={"search": PART, "report": PART})
+TASK = Recipe(("name", "metric", "num_fewshot", "search", "report"), later=CHAT, parts={"search": PART, "report": PART})
 STRATEGY = Recipe(("strategy", "population", "seed"), later={"overlap": False}, beside=("evaluations",))
 SERVING = Recipe(("engine", "batch", "prompt_tokens", "generated_tokens", "repeats"))
 REPORTING = Recipe(later={"margin": 2.0}, beside=("networks", "random"))

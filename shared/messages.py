@@ -34,6 +34,9 @@ class TaskItems(Message):
 
     The items of a split are put into an order that depends on nothing but their number; `start` and `stop` count in
     that order, so that ranges that don't overlap share no item. `split` is None for the split that lm-eval scores.
+
+    `apply_chat_template`: whether prompts are made by the tokenizer's chat template, or by which of several, by its
+    name; the examples then are turns of the chat or, unless `fewshot_as_multiturn`, are put into the question's.
     """
 
     task: str
@@ -41,6 +44,8 @@ class TaskItems(Message):
     split: str | None = None
     start: Annotated[int, Field(ge=0)] = 0
     stop: Annotated[int, Field(ge=1)]
+    apply_chat_template: bool | str = False
+    fewshot_as_multiturn: bool = True
 
 
 class Workload(Message):

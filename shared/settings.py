@@ -3,7 +3,16 @@
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import ErrorDetails
 
 from shared.architecture import Quantization
@@ -126,11 +135,16 @@ class PartSettings(Section):
 
 
 class TaskSettings(Section):
-    """One lm-eval task; `search` items choose, `report` items are looked at once, at the end."""
+    """One lm-eval task; `search` items choose, `report` items are looked at once, at the end.
+
+    `apply_chat_template` and `fewshot_as_multiturn` are lm-eval's: see TaskItems.
+    """
 
     name: str
     metric: Metric = "acc"
     num_fewshot: Annotated[Whole, Field(ge=0)] | None = None
+    apply_chat_template: bool | str = False
+    fewshot_as_multiturn: bool = True
     search: PartSettings
     report: PartSettings
 
@@ -140,6 +154,17 @@ class TaskSettings(Section):
         if not name.strip():
             raise ValueError("give the name of an lm-eval task")
         return name
+
+    @field_validator("apply_chat_template", mode="before")
+    @classmethod
+    def _true_or_named(cls, template: object) -> bool | str:
+        return true_or_named(template)
+
+    @model_validator(mode="after")
+    def _turns_of_a_chat(self) -> Self:
+        if self.apply_chat_template is False and not self.fewshot_as_multiturn:
+            raise ValueError("fewshot_as_multiturn: false means nothing without apply_chat_template; remove it")
+        return self
 
     @model_validator(mode="after")
     def _both_splits(self) -> Self:
@@ -156,7 +181,15 @@ class TaskSettings(Section):
         if name == "report":
             start = self.search.items if report_split == search_split else 0
             split, items = report_split, self.report.items
-        return TaskItems(task=self.name, num_fewshot=self.num_fewshot, split=split, start=start, stop=start + items)
+        return TaskItems(
+            task=self.name,
+            num_fewshot=self.num_fewshot,
+            split=split,
+            start=start,
+            stop=start + items,
+            apply_chat_template=self.apply_chat_template,
+            fewshot_as_multiturn=self.fewshot_as_multiturn,
+        )
 
 
 class ServingSettings(Section):
@@ -286,6 +319,16 @@ class SearchSettings(Section):
     def metrics(self) -> tuple[str, ...]:
         """The metric of each task, in order."""
         return tuple(task.metric for task in self.tasks)
+
+
+def true_or_named(template: object) -> bool | str:
+    """Which chat template is applied: whether the tokenizer's, or one by its name. Raises ValueError for neither."""
+    try:
+        return TypeAdapter(bool).validate_python(template)
+    except ValidationError:
+        if not isinstance(template, str) or not template.strip():
+            raise ValueError("should be true, false, or the name of one of the tokenizer's chat templates") from None
+        return template
 
 
 def split_tasks(names: object) -> list[Any]:

@@ -11,7 +11,7 @@ from rich.table import Table
 from services.cli.console import console
 from services.cli.quiet import quiet_libraries
 from services.coordinator.report.answers import Answers, task_row
-from services.coordinator.report.wording import parameters, rate, size
+from services.coordinator.report.wording import chat_template, parameters, rate, size
 from services.evaluator.evaluator import Evaluator
 from services.evaluator.tasks.index import include_tasks
 from services.evaluator.tasks.loading import count_items
@@ -35,7 +35,7 @@ from shared.messages import (
     TaskItems,
     Workload,
 )
-from shared.settings import explain, split_tasks
+from shared.settings import explain, split_tasks, true_or_named
 from shared.supernet.device import preferred_dtype
 from shared.supernet.source import fetch_model
 
@@ -59,12 +59,17 @@ class TaskOptions:
     split: str | None
     num_fewshot: int | None
     include_path: Path | None = None
+    apply_chat_template: str | None = None
+    fewshot_as_multiturn: bool | None = None
 
     def spec(self, data: Path | None) -> tuple[TaskItems, ...]:
         """The tasks with their items counted. Raises UserError for options that mean nothing or can't be had."""
         if not self.tasks:
             options = {"--items": self.items, "--split": self.split, "--num-fewshot": self.num_fewshot}
             _refuse("--task", {**options, "--include-path": self.include_path})
+            _refuse("--task", {"--apply-chat-template": self.apply_chat_template})
+        if self.apply_chat_template is None:
+            _refuse("--apply-chat-template", {"--fewshot-as-multiturn": self.fewshot_as_multiturn})
         if self.include_path is not None:
             include_tasks(self.include_path)
         return tuple(
@@ -73,6 +78,8 @@ class TaskOptions:
                 num_fewshot=self.num_fewshot,
                 split=self.split,
                 stop=self.items or count_items(task, self.split, data),
+                apply_chat_template=true_or_named(self.apply_chat_template or False),
+                fewshot_as_multiturn=self.fewshot_as_multiturn is not False,
             )
             for task in dict.fromkeys(name for names in self.tasks for name in split_tasks(names))
         )
@@ -129,7 +136,7 @@ def evaluate_one(network: NetworkOptions, tasks: TaskOptions, speed: SpeedOption
         write_atomically(output, result.model_dump_json(indent=2) + "\n")
     if isinstance(result.outcome, Failure):
         raise UserError(result.outcome.reason)
-    _print(origin, chosen, spec.dtype, result.outcome)
+    _print(origin, chosen, spec, result.outcome)
 
 
 def _refuse(without: str, options: Mapping[str, object]) -> None:
@@ -138,7 +145,8 @@ def _refuse(without: str, options: Mapping[str, object]) -> None:
             raise UserError(f"{option}: means nothing without {without}; give that too, or leave it out")
 
 
-def _print(origin: str, architecture: Architecture, dtype: Dtype, measurement: Measurement) -> None:
+def _print(origin: str, architecture: Architecture, spec: EvaluationSpec, measurement: Measurement) -> None:
+    dtype = spec.dtype
     held = dtype if architecture.quantization == "none" else f"INT8 and {dtype}"
     console.print(
         f"{origin}: {architecture.depth} layers, {parameters(measurement.parameters)} parameters "
@@ -150,13 +158,18 @@ def _print(origin: str, architecture: Architecture, dtype: Dtype, measurement: M
             for row in _accuracies(scores):
                 table.add_row(scores.task, *row)
         console.print(table)
-        items = ", ".join(f"{len(scores.items)} items of {scores.task}" for scores in measurement.scores)
+        items = ", ".join(_items(*each) for each in zip(spec.tasks, measurement.scores, strict=True))
         console.print(
             f"{items} in {measurement.seconds['score']:.1f} s "
             f"(cut in {measurement.seconds['cut'] * 1000:.1f} ms), {dtype} on {measurement.versions['device']}"
         )
     if measurement.speed is not None:
         _print_speed(measurement.speed)
+
+
+def _items(asked: TaskItems, scores: ItemScores) -> str:
+    chat = chat_template(asked.apply_chat_template, asked.fewshot_as_multiturn)
+    return f"{len(scores.items)} items of {scores.task}{f' ({chat})' if chat else ''}"
 
 
 def _accuracies(scores: ItemScores) -> Iterator[tuple[str, str, str]]:

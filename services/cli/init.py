@@ -52,6 +52,7 @@ tasks: # lm-eval's; several are counted together, item by item
   - name: {task}
     metric: acc # or acc_norm, acc_bytes, exact_match
     # num_fewshot: 5 # examples in the prompt; default: the task's own
+    # apply_chat_template: true # prompts by the tokenizer's chat template, for chat models; or one by its name
     search: {{items: {search_items}}} # the strategy sees these
     report: {{items: {report_items}}} # and some networks of the front are measured once on these
 

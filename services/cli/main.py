@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from services.cli.console import console
+from services.cli.optional import OptionalValues
 from services.cli.packages import INSTALL, missing_package
 from services.cli.supernets import SupernetStore
 from shared.errors import UserError
@@ -185,8 +186,9 @@ def stop(
 
 
 @app.command(
+    cls=OptionalValues,
     epilog="Example: nasfarm evaluate --architecture runs/smollm2-arc-easy/front/N1.json --task arc_easy --items 200 "
-    "--speed torch"
+    "--speed torch",
 )
 def evaluate(
     tasks: Annotated[
@@ -211,6 +213,18 @@ def evaluate(
     ] = None,
     split: Annotated[str | None, typer.Option("--split", help="Split; default: the one lm-eval scores.")] = None,
     num_fewshot: Annotated[int | None, typer.Option("--num-fewshot", min=0, help="Examples in the prompt.")] = None,
+    apply_chat_template: Annotated[
+        str | None,
+        typer.Option(
+            "--apply-chat-template",
+            metavar="[NAME]",
+            help="Make prompts by the tokenizer's chat template, or by that of its several ones which has this name.",
+        ),
+    ] = None,
+    fewshot_as_multiturn: Annotated[
+        bool | None,
+        typer.Option(help="With it, examples are turns of the chat (the default), or stand in the question's turn."),
+    ] = None,
     speed: Annotated[Engine | None, typer.Option("--speed", help="Measure tokens a second by this engine.")] = None,
     batch: Annotated[
         int | None, typer.Option("--batch", min=1, help=f"Sequences that run together; default: {LOAD.batch}.")
@@ -233,7 +247,9 @@ def evaluate(
 
     evaluate_one(
         NetworkOptions(checkpoint, architecture, int8, dtype),
-        TaskOptions(tuple(tasks or ()), items, split, num_fewshot, include_path),
+        TaskOptions(
+            tuple(tasks or ()), items, split, num_fewshot, include_path, apply_chat_template, fewshot_as_multiturn
+        ),
         SpeedOptions(speed, batch, prompt_tokens, generated_tokens, repeats),
         output,
     )

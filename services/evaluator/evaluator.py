@@ -149,8 +149,8 @@ class Evaluator:
         checkpoint = self._checkpoint(reference)
         key = (self._tokenizers[reference.digest], items)
         if key not in self._tasks:
-            loaded = load_items(items, self._environment.data)
             tokenizer: PreTrainedTokenizerBase = load_tokenizer(checkpoint.directory)
+            loaded = load_items(items, self._environment.data, tokenizer)
             self._tasks[key] = prepare_task(
                 items.task, loaded, tokenizer, checkpoint.config, self._device, ROW_TOKENS[self._device.type]
             )

@@ -8,15 +8,16 @@ import re
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from fnmatch import fnmatch
 from pathlib import Path
+from typing import Any
 
 from fsspec.callbacks import Callback
 from fsspec.core import url_to_fs
 
-from shared.content import FETCHED, FileDigests, has_digest
+from shared.content import CHAT_TEMPLATES, FETCHED, FileDigests, has_digest
 from shared.digest import DIGEST_CHARACTERS, digest_json
 from shared.errors import UserError, first_line
 from shared.files import user_path, writing
@@ -80,11 +81,14 @@ class Remote:
         return SupernetManifest.parse(text, f"{self.location}/{MANIFEST}").digest
 
     def sizes(self) -> dict[str, int]:
-        """Bytes of each of the checkpoint's files; 0 where that isn't known."""
+        """Bytes of each of the checkpoint's files, by its path in the directory; 0 where that isn't known."""
         with self._reaching():
             self._files.invalidate_cache()
-            listed = self._files.ls(self._root, detail=True)
-        names = {entry["name"].rsplit("/", 1)[-1]: entry for entry in listed if entry["type"] == "file"}
+            listed = {_last(entry): entry for entry in self._files.ls(self._root, detail=True)}
+            if listed.get(CHAT_TEMPLATES, {}).get("type") == "directory":
+                templates = self._files.ls(f"{self._root}/{CHAT_TEMPLATES}", detail=True)
+                listed |= {f"{CHAT_TEMPLATES}/{_last(entry)}": entry for entry in templates}
+        names = {name: entry for name, entry in listed.items() if entry["type"] == "file"}
         return {
             name: entry["size"] or 0
             for name, entry in names.items()
@@ -121,6 +125,11 @@ class Remote:
                 f"{self.location}: can't be fetched ({type(error).__name__}: {first_line(error)}); "
                 "check the URL, the credentials and the network"
             ) from error
+
+
+def _last(entry: Mapping[str, Any]) -> str:
+    """The name of a listed file or directory without those of the directories above it."""
+    return str(entry["name"]).rstrip("/").rsplit("/", 1)[-1]
 
 
 def _download(remote: Remote, target: Path, digest: str, digests: FileDigests) -> None:
@@ -166,6 +175,7 @@ def _copy(remote: Remote, sizes: dict[str, int], scratch: Path) -> None:
             log.info("fetching", extra=fields(location=remote.location, bytes=done + here, of=total))
 
     for name, size in sizes.items():
+        (scratch / name).parent.mkdir(exist_ok=True)
         remote.get(name, scratch / name, progressed)
         done += size
 

@@ -26,7 +26,7 @@ from shared.supernet.checkpoint import Checkpoint, writing_checkpoint
 from shared.supernet.device import compute_device, preferred_dtype, torch_dtype
 from shared.supernet.order import drop_order, measure_importance, order_neurons
 from shared.supernet.packing import Packed, pack
-from shared.supernet.saving import companions, save_weights
+from shared.supernet.saving import copy_companions, save_weights
 from shared.supernet.tokenizer import load_tokenizer, require_embedded
 from shared.supernet.tree import Tree
 
@@ -152,8 +152,7 @@ def _finish(plan: Plan, state: TrainingState, workspace: Path, directory: Path) 
     shutil.rmtree(scratch, ignore_errors=True)
     with writing_checkpoint(directory):
         scratch.mkdir()
-        for file in companions(plan.base.directory):
-            shutil.copyfile(file, scratch / file.name)
+        copy_companions(plan.base.directory, scratch)
         dtypes = {name: tensor.dtype for name, tensor in plan.base.weights.items()}
         save_weights({name: tensor.to("cpu", dtypes[name]) for name, tensor in state.weights.items()}, scratch)
         if (workspace / LOSSES).exists():

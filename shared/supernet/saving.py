@@ -3,12 +3,13 @@
 import json
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from safetensors.torch import save_file
 from torch import Tensor
 
+from shared.content import CHAT_TEMPLATES
 from shared.errors import UserError
 from shared.manifest import MANIFEST, read_config
 from shared.network.config import config_of
@@ -32,8 +33,7 @@ def save_network(network: Decoder, source: Checkpoint, kept: Sequence[int], dire
         with tempfile.TemporaryDirectory(dir=directory.parent, prefix=f".{directory.name}.") as scratch:
             whole = Path(scratch) / "checkpoint"
             whole.mkdir()
-            for file in companions(source.directory):
-                shutil.copyfile(file, whole / file.name)
+            copy_companions(source.directory, whole)
             config = config_of(network.shape, read_config(source.directory), kept)
             (whole / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
             save_weights(dict(network.weights()), whole)
@@ -48,10 +48,13 @@ def save_weights(weights: Mapping[str, Tensor], directory: Path) -> None:
     (directory / WEIGHTS).chmod(0o644)
 
 
-def companions(directory: Path) -> Iterator[Path]:
-    """What goes along with a network that is made of a checkpoint: all but weights, their index, and what is said of a
-    super-network."""
-    for file in directory.iterdir():
+def copy_companions(source: Path, target: Path) -> None:
+    """Copy what goes along with a network that is made of a checkpoint: all but weights, their index, and what is said
+    of a super-network."""
+    for file in source.iterdir():
         weights = file.suffix in (".safetensors", ".bin", ".gguf", ".pt") or "index" in file.name
         if file.is_file() and not weights and file.name != MANIFEST:
-            yield file
+            shutil.copyfile(file, target / file.name)
+    for template in source.glob(f"{CHAT_TEMPLATES}/*.jinja"):
+        (target / CHAT_TEMPLATES).mkdir(exist_ok=True)
+        shutil.copyfile(template, target / CHAT_TEMPLATES / template.name)

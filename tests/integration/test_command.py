@@ -16,6 +16,7 @@ from shared.messages import EvaluationResult, Failure, Measurement, Workload
 from shared.settings import read_search_file
 from tests.support.checkpoints import write_checkpoint
 from tests.support.command import Ended, Run, search_file, start_nasfarm
+from tests.support.tasks import CHATML, tokenizer_with_chat
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +91,56 @@ def test_several_tasks_speed_and_int8_are_measured_by_hand_and_written_down(run:
     assert "batch 2, 9 prompt tokens, 3 generated tokens, 4 repeats" in " ".join(ended.output.split())
 
 
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--apply-chat-template", "--items", 5], "5 items of plain_facts (chat template)"),
+        (["--items", 5, "--apply-chat-template"], "5 items of plain_facts (chat template)"),
+        (["--items", 5, "--apply-chat-template", "short"], "(chat template short)"),
+        (
+            ["--items", 5, "--apply-chat-template=true", "--no-fewshot-as-multiturn"],
+            "(chat template, examples in one turn)",
+        ),
+    ],
+)
+def test_a_chat_template_is_applied_by_hand(run: Run, tmp_path: Path, options: list[object], words: str) -> None:
+    tokenizer = tokenizer_with_chat({"default": CHATML, "short": "{{ messages[-1].content }}"})
+    write_checkpoint(tmp_path, "llama", vocab_size=len(tokenizer))
+    tokenizer.save_pretrained(tmp_path)
+    ended = run("evaluate", "--checkpoint", tmp_path, "--task", "plain_facts", *options)
+    assert ended.code == 0, ended
+    assert words in " ".join(ended.output.split())
+
+
+def test_a_search_with_a_chat_template_that_is_not_there_is_refused_before_anything_is_trained(
+    run: Run, tmp_path: Path
+) -> None:
+    part = {"items": 5}
+    chat = {"name": "plain_facts", "apply_chat_template": True, "search": part, "report": part}
+    ended = run("search", search_file(tmp_path, tasks=[chat]), "--runs", tmp_path / "runs")
+    refused(ended, "tasks.plain_facts", f"{tmp_path / 'base'} has no chat template")
+    assert "Fine-tuning" not in ended.output and not (tmp_path / "supernets").exists()
+
+
+def test_a_search_of_a_chat_model_measures_and_reports_chats(run: Run, tmp_path: Path) -> None:
+    tokenizer = tokenizer_with_chat()
+    write_checkpoint(tmp_path / "base", "llama", vocab_size=len(tokenizer))
+    tokenizer.save_pretrained(tmp_path / "base")
+    part = {"items": 5}
+    task = {"name": "plain_facts", "num_fewshot": 1, "search": part, "report": part}
+    few = {
+        "search": {"evaluations": 4, "population": 2},
+        "training": {"data": "plain_facts", "steps": 0, "calibration_tokens": 512},
+    }
+    for apply in (True, False):
+        tasks = [{**task, "apply_chat_template": apply}]
+        search = search_file(tmp_path, name=f"chat-{apply}".lower(), tasks=tasks, **few)
+        ended = run("search", search, "--runs", tmp_path / "runs")
+        assert ended.code == 0, ended
+        report = (tmp_path / "runs" / f"chat-{apply}".lower() / "report.html").read_text(encoding="utf-8")
+        assert ("chat template, acc" in report) == apply
+
+
 def test_speed_can_be_measured_without_a_task(run: Run, tmp_path: Path) -> None:
     search_file(tmp_path)
     ended = run("evaluate", "--checkpoint", tmp_path / "base", "--speed", "torch", "--repeats", 1)
@@ -103,6 +154,9 @@ def test_speed_can_be_measured_without_a_task(run: Run, tmp_path: Path) -> None:
         ([], ["--task", "--speed"]),
         (["--speed", "torch", "--items", 5], ["--items", "without --task"]),
         (["--speed", "torch", "--num-fewshot", 0], ["--num-fewshot", "without --task"]),
+        (["--speed", "torch", "--apply-chat-template"], ["--apply-chat-template", "without --task"]),
+        (["--task", "plain_facts", "--no-fewshot-as-multiturn"], ["multiturn", "without --apply-chat-template"]),
+        (["--task", "plain_facts", "--items", 5, "--apply-chat-template"], ["base has no chat template"]),
         (["--task", "plain_facts", "--items", 5, "--batch", 2], ["--batch", "without --speed"]),
         (["--task", "plain_facts", "--items", 5, "--repeats", 2], ["--repeats", "without --speed"]),
         (["--task", "no_such_task", "--items", 5], ["no_such_task"]),

@@ -3,7 +3,9 @@
 import logging
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from itertools import groupby
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,7 +13,7 @@ import torch
 from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
-from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
 from services.evaluator.tasks.index import OWN, task_manager
 from services.evaluator.tasks.local import local_data
@@ -25,7 +27,14 @@ from tests.benchmarks.scoring import SUBJECTS
 from tests.support.agreement import TOLERANCE, Comparison, comparisons, loaded_items
 from tests.support.checkpoints import WIDTH, copied_subnet, random_model, tiny_tokenizer, write_checkpoint
 from tests.support.data import benchmark_data
-from tests.support.tasks import register, tokenizer_with_bos, tokenizer_without_bos
+from tests.support.tasks import (
+    CHATML,
+    INSTRUCTED,
+    register,
+    tokenizer_with_bos,
+    tokenizer_with_chat,
+    tokenizer_without_bos,
+)
 
 FIVE = (
     TaskItems(task="arc_easy", stop=16),
@@ -53,8 +62,10 @@ def compare(
     tasks: tuple[TaskItems, ...],
     data: Path | None,
     architecture: Architecture | None = None,
+    **arguments: Any,
 ) -> None:
-    reference = HFLM(pretrained=model, tokenizer=load_tokenizer(directory), device="cpu", batch_size=8)
+    tokenizer = load_tokenizer(directory)
+    reference = HFLM(pretrained=model, tokenizer=tokenizer, device="cpu", batch_size=8, **arguments)
     compared = list(comparisons(Checkpoint.open(directory), architecture, reference, tasks, data, ROW_TOKENS))
     assert sorted(comparison.scores.task for comparison in compared) == sorted(asked.task for asked in tasks)
     for comparison in compared:
@@ -214,6 +225,68 @@ def likelihood(model: PreTrainedModel, windows: Sequence[Continuation]) -> float
     return total
 
 
+CHATS = {
+    "chatml": tokenizer_with_chat(CHATML),
+    "begins-with-bos": tokenizer_with_chat(INSTRUCTED, bos=True),
+    "bos-before-it": tokenizer_with_chat(CHATML, bos=True),
+}
+
+
+def chat_checkpoint(directory: Path, tokenizer: PreTrainedTokenizerFast, family: str = "llama") -> PreTrainedModel:
+    model = write_checkpoint(directory, family, vocab_size=len(tokenizer))
+    tokenizer.save_pretrained(directory)
+    return model
+
+
+def as_chats(tasks: Sequence[TaskItems], **settings: Any) -> tuple[TaskItems, ...]:
+    return tuple(asked.model_copy(update={"apply_chat_template": True, **settings}) for asked in tasks)
+
+
+@pytest.mark.parametrize(
+    ("chat", "tasks"), [("chatml", (*FIVE, WIKITEXT)), ("begins-with-bos", FIVE[2:3]), ("bos-before-it", FIVE[:1])]
+)
+def test_chats_are_scored_as_by_lm_eval(chat: str, tasks: tuple[TaskItems, ...], tmp_path: Path) -> None:
+    model = chat_checkpoint(tmp_path, CHATS[chat], "qwen3")
+    in_one_turn = as_chats(MMLU[:2], fewshot_as_multiturn=False)
+    compare(tmp_path, model, (*as_chats((*tasks, *MMLU[:2])), *in_one_turn), benchmark_data())
+
+
+@pytest.mark.parametrize("chat", CHATS)
+@pytest.mark.parametrize("multiturn", [True, False])
+def test_the_edges_of_chats_are_lm_evals(
+    chat: str, multiturn: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = chat_checkpoint(tmp_path, CHATS[chat])
+    asking = {**CHOICES, "doc_to_text": "Q: {{question}}\nA:"}
+    edges: dict[str, dict[str, Any]] = {
+        "every_metric": EDGES["every_metric"],
+        "described": {"description": "Answer the questions.\n\n"},
+        "answer_begun": {"gen_prefix": "The answer is"},
+        "answer_begun_with_a_space": {"gen_prefix": "The answer is "},
+        "line_before_choices": {"target_delimiter": "\n"},
+        "other_delimiters": {"fewshot_delimiter": " ## ", "fewshot_config": {"split": "test"}},
+    }
+    for name, changes in edges.items():
+        register(monkeypatch, name, QUESTIONS, **asking | changes)
+    for shots in (0, 2):
+        tasks = [TaskItems(task=name, num_fewshot=shots, stop=len(QUESTIONS)) for name in edges]
+        compare(tmp_path, model, as_chats(tasks, fewshot_as_multiturn=multiturn), None)
+
+
+def test_the_template_that_is_named_is_applied_and_a_search_never_sees_another_day(tmp_path: Path) -> None:
+    brief = "{{ strftime_now('%d %b %Y') }}: {{ messages[-1].content }}\n"
+    model = chat_checkpoint(tmp_path, tokenizer_with_chat({"default": CHATML, "brief": brief}))
+    dated = {"chat_template": brief.replace("{{ strftime_now('%d %b %Y') }}", "26 Jul 2024")}
+    compare(tmp_path, model, as_chats(FIVE[-1:], apply_chat_template="brief"), None, chat_template_args=dated)
+    compare(tmp_path, model, as_chats(FIVE[-1:]), None)
+
+
+def test_a_sub_network_is_scored_on_chats_as_by_lm_eval(tmp_path: Path) -> None:
+    architecture = Architecture(layers=(0, 2, 3), mlp_widths=(6, WIDTH, 12))
+    subnet = copied_subnet(chat_checkpoint(tmp_path, CHATS["chatml"]), architecture)
+    compare(tmp_path, subnet, as_chats((FIVE[0], MMLU[0])), benchmark_data(), architecture)
+
+
 def test_tasks_are_found_where_lm_eval_finds_them() -> None:
     theirs, ours = TaskManager(include_path=str(OWN)).task_index, task_manager().task_index
     assert {name: (entry.kind, entry.yaml_path, entry.tags) for name, entry in theirs.items()} == {
@@ -224,7 +297,8 @@ def test_tasks_are_found_where_lm_eval_finds_them() -> None:
 def test_the_example_model_is_scored_as_by_lm_eval() -> None:
     directory, _ = fetch_model(EXAMPLE_MODEL)
     model = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32)
-    compare(directory, model, (TaskItems(task="plain_facts", stop=30),), None)
+    plain, chat = (TaskItems(task="plain_facts", num_fewshot=0, stop=stop) for stop in (30, 4))
+    compare(directory, model, (plain, *as_chats([chat])), None)
 
 
 @pytest.mark.parametrize(
@@ -233,24 +307,37 @@ def test_the_example_model_is_scored_as_by_lm_eval() -> None:
         TaskItems(task="arc_challenge", num_fewshot=3, start=3, stop=40),
         TaskItems(task="winogrande", num_fewshot=5, stop=20),
         TaskItems(task="mmlu_anatomy", num_fewshot=5, stop=20),
+        TaskItems(task="mmlu_stem", num_fewshot=1, stop=40),
         TaskItems(task="truthfulqa_mc1", num_fewshot=2, stop=20),
         TaskItems(task="plain_facts", num_fewshot=2, stop=20),
     ],
     ids=lambda asked: asked.task,
 )
-def test_the_examples_before_an_item_are_those_that_lm_eval_draws(asked: TaskItems) -> None:
-    data = benchmark_data()
+@pytest.mark.parametrize("chat", [{}, {"multiturn": True}, {"multiturn": False}], ids=["plain", "turns", "one-turn"])
+def test_the_examples_before_an_item_are_those_that_lm_eval_draws(asked: TaskItems, chat: dict[str, bool]) -> None:
+    data, tokenizer = benchmark_data(), CHATS["chatml"]
+    if chat:
+        (asked,) = as_chats((asked,), fewshot_as_multiturn=chat["multiturn"])
     ours = {
         document.index: [request.args for request in document.requests()]
-        for document in loaded_items(asked, data).documents
+        for document in loaded_items(asked, data, tokenizer).documents
     }
     with local_data(data):
-        (task,) = task_manager().load(asked.task)["tasks"].values()
-    if task.get_config("num_fewshot") != 0:
-        task.set_config(key="num_fewshot", value=asked.num_fewshot)
-    task.set_fewshot_seed(seed=1234)
-    task.build_all_requests(limit=None, rank=0, world_size=1)
-    theirs: dict[int, list[tuple[str, ...]]] = {}
-    for instance in task.instances:
-        theirs.setdefault(instance.doc_id, []).append(instance.args)
-    assert ours == {index: theirs[index] for index in ours}
+        tasks = task_manager().load(asked.task)["tasks"].values()
+    theirs: list[list[Instance]] = []
+    for task in sorted(tasks, key=lambda task: str(task.task_name)):
+        if task.get_config("num_fewshot") != 0:
+            task.set_config(key="num_fewshot", value=asked.num_fewshot)
+        task.set_fewshot_seed(seed=1234)
+        task.build_all_requests(
+            apply_chat_template=bool(chat),
+            fewshot_as_multiturn=asked.fewshot_as_multiturn,
+            chat_template=HFLM.apply_chat_template.__get__(lm_eval_without_network(tokenizer)) if chat else None,
+        )
+        theirs += [list(own) for _, own in groupby(task.instances, lambda instance: instance.doc_id)]
+    assert ours == {index: [instance.args for instance in theirs[index]] for index in ours}
+
+
+def lm_eval_without_network(tokenizer: PreTrainedTokenizerFast) -> Any:
+    """As much of lm-eval's `hf` model as it needs to make a prompt of messages."""
+    return SimpleNamespace(tokenizer=tokenizer, chat_template_args={})

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Locator, Page, expect
+from playwright.sync_api import Browser, FloatRect, Locator, Page, expect
 
 from services.coordinator.report.content import ReportContent
 from services.coordinator.report.objectives import MEASURES
@@ -193,6 +193,55 @@ def test_a_telephone_shows_the_page_without_scrolling_sideways(opened: Opener, n
     tip = page.locator("#tip").bounding_box()
     assert tip is not None
     assert tip["x"] >= 0 and tip["x"] + tip["width"] <= TELEPHONE
+
+
+def _box(page: Page, selector: str) -> FloatRect:
+    box = page.locator(selector).first.bounding_box()
+    assert box is not None
+    return box
+
+
+FRONT, LAYERS = "section[aria-labelledby=front-title]", "section[aria-labelledby=layers-title]"
+
+
+@pytest.mark.parametrize("width", [1400, 1900])
+@pytest.mark.parametrize("content", [CONTENT, MANY], ids=["one", "many"])
+def test_a_wide_screen_is_used_in_two_columns(opened: Opener, content: ReportContent, width: int) -> None:
+    page = opened(content, width)
+    assert page.evaluate("document.documentElement.scrollWidth") == width
+    front, layers, table = (_box(page, selector) for selector in (FRONT, LAYERS, "#networks >> xpath=.."))
+    assert front["y"] == layers["y"] and front["x"] + front["width"] < layers["x"]
+    assert layers["x"] + layers["width"] - front["x"] == pytest.approx(table["width"], abs=1)
+    assert table["width"] > 0.92 * width
+    for chart in (".plot.front:visible", ".plot.hypervolume", ".plot.tau", ".strips"):
+        assert _box(page, chart)["width"] > 0.42 * width
+    figures, result = _box(page, ".figures"), _box(page, "#result")
+    assert figures["x"] > result["x"] + result["width"]
+    assert figures["y"] + figures["height"] <= result["y"] + result["height"] + 1
+
+
+@pytest.mark.parametrize("width", [375, SCREEN, 1400, 1900, 2560])
+def test_lines_of_text_stay_short_enough_to_be_read(opened: Opener, width: int) -> None:
+    page = opened(MANY, width)
+    assert page.evaluate("document.documentElement.scrollWidth") == width
+    lines = page.evaluate("""[...document.querySelectorAll("#result p, .prose li, .note, figcaption")].map((text) => {
+        const size = parseFloat(getComputedStyle(text).fontSize);
+        const range = document.createRange();
+        range.selectNodeContents(text);
+        return Math.max(...[...range.getClientRects()].map((line) => line.width)) / size;
+    })""")
+    assert len(lines) > 10 and max(lines) <= 80
+
+
+def test_a_narrower_screen_and_paper_of_any_width_have_one_column(opened: Opener) -> None:
+    page = opened(MANY, 1399)
+    on_screen = [_box(page, selector) for selector in (FRONT, LAYERS)]
+    page.set_viewport_size({"width": 1900, "height": 800})
+    page.emulate_media(media="print")
+    for front, layers in (on_screen, [_box(page, selector) for selector in (FRONT, LAYERS)]):
+        assert front["y"] + front["height"] < layers["y"] and front["x"] == layers["x"]
+        assert front["width"] == layers["width"] == 1072
+    assert page.locator(".prose").evaluate("list => getComputedStyle(list).columnCount") == "auto"
 
 
 def test_markup_in_names_does_nothing(opened: Opener) -> None:

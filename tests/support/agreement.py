@@ -13,6 +13,7 @@ from unittest.mock import patch
 import torch
 from lm_eval import simple_evaluate
 from lm_eval.models.huggingface import HFLM
+from transformers import PreTrainedTokenizerBase
 
 from services.evaluator.preparation import prepare_task
 from services.evaluator.scoring import score
@@ -100,33 +101,41 @@ def comparisons(
     data: Path | None,
     row_tokens: int,
 ) -> Iterator[Comparison]:
-    """Score the tasks' items in float32 by both, those with equally many examples together.
+    """Score the tasks' items in float32 by both, those with equally many examples in the same form together.
 
     `architecture` (default: the whole network) is what our side cuts out of the checkpoint, `reference` the same
     network in lm-eval's hands.
     """
     network = checkpoint.cut(architecture).map(lambda tensor: tensor.float())
     tokenizer = load_tokenizer(checkpoint.directory)
-    for num_fewshot in dict.fromkeys(asked.num_fewshot for asked in tasks):
+    for form in dict.fromkeys(map(_form, tasks)):
         ours: dict[str, tuple[ItemScores, Answers]] = {}
         for asked in tasks:
-            if asked.num_fewshot == num_fewshot:
-                loaded = loaded_items(asked, data)
+            if _form(asked) == form:
+                loaded = loaded_items(asked, data, tokenizer if asked.apply_chat_template else None)
                 device = torch.device("cpu")
                 prepared = prepare_task(asked.task, loaded, tokenizer, checkpoint.config, device, row_tokens)
                 with recorded() as seen:
                     scores = score(network, prepared)
                 ours[asked.task] = scores, Answers(*seen, scores.values)
         items = {task: scores.items for task, (scores, _) in ours.items()}
-        theirs = lm_eval_answers(reference, items, num_fewshot, data)
+        theirs = lm_eval_answers(reference, items, form, data)
         for task, (scores, answers) in ours.items():
             yield Comparison(scores, answers, theirs[task])
 
 
+Form = tuple[int | None, bool | str, bool]
+"""How many examples, whether by a chat template, and whether as turns: what `simple_evaluate` takes for all tasks."""
+
+
+def _form(asked: TaskItems) -> Form:
+    return asked.num_fewshot, asked.apply_chat_template, asked.fewshot_as_multiturn
+
+
 @cache
-def loaded_items(asked: TaskItems, data: Path | None) -> LoadedTask:
+def loaded_items(asked: TaskItems, data: Path | None, tokenizer: PreTrainedTokenizerBase | None = None) -> LoadedTask:
     """The asked items, all of them, loaded once however many networks are compared on them."""
-    loaded = load_items(asked, data)
+    loaded = load_items(asked, data, tokenizer)
     assert len(loaded.documents) == asked.stop - asked.start
     return loaded
 
@@ -148,14 +157,17 @@ def recorded() -> Iterator[tuple[dict[int, list[Answer]], dict[int, dict[str, An
 
 
 def lm_eval_answers(
-    reference: HFLM, items: dict[str, tuple[int, ...]], num_fewshot: int | None, data: Path | None
+    reference: HFLM, items: dict[str, tuple[int, ...]], form: Form, data: Path | None
 ) -> dict[str, Answers]:
     """What lm-eval's `simple_evaluate` finds for some items of each task."""
+    num_fewshot, apply_chat_template, fewshot_as_multiturn = form
     with local_data(data):
         found = simple_evaluate(
             model=reference,
             tasks=list(items),
             num_fewshot=num_fewshot,
+            apply_chat_template=apply_chat_template,
+            fewshot_as_multiturn=fewshot_as_multiturn,
             # lm-eval mistakes one item for another if they aren't ascending.
             samples={task: sorted(indices) for task, indices in items.items()},
             task_manager=task_manager(),

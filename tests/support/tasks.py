@@ -1,4 +1,4 @@
-"""Tasks that exist only in a test, and tokenizers that begin a text in different ways."""
+"""Tasks that exist only in a test, and tokenizers that begin a text, or write a chat, in different ways."""
 
 from collections.abc import Sequence
 from copy import deepcopy
@@ -38,3 +38,25 @@ def tokenizer_without_bos() -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(
         tokenizer_object=deepcopy(tiny_tokenizer().backend_tokenizer), eos_token="</s>", pad_token="</s>"
     )
+
+
+CHATML = (
+    "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+"""A chat as Qwen's and SmolLM2's templates write it."""
+INSTRUCTED = (
+    "{{ bos_token }}{% for message in messages %}"
+    "{% if message.role == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
+    "{% if message.role == 'user' %}[INST] {{ message.content | trim }} [/INST]"
+    "{% else %} {{ message.content | trim }}{{ eos_token }}{% endif %}{% endfor %}"
+)
+"""As Mistral's and Gemma's: it begins with BOS, knows no system role and takes spaces away."""
+
+
+def tokenizer_with_chat(template: str | dict[str, str] = CHATML, bos: bool = False) -> PreTrainedTokenizerFast:
+    """Has a chat template, or several by name, and tokens for them; `bos`: puts BOS before every text, too."""
+    tokenizer = tokenizer_with_bos() if bos else deepcopy(tiny_tokenizer())
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<|im_start|>", "<|im_end|>"]})
+    tokenizer.chat_template = template
+    return tokenizer

@@ -35,6 +35,8 @@ def checkpoint(tmp_path: Path) -> Path:
     (directory / "tokenizer_config.json").write_text(json.dumps(settings))
     (directory / "special_tokens_map.json").write_text("{}")
     (directory / "chat_template.jinja").write_text("{{ messages }}")
+    (directory / "additional_chat_templates").mkdir()
+    (directory / "additional_chat_templates" / "rag.jinja").write_text("{{ documents }}")
     return directory
 
 
@@ -47,6 +49,7 @@ def checkpoint(tmp_path: Path) -> Path:
         "vocab.json",
         "merges.txt",
         "chat_template.jinja",
+        "additional_chat_templates/rag.jinja",
         "model.safetensors",
     ],
 )
@@ -78,6 +81,14 @@ def test_the_digest_that_earlier_releases_gave_a_checkpoint_is_still_its_own(che
     assert has_digest(files, former_digest(files)) and has_digest(files, content_digest(files))
     assert not has_digest(files, "0" * 32)
     assert former_digest(content_of(BASE)) == "fec6b25d35f0d2adc684dccd9d66d956"
+
+
+def test_a_checkpoint_is_known_by_what_it_was_called_when_named_chat_templates_did_not_count(checkpoint: Path) -> None:
+    files = content_of(checkpoint)
+    assert "additional_chat_templates/rag.jinja" in files
+    shutil.rmtree(checkpoint / "additional_chat_templates")
+    before = digest_of(checkpoint)
+    assert has_digest(files, before) and content_digest(files) != before
 
 
 def test_a_file_that_is_added_is_noticed_wherever_it_counts(tmp_path: Path) -> None:

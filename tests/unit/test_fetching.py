@@ -12,6 +12,7 @@ import pytest
 from services.evaluator import fetching
 from services.evaluator.fetching import fetch
 from shared.errors import UserError
+from tests.support.content import digest_of
 from tests.support.disk import nearly_full_disk
 from tests.support.supernets import write_supernet
 
@@ -51,6 +52,21 @@ def test_only_the_files_of_a_checkpoint_are_fetched_under_the_digest_that_its_ma
     assert {path.name for path in fetched.iterdir()} == expected
     assert (fetched / "model.safetensors").read_bytes() == (supernet / "model.safetensors").read_bytes()
     assert copies(cache) == [digest]
+
+
+@pytest.mark.parametrize("scheme", ["file", "memory"])
+def test_chat_templates_that_have_names_are_fetched_too(supernet: Path, cache: Path, scheme: str) -> None:
+    templates = supernet / "additional_chat_templates"
+    templates.mkdir()
+    (templates / "rag.jinja").write_text("{{ documents }}")
+    (templates / "notes.txt").write_text("not needed")
+    location = supernet.as_uri()
+    if scheme == "memory":
+        location = "memory://templated"
+        fsspec.filesystem("memory").put(f"{supernet}/", "/templated", recursive=True)
+    fetched = fetch(location, digest_of(supernet), cache)
+    assert digest_of(fetched) == digest_of(supernet)
+    assert [path.name for path in (fetched / "additional_chat_templates").iterdir()] == ["rag.jinja"]
 
 
 def test_with_a_digest_what_was_fetched_is_used_without_looking_at_the_url(supernet: Path, cache: Path) -> None:

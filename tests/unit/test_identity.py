@@ -97,6 +97,22 @@ def test_requests_have_the_identities_that_they_had_in_earlier_releases(name: st
     assert request(SPECS[name]).identity == PINNED[name]
 
 
+def test_a_chat_template_counts_once_it_is_asked_for() -> None:
+    (asked,) = SPECS["tasks"].tasks
+    chats: list[dict[str, Any]] = [
+        {},
+        {"apply_chat_template": True},
+        {"apply_chat_template": "rag"},
+        {"apply_chat_template": True, "fewshot_as_multiturn": False},
+    ]
+    specs = [EvaluationSpec(tasks=(asked.model_copy(update=chat),), dtype="bfloat16") for chat in chats]
+    assert len({request(spec).identity for spec in specs}) == len(chats)
+    task = {"name": "plain_facts", "search": {"items": 40}, "report": {"items": 60}}
+    plans = [small_plan({"tasks": [{**task, **chat}]}) for chat in chats]
+    assert len({digest_json(plan.recipe) for plan in plans}) == len(chats)
+    assert plans[0].recipe == small_plan().recipe
+
+
 def test_networks_have_the_digests_that_they_had_in_earlier_releases() -> None:
     assert Architecture(layers=(0, 2), mlp_widths=(8, 16)).digest == PINNED["network"]
     assert Architecture(layers=(0, 2), mlp_widths=(8, 16), quantization="int8").digest == PINNED["int8"]

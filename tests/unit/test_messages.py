@@ -42,6 +42,8 @@ def requests(draw: st.DrawFn) -> EvaluationRequest:
                 split=st.none() | words,
                 start=st.integers(0, 5),
                 stop=st.integers(1, 9),
+                apply_chat_template=st.booleans() | words,
+                fewshot_as_multiturn=st.booleans(),
             ),
             max_size=2,
         )

@@ -16,7 +16,7 @@ from shared.errors import UserError
 from shared.messages import TaskItems
 from tests.support.checkpoints import tiny_tokenizer
 from tests.support.data import benchmark_data
-from tests.support.tasks import tokenizer_with_bos
+from tests.support.tasks import tokenizer_with_bos, tokenizer_with_chat
 
 
 def unfolded(task: PreparedTask) -> dict[int, list[Continuation]]:
@@ -73,9 +73,33 @@ def test_the_rows_hold_every_scored_token_of_every_request_once() -> None:
     assert task.requests == (4,) * 60
 
 
-def prepared(asked: TaskItems, max_length: int = 500, row_tokens: int = 400, data: Path | None = None) -> PreparedTask:
+def prepared(
+    asked: TaskItems,
+    max_length: int = 500,
+    row_tokens: int = 400,
+    data: Path | None = None,
+    tokenizer: PreTrainedTokenizerFast | None = None,
+) -> PreparedTask:
+    tokenizer = tiny_tokenizer() if tokenizer is None else tokenizer
     config = AutoConfig.for_model("llama", max_position_embeddings=max_length)
-    return prepare_task(asked.task, load_items(asked, data), tiny_tokenizer(), config, torch.device("cpu"), row_tokens)
+    return prepare_task(
+        asked.task, load_items(asked, data, tokenizer), tokenizer, config, torch.device("cpu"), row_tokens
+    )
+
+
+@pytest.mark.parametrize("multiturn", [True, False])
+def test_the_examples_of_a_chat_are_read_once_for_all_items_of_a_subject(multiturn: bool) -> None:
+    data, tokenizer = benchmark_data(), tokenizer_with_chat()
+    chat = {"apply_chat_template": True, "fewshot_as_multiturn": multiturn}
+    asked = TaskItems(task="mmlu_anatomy", num_fewshot=5, stop=6, **chat)
+    task = prepared(asked, max_length=2048, data=data, tokenizer=tokenizer)
+    windows = tokenize_requests([r for document in task.documents for r in document.requests()], tokenizer, 2048)
+    assert unfolded(task) == {number: list(own) for number, own in enumerate(windows)}
+    (family,) = task.families
+    shared = tokenizer.decode(family.prefix)
+    assert shared.startswith("<|im_start|>system") and shared.count("Answer:") == 5
+    plain = prepared(TaskItems(task="mmlu_anatomy", num_fewshot=5, stop=6), max_length=2048, data=data)
+    assert len(family.prefix) >= len(plain.families[0].prefix)
 
 
 def row_lengths(task: PreparedTask) -> list[int]:

@@ -64,3 +64,16 @@ def test_counts_have_whole_ticks(values: list[float]) -> None:
     assert labels == list(dict.fromkeys(labels))
     assert all(int(label) >= 0 for label in labels)
     assert labels
+
+
+@pytest.mark.parametrize(
+    ("applied", "multiturn", "words"),
+    [
+        (False, True, ""),
+        (True, True, "chat template"),
+        ("rag", True, "chat template rag"),
+        (True, False, "chat template, examples in one turn"),
+    ],
+)
+def test_a_chat_template_is_spoken_of_where_one_was_applied(applied: bool | str, multiturn: bool, words: str) -> None:
+    assert wording.chat_template(applied, multiturn) == words

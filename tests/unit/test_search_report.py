@@ -65,6 +65,18 @@ def test_a_front_that_was_not_measured_on_the_report_items_gives_no_report(tmp_p
         write_report(plan, history, chosen, tmp_path)
 
 
+def test_the_report_says_that_a_task_was_measured_with_the_chat_template(tmp_path: Path) -> None:
+    task = {"name": "plain_facts", "num_fewshot": 2, "search": {"items": 40}, "report": {"items": 60}}
+    chat = {"apply_chat_template": "rag", "fewshot_as_multiturn": False}
+    for number, (changes, words) in enumerate(
+        [({}, "(2-shot, acc;"), (chat, "(2-shot, chat template rag, examples in one turn, acc;")]
+    ):
+        plan = small_plan({"tasks": [{**task, **changes}]})
+        chosen, _, _, history = search(plan, tmp_path / f"{number}.sqlite", report=True)
+        assert words in write_report(plan, history, chosen, tmp_path).headline
+        assert words in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
 RANDOM = {"reporting": {"networks": 3, "random": True}}
 
 

@@ -11,7 +11,8 @@ from services.cli.run import RunDirectory
 from shared.environment import Environment
 from shared.errors import UserError
 from shared.messages import SpeedSpec, Workload
-from shared.settings import SearchSettings, parse_settings, read_search_file, write_search_file
+from shared.settings import Part, SearchSettings, parse_settings, read_search_file, write_search_file
+from shared.yaml_text import format_yaml
 
 GOOD: dict[str, Any] = {
     "name": "example",
@@ -367,3 +368,37 @@ def test_a_section_may_name_several_tasks() -> None:
         parse_settings(changed("tasks", [{**section, "name": "piqa,piqa"}]), "x")
     with pytest.raises(UserError, match=r"tasks\.1\.name: give the name of an lm-eval task"):
         parse_settings(changed("tasks", [{**section, "name": "piqa,"}]), "x")
+
+
+@pytest.mark.parametrize(
+    ("written_as", "value"),
+    [("true", True), ("yes", True), ("on", True), ("false", False), ("no", False), ("tool_use", "tool_use")],
+)
+def test_a_chat_template_is_applied_by_yes_no_or_its_name(tmp_path: Path, written_as: str, value: bool | str) -> None:
+    file = written(tmp_path, "{}")
+    tasks = f"\n  - {{name: arc_easy, apply_chat_template: {written_as}, search: {{items: 2}}, report: {{items: 3}}}}\n"
+    start, _ = file.read_text(encoding="utf-8").split("tasks:")
+    file.write_text(f"{start}tasks:{tasks}", encoding="utf-8")
+    settings = read_search_file(file)
+    assert settings.tasks[0].apply_chat_template == value
+    parts: tuple[Part, ...] = ("search", "report")
+    for part in parts:
+        (asked,) = settings.spec(part, "float32").tasks
+        assert (asked.apply_chat_template, asked.fewshot_as_multiturn) == (value, True)
+    file.write_text(format_yaml(settings.model_dump(mode="json")), encoding="utf-8")
+    assert read_search_file(file) == settings
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"apply_chat_template": 2}, r"apply_chat_template: should be true, false, or the name of one .* \(it is 2\)"),
+        ({"apply_chat_template": " "}, r"apply_chat_template: should be true, false, or the name of one"),
+        ({"apply_chat_template": None}, r"apply_chat_template: should be true, false, or the name of one"),
+        ({"fewshot_as_multiturn": False}, r"fewshot_as_multiturn: false means nothing without apply_chat_template"),
+    ],
+)
+def test_a_chat_that_makes_no_sense_is_refused(changes: dict[str, Any], complaint: str) -> None:
+    part = {"items": 3}
+    with pytest.raises(UserError, match=rf"^x: tasks\.0.*{complaint}"):
+        parse_settings(changed("tasks", [{"name": "piqa", "search": part, "report": part, **changes}]), "x")

@@ -24,6 +24,7 @@ from shared.manifest import SupernetManifest
 from shared.settings import TrainingSettings
 from shared.supernet.checkpoint import Checkpoint
 from shared.supernet.packing import pack
+from shared.supernet.tokenizer import load_tokenizer
 from shared.supernet.tree import Tree
 from tests.support.checkpoints import (
     LAYERS,
@@ -34,8 +35,9 @@ from tests.support.checkpoints import (
     tiny_tokenizer,
     write_checkpoint,
 )
-from tests.support.content import content_of
+from tests.support.content import content_of, digest_of
 from tests.support.disk import nearly_full_disk
+from tests.support.tasks import CHATML, tokenizer_with_chat
 from tests.support.tiny_training import ROWS, run, tiny_plan, tiny_settings, train_in
 
 NOWHERE = Environment(data=None, cache=Path("none"), threads=1)
@@ -110,6 +112,27 @@ def test_the_super_network_s_manifest_survives_being_written(trained: tuple[Path
     assert read.influence is not None and len(read.influence) == LAYERS
     assert read.drop_order == tuple(sorted(range(1, LAYERS - 1), key=lambda layer: read.influence[layer]))  # type: ignore[index]
     assert set(read.losses) == {"full", "subnet"}
+
+
+MARKED = "{# marked #}"
+
+
+@pytest.mark.parametrize("templates", [CHATML + MARKED, {"default": CHATML, "rag": MARKED}], ids=["one", "several"])
+@pytest.mark.parametrize("in_files", [True, False])
+def test_the_super_network_has_the_chat_templates_of_its_base_and_its_digest_tells_them(
+    tmp_path: Path, templates: str | dict[str, str], in_files: bool
+) -> None:
+    tokenizer = tokenizer_with_chat(templates)
+    write_checkpoint(tmp_path / "base", "llama", vocab_size=len(tokenizer))
+    tokenizer.save_pretrained(tmp_path / "base", save_jinja_files=in_files)
+    manifest = run(tmp_path, steps=0)
+    supernet = tmp_path / "run" / "supernet"
+    assert load_tokenizer(supernet).chat_template == templates
+    assert manifest.digest == digest_of(supernet)
+    texts = [path for pattern in ("*.json", "*.jinja") for path in supernet.rglob(pattern)]
+    (holder,) = [path for path in texts if MARKED in path.read_text("utf-8")]
+    holder.write_text(holder.read_text("utf-8").replace(MARKED, "{# other #}"), "utf-8")
+    assert digest_of(supernet) != manifest.digest
 
 
 def test_every_user_may_read_the_super_network(trained: tuple[Path, SupernetManifest]) -> None:

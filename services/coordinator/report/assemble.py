@@ -21,6 +21,7 @@ from services.coordinator.report.content import (
     TaskRow,
 )
 from services.coordinator.report.correcting import corrected
+from services.coordinator.report.wording import chat_template
 from services.coordinator.results import accuracy, cost_model, cost_tables
 from shared.architecture import Architecture, derive
 from shared.errors import UserError
@@ -255,8 +256,9 @@ class _Assembly:
         tasks = []
         for task in self.plan.settings.tasks:
             shots = f"{task.num_fewshot}-shot, " if task.num_fewshot is not None else ""
+            chat = chat_template(task.apply_chat_template, task.fewshot_as_multiturn)
             tasks.append(
-                f"{task.name} ({shots}{task.metric}; {task.search.items} items to search, "
+                f"{task.name} ({shots}{f'{chat}, ' if chat else ''}{task.metric}; {task.search.items} items to search, "
                 f"{task.report.items} others to report)"
             )
         origins = self.history.about().get("origins", {})

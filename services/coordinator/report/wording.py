@@ -74,6 +74,15 @@ def points_interval(bounds: tuple[float, float]) -> str:
     return f"{points(bounds[0])} to {points(bounds[1])}"
 
 
+def chat_template(applied: bool | str, fewshot_as_multiturn: bool) -> str:
+    """How a task's prompts are made of messages: `chat template`, `chat template rag, examples in one turn`, or nothing
+    where they aren't."""
+    if applied is False:
+        return ""
+    named = f" {applied}" if isinstance(applied, str) else ""
+    return f"chat template{named}{'' if fewshot_as_multiturn else ', examples in one turn'}"
+
+
 def p_value(p: float) -> str:
     """A p-value: `0.61`, `0.034`, `<0.001`."""
     if p < 0.001:

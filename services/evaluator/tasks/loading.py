@@ -17,7 +17,9 @@ from lm_eval.api.samplers import FirstNSampler
 from lm_eval.api.task import ConfigurableTask
 from lm_eval.tasks import _factory
 from lm_eval.tasks._index import TaskIndex
+from transformers import PreTrainedTokenizerBase
 
+from services.evaluator.tasks.chat import Render, chat_template
 from services.evaluator.tasks.checked import CheckedTask, bad_row
 from services.evaluator.tasks.index import task_manager
 from services.evaluator.tasks.kinds import require_scorable
@@ -39,12 +41,13 @@ FEWSHOT_SEED = 1234
 @dataclass(frozen=True)
 class Document:
     """One item: the task it belongs to (a subject, for a group of tasks), its data and the prompt that precedes its
-    choices."""
+    choices, of which `chat` is the template if it was made by one."""
 
     task: ConfigurableTask
     index: int
     doc: dict[str, Any]
     context: str | list[str]
+    chat: Render | None = None
 
     @property
     def rolling(self) -> bool:
@@ -59,7 +62,13 @@ class Document:
     def requests(self) -> list[Instance]:
         """What lm-eval asks a model about it: the choices in order, first after the context, then (for acc_mutual_info)
         without; or the whole text."""
-        made = self.task.construct_requests(self.doc, self.context, metadata=(self.task.task_name, self.index, 1))
+        made = self.task.construct_requests(
+            self.doc,
+            self.context,
+            metadata=(self.task.task_name, self.index, 1),
+            apply_chat_template=self.chat is not None,
+            chat_template=self.chat,
+        )
         return list(made) if isinstance(made, list) else [made]
 
     def golds(self) -> tuple[int, ...]:
@@ -138,12 +147,13 @@ class LoadedTask:
         return values
 
 
-def load_items(asked: TaskItems, data: Path | None) -> LoadedTask:
-    """Load the items that a request names.
+def load_items(asked: TaskItems, data: Path | None, tokenizer: PreTrainedTokenizerBase | None = None) -> LoadedTask:
+    """Load the items that a request names; with the tokenizer's chat template, if they are asked for with one.
 
     Raises UserError for an unknown task, one of a kind that can't be scored, a split it doesn't have, data that can't
-    be had, or fewer items than asked.
+    be had, fewer items than asked, or a chat template that isn't there.
     """
+    chat = chat_template(asked, tokenizer)
     leaves, origin, by_size = _configured(asked, data)
     counts = [len(leaf.eval_docs) for leaf in leaves]
     if asked.stop > sum(counts):
@@ -152,7 +162,7 @@ def load_items(asked: TaskItems, data: Path | None) -> LoadedTask:
             f"it has {sum(counts)}; ask for fewer"
         )
     wanted = shuffled(sum(counts))[asked.start : asked.stop]
-    return LoadedTask(tuple(_documents(leaves, counts, wanted)), origin, by_size)
+    return LoadedTask(tuple(_documents(leaves, counts, wanted, chat, asked.fewshot_as_multiturn)), origin, by_size)
 
 
 def count_items(task: str, split: str | None, data: Path | None) -> int:
@@ -264,7 +274,13 @@ def _check_shots(leaf: ConfigurableTask, shots: int) -> None:
         )
 
 
-def _documents(leaves: Sequence[ConfigurableTask], counts: Sequence[int], wanted: Sequence[int]) -> list[Document]:
+def _documents(
+    leaves: Sequence[ConfigurableTask],
+    counts: Sequence[int],
+    wanted: Sequence[int],
+    chat: Render | None,
+    fewshot_as_multiturn: bool,
+) -> list[Document]:
     documents: dict[int, Document] = {}
     first, needed = 0, set(wanted)
     for leaf, count in zip(leaves, counts, strict=True):
@@ -277,7 +293,14 @@ def _documents(leaves: Sequence[ConfigurableTask], counts: Sequence[int], wanted
         for index in range(count):
             if drawn or first + index in needed:
                 doc = docs[index]
-                context = leaf.fewshot_context(doc, shots, gen_prefix=leaf.doc_to_prefix(doc))
-                documents[first + index] = Document(leaf, first + index, doc, context)
+                context = leaf.fewshot_context(
+                    doc,
+                    shots,
+                    apply_chat_template=chat is not None,
+                    fewshot_as_multiturn=fewshot_as_multiturn,
+                    chat_template=chat,
+                    gen_prefix=leaf.doc_to_prefix(doc),
+                )
+                documents[first + index] = Document(leaf, first + index, doc, context, chat)
         first += count
     return [documents[index] for index in wanted]
