@@ -3,7 +3,8 @@
 import shutil
 import subprocess
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from deploy.farm.backend import Backend
@@ -26,6 +27,7 @@ from shared.settings import read_search_file
 UP: dict[BackendName, str] = {"processes": "make farm", "containers": "make deploy"}
 """The command that brings each kind of farm up."""
 NO_FARM = "no farm is up; `make farm` or `make deploy` brings one up"
+STAYS_UP = "interrupted; what is up stays up (make status, make down), and the same command goes on"
 LEAVING_SECONDS = 30.0
 """What a supervisor may take to notice that its farm was moved, and to leave."""
 PATIENCE_SECONDS = 10.0
@@ -63,21 +65,30 @@ def bring_up(directory: FarmDirectory, name: BackendName, search_file: Path | No
             farm = farm.preparing_for(names)
             directory.write(farm)
         say(f"Broker         {broker_url(farm)}")
-        backend.start_broker(farm)
+        with _interruptible(STAYS_UP):
+            backend.start_broker(farm)
     began = time.time()
-    for search in names:
-        _begin(directory, farm, backend, search)
-    with directory.turn(UP[name]):
-        with directory.locked():
-            farm = directory.read() or farm  # it may have been scaled while we trained
-            farm = farm.model_copy(update={"asked": farm.asked + 1})
-            directory.write(farm)
-        backend.apply(farm)
+    with _interruptible(STAYS_UP):
+        for search in names:
+            _begin(directory, farm, backend, search)
+        with directory.turn(UP[name]):
+            with directory.locked():
+                farm = directory.read() or farm  # it may have been scaled while we trained
+                farm = farm.model_copy(update={"asked": farm.asked + 1})
+                directory.write(farm)
+            backend.apply(farm)
     _tell(directory, farm)
-    try:
+    with _interruptible("the farm goes on, nobody waits for it any more: make status, make down"):
         watch(directory, farm, backend, names, began)
+
+
+@contextmanager
+def _interruptible(what: str) -> Iterator[None]:
+    """Have Ctrl-C say what becomes of the farm."""
+    try:
+        yield
     except KeyboardInterrupt:
-        raise KeyboardInterrupt("the farm goes on, nobody waits for it any more: make status, make down") from None
+        raise KeyboardInterrupt(what) from None
 
 
 def _settle_here(directory: FarmDirectory) -> None:
@@ -128,7 +139,7 @@ def _asked(directory: FarmDirectory, farm: Farm, backend: Backend, search_file: 
     settings, text = read_search_file(search_file), search_file.read_bytes()
     copy = directory.search_file(settings.name)
     RunDirectory(directory.runs / settings.name).check_name()
-    if settings.name in under_way:
+    if settings.name in under_way and copy.is_file():
         if copy.read_bytes() == text:
             return []
         if backend.running():
@@ -243,8 +254,11 @@ def destroy(directory: FarmDirectory) -> None:
                     if name == "processes":
                         problems.append(error)
                     elif _had_containers(directory, farm):
-                        problems.append(UserError(f"containers may be left: {error}; then `make destroy` again"))
-        problems += _remove(directory.path)
+                        problems.append(UserError(f"containers may be left ({error}); then `make destroy` again"))
+        try:
+            _remove(directory.path)
+        except UserError as error:
+            problems.append(error)
     if problems:
         raise UserError("; ".join(map(str, problems)))
     say(f"The farm and its data are gone; {directory.runs} and {directory.store.path} stay")
@@ -261,21 +275,16 @@ def _had_containers(directory: FarmDirectory, farm: Farm | None) -> bool:
     return (directory.path / "containers").exists() or (farm is not None and farm.backend == "containers")
 
 
-def _remove(path: Path) -> list[UserError]:
-    """Remove a directory, or what lies in its place. Returns what is wrong if it can't be removed."""
-    problems: list[UserError] = []
-
-    def note(_function: object, name: str, failure: tuple[type[BaseException], BaseException, object]) -> None:
-        error = failure[1]
-        if not isinstance(error, FileNotFoundError) and not problems:
-            reason = error.strerror if isinstance(error, OSError) else error
-            problems.append(UserError(f"{name}: can't be removed ({reason}); remove it as root: rm -r {path}"))
-
-    if path.is_symlink() or path.is_file():
-        path.unlink()
-    else:
-        shutil.rmtree(path, onerror=note)
-    return problems
+def _remove(path: Path) -> None:
+    """Remove a directory, or what lies in its place. Raises UserError if something of it can't be removed."""
+    shutil.rmtree(path, ignore_errors=True)  # as much as can be
+    try:
+        if path.is_symlink() or path.is_file():
+            path.unlink()
+        elif path.exists():
+            shutil.rmtree(path)
+    except OSError as error:
+        raise UserError(f"{error.filename}: can't be removed ({error.strerror}); as root: rm -r {path}") from error
 
 
 def _read(directory: FarmDirectory) -> tuple[Farm | None, UserError | None]:
@@ -292,7 +301,8 @@ def _possible(directory: FarmDirectory, farm: Farm | None) -> list[Backend]:
         return [backend_of(directory, farm.backend)]
     found = [backend_of(directory, "processes")]
     if _had_containers(directory, None):
-        found.append(backend_of(directory, "containers"))
+        with suppress(UserError):  # where nothing runs containers, none are up
+            found.append(backend_of(directory, "containers"))
     return found
 
 

@@ -40,6 +40,7 @@ def watch(directory: FarmDirectory, farm: Farm, backend: Backend, begun: Collect
                 _check(state, backend, restarts)
             if not backend.running():
                 raise UserError("the farm was taken down meanwhile; the same command brings it up again")
+            progress.evaluators = (directory.read() or farm).evaluators  # it may be scaled meanwhile
             progress.hear(present(broker.announced(HEARD_SECONDS)), began)
             progress.end({name for name, code in backend.ended().items() if code == 0})
             if progress.done:
@@ -62,22 +63,23 @@ def _check(state: ServiceState, backend: Backend, restarts: dict[str, int]) -> N
 
 
 class _Progress:
-    """What was heard of a farm's evaluators and searches."""
+    """What was heard of a farm's evaluators and searches; `evaluators`: how many each super-network is to have."""
 
     def __init__(self, farm: Farm, begun: frozenset[str]) -> None:
+        self.evaluators = farm.evaluators
         self._farm = farm
         self._begun = begun
         self._first: dict[str, tuple[str, int]] = {}
         self._last: dict[str, SearchAnnouncement] = {}
         self._measuring: set[str] = set()
         self._ended: set[str] = set()
-        self._evaluators: dict[str, set[str]] = {}
+        self._present: dict[str, set[str]] = {}
 
     def hear(self, announced: Announced, began: float) -> None:
         """Take note of who was heard lately; what was said before `began` is of processes that may be gone."""
         heard = [each for each in announced if each.sent_at >= began]
         evaluators = [each for each in heard if isinstance(each, EvaluatorAnnouncement)]
-        self._evaluators = {
+        self._present = {
             supernet: {each.name for each in evaluators if each.supernet == supernet}
             for supernet in self._farm.supernets
         }
@@ -98,15 +100,15 @@ class _Progress:
     def done(self) -> bool:
         """Whether nothing is missing any more."""
         active = self._active
-        if self._farm.evaluators == 0:  # others may come from elsewhere
+        if self.evaluators == 0:  # others may come from elsewhere
             return active <= self._last.keys()
-        there = all(len(self._evaluators.get(each, ())) >= self._farm.evaluators for each in self._served)
+        there = all(len(self._present.get(each, ())) >= self.evaluators for each in self._served)
         return there and active <= self._measuring
 
     def told(self) -> str:
         """How far it is, in words."""
-        wanted = self._farm.evaluators * len(self._served)
-        there = sum(len(self._evaluators.get(each, ())) for each in self._served)
+        wanted = self.evaluators * len(self._served)
+        there = sum(len(self._present.get(each, ())) for each in self._served)
         return ", ".join([f"{there} of {wanted} evaluators are there", *map(self._of_search, sorted(self._active))])
 
     def _of_search(self, name: str) -> str:

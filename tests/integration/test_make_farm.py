@@ -4,6 +4,7 @@ import json
 import os
 import signal
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,43 @@ EVALUATIONS = 36
 def farm(tmp_path: Path) -> Iterator[MadeFarm]:
     with made_farm(tmp_path) as farm:
         yield farm
+
+
+def test_a_farm_is_only_said_to_be_up_where_something_is_measured(farm: MadeFarm) -> None:
+    search = search_file(
+        farm.path,
+        training={"data": "plain_facts", "steps": 0, "calibration_tokens": 512},
+        search={"evaluations": 500, "population": 250},
+    )
+    asked = ("farm", "--search", search, "--evaluators", 1, "--port", free_port())
+    with ThreadPoolExecutor() as pool:  # two at once
+        ended = list(pool.map(lambda number: farm.run(*asked, output=f"output-{number}"), range(2)))
+    assert [each.returncode for each in ended] == [0, 0], [each.stdout for each in ended]
+    (evaluator,) = farm.states("evaluator-")
+    assert stored(farm.directory.runs / "tiny") and evaluator.pid is not None
+
+    supernet = farm.directory.supernet("tiny").resolve()
+    supernet.rename(supernet.with_name("away"))
+    os.kill(evaluator.pid, signal.SIGKILL)
+    farm.wait_for(lambda: [state.exit_code for state in farm.states("evaluator-")] == [2])
+    failed = farm.run("farm")
+    assert failed.returncode == 2 and f"farm: {evaluator.name} ended: " in failed.stdout, failed.stdout
+    assert str(supernet) in failed.stdout.splitlines()[-1] or "supernet.json" in failed.stdout.splitlines()[-1]
+    supernet.with_name("away").rename(supernet)
+    before = stored(farm.directory.runs / "tiny")
+    assert "Measuring" in farm.make("farm")
+    assert stored(farm.directory.runs / "tiny") > before
+
+    farm.make("down")
+    moved = MadeFarm(farm.path / "moved")
+    moved.path.mkdir()
+    for name in (".farm", "runs", "supernets"):
+        (farm.path / name).rename(moved.path / name)
+    before = stored(moved.directory.runs / "tiny")
+    assert "queues are made anew" in moved.make("farm")
+    assert stored(moved.directory.runs / "tiny") > before
+    moved.make("destroy")
+    assert processes_of(moved.directory.path) == [] and not moved.directory.path.exists()
 
 
 def test_a_farm_searches_to_the_end_though_an_evaluator_and_the_supervisor_are_killed(farm: MadeFarm) -> None:

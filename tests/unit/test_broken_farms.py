@@ -172,7 +172,7 @@ def test_what_can_not_be_removed_is_said(
     monkeypatch.setattr(os, "unlink", refuse)
     assert run("destroy") == 2
     error = capsys.readouterr().err
-    assert "can't be removed (Permission denied); remove it as root: rm -r" in error and error.count("\n") == 1
+    assert "can't be removed (Permission denied); as root: rm -r" in error and error.count("\n") == 1
 
 
 def test_containers_that_can_not_be_looked_for_are_said_and_all_else_is_removed(
@@ -181,7 +181,7 @@ def test_containers_that_can_not_be_looked_for_are_said_and_all_else_is_removed(
     directory.write(Farm(backend="containers"))
     assert run("destroy") == 2
     assert (
-        "containers may be left: no containers: nothing runs any; then `make destroy` again" in capsys.readouterr().err
+        "containers may be left (no containers: nothing runs any); then `make destroy` again" in capsys.readouterr().err
     )
     assert not directory.path.exists()
 

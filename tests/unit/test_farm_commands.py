@@ -213,6 +213,14 @@ def test_a_search_under_way_can_not_become_another(
     assert "being searched with other settings" in error and error.count("\n") == 1
 
 
+def test_a_search_whose_file_is_gone_from_the_farm_begins_again(backend: Recorder, tmp_path: Path) -> None:
+    search = search_file(tmp_path)
+    run("farm", "--search", search)
+    backend.directory.search_file("tiny").unlink()
+    assert run("farm", "--search", search) == 0
+    assert backend.directory.search_file("tiny").read_bytes() == search.read_bytes()
+
+
 def test_a_search_that_failed_begins_again_and_one_that_is_done_does_not(backend: Recorder, tmp_path: Path) -> None:
     run("farm", "--search", search_file(tmp_path))
     run("farm", "--search", search_file(tmp_path, name="other"))

@@ -147,6 +147,14 @@ def test_a_search_under_way_gets_on_if_an_evaluator_that_has_measured_computes_f
         scene.watch(begun=("one",))
 
 
+def test_as_many_evaluators_are_waited_for_as_are_wanted_at_last(scene: Scene) -> None:
+    scene.directory.make()
+    scene.looks = [scene.search("one", 0), scene.search("one", 1), scene.evaluator("a")]
+    scene.looks += [lambda: scene.directory.write(FARM.model_copy(update={"evaluators": 1}))]
+    scene.watch()
+    assert scene.looks == []
+
+
 def test_what_was_said_before_does_not_count(scene: Scene) -> None:
     scene.looks = [scene.evaluator("a"), scene.evaluator("b"), scene.search("one", 1), scene.search("one", 2)]
     with pytest.raises(AssertionError):
