@@ -8,9 +8,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+import yaml
 
 from deploy.farm.strays import processes_of
 from deploy.farm.supervising import supervisor_of
+from shared.settings import parse_settings
+from tests.chaos.arena import search_values, write_supernet
 from tests.integration.test_killed_search import measurements, stored
 from tests.support.command import search_file
 from tests.support.made_farm import MadeFarm, made_farm
@@ -29,35 +32,45 @@ def test_a_farm_is_only_said_to_be_up_where_something_is_measured(farm: MadeFarm
     search = search_file(
         farm.path,
         training={"data": "plain_facts", "steps": 0, "calibration_tokens": 512},
-        search={"evaluations": 500, "population": 250},
+        search={"evaluations": 300, "population": 100},
     )
+    run = farm.directory.runs / "tiny"
     asked = ("farm", "--search", search, "--evaluators", 1, "--port", free_port())
     with ThreadPoolExecutor() as pool:  # two at once
         ended = list(pool.map(lambda number: farm.run(*asked, output=f"output-{number}"), range(2)))
     assert [each.returncode for each in ended] == [0, 0], [each.stdout for each in ended]
     (evaluator,) = farm.states("evaluator-")
-    assert stored(farm.directory.runs / "tiny") and evaluator.pid is not None
+    assert stored(run) and evaluator.pid is not None and evaluator.restarts == 0
 
     supernet = farm.directory.supernet("tiny").resolve()
     supernet.rename(supernet.with_name("away"))
     os.kill(evaluator.pid, signal.SIGKILL)
     farm.wait_for(lambda: [state.exit_code for state in farm.states("evaluator-")] == [2])
     failed = farm.run("farm")
-    assert failed.returncode == 2 and f"farm: {evaluator.name} ended: " in failed.stdout, failed.stdout
-    assert str(supernet) in failed.stdout.splitlines()[-1] or "supernet.json" in failed.stdout.splitlines()[-1]
+    assert failed.returncode == 2
+    assert f"farm: {evaluator.name} ended: nasfarm: " in failed.stdout and f"{run}/supernet" in failed.stdout
     supernet.with_name("away").rename(supernet)
-    before = stored(farm.directory.runs / "tiny")
+    before = stored(run)
     assert "Measuring" in farm.make("farm")
-    assert stored(farm.directory.runs / "tiny") > before
+    assert stored(run) > before
+    farm.make("destroy")
+    assert processes_of(farm.directory.path) == [] and not farm.directory.path.exists() and stored(run)
 
+
+def test_a_farm_comes_up_again_where_it_was_moved_to(farm: MadeFarm) -> None:
+    farm.directory.make()
+    values = search_values("tiny", 0, 40, 8)
+    write_supernet(farm.directory.store.place("any"), parse_settings(values, "test"))
+    search = farm.path / "search.yaml"
+    search.write_text(yaml.safe_dump(values))
+    farm.make("farm", "--search", search, "--evaluators", 0, "--port", free_port())
     farm.make("down")
     moved = MadeFarm(farm.path / "moved")
     moved.path.mkdir()
     for name in (".farm", "runs", "supernets"):
         (farm.path / name).rename(moved.path / name)
-    before = stored(moved.directory.runs / "tiny")
     assert "queues are made anew" in moved.make("farm")
-    assert stored(moved.directory.runs / "tiny") > before
+    assert [state.state for state in moved.states("coordinator-")] == ["running"]
     moved.make("destroy")
     assert processes_of(moved.directory.path) == [] and not moved.directory.path.exists()
 
