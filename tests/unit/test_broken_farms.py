@@ -234,6 +234,21 @@ def test_logs_and_names_of_others_are_shown_without_what_moves_the_cursor(
     assert "since ?, exit code 2: �]0;title�bad" in capsys.readouterr().out
 
 
+def test_logs_end_quietly_when_nobody_reads_them_any_more(
+    directory: FarmDirectory, started: list[subprocess.Popen[bytes]]
+) -> None:
+    started.append(subprocess.Popen(SLEEP, env={**os.environ, **marked(directory.path)}))
+    (directory.logs / "a.log").write_text("something\n")
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "deploy.farm", "logs"]
+    ended = subprocess.run(
+        command, cwd=directory.path.parent, stdout=writing, stderr=subprocess.PIPE, timeout=60, check=False
+    )
+    os.close(writing)
+    assert (ended.returncode, ended.stderr) == (0, b"")
+
+
 def test_a_fine_tuning_in_another_terminal_ends_when_the_farm_goes_down(
     directory: FarmDirectory, started: list[subprocess.Popen[bytes]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
