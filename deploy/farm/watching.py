@@ -1,11 +1,13 @@
 """Whether a farm that was brought up measures: its evaluators are there, and its searches get on."""
 
+import logging
 import time
-from collections.abc import Collection
-from contextlib import closing
+from collections.abc import Collection, Iterator
+from contextlib import closing, contextmanager
 
 from deploy.farm.backend import Backend, ServiceState
 from deploy.farm.preparing import operator_address
+from deploy.farm.programs import COORDINATOR
 from deploy.farm.saying import say
 from deploy.farm.state import Farm, FarmDirectory
 from shared.announcements import ANNOUNCE_SECONDS, EvaluatorAnnouncement, SearchAnnouncement, present
@@ -20,6 +22,9 @@ HOPELESS_RESTARTS = 2
 HEARD_SECONDS = 2 * ANNOUNCE_SECONDS
 """Whoever is there was heard within this time."""
 
+SILENT_SECONDS = 300.0
+"""A coordinator that runs says within this time how far it is, unless RabbitMQ doesn't pass it on."""
+
 Announced = list[EvaluatorAnnouncement | SearchAnnouncement]
 
 
@@ -32,8 +37,8 @@ def watch(directory: FarmDirectory, farm: Farm, backend: Backend, begun: Collect
     """
     progress = _Progress(farm, frozenset(begun))
     restarts: dict[str, int] = {}
-    say_at = time.monotonic() + SAY_SECONDS
-    with closing(RabbitBroker(operator_address(directory, farm), "nasfarm farm")) as broker:
+    say_at, silent_at = time.monotonic() + SAY_SECONDS, time.monotonic() + SILENT_SECONDS
+    with closing(RabbitBroker(operator_address(directory, farm), "nasfarm farm")) as broker, _quiet():
         while True:
             states = backend.states()
             for state in states:
@@ -45,10 +50,28 @@ def watch(directory: FarmDirectory, farm: Farm, backend: Backend, begun: Collect
             progress.end({name for name, code in backend.ended().items() if code == 0})
             if progress.done:
                 return say(f"Measuring      {progress.told()}")
+            if progress.silent and time.monotonic() > silent_at:
+                coordinator = f"{COORDINATOR}{progress.silent[0]}"
+                raise UserError(
+                    f"nothing is heard of {coordinator} (it wrote last: {backend.last_line(coordinator)}); "
+                    "`make down`, then the same command again"
+                )
             if time.monotonic() > say_at:
                 say(f"Waiting        {progress.told()}; Ctrl-C leaves the farm running")
                 say_at = time.monotonic() + SAY_SECONDS
             time.sleep(LOOK_SECONDS)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Have the connection say nothing of what it mends by itself: what remains wrong shows here."""
+    log = logging.getLogger("shared.broker")
+    before = log.level
+    log.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        log.setLevel(before)
 
 
 def _check(state: ServiceState, backend: Backend, restarts: dict[str, int]) -> None:
@@ -97,13 +120,17 @@ class _Progress:
         self._ended = set(ended)
 
     @property
+    def silent(self) -> list[str]:
+        """The searches that have not ended and were never heard."""
+        return sorted(self._active - self._last.keys())
+
+    @property
     def done(self) -> bool:
         """Whether nothing is missing any more."""
-        active = self._active
         if self.evaluators == 0:  # others may come from elsewhere
-            return active <= self._last.keys()
+            return not self.silent
         there = all(len(self._present.get(each, ())) >= self.evaluators for each in self._served)
-        return there and active <= self._measuring
+        return there and self._active <= self._measuring
 
     def told(self) -> str:
         """How far it is, in words."""

@@ -132,6 +132,19 @@ def test_a_search_that_has_ended_well_is_not_waited_for(scene: Scene) -> None:
     scene.watch()
 
 
+def test_a_search_of_which_nothing_is_heard_is_not_waited_for_for_ever(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watching, "SILENT_SECONDS", -1.0)
+    scene.looks = [scene.evaluator("a")]
+    with pytest.raises(
+        UserError, match=r"nothing is heard of coordinator-one .*has no disk.*`make down`, then the same"
+    ):
+        scene.watch()
+    scene.looks = [scene.search("one", 0), scene.evaluator("b"), scene.search("one", 1)]
+    scene.watch()
+
+
 def test_without_evaluators_of_its_own_a_farm_is_up_when_its_searches_are(scene: Scene) -> None:
     scene.looks = [lambda: None, scene.search("one", 0)]
     scene.watch(FARM.model_copy(update={"evaluators": 0}))
