@@ -256,7 +256,7 @@ def destroy(directory: FarmDirectory) -> None:
                     elif _had_containers(directory, farm):
                         problems.append(UserError(f"containers may be left ({error}); then `make destroy` again"))
         try:
-            _remove(directory.path)
+            directory.remove()
         except UserError as error:
             problems.append(error)
     if problems:
@@ -273,18 +273,6 @@ def _places(directory: FarmDirectory) -> list[FarmDirectory]:
 def _had_containers(directory: FarmDirectory, farm: Farm | None) -> bool:
     """Whether containers may be left of a farm."""
     return (directory.path / "containers").exists() or (farm is not None and farm.backend == "containers")
-
-
-def _remove(path: Path) -> None:
-    """Remove a directory, or what lies in its place. Raises UserError if something of it can't be removed."""
-    shutil.rmtree(path, ignore_errors=True)  # as much as can be
-    try:
-        if path.is_symlink() or path.is_file():
-            path.unlink()
-        elif path.exists():
-            shutil.rmtree(path)
-    except OSError as error:
-        raise UserError(f"{error.filename}: can't be removed ({error.strerror}); as root: rm -r {path}") from error
 
 
 def _read(directory: FarmDirectory) -> tuple[Farm | None, UserError | None]:

@@ -3,6 +3,7 @@
 import fcntl
 import os
 import re
+import shutil
 import time
 from collections.abc import Container, Iterable, Iterator
 from contextlib import contextmanager
@@ -131,6 +132,19 @@ class FarmDirectory:
             self.path.chmod(0o700)
             for directory in (self.broker_files, self.logs, self.runs, self.store.path):
                 directory.mkdir(exist_ok=True)
+
+    def remove(self) -> None:
+        """Remove the directory, or what lies in its place. Raises UserError if something of it can't be removed."""
+        shutil.rmtree(self.path, ignore_errors=True)  # as much as can be
+        try:
+            if self.path.is_symlink() or self.path.is_file():
+                self.path.unlink()
+            elif self.path.exists():
+                shutil.rmtree(self.path)
+        except OSError as error:
+            raise UserError(
+                f"{error.filename}: can't be removed ({error.strerror}); as root: rm -r {self.path}"
+            ) from error
 
     @property
     def farm_file(self) -> Path:
