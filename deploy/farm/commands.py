@@ -97,7 +97,7 @@ def _settle_here(directory: FarmDirectory) -> None:
     former, farm = directory.former(), directory.read()
     if former is not None and farm is not None:
         say(f"Moved          from {former.path}: the queues are made anew, what is measured stays")
-        if not former.farm_file.exists():  # else it was copied, and what runs there is another farm
+        if not former.is_there:  # else it was copied, and what runs there is another farm
             backend_of(former, farm.backend).down()
         deadline = time.monotonic() + LEAVING_SECONDS
         while backend_of(directory, farm.backend).running() and time.monotonic() < deadline:
@@ -267,7 +267,7 @@ def destroy(directory: FarmDirectory) -> None:
 def _places(directory: FarmDirectory) -> list[FarmDirectory]:
     """Where processes of the farm may think that it is."""
     former = directory.former()
-    return [directory] if former is None or former.farm_file.exists() else [directory, former]
+    return [directory] if former is None or former.is_there else [directory, former]
 
 
 def _had_containers(directory: FarmDirectory, farm: Farm | None) -> bool:

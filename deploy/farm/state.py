@@ -151,6 +151,11 @@ class FarmDirectory:
         """What the farm is to be."""
         return self.path / "farm.json"
 
+    @property
+    def is_there(self) -> bool:
+        """Whether there is a farm in the directory, whose name may be any."""
+        return os.path.lexists(self.farm_file)
+
     def read(self) -> Farm | None:
         """The farm; None if there is none. Raises UserError where its file is damaged, or of a later release."""
         path, remedy = self.farm_file, "`make destroy` removes the farm, runs/ and supernets/ stay"

@@ -4,12 +4,16 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from deploy.farm import __main__ as command_line
 from deploy.farm import commands, processes
@@ -149,6 +153,26 @@ def test_a_farm_whose_directory_is_gone_ends_by_itself_and_what_is_left_is_destr
     wait_for(lambda: processes_of(directory.path))
     assert run("destroy") == 0
     assert processes_of(directory.path) == []
+
+
+@settings(max_examples=20, deadline=None)
+@given(content=st.binary() | st.text().map(str.encode))
+@example(b'[{"name": "a", "state": "ended", "since": 1e999}]')
+def test_whatever_the_files_of_a_farm_hold_looking_at_it_ends_in_an_answer_or_in_one_line(content: bytes) -> None:
+    with tempfile.TemporaryDirectory() as place:
+        directory = FarmDirectory(Path(place) / ".farm", Path(place) / "runs")
+        directory.make()
+        for name in ("farm.json", "processes.json", "supervisor", "place", "logs/coordinator-one.log"):
+            (directory.path / name).write_bytes(content)
+        farm = Processes(directory)
+        read_states(directory)
+        assert supervisor_of(directory) is None and farm.states() == []
+        farm.ended()
+        assert "\n" not in farm.last_line("coordinator-one")
+        former = directory.former()
+        assert former is None or not former.is_there
+        with suppress(UserError):
+            directory.read()
 
 
 @pytest.mark.parametrize("kind", ["file", "link"])
