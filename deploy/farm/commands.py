@@ -4,7 +4,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from deploy.farm.backend import Backend
@@ -243,7 +243,9 @@ def destroy(directory: FarmDirectory) -> None:
     """End the farm at once and remove its data, whatever is left of them; runs and super-networks stay."""
     farm, _ = _read(directory)
     problems: list[UserError] = []
-    with directory.turn("make destroy", shared=True, patience=PATIENCE_SECONDS):
+    with ExitStack() as turn:
+        with suppress(UserError):  # not even that need be possible
+            turn.enter_context(directory.turn("make destroy", shared=True, patience=PATIENCE_SECONDS))
         for place in _places(directory):
             for name in UP:
                 if name == "containers" and farm is not None and not _had_containers(directory, farm):

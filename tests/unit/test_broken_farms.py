@@ -90,6 +90,12 @@ def a_directory_in_the_place_of_its_file(directory: FarmDirectory, _supervisor: 
     directory.farm_file.mkdir()
 
 
+def directories_in_the_place_of_its_other_files(directory: FarmDirectory, _supervisor: int) -> None:
+    for name in (".turn", ".lock", "place", "processes.json"):
+        (directory.path / name).unlink(missing_ok=True)
+        (directory.path / name).mkdir()
+
+
 def without_its_files(directory: FarmDirectory, _supervisor: int) -> None:
     for file in ("farm.json", "processes.json"):
         (directory.path / file).unlink()
@@ -118,6 +124,7 @@ def with_a_supervisor_that_was_killed(_directory: FarmDirectory, supervisor: int
         damaged,
         of_a_later_release,
         a_directory_in_the_place_of_its_file,
+        directories_in_the_place_of_its_other_files,
         without_its_files,
         with_a_wrong_number,
         with_no_number,
