@@ -103,8 +103,14 @@ class Compose:
         try:
             code = self._engine.watch(trainers[0])
             last = self._engine.last_line(trainers[0])
+        except UserError as error:
+            if self._containers("trainer"):
+                raise
+            raise UserError(
+                f"{name}: the fine-tuning was ended; `make deploy` goes on from its last checkpoint"
+            ) from error
         finally:
-            self._engine.remove(trainers, SHORT_GRACE_SECONDS)
+            self._engine.remove(self._containers("trainer"), SHORT_GRACE_SECONDS)
         if code:
             raise UserError(f"{name}: the fine-tuning ended: {last}")
 

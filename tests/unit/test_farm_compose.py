@@ -136,6 +136,25 @@ def test_a_fine_tuning_is_not_begun_for_a_farm_that_is_down_nor_beside_another(
         backend(tmp_path, monkeypatch, *containers).train(Farm(backend="containers"), "small")
 
 
+def test_a_fine_tuning_in_another_terminal_ends_when_the_farm_goes_down(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def taken_down(_: Engine, container: Container) -> int:
+        monkeypatch.setattr(Recorded, "there", ())
+        raise UserError(f"podman wait: no container {container.name}")
+
+    broker, trainer = (
+        Container(name, name, {"com.docker.compose.service": name}, "running", 0, 0, "")
+        for name in ("rabbitmq", "trainer")
+    )
+    search_file(tmp_path, "somebody/model")
+    farm = backend(tmp_path, monkeypatch, broker)
+    monkeypatch.setattr(farm, "_up", lambda *_: monkeypatch.setattr(Recorded, "there", (broker, trainer)))
+    monkeypatch.setattr(Recorded, "watch", taken_down)
+    with pytest.raises(UserError, match="the fine-tuning was ended; `make deploy` goes on from its last checkpoint"):
+        farm.train(Farm(backend="containers", preparing=("small",)), "small")
+
+
 def test_a_farm_is_destroyed_without_waiting_for_what_its_evaluators_measure(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
