@@ -28,48 +28,37 @@ def farm(tmp_path: Path) -> Iterator[MadeFarm]:
         yield farm
 
 
-def test_a_farm_is_only_said_to_be_up_where_something_is_measured(farm: MadeFarm) -> None:
-    search = search_file(
-        farm.path,
-        training={"data": "plain_facts", "steps": 0, "calibration_tokens": 512},
-        search={"evaluations": 300, "population": 100},
-    )
-    run = farm.directory.runs / "tiny"
-    asked = ("farm", "--search", search, "--evaluators", 1, "--port", free_port())
-    with ThreadPoolExecutor() as pool:  # two at once
-        ended = list(pool.map(lambda number: farm.run(*asked, output=f"output-{number}"), range(2)))
-    assert [each.returncode for each in ended] == [0, 0], [each.stdout for each in ended]
-    (evaluator,) = farm.states("evaluator-")
-    assert stored(run) and evaluator.pid is not None and evaluator.restarts == 0
-
-    supernet = farm.directory.supernet("tiny").resolve()
-    supernet.rename(supernet.with_name("away"))
-    os.kill(evaluator.pid, signal.SIGKILL)
-    farm.wait_for(lambda: [state.exit_code for state in farm.states("evaluator-")] == [2])
-    failed = farm.run("farm")
-    assert failed.returncode == 2
-    assert f"farm: {evaluator.name} ended: nasfarm: " in failed.stdout and f"{run}/supernet" in failed.stdout
-    supernet.with_name("away").rename(supernet)
-    before = stored(run)
-    assert "Measuring" in farm.make("farm")
-    assert stored(run) > before
-    farm.make("destroy")
-    assert processes_of(farm.directory.path) == [] and not farm.directory.path.exists() and stored(run)
-
-
-def test_a_farm_comes_up_again_where_it_was_moved_to(farm: MadeFarm) -> None:
-    farm.directory.make()
+def test_a_farm_is_asked_for_twice_at_once_then_with_evaluators_that_can_not_measure_and_then_elsewhere(
+    farm: MadeFarm,
+) -> None:
     values = search_values("tiny", 0, 40, 8)
-    write_supernet(farm.directory.store.place("any"), parse_settings(values, "test"))
+    supernet = farm.directory.store.place("any")
+    write_supernet(supernet, parse_settings(values, "test"))  # without weights
     search = farm.path / "search.yaml"
     search.write_text(yaml.safe_dump(values))
-    farm.make("farm", "--search", search, "--evaluators", 0, "--port", free_port())
+    asked = ("farm", "--search", search, "--evaluators", 0, "--port", free_port())
+    with ThreadPoolExecutor() as pool:
+        ended = list(pool.map(lambda number: farm.run(*asked, output=f"output-{number}"), range(2)))
+    assert [each.returncode for each in ended] == [0, 0], [each.stdout for each in ended]
+    (coordinator,) = farm.states("coordinator-")
+    assert (coordinator.state, coordinator.restarts) == ("running", 0)
+
+    for begun in (1, 2):  # asked for again it tries again, and says again what is wrong
+        failed = farm.run("farm", "--evaluators", 1)
+        (evaluator,) = farm.states("evaluator-")
+        assert failed.returncode == 2 and f"farm: {evaluator.name} ended: nasfarm: " in failed.stdout, failed.stdout
+        assert "mend that and give the same command again" in failed.stdout
+        log = (farm.directory.logs / f"{evaluator.name}.log").read_text()
+        assert log.count("nasfarm: ") == begun
+    assert farm.states("coordinator-")[0].pid == coordinator.pid  # all else went on
+    assert "ended" in farm.make("status")
+
     farm.make("down")
     moved = MadeFarm(farm.path / "moved")
     moved.path.mkdir()
     for name in (".farm", "runs", "supernets"):
         (farm.path / name).rename(moved.path / name)
-    assert "queues are made anew" in moved.make("farm")
+    assert "queues are made anew" in moved.make("farm", "--evaluators", 0)
     assert [state.state for state in moved.states("coordinator-")] == ["running"]
     moved.make("destroy")
     assert processes_of(moved.directory.path) == [] and not moved.directory.path.exists()
