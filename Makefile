@@ -23,6 +23,9 @@ export NASFARM_DATA := $(abspath ../shared/data)
 endif
 endif
 
+# $(call moved,FOLDER): what to do first with an environment that was made elsewhere. A link to one says what it means.
+moved = $(shell [ ! -e $(1)/ready ] || [ -L $(1) ] || grep -qsF "$$(pwd -P)/$(1)/bin/" $(1)/bin/nasfarm || echo $(1)/moved)
+
 .PHONY: help
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -154,14 +157,20 @@ system-packages:
 
 # The environment. `ready` is written last: a set-up that was killed is done anew from nothing, one that is out of date is
 # brought up to date in place.
-$(VENV)/ready: pyproject.toml constraints.txt
+$(VENV)/ready: pyproject.toml constraints.txt $(call moved,$(VENV))
 	$(call install,$(VENV),--constraint constraints.txt)
 	@$(VENV)/bin/pip uninstall $(PIP_QUIET) --yes $(UNUSED)
 	@touch $@
 
+# An environment's programs know where it was made. One that was moved or copied since would run what is there, or nothing.
+.PHONY: $(VENV)/moved $(VENV)-vllm/moved
+$(VENV)/moved $(VENV)-vllm/moved:
+	@echo "$(@D) was made in another place; it is made again"
+	@rm $(@D)/ready
+
 # Where there is no GPU, the packages for pictures and sounds that vLLM brings along don't go with torch for the CPU: without
 # them it starts, with them it doesn't.
-$(VENV)-vllm/ready: pyproject.toml constraints.txt
+$(VENV)-vllm/ready: pyproject.toml constraints.txt $(call moved,$(VENV)-vllm)
 	$(call install,$(VENV)-vllm,--constraint constraints.txt)
 	@$(VENV)-vllm/bin/pip install $(PIP_QUIET) --constraint constraints.txt --only-binary :all: $(VLLM_PACKAGE)==$(VLLM)
 	@$(VENV)-vllm/bin/pip uninstall $(PIP_QUIET) --yes $(UNUSED)

@@ -16,7 +16,7 @@ from shared.environment import Environment
 from shared.errors import UserError
 from shared.files import user_path
 from shared.manifest import read_shape, search_space
-from shared.settings import read_search_file, write_search_file
+from shared.settings import LONGEST_NAME, read_search_file, write_search_file
 from shared.shape import ModelShape
 from shared.supernet.checkpoint import Checkpoint
 from shared.supernet.device import preferred_dtype
@@ -143,7 +143,7 @@ def _name(model: str) -> str:
     if snapshot is not None:
         last = snapshot["name"]
     plain = unicodedata.normalize("NFKD", last).encode("ascii", "ignore").decode()
-    return re.sub(r"[^a-z0-9._-]+", "-", plain.lower()).strip("._-") or "search"
+    return re.sub(r"[^a-z0-9._-]+", "-", plain.lower()).strip("._-")[:LONGEST_NAME] or "search"
 
 
 def _quoted(text: str) -> str:
