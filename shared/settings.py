@@ -44,6 +44,8 @@ SPLITS = {
 (None: lm-eval's choice), of which search and report take different items."""
 
 
+LONGEST_NAME = 100
+"""Characters that a new search's name may have: files, queues and containers are named after it, and longer."""
 LONGEST_SHOWN = 80
 """Characters of a wrong value that are shown."""
 
@@ -366,6 +368,15 @@ def parse_settings(values: dict[str, Any], where: str) -> SearchSettings:
         raise UserError(f"{where}: {explain(error)}") from error
 
 
+def check_new_name(name: str) -> None:
+    """Raise UserError if a search that begins now can't have the name; those of earlier releases keep theirs."""
+    if len(name) > LONGEST_NAME:
+        raise UserError(
+            f"name: should have at most {LONGEST_NAME} characters, and has {len(name)} ({name[:40]}...); "
+            "shorten it in the search file"
+        )
+
+
 def explain(error: ValidationError) -> str:
     """The first problem of a validation in one line, with the field's path."""
     problem = error.errors(include_url=False)[0]
@@ -397,5 +408,5 @@ def _distinct(choices: tuple[T, ...], what: str) -> tuple[T, ...]:
 
 def write_search_file(path: Path, text: str) -> None:
     """Write a search file after checking that it can be read back."""
-    parse_settings(parse_yaml(text), str(path))
+    check_new_name(parse_settings(parse_yaml(text), str(path)).name)
     write_atomically(path, text)

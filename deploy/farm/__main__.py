@@ -6,6 +6,7 @@ python -m deploy.farm status|logs|down|destroy
 """
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -35,9 +36,11 @@ def main(arguments: list[str] | None = None) -> int:
     except UserError as error:
         print(f"farm: {one_line(str(error))}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("\nfarm: interrupted; the same command goes on", file=sys.stderr)
+    except KeyboardInterrupt as interrupted:
+        print(f"\nfarm: {str(interrupted) or 'interrupted; the same command goes on'}", file=sys.stderr)
         return INTERRUPTED
+    except BrokenPipeError:  # who read what we print has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
 
 

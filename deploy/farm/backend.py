@@ -8,11 +8,17 @@ from deploy.farm.state import Farm
 
 @dataclass(frozen=True)
 class ServiceState:
-    """What `make status` says of one service: its name, a word for its state, and what else is worth knowing."""
+    """What `make status` says of one service: its name, a word for its state, and what else is worth knowing.
+
+    `restarts`: how often it was started again because it had failed. `failed`: whether it is down after a failure, and
+    isn't started again by itself.
+    """
 
     name: str
     state: str
     detail: str = ""
+    restarts: int = 0
+    failed: bool = False
 
 
 class Backend(Protocol):
@@ -35,12 +41,13 @@ class Backend(Protocol):
 
     def train(self, farm: Farm, name: str) -> None:
         """Make the super-network of `FarmDirectory.search_file(name)` in `FarmDirectory.store`, in the foreground, with
-        its progress shown; an interrupted one goes on."""
+        its progress shown; an interrupted one goes on. Raises UserError if the farm is down, or goes down meanwhile."""
         ...
 
     def apply(self, farm: Farm) -> None:
-        """Have a coordinator run for each search, and the evaluators of each super-network: start what is missing,
-        drain what is too much. Returns without waiting for it."""
+        """Have a coordinator run for each search, and the evaluators of each super-network: start what is missing or
+        had failed, drain what is too much. Returns without waiting for it, but no state from before is told any more.
+        """
         ...
 
     def running(self) -> bool:
@@ -56,7 +63,7 @@ class Backend(Protocol):
         ...
 
     def last_line(self, name: str) -> str:
-        """The last line that the coordinator of a search wrote: why it ended."""
+        """The last line that a service wrote, by its name in `states`: why it ended."""
         ...
 
     def follow_logs(self) -> None:
@@ -64,9 +71,11 @@ class Backend(Protocol):
         ...
 
     def down(self) -> None:
-        """Drain the evaluators, end the coordinators, stop RabbitMQ; data are kept. Nothing runs when it returns."""
+        """End fine-tunings, drain the evaluators, end the coordinators, stop RabbitMQ; data are kept. Nothing runs when
+        it returns. Raises UserError if something can't be ended."""
         ...
 
     def destroy(self) -> None:
-        """Remove what `down` keeps outside the farm's directory."""
+        """End everything without waiting for what is being measured, whatever is left of the farm's directory, and
+        remove what is kept outside it or belongs to others. Raises UserError if something can't be ended."""
         ...

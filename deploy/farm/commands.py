@@ -3,29 +3,35 @@
 import shutil
 import subprocess
 import time
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from deploy.farm.backend import Backend
 from deploy.farm.preparing import broker_url, operator_address
 from deploy.farm.programs import nasfarm
+from deploy.farm.saying import say
 from deploy.farm.state import BackendName, Farm, FarmDirectory
+from deploy.farm.watching import watch
 from services.cli.example import example_search_file
 from services.cli.run import RunDirectory
 from services.cli.supernets import clear_workspace, find_supernet
-from shared.announcements import ANNOUNCE_SECONDS, present
 from shared.broker import requests_queue, results_queue
 from shared.broker.__main__ import SETTLE_SECONDS
-from shared.broker.rabbitmq import RabbitBroker, add_queues
+from shared.broker.rabbitmq import add_queues
 from shared.environment import Environment
 from shared.errors import UserError
 from shared.files import write_atomically
 from shared.settings import read_search_file
 
-UP = {"processes": "make farm", "containers": "make deploy"}
+UP: dict[BackendName, str] = {"processes": "make farm", "containers": "make deploy"}
 """The command that brings each kind of farm up."""
-BEGIN_SECONDS = 60
-"""How long a search is watched as it begins: what is wrong with it mostly shows then."""
+NO_FARM = "no farm is up; `make farm` or `make deploy` brings one up"
+STAYS_UP = "interrupted; what is up stays up (make status, make down), and the same command goes on"
+LEAVING_SECONDS = 30.0
+"""What a supervisor may take to notice that its farm was moved, and to leave."""
+PATIENCE_SECONDS = 10.0
+"""How long a command that brings the farm up is waited for before that farm is removed nonetheless."""
 
 
 def backend_of(directory: FarmDirectory, name: BackendName) -> Backend:
@@ -40,7 +46,7 @@ def backend_of(directory: FarmDirectory, name: BackendName) -> Backend:
 
 
 def bring_up(directory: FarmDirectory, name: BackendName, search_file: Path | None, **changes: object) -> None:
-    """Bring a farm up, or have one that is up search something else too.
+    """Bring a farm up, or have one that is up search something else too; returns when it measures.
 
     Args:
         directory: the farm's.
@@ -50,20 +56,56 @@ def bring_up(directory: FarmDirectory, name: BackendName, search_file: Path | No
     """
     backend = backend_of(directory, name)
     directory.make()
-    with directory.locked():
-        farm = _changed(directory, name, {key: value for key, value in changes.items() if value is not None})
-        backend.check(farm)
-        names = _asked(directory, farm, backend, search_file)
-        farm = farm.preparing_for(names)
-        directory.write(farm)
-    print(f"Broker         {broker_url(farm)}", flush=True)
-    backend.start_broker(farm)
+    with directory.turn(UP[name]):
+        _settle_here(directory)
+        with directory.locked():
+            farm = _changed(directory, name, {key: value for key, value in changes.items() if value is not None})
+            backend.check(farm)
+            names = _asked(directory, farm, backend, search_file)
+            farm = farm.preparing_for(names)
+            directory.write(farm)
+        say(f"Broker         {broker_url(farm)}")
+        with _interruptible(STAYS_UP):
+            backend.start_broker(farm)
     began = time.time()
-    for search in names:
-        farm = _begin(directory, farm, backend, search)
-    backend.apply(farm)
+    with _interruptible(STAYS_UP):
+        for search in names:
+            _begin(directory, farm, backend, search)
+        with directory.turn(UP[name]):
+            with directory.locked():
+                farm = directory.read() or farm  # it may have been scaled while we trained
+                farm = farm.model_copy(update={"asked": farm.asked + 1})
+                directory.write(farm)
+            backend.apply(farm)
     _tell(directory, farm)
-    _watch(directory, farm, backend, names, began)
+    with _interruptible("the farm goes on, nobody waits for it any more: make status, make down"):
+        watch(directory, farm, backend, names, began)
+
+
+@contextmanager
+def _interruptible(what: str) -> Iterator[None]:
+    """Have Ctrl-C say what becomes of the farm."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(what) from None
+
+
+def _settle_here(directory: FarmDirectory) -> None:
+    """See to it that the farm can run where it is. RabbitMQ's data and the links of runs know where they lay: if that
+    was elsewhere, queues are made anew, and what was in them is measured again."""
+    former, farm = directory.former(), directory.read()
+    if former is not None and farm is not None:
+        say(f"Moved          from {former.path}: the queues are made anew, what is measured stays")
+        if not former.is_there:  # else it was copied, and what runs there is another farm
+            backend_of(former, farm.backend).down()
+        deadline = time.monotonic() + LEAVING_SECONDS
+        while backend_of(directory, farm.backend).running() and time.monotonic() < deadline:
+            time.sleep(0.2)
+        shutil.rmtree(directory.broker_files / "data", ignore_errors=True)
+        names = [search.name for search in farm.searches]
+        directory.write(farm.preparing_for(names).without(names))
+    directory.note_place()
 
 
 def _changed(directory: FarmDirectory, name: BackendName, changes: dict[str, object]) -> Farm:
@@ -96,7 +138,8 @@ def _asked(directory: FarmDirectory, farm: Farm, backend: Backend, search_file: 
         search_file = example_search_file(Environment.read())
     settings, text = read_search_file(search_file), search_file.read_bytes()
     copy = directory.search_file(settings.name)
-    if settings.name in under_way:
+    RunDirectory(directory.runs / settings.name).check_name()
+    if settings.name in under_way and copy.is_file():
         if copy.read_bytes() == text:
             return []
         if backend.running():
@@ -105,8 +148,8 @@ def _asked(directory: FarmDirectory, farm: Farm, backend: Backend, search_file: 
     return [settings.name]
 
 
-def _begin(directory: FarmDirectory, farm: Farm, backend: Backend, name: str) -> Farm:
-    """Have what a search needs, super-network and queues, and note that it can run. Returns the farm."""
+def _begin(directory: FarmDirectory, farm: Farm, backend: Backend, name: str) -> None:
+    """Have what a search needs, super-network and queues, and note that it can run."""
     settings, run = read_search_file(directory.search_file(name)), RunDirectory(directory.runs / name)
     environment = Environment.read()
     supernet = find_supernet(settings, run, directory.store, environment)
@@ -115,7 +158,7 @@ def _begin(directory: FarmDirectory, farm: Farm, backend: Backend, name: str) ->
         supernet = find_supernet(settings, run, directory.store, environment)
     else:
         clear_workspace(supernet.directory)
-        print(f"Super-network  {supernet.directory}, there already", flush=True)
+        say(f"Super-network  {supernet.directory}, there already")
     if supernet is None:
         raise UserError(f"{name}: its super-network is not in {directory.store.path} after the fine-tuning")
     run.path.mkdir(exist_ok=True)
@@ -124,95 +167,138 @@ def _begin(directory: FarmDirectory, farm: Farm, backend: Backend, name: str) ->
     add_queues(operator_address(directory, farm), [requests_queue(digest), results_queue(name)])
     time.sleep(SETTLE_SECONDS)
     with directory.locked():
-        farm = (directory.read() or farm).with_search(name, digest)  # it may have been scaled while we trained
-        directory.write(farm)
-    return farm
+        directory.write((directory.read() or farm).with_search(name, digest))
 
 
 def _tell(directory: FarmDirectory, farm: Farm) -> None:
     """Say what there is, and what one can do with it."""
     for search in farm.searches:
-        print(f"Search         {search.name}, super-network {search.supernet}, evaluators: {farm.evaluators}")
-        print(f"Report         {directory.runs / search.name / 'report.html'}, when it is done")
-    print("How far it is  make status; make logs")
-    print("More, fewer    make scale EVALUATORS=n")
-    print(f"End            make down; {UP[farm.backend]} goes on from there", flush=True)
-
-
-def _watch(directory: FarmDirectory, farm: Farm, backend: Backend, names: list[str], began: float) -> None:
-    """See the searches begin. Raises UserError with what is wrong with one that ends instead."""
-    waiting = set(names)
-    deadline = time.monotonic() + BEGIN_SECONDS
-    with closing(RabbitBroker(operator_address(directory, farm), "nasfarm farm")) as broker:
-        while waiting and time.monotonic() < deadline:
-            heard = present(broker.announced(ANNOUNCE_SECONDS))
-            waiting -= {each.name for each in heard if each.kind == "search" and each.sent_at > began}
-            for name, code in backend.ended().items():
-                if name in waiting and code:
-                    raise UserError(f"{name} ended: {backend.last_line(name)}")
-                waiting.discard(name)
-            time.sleep(0.3)
+        say(f"Search         {search.name}, super-network {search.supernet}, evaluators: {farm.evaluators}")
+        say(f"Report         {directory.runs / search.name / 'report.html'}, when it is done")
+    say("How far it is  make status; make logs")
+    say("More, fewer    make scale EVALUATORS=n")
+    say(f"End            make down; {UP[farm.backend]} goes on from there")
 
 
 def scale(directory: FarmDirectory, evaluators: int) -> None:
     """Change the number of evaluators of each super-network."""
-    farm, backend = _up(directory)
+    farm = directory.read()
+    if farm is None:
+        raise UserError(NO_FARM)
+    backend = _up(directory, farm, None)
     with directory.locked():
         farm = (directory.read() or farm).model_copy(update={"evaluators": evaluators})
         directory.write(farm)
     backend.apply(farm)
-    print(f"Evaluators     {evaluators} of each super-network; those that are too many finish what they measure")
+    say(f"Evaluators     {evaluators} of each super-network; those that are too many finish what they measure")
 
 
 def status(directory: FarmDirectory) -> None:
     """Show the services, and how far the searches are."""
-    farm, backend = _up(directory)
-    states = backend.states()
-    for each in states:
-        print(f"{each.name:<32} {each.state:<10} {each.detail}")
+    farm, damage = _read(directory)
+    for each in _up(directory, farm, damage).states():
+        say(f"{each.name:<32} {each.state:<10} {each.detail}")
+    if farm is None:
+        return say(
+            str(damage or f"{directory.farm_file}: isn't there; `make destroy` removes what is left of the farm")
+        )
     for name in farm.preparing:
-        print(f"{name:<32} {'preparing':<10} its super-network isn't there yet")
-    print(flush=True)
+        say(f"{name:<32} {'preparing':<10} its super-network isn't there yet")
+    say("")
     credentials = str(directory.credentials / "operator")
     subprocess.run([nasfarm(), "status", "--broker", broker_url(farm), "--credentials", credentials], check=False)
+    return None
 
 
 def logs(directory: FarmDirectory) -> None:
-    """Follow the logs."""
-    _up(directory)[1].follow_logs()
+    """Follow the logs, until Ctrl-C."""
+    with suppress(KeyboardInterrupt):
+        _up(directory, *_read(directory)).follow_logs()
 
 
 def down(directory: FarmDirectory) -> None:
     """Stop the farm; data are kept."""
-    farm = directory.read()
-    if farm is None:
-        print("There is no farm.")
-        return
-    backend = backend_of(directory, farm.backend)
-    finished = {name for name, code in backend.ended().items() if code == 0}
-    print("Evaluators finish what they measure; `make down` once more leaves at once", flush=True)
-    backend.down()
-    with directory.locked():
-        directory.write((directory.read() or farm).without(finished))
-    print(f"The farm is down; `{UP[farm.backend]}` goes on from here, `make destroy` removes its data")
+    farm, damage = _read(directory)
+    backends = _possible(directory, farm)
+    if farm is None and not any(backend.running() for backend in backends):
+        if damage is not None:
+            raise damage
+        return say("There is no farm.")
+    with directory.turn("make down", shared=True):
+        finished = {name for backend in backends for name, code in backend.ended().items() if code == 0}
+        say("Evaluators finish what they measure; `make down` once more leaves at once")
+        for backend in backends:
+            backend.down()
+        with directory.locked():
+            farm, damage = _read(directory)
+            if farm is not None:
+                directory.write(farm.without(finished))
+    if damage is not None:
+        raise damage
+    up = "make farm" if farm is None else UP[farm.backend]
+    return say(f"The farm is down; `{up}` goes on from here, `make destroy` removes its data")
 
 
 def destroy(directory: FarmDirectory) -> None:
-    """Stop the farm and remove its data; runs and super-networks stay."""
-    farm = directory.read()
-    if farm is not None:
-        backend = backend_of(directory, farm.backend)
-        backend.down()
-        backend.destroy()
-    shutil.rmtree(directory.path, ignore_errors=True)
-    print(f"The farm and its data are gone; {directory.runs} and {directory.store.path} stay")
+    """End the farm at once and remove its data, whatever is left of them; runs and super-networks stay."""
+    farm, _ = _read(directory)
+    problems: list[UserError] = []
+    with ExitStack() as turn:
+        with suppress(UserError):  # not even that need be possible
+            turn.enter_context(directory.turn("make destroy", shared=True, patience=PATIENCE_SECONDS))
+        for place in _places(directory):
+            for name in UP:
+                if name == "containers" and farm is not None and not _had_containers(directory, farm):
+                    continue
+                try:
+                    backend_of(place, name).destroy()
+                except UserError as error:
+                    if name == "processes":
+                        problems.append(error)
+                    elif _had_containers(directory, farm):
+                        problems.append(UserError(f"containers may be left ({error}); then `make destroy` again"))
+        try:
+            directory.remove()
+        except UserError as error:
+            problems.append(error)
+    if problems:
+        raise UserError("; ".join(map(str, problems)))
+    say(f"The farm and its data are gone; {directory.runs} and {directory.store.path} stay")
 
 
-def _up(directory: FarmDirectory) -> tuple[Farm, Backend]:
-    """The farm that is up. Raises UserError if none is."""
-    farm = directory.read() if directory.path.exists() else None
+def _places(directory: FarmDirectory) -> list[FarmDirectory]:
+    """Where processes of the farm may think that it is."""
+    former = directory.former()
+    return [directory] if former is None or former.is_there else [directory, former]
+
+
+def _had_containers(directory: FarmDirectory, farm: Farm | None) -> bool:
+    """Whether containers may be left of a farm."""
+    return (directory.path / "containers").exists() or (farm is not None and farm.backend == "containers")
+
+
+def _read(directory: FarmDirectory) -> tuple[Farm | None, UserError | None]:
+    """The farm, if there is one, and what is wrong with its file, if that is damaged."""
+    try:
+        return directory.read(), None
+    except UserError as error:
+        return None, error
+
+
+def _possible(directory: FarmDirectory, farm: Farm | None) -> list[Backend]:
+    """What runs the farm, or might where its file doesn't say."""
     if farm is not None:
-        backend = backend_of(directory, farm.backend)
+        return [backend_of(directory, farm.backend)]
+    found = [backend_of(directory, "processes")]
+    if _had_containers(directory, None):
+        with suppress(UserError):  # where nothing runs containers, none are up
+            found.append(backend_of(directory, "containers"))
+    return found
+
+
+def _up(directory: FarmDirectory, farm: Farm | None, damage: UserError | None) -> Backend:
+    """What runs the farm that is up. Raises UserError if none is."""
+    for backend in _possible(directory, farm):
         if backend.running():
-            return farm, backend
-    raise UserError("no farm is up; `make farm` or `make deploy` brings one up")
+            return backend
+    raise damage or UserError(NO_FARM)

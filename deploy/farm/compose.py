@@ -20,6 +20,7 @@ from pathlib import Path
 from deploy.farm.backend import ServiceState
 from deploy.farm.engine import BEGUN, NUMBER, PROJECT, SEARCH, SUPERNET, Container, Engine
 from deploy.farm.preparing import wait_for_broker, write_broker_files
+from deploy.farm.saying import say
 from deploy.farm.state import Farm, FarmDirectory, Search
 from shared.environment import usable_cores
 from shared.errors import UserError
@@ -36,6 +37,8 @@ SHORT_GRACE_SECONDS = 60
 RESTARTS = 5
 """As `restart` of the compose file's coordinator."""
 USERS_ERROR = 2
+NAME_CHARACTERS = 40
+"""What is taken of a search's name for the names of its containers."""
 MONITORING = ("prometheus", "grafana")
 KEPT = ("cache", "prometheus", "rabbitmq")
 """Directories of what containers keep."""
@@ -73,7 +76,7 @@ class Compose:
         self._write_paths(farm)
         self._give(self._kept, self._directory.credentials, self._directory.path / "searches")
         if not os.environ.get("NASFARM_IMAGES"):
-            print("Images         take some minutes the first time", flush=True)
+            say("Images         take some minutes the first time")
             self._compose(farm, self.project, "build", "coordinator", "evaluator", shown=True)
         self._engine.make_network(self.project)
         self._up(farm, "rabbitmq")
@@ -88,15 +91,26 @@ class Compose:
 
     def train(self, farm: Farm, name: str) -> None:
         """Run the trainer, and show what it writes."""
-        self._write_paths(farm)
-        self._give(self._directory.store.path, self._directory.search_file(name))
-        self._up(farm, "trainer", {"FARM_SEARCH": name})
-        trainers = self._containers("trainer")
+        with self._directory.turn("make deploy"):  # `make down` is either before this or finds the container
+            if not any(container.alive for container in self._containers("rabbitmq")):
+                raise UserError(f"{name}: the farm went down meanwhile; `make deploy` goes on with its fine-tuning")
+            if any(container.alive for container in self._containers("trainer")):
+                raise UserError(f"{name}: another fine-tuning is under way; `make deploy` goes on when that is done")
+            self._write_paths(farm)
+            self._give(self._directory.store.path, self._directory.search_file(name))
+            self._up(farm, "trainer", {"FARM_SEARCH": name})
+            trainers = self._containers("trainer")
         try:
             code = self._engine.watch(trainers[0])
             last = self._engine.last_line(trainers[0])
+        except UserError as error:
+            if self._containers("trainer"):
+                raise
+            raise UserError(
+                f"{name}: the fine-tuning was ended; `make deploy` goes on from its last checkpoint"
+            ) from error
         finally:
-            self._engine.remove(trainers, SHORT_GRACE_SECONDS)
+            self._engine.remove(self._containers("trainer"), SHORT_GRACE_SECONDS)
         if code:
             raise UserError(f"{name}: the fine-tuning ended: {last}")
 
@@ -139,7 +153,9 @@ class Compose:
         for each in self._containers():
             detail = each.health if each.alive else f"exit code {each.exit_code}"
             restarted = f"restarted {each.restarts} times" if each.restarts else ""
-            states.append(ServiceState(_title(each), each.status, ", ".join(filter(None, (detail, restarted)))))
+            failed = not each.alive and _for_good(each) and each.exit_code != 0
+            text = ", ".join(filter(None, (detail, restarted)))
+            states.append(ServiceState(_title(each), each.status, text, each.restarts, failed))
         return states
 
     def ended(self) -> dict[str, int]:
@@ -147,13 +163,13 @@ class Compose:
         return {
             each.labels[SEARCH]: each.exit_code
             for each in self._containers("coordinator")
-            if not each.alive and (each.exit_code in {0, USERS_ERROR} or each.restarts >= RESTARTS)
+            if not each.alive and _for_good(each)
         }
 
     def last_line(self, name: str) -> str:
-        """The last line of a coordinator's log."""
-        for each in self._containers("coordinator"):
-            if each.labels[SEARCH] == name:
+        """The last line of a container's log."""
+        for each in self._containers():
+            if _title(each) == name:
                 return self._engine.last_line(each)
         return "its container is gone"
 
@@ -173,7 +189,10 @@ class Compose:
         self._engine.remove_network(self.project)
 
     def destroy(self) -> None:
-        """What containers keep lies in the farm's directory; podman's may belong to users that only it knows."""
+        """Remove all containers. What they keep lies in the farm's directory; podman's may belong to users that only
+        it knows."""
+        self._engine.remove(self._containers(), SHORT_GRACE_SECONDS)
+        self._engine.remove_network(self.project)
         shutil.rmtree(self._kept, ignore_errors=True)
 
     def _containers(self, service: str | None = None) -> list[Container]:
@@ -183,7 +202,7 @@ class Compose:
     def _begin(self, farm: Farm, service: str, search: Search, count: int) -> None:
         """Have `count` containers of a service that a farm has several times, for a search."""
         of = search.name if service == "coordinator" else search.supernet[:12]
-        project = f"{self.project}-{re.sub('[^a-z0-9]', '-', of.lower())}-{_short(of)}"
+        project = f"{self.project}-{re.sub('[^a-z0-9]', '-', of.lower())[:NAME_CHARACTERS]}-{_short(of)}"
         own = {"FARM_SEARCH": search.name, "FARM_BEGUN": str(search.begun), "FARM_SUPERNET": search.supernet}
         self._up(farm, service, own, project, count)
 
@@ -300,6 +319,11 @@ def _check_readable(paths: Iterable[Path]) -> None:
 def _same(container: Container, search: Search | None) -> bool:
     """Whether a coordinator is that of a search, as it was begun last."""
     return search is not None and container.labels.get(BEGUN) == str(search.begun)
+
+
+def _for_good(container: Container) -> bool:
+    """Whether one that has ended isn't about to be started again, or would only end in the same way."""
+    return container.exit_code in {0, USERS_ERROR} or container.restarts >= RESTARTS
 
 
 def _number(container: Container) -> int:

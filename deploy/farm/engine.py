@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
+from deploy.farm.saying import log_line, say
 from shared.errors import UserError
 
 FARM, SEARCH, SUPERNET, BEGUN = "nasfarm.farm", "nasfarm.search", "nasfarm.supernet", "nasfarm.begun"
@@ -69,7 +70,7 @@ class Engine:
 
     def run(self, *arguments: str) -> str:
         """Run a command of the engine, and hand back what it printed. Raises UserError with what was wrong."""
-        done = subprocess.run([self.program, *arguments], capture_output=True, text=True, check=False)
+        done = subprocess.run([self.program, *arguments], capture_output=True, text=True, errors="replace", check=False)
         if done.returncode:
             raise UserError(f"{self.program} {arguments[0]}: {_last_line(done.stderr)}")
         return done.stdout.strip()
@@ -122,6 +123,7 @@ class Engine:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            errors="replace",
             check=False,
         )
         return _last_line(done.stdout)
@@ -142,9 +144,9 @@ class Engine:
 
     def _follow(self, container: Container, width: int) -> None:
         command = [self.program, "logs", "--follow", "--tail", "100", container.id]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
             for line in process.stdout or ():
-                print(f"{container.name:<{width}} | {line}", end="", flush=True)
+                say(f"{container.name:<{width}} | {log_line(line)}")
 
 
 def _container(found: dict[str, Any]) -> Container:
@@ -165,7 +167,8 @@ def _answer(*command: str) -> str | None:
     """What a command prints, or None where it fails or is missing."""
     if shutil.which(command[0]) is None:
         return None
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, "LC_ALL": "C"})
+    environment = {**os.environ, "LC_ALL": "C"}
+    done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False, env=environment)
     return done.stdout.strip() if done.returncode == 0 else None
 
 

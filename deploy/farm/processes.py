@@ -5,14 +5,16 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from deploy.farm.backend import ServiceState
 from deploy.farm.preparing import wait_for_broker, write_broker_files
-from deploy.farm.programs import BROKER, COORDINATOR, nasfarm
+from deploy.farm.programs import BROKER, COORDINATOR, EVALUATOR, nasfarm
 from deploy.farm.rabbitmq import METRICS_PORT_ABOVE, check_installed, is_free
+from deploy.farm.saying import log_line, say
 from deploy.farm.state import PORT, Farm, FarmDirectory
-from deploy.farm.strays import end_processes, marked, processes_of
+from deploy.farm.strays import TRAINER, end_processes, marked, processes_of, services_of, trainers_of
 from deploy.farm.supervising import STRAYS_SECONDS, read_states, supervisor_of
 from deploy.farm.supervisor import ProcessState
 from shared.environment import Environment
@@ -24,6 +26,12 @@ HOPELESS_RESTARTS = 2
 SUPERVISOR = "supervisor"
 SHOWN_LINES = "20"
 WAIT_SECONDS = 0.2
+FOLLOWING_SECONDS = 30.0
+"""A supervisor that hasn't done in this time what the farm's file says will not do it at all."""
+ORDERLY_SECONDS, KILLING_SECONDS = 5.0, 15.0
+"""How long a farm that is destroyed may take to end in order, and at once."""
+ENDED_BY_SIGTERM = (-signal.SIGTERM, 128 + signal.SIGTERM)
+RESUMED = "`make farm` goes on from its last checkpoint"
 END_BYTES = 2**16
 """How much of the end of a log is looked at for its last line."""
 
@@ -46,7 +54,8 @@ class Processes:
 
     def start_broker(self, farm: Farm) -> None:
         if supervisor_of(self._directory) is None:
-            end_processes(self._directory.path, STRAYS_SECONDS)  # left behind by a supervisor that was killed
+            # Left behind by a supervisor that was killed. A fine-tuning is another command's, and does no harm.
+            end_processes(self._directory.path, STRAYS_SECONDS, services_of)
             self._write_files(farm)
             self._start_supervisor()
         wait_for_broker(self._directory, farm, self._obstacle)
@@ -76,29 +85,66 @@ class Processes:
     def _obstacle(self) -> str | None:
         """Why RabbitMQ won't start."""
         if self._supervisor is not None and self._supervisor.poll() is not None:
-            return f"{self._log(SUPERVISOR)}: {_last_line(self._log(SUPERVISOR))}"
+            return f"{self._log(SUPERVISOR)}: {self.last_line(SUPERVISOR)}"
         for process in read_states(self._directory):
             if process.name == BROKER and process.state == "waiting" and process.restarts >= HOPELESS_RESTARTS:
-                return f"{self._log(BROKER)}: {_last_line(self._log(BROKER))}"
+                return f"{self._log(BROKER)}: {self.last_line(BROKER)}"
         return None
 
     def train(self, farm: Farm, name: str) -> None:
         command = ("train", str(self._directory.search_file(name)), "--runs", str(self._directory.runs))
-        if subprocess.run([nasfarm(), *command], check=False).returncode:
+        with self._directory.turn("make farm"):  # `make down` is either before this or finds the process
+            if supervisor_of(self._directory) is None:
+                raise UserError(f"{name}: the farm went down meanwhile; {RESUMED}")
+            trainer = subprocess.Popen(
+                [nasfarm(), *command], env={**os.environ, **marked(self._directory.path, TRAINER)}
+            )
+        try:
+            code = trainer.wait()
+        except BaseException:
+            trainer.terminate()
+            trainer.wait()
+            raise
+        if code in ENDED_BY_SIGTERM:
+            raise UserError(f"{name}: the fine-tuning was ended; {RESUMED}")
+        if code:
             raise UserError(f"{name}: no super-network was made, as said above; the same command tries again")
 
     def apply(self, farm: Farm) -> None:
+        deadline = time.monotonic() + FOLLOWING_SECONDS
+        while not self._follows(farm):
+            if supervisor_of(self._directory) is None:
+                raise UserError(
+                    "the farm's supervisor is gone; `make farm` starts it again, `make down` ends what is left"
+                )
+            if time.monotonic() > deadline:
+                raise UserError(
+                    f"the farm's supervisor doesn't do what it is told ({self._log(SUPERVISOR)}: "
+                    f"{self.last_line(SUPERVISOR)}); `make down` ends it, `make farm` goes on"
+                )
+            time.sleep(WAIT_SECONDS)
+
+    def _follows(self, farm: Farm) -> bool:
+        """Whether the supervisor has seen what the farm is to be: its processes are of those that were asked for."""
         if supervisor_of(self._directory) is None:
-            raise UserError("the farm's supervisor is gone; `make farm` starts it again, `make down` ends what is left")
+            return False
+        asked = {f"{COORDINATOR}{search.name}": search.begun for search in farm.searches}
+        states = {state.name: state for state in read_states(self._directory) if state.state != "stopping"}
+        evaluators = [state for name, state in states.items() if name.startswith(EVALUATOR)]
+        return all(name in states and states[name].begun >= begun for name, begun in asked.items()) and all(
+            state.begun >= farm.asked for state in evaluators
+        )
 
     def running(self) -> bool:
         return supervisor_of(self._directory) is not None or bool(processes_of(self._directory.path))
 
     def states(self) -> list[ServiceState]:
         if (number := supervisor_of(self._directory)) is not None:
-            supervisor = ServiceState(SUPERVISOR, "running", f"process {number}")
-            return [supervisor, *map(self._service_state, read_states(self._directory))]
-        if strays := processes_of(self._directory.path):
+            states = read_states(self._directory)
+            unknown = "" if states else ", but what it has started isn't known: it hasn't said so, or that is damaged"
+            supervisor = ServiceState(SUPERVISOR, "running", f"process {number}{unknown}")
+            return [supervisor, *map(self._service_state, states)]
+        if strays := services_of(self._directory.path):
             return [ServiceState(SUPERVISOR, "gone", f"{len(strays)} processes are without it: `make farm` mends that")]
         return []
 
@@ -110,43 +156,78 @@ class Processes:
         }
 
     def last_line(self, name: str) -> str:
-        return _last_line(self._log(f"{COORDINATOR}{name}"))
+        return _last_line(self._log(name))
 
     def follow_logs(self) -> None:
-        files = sorted(map(str, self._directory.logs.glob("*.log")))
-        os.execvp("tail", ["tail", "-n", SHOWN_LINES, "-F", *files])  # noqa: S606, S607
+        files = sorted(str(file) for file in self._directory.logs.glob("*.log") if file.is_file())
+        if not files:
+            raise UserError("no service has written a log yet; `make status` says which there are")
+        with subprocess.Popen(
+            ["tail", "-n", SHOWN_LINES, "-F", "--", *files],  # noqa: S607
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        ) as tail:
+            try:
+                for line in tail.stdout or ():
+                    print(log_line(line), flush=True)
+            finally:
+                tail.kill()
 
     def down(self) -> None:
+        self._signal_supervisor()
+        self._end(STRAYS_SECONDS, trainers_of)
+        shown: set[str] = set()
+        while supervisor_of(self._directory) is not None:
+            self._show_stopping(shown)
+            time.sleep(WAIT_SECONDS)
+        self._end(STRAYS_SECONDS)
+
+    def _signal_supervisor(self) -> None:
+        """Have the supervisor end the farm, even if it was halted; a second time: at once."""
         number = supervisor_of(self._directory)
-        if number is not None:
+        if number in processes_of(self._directory.path):  # what its file says may be damaged
             os.kill(number, signal.SIGTERM)
-            shown: set[str] = set()
-            while supervisor_of(self._directory) is not None:
-                self._show_stopping(shown)
-                time.sleep(WAIT_SECONDS)
-        end_processes(self._directory.path, STRAYS_SECONDS)
+            os.kill(number, signal.SIGCONT)
+
+    def _end(self, seconds: float, find: Callable[[Path], list[int]] = processes_of) -> None:
+        if left := end_processes(self._directory.path, seconds, find):
+            raise UserError(f"processes {', '.join(map(str, left))} of the farm don't end, though they were killed")
 
     def _show_stopping(self, shown: set[str]) -> None:
         for process in read_states(self._directory):
             if process.state == "stopping" and process.name not in shown:
                 shown.add(process.name)
-                print(f"Stopping       {process.name}", flush=True)
+                say(f"Stopping       {process.name}")
 
     def destroy(self) -> None:
         """Everything lies in the farm's directory."""
+        for seconds in (ORDERLY_SECONDS, KILLING_SECONDS):
+            self._signal_supervisor()
+            deadline = time.monotonic() + seconds
+            while supervisor_of(self._directory) is not None and time.monotonic() < deadline:
+                time.sleep(WAIT_SECONDS)
+        self._end(STRAYS_SECONDS)
 
     def _service_state(self, process: ProcessState) -> ServiceState:
-        details = [f"since {time.strftime('%H:%M:%S', time.localtime(process.since))}"]
+        details = [f"since {_clock(process.since)}"]
         if process.pid is not None:
             details.append(f"process {process.pid}")
         if process.restarts:
             details.append(f"started again {process.restarts} times" if process.restarts > 1 else "started again once")
         if process.exit_code and process.state in ("ended", "waiting"):
-            details.append(f"exit code {process.exit_code}: {_last_line(self._log(process.name))}")
-        return ServiceState(process.name, process.state, ", ".join(details))
+            details.append(f"exit code {process.exit_code}: {self.last_line(process.name)}")
+        failed = process.state == "ended" and bool(process.exit_code)
+        return ServiceState(process.name, process.state, ", ".join(details), process.restarts, failed)
 
     def _log(self, name: str) -> Path:
         return self._directory.logs / f"{name}.log"
+
+
+def _clock(moment: float) -> str:
+    try:
+        return time.strftime("%H:%M:%S", time.localtime(moment))
+    except (OverflowError, ValueError, OSError):  # a damaged file may say anything
+        return "?"
 
 
 def _last_line(file: Path) -> str:
@@ -157,4 +238,6 @@ def _last_line(file: Path) -> str:
             lines = log.read().decode(errors="replace").splitlines()
     except FileNotFoundError:
         return "nothing was written"
+    except OSError as error:
+        return f"{file} can't be read ({error.strerror})"
     return next((line.strip() for line in reversed(lines) if line.strip()), "nothing was written")

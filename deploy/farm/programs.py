@@ -13,6 +13,7 @@ from shared.environment import usable_cores
 
 BROKER = "rabbitmq"
 COORDINATOR = "coordinator-"
+EVALUATOR = "evaluator-"
 DRAIN_SECONDS = 120
 """How long an evaluator that is told to stop goes on with what it measures, unless NASFARM_DRAIN_LIMIT says it."""
 LEAVE_SECONDS = 30
@@ -65,9 +66,10 @@ class Programs:
         threads_set = os.environ.get("NASFARM_THREADS") or str(threads)
         limit = os.environ.get("NASFARM_DRAIN_LIMIT") or str(DRAIN_SECONDS)
         return Program(
-            f"evaluator-{search.supernet[:8]}-{number}",
+            f"{EVALUATOR}{search.supernet[:8]}-{number}",
             (nasfarm(), "evaluator", "--supernet", supernet, *self._connection(farm, "evaluator")),
             {**_service_environment(), "NASFARM_THREADS": threads_set, "NASFARM_DRAIN_LIMIT": limit},
+            begun=farm.asked,
             needs=BROKER,
             stop_seconds=float(limit) + LEAVE_SECONDS,
         )

@@ -1,14 +1,19 @@
 """What a farm is to be: which searches, how many evaluators. Commands change it, whoever runs the farm acts on it."""
 
 import fcntl
+import os
+import re
+import shutil
+import time
 from collections.abc import Container, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TextIO
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from deploy.farm.saying import say
 from services.cli.supernets import SupernetStore
 from shared.errors import UserError
 from shared.files import write_atomically, writing
@@ -18,6 +23,9 @@ BackendName = Literal["processes", "containers"]
 Profile = Literal["cpu", "gpu"]
 PORT = 5672
 EVALUATORS = 2
+LOOKING_SECONDS = 0.2
+DEFINITIONS = re.compile("^load_definitions = (.+)/rabbitmq/definitions.json$", re.MULTILINE)
+"""By which releases without the file `place` tell where a farm of processes was."""
 
 
 class Search(BaseModel):
@@ -46,6 +54,7 @@ class Farm(BaseModel):
         evaluators: how many there are of each super-network of which something is searched.
         preparing: names of searches that were asked for and have no super-network yet.
         searches: those that can run, in the order in which they were asked for.
+        asked: how often the farm was asked for; asking again starts evaluators that had ended.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -56,6 +65,7 @@ class Farm(BaseModel):
     evaluators: int = Field(default=EVALUATORS, ge=0)
     preparing: tuple[str, ...] = ()
     searches: tuple[Search, ...] = ()
+    asked: int = 1
 
     @property
     def supernets(self) -> tuple[str, ...]:
@@ -123,19 +133,85 @@ class FarmDirectory:
             for directory in (self.broker_files, self.logs, self.runs, self.store.path):
                 directory.mkdir(exist_ok=True)
 
+    def remove(self) -> None:
+        """Remove the directory, or what lies in its place. Raises UserError if something of it can't be removed."""
+        shutil.rmtree(self.path, ignore_errors=True)  # as much as can be
+        try:
+            if self.path.is_symlink() or self.path.is_file():
+                self.path.unlink()
+            elif self.path.exists():
+                shutil.rmtree(self.path)
+        except OSError as error:
+            raise UserError(
+                f"{error.filename}: can't be removed ({error.strerror}); as root: rm -r {self.path}"
+            ) from error
+
+    @property
+    def farm_file(self) -> Path:
+        """What the farm is to be."""
+        return self.path / "farm.json"
+
+    @property
+    def is_there(self) -> bool:
+        """Whether there is a farm in the directory, whose name may be any."""
+        return os.path.lexists(self.farm_file)
+
     def read(self) -> Farm | None:
-        """The farm; None if there is none. Raises UserError where its file is damaged."""
-        path = self.path / "farm.json"
+        """The farm; None if there is none. Raises UserError where its file is damaged, or of a later release."""
+        path, remedy = self.farm_file, "`make destroy` removes the farm, runs/ and supernets/ stay"
         try:
             return Farm.model_validate_json(path.read_bytes())
         except FileNotFoundError:
             return None
+        except OSError as error:
+            raise UserError(f"{path}: can't be read ({error.strerror}); {remedy}") from error
         except ValidationError as error:
-            raise UserError(f"{path}: {explain(error)}; `make destroy` removes the farm, runs/ stays") from error
+            raise UserError(f"{path}: damaged, or of a later release ({explain(error)}); {remedy}") from error
 
     def write(self, farm: Farm) -> None:
         """Say what the farm is to be from now on."""
-        write_atomically(self.path / "farm.json", farm.model_dump_json(indent=2) + "\n")
+        write_atomically(self.farm_file, farm.model_dump_json(indent=2) + "\n")
+
+    def former(self) -> "FarmDirectory | None":
+        """Where the farm was when it was brought up last, if that was elsewhere."""
+        noted = _text(self.path / "place").strip()
+        told = DEFINITIONS.search(_text(self.broker_files / "rabbitmq.conf"))
+        path = Path(noted or (told[1] if told else self.path))
+        return None if path == self.path else FarmDirectory(path, path.parent / self.runs.name)
+
+    def note_place(self) -> None:
+        """Note where the farm is, for `former`."""
+        write_atomically(self.path / "place", f"{self.path}\n")
+
+    @contextmanager
+    def turn(self, command: str, shared: bool = False, patience: float = float("inf")) -> Iterator[None]:
+        """Keep other commands from starting or ending the farm's processes meanwhile.
+
+        Waits for one that does, and says so; but `shared` turns don't wait for one another. After `patience` seconds it
+        is waited for no longer. Held for minutes at most. The directory may go meanwhile; where there is none, there is
+        nothing to wait for.
+        """
+        deadline = time.monotonic() + patience
+        said = False
+        while self.path.is_dir():
+            with writing(self.path):
+                lock = (self.path / ".turn").open("a+")
+            with lock:
+                taken = _try_lock(lock, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
+                if taken and _is_still_there(lock, self.path / ".turn"):
+                    lock.truncate(0)
+                    lock.write(f"`{command}`, process {os.getpid()}")
+                    lock.flush()
+                    yield
+                    return
+                if time.monotonic() > deadline:
+                    break
+                if not taken and not said:
+                    lock.seek(0)
+                    say(f"Waiting        for {lock.read() or 'another command'}")
+                    said = True
+            time.sleep(LOOKING_SECONDS)
+        yield
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -145,3 +221,26 @@ class FarmDirectory:
         with lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text(errors="replace")
+    except OSError:
+        return ""
+
+
+def _try_lock(lock: TextIO, operation: int) -> bool:
+    try:
+        fcntl.flock(lock, operation | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _is_still_there(lock: TextIO, path: Path) -> bool:
+    """Whether what was opened has not been removed since."""
+    try:
+        return os.path.samestat(os.fstat(lock.fileno()), path.stat())
+    except OSError:
+        return False

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
 from deploy.farm.programs import Programs
 from deploy.farm.rabbitmq import free_port
@@ -40,14 +40,15 @@ def main() -> int:
     configure_logs("text")
     logging.getLogger("deploy").setLevel(logging.INFO)
     directory = FarmDirectory(*map(Path, sys.argv[1:3]))
-    with claimed(directory) as ours:
-        if ours:
-            supervise(directory)
+    with claimed(directory) as claim:
+        if claim is not None:
+            supervise(directory, claim)
     return 0
 
 
-def supervise(directory: FarmDirectory) -> None:
-    """Run the farm until SIGTERM, then end its processes in order; at a second SIGTERM at once."""
+def supervise(directory: FarmDirectory, claim: TextIO) -> None:
+    """Run the farm until SIGTERM, then end its processes in order; at a second SIGTERM at once, as well as when the
+    directory was moved or removed: `claim` is then no file of it any more."""
     wanted = _Wanted(directory, Programs(directory, (free_port(), free_port())))
     supervisor = Supervisor(wanted, directory.logs)
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -57,7 +58,9 @@ def supervise(directory: FarmDirectory) -> None:
     written: list[ProcessState] | None = None
     while not supervisor.left:
         supervisor.step()
-        if (states := supervisor.states()) != written:
+        if not _is_claimed_by(directory, claim):
+            supervisor.leave()  # first in order, at the next step at once
+        elif (states := supervisor.states()) != written:
             try:
                 write_states(directory, states)
                 written = states
@@ -85,16 +88,23 @@ class _Wanted:
 
 
 @contextmanager
-def claimed(directory: FarmDirectory) -> Iterator[bool]:
-    """Whether we are the farm's only supervisor; if so we stay it within."""
+def claimed(directory: FarmDirectory) -> Iterator[TextIO | None]:
+    """The file that makes us the farm's only supervisor, as long as it is open; None if there is another one."""
     with (directory.path / "supervisor").open("a+") as lock:  # the kernel releases it however this process ends
         if not _locked(lock):
-            yield False
+            yield None
             return
         lock.truncate(0)
         lock.write(f"{os.getpid()}\n")
         lock.flush()
-        yield True
+        yield lock
+
+
+def _is_claimed_by(directory: FarmDirectory, claim: TextIO) -> bool:
+    try:
+        return os.path.samestat(os.fstat(claim.fileno()), (directory.path / "supervisor").stat())
+    except OSError:
+        return False
 
 
 def _locked(lock: TextIO) -> bool:
@@ -111,14 +121,15 @@ def _locked(lock: TextIO) -> bool:
 
 
 def supervisor_of(directory: FarmDirectory) -> int | None:
-    """Process number of the farm's supervisor; None if there is none."""
+    """Process number of the farm's supervisor; None if there is none, or if its file was damaged."""
     try:
         with (directory.path / "supervisor").open() as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except BlockingIOError:
-                return int(lock.read() or 0) or None
-    except FileNotFoundError:
+                number = int(lock.read() or 0)
+                return number if number > 0 else None
+    except (OSError, ValueError):
         return None
     return None
 
@@ -129,10 +140,10 @@ def write_states(directory: FarmDirectory, states: list[ProcessState]) -> None:
 
 
 def read_states(directory: FarmDirectory) -> list[ProcessState]:
-    """What `write_states` told last."""
+    """What `write_states` told last; nothing where that can't be read. It is written anew at the next change."""
     try:
         return STATES.validate_json((directory.path / "processes.json").read_bytes())
-    except FileNotFoundError:
+    except (OSError, ValidationError):
         return []
 
 

@@ -41,7 +41,7 @@ class Program:
         needs: name of the program that must listen before this one starts, and that stops after it.
         listens: the port of 127.0.0.1 on which it listens when it is ready; None: it is ready at once.
         stop_seconds: how long it may take to end after SIGTERM.
-        begun: one that ended is started again when this is another number.
+        begun: one that ended is started again when this is another number; one that runs stays as it is.
     """
 
     name: str
@@ -51,12 +51,12 @@ class Program:
     needs: str | None = None
     listens: int | None = None
     stop_seconds: float = 30.0
-    begun: int = 1
+    begun: int = field(default=1, compare=False)
 
 
 class ProcessState(BaseModel):
-    """How a program is: since when (Unix time), as which process, how often it was started again, and how it ended
-    the last time."""
+    """How a program is: since when (Unix time), as which process, how often it was started again, how it ended
+    the last time, and which of Program's numbers `begun` it goes by."""
 
     name: str
     state: State
@@ -64,6 +64,7 @@ class ProcessState(BaseModel):
     pid: int | None = None
     restarts: int = 0
     exit_code: int | None = None
+    begun: int = 1
 
 
 Wanted = Callable[[Mapping[str, int]], Sequence[Program]]
@@ -89,8 +90,11 @@ class Supervisor:
         wanted = [] if self._leaving else self._wanted(self.ended())
         programs = {program.name: program for program in wanted}
         for name, process in list(self._processes.items()):
-            if programs.get(name) != process.program:
+            program = programs.get(name)
+            if program is None or program != process.program:
                 self._retire(name, process)
+            elif program.begun != process.program.begun:
+                process.begin_again(program)
         for name, program in programs.items():
             process = self._processes.setdefault(name, _Process(program, self._logs / f"{name}.log"))
             if process.due and self._listening(program.needs):
@@ -164,7 +168,15 @@ class _Process:
             pid=self._process.pid if self._process else None,
             restarts=max(0, self._starts - 1),
             exit_code=self.exit_code,
+            begun=self.program.begun,
         )
+
+    def begin_again(self, program: Program) -> None:
+        """Try anew at once if it has ended, whether or not that was for good."""
+        self.program = program
+        if self.state in ("ended", "waiting"):
+            self.exit_code, self._starts, self._pause, self._due_at = None, 0, 0.0, 0.0
+            self._is("waiting")
 
     def start(self) -> None:
         self._started = time.monotonic()

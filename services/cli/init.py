@@ -17,7 +17,7 @@ from shared.errors import UserError
 from shared.files import user_path
 from shared.manifest import read_network, search_space
 from shared.network.shape import NetworkShape
-from shared.settings import read_search_file, write_search_file
+from shared.settings import LONGEST_NAME, read_search_file, write_search_file
 from shared.supernet.checkpoint import Checkpoint
 from shared.supernet.device import preferred_dtype
 from shared.supernet.order import drop_order
@@ -142,7 +142,7 @@ def _name(model: str) -> str:
     if snapshot is not None:
         last = snapshot["name"]
     plain = unicodedata.normalize("NFKD", last).encode("ascii", "ignore").decode()
-    return re.sub(r"[^a-z0-9._-]+", "-", plain.lower()).strip("._-") or "search"
+    return re.sub(r"[^a-z0-9._-]+", "-", plain.lower()).strip("._-")[:LONGEST_NAME] or "search"
 
 
 def _quoted(text: str) -> str:

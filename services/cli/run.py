@@ -9,7 +9,7 @@ from pathlib import Path
 
 from shared.errors import UserError
 from shared.files import write_atomically, writing
-from shared.settings import SearchSettings, read_search_file
+from shared.settings import SearchSettings, check_new_name, read_search_file
 from shared.yaml_text import format_yaml
 
 
@@ -64,10 +64,16 @@ class RunDirectory:
             new.symlink_to(os.path.relpath(target, here) if beside else target)
             new.replace(self.supernet)
 
+    def check_name(self) -> None:
+        """Raise UserError if a new run would have too long a name; runs of earlier releases keep theirs."""
+        if not os.path.lexists(self.path):
+            check_new_name(self.path.name)
+
     @contextmanager
     def claimed(self) -> Iterator[None]:
-        """Keep other processes out. Raises UserError if one works in this run already, or the directory can't be
-        made."""
+        """Keep other processes out. Raises UserError if one works in this run already, its name is too long, or the
+        directory can't be made."""
+        self.check_name()
         with writing(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
             lock = (self.path / ".lock").open("w")

@@ -66,7 +66,9 @@ def train_supernet(search_file: Path, runs: Path, store: SupernetStore) -> None:
     """Make the super-network of a search file, where it isn't there yet."""
     quiet_libraries()
     settings = read_search_file(search_file)
-    checked = check(settings, RunDirectory(runs / settings.name), store, Environment.read(), to_be_made=True)
+    run = RunDirectory(runs / settings.name)
+    run.check_name()
+    checked = check(settings, run, store, Environment.read(), to_be_made=True)
     if checked.supernet is not None:
         console.print(f"{checked.supernet.directory} is finished already.")
         return

@@ -4,12 +4,16 @@ import json
 import os
 import signal
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+import yaml
 
 from deploy.farm.strays import processes_of
 from deploy.farm.supervising import supervisor_of
+from shared.settings import parse_settings
+from tests.chaos.arena import search_values, write_supernet
 from tests.integration.test_killed_search import measurements, stored
 from tests.support.command import search_file
 from tests.support.made_farm import MadeFarm, made_farm
@@ -22,6 +26,42 @@ EVALUATIONS = 36
 def farm(tmp_path: Path) -> Iterator[MadeFarm]:
     with made_farm(tmp_path) as farm:
         yield farm
+
+
+def test_a_farm_is_asked_for_twice_at_once_then_with_evaluators_that_can_not_measure_and_then_elsewhere(
+    farm: MadeFarm,
+) -> None:
+    values = search_values("tiny", 0, 40, 8)
+    supernet = farm.directory.store.place("any")
+    write_supernet(supernet, parse_settings(values, "test"))  # without weights
+    search = farm.path / "search.yaml"
+    search.write_text(yaml.safe_dump(values))
+    asked = ("farm", "--search", search, "--evaluators", 0, "--port", free_port())
+    with ThreadPoolExecutor() as pool:
+        ended = list(pool.map(lambda number: farm.run(*asked, output=f"output-{number}"), range(2)))
+    assert [each.returncode for each in ended] == [0, 0], [each.stdout for each in ended]
+    (coordinator,) = farm.states("coordinator-")
+    assert (coordinator.state, coordinator.restarts) == ("running", 0)
+
+    for begun in (1, 2):  # asked for again it tries again, and says again what is wrong
+        failed = farm.run("farm", "--evaluators", 1)
+        (evaluator,) = farm.states("evaluator-")
+        assert failed.returncode == 2 and f"farm: {evaluator.name} ended: nasfarm: " in failed.stdout, failed.stdout
+        assert "mend that and give the same command again" in failed.stdout
+        log = (farm.directory.logs / f"{evaluator.name}.log").read_text()
+        assert log.count("nasfarm: ") == begun
+    assert farm.states("coordinator-")[0].pid == coordinator.pid  # all else went on
+    assert "ended" in farm.make("status")
+
+    farm.make("down")
+    moved = MadeFarm(farm.path / "moved")
+    moved.path.mkdir()
+    for name in (".farm", "runs", "supernets"):
+        (farm.path / name).rename(moved.path / name)
+    assert "queues are made anew" in moved.make("farm", "--evaluators", 0)
+    assert [state.state for state in moved.states("coordinator-")] == ["running"]
+    moved.make("destroy")
+    assert processes_of(moved.directory.path) == [] and not moved.directory.path.exists()
 
 
 def test_a_farm_searches_to_the_end_though_an_evaluator_and_the_supervisor_are_killed(farm: MadeFarm) -> None:

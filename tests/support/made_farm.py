@@ -31,20 +31,20 @@ class MadeFarm:
         assert ended.returncode == 0, ended.stdout
         return ended.stdout
 
-    def run(self, *arguments: object) -> subprocess.CompletedProcess[str]:
+    def run(self, *arguments: object, output: str = "output") -> subprocess.CompletedProcess[str]:
         kept = {key: value for key, value in os.environ.items() if key != "NASFARM_DATA"}
-        with (self.path / "output").open("w+") as output:  # a pipe would be held open by what stays in the background
+        with (self.path / output).open("w+") as file:  # a pipe would be held open by what stays in the background
             ended = subprocess.run(
                 [sys.executable, "-m", "deploy.farm", *map(str, arguments)],
                 cwd=self.path,
                 env={**kept, "NASFARM_THREADS": "1", "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
-                stdout=output,
+                stdout=file,
                 stderr=subprocess.STDOUT,
                 check=False,
                 timeout=PATIENCE_SECONDS,
             )
-            output.seek(0)
-            return subprocess.CompletedProcess(ended.args, ended.returncode, output.read())
+            file.seek(0)
+            return subprocess.CompletedProcess(ended.args, ended.returncode, file.read())
 
     def states(self, kind: str) -> list[ProcessState]:
         return [state for state in read_states(self.directory) if state.name.startswith(kind)]
@@ -65,6 +65,8 @@ def made_farm(path: Path) -> Iterator[MadeFarm]:
     try:
         yield farm
     finally:
-        if (supervisor := supervisor_of(farm.directory)) is not None:
-            os.kill(supervisor, signal.SIGKILL)
+        for directory in [file.parent for file in path.glob("**/.farm/supervisor")]:
+            if (supervisor := supervisor_of(FarmDirectory(directory, path / "runs"))) is not None:
+                os.kill(supervisor, signal.SIGKILL)
+            end_processes(directory, 0)
         end_processes(farm.directory.path, 0)

@@ -2,26 +2,45 @@
 
 import hashlib
 import json
+import shutil
 import socket
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from deploy.farm import __main__ as command_line
-from deploy.farm import commands, processes
+from deploy.farm import commands, processes, watching
 from deploy.farm.backend import ServiceState
 from deploy.farm.processes import Processes
 from deploy.farm.state import Farm, FarmDirectory
+from shared.announcements import EvaluatorAnnouncement, SearchAnnouncement
 from shared.content import content_digest
 from shared.digest import DIGEST_CHARACTERS
 from shared.errors import UserError
-from shared.settings import read_search_file
+from shared.settings import LONGEST_NAME, read_search_file
 from tests.chaos.arena import CONFIG, write_supernet
 from tests.support.command import search_file
 from tests.support.content import digest_of
 
 DIGEST = content_digest({"config.json": hashlib.sha256(json.dumps(CONFIG).encode()).hexdigest()[:DIGEST_CHARACTERS]})
 """Of the super-networks here."""
+
+
+def heard_evaluator(supernet: str, number: int, **more: Any) -> bytes:
+    now = time.time()
+    told = EvaluatorAnnouncement(
+        name=f"host:{number}", supernet=supernet, device="cpu", state="idle", since=now, sent_at=now, **more
+    )
+    return told.model_dump_json().encode()
+
+
+def heard_search(name: str, supernet: str, measured: int) -> bytes:
+    told = SearchAnnouncement(
+        name=name, supernet=supernet, state="searching", planned=9, measured=measured, sent_at=time.time()
+    )
+    return told.model_dump_json().encode()
 
 
 class Recorder:
@@ -58,13 +77,22 @@ class Recorder:
         return self.up
 
     def states(self) -> list[ServiceState]:
-        return [ServiceState("rabbitmq", "running", "since ever")] if self.up else []
+        failed = [ServiceState(f"coordinator-{name}", "ended", failed=True) for name, code in self.ends.items() if code]
+        return [ServiceState("rabbitmq", "running", "since ever"), *failed] if self.up else []
 
     def ended(self) -> dict[str, int]:
         return self.ends
 
     def last_line(self, name: str) -> str:
-        return f"nasfarm: {name} is impossible"
+        return f"nasfarm: {name} is impossible\x1b[2J"
+
+    def announced(self, looks: int) -> list[bytes]:
+        """What is announced to somebody who looks for the so many-th time."""
+        farm = farm_of(self)
+        evaluators = [
+            heard_evaluator(supernet, number) for supernet in farm.supernets for number in range(farm.evaluators)
+        ]
+        return [*evaluators, *(heard_search(search.name, search.supernet, looks) for search in farm.searches)]
 
     def follow_logs(self) -> None:
         self.asked.append("logs")
@@ -74,6 +102,7 @@ class Recorder:
         self.asked.append("down")
 
     def destroy(self) -> None:
+        self.up = False
         self.asked.append("destroy")
 
 
@@ -86,19 +115,22 @@ def backend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Recorder:
     monkeypatch.setattr(commands, "SETTLE_SECONDS", 0)
     monkeypatch.setattr(commands, "operator_address", lambda *_: "address")
     monkeypatch.setattr(commands, "add_queues", lambda _, names: recorder.asked.append(f"queues {' '.join(names)}"))
-    monkeypatch.setattr(commands, "RabbitBroker", Nobody)
-    monkeypatch.setattr(commands, "BEGIN_SECONDS", 0.1)
+    monkeypatch.setattr(watching, "operator_address", lambda *_: "address")
+    monkeypatch.setattr(watching, "RabbitBroker", lambda *_: Measuring(recorder))
+    monkeypatch.setattr(watching, "LOOK_SECONDS", 0.0)
     return recorder
 
 
-class Nobody:
-    """A broker over which nobody announces anything."""
+class Measuring:
+    """A broker over which all evaluators and searches that are wanted say that they get on."""
 
-    def __init__(self, *_: object) -> None:
-        pass
+    def __init__(self, recorder: Recorder) -> None:
+        self.recorder = recorder
+        self.looks = 0
 
     def announced(self, _: float) -> list[bytes]:
-        return []
+        self.looks += 1
+        return self.recorder.announced(self.looks)
 
     def close(self) -> None:
         pass
@@ -138,7 +170,7 @@ def test_what_is_not_said_again_stays_and_what_is_under_way_is_left_alone(backen
     assert run("farm", "--search", search, "--evaluators", 3, "--port", 5999) == 0
     before = farm_of(backend)
     assert run("down") == run("farm") == run("farm", "--search", search) == 0
-    assert farm_of(backend) == before
+    assert farm_of(backend) == before.model_copy(update={"asked": before.asked + 2})
     assert backend.asked.count("train tiny") == 1
 
 
@@ -181,6 +213,14 @@ def test_a_search_under_way_can_not_become_another(
     assert "being searched with other settings" in error and error.count("\n") == 1
 
 
+def test_a_search_whose_file_is_gone_from_the_farm_begins_again(backend: Recorder, tmp_path: Path) -> None:
+    search = search_file(tmp_path)
+    run("farm", "--search", search)
+    backend.directory.search_file("tiny").unlink()
+    assert run("farm", "--search", search) == 0
+    assert backend.directory.search_file("tiny").read_bytes() == search.read_bytes()
+
+
 def test_a_search_that_failed_begins_again_and_one_that_is_done_does_not(backend: Recorder, tmp_path: Path) -> None:
     run("farm", "--search", search_file(tmp_path))
     run("farm", "--search", search_file(tmp_path, name="other"))
@@ -198,7 +238,10 @@ def test_why_a_search_ended_at_once_is_said(
 ) -> None:
     monkeypatch.setattr(backend, "apply", lambda _: backend.ends.update(tiny=2))
     assert run("farm", "--search", search_file(tmp_path)) == 2
-    assert capsys.readouterr().err == "farm: tiny ended: nasfarm: tiny is impossible\n"
+    assert capsys.readouterr().err == (
+        "farm: coordinator-tiny ended: nasfarm: coordinator-tiny is impossible�[2J; mend that and give the same "
+        "command again (the farm is up: make status, make logs, make down)\n"
+    )
 
 
 def test_a_farm_that_is_up_elsewhere_is_not_moved(
@@ -220,6 +263,71 @@ def test_scaling_changes_the_number_alone(backend: Recorder, tmp_path: Path) -> 
     before = farm_of(backend)
     assert run("scale", "--evaluators", 4) == 0
     assert backend.applied[-1] == farm_of(backend) == before.model_copy(update={"evaluators": 4})
+
+
+def test_a_farm_is_left_running_when_nobody_waits_for_it_any_more(
+    backend: Recorder, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(_: int) -> list[bytes]:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(backend, "announced", interrupt)
+    assert run("farm", "--search", search_file(tmp_path)) == 130
+    assert "the farm goes on, nobody waits for it any more: make status, make down" in capsys.readouterr().err
+    assert backend.up and backend.asked[-1] == "apply"
+
+
+def test_a_farm_that_was_moved_begins_with_new_queues_and_one_that_was_copied_leaves_the_other_alone(
+    backend: Recorder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    search = search_file(tmp_path)
+    assert run("farm", "--search", search) == 0
+    for place, ended in (("copied", 0), ("moved", 1)):
+        new = tmp_path / place
+        new.mkdir()
+        for name in (".farm", "runs", "supernets"):
+            shutil.copytree(tmp_path / name, new / name, symlinks=True)
+        (new / ".farm" / "rabbitmq" / "data").mkdir()
+        if ended:
+            (tmp_path / ".farm").rename(tmp_path / "gone")
+        backend.up, backend.asked = False, []
+        backend.directory = FarmDirectory(new / ".farm", new / "runs")
+        monkeypatch.chdir(new)
+        for _ in range(2):
+            assert run("farm") == 0
+        assert backend.asked.count(f"queues requests.{DIGEST} results.tiny") == 1
+        assert backend.asked.count("down") == ended and "train tiny" not in backend.asked
+        assert not (new / ".farm" / "rabbitmq" / "data").exists()
+        assert capsys.readouterr().out.count(f"Moved          from {tmp_path / '.farm'}: the queues are made anew") == 1
+
+
+def test_a_farm_that_an_earlier_release_had_elsewhere_was_moved_too(tmp_path: Path) -> None:
+    directory = FarmDirectory(tmp_path / ".farm", tmp_path / "runs")
+    directory.make()
+    assert directory.former() is None
+    for place, former in (
+        ("/etc/nasfarm", None),
+        (f"{tmp_path}/.farm/rabbitmq", None),
+        ("/a b/.farm/rabbitmq", "/a b/.farm"),
+    ):
+        (directory.broker_files / "rabbitmq.conf").write_text(f"x = 1\nload_definitions = {place}/definitions.json\n")
+        found = directory.former()
+        assert (found and str(found.path)) == former
+    directory.note_place()
+    assert directory.former() is None
+
+
+def test_a_new_search_has_no_longer_name_than_fits_and_an_old_one_keeps_its_own(
+    backend: Recorder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("farm", "--search", search_file(tmp_path, name="n" * LONGEST_NAME)) == 0
+    for length in (LONGEST_NAME + 1, 300):
+        capsys.readouterr()
+        assert run("farm", "--search", search_file(tmp_path, name="o" * length)) == 2
+        error = capsys.readouterr().err
+        assert f"name: should have at most 100 characters, and has {length}" in error and error.count("\n") == 1
+    (tmp_path / "runs" / ("o" * 200)).mkdir()
+    assert run("farm", "--search", search_file(tmp_path, name="o" * 200)) == 0
 
 
 @pytest.mark.parametrize("number", ["", "-1", "many", "1.5"])
@@ -248,7 +356,7 @@ def test_down_and_destroy_without_a_farm_are_no_error(backend: Recorder) -> None
 def test_destroying_leaves_the_runs_and_the_super_networks(backend: Recorder, tmp_path: Path) -> None:
     run("farm", "--search", search_file(tmp_path))
     assert run("destroy") == 0
-    assert backend.asked[-2:] == ["down", "destroy"]
+    assert backend.asked[-2:] == ["apply", "destroy"]
     assert not (tmp_path / ".farm").exists() and (tmp_path / "runs" / "tiny" / "supernet").is_dir()
     assert [each.directory.name for each in backend.directory.store.all()] == ["of-tiny"]
 
@@ -302,6 +410,7 @@ def test_a_super_network_that_can_not_be_made_is_said_after_what_nasfarm_said(
     program.write_text('#!/bin/sh\necho "$1 $2" >&2\nexit 2\n')
     program.chmod(0o755)
     monkeypatch.setattr(processes, "nasfarm", lambda: str(program))
+    monkeypatch.setattr(processes, "supervisor_of", lambda _: 6)
     directory = FarmDirectory(tmp_path / ".farm", tmp_path / "runs")
     with pytest.raises(UserError, match="tiny: no super-network was made, as said above"):
         Processes(directory).train(Farm(backend="processes"), "tiny")

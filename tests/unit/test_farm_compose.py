@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from deploy.farm.compose import Compose
+from deploy.farm.compose import SHORT_GRACE_SECONDS, Compose
 from deploy.farm.engine import Container, Engine
 from deploy.farm.state import Farm, FarmDirectory
 from shared.errors import UserError
@@ -101,6 +101,83 @@ def test_a_search_has_ended_when_its_coordinator_isnt_going_to_be_started_again(
     labels = {"com.docker.compose.service": "coordinator", "nasfarm.search": "one"}
     container = Container("1", "c", labels, status, code, restarts, "")
     assert backend(tmp_path, monkeypatch, container).ended() == ended
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "restarts", "failed"),
+    [
+        ("running", 0, 3, False),
+        ("exited", 0, 0, False),
+        ("exited", 2, 0, True),
+        ("exited", 137, 1, False),  # the engine is about to start it again
+        ("exited", 137, 5, True),
+    ],
+)
+def test_a_container_that_failed_is_told_with_what_it_wrote_last(
+    status: str, code: int, restarts: int, failed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    labels = {"com.docker.compose.service": "evaluator", "nasfarm.supernet": "d" * 32}
+    farm = backend(tmp_path, monkeypatch, Container("1", "e", labels, status, code, restarts, ""))
+    monkeypatch.setattr(Recorded, "last_line", lambda _, container: f"{container.name} has no disk")
+    (state,) = farm.states()
+    assert (state.name, state.restarts, state.failed) == ("evaluator-dddddddd-1", restarts, failed)
+    assert farm.last_line(state.name) == "e has no disk" and farm.last_line("other") == "its container is gone"
+
+
+@pytest.mark.parametrize(
+    ("there", "why"),
+    [((), "the farm went down meanwhile"), (("rabbitmq", "trainer"), "another fine-tuning is under way")],
+)
+def test_a_fine_tuning_is_not_begun_for_a_farm_that_is_down_nor_beside_another(
+    there: tuple[str, ...], why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    containers = [Container(name, name, {"com.docker.compose.service": name}, "running", 0, 0, "") for name in there]
+    with pytest.raises(UserError, match=f"small: {why}"):
+        backend(tmp_path, monkeypatch, *containers).train(Farm(backend="containers"), "small")
+
+
+def test_a_fine_tuning_in_another_terminal_ends_when_the_farm_goes_down(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def taken_down(_: Engine, container: Container) -> int:
+        monkeypatch.setattr(Recorded, "there", ())
+        raise UserError(f"podman wait: no container {container.name}")
+
+    broker, trainer = (
+        Container(name, name, {"com.docker.compose.service": name}, "running", 0, 0, "")
+        for name in ("rabbitmq", "trainer")
+    )
+    search_file(tmp_path, "somebody/model")
+    farm = backend(tmp_path, monkeypatch, broker)
+    monkeypatch.setattr(farm, "_up", lambda *_: monkeypatch.setattr(Recorded, "there", (broker, trainer)))
+    monkeypatch.setattr(Recorded, "watch", taken_down)
+    with pytest.raises(UserError, match="the fine-tuning was ended; `make deploy` goes on from its last checkpoint"):
+        farm.train(Farm(backend="containers", preparing=("small",)), "small")
+
+
+def test_a_farm_is_destroyed_without_waiting_for_what_its_evaluators_measure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    container = Container("1", "e", {"com.docker.compose.service": "evaluator"}, "running", 0, 0, "")
+    farm = backend(tmp_path, monkeypatch, container)
+    removed: list[tuple[list[Container], int]] = []
+    monkeypatch.setattr(Recorded, "remove", lambda _, which, seconds: removed.append((list(which), seconds)))
+    monkeypatch.setattr(Recorded, "remove_network", lambda *_: None)
+    farm.destroy()
+    assert removed == [([container], SHORT_GRACE_SECONDS)]
+
+
+def test_what_a_container_writes_is_shown_without_what_moves_the_cursor(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "podman").write_text("#!/bin/sh\nprintf '\\033[2Jbad\\377\\n'\n")
+    (tmp_path / "podman").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    container = Container("1", "evaluator", {}, "running", 0, 0, "")
+    engine = Engine("podman", ("podman-compose",), rootless=True)
+    engine.follow([container])
+    assert capsys.readouterr().out == "evaluator | �[2Jbad�\n"
+    assert engine.last_line(container) == "\x1b[2Jbad�"
 
 
 def test_where_nothing_runs_containers_one_line_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

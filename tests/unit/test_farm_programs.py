@@ -74,11 +74,18 @@ def test_evaluators_leave_when_the_last_search_of_their_super_network_has_ended(
     assert evaluators(programs(directory, farm, one=0, two=2, three=0)) == []
 
 
-def test_a_search_that_begins_again_is_another_program(directory: FarmDirectory) -> None:
+def test_a_search_that_begins_again_is_the_same_program_begun_anew(directory: FarmDirectory) -> None:
     farm = Farm(backend="processes", evaluators=0).with_search("one", "d" * 32)
     again = farm.with_search("one", "d" * 32)
-    assert programs(directory, farm) != programs(directory, again)
+    assert [[program.begun for program in programs(directory, each)] for each in (farm, again)] == [[1, 1], [1, 2]]
     assert len(again.searches) == 1
+
+
+def test_evaluators_begin_again_when_the_farm_is_asked_for_again(directory: FarmDirectory) -> None:
+    farm = Farm(backend="processes", evaluators=1).with_search("one", "d" * 32)
+    again = farm.model_copy(update={"asked": farm.asked + 1})
+    assert [each.begun for each in evaluators(programs(directory, again))] == [2]
+    assert programs(directory, again) == programs(directory, farm)  # those that run go on
 
 
 def test_a_search_is_prepared_until_it_can_run(directory: FarmDirectory) -> None:
@@ -97,7 +104,7 @@ def test_the_farms_directory_is_for_its_owner_alone(directory: FarmDirectory) ->
 
 def test_a_damaged_file_is_said_in_one_line(directory: FarmDirectory) -> None:
     (directory.path / "farm.json").write_text('{"backend": "magic"}')
-    with pytest.raises(UserError, match=r"farm\.json: backend: .*make destroy"):
+    with pytest.raises(UserError, match=r"farm\.json: damaged, or of a later release \(backend: .*make destroy"):
         directory.read()
 
 

@@ -27,6 +27,7 @@ def written(model: str, name: str | None = None) -> SearchSettings:
         ("models/my model (2)", "my-model-2"),
         ("models/-_.x", "x"),
         ("models/😀tiny", "tiny"),
+        ("models/" + "n" * 200, "n" * 100),
         ("/cache/hub/models--HuggingFaceTB--SmolLM2-135M/snapshots/12fd25f77366fa6b3b4b768ec3050bf629380bac", None),
     ],
 )

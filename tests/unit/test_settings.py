@@ -11,7 +11,7 @@ from services.cli.run import RunDirectory
 from shared.environment import Environment
 from shared.errors import UserError
 from shared.messages import SpeedSpec, Workload
-from shared.settings import Part, SearchSettings, parse_settings, read_search_file, write_search_file
+from shared.settings import LONGEST_NAME, Part, SearchSettings, parse_settings, read_search_file, write_search_file
 from shared.yaml_text import format_yaml
 
 GOOD: dict[str, Any] = {
@@ -303,6 +303,22 @@ def test_the_copy_of_a_search_file_in_a_run_is_read_as_the_same(tmp_path: Path, 
     run = RunDirectory(tmp_path)
     run.record(settings)
     assert run.settings() == settings
+
+
+def test_a_new_run_has_no_longer_name_than_fits_and_an_old_one_keeps_its_own(tmp_path: Path) -> None:
+    with RunDirectory(tmp_path / ("n" * LONGEST_NAME)).claimed():
+        pass
+    name = "o" * (LONGEST_NAME + 1)
+    old = RunDirectory(tmp_path / name)
+    for run in (old, RunDirectory(tmp_path / ("o" * 300))):
+        with pytest.raises(UserError, match="name: should have at most 100 characters, and has"), run.claimed():
+            pass
+    assert not old.path.exists()
+    old.record(parse_settings(changed("name", name), "x"))
+    with old.claimed():
+        assert old.settings().name == name
+    with pytest.raises(UserError, match="at most 100 characters"):
+        write_search_file(tmp_path / "new.yaml", yaml.safe_dump(changed("name", name)))
 
 
 def test_a_missing_search_file_is_refused_with_its_name(tmp_path: Path) -> None:

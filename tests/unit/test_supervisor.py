@@ -117,6 +117,21 @@ def test_one_that_ended_is_started_again_when_it_is_asked_for_anew(bench: Bench)
     bench.until(lambda: bench.log("one") == "begun\nbegun\n")
 
 
+def test_what_runs_goes_on_when_it_is_asked_for_anew_and_what_waits_is_started_at_once(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "FIRST_PAUSE_SECONDS", 1000.0)
+    waiting = f"echo begun; [ -e {tmp_path}/now ] || exit 1; {FOREVER}"
+    bench.programs = [shell("runs", FOREVER), shell("waits", waiting)]
+    bench.until(lambda: bench.pid("runs") and (state := bench.of("waits")) and state.exit_code == 1)
+    running = bench.pid("runs")
+    (tmp_path / "now").touch()
+    bench.programs = [shell("runs", FOREVER, begun=2), shell("waits", waiting, begun=2)]
+    bench.until(lambda: bench.pid("waits"))
+    assert bench.pid("runs") == running
+    assert [(state.begun, state.restarts) for state in bench.supervisor.states()] == [(2, 0), (2, 0)]
+
+
 def test_fewer_programs_drain_those_that_are_too_many_and_more_add_to_them(bench: Bench) -> None:
     draining = "trap 'sleep 0.2; echo drained; exit 0' TERM; echo begun; while :; do sleep 0.02; done"
     many = [shell(f"evaluator-{number}", draining) for number in range(3)]
