@@ -1,6 +1,6 @@
 """Sub-networks in INT8: what transformers computes with bitsandbytes' layers, for every supported family."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
@@ -31,7 +31,6 @@ from tests.support.checkpoints import (
 )
 
 SEQUENCES = random_sequences(40, 17)
-PROJECTIONS = ("query", "key", "value", "output", "gate", "up", "down")
 SUBNETS = {
     "whole": Architecture(layers=tuple(range(LAYERS)), mlp_widths=(WIDTH,) * LAYERS),
     "subnet": Architecture(layers=(0, 3, 4), mlp_widths=(5, WIDTH, 2)),
@@ -108,13 +107,14 @@ def test_every_linear_layer_of_the_layers_is_quantised_and_nothing_else(made: Ma
     before = {name: tensor.clone() for name, tensor in checkpoint.weights.items()}
     plain, network = (checkpoint.cut(SUBNETS["subnet"].quantized(how)) for how in ("none", "int8"))
     for layer, source in zip(network.layers, plain.layers, strict=True):
-        for name in PROJECTIONS:
-            linear, original = getattr(layer, name), getattr(source, name)
+        assert len(layer.projections) == 7
+        for linear, original in zip(layer.projections, source.projections, strict=True):
             assert isinstance(linear, Int8Linear)
             assert (linear.weight.dtype, linear.weight.shape) == (torch.int8, original.weight.shape)
             assert linear.bias is original.bias or linear.bias.data_ptr() == original.bias.data_ptr()
-        for name in ("attention_norm", "query_norm", "key_norm", "mlp_norm"):
-            assert getattr(layer, name) is getattr(source, name)
+        for block, plain_block in ((layer.attention, source.attention), (layer.mlp, source.mlp)):
+            for name in (field.name for field in fields(block) if "norm" in field.name):
+                assert getattr(block, name) is getattr(plain_block, name)
     assert network.embeddings is plain.embeddings
     assert network.head is plain.head
     assert network.norm is plain.norm
