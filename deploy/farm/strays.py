@@ -16,7 +16,12 @@ def marked(directory: Path) -> dict[str, str]:
 
 def processes_of(directory: Path) -> list[int]:
     """Every process of the farm but this one, children of children too."""
-    mark = f"{MARK}={directory}".encode()
+    return processes_with(MARK, str(directory))
+
+
+def processes_with(name: str, value: str) -> list[int]:
+    """Every process but this one that was started with a variable of that value."""
+    mark = f"{name}={value}".encode()
     found = []
     for path in Path("/proc").glob("[0-9]*/environ"):
         try:
@@ -33,14 +38,15 @@ def end_processes(directory: Path, seconds: float) -> None:
     for number, wait in ((signal.SIGTERM, seconds), (signal.SIGKILL, 10.0)):
         deadline = time.monotonic() + wait
         for process in processes_of(directory):
-            _send(process, number)
+            send(process, number)
         while processes_of(directory):
             if time.monotonic() > deadline:
                 break
             time.sleep(0.1)
 
 
-def _send(process: int, number: signal.Signals) -> None:
+def send(process: int, number: signal.Signals) -> None:
+    """Send a signal to a process that may have ended."""
     try:
         os.kill(process, number)
     except ProcessLookupError:

@@ -18,6 +18,7 @@ from pydantic import TypeAdapter
 
 from deploy.farm.programs import Programs
 from deploy.farm.rabbitmq import free_port
+from deploy.farm.rotation import Rotation
 from deploy.farm.state import Farm, FarmDirectory
 from deploy.farm.strays import end_processes
 from deploy.farm.supervisor import ProcessState, Program, Supervisor
@@ -50,6 +51,7 @@ def supervise(directory: FarmDirectory) -> None:
     """Run the farm until SIGTERM, then end its processes in order; at a second SIGTERM at once."""
     wanted = _Wanted(directory, Programs(directory, (free_port(), free_port())))
     supervisor = Supervisor(wanted, directory.logs)
+    rotation = Rotation([directory.logs, directory.broker_files / "log"])
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: supervisor.leave())
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the shell that started it may go
@@ -57,6 +59,7 @@ def supervise(directory: FarmDirectory) -> None:
     written: list[ProcessState] | None = None
     while not supervisor.left:
         supervisor.step()
+        rotation.step()
         if (states := supervisor.states()) != written:
             try:
                 write_states(directory, states)
