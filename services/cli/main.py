@@ -13,6 +13,7 @@ import typer
 from services.cli.console import console
 from services.cli.packages import INSTALL, missing_package
 from services.cli.supernets import SupernetStore
+from shared.environment import prepare_environment
 from shared.errors import UserError
 from shared.messages import Dtype, Engine, Workload
 from shared.text import one_line
@@ -243,6 +244,7 @@ def main() -> None:
     """Run the command; the user's errors end in one line and exit code 2, bugs in a traceback."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _leave)
+    prepare_environment()
     try:
         app()
     except UserError as error:
