@@ -54,6 +54,7 @@ def prepare_home() -> None:
         chosen = os.environ.get("NASFARM_CACHE") or os.environ.get("XDG_CACHE_HOME")
         if chosen:
             os.environ["HOME"] = str(Path(chosen).absolute())
-        logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it warns that it must do without
+    if (place := home()) is None or not os.access(nearest(place), os.W_OK):
+        logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it warns that it can keep nothing there
     if _entry() is None:
         os.environ.setdefault("USER", str(os.getuid()))  # `getpass.getuser` would raise

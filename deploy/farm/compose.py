@@ -21,7 +21,7 @@ from deploy.farm.backend import ServiceState
 from deploy.farm.engine import BEGUN, NUMBER, PROJECT, SEARCH, SUPERNET, Container, Engine
 from deploy.farm.preparing import wait_for_broker, write_broker_files
 from deploy.farm.state import Farm, FarmDirectory, Search
-from shared.environment import usable_cores
+from shared.environment import Environment, usable_cores
 from shared.errors import UserError
 from shared.files import write_atomically, writing
 from shared.settings import read_search_file
@@ -51,7 +51,8 @@ class Compose:
         self._engine = Engine.find()
 
     def check(self, farm: Farm) -> None:
-        """See whether the ports are free."""
+        """See whether the services' variables make sense, and the ports are free."""
+        Environment.read()
         if self.running():
             return
         ports = {"FARM_PORT": farm.port, **{f"{name.upper()}_PORT": _port(name) for name in MONITORING}}

@@ -15,7 +15,7 @@ from deploy.farm.rotation import former
 from deploy.farm.state import PORT, Farm, FarmDirectory
 from deploy.farm.strays import end_processes, marked, processes_of
 from deploy.farm.supervising import STRAYS_SECONDS, read_states, supervisor_of
-from deploy.farm.supervisor import ProcessState
+from deploy.farm.supervisor import ProcessState, State
 from shared.environment import Environment
 from shared.errors import UserError
 from shared.files import write_atomically
@@ -52,10 +52,18 @@ class Processes:
             self._start_supervisor()
         try:
             wait_for_broker(self._directory, farm, self._obstacle)
+            self._wait_until_looked_at()
         except UserError:
-            if self._broker_ended():  # for good: nothing else of the farm can do anything
+            if self._broker_is("ended"):  # for good: nothing else of the farm can do anything
                 self.down()
             raise
+
+    def _wait_until_looked_at(self) -> None:
+        """Return when the supervisor has found that RabbitMQ may run. Raises UserError if it may not."""
+        while not self._broker_is("running") and supervisor_of(self._directory) is not None:
+            if (reason := self._obstacle()) is not None:
+                raise UserError(f"RabbitMQ doesn't start: {reason}")
+            time.sleep(WAIT_SECONDS)
 
     def write_files(self, farm: Farm) -> None:
         """Write what RabbitMQ reads, with its metrics where their port is free."""
@@ -88,10 +96,10 @@ class Processes:
         for process in read_states(self._directory):
             if process.name == BROKER and process.state == "waiting" and process.restarts >= HOPELESS_RESTARTS:
                 return f"{self._log(BROKER)}: {_last_line(self._log(BROKER))}"
-        return _last_line(self._log(BROKER)) if self._broker_ended() else None
+        return _last_line(self._log(BROKER)) if self._broker_is("ended") else None
 
-    def _broker_ended(self) -> bool:
-        return any(each.name == BROKER and each.state == "ended" for each in read_states(self._directory))
+    def _broker_is(self, state: State) -> bool:
+        return any(each.name == BROKER and each.state == state for each in read_states(self._directory))
 
     def train(self, farm: Farm, name: str) -> None:
         command = ("train", str(self._directory.search_file(name)), "--runs", str(self._directory.runs))
