@@ -1,11 +1,10 @@
 """Logs that don't grow without bound, though programs that know nothing of it write to them."""
 
 import logging
+import os
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from pathlib import Path
-from typing import BinaryIO
 
 log = logging.getLogger(__name__)
 
@@ -23,7 +22,7 @@ def former(file: Path) -> Path:
 
 
 class Rotation:
-    """Keeps the logs of some directories small: LOG becomes LOG.1, which is replaced the next time.
+    """Keeps the logs of some directories small: the end of LOG becomes LOG.1, which is replaced the next time.
 
     Programs inherit their logs as open files and outlive whoever opened them, so a log that is full can't be put aside:
     it is copied, then emptied. As all write at the end (O_APPEND), they go on at the beginning. What is written between
@@ -41,30 +40,29 @@ class Rotation:
         self._due_at = self._clock() + LOOK_SECONDS
         files = [file for directory in self._directories for file in directory.glob("*.log")]
         for file in files:
-            with suppress(FileNotFoundError):
+            try:
                 if file.stat().st_size > limit(len(files)):
-                    _rotate(file)
+                    _rotate(file, limit(len(files)))
+            except OSError as error:
+                log.warning("a log can't be kept small: %s", error)
 
 
 def limit(files: int) -> int:
-    """How large each of so many logs may become: there may be two of each."""
-    return min(FILE_BYTES, TOTAL_BYTES // (2 * max(1, files)))
+    """How large each of so many logs may become; what is kept of its past may be twice that."""
+    return min(FILE_BYTES, TOTAL_BYTES // (3 * max(1, files)))
 
 
-def _rotate(file: Path) -> None:
+def _rotate(file: Path, kept: int) -> None:
+    """Keep the end of a log, so many bytes and up to as many that come meanwhile, and empty it."""
     with file.open("rb+") as full:
+        full.seek(max(0, full.seek(0, os.SEEK_END) - kept))
+        left = 2 * kept
         try:
             with former(file).open("wb") as copy:
-                while _copy(full, copy):
-                    pass
+                while left > 0 and (piece := full.read(min(left, COPY_BYTES))):
+                    copy.write(piece)
+                    left -= len(piece)
         except OSError as error:  # the disk is full: room matters more
             former(file).unlink(missing_ok=True)
             log.warning("a full log is emptied, and not kept: %s", error)
         full.truncate(0)
-
-
-def _copy(source: BinaryIO, target: BinaryIO) -> int:
-    """Copy the next piece. Returns its size, 0 at the end."""
-    piece = source.read(COPY_BYTES)
-    target.write(piece)
-    return len(piece)

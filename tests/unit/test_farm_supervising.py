@@ -88,7 +88,7 @@ def test_the_supervisor_keeps_all_logs_small(directory: FarmDirectory) -> None:
         log.write_bytes(5000 * b".")
     supervisor = start(directory)
     wait_for(lambda: all(log.stat().st_size == 0 for log in logs))
-    assert all(former(log).stat().st_size == 5000 for log in logs)
+    assert all(former(log).stat().st_size == 4096 for log in logs)
     Processes(directory).down()
     supervisor.wait(PATIENCE_SECONDS)
 

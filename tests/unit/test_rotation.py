@@ -47,7 +47,7 @@ def rotating(*directories: Path) -> Callable[[], None]:
 @given(st.integers(0, 10_000))
 def test_all_logs_together_and_each_alone_stay_within_their_bounds(files: int) -> None:
     assert 0 < limit(files) <= module.FILE_BYTES
-    assert 2 * files * limit(files) <= module.TOTAL_BYTES
+    assert 3 * files * limit(files) <= module.TOTAL_BYTES
 
 
 @pytest.mark.usefixtures("small")
@@ -102,7 +102,7 @@ def test_the_part_that_is_given_up_is_the_oldest(tmp_path: Path) -> None:
             output.write(part)
         rotate()
     assert sorted(file.name for file in tmp_path.iterdir()) == ["one.log", "one.log.1"]
-    assert (tmp_path / "one.log.1").read_bytes() == b"b" * 101 and log.read_bytes() == b"ccc"
+    assert (tmp_path / "one.log.1").read_bytes() == b"b" * 100 and log.read_bytes() == b"ccc"
 
 
 @pytest.mark.usefixtures("small")
@@ -113,6 +113,24 @@ def test_on_a_full_disk_a_full_log_is_emptied_all_the_same(tmp_path: Path, caplo
     rotating(tmp_path)()
     assert log.read_bytes() == b"" and not (tmp_path / "one.log.1").is_symlink()
     assert "not kept" in caplog.text
+
+
+@pytest.mark.usefixtures("small")
+def test_what_came_in_a_flood_is_not_kept_whole(tmp_path: Path) -> None:
+    (tmp_path / "one.log").write_bytes(b"a" * 10_000 + b"b" * 100)
+    rotating(tmp_path)()
+    assert (tmp_path / "one.log.1").read_bytes() == b"b" * 100 and (tmp_path / "one.log").read_bytes() == b""
+
+
+@pytest.mark.usefixtures("small")
+def test_a_log_that_can_not_be_rotated_keeps_no_other_from_it(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "a.log").symlink_to(tmp_path / "missing")
+    (tmp_path / "b.log").mkdir()
+    for number in range(20):
+        (tmp_path / "b.log" / f"{number:0200}").touch()  # a directory larger than the limit
+    (tmp_path / "c.log").write_bytes(b"a" * 101)
+    rotating(tmp_path)()
+    assert (tmp_path / "c.log").read_bytes() == b"" and "can't be kept small" in caplog.text
 
 
 @pytest.mark.usefixtures("small")
