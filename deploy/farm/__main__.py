@@ -12,6 +12,7 @@ from pathlib import Path
 
 from deploy.farm import commands
 from deploy.farm.state import BackendName, FarmDirectory
+from shared.environment import prepare_environment
 from shared.errors import UserError
 from shared.text import one_line
 
@@ -21,6 +22,7 @@ BACKENDS: dict[str, BackendName] = {"farm": "processes", "deploy": "containers"}
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a command. Returns the exit code: 2 with one line on stderr for what the user can mend."""
+    prepare_environment()
     options = _parser().parse_args(arguments)
     directory = FarmDirectory(Path(".farm").absolute(), Path("runs").absolute())
     try:

@@ -22,7 +22,7 @@ from deploy.farm.engine import BEGUN, NUMBER, PROJECT, SEARCH, SUPERNET, Contain
 from deploy.farm.preparing import wait_for_broker, write_broker_files
 from deploy.farm.saying import say
 from deploy.farm.state import Farm, FarmDirectory, Search
-from shared.environment import usable_cores
+from shared.environment import Environment, usable_cores
 from shared.errors import UserError
 from shared.files import write_atomically, writing
 from shared.settings import read_search_file
@@ -54,7 +54,8 @@ class Compose:
         self._engine = Engine.find()
 
     def check(self, farm: Farm) -> None:
-        """See whether the ports are free."""
+        """See whether the services' variables make sense, and the ports are free."""
+        Environment.read()
         if self.running():
             return
         ports = {"FARM_PORT": farm.port, **{f"{name.upper()}_PORT": _port(name) for name in MONITORING}}

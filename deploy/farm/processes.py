@@ -11,12 +11,13 @@ from pathlib import Path
 from deploy.farm.backend import ServiceState
 from deploy.farm.preparing import wait_for_broker, write_broker_files
 from deploy.farm.programs import BROKER, COORDINATOR, EVALUATOR, nasfarm
-from deploy.farm.rabbitmq import METRICS_PORT_ABOVE, check_installed, is_free
+from deploy.farm.rabbitmq import METRICS_PORT_ABOVE, check_installed, is_free, seen_within
+from deploy.farm.rotation import former
 from deploy.farm.saying import log_line, say
 from deploy.farm.state import PORT, Farm, FarmDirectory
 from deploy.farm.strays import TRAINER, end_processes, marked, processes_of, services_of, trainers_of
 from deploy.farm.supervising import STRAYS_SECONDS, read_states, supervisor_of
-from deploy.farm.supervisor import ProcessState
+from deploy.farm.supervisor import ProcessState, State
 from shared.environment import Environment
 from shared.errors import UserError
 from shared.files import write_atomically
@@ -56,15 +57,30 @@ class Processes:
         if supervisor_of(self._directory) is None:
             # Left behind by a supervisor that was killed. A fine-tuning is another command's, and does no harm.
             end_processes(self._directory.path, STRAYS_SECONDS, services_of)
-            self._write_files(farm)
+            self.write_files(farm)
             self._start_supervisor()
-        wait_for_broker(self._directory, farm, self._obstacle)
+        try:
+            wait_for_broker(self._directory, farm, self._obstacle)
+            self._wait_until_looked_at()
+        except UserError:
+            if self._broker_is("ended"):  # for good: nothing else of the farm can do anything
+                self.down()
+            raise
 
-    def _write_files(self, farm: Farm) -> None:
+    def _wait_until_looked_at(self) -> None:
+        """Return when the supervisor has found that RabbitMQ may run. Raises UserError if it may not."""
+        while not self._broker_is("running") and supervisor_of(self._directory) is not None:
+            if (reason := self._obstacle()) is not None:
+                raise UserError(f"RabbitMQ doesn't start: {reason}")
+            time.sleep(WAIT_SECONDS)
+
+    def write_files(self, farm: Farm) -> None:
+        """Write what RabbitMQ reads, with its metrics where their port is free."""
         port = farm.port + METRICS_PORT_ABOVE
         metrics = port < 65536 and is_free(port)
         configuration = f"prometheus.tcp.ip = 127.0.0.1\nprometheus.tcp.port = {port}\n" if metrics else ""
-        write_broker_files(self._directory, f"127.0.0.1:{farm.port}", more_configuration=configuration)
+        seen_as = seen_within(self._directory.broker_files)
+        write_broker_files(self._directory, f"127.0.0.1:{farm.port}", seen_as, configuration)
         plugins = "[rabbitmq_prometheus].\n" if metrics else "[].\n"
         write_atomically(self._directory.broker_files / "enabled_plugins", plugins)
 
@@ -89,7 +105,10 @@ class Processes:
         for process in read_states(self._directory):
             if process.name == BROKER and process.state == "waiting" and process.restarts >= HOPELESS_RESTARTS:
                 return f"{self._log(BROKER)}: {self.last_line(BROKER)}"
-        return None
+        return self.last_line(BROKER) if self._broker_is("ended") else None
+
+    def _broker_is(self, state: State) -> bool:
+        return any(each.name == BROKER and each.state == state for each in read_states(self._directory))
 
     def train(self, farm: Farm, name: str) -> None:
         command = ("train", str(self._directory.search_file(name)), "--runs", str(self._directory.runs))
@@ -231,13 +250,18 @@ def _clock(moment: float) -> str:
 
 
 def _last_line(file: Path) -> str:
-    """The last line of a log that says something; of a log that may be large only the end is read."""
+    """The last line of a log that says something, of what was put aside if there is none in it."""
+    lines = [line.strip() for part in (former(file), file) for line in _end_of(part).splitlines() if line.strip()]
+    return lines[-1] if lines else "nothing was written"
+
+
+def _end_of(file: Path) -> str:
+    """The end of a file that may be large; nothing if there is none."""
     try:
         with file.open("rb") as log:
             log.seek(max(0, log.seek(0, os.SEEK_END) - END_BYTES))
-            lines = log.read().decode(errors="replace").splitlines()
+            return log.read().decode(errors="replace")
     except FileNotFoundError:
-        return "nothing was written"
+        return ""
     except OSError as error:
         return f"{file} can't be read ({error.strerror})"
-    return next((line.strip() for line in reversed(lines) if line.strip()), "nothing was written")

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from deploy.farm.preparing import broker_url
-from deploy.farm.rabbitmq import SERVER, node_environment
+from deploy.farm.rabbitmq import SERVER, node_environment, stop_if_exposed
 from deploy.farm.state import Farm, FarmDirectory, Search
+from deploy.farm.strays import marked
 from deploy.farm.supervisor import Program
 from shared.environment import usable_cores
 
@@ -46,8 +47,22 @@ class Programs:
 
     def _broker(self, farm: Farm) -> Program:
         # As under systemd it is one process, which SIGTERM ends in order; else a shell stands between.
-        environment = {**self._broker_environment, "RUNNING_UNDER_SYSTEMD": "true"}
-        return Program(BROKER, (str(SERVER),), environment, listens=farm.port, stop_seconds=60)
+        environment = {
+            **self._broker_environment,
+            **marked(self._directory.path),
+            "RUNNING_UNDER_SYSTEMD": "true",
+        }
+        files = self._directory.broker_files
+        return Program(
+            BROKER,
+            (str(SERVER),),
+            environment,
+            inherits=False,
+            directory=files,
+            listens=farm.port,
+            stop_seconds=60,
+            objection=lambda: stop_if_exposed(files),
+        )
 
     def _coordinator(self, farm: Farm, search: Search) -> Program:
         command = ("search", str(self._directory.search_file(search.name)), "--runs", str(self._directory.runs))

@@ -35,19 +35,29 @@ def services_of(directory: Path) -> list[int]:
     return [process for process, part in _found(directory).items() if part != TRAINER]
 
 
+def processes_with(name: str, value: str) -> list[int]:
+    """Every process but this one that was started with a variable of that value."""
+    return list(_started_with(name, value))
+
+
 def _found(directory: Path) -> dict[int, str]:
     """The processes, each with the part that it has in the farm."""
+    return {process: variables.get(PART, "") for process, variables in _started_with(MARK, str(directory)).items()}
+
+
+def _started_with(name: str, value: str) -> dict[int, dict[str, str]]:
+    """The variables of every process but this one that was started with one of that value."""
     found = {}
     for path in Path("/proc").glob("[0-9]*/environ"):
         try:
             variables = dict(
                 line.partition("=")[::2] for line in path.read_bytes().decode(errors="replace").split("\0")
             )
-            ours = variables.get(MARK) == str(directory) and _in_our_namespace(path.parent)
+            ours = variables.get(name) == value and _in_our_namespace(path.parent)
         except OSError:  # somebody else's, or it has just ended
             continue
         if ours and int(path.parent.name) != os.getpid():
-            found[int(path.parent.name)] = variables.get(PART, "")
+            found[int(path.parent.name)] = variables
     return found
 
 
@@ -65,7 +75,7 @@ def end_processes(directory: Path, seconds: float, find: Callable[[Path], list[i
         told: set[int] = set()
         while left := set(find(directory)):
             for process in left - told:  # one that was told may just have started another
-                _send(process, number)
+                send(process, number)
             told |= left
             if time.monotonic() > deadline:
                 break
@@ -73,7 +83,8 @@ def end_processes(directory: Path, seconds: float, find: Callable[[Path], list[i
     return sorted(left)
 
 
-def _send(process: int, number: signal.Signals) -> None:
+def send(process: int, number: signal.Signals) -> None:
+    """Send a signal to a process that may have ended."""
     try:
         os.kill(process, number)
     except ProcessLookupError:

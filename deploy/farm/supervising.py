@@ -18,6 +18,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from deploy.farm.programs import Programs
 from deploy.farm.rabbitmq import free_port
+from deploy.farm.rotation import Rotation
 from deploy.farm.state import Farm, FarmDirectory
 from deploy.farm.strays import end_processes
 from deploy.farm.supervisor import ProcessState, Program, Supervisor
@@ -51,6 +52,7 @@ def supervise(directory: FarmDirectory, claim: TextIO) -> None:
     directory was moved or removed: `claim` is then no file of it any more."""
     wanted = _Wanted(directory, Programs(directory, (free_port(), free_port())))
     supervisor = Supervisor(wanted, directory.logs)
+    rotation = Rotation([directory.logs, directory.broker_files / "log"])
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: supervisor.leave())
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the shell that started it may go
@@ -58,6 +60,7 @@ def supervise(directory: FarmDirectory, claim: TextIO) -> None:
     written: list[ProcessState] | None = None
     while not supervisor.left:
         supervisor.step()
+        rotation.step()
         if not _is_claimed_by(directory, claim):
             supervisor.leave()  # first in order, at the next step at once
         elif (states := supervisor.states()) != written:

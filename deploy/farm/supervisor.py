@@ -7,6 +7,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -36,22 +37,28 @@ class Program:
     Attributes:
         name: its own, and its log's.
         command: program and arguments.
-        environment: variables besides ours.
+        environment: its variables.
+        inherits: whether it has our variables besides.
+        directory: where it is started; None: where we are.
         ends_well: whether exit code 0 means that its work is done; others are to run for ever.
         needs: name of the program that must listen before this one starts, and that stops after it.
         listens: the port of 127.0.0.1 on which it listens when it is ready; None: it is ready at once.
         stop_seconds: how long it may take to end after SIGTERM.
         begun: one that ended is started again when this is another number; one that runs stays as it is.
+        objection: asked from its start until it listens: why it must not run, after seeing to it that it doesn't.
     """
 
     name: str
     command: tuple[str, ...]
     environment: Mapping[str, str] = field(default_factory=dict)
+    inherits: bool = True
+    directory: Path | None = None
     ends_well: bool = False
     needs: str | None = None
     listens: int | None = None
     stop_seconds: float = 30.0
     begun: int = field(default=1, compare=False)
+    objection: Callable[[], str | None] | None = field(default=None, compare=False)
 
 
 class ProcessState(BaseModel):
@@ -185,7 +192,8 @@ class _Process:
             with self._log_file.open("ab") as output:
                 self._process = subprocess.Popen(
                     self.program.command,
-                    env={**os.environ, **self.program.environment},
+                    env={**(os.environ if self.program.inherits else {}), **self.program.environment},
+                    cwd=self.program.directory,
                     stdin=subprocess.DEVNULL,
                     stdout=output,
                     stderr=output,
@@ -206,8 +214,12 @@ class _Process:
             _kill_group(self._process.pid)  # what it left behind
             self._process = None
             self._gone(code, needed_is_there)
-        elif self.state == "starting" and _accepts(self.program.listens):
-            self._is("running")
+        elif self.state == "starting":
+            ready = _accepts(self.program.listens)  # asked first, so that what it listens on by then is looked at
+            if self.program.objection is not None and (reason := self.program.objection()) is not None:
+                self._refuse(reason)
+            elif ready:
+                self._is("running")
         elif self.state == "stopping" and time.monotonic() > self._kill_at:
             log.warning("killed, as it doesn't end", extra=fields(program=self.program.name))
             self.kill()
@@ -223,6 +235,18 @@ class _Process:
         """End it, and whatever it started."""
         if self._process is not None:
             _kill_group(self._process.pid)
+
+    def _refuse(self, reason: str) -> None:
+        """Have it be over for good, and say why where one looks for it."""
+        if self._process is not None:
+            _kill_group(self._process.pid)
+            self._process.wait()
+            self._process = None
+        log.error("refused", extra=fields(program=self.program.name, reason=reason))
+        with suppress(OSError), self._log_file.open("a", encoding="utf-8") as output:
+            output.write(f"{reason}\n")
+        self.exit_code = USERS_ERROR
+        self._is("ended")
 
     def _gone(self, code: int, needed_was_there: bool) -> None:
         self.exit_code = code

@@ -14,6 +14,7 @@ from services.cli.console import console
 from services.cli.optional import OptionalValues
 from services.cli.packages import INSTALL, missing_package
 from services.cli.supernets import SupernetStore
+from shared.environment import prepare_environment
 from shared.errors import UserError
 from shared.messages import Dtype, Engine, Workload
 from shared.text import one_line
@@ -259,6 +260,7 @@ def main() -> None:
     """Run the command; the user's errors end in one line and exit code 2, bugs in a traceback."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _leave)
+    prepare_environment()
     try:
         app()
     except UserError as error:

@@ -17,6 +17,7 @@ from shared.broker.protocol import requests_queue, results_queue
 from shared.broker.rabbitmq import add_queues, remove_queues
 from shared.broker.topology import definitions, kept_passwords, server_configuration
 from shared.digest import DIGEST_CHARACTERS
+from shared.environment import prepare_environment
 from shared.errors import UserError
 from shared.files import write_atomically
 from shared.manifest import SupernetManifest
@@ -29,6 +30,7 @@ SETTLE_SECONDS = 2.0
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a command. Returns the exit code: 2 with one line on stderr for what the user can mend."""
+    prepare_environment()
     options = _parser().parse_args(arguments)
     try:
         if options.command == "generate":

@@ -43,7 +43,8 @@ def fetch_model(name: str) -> tuple[Path, str]:
     except Exception as error:  # the hub's client raises many kinds; all mean that the model didn't come
         if isinstance(error, OSError) and error.errno in LOCAL_TROUBLE:
             raise UserError(
-                f"model {name!r}: can't be stored in the hub's cache ({error.strerror}); make room"
+                f"model {name!r}: can't be stored in the hub's cache ({error.strerror}); make room, or "
+                "set HF_HOME to another directory"
             ) from error
         if name == EXAMPLE_MODEL:
             return (

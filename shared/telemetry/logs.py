@@ -19,6 +19,7 @@ from datetime import UTC, datetime
 from types import TracebackType
 from typing import Literal, TextIO
 
+from shared.telemetry.repetition import OnceAMinute
 from shared.text import one_line
 
 Format = Literal["auto", "json", "text"]
@@ -58,11 +59,13 @@ def configure_logs(log_format: Format = "auto", stream: TextIO | None = None) ->
     """Send the process's logs to `stream` (standard error), warnings of the `warnings` module among them.
 
     `auto` is text on a terminal, JSON elsewhere. As JSON, an exception that ends the process or a thread is an event.
+    A warning or an error that repeats itself is given once a minute, with how often it was kept back: `repeated`.
     """
     output = stream or sys.stderr
     as_json = log_format == "json" or (log_format == "auto" and not output.isatty())
     handler = logging.StreamHandler(output)
     handler.addFilter(_bind)
+    handler.addFilter(OnceAMinute(_said, _tell_repetitions))
     handler.setFormatter(JsonFormatter() if as_json else TextFormatter())
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
     for name in OURS:
@@ -105,6 +108,16 @@ class TextFormatter(logging.Formatter):
 def _bind(record: logging.LogRecord) -> bool:
     setattr(record, _FIELDS, {**_bound.get(), **_fields_of(record)})
     return True
+
+
+def _said(record: logging.LogRecord) -> str:
+    """What an event says, but for when."""
+    error = record.exc_info[1] if record.exc_info else None
+    return f"{record.getMessage()} {_fields_of(record)} {error!r}"
+
+
+def _tell_repetitions(record: logging.LogRecord, count: int) -> None:
+    setattr(record, _FIELDS, {**_fields_of(record), "repeated": count})
 
 
 def _fields_of(record: logging.LogRecord) -> Mapping[str, object]:

@@ -18,7 +18,15 @@ from typing import Any
 import pytest
 import trustme
 
-from deploy.farm.rabbitmq import PROGRAMS, SERVER, check_installed, free_port, node_environment
+from deploy.farm.rabbitmq import (
+    PROGRAMS,
+    SERVER,
+    check_installed,
+    free_port,
+    node_environment,
+    seen_within,
+    stop_if_exposed,
+)
 from shared.broker import requests_queue, results_queue
 from shared.broker.address import BrokerAddress
 from shared.broker.rabbitmq import RabbitBroker, add_queues
@@ -55,7 +63,8 @@ class Node:
         held["users"].append(administrator)
         (self.directory / "definitions.json").write_text(json.dumps(held))
         listen = f"127.0.0.1:{self.tls_port}"
-        configuration = server_configuration(str(self.directory / "definitions.json"), listen, str(tls))
+        seen = seen_within(self.directory)
+        configuration = server_configuration(f"{seen}/definitions.json", listen, f"{seen}/tls")
         configuration = configuration.replace("listeners.tcp = none", f"listeners.tcp.1 = 127.0.0.1:{self.port}")
         configuration += f"management.tcp.ip = 127.0.0.1\nmanagement.tcp.port = {self._http_port}\n"
         (self.directory / "rabbitmq.conf").write_text(configuration)
@@ -73,6 +82,7 @@ class Node:
             self._server = subprocess.Popen(
                 [SERVER],
                 env=self._environment,
+                cwd=self.directory,
                 stdout=log,
                 stderr=log,
                 stdin=subprocess.DEVNULL,
@@ -83,6 +93,8 @@ class Node:
             if time.monotonic() > deadline or self._server.poll() is not None:
                 pytest.fail(f"RabbitMQ doesn't start: {(self.directory / 'output').read_text()[-2000:]}", pytrace=False)
             time.sleep(0.1)
+        if (reason := stop_if_exposed(self.directory)) is not None:
+            pytest.fail(reason, pytrace=False)
 
     def _ready(self) -> bool:
         try:
@@ -124,7 +136,7 @@ class Node:
     def control(self, *arguments: str) -> None:
         """Run rabbitmqctl."""
         command = [PROGRAMS / "rabbitmqctl", "--quiet", *arguments]
-        subprocess.run(command, env=self._environment, check=True, capture_output=True, timeout=60)
+        subprocess.run(command, env=self._environment, cwd=self.directory, check=True, capture_output=True, timeout=60)
 
     def http(self, method: str, path: str, content: Any = None, user: str = ADMINISTRATOR) -> Any:
         """Ask the management API. Raises OSError where it doesn't answer or refuses."""

@@ -12,6 +12,7 @@ import pytest
 
 from deploy.farm import supervising
 from deploy.farm.processes import Processes
+from deploy.farm.rotation import former
 from deploy.farm.state import Farm, FarmDirectory
 from deploy.farm.strays import end_processes, marked, processes_of
 from deploy.farm.supervising import claimed, read_states, supervisor_of
@@ -19,7 +20,7 @@ from deploy.farm.supervising import claimed, read_states, supervisor_of
 PATIENCE_SECONDS = 60
 SLEEPING = """
 import sys
-from deploy.farm import supervising
+from deploy.farm import rotation, supervising
 from deploy.farm.supervisor import Program
 
 class Sleeping:
@@ -29,6 +30,7 @@ class Sleeping:
     def of(self, farm, ended):
         return [Program(f"sleeper-{number}", ("sleep", "1000")) for number in range(farm.evaluators)]
 
+rotation.FILE_BYTES = 4096
 supervising.Programs = Sleeping
 sys.exit(supervising.main())
 """
@@ -77,6 +79,18 @@ def test_the_supervisor_follows_the_farms_file_and_leaves_nothing_when_the_farm_
     Processes(directory).down()
     supervisor.wait(PATIENCE_SECONDS)
     assert processes_of(directory.path) == [] and read_states(directory) == []
+
+
+def test_the_supervisor_keeps_all_logs_small(directory: FarmDirectory) -> None:
+    (directory.broker_files / "log").mkdir()
+    logs = [directory.logs / "rabbitmq.log", directory.broker_files / "log" / "nasfarm@localhost_upgrade.log"]
+    for log in logs:
+        log.write_bytes(5000 * b".")
+    supervisor = start(directory)
+    wait_for(lambda: all(log.stat().st_size == 0 for log in logs))
+    assert all(former(log).stat().st_size == 4096 for log in logs)
+    Processes(directory).down()
+    supervisor.wait(PATIENCE_SECONDS)
 
 
 def test_what_a_killed_supervisor_left_behind_is_found_and_ended(directory: FarmDirectory) -> None:

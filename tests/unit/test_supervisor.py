@@ -207,6 +207,37 @@ def test_a_users_error_without_what_it_needs_is_no_reason_to_give_up(
     assert state is not None and (state.state, state.exit_code) == ("waiting", 2)
 
 
+def test_what_there_is_an_objection_to_is_ended_for_good_and_its_log_says_why(bench: Bench) -> None:
+    asked: list[int] = []
+
+    def objection() -> str | None:
+        asked.append(1)
+        return "it is open to all" if "begun" in bench.log("one") else None
+
+    bench.programs = [shell("one", STUBBORN, listens=free_port(), objection=objection)]
+    bench.until(bench.supervisor.ended)
+    state = bench.of("one")
+    assert state is not None and (state.state, state.exit_code, state.pid) == ("ended", 2, None)
+    count = len(asked)
+    for _ in range(5):
+        bench.supervisor.step()
+    assert bench.log("one") == "begun\nit is open to all\n" and len(asked) == count
+
+
+def test_a_program_may_have_no_variables_but_its_own_and_a_directory_of_its_own(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OURS", "ours")
+    script = 'echo "$PWD $OURS $ITS"'
+    bench.programs = [
+        shell("apart", script, environment={"ITS": "its"}, inherits=False, directory=tmp_path, ends_well=True),
+        shell("beside", script, environment={"ITS": "its"}, ends_well=True),
+    ]
+    bench.until(lambda: len(bench.supervisor.ended()) == 2)
+    assert bench.log("apart") == f"{tmp_path}  its\n"
+    assert bench.log("beside") == f"{Path.cwd()} ours its\n"
+
+
 def test_to_leave_twice_kills_what_does_not_end(bench: Bench) -> None:
     bench.programs = [shell("one", STUBBORN, stop_seconds=1000)]
     bench.until(lambda: "begun" in bench.log("one"))

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from shared.telemetry import repetition
 from shared.telemetry.logs import bound, configure_logs, fields
 
 log = logging.getLogger("services.of_a_test")
@@ -165,3 +166,14 @@ def test_an_exception_that_ends_a_thread_or_the_process_is_an_event_too() -> Non
     in_thread, in_process = events(stream)
     assert (in_thread["event"], in_thread["thread"], in_thread["level"]) == ("uncaught exception", "worker", "critical")
     assert str(in_process["exception"]).endswith("ValueError: in the process")
+
+
+def test_an_error_that_repeats_itself_is_given_now_and_then_with_how_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = io.StringIO()
+    configure_logs(stream=stream)
+    for broker in ("first", "first", "second", "first"):
+        log.warning("no connection", extra=fields(broker=broker))
+    monkeypatch.setattr(repetition, "SECONDS", 0.0)
+    log.warning("no connection", extra=fields(broker="first"))
+    given = [(event["broker"], event.get("repeated")) for event in events(stream)]
+    assert given == [("first", None), ("second", None), ("first", 2)]

@@ -197,10 +197,9 @@ class RabbitBroker:
             if time.monotonic() - began > LAST_RETRY_SECONDS:
                 pause = FIRST_RETRY_SECONDS
             if not self._closing.is_set():
-                wait = pause * random.uniform(0.5, 1)
                 reason = first_line(self._lost_because)
-                logger.warning("no connection to %s (%s); trying again in %.1f s", self._address, reason, wait)
-                self._closing.wait(wait)
+                logger.warning("no connection to %s (%s); trying again", self._address, reason)
+                self._closing.wait(pause * random.uniform(0.5, 1))
                 pause = min(2 * pause, LAST_RETRY_SECONDS)
         return None
 

@@ -1,0 +1,54 @@
+"""What is said again and again is said once a minute, with how often."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+SECONDS = 60.0
+"""For how long a warning that was given isn't given again."""
+REMEMBERED = 1000
+"""How many different warnings are remembered; among more than that repetitions may be missed."""
+
+
+@dataclass
+class _Given:
+    at: float
+    unsaid: int = 0
+
+
+class OnceAMinute(logging.Filter):
+    """Lets a warning or an error that says the same as an earlier one through once in SECONDS.
+
+    `describe` says what a record says. One that was kept back is counted, and the next one is told how often.
+    """
+
+    def __init__(
+        self,
+        describe: Callable[[logging.LogRecord], str],
+        tell: Callable[[logging.LogRecord, int], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`tell` adds to a record how often it was kept back before."""
+        super().__init__()
+        self._describe, self._tell, self._clock = describe, tell, clock
+        self._given: dict[tuple[str, int, str], _Given] = {}
+        self._lock = threading.Lock()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.levelno < logging.WARNING:
+            return True
+        key = record.name, record.levelno, self._describe(record)
+        with self._lock:
+            now, given = self._clock(), self._given.pop(key, None)
+            if given is not None and now - given.at < SECONDS:
+                given.unsaid += 1
+                self._given[key] = given
+                return False
+            while len(self._given) >= REMEMBERED:
+                del self._given[next(iter(self._given))]
+            self._given[key] = _Given(now)
+        if given is not None and given.unsaid:
+            self._tell(record, given.unsaid)
+        return True
