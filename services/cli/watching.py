@@ -67,7 +67,7 @@ def stop_search(address: BrokerAddress, name: str) -> None:
 
     Raises UserError if the farm has no queue for such a search.
     """
-    with connected_broker(address, f"stop {name}") as broker:
+    with connected_broker(address, f"stop {name}", patient=False) as broker:
         before = _heard_of(broker, name)
         if before is not None and before.state in ENDED:
             console.print(f"{name} has {before.state} already.")
@@ -93,7 +93,7 @@ def _heard_of(broker: Broker, search: str) -> SearchAnnouncement | None:
 
 
 def _look(address: BrokerAddress) -> FarmStatus:
-    with connected_broker(address, "status") as broker:
+    with connected_broker(address, "status", patient=False) as broker:
         heard = latest(broker.announced(REMEMBERED_SECONDS))
     searches = [each for each in heard if isinstance(each, SearchAnnouncement)]
     evaluators = [each for each in heard if isinstance(each, EvaluatorAnnouncement) and each.state != "stopped"]

@@ -147,7 +147,7 @@ def test_strangers_are_turned_away_at_once(farm: RabbitFarm, change: dict[str, s
     try:
         with pytest.raises(AccessRefusedError, match=message) as refused:
             broker.connect(30)
-        assert str(refused.value).startswith(f"amqp://{address.user}@127.0.0.1:")
+        assert str(refused.value).startswith("amqp://127.0.0.1:")
         with pytest.raises(AccessRefusedError):
             broker.publish(farm.requests, b"x")
     finally:

@@ -149,6 +149,24 @@ class Node:
         return farm
 
 
+ALARMS = {
+    "memory": (("set_vm_memory_high_watermark", "0.000001"), ("set_vm_memory_high_watermark", "0.4")),
+    "disk": (("set_disk_free_limit", "1000000GB"), ("set_disk_free_limit", "50MB")),
+}
+"""What raises a node's alarm, and what ends it."""
+
+
+@contextmanager
+def alarmed(node: Node, alarm: str) -> Iterator[None]:
+    """A node without room, which takes no messages."""
+    raising, ending = ALARMS[alarm]
+    node.control(*raising)
+    try:
+        yield
+    finally:
+        node.control(*ending)
+
+
 Join = Callable[[str], RabbitBroker]
 """Connects a user: coordinator, evaluator, operator, monitoring."""
 

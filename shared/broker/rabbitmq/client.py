@@ -12,14 +12,14 @@ import pika
 from pika.adapters.select_connection import IOLoop
 
 from shared.broker.address import BrokerAddress
-from shared.broker.errors import BrokerClosedError, BrokerUnreachableError
+from shared.broker.errors import BrokerClosedError
 from shared.broker.protocol import ANNOUNCEMENTS, DEAD_LETTERS, BrokerCounters, Delivery, check_size
 from shared.broker.rabbitmq.announcements import Announcer, Listener
 from shared.broker.rabbitmq.consumer import Consumer
 from shared.broker.rabbitmq.decoding import tolerate
 from shared.broker.rabbitmq.headers import ANSWER_TO, REASON, SENT_AT, Headers, now
 from shared.broker.rabbitmq.publisher import Outgoing, Publisher
-from shared.broker.rabbitmq.refusals import cause, connection_refusal
+from shared.broker.rabbitmq.refusals import cause, connection_refusal, unreached
 from shared.errors import first_line
 
 logger = logging.getLogger(__name__)
@@ -38,9 +38,13 @@ FIRST_RETRY_SECONDS = 0.25
 LAST_RETRY_SECONDS = 15.0
 TICK_SECONDS = 1.0
 JOIN_SECONDS = 30.0
-"""How long a broker may take to be there at the start. Later it may be away for as long as it likes."""
+"""How long a broker may take to be there when a service starts. Later it may be away for as long as it likes."""
+ANSWER_SECONDS = 5.0
+"""How long it may take to answer somebody who waits at a command."""
 CLOSE_SECONDS = 5.0
 """How long a broker may take to say goodbye."""
+STRANGER_SECONDS = 0.5
+"""The same for one that has said nothing yet."""
 
 
 class RabbitBroker:
@@ -73,8 +77,9 @@ class RabbitBroker:
         self._lock = threading.Lock()
         self._loop: IOLoop | None = None
         self._connection: Any = None
-        self._lost_because: BaseException = ConnectionError("not tried yet")
+        self._lost_because: BaseException = ConnectionError("no answer")
         self._up = threading.Event()
+        self._tried = threading.Event()
         self._closing = threading.Event()
         self._ended: BaseException | None = None
         self._pumped_at = time.monotonic()
@@ -92,13 +97,18 @@ class RabbitBroker:
     def connect(self, timeout_seconds: float = JOIN_SECONDS) -> None:
         """Wait until the first connection is up. Raises BrokerError where it won't be, or isn't in time."""
         self._up.wait(timeout_seconds)
+        self._check_up()
+
+    def connect_at_once(self, timeout_seconds: float = ANSWER_SECONDS) -> None:
+        """As `connect`, but the first failure is the last: for somebody who waits at a command."""
+        self._tried.wait(timeout_seconds)
+        self._check_up()
+
+    def _check_up(self) -> None:
         if self._ended is not None:
             raise self._ended
         if not self._up.is_set():
-            reason = first_line(self._lost_because)
-            raise BrokerUnreachableError(
-                f"{self._address}: not reached ({reason}); start the broker, or mend the address"
-            )
+            raise unreached(self._address, self._lost_because)
 
     def publish(self, queue_name: str, body: bytes, answer_to: str | None = None) -> None:
         self.publish_all(queue_name, [body], answer_to)
@@ -127,7 +137,8 @@ class RabbitBroker:
     def close(self) -> None:
         self._closing.set()
         self._run(self._say_goodbye)
-        self._thread.join(2 * CLOSE_SECONDS)
+        # What never answered isn't waited for: its thread ends by itself.
+        self._thread.join(2 * CLOSE_SECONDS if self._up.is_set() else STRANGER_SECONDS)
 
     def _send(self, messages: Sequence[Outgoing]) -> None:
         """Put messages on their way and wait until each is confirmed or has failed. Raises the first failure."""
@@ -184,6 +195,7 @@ class RabbitBroker:
         for consumer in consumers:
             consumer.end(ended)
         self._up.set()
+        self._tried.set()
 
     def _reconnect_until_closed(self) -> BaseException | None:
         """Make one connection after another. Returns the refusal that made it useless to go on, if one did."""
@@ -194,6 +206,7 @@ class RabbitBroker:
             refusal = connection_refusal(self._lost_because, self._address)
             if refusal is not None:
                 return refusal
+            self._tried.set()
             if time.monotonic() - began > LAST_RETRY_SECONDS:
                 pause = FIRST_RETRY_SECONDS
             if not self._closing.is_set():
@@ -238,6 +251,7 @@ class RabbitBroker:
             self.counters.reconnects += 1
             logger.warning("connected to %s again", self._address)
         self._up.set()
+        self._tried.set()
         self._publisher.attach(result)
         self._announcer.attach(result)
         self._listener.attach(result)
@@ -262,6 +276,7 @@ def parameters(
     name: str,
     heartbeat_seconds: int = HEARTBEAT_SECONDS,
     blocked_seconds: float = BLOCKED_SECONDS,
+    connect_seconds: float = CONNECT_SECONDS,
 ) -> pika.ConnectionParameters:
     """What pika wants to know of a connection."""
     return pika.ConnectionParameters(
@@ -272,7 +287,7 @@ def parameters(
         ssl_options=None if address.tls is None else pika.SSLOptions(address.tls, address.host),
         heartbeat=heartbeat_seconds,
         blocked_connection_timeout=blocked_seconds,
-        socket_timeout=CONNECT_SECONDS,
-        stack_timeout=2 * CONNECT_SECONDS,
+        socket_timeout=connect_seconds,
+        stack_timeout=2 * connect_seconds,
         client_properties={"connection_name": name},
     )

@@ -7,7 +7,8 @@ from pika.exceptions import AuthenticationError, ChannelClosedByBroker, Probable
 from pika.exceptions import ProbableAuthenticationError as LoginError
 
 from shared.broker.address import BrokerAddress
-from shared.broker.errors import AccessRefusedError, BrokerError, QueueMissingError
+from shared.broker.errors import AccessRefusedError, BrokerError, BrokerUnreachableError, QueueMissingError
+from shared.errors import first_line
 
 ACCESS_REFUSED, NOT_FOUND, PRECONDITION_FAILED, NOT_ALLOWED = 403, 404, 406, 530
 
@@ -39,6 +40,13 @@ def connection_refusal(reason: BaseException, address: BrokerAddress) -> BrokerE
     if isinstance(reason, ssl.SSLError) and reason.reason == "WRONG_VERSION_NUMBER":
         return BrokerError(f"{address}: this port doesn't speak TLS; write amqp://, or the port of TLS")
     return None
+
+
+def unreached(address: BrokerAddress, reason: BaseException) -> BrokerUnreachableError:
+    """The error for a broker that isn't there, or not for us."""
+    return BrokerUnreachableError(
+        f"{address}: not reached ({first_line(reason)}); start the broker, or mend host and port"
+    )
 
 
 def channel_refusal(reason: BaseException, queue_name: str) -> BrokerError | None:
