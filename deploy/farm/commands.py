@@ -58,6 +58,8 @@ def bring_up(directory: FarmDirectory, name: BackendName, search_file: Path | No
         directory.write(farm)
     print(f"Broker         {broker_url(farm)}", flush=True)
     backend.start_broker(farm)
+    for each in farm.searches:  # those that go on: another release may have queues of other names
+        add_queues(operator_address(directory, farm), [requests_queue(each.supernet), results_queue(each.name)])
     began = time.time()
     for search in names:
         farm = _begin(directory, farm, backend, search)

@@ -99,8 +99,8 @@ def _look(address: BrokerAddress) -> FarmStatus:
     evaluators = [each for each in heard if isinstance(each, EvaluatorAnnouncement) and each.state != "stopped"]
     searches.sort(key=lambda search: search.name)
     evaluators.sort(key=lambda evaluator: evaluator.name)
-    queues = {requests_queue(each.supernet) for each in searches}
-    queues |= {requests_queue(each.supernet) for each in evaluators}
+    queues = {requests_queue(each.supernet, each.requests) for each in searches}
+    queues |= {requests_queue(each.supernet, each.requests) for each in evaluators}
     queues |= {results_queue(each.name) for each in searches}
     queues = {name for name in queues if name.isprintable() and len(name.encode()) <= QUEUE_NAME_BYTES}
     return FarmStatus(
@@ -115,9 +115,16 @@ def _say_who_is_missing(status: FarmStatus) -> None:
         console.print(f"Nobody is there: no search and no evaluator was heard for {duration(REMEMBERED_SECONDS)}.")
     elif not at_work:
         console.print("No search is at work.")
-    for supernet in sorted({each.supernet for each in at_work}):
-        if not any(each.supernet == supernet and status.silent(each) is None for each in status.evaluators):
+    there = [each for each in status.evaluators if status.silent(each) is None]
+    for supernet, requests in sorted({(each.supernet, each.requests) for each in at_work}):
+        serving = [each.requests for each in there if each.supernet == supernet]
+        if not serving:
             console.print(f"No evaluator of super-network {supernet} is there: its searches wait for one.")
+        elif requests not in serving:
+            console.print(
+                f"All evaluators of super-network {supernet} are of another release than its searches, which wait for "
+                "one of their own: start the others anew with the new release."
+            )
 
 
 def _searches(status: FarmStatus) -> Table:

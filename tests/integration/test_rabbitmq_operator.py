@@ -12,7 +12,14 @@ import pika
 import pytest
 
 from services.cli.watching import show_farm, stop_search
-from shared.broker import DEAD_LETTERS, BrokerError, BrokerUnreachableError, QueueMissingError, read_result
+from shared.broker import (
+    DEAD_LETTERS,
+    BrokerError,
+    BrokerUnreachableError,
+    QueueMissingError,
+    read_result,
+    requests_queue,
+)
 from shared.broker.__main__ import main
 from shared.broker.address import BrokerAddress
 from shared.broker.rabbitmq import QueueDepth, RabbitBroker, queue_depths, request_stop
@@ -152,7 +159,7 @@ def test_the_command_adds_and_removes_queues_and_shows_no_password(
     url = f"amqp://127.0.0.1:{farm.node.port}/{farm.vhost}"
     digest = write_supernet(tmp_path / "supernet")
     options = [url, "--credentials", str(credentials), "--supernet", str(tmp_path / "supernet"), "--search", "two"]
-    queue = f"/api/queues/{farm.vhost}/requests.{digest}"
+    queue = f"/api/queues/{farm.vhost}/{requests_queue(digest)}"
     assert main(["add", *options]) == main(["add", *options]) == 0
     while not (policy := farm.node.http("GET", queue).get("effective_policy_definition")):
         time.sleep(0.1)  # the management's numbers come some seconds later

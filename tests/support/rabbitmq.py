@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pika
 import pytest
 import trustme
 
@@ -22,6 +23,7 @@ from deploy.farm.rabbitmq import PROGRAMS, SERVER, check_installed, free_port, n
 from shared.broker import requests_queue, results_queue
 from shared.broker.address import BrokerAddress
 from shared.broker.rabbitmq import RabbitBroker, add_queues
+from shared.broker.rabbitmq.client import parameters
 from shared.broker.topology import RIGHTS, definitions, server_configuration
 from shared.errors import UserError
 
@@ -181,6 +183,18 @@ class RabbitFarm:
 
     def address(self, user: str, port: int | None = None) -> BrokerAddress:
         return BrokerAddress("127.0.0.1", port or self.node.port, self.vhost, user, self.node.passwords[user])
+
+
+def publish_as(address: BrokerAddress, exchange: str, queue: str, body: bytes, **properties: Any) -> None:
+    """Publish whatever a user likes, with these properties, and wait until the broker has it or refuses."""
+    connection = pika.BlockingConnection(parameters(address, "raw"))
+    try:
+        channel = connection.channel()
+        channel.confirm_delivery()
+        channel.basic_publish(exchange, queue, body, pika.BasicProperties(**properties))
+    finally:
+        if connection.is_open:
+            connection.close()
 
 
 def require_rabbitmq() -> None:

@@ -71,7 +71,7 @@ class RabbitBroker:
         self._parameters = parameters(address, name, heartbeat_seconds)
         self._prefetch = prefetch
         self._publisher = Publisher(self.counters)
-        self._announcer = Announcer()
+        self._announcer = Announcer(address.user)
         self._listener = Listener(self.counters, self._run)
         self._consumers: dict[str, Consumer] = {}
         self._lock = threading.Lock()
@@ -117,7 +117,8 @@ class RabbitBroker:
         for body in bodies:
             check_size(queue_name, body)
         headers: Headers = {} if answer_to is None else {ANSWER_TO: answer_to}
-        self._send([Outgoing(queue_name, body, uuid.uuid4().hex, {**headers, SENT_AT: now()}) for body in bodies])
+        headers[SENT_AT] = now()
+        self._send([self._outgoing(queue_name, body, uuid.uuid4().hex, headers) for body in bodies])
 
     def announce(self, body: bytes) -> None:
         check_size(ANNOUNCEMENTS, body)
@@ -154,8 +155,12 @@ class RabbitBroker:
 
     def _bury(self, queue_name: str, body: bytes, identity: str, headers: Headers) -> None:
         logger.warning("message %s in %s becomes a dead letter: %s", identity, queue_name, headers[REASON])
-        self._send([Outgoing(DEAD_LETTERS, body, identity or uuid.uuid4().hex, {**headers, "queue": queue_name})])
+        kept: Headers = {**headers, "queue": queue_name}
+        self._send([self._outgoing(DEAD_LETTERS, body, identity or uuid.uuid4().hex, kept)])
         self.counters.set_aside += 1
+
+    def _outgoing(self, queue_name: str, body: bytes, identity: str, headers: Headers) -> Outgoing:
+        return Outgoing(queue_name, body, identity, self._address.user, headers)
 
     def _consumer(self, queue_name: str) -> Consumer:
         with self._lock:

@@ -11,13 +11,13 @@ import pika
 from pika.exceptions import AMQPError, ConnectionBlockedTimeout, NackError, UnroutableError
 
 from shared.broker.address import BrokerAddress
-from shared.broker.errors import BrokerError, BrokerUnreachableError, QueueMissingError
+from shared.broker.errors import BrokerError, BrokerUnreachableError, ExchangeMissingError, QueueMissingError
 from shared.broker.protocol import DEAD_LETTERS, results_queue
 from shared.broker.rabbitmq.client import ANSWER_SECONDS, parameters
 from shared.broker.rabbitmq.headers import ANSWER_TO, SENT_AT, now
 from shared.broker.rabbitmq.publisher import Outgoing
 from shared.broker.rabbitmq.refusals import cause, channel_refusal, connection_refusal, unreached
-from shared.broker.topology import queue_arguments
+from shared.broker.topology import CONTROL, queue_arguments
 from shared.errors import first_line
 from shared.messages import StopSearch
 
@@ -45,8 +45,11 @@ def add_queues(address: BrokerAddress, queue_names: Sequence[str]) -> None:
 
     def declare(channel: Any, name: str) -> None:
         channel.queue_declare(name, durable=True, arguments=queue_arguments(name))
-        channel.queue_bind(name, name.partition(".")[0], routing_key=name)
-        channel.queue_bind(name, DEAD_LETTERS, arguments={"x-match": "all", ANSWER_TO: name})
+        kind = name.partition(".")[0]
+        channel.queue_bind(name, kind, routing_key=name)
+        if kind == "results":
+            channel.queue_bind(name, CONTROL, routing_key=name)
+            channel.queue_bind(name, DEAD_LETTERS, arguments={"x-match": "all", ANSWER_TO: name})
 
     _for_each(address, queue_names, declare)
 
@@ -83,18 +86,17 @@ def request_stop(address: BrokerAddress, search: str) -> None:
     """
     queue = results_queue(search)
     body = StopSearch(search=search).model_dump_json().encode()
-    message = Outgoing(queue, body, uuid.uuid4().hex, {SENT_AT: now()})
+    message = Outgoing(queue, body, uuid.uuid4().hex, address.user, {SENT_AT: now()})
     with _connected(address) as connection:
         channel = connection.channel()
         channel.confirm_delivery()
         sent = False
         try:
+            channel.queue_bind(queue, CONTROL, routing_key=queue)  # an older release has added queues without
             with suppress(UnroutableError):
-                channel.basic_publish(message.exchange, NO_QUEUE, PROBE, mandatory=True)
+                channel.basic_publish(CONTROL, NO_QUEUE, PROBE, mandatory=True)
             sent = True
-            channel.basic_publish(message.exchange, queue, body, message.properties, mandatory=True)
-        except UnroutableError as error:
-            raise QueueMissingError(f"{search}: no search of this name is in the farm; look for its name") from error
+            channel.basic_publish(CONTROL, queue, body, message.properties, mandatory=True)
         except NackError as error:
             raise BrokerError(f"{search}: the broker takes no message for it just now; try again") from error
         except AMQPError as error:
@@ -104,6 +106,8 @@ def request_stop(address: BrokerAddress, search: str) -> None:
 def _not_stopped(error: AMQPError, search: str, sent: bool) -> BrokerError:
     """What is to be said of a search that wasn't asked to stop, as far as is known."""
     refusal = channel_refusal(error, results_queue(search))
+    if isinstance(refusal, QueueMissingError) and not isinstance(refusal, ExchangeMissingError):
+        return QueueMissingError(f"{search}: no search of this name is in the farm; look for its name")
     if refusal is not None:
         return refusal
     blocked = isinstance(error, ConnectionBlockedTimeout)

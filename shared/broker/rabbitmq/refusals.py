@@ -7,7 +7,13 @@ from pika.exceptions import AuthenticationError, ChannelClosedByBroker, Probable
 from pika.exceptions import ProbableAuthenticationError as LoginError
 
 from shared.broker.address import BrokerAddress
-from shared.broker.errors import AccessRefusedError, BrokerError, BrokerUnreachableError, QueueMissingError
+from shared.broker.errors import (
+    AccessRefusedError,
+    BrokerError,
+    BrokerUnreachableError,
+    ExchangeMissingError,
+    QueueMissingError,
+)
 from shared.errors import first_line
 
 ACCESS_REFUSED, NOT_FOUND, PRECONDITION_FAILED, NOT_ALLOWED = 403, 404, 406, 530
@@ -56,8 +62,13 @@ def channel_refusal(reason: BaseException, queue_name: str) -> BrokerError | Non
     if reason.reply_code == ACCESS_REFUSED:
         return AccessRefusedError(f"{queue_name}: the broker refuses ({reason.reply_text}); use another user")
     # A queue that has lost its leader for a moment is "not found" too, but in other words.
-    if reason.reply_code == NOT_FOUND and reason.reply_text.startswith(("NOT_FOUND - no queue", "NOT_FOUND - no exch")):
+    if reason.reply_code == NOT_FOUND and reason.reply_text.startswith("NOT_FOUND - no queue"):
         return missing(queue_name)
+    if reason.reply_code == NOT_FOUND and reason.reply_text.startswith("NOT_FOUND - no exch"):
+        return ExchangeMissingError(
+            f"{queue_name}: the broker lacks what this release needs ({reason.reply_text}); load the definitions that "
+            "`python -m shared.broker generate` writes"
+        )
     return None
 
 
