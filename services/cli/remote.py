@@ -16,9 +16,6 @@ def connected_broker(
 
     Raises BrokerError if the broker isn't reached or refuses.
     """
-    with closing(RabbitBroker(address, f"nasfarm {command}", prefetch)) as broker:
-        if patient:
-            broker.connect()
-        else:
-            broker.connect_at_once()
+    with closing(RabbitBroker(address, f"nasfarm {command}", prefetch, patient=patient)) as broker:
+        broker.connect()
         yield broker

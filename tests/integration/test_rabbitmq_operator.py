@@ -5,7 +5,7 @@ import threading
 import time
 import urllib.error
 from collections.abc import Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from pathlib import Path
 
 import pika
@@ -117,38 +117,30 @@ def test_a_broker_that_isn_t_there_is_named() -> None:
             ask()
 
 
-def test_a_host_that_does_not_answer_is_given_up_after_a_few_seconds_and_one_that_refuses_at_once(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("shared.broker.rabbitmq.client.LAST_RETRY_SECONDS", 3600.0)
-    monkeypatch.setattr("shared.broker.rabbitmq.client.FIRST_RETRY_SECONDS", 3600.0)
-    refusing = BrokerAddress("127.0.0.1", free_port(), "nasfarm", "operator", "secret")
-    with (
-        pytest.raises(BrokerUnreachableError, match=r"not reached \(.*refused.*mend host and port"),
-        closing(RabbitBroker(refusing, "status")) as broker,
-    ):
-        broker.connect_at_once(3600)
+def test_a_host_that_does_not_answer_is_given_up_after_a_few_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shared.broker.rabbitmq.client.ANSWER_SECONDS", 0.2)
+    monkeypatch.setattr("shared.broker.rabbitmq.operator.ANSWER_SECONDS", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as silent:  # takes connections, and says nothing
         address = BrokerAddress("127.0.0.1", silent.getsockname()[1], "nasfarm", "operator", "secret")
-        with (
-            pytest.raises(BrokerUnreachableError, match=r"not reached \(no answer\)"),
-            closing(RabbitBroker(address, "status")) as broker,
-        ):
-            broker.connect_at_once(0.2)
+        with pytest.raises(BrokerUnreachableError, match=r"not reached \(no answer\).*mend host and port"):
+            show_farm(address, as_json=False)
+        with pytest.raises(BrokerUnreachableError, match=r"not reached \(.*Timeout"):
+            queue_depths(address, [DEAD_LETTERS])
     deadline = time.monotonic() + 60
-    while any(thread.name == "broker status" for thread in threading.enumerate()):
+    while any(thread.name == "broker nasfarm status" for thread in threading.enumerate()):
         assert time.monotonic() < deadline
         time.sleep(0.05)
 
 
-def test_who_looks_at_a_farm_whose_broker_is_not_there_does_not_wait_as_a_service_does(
-    monkeypatch: pytest.MonkeyPatch,
+def test_who_looks_at_a_farm_whose_broker_is_not_there_is_told_so_in_one_line_at_the_first_try(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delattr(RabbitBroker, "connect")
+    monkeypatch.setattr("shared.broker.rabbitmq.client.ANSWER_SECONDS", 3600)
     address = BrokerAddress("127.0.0.1", free_port(), "nasfarm", "operator", "secret")
     for ask in (lambda: show_farm(address, as_json=False), lambda: stop_search(address, "one")):
         with pytest.raises(BrokerUnreachableError, match=r"amqp://127\.0\.0\.1:\d+/nasfarm: not reached \(.*refused"):
             ask()
+    assert not caplog.records
 
 
 def test_the_command_adds_and_removes_queues_and_shows_no_password(

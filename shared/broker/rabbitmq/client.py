@@ -39,7 +39,7 @@ LAST_RETRY_SECONDS = 15.0
 TICK_SECONDS = 1.0
 JOIN_SECONDS = 30.0
 """How long a broker may take to be there when a service starts. Later it may be away for as long as it likes."""
-ANSWER_SECONDS = 5.0
+ANSWER_SECONDS = 8.0
 """How long it may take to answer somebody who waits at a command."""
 CLOSE_SECONDS = 5.0
 """How long a broker may take to say goodbye."""
@@ -56,7 +56,12 @@ class RabbitBroker:
     """
 
     def __init__(
-        self, address: BrokerAddress, name: str, prefetch: int = 1, heartbeat_seconds: int = HEARTBEAT_SECONDS
+        self,
+        address: BrokerAddress,
+        name: str,
+        prefetch: int = 1,
+        heartbeat_seconds: int = HEARTBEAT_SECONDS,
+        patient: bool = True,
     ) -> None:
         """Begin to connect.
 
@@ -65,11 +70,12 @@ class RabbitBroker:
             name: what the broker calls this connection in its lists and logs.
             prefetch: how many messages of a queue may be in hand at once.
             heartbeat_seconds: a peer that was silent for two of these is lost.
+            patient: whether to try again if the first connection doesn't come up; who waits at a command isn't.
         """
         self.counters = BrokerCounters()
         self._address = address
         self._parameters = parameters(address, name, heartbeat_seconds)
-        self._prefetch = prefetch
+        self._prefetch, self._patient = prefetch, patient
         self._publisher = Publisher(self.counters)
         self._announcer = Announcer(address.user)
         self._listener = Listener(self.counters, self._run)
@@ -79,7 +85,6 @@ class RabbitBroker:
         self._connection: Any = None
         self._lost_because: BaseException = ConnectionError("no answer")
         self._up = threading.Event()
-        self._tried = threading.Event()
         self._closing = threading.Event()
         self._ended: BaseException | None = None
         self._pumped_at = time.monotonic()
@@ -94,17 +99,13 @@ class RabbitBroker:
     def pumped_at(self) -> float:
         return self._pumped_at
 
-    def connect(self, timeout_seconds: float = JOIN_SECONDS) -> None:
-        """Wait until the first connection is up. Raises BrokerError where it won't be, or isn't in time."""
-        self._up.wait(timeout_seconds)
-        self._check_up()
+    def connect(self, timeout_seconds: float | None = None) -> None:
+        """Wait until the first connection is up, by default for JOIN_SECONDS, or ANSWER_SECONDS without patience.
 
-    def connect_at_once(self, timeout_seconds: float = ANSWER_SECONDS) -> None:
-        """As `connect`, but the first failure is the last: for somebody who waits at a command."""
-        self._tried.wait(timeout_seconds)
-        self._check_up()
-
-    def _check_up(self) -> None:
+        Raises BrokerError where it won't be, or isn't in time.
+        """
+        usual = JOIN_SECONDS if self._patient else ANSWER_SECONDS
+        self._up.wait(usual if timeout_seconds is None else timeout_seconds)
         if self._ended is not None:
             raise self._ended
         if not self._up.is_set():
@@ -200,7 +201,6 @@ class RabbitBroker:
         for consumer in consumers:
             consumer.end(ended)
         self._up.set()
-        self._tried.set()
 
     def _reconnect_until_closed(self) -> BaseException | None:
         """Make one connection after another. Returns the refusal that made it useless to go on, if one did."""
@@ -211,7 +211,8 @@ class RabbitBroker:
             refusal = connection_refusal(self._lost_because, self._address)
             if refusal is not None:
                 return refusal
-            self._tried.set()
+            if not self._patient and not self._up.is_set():
+                return unreached(self._address, self._lost_because)
             if time.monotonic() - began > LAST_RETRY_SECONDS:
                 pause = FIRST_RETRY_SECONDS
             if not self._closing.is_set():
@@ -256,7 +257,6 @@ class RabbitBroker:
             self.counters.reconnects += 1
             logger.warning("connected to %s again", self._address)
         self._up.set()
-        self._tried.set()
         self._publisher.attach(result)
         self._announcer.attach(result)
         self._listener.attach(result)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pika
+from pika.adapters.utils.connection_workflow import AMQPConnectorException
 from pika.exceptions import AMQPError, ConnectionBlockedTimeout, NackError, UnroutableError
 
 from shared.broker.address import BrokerAddress
@@ -141,7 +142,7 @@ def _connected(address: BrokerAddress) -> Iterator[pika.BlockingConnection]:
         connection = pika.BlockingConnection(
             parameters(address, "nasfarm operator", blocked_seconds=BLOCKED_SECONDS, connect_seconds=ANSWER_SECONDS)
         )
-    except (AMQPError, OSError) as error:
+    except (AMQPError, AMQPConnectorException, OSError) as error:
         reason = cause(error)
         raise connection_refusal(reason, address) or unreached(address, reason) from error
     try:
