@@ -122,8 +122,7 @@ def _say_who_is_missing(status: FarmStatus) -> None:
             console.print(f"No evaluator of super-network {supernet} is there: its searches wait for one.")
         elif requests not in serving:
             console.print(
-                f"All evaluators of super-network {supernet} are of another release than its searches, which wait for "
-                "one of their own: start the others anew with the new release."
+                f"The evaluators of super-network {supernet} are of another release; searches wait for their own."
             )
 
 

@@ -34,8 +34,7 @@ def evaluator(requests: int, ago: float = 0) -> EvaluatorAnnouncement:
         ((evaluator(1), evaluator(2)), ""),
         (
             (evaluator(1), evaluator(3)),
-            "All evaluators of super-network abc are of another release than its searches, which wait for one of their "
-            "own: start the others anew with the new release.",
+            "The evaluators of super-network abc are of another release; searches wait for their own.",
         ),
     ],
 )
