@@ -104,7 +104,7 @@ class ScriptedFarm:
         """A coordinator's life: its farm, its connection, its metrics."""
         connection = CoordinatorConnection(self.broker, self._wait)
         metrics, digest = CoordinatorMetrics(connection), self.plan.supernet.digest
-        announced = AnnouncedEvaluators(connection, digest, lambda: None, lambda: self.now)
+        announced = AnnouncedEvaluators(connection, digest, lambda others: None, lambda: self.now)
         farm = Farm(
             self.plan.settings.name, digest, connection, history, metrics, evaluators or announced, lambda: self.now
         )
