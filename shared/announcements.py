@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import Annotated, Literal
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from shared.messages import Message
 
@@ -16,9 +16,10 @@ PRESENT_SECONDS = 6 * ANNOUNCE_SECONDS
 
 
 class EvaluatorAnnouncement(Message):
-    """An evaluator's state.
+    """An evaluator's state. What a newer release says besides is passed over.
 
     Attributes:
+        requests: the version of the requests that it answers (REQUEST_VERSION); releases before did not say.
         name: its own, as long as its process lives: host and process number.
         supernet: digest of the super-network that it serves.
         state: what it is doing, `since` when (Unix time). `idle`: waits at an empty queue. `pausing`: takes no request
@@ -29,8 +30,11 @@ class EvaluatorAnnouncement(Message):
         failed: requests that it answered with a failure.
     """
 
+    model_config = ConfigDict(extra="ignore")
+
     kind: Literal["evaluator"] = "evaluator"
     version: Literal[1] = 1
+    requests: int = 1
     sent_at: float
     name: str
     supernet: str
@@ -47,9 +51,10 @@ SearchState = Literal["searching", "reporting", "finished", "stopped"]
 
 
 class SearchAnnouncement(Message):
-    """How far a search has got.
+    """How far a search has got. What a newer release says besides is passed over.
 
     Attributes:
+        requests: the version of the requests that it sends.
         name: the search's.
         supernet: digest of its super-network.
         state: `searching`, `reporting` (measures the front on other items), or how it ended.
@@ -61,8 +66,11 @@ class SearchAnnouncement(Message):
         hypervolume: of the networks measured so far, None before the first generation is complete.
     """
 
+    model_config = ConfigDict(extra="ignore")
+
     kind: Literal["search"] = "search"
     version: Literal[1] = 1
+    requests: int = 1
     sent_at: float
     name: str
     supernet: str

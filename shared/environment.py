@@ -8,9 +8,9 @@ import sys
 from collections.abc import Mapping
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 
 from shared.broker.protocol import EVALUATION_LIMIT_SECONDS
 from shared.errors import UserError
@@ -23,6 +23,11 @@ MOST_THREADS = 1024
 """More than that is a slip: each evaluator would start so many."""
 
 
+def _listed(text: object) -> object:
+    """What is between the commas of a variable."""
+    return tuple(part for each in text.split(",") if (part := each.strip())) if isinstance(text, str) else text
+
+
 class Environment(BaseModel):
     """The variables NASFARM_..., or their defaults.
 
@@ -30,8 +35,9 @@ class Environment(BaseModel):
     CPU threads for arithmetic, by default the cores that this process may use; `telemetry_host`, `telemetry_port`:
     where a service serves metrics and health; `gpu_locks`: directory in which evaluators lock the GPUs that they have
     claimed, by default in the cache; containers that share GPUs share it; `log_format`: text, JSON, or what suits where
-    the log goes; `evaluation_limit`: seconds that an evaluation may take; `drain_limit`: seconds that an evaluator has
-    for the evaluation in work once it is told to stop.
+    the log goes; `locations`: where an evaluator opens checkpoints that requests name, besides what it is started
+    with; `evaluation_limit`: seconds that an evaluation may take; `drain_limit`: seconds that an evaluator has for the
+    evaluation in work once it is told to stop.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -44,6 +50,7 @@ class Environment(BaseModel):
     gpu_locks: Path | None = None
     log_format: Literal["auto", "json", "text"] = "auto"
     evaluation_limit: float = Field(default=EVALUATION_LIMIT_SECONDS, gt=0, le=EVALUATION_LIMIT_SECONDS)
+    locations: Annotated[tuple[str, ...], BeforeValidator(_listed)] = ()
     drain_limit: float = Field(default=15 * 60, ge=0, le=EVALUATION_LIMIT_SECONDS)
 
     @field_validator("cache", "gpu_locks")

@@ -10,6 +10,10 @@ from shared.architecture import Architecture, Quantization
 from shared.digest import digest_json
 from shared.identity import EVALUATION, INT8_VERSION
 
+REQUEST_VERSION: Literal[2] = 2
+"""Of the requests that this release sends and answers: to be raised with every change of what is in a request or a
+result. Each version has queues of its own, so that services of two releases work side by side, each for its like;
+results are read in older versions too, as long as they can be. Version 1 was not signed by its sender."""
 Dtype = Literal["float32", "bfloat16"]
 Engine = Literal["torch", "vllm"]
 """What runs a network where speed is measured."""
@@ -100,9 +104,9 @@ class EvaluationSpec(Message):
 
 
 class EvaluationRequest(Message):
-    """Measure one sub-network of one checkpoint."""
+    """Measure one sub-network of one checkpoint. Of version 1 are those that histories of older releases hold."""
 
-    version: Literal[1] = 1
+    version: Literal[1, 2] = REQUEST_VERSION
     search: str
     checkpoint: CheckpointRef
     architecture: Architecture
@@ -213,7 +217,7 @@ class Measurement(Message):
 class EvaluationResult(Message):
     """The answer to a request: a measurement or a failure."""
 
-    version: Literal[1] = 1
+    version: Literal[1, 2] = REQUEST_VERSION
     identity: str
     search: str
     outcome: Measurement | Failure

@@ -67,6 +67,10 @@ def bring_up(directory: FarmDirectory, name: BackendName, search_file: Path | No
         say(f"Broker         {broker_url(farm)}")
         with _interruptible(STAYS_UP):
             backend.start_broker(farm)
+            # Of those that go on: another release may have queues of other names.
+            for each in farm.searches:
+                queues = [requests_queue(each.supernet), results_queue(each.name)]
+                add_queues(operator_address(directory, farm), queues)
     began = time.time()
     with _interruptible(STAYS_UP):
         for search in names:

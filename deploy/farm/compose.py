@@ -246,7 +246,7 @@ class Compose:
         threads = usable_cores() // max(1, farm.evaluators * len(farm.supernets))
         # podman-compose 1.0 knows no empty defaults.
         unset = ("FARM_BEGUN", "FARM_EVALUATORS", "FARM_SEARCH", "FARM_SUPERNET")
-        passed = {name: os.environ.get(name, "") for name in ("HF_HUB_OFFLINE", "NASFARM_DATA")}
+        passed = {name: os.environ.get(name, "") for name in ("HF_HUB_OFFLINE", "NASFARM_DATA", "NASFARM_LOCATIONS")}
         return {
             **dict.fromkeys(unset, ""),
             **passed,

@@ -96,7 +96,7 @@ def _coordinate(
         run.link(supernet.directory)
         history.note("origins", {"model": manifest.base, "training data": manifest.data["origin"]})
         metrics, digest = CoordinatorMetrics(broker), plan.supernet.digest
-        evaluators = AnnouncedEvaluators(broker, digest, lambda: _tell_that_nobody_measures(digest))
+        evaluators = AnnouncedEvaluators(broker, digest, lambda others: _tell_that_nobody_measures(digest, others))
         farm = Farm(settings.name, digest, broker, history, metrics, evaluators)
         with (
             _telemetry(metrics, broker, environment) as telemetry,
@@ -149,9 +149,14 @@ def _tell(plan: SearchPlan, address: BrokerAddress, port: int) -> None:
     console.print(f"Telemetry      port {port}: /metrics, /healthz, /readyz")
 
 
-def _tell_that_nobody_measures(supernet: str) -> None:
-    """Say what the search waits for."""
-    if console.is_terminal:
-        console.print(f"Waiting        no evaluator of super-network {supernet} is there; start one")
+def _tell_that_nobody_measures(supernet: str, others: int) -> None:
+    """Say what the search waits for. `others`: evaluators of another release."""
+    if not console.is_terminal:
+        log.warning("no evaluator is there", extra=fields(supernet=supernet, of_another_release=others))
+    elif others:
+        console.print(
+            f"Waiting        the evaluators of super-network {supernet} ({others}) are of another release; start one "
+            "of this one"
+        )
     else:
-        log.warning("no evaluator is there", extra=fields(supernet=supernet))
+        console.print(f"Waiting        no evaluator of super-network {supernet} is there; start one")

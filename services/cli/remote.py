@@ -8,12 +8,14 @@ from shared.broker.rabbitmq import RabbitBroker
 
 
 @contextmanager
-def connected_broker(address: BrokerAddress, command: str, prefetch: int = 1) -> Iterator[RabbitBroker]:
+def connected_broker(
+    address: BrokerAddress, command: str, prefetch: int = 1, patient: bool = True
+) -> Iterator[RabbitBroker]:
     """The farm's broker, connected; `command` is what its lists call us, `prefetch` how many messages of a queue may be
-    in hand at once.
+    in hand at once. A service, which may be started before its broker, is `patient`.
 
     Raises BrokerError if the broker isn't reached or refuses.
     """
-    with closing(RabbitBroker(address, f"nasfarm {command}", prefetch)) as broker:
+    with closing(RabbitBroker(address, f"nasfarm {command}", prefetch, patient=patient)) as broker:
         broker.connect()
         yield broker

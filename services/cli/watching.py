@@ -67,7 +67,7 @@ def stop_search(address: BrokerAddress, name: str) -> None:
 
     Raises UserError if the farm has no queue for such a search.
     """
-    with connected_broker(address, f"stop {name}") as broker:
+    with connected_broker(address, f"stop {name}", patient=False) as broker:
         before = _heard_of(broker, name)
         if before is not None and before.state in ENDED:
             console.print(f"{name} has {before.state} already.")
@@ -93,14 +93,14 @@ def _heard_of(broker: Broker, search: str) -> SearchAnnouncement | None:
 
 
 def _look(address: BrokerAddress) -> FarmStatus:
-    with connected_broker(address, "status") as broker:
+    with connected_broker(address, "status", patient=False) as broker:
         heard = latest(broker.announced(REMEMBERED_SECONDS))
     searches = [each for each in heard if isinstance(each, SearchAnnouncement)]
     evaluators = [each for each in heard if isinstance(each, EvaluatorAnnouncement) and each.state != "stopped"]
     searches.sort(key=lambda search: search.name)
     evaluators.sort(key=lambda evaluator: evaluator.name)
-    queues = {requests_queue(each.supernet) for each in searches}
-    queues |= {requests_queue(each.supernet) for each in evaluators}
+    queues = {requests_queue(each.supernet, each.requests) for each in searches}
+    queues |= {requests_queue(each.supernet, each.requests) for each in evaluators}
     queues |= {results_queue(each.name) for each in searches}
     queues = {name for name in queues if name.isprintable() and len(name.encode()) <= QUEUE_NAME_BYTES}
     return FarmStatus(
@@ -115,9 +115,15 @@ def _say_who_is_missing(status: FarmStatus) -> None:
         console.print(f"Nobody is there: no search and no evaluator was heard for {duration(REMEMBERED_SECONDS)}.")
     elif not at_work:
         console.print("No search is at work.")
-    for supernet in sorted({each.supernet for each in at_work}):
-        if not any(each.supernet == supernet and status.silent(each) is None for each in status.evaluators):
+    there = [each for each in status.evaluators if status.silent(each) is None]
+    for supernet, requests in sorted({(each.supernet, each.requests) for each in at_work}):
+        serving = [each.requests for each in there if each.supernet == supernet]
+        if not serving:
             console.print(f"No evaluator of super-network {supernet} is there: its searches wait for one.")
+        elif requests not in serving:
+            console.print(
+                f"The evaluators of super-network {supernet} are of another release; searches wait for their own."
+            )
 
 
 def _searches(status: FarmStatus) -> Table:

@@ -6,6 +6,7 @@ from typing import Protocol
 
 from shared.announcements import PRESENT_SECONDS, EvaluatorAnnouncement, present
 from shared.broker import Broker
+from shared.messages import REQUEST_VERSION
 
 REFRESH_SECONDS = 1.0
 """Announcements are read no more often; nor so often that reading takes more than SHARE_OF_TIME."""
@@ -58,7 +59,8 @@ class EmbeddedEvaluator:
 
 class AnnouncedEvaluators:
     """Those of a super-network that announce themselves. Who is lost may be replaced any time, so there is always hope:
-    where none is there for a while, `check` calls `alone`, once.
+    where none is there for a while, `check` calls `alone`, once, with the number of those that are of another release:
+    they answer requests of another version.
 
     `clock` gives Unix time.
     """
@@ -66,7 +68,7 @@ class AnnouncedEvaluators:
     late_seconds = 1.0
 
     def __init__(
-        self, broker: Broker, supernet: str, alone: Callable[[], None], clock: Callable[[], float] = time.time
+        self, broker: Broker, supernet: str, alone: Callable[[int], None], clock: Callable[[], float] = time.time
     ) -> None:
         self._broker = broker
         self._supernet = supernet
@@ -75,6 +77,7 @@ class AnnouncedEvaluators:
         self._accompanied = clock()
         self._told = False
         self._present: list[EvaluatorAnnouncement] = []
+        self._others = 0
         self._next_look = 0.0
 
     @property
@@ -100,16 +103,18 @@ class AnnouncedEvaluators:
             self._accompanied, self._told = self._clock(), False
         elif not self._told and self._clock() - self._accompanied > ALONE_SECONDS:
             self._told = True
-            self._alone()
+            self._alone(self._others)
 
     def _look(self) -> None:
         now = self._clock()
         if now < self._next_look:
             return
         began = time.perf_counter()
-        self._present = [
+        there = [
             each
             for each in present(self._broker.announced(PRESENT_SECONDS), now)
             if isinstance(each, EvaluatorAnnouncement) and each.supernet == self._supernet
         ]
+        self._present = [each for each in there if each.requests == REQUEST_VERSION]
+        self._others = len(there) - len(self._present)
         self._next_look = now + max(REFRESH_SECONDS, (time.perf_counter() - began) / SHARE_OF_TIME)

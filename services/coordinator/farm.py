@@ -203,7 +203,7 @@ class Farm:
         if delivery.dead is not None:
             self._metrics.came_back_dead("delivery_limit" if delivery.dead == "delivery_limit" else "unreadable")
         if message is None:
-            if (identity := identity_in(delivery.body)) is not None:
+            if (identity := identity_in(delivery)) is not None:
                 self._metrics.invalid.inc()
                 self._ask_another(identity, delivery, "an answer that can't be read: see the log", handled)
             return

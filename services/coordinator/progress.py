@@ -9,7 +9,7 @@ from typing import Literal
 from services.coordinator.batch import Observed, Outcome
 from services.coordinator.generation import GenerationRow
 from shared.announcements import SearchAnnouncement, SearchState
-from shared.messages import EvaluationRequest, Failure
+from shared.messages import REQUEST_VERSION, EvaluationRequest, Failure
 from shared.telemetry.metrics import CoordinatorMetrics
 
 RECENT = 64
@@ -94,6 +94,7 @@ class Progress:
         """What the search announces now."""
         with self._lock:
             return SearchAnnouncement(
+                requests=REQUEST_VERSION,
                 sent_at=self._clock(),
                 name=self._search,
                 supernet=self._supernet,

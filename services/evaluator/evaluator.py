@@ -15,6 +15,7 @@ from services.evaluator.costs import cost_tables
 from services.evaluator.engines import Engine, EngineMissingError, make_engine
 from services.evaluator.fetching import fetch
 from services.evaluator.host import Host
+from services.evaluator.locations import Locations
 from services.evaluator.placing import placed
 from services.evaluator.preparation import PreparedTask, prepare_task
 from services.evaluator.progress import Progress, unheard
@@ -45,6 +46,7 @@ from shared.network.sizes import parameters, weight_bytes
 from shared.supernet.checkpoint import Checkpoint
 from shared.supernet.device import compute_device, device_name, torch_dtype
 from shared.supernet.tokenizer import load_tokenizer
+from shared.text import without_users
 
 ROW_TOKENS = {"cpu": 4096, "cuda": 16384}
 """Tokens that go through a network together: enough to fill the machine, few enough for its memory."""
@@ -64,11 +66,11 @@ class Evaluator:
     """Measures sub-networks. Holds nothing but what can be fetched again: mapped checkpoints and prepared tasks.
 
     `task_files` says whether requests may name tasks by the files that define them, which can hold code: not those that
-    come from elsewhere.
+    come from elsewhere; `locations`, where the checkpoints that they name may lie, None for anywhere.
     """
 
-    def __init__(self, environment: Environment, task_files: bool = True) -> None:
-        self._environment, self._task_files = environment, task_files
+    def __init__(self, environment: Environment, task_files: bool = True, locations: Locations | None = None) -> None:
+        self._environment, self._task_files, self._locations = environment, task_files, locations
         self._device = compute_device()
         self._host = Host(environment.gpu_locks or environment.cache / "gpus")
         self._checkpoints: dict[str, Checkpoint] = {}
@@ -222,10 +224,16 @@ class Evaluator:
 
     def _checkpoint(self, reference: CheckpointRef) -> Checkpoint:
         if reference.digest not in self._checkpoints:
+            location = None
             try:
-                checkpoint, tokenizer = _opened(reference, self._environment.cache)
+                location = reference.location if self._locations is None else self._locations.of(reference)
+                checkpoint, tokenizer = _opened(location, reference.digest, self._environment.cache)
             except UserError as error:
-                raise RefusedError("bad_request", str(error), retry_may_help=True) from error
+                reason = str(error)
+                if location not in (None, reference.location):
+                    asked = without_users(reference.location)
+                    reason += f"; or allow {asked}, where the request has it, by NASFARM_LOCATIONS"
+                raise RefusedError("bad_request", reason, retry_may_help=True) from error
             self._checkpoints[reference.digest] = checkpoint
             self._tokenizers[reference.digest] = content_digest(tokenizer)
         return self._checkpoints[reference.digest]
@@ -256,15 +264,15 @@ def _numbers(scores: ItemScores) -> Iterator[float]:
     return chain(scores.margins, scores.values.values(), *scores.metrics.values())
 
 
-def _opened(reference: CheckpointRef, cache: Path) -> tuple[Checkpoint, dict[str, str]]:
+def _opened(location: str, digest: str, cache: Path) -> tuple[Checkpoint, dict[str, str]]:
     """A checkpoint and the digests of its tokenizer's files, fetched if need be.
 
     Raises UserError if it is not to be had, or not the one that is meant.
     """
-    directory = fetch(reference.location, reference.digest, cache)
+    directory = fetch(location, digest, cache)
     checkpoint = Checkpoint.open(directory)
     files = FileDigests(cache).content(directory)
-    if not has_digest(files, reference.digest):
+    if not has_digest(files, digest):
         raise UserError(f"{directory}: not the checkpoint that was asked for, its digest differs; copy it again")
     return checkpoint, matching(files, TOKENIZER)
 

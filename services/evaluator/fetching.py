@@ -23,6 +23,7 @@ from shared.errors import UserError, first_line
 from shared.files import user_path, writing
 from shared.manifest import MANIFEST, SupernetManifest
 from shared.telemetry.logs import fields
+from shared.text import without_users
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +54,7 @@ def fetch(location: str, digest: str | None, cache: Path) -> Path:
             return fetch_model(location)[0]
     wanted = Remote(location).digest() if digest is None else digest
     if not re.fullmatch(f"[0-9a-f]{{{DIGEST_CHARACTERS}}}", wanted):  # it becomes a path
-        raise UserError(f"{location}: {wanted!r} is no checkpoint's digest; mend the request")
+        raise UserError(f"{without_users(location)}: {wanted!r} is no checkpoint's digest; mend the request")
     target, digests = checkpoints / wanted, FileDigests(cache)
     if has_digest(digests.content(target), wanted):
         return target
@@ -67,9 +68,9 @@ class Remote:
     """A directory behind a URL. All methods raise UserError where it can't be reached or refuses."""
 
     def __init__(self, location: str) -> None:
-        self.location = location
+        self.location = without_users(location)
         if "::" in location:
-            raise UserError(f"{location}: URLs in URLs are not supported; give the URL of a directory")
+            raise UserError(f"{self.location}: URLs in URLs are not supported; give the URL of a directory")
         with self._reaching():
             self._files, root = url_to_fs(location)
             self._root = root.rstrip("/")
@@ -108,21 +109,21 @@ class Remote:
             yield
         except FileNotFoundError as error:
             raise UserError(
-                f"{self.location}: not there ({first_line(error)}); give the URL of a checkpoint's directory"
+                f"{self.location}: not there ({_said(error)}); give the URL of a checkpoint's directory"
             ) from error
         except PermissionError as error:
             raise UserError(
-                f"{self.location}: refused ({first_line(error)}); check the credentials and their rights"
+                f"{self.location}: refused ({_said(error)}); check the credentials and their rights"
             ) from error
         except ImportError as error:
             raise UserError(
-                f"{self.location}: {first_line(error)}; what s3:// and gs:// need: pip install 'nasfarm[cloud]'"
+                f"{self.location}: {_said(error)}; what s3:// and gs:// need: pip install 'nasfarm[cloud]'"
             ) from error
         except Exception as error:
             if isinstance(error, OSError) and error.errno in FULL:
                 raise
             raise UserError(
-                f"{self.location}: can't be fetched ({type(error).__name__}: {first_line(error)}); "
+                f"{self.location}: can't be fetched ({type(error).__name__}: {_said(error)}); "
                 "check the URL, the credentials and the network"
             ) from error
 
@@ -130,6 +131,10 @@ class Remote:
 def _last(entry: Mapping[str, Any]) -> str:
     """The name of a listed file or directory without those of the directories above it."""
     return str(entry["name"]).rstrip("/").rsplit("/", 1)[-1]
+
+
+def _said(error: Exception) -> str:
+    return without_users(first_line(error))
 
 
 def _download(remote: Remote, target: Path, digest: str, digests: FileDigests) -> None:
@@ -190,7 +195,7 @@ def _locked(path: Path, location: str) -> Iterator[None]:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            log.info("waiting for the process that fetches it", extra=fields(location=location))
+            log.info("waiting for the process that fetches it", extra=fields(location=without_users(location)))
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
     finally:

@@ -8,6 +8,7 @@ from contextlib import closing
 from enum import Enum, auto
 
 from services.evaluator.fetching import fetch
+from services.evaluator.locations import Locations
 from services.evaluator.status import Status, Steadfast
 from services.evaluator.watchdog import Watchdog
 from services.evaluator.worker import Answering, Backoff, Worker, worker_name
@@ -45,7 +46,8 @@ Events = queue.SimpleQueue[Event]  # the only queue that a signal's handler may 
 
 
 def run_evaluator(address: BrokerAddress, supernet: str, environment: Environment) -> None:
-    """Measure networks of the super-network in a directory or at a URL; see `serve_supernet`.
+    """Measure networks of the super-network in a directory or at a URL, and of its base model; see `serve_supernet`.
+    Other checkpoints only where `environment.locations` allows it.
 
     Raises UserError if there is no whole super-network, or if the broker isn't reached or refuses.
     """
@@ -53,8 +55,11 @@ def run_evaluator(address: BrokerAddress, supernet: str, environment: Environmen
     from shared.supernet.device import compute_device, device_name
 
     directory = fetch(supernet, None, environment.cache)
-    digest = SupernetManifest.read(directory).digest
-    evaluator = Evaluator(environment, task_files=False)
+    manifest = SupernetManifest.read(directory)
+    digest = manifest.digest
+    known = {digest: str(directory), manifest.base_digest: manifest.base}
+    locations = Locations((supernet, manifest.base, *environment.locations), known)
+    evaluator = Evaluator(environment, task_files=False, locations=locations)
     evaluator.hold(CheckpointRef(location=str(directory), digest=digest))
     serve_supernet(address, digest, device_name(compute_device()), evaluator, environment)
 

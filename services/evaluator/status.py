@@ -10,7 +10,7 @@ from services.evaluator.worker import Answering, worker_name
 from shared.announcements import EvaluatorAnnouncement
 from shared.broker import Broker, Delivery
 from shared.errors import first_line
-from shared.messages import EvaluationRequest, EvaluationResult, Failure, Measurement
+from shared.messages import REQUEST_VERSION, EvaluationRequest, EvaluationResult, Failure, Measurement
 from shared.telemetry.logs import fields
 from shared.telemetry.metrics import EvaluatorMetrics, EvaluatorState
 from shared.telemetry.server import Pulse
@@ -116,6 +116,7 @@ class Status:
                 self._since = time.time()  # nothing could come before, so it says nothing about the queue
             self._reconnects = reconnects
             return EvaluatorAnnouncement(
+                requests=REQUEST_VERSION,
                 sent_at=time.time(),
                 name=worker_name(),
                 supernet=self._supernet,

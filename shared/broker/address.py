@@ -4,16 +4,17 @@ import ssl
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
-from urllib.parse import unquote, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from shared.errors import UserError
 
 PORTS = {"amqp": 5672, "amqps": 5671}
+EXAMPLE = "write amqp://USER:PASSWORD@HOST/VHOST, or amqps:// for TLS"
 
 
 @dataclass(frozen=True)
 class BrokerAddress:
-    """A broker's address; `str` shows it without the password. `tls` is None for a connection in the clear."""
+    """A broker's address; `str` shows it without user and password. `tls` is None for a connection in the clear."""
 
     host: str
     port: int
@@ -24,7 +25,7 @@ class BrokerAddress:
 
     def __str__(self) -> str:
         scheme = "amqp" if self.tls is None else "amqps"
-        return f"{scheme}://{self.user}@{self.host}:{self.port}/{self.vhost}"
+        return f"{scheme}://{self.host}:{self.port}/{self.vhost}"
 
     @classmethod
     def parse(
@@ -43,29 +44,48 @@ class BrokerAddress:
         Raises:
             UserError: for anything that can't be read or makes no sense.
         """
-        example = "write amqp://USER:PASSWORD@HOST/VHOST, or amqps:// for TLS"
-        try:
-            parts = urlsplit(url)
-            port = parts.port
-        except ValueError as error:
-            raise UserError(f"broker: {error}; {example}") from error
-        if parts.scheme not in PORTS or not parts.hostname or parts.query or parts.fragment:
-            raise UserError(f"broker: not a broker's URL; {example}")
+        parts, port = _parts(url)
         user, password = unquote(parts.username or ""), unquote(parts.password or "")
         if credentials is not None:
             user, password = _read_credentials(credentials)
         if not user or not password:
-            raise UserError(f"broker {parts.hostname}: user or password is missing; {example}, or name their file")
+            raise UserError(f"broker: user or password is missing in its URL; {EXAMPLE}, or name their file")
         if parts.scheme == "amqp" and authority:
             raise UserError(f"broker {parts.hostname}: certificates are for TLS; write amqps://, or leave them out")
         return cls(
-            host=parts.hostname,
+            host=parts.hostname or "",
             port=port or PORTS[parts.scheme],
             vhost=unquote(parts.path[1:]) or "nasfarm",
             user=user,
             password=password,
             tls=_tls(authority) if parts.scheme == "amqps" else None,
         )
+
+
+def _parts(url: str) -> tuple[SplitResult, int | None]:
+    """A broker's URL, taken apart, and its port.
+
+    Raises UserError where it is none. Nothing of the URL is repeated then, as it may be the password: one with a
+    character that means something in a URL ends the host before it began.
+    """
+    _, _, behind_scheme = url.partition("://")
+    authority, _, rest = behind_scheme.partition("/")
+    if any(each in authority for each in "?#") or "@" in rest:
+        raise UserError(
+            "broker: not a broker's URL; in user, password and vhost percent-encode what isn't a letter or a digit: "
+            f"@ is %40, / is %2F, # is %23, ? is %3F; {EXAMPLE}"
+        )
+    try:
+        parts = urlsplit(url)
+        named, port = parts.hostname, parts.port
+    except ValueError as error:
+        raise UserError(
+            f"broker: its URL can't be read; the port is a number up to 65535, and what isn't a letter or a digit in "
+            f"user and password is percent-encoded; {EXAMPLE}"
+        ) from error
+    if parts.scheme not in PORTS or not named or parts.query or parts.fragment:
+        raise UserError(f"broker: not a broker's URL; {EXAMPLE}")
+    return parts, port
 
 
 def _read_credentials(path: Path) -> tuple[str, str]:

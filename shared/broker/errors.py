@@ -19,6 +19,10 @@ class QueueMissingError(BrokerError):
     """There is no such queue: services declare none, an operator adds them."""
 
 
+class ExchangeMissingError(QueueMissingError):
+    """There is no such exchange: the broker's definitions are those of another release."""
+
+
 class MessageTooLargeError(BrokerError):
     """A message is larger than any broker of a farm takes."""
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from shared.broker.errors import MessageTooLargeError
+from shared.messages import REQUEST_VERSION
 
 MAX_MESSAGE_BYTES = 8 * 2**20
 """No message is larger. RabbitMQ 4 takes up to 16 MiB."""
@@ -12,6 +13,9 @@ EVALUATION_LIMIT_SECONDS = 2 * 3600
 """What an evaluation may take. The broker takes a request away from whoever holds it for much longer."""
 DELIVERY_LIMIT = 3
 """How often a request that came back is delivered again; after that it is a dead letter."""
+
+COORDINATOR, EVALUATOR, OPERATOR, MONITORING = "coordinator", "evaluator", "operator", "monitoring"
+"""The users of a farm's broker, one for each kind of service: who a message comes from is who may have sent it."""
 
 DEAD_LETTERS = "dead-letters"
 """The queue that keeps, for people to look at, what nobody could handle."""
@@ -23,9 +27,13 @@ REMEMBERED_SECONDS = 300.0
 """How long an announcement is remembered at least."""
 
 
-def requests_queue(supernet_digest: str) -> str:
-    """The queue from which the evaluators of a super-network take their requests, whichever search asks."""
-    return f"requests.{supernet_digest}"
+def requests_queue(supernet_digest: str, version: int = REQUEST_VERSION) -> str:
+    """The queue from which the evaluators of a super-network take their requests, whichever search asks.
+
+    Each version of requests has one of its own: what a release doesn't understand it never sees, so that requests of
+    another one wait for an evaluator that does.
+    """
+    return f"requests.{supernet_digest}" if version == 1 else f"requests.{supernet_digest}.v{version}"
 
 
 def results_queue(search: str) -> str:
@@ -52,6 +60,8 @@ class Delivery:
         attempt: 1 when it is delivered for the first time, as far as the broker knows.
         dead: why it became a dead letter; None if it is none.
         unreadable: why the broker's client can't decode what comes with it; None where it can.
+        sender: the broker's user who published it, for which the broker vouches: "" where it doesn't, None where there
+            are no users, as all share one process.
         sent_at: when it was published (Unix time), by its publisher's clock; None where that isn't known.
         ack: it was dealt with. Where the connection on which it came is lost this does nothing: it comes again.
         give_back: somebody else shall have it. It counts as an attempt, as a lost consumer does.
@@ -68,6 +78,7 @@ class Delivery:
     give_back: Callable[[], None]
     set_aside: Callable[[str], None]
     unreadable: str | None = None
+    sender: str | None = None
 
 
 @dataclass

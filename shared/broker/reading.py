@@ -6,48 +6,63 @@ from typing import TypeVar
 import pydantic_core
 from pydantic import ValidationError
 
-from shared.broker.protocol import DELIVERY_LIMIT, MAX_MESSAGE_BYTES, Broker, Delivery, results_queue
-from shared.messages import EvaluationRequest, EvaluationResult, Failure, StopSearch
+from shared.broker.protocol import (
+    COORDINATOR,
+    DELIVERY_LIMIT,
+    EVALUATOR,
+    MAX_MESSAGE_BYTES,
+    OPERATOR,
+    Broker,
+    Delivery,
+    results_queue,
+)
+from shared.messages import REQUEST_VERSION, EvaluationRequest, EvaluationResult, Failure, StopSearch
 
 logger = logging.getLogger(__name__)
 
 M = TypeVar("M", EvaluationRequest, EvaluationResult, StopSearch)
 
-VERSION = 1
-"""The version of messages that this nasfarm writes and reads."""
+UNSIGNED_VERSION = 1
+"""Results of this version come from a release that didn't sign: only evaluators may publish where they come from."""
+FORBIDDEN, UNKNOWN_VERSION = "forbidden", "unknown version"
+"""How reasons begin that say nothing about the request."""
 REASON_CHARACTERS = 300
 """A reason is for people to read: no longer than this."""
 
 
 def read_request(broker: Broker, delivery: Delivery) -> EvaluationRequest | None:
-    """The request that was delivered; None if it was none, and then it is set aside."""
+    """The request that was delivered; None if it was none, or no coordinator's, and then it is set aside."""
     try:
-        return _parse(EvaluationRequest, _readable(delivery))
+        request = _parse(EvaluationRequest, _readable(delivery))
+        if request.version != REQUEST_VERSION:
+            raise ValueError(_of_version(request.version))
+        _check_sender(delivery, COORDINATOR, "a request")
+        return request
     except ValueError as problem:
         _set_aside(broker, delivery, problem)
         return None
 
 
 def read_result(broker: Broker, delivery: Delivery) -> EvaluationResult | StopSearch | None:
-    """The result that was delivered, or the wish that the search end; None if it was neither, and then it is set aside.
+    """The result that was delivered, or the wish that the search end; None if it was neither, or not said by an
+    evaluator or an operator, and then it is set aside.
 
     A request that comes back as a dead letter is a result too: its evaluators crashed, or didn't understand it.
     """
     if delivery.dead is not None:
         return _failed(delivery, delivery.dead)
     try:
-        return _parse(EvaluationResult, _readable(delivery))
+        return _result_or_wish(delivery, _readable(delivery))
     except ValueError as problem:
-        wish = None if delivery.unreadable else _wish_to_stop(delivery.body)
-        if wish is not None and delivery.queue == results_queue(wish.search):
-            return wish
-        misplaced = ValueError("misplaced: the wish that another search stop")
-        _set_aside(broker, delivery, problem if wish is None else misplaced)
+        _set_aside(broker, delivery, problem)
         return None
 
 
-def identity_in(body: bytes) -> str | None:
-    """The request that a message answers, though it can't be read; None where it doesn't say."""
+def identity_in(delivery: Delivery) -> str | None:
+    """The request that an evaluator's message answers, though it can't be read; None where it doesn't say."""
+    if delivery.sender not in (EVALUATOR, None):
+        return None
+    body = delivery.body
     try:
         content = pydantic_core.from_json(body) if len(body) <= MAX_MESSAGE_BYTES else None
     except ValueError:
@@ -59,6 +74,28 @@ def identity_in(body: bytes) -> str | None:
 def _set_aside(broker: Broker, delivery: Delivery, problem: ValueError) -> None:
     logger.warning("message %s in %s set aside: %s", delivery.identity, delivery.queue, problem)
     delivery.set_aside(str(problem))
+
+
+def _check_sender(delivery: Delivery, user: str, what: str) -> None:
+    """Raises ValueError for what only `user` may say, if another did. In one process all trust each other."""
+    if delivery.sender not in (user, None):
+        raise ValueError(f"{FORBIDDEN}: {what}, from user {delivery.sender or 'unknown'}; only the {user} may")
+
+
+def _result_or_wish(delivery: Delivery, body: bytes) -> EvaluationResult | StopSearch:
+    try:
+        result = _parse(EvaluationResult, body)
+    except ValueError:
+        wish = _wish_to_stop(body)
+        if wish is None:
+            raise
+        _check_sender(delivery, OPERATOR, "the wish that a search stop")
+        if delivery.queue != results_queue(wish.search):
+            raise ValueError("misplaced: the wish that another search stop") from None
+        return wish
+    if result.version != UNSIGNED_VERSION or delivery.sender != "":
+        _check_sender(delivery, EVALUATOR, "a result")
+    return result
 
 
 def _wish_to_stop(body: bytes) -> StopSearch | None:
@@ -90,16 +127,25 @@ def _problem(body: bytes, error: ValidationError) -> str:
         content = pydantic_core.from_json(body)
     except ValueError as no_json:
         return f"malformed: no JSON ({no_json})"
-    if isinstance(content, dict) and content.get("version", VERSION) != VERSION:
-        return f"unknown version: this nasfarm reads version {VERSION}, not {content['version']!r}"
+    if isinstance(content, dict) and content.get("version", REQUEST_VERSION) != REQUEST_VERSION:
+        return _of_version(content["version"])
     first = error.errors(include_url=False, include_input=False, include_context=False)[0]
     field = ".".join(str(step) for step in first["loc"])
     return f"malformed: {field}: {first['msg']}" if field else f"malformed: {first['msg']}"
 
 
+def _of_version(version: object) -> str:
+    return f"{UNKNOWN_VERSION}: this nasfarm reads version {REQUEST_VERSION}, not {version!r}"
+
+
 def _failed(delivery: Delivery, reason: str) -> EvaluationResult | None:
-    """The failure that a dead letter stands for."""
+    """The failure that a dead letter stands for; None for one that says nothing about a request of ours.
+
+    The broker makes one of a coordinator's request that came back too often, and leaves its sender.
+    """
     try:
+        if delivery.sender not in (EVALUATOR, COORDINATOR, None) or reason.startswith(FORBIDDEN):
+            raise ValueError(f"{reason}, says user {delivery.sender or 'unknown'}")
         request = _parse(EvaluationRequest, delivery.body)
     except ValueError as problem:
         # It lies among the dead letters already, with the reason that its evaluator gave.
@@ -110,5 +156,7 @@ def _failed(delivery: Delivery, reason: str) -> EvaluationResult | None:
         reason = f"{DELIVERY_LIMIT + 1} evaluators died of it, or were killed: see their logs"
         failure = Failure(kind="crashed", reason=reason, retry_may_help=False)
     else:
-        failure = Failure(kind="bad_request", reason=f"refused by an evaluator: {reason}", retry_may_help=False)
+        other_release = reason.startswith(UNKNOWN_VERSION)  # another evaluator may be of ours
+        reason = f"refused by an evaluator: {reason}"
+        failure = Failure(kind="bad_request", reason=reason, retry_may_help=other_release)
     return EvaluationResult(identity=request.identity, search=request.search, outcome=failure)

@@ -4,8 +4,11 @@ Services declare nothing. What lasts as long as the farm is declared by a defini
 
 * exchanges `requests` and `results`, which bring a message to the queue that it names. Rights to publish are given by
   exchange; through the default exchange anybody who may publish at all could publish anywhere.
+* the exchange `control`, by which an operator speaks to a search: in its queue of results, but nobody who answers
+  requests may publish there.
 * the exchange `dead-letters`, from which the queue of that name gets everything, and the results of a search the
-  requests of its own: by the header `answer-to`, which a dead letter keeps.
+  requests of its own: by the header `answer-to`, which a dead letter keeps. No queue of requests is bound to it, as
+  evaluators publish there.
 * the exchange and the stream `announcements`, which everybody reads from wherever they like and which forgets.
 * policies: delivery limits, and dead-lettering at least once. As policies, because the arguments of a queue can't be
   changed once it has messages.
@@ -14,6 +17,9 @@ The queues of a super-network and of a search come and go with them, so an opera
 add`) before the search begins, with the only user who may. A fixed pool of numbered queues would need no operator, but
 somebody would have to keep the book of who uses which. Evaluators of one super-network share a queue; each search has
 one of results, of which it is the only reader.
+
+A queue is no proof of who wrote what is in it. Every message says its user, for which the broker vouches, and its
+reader asks whether that user may say such a thing (`shared/broker/reading.py`).
 """
 
 import base64
@@ -25,15 +31,24 @@ from typing import Any
 
 from shared.broker.protocol import (
     ANNOUNCEMENTS,
+    COORDINATOR,
     DEAD_LETTERS,
     DELIVERY_LIMIT,
     EVALUATION_LIMIT_SECONDS,
+    EVALUATOR,
+    MONITORING,
+    OPERATOR,
     REMEMBERED_SECONDS,
 )
 from shared.errors import UserError
 from shared.files import write_atomically, writing
+from shared.messages import REQUEST_VERSION
 
 VHOST = "nasfarm"
+CONTROL = "control"
+"""The exchange by which searches are asked to end."""
+FORSAKEN_SECONDS = 3600
+"""So long after its last consumer a queue of requests of another version goes: what was in it is asked for anew."""
 CONSUMER_TIMEOUT_SECONDS = EVALUATION_LIMIT_SECONDS + 600
 """The evaluators' own limit comes first; a whole node shares this one, as RabbitMQ 3.10 knows no other."""
 RESULTS_DELIVERY_LIMIT = 20
@@ -51,20 +66,22 @@ STREAM_ARGUMENTS = {
 }
 """A stream forgets whole segments, when it begins another: small ones, so that it does."""
 
-# For each user the names that may be declared (`configure`), published to or bound (`write`), and read. The operator
-# writes to `results` to stop a search. From RabbitMQ 4.3 on, asking for a queue's depth takes the right to declare it.
+# For each user the names that may be declared (`configure`), published to or bound (`write`), and read. From RabbitMQ
+# 4.3 on, asking for a queue's depth takes the right to declare it.
 RIGHTS: dict[str, tuple[str, str, str]] = {
-    "coordinator": ("^$", r"^(requests|dead-letters|announcements)$", r"^(results\..*|announcements)$"),
-    "evaluator": ("^$", r"^(results|dead-letters|announcements)$", r"^requests\."),
-    "monitoring": ("^$", "^$", r"^announcements$"),
-    "operator": (
+    COORDINATOR: ("^$", r"^(requests|dead-letters|announcements)$", r"^(results\..*|announcements)$"),
+    EVALUATOR: ("^$", r"^(results|dead-letters|announcements)$", r"^requests\."),
+    MONITORING: ("^$", "^$", r"^announcements$"),
+    OPERATOR: (
         r"^((requests|results)\..*|dead-letters)$",
-        r"^((requests|results)\..*|results)$",
-        r"^((requests|results|dead-letters)(\..*)?|announcements)$",
+        r"^((requests|results)\..*|control)$",
+        r"^((requests|results|dead-letters)(\..*)?|control|announcements)$",
     ),
 }
-EXCHANGES = {"requests": "direct", "results": "direct", ANNOUNCEMENTS: "direct", DEAD_LETTERS: "headers"}
-TAGS = {"monitoring": ["monitoring"]}
+OTHER_VERSIONS = rf"^requests\.(?!.*\.v{REQUEST_VERSION}$)"
+"""Queues that `requests_queue` names for other versions than ours."""
+EXCHANGES = {**dict.fromkeys(("requests", "results", CONTROL, ANNOUNCEMENTS), "direct"), DEAD_LETTERS: "headers"}
+TAGS = {MONITORING: ["monitoring"]}
 
 
 def queue_arguments(queue_name: str) -> dict[str, str | int]:
@@ -108,6 +125,7 @@ def definitions(passwords: Mapping[str, str], vhost: str = VHOST) -> dict[str, A
         ],
         "policies": [
             _policy(vhost, "requests", r"^requests\.", _dead_lettering(DELIVERY_LIMIT)),
+            _policy(vhost, "requests of other versions", OTHER_VERSIONS, _forsaken(FORSAKEN_SECONDS), priority=1),
             _policy(vhost, "results", r"^results\.", _dead_lettering(RESULTS_DELIVERY_LIMIT)),
             _policy(vhost, DEAD_LETTERS, f"^{DEAD_LETTERS}$", {"max-length-bytes": DEAD_LETTERS_BYTES}),
         ],
@@ -120,8 +138,9 @@ def _binding(vhost: str, name: str, routing_key: str, arguments: Mapping[str, st
     return {**between, "routing_key": routing_key, "arguments": dict(arguments)}
 
 
-def _policy(vhost: str, name: str, pattern: str, definition: Mapping[str, Any]) -> dict[str, Any]:
-    common = {"vhost": vhost, "name": name, "pattern": pattern, "apply-to": "queues", "priority": 0}
+def _policy(vhost: str, name: str, pattern: str, definition: Mapping[str, Any], priority: int = 0) -> dict[str, Any]:
+    """A policy; of those that fit a queue only the one with the highest priority counts."""
+    common = {"vhost": vhost, "name": name, "pattern": pattern, "apply-to": "queues", "priority": priority}
     return {**common, "definition": dict(definition)}
 
 
@@ -133,6 +152,10 @@ def _dead_lettering(limit: int) -> dict[str, Any]:
         "dead-letter-strategy": "at-least-once",
         "overflow": "reject-publish",
     }
+
+
+def _forsaken(seconds: int) -> dict[str, Any]:
+    return {**_dead_lettering(DELIVERY_LIMIT), "expires": seconds * 1000}
 
 
 def _password_hash(password: str) -> str:

@@ -201,7 +201,7 @@ def crowd(rabbit: RabbitFarm, directory: Path, evaluators: int) -> Iterator[None
 
 def listening(broker: RabbitBroker, digest: str, seconds: float) -> tuple[int, float]:
     """How many evaluators a coordinator knows of after so long, and the share of the time that it computes for it."""
-    evaluators = AnnouncedEvaluators(broker, digest, lambda: None)
+    evaluators = AnnouncedEvaluators(broker, digest, lambda others: None)
     began, computing, number = time.perf_counter(), time.process_time(), 0
     while time.perf_counter() - began < seconds:
         number = evaluators.number

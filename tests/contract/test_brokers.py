@@ -20,14 +20,17 @@ from shared.broker import (
     results_queue,
 )
 from shared.broker.rabbitmq import RabbitBroker
+from shared.broker.topology import CONTROL
 from shared.messages import EvaluationResult, Failure, StopSearch
-from tests.support.rabbitmq import Node, RabbitFarm
+from tests.support.rabbitmq import Node, RabbitFarm, publish_as
 from tests.support.searches import SHAPE, small_plan
 
 REQUESTS, RESULTS = RabbitFarm.requests, RabbitFarm.results
 
 Join = Callable[[str], Broker]
 """A user's broker: coordinator, evaluator or operator."""
+Stop = Callable[[str], None]
+"""Has an operator put the wish that a search stop into the queue RESULTS, whichever search that is."""
 
 
 @pytest.fixture(params=["in process", "RabbitMQ"])
@@ -48,6 +51,20 @@ def join(request: pytest.FixtureRequest) -> Iterator[Join]:
         yield join
     for each in joined:
         each.close()
+
+
+@pytest.fixture
+def ask_to_stop(join: Join, request: pytest.FixtureRequest) -> Stop:
+    operator = join("operator")
+
+    def ask(search: str) -> None:
+        body = StopSearch(search=search).model_dump_json().encode()
+        if isinstance(operator, RabbitBroker):  # which publishes to no exchange but that of the queue
+            publish_as(operator._address, CONTROL, RESULTS, body, user_id="operator")
+        else:
+            operator.publish(RESULTS, body)
+
+    return ask
 
 
 def request_body() -> bytes:
@@ -168,7 +185,7 @@ def test_what_can_t_be_read_is_set_aside_with_its_reason_and_the_next_message_is
     good.ack()
     kept = join("operator").receive(DEAD_LETTERS, 30)
     assert kept is not None and kept.body == b'{"version": 7}'
-    assert kept.dead == "unknown version: this nasfarm reads version 1, not 7"
+    assert kept.dead == "unknown version: this nasfarm reads version 2, not 7"
     kept.ack()
     told = coordinator.receive(RESULTS, 30)
     assert told is not None and told.dead == kept.dead and read_result(coordinator, told) is None
@@ -221,17 +238,17 @@ def test_a_message_says_when_it_was_published_even_as_a_dead_letter(join: Join) 
         dead.ack()
 
 
-def test_a_search_can_be_asked_to_stop_and_another_search_s_wish_is_set_aside(join: Join) -> None:
-    operator, coordinator = join("operator"), join("coordinator")
+def test_a_search_can_be_asked_to_stop_and_another_search_s_wish_is_set_aside(join: Join, ask_to_stop: Stop) -> None:
+    coordinator = join("coordinator")
     for search in ("one", "two"):
-        operator.publish(RESULTS, StopSearch(search=search).model_dump_json().encode())
+        ask_to_stop(search)
     wish = coordinator.receive(RESULTS, 30)
     assert results_queue("one") == RESULTS
     assert wish is not None and read_result(coordinator, wish) == StopSearch(search="one")
     wish.ack()
     misplaced = coordinator.receive(RESULTS, 30)
     assert misplaced is not None and read_result(coordinator, misplaced) is None
-    kept = operator.receive(DEAD_LETTERS, 30)
+    kept = join("operator").receive(DEAD_LETTERS, 30)
     assert kept is not None and kept.dead == "misplaced: the wish that another search stop"
     kept.ack()
 

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from services.cli.packages import MODELS
+from shared.broker import requests_queue
 from tests.integration.test_killed_search import measurements, stored
 from tests.support.command import Ended, nasfarm
 from tests.support.data import ROOT
@@ -92,7 +93,7 @@ def test_a_search_whose_queues_are_missing_ends_with_one_line_after_it_told_the_
     assert farm.ended(farm.search("one"), "one") == 2
     *logged, line = farm.log_of("one").read_text().splitlines()
     assert json.loads(logged[0])["supernet"] == farm.digest
-    assert re.match(rf"nasfarm: (requests.{farm.digest}|results.one): the broker has no such queue; ", line)
+    assert re.match(rf"nasfarm: (requests.{farm.digest}.v2|results.one): the broker has no such queue; ", line)
 
 
 def test_what_evaluators_find_wrong_with_the_request_ends_the_search_in_one_line(make: Make) -> None:
@@ -143,7 +144,7 @@ def test_a_farm_is_watched_and_a_search_stopped_and_told_to_leave_goes_on_as_if_
     metrics = scraped(ready["telemetry_port"], "/metrics")
     assert "nasfarm_coordinator_candidates_planned 24.0" in metrics
     shown = asked("status").output
-    for words in ("one", "searching", "stand-in", f"requests.{farm.digest}", "results.one", "dead-letters"):
+    for words in ("one", "searching", "stand-in", requests_queue(farm.digest), "results.one", "dead-letters"):
         assert words in shown
     status = json.loads(asked("status", "--json").output)
     assert [each["state"] for each in status["searches"]] == ["searching"]

@@ -112,21 +112,26 @@ def test_messages_that_are_none_and_checkpoints_that_differ_stop_no_evaluator(
         *["evaluator", *broker_of(farm, "evaluator", tmp_path), "--supernet", supernet.as_uri()],
         NASFARM_TELEMETRY_PORT="0",
         NASFARM_CACHE=str(tmp_path / "cache"),
+        NASFARM_LOCATIONS=str(supernet),
     )
     request = small_plan().request(dense(SHAPE), "search")
-    other = request.model_copy(update={"checkpoint": request.checkpoint.model_copy(update={"location": str(supernet)})})
+    outcomes: dict[str, dict[str, object]] = {}
     broker = RabbitBroker(farm.address("coordinator"), "test")
     try:
         broker.publish(queue, b"{}")
-        broker.publish(queue, other.model_dump_json().encode())
-        delivery = broker.receive(results_queue("small"), PATIENCE_SECONDS)
-        assert delivery is not None
-        outcome = json.loads(delivery.body)["outcome"]
-        delivery.ack()
+        for location in (str(supernet), str(supernet.parent)):
+            checkpoint = request.checkpoint.model_copy(update={"location": location})
+            other = request.model_copy(update={"checkpoint": checkpoint})
+            broker.publish(queue, other.model_dump_json().encode())
+            delivery = broker.receive(results_queue("small"), PATIENCE_SECONDS)
+            assert delivery is not None
+            outcomes[location] = json.loads(delivery.body)["outcome"]
+            delivery.ack()
     finally:
         broker.close()
-    assert outcome["kind"] == "bad_request" and outcome["retry_may_help"]
-    assert "digest differs" in outcome["reason"]
+    assert all(each["kind"] == "bad_request" and each["retry_may_help"] for each in outcomes.values())
+    assert "digest differs" in str(outcomes[str(supernet)]["reason"])
+    assert "may open no checkpoint there" in str(outcomes[str(supernet.parent)]["reason"])
     evaluator.send_signal(signal.SIGTERM)
     log, _ = evaluator.communicate(timeout=PATIENCE_SECONDS)
     assert evaluator.returncode == 0, log

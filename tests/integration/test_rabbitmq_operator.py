@@ -1,18 +1,31 @@
 """What an operator does at the broker: adds and removes queues, looks how full they are, asks a search to end."""
 
+import socket
+import threading
 import time
 import urllib.error
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
+import pika
 import pytest
 
-from shared.broker import DEAD_LETTERS, BrokerError, BrokerUnreachableError, QueueMissingError, read_result
+from services.cli.watching import show_farm, stop_search
+from shared.broker import (
+    DEAD_LETTERS,
+    BrokerError,
+    BrokerUnreachableError,
+    QueueMissingError,
+    read_result,
+    requests_queue,
+)
 from shared.broker.__main__ import main
 from shared.broker.address import BrokerAddress
 from shared.broker.rabbitmq import QueueDepth, RabbitBroker, queue_depths, request_stop
+from shared.broker.rabbitmq.publisher import Outgoing
 from shared.messages import StopSearch
-from tests.support.rabbitmq import Node, RabbitFarm, free_port
+from tests.support.rabbitmq import ALARMS, Node, RabbitFarm, alarmed, free_port
 from tests.support.supernets import write_supernet
 
 
@@ -63,26 +76,71 @@ def test_a_search_is_asked_to_stop_and_an_unknown_one_is_named(farm: RabbitFarm,
         request_stop(farm.address("operator"), "two")
 
 
-def test_a_broker_short_of_memory_doesn_t_keep_the_operator_waiting(
+@pytest.mark.parametrize("alarm", ALARMS)
+def test_a_search_is_not_asked_to_stop_later_when_a_full_broker_refused_to_ask_it(
+    node: Node, farm: RabbitFarm, coordinator: RabbitBroker, alarm: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shared.broker.rabbitmq.operator.BLOCKED_SECONDS", 0.5)
+    with alarmed(node, alarm):
+        assert queue_depths(farm.address("operator"), [farm.results]) == {farm.results: QueueDepth(0, 0)}
+        with pytest.raises(BrokerError, match=r"one: not asked to stop, nothing was sent: .* memory or disk is full;"):
+            request_stop(farm.address("operator"), "one")
+    assert coordinator.receive(farm.results, 2) is None
+    request_stop(farm.address("operator"), "one")
+    delivery = coordinator.receive(farm.results, 30)
+    assert delivery is not None
+    delivery.ack()
+    assert coordinator.receive(farm.results, 0.5) is None
+
+
+def test_a_broker_that_becomes_full_while_a_search_is_asked_to_stop_says_that_it_may_stop_yet(
     node: Node, farm: RabbitFarm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("shared.broker.rabbitmq.operator.BLOCKED_SECONDS", 0.5)
-    node.control("set_vm_memory_high_watermark", "0.000001")
-    try:
-        assert queue_depths(farm.address("operator"), [farm.results]) == {farm.results: QueueDepth(0, 0)}
-        with pytest.raises(
-            BrokerError, match=r"results\.one: the broker takes no messages, its memory or disk is full"
-        ):
+    with ExitStack() as until_then:
+
+        class Late(Outgoing):
+            @property
+            def properties(self) -> pika.BasicProperties:
+                until_then.enter_context(alarmed(node, "disk"))
+                return super().properties
+
+        monkeypatch.setattr("shared.broker.rabbitmq.operator.Outgoing", Late)
+        with pytest.raises(BrokerError, match=r"one: RabbitMQ takes nothing now.*the search ends when it gets it"):
             request_stop(farm.address("operator"), "one")
-    finally:
-        node.control("set_vm_memory_high_watermark", "0.4")
 
 
 def test_a_broker_that_isn_t_there_is_named() -> None:
     address = BrokerAddress("127.0.0.1", free_port(), "nasfarm", "operator", "secret")
     for ask in (lambda: queue_depths(address, [DEAD_LETTERS]), lambda: request_stop(address, "one")):
-        with pytest.raises(BrokerUnreachableError, match=r"amqp://operator@127\.0\.0\.1:\d+/nasfarm: not reached"):
+        with pytest.raises(BrokerUnreachableError, match=r"amqp://127\.0\.0\.1:\d+/nasfarm: not reached"):
             ask()
+
+
+def test_a_host_that_does_not_answer_is_given_up_after_a_few_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shared.broker.rabbitmq.client.ANSWER_SECONDS", 0.2)
+    monkeypatch.setattr("shared.broker.rabbitmq.operator.ANSWER_SECONDS", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # takes connections, and says nothing
+        address = BrokerAddress("127.0.0.1", silent.getsockname()[1], "nasfarm", "operator", "secret")
+        with pytest.raises(BrokerUnreachableError, match=r"not reached \(no answer\).*mend host and port"):
+            show_farm(address, as_json=False)
+        with pytest.raises(BrokerUnreachableError, match=r"not reached \(.*Timeout"):
+            queue_depths(address, [DEAD_LETTERS])
+    deadline = time.monotonic() + 60
+    while any(thread.name == "broker nasfarm status" for thread in threading.enumerate()):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_who_looks_at_a_farm_whose_broker_is_not_there_is_told_so_in_one_line_at_the_first_try(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shared.broker.rabbitmq.client.ANSWER_SECONDS", 3600)
+    address = BrokerAddress("127.0.0.1", free_port(), "nasfarm", "operator", "secret")
+    for ask in (lambda: show_farm(address, as_json=False), lambda: stop_search(address, "one")):
+        with pytest.raises(BrokerUnreachableError, match=r"amqp://127\.0\.0\.1:\d+/nasfarm: not reached \(.*refused"):
+            ask()
+    assert not caplog.records
 
 
 def test_the_command_adds_and_removes_queues_and_shows_no_password(
@@ -93,7 +151,7 @@ def test_the_command_adds_and_removes_queues_and_shows_no_password(
     url = f"amqp://127.0.0.1:{farm.node.port}/{farm.vhost}"
     digest = write_supernet(tmp_path / "supernet")
     options = [url, "--credentials", str(credentials), "--supernet", str(tmp_path / "supernet"), "--search", "two"]
-    queue = f"/api/queues/{farm.vhost}/requests.{digest}"
+    queue = f"/api/queues/{farm.vhost}/{requests_queue(digest)}"
     assert main(["add", *options]) == main(["add", *options]) == 0
     while not (policy := farm.node.http("GET", queue).get("effective_policy_definition")):
         time.sleep(0.1)  # the management's numbers come some seconds later

@@ -2,21 +2,31 @@
 
 import dataclasses
 import time
+import uuid
 from collections.abc import Iterator
+from contextlib import closing
 
 import pytest
+from pika.exceptions import ChannelClosedByBroker
 
 from shared.broker import (
     ANNOUNCEMENTS,
     DEAD_LETTERS,
     AccessRefusedError,
     BrokerError,
+    ExchangeMissingError,
     QueueMissingError,
+    read_request,
+    read_result,
     requests_queue,
 )
 from shared.broker.address import BrokerAddress
 from shared.broker.rabbitmq import RabbitBroker, add_queues, remove_queues, request_stop
-from tests.support.rabbitmq import Node, RabbitFarm
+from shared.broker.topology import CONTROL, definitions
+from shared.messages import StopSearch
+from shared.space import dense
+from tests.support.rabbitmq import Node, RabbitFarm, publish_as
+from tests.support.searches import SHAPE, small_plan
 
 
 @pytest.fixture
@@ -39,6 +49,7 @@ def brokers(farm: RabbitFarm) -> Iterator[dict[str, RabbitBroker]]:
         ("coordinator", RabbitFarm.results),
         ("evaluator", RabbitFarm.requests),
         ("operator", RabbitFarm.requests),
+        ("operator", RabbitFarm.results),
         ("operator", DEAD_LETTERS),
         ("operator", ANNOUNCEMENTS),
         ("monitoring", RabbitFarm.requests),
@@ -115,6 +126,102 @@ def test_monitoring_stops_no_search(farm: RabbitFarm) -> None:
         request_stop(farm.address("monitoring"), "one")
 
 
+REQUEST = small_plan().request(dense(SHAPE), "search").model_dump_json().encode()
+STOP = StopSearch(search="one").model_dump_json().encode()
+WAYS = {
+    "by the exchange of results": ("results", {}),
+    "by the exchange of results, with another queue's name in a copy": ("results", {"CC": [RabbitFarm.requests]}),
+    "by the exchange of dead letters": ("dead-letters", {"answer-to": RabbitFarm.requests}),
+    "by the exchange of dead letters, to a search": ("dead-letters", {"answer-to": RabbitFarm.results}),
+}
+
+
+@pytest.mark.parametrize("signed", [True, False])
+@pytest.mark.parametrize("way", WAYS)
+def test_an_evaluator_asks_nothing_of_other_evaluators_and_stops_no_search(
+    farm: RabbitFarm, brokers: dict[str, RabbitBroker], way: str, signed: bool
+) -> None:
+    exchange, headers = WAYS[way]
+    as_whom = {"user_id": "evaluator"} if signed else {}
+    for body in (REQUEST, STOP):
+        publish_as(farm.address("evaluator"), exchange, farm.results, body, headers=headers, **as_whom)
+    brokers["evaluator"].publish(farm.results, b"the last")
+    assert brokers["evaluator"].receive(farm.requests, 0.5) is None
+    coordinator = brokers["coordinator"]
+    while True:
+        delivery = coordinator.receive(farm.results, 30)
+        assert delivery is not None
+        if delivery.body == b"the last":
+            break
+        assert delivery.sender == ("evaluator" if signed else "")
+        assert read_result(coordinator, delivery) is None
+    delivery.ack()
+    assert coordinator.receive(farm.results, 0.5) is None  # what it put aside told nobody
+
+
+@pytest.mark.parametrize("exchange", ["requests", "control", "", "amq.direct", "amq.fanout", "amq.topic"])
+def test_the_broker_refuses_what_an_evaluator_publishes_elsewhere(farm: RabbitFarm, exchange: str) -> None:
+    with pytest.raises(ChannelClosedByBroker, match="ACCESS_REFUSED"):
+        publish_as(farm.address("evaluator"), exchange, farm.requests, REQUEST, user_id="evaluator")
+
+
+@pytest.mark.parametrize("user", ["coordinator", "operator", "administrator"])
+def test_the_broker_refuses_a_message_that_says_another_user_than_its_sender(farm: RabbitFarm, user: str) -> None:
+    with pytest.raises(ChannelClosedByBroker, match="PRECONDITION_FAILED - user_id"):
+        publish_as(farm.address("evaluator"), "results", farm.results, STOP, user_id=user)
+
+
+def test_what_is_in_the_queue_of_requests_is_answered_only_if_a_coordinator_put_it_there(
+    farm: RabbitFarm, brokers: dict[str, RabbitBroker]
+) -> None:
+    evaluator = brokers["evaluator"]
+    publish_as(farm.address("coordinator"), "requests", farm.requests, REQUEST)  # which says nobody
+    brokers["coordinator"].publish(farm.requests, REQUEST)
+    forged = evaluator.receive(farm.requests, 30)
+    assert forged is not None and read_request(evaluator, forged) is None
+    real = evaluator.receive(farm.requests, 30)
+    assert real is not None and read_request(evaluator, real) is not None
+    real.ack()
+
+
+def test_a_farm_of_an_older_release_is_as_safe_with_the_new_definitions(node: Node) -> None:
+    """Exchanges, queues and bindings stay when definitions are loaded that don't have them."""
+    vhost = f"old-{uuid.uuid4().hex[:8]}"
+    held = definitions(node.passwords, vhost)
+    del held["users"]
+    former = {**held, "exchanges": [each for each in held["exchanges"] if each["name"] != CONTROL]}
+    former["permissions"] = [
+        {**each, "write": r"^((requests|results)\..*|results)$"} if each["user"] == "operator" else each
+        for each in held["permissions"]
+    ]
+    node.http("POST", "/api/definitions", former)
+    old = RabbitFarm(node, vhost)
+    old_requests = requests_queue("net", 1)
+    arguments = {"x-queue-type": "quorum"}
+    for name, exchange in ((old_requests, "requests"), (old.results, "results")):
+        node.http("PUT", f"/api/queues/{vhost}/{name}", {"durable": True, "arguments": arguments})
+        node.http("POST", f"/api/bindings/{vhost}/e/{exchange}/q/{name}", {"routing_key": name})
+        told = {"arguments": {"x-match": "all", "answer-to": name}}
+        node.http("POST", f"/api/bindings/{vhost}/e/dead-letters/q/{name}", told)
+    with pytest.raises(ExchangeMissingError, match=r"lacks what this release needs .*load the definitions"):
+        request_stop(old.address("operator"), "one")
+
+    node.http("POST", "/api/definitions", held)
+    request_stop(old.address("operator"), "one")  # of a search whose queue nobody added again yet
+    add_queues(old.address("operator"), [old.requests, old.results])
+    for queue in (old_requests, old.requests):
+        publish_as(old.address("evaluator"), "dead-letters", "", REQUEST, headers={"answer-to": queue})
+    publish_as(old.address("evaluator"), "results", old.results, STOP)
+    with closing(RabbitBroker(old.address("evaluator"), "evaluator")) as evaluator:
+        assert evaluator.receive(old.requests, 0.5) is None
+    with closing(RabbitBroker(old.address("coordinator"), "coordinator")) as coordinator:
+        asked = coordinator.receive(old.results, 30)
+        assert asked is not None and read_result(coordinator, asked) == StopSearch(search="one")
+        asked.ack()
+        forged = coordinator.receive(old.results, 30)
+        assert forged is not None and read_result(coordinator, forged) is None
+
+
 def test_a_refusal_harms_nothing_else_that_goes_on(farm: RabbitFarm, brokers: dict[str, RabbitBroker]) -> None:
     with pytest.raises(AccessRefusedError):
         brokers["evaluator"].publish(farm.requests, b"forbidden")
@@ -128,7 +235,7 @@ def test_a_refusal_harms_nothing_else_that_goes_on(farm: RabbitFarm, brokers: di
 
 
 def test_publishing_to_a_queue_that_nobody_added_says_so(brokers: dict[str, RabbitBroker]) -> None:
-    with pytest.raises(QueueMissingError, match=r"requests\.other: the broker has no such queue"):
+    with pytest.raises(QueueMissingError, match=r"requests\.other\.v2: the broker has no such queue"):
         brokers["coordinator"].publish(requests_queue("other"), b"x")
 
 
@@ -147,7 +254,7 @@ def test_strangers_are_turned_away_at_once(farm: RabbitFarm, change: dict[str, s
     try:
         with pytest.raises(AccessRefusedError, match=message) as refused:
             broker.connect(30)
-        assert str(refused.value).startswith(f"amqp://{address.user}@127.0.0.1:")
+        assert str(refused.value).startswith("amqp://127.0.0.1:")
         with pytest.raises(AccessRefusedError):
             broker.publish(farm.requests, b"x")
     finally:

@@ -56,10 +56,10 @@ class PretendedFarm:
         """The options that name the broker."""
         return broker_of(self.farm, user, self.directory, self._tls)
 
-    def evaluator(self, *options: object) -> subprocess.Popen[bytes]:
-        """Start an evaluator that only pretends."""
+    def evaluator(self, *options: object, release: Sequence[str] = ()) -> subprocess.Popen[bytes]:
+        """Start an evaluator that only pretends, of this release or as `start_stand_in` has it."""
         arguments = [*self.broker("evaluator"), "--supernet", self.directory / "supernet", *options]
-        self._processes.append(start_stand_in(*arguments, log=self.directory / "evaluators.log"))
+        self._processes.append(start_stand_in(*arguments, log=self.directory / "evaluators.log", release=release))
         return self._processes[-1]
 
     def search(self, name: str, program: Sequence[object] = (NASFARM,), **changes: str) -> subprocess.Popen[bytes]:

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pika
 import pytest
 import trustme
 
@@ -30,6 +31,7 @@ from deploy.farm.rabbitmq import (
 from shared.broker import requests_queue, results_queue
 from shared.broker.address import BrokerAddress
 from shared.broker.rabbitmq import RabbitBroker, add_queues
+from shared.broker.rabbitmq.client import parameters
 from shared.broker.topology import RIGHTS, definitions, server_configuration
 from shared.errors import UserError
 
@@ -161,6 +163,24 @@ class Node:
         return farm
 
 
+ALARMS = {
+    "memory": (("set_vm_memory_high_watermark", "0.000001"), ("set_vm_memory_high_watermark", "0.4")),
+    "disk": (("set_disk_free_limit", "1000000GB"), ("set_disk_free_limit", "50MB")),
+}
+"""What raises a node's alarm, and what ends it."""
+
+
+@contextmanager
+def alarmed(node: Node, alarm: str) -> Iterator[None]:
+    """A node without room, which takes no messages."""
+    raising, ending = ALARMS[alarm]
+    node.control(*raising)
+    try:
+        yield
+    finally:
+        node.control(*ending)
+
+
 Join = Callable[[str], RabbitBroker]
 """Connects a user: coordinator, evaluator, operator, monitoring."""
 
@@ -175,6 +195,18 @@ class RabbitFarm:
 
     def address(self, user: str, port: int | None = None) -> BrokerAddress:
         return BrokerAddress("127.0.0.1", port or self.node.port, self.vhost, user, self.node.passwords[user])
+
+
+def publish_as(address: BrokerAddress, exchange: str, queue: str, body: bytes, **properties: Any) -> None:
+    """Publish whatever a user likes, with these properties, and wait until the broker has it or refuses."""
+    connection = pika.BlockingConnection(parameters(address, "raw"))
+    try:
+        channel = connection.channel()
+        channel.confirm_delivery()
+        channel.basic_publish(exchange, queue, body, pika.BasicProperties(**properties))
+    finally:
+        if connection.is_open:
+            connection.close()
 
 
 def require_rabbitmq() -> None:

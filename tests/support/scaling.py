@@ -56,7 +56,7 @@ def coordinator(rabbit: RabbitFarm, plan: SearchPlan, directory: Path) -> Iterat
     with closing(RabbitBroker(rabbit.address("coordinator"), f"search {name}", RESULTS_AT_ONCE)) as broker:
         broker.connect()
         with closing(History.create_or_resume(directory / name / "history.sqlite", plan.about())) as history:
-            evaluators = AnnouncedEvaluators(broker, digest, lambda: None)
+            evaluators = AnnouncedEvaluators(broker, digest, lambda others: None)
             yield Farm(name, digest, broker, history, CoordinatorMetrics(broker), evaluators), history
 
 

@@ -10,7 +10,7 @@ from services.coordinator.history import History
 from services.coordinator.plan import SearchPlan
 from shared.announcements import EvaluatorAnnouncement
 from shared.broker import BrokerCounters, Delivery, InProcessBroker, requests_queue, results_queue
-from shared.messages import EvaluationRequest, EvaluationResult, Failure
+from shared.messages import REQUEST_VERSION, EvaluationRequest, EvaluationResult, Failure
 from shared.telemetry.metrics import CoordinatorMetrics
 from tests.support.pretending import pretend
 from tests.support.searches import small_plan
@@ -104,7 +104,7 @@ class ScriptedFarm:
         """A coordinator's life: its farm, its connection, its metrics."""
         connection = CoordinatorConnection(self.broker, self._wait)
         metrics, digest = CoordinatorMetrics(connection), self.plan.supernet.digest
-        announced = AnnouncedEvaluators(connection, digest, lambda: None, lambda: self.now)
+        announced = AnnouncedEvaluators(connection, digest, lambda others: None, lambda: self.now)
         farm = Farm(
             self.plan.settings.name, digest, connection, history, metrics, evaluators or announced, lambda: self.now
         )
@@ -116,6 +116,7 @@ class ScriptedFarm:
     def announce(self, name: str, delivery: Delivery | None = None, idle_for: float = 0.0) -> None:
         """An evaluator tells what it computes, or for how long it has been idle."""
         announcement = EvaluatorAnnouncement(
+            requests=REQUEST_VERSION,
             sent_at=self.now,
             name=name,
             supernet=self.plan.supernet.digest,

@@ -19,7 +19,7 @@ from shared.broker import Delivery, requests_queue, results_queue
 from shared.broker.address import BrokerAddress
 from shared.broker.rabbitmq import RabbitBroker
 from shared.manifest import SupernetManifest, read_network
-from shared.messages import EvaluationRequest, EvaluationResult, Measurement
+from shared.messages import REQUEST_VERSION, EvaluationRequest, EvaluationResult, Measurement
 from tests.support.pretending import pretend
 
 AT_ONCE = 100
@@ -34,7 +34,13 @@ def announce(broker: RabbitBroker, supernet: str, evaluators: int) -> None:
             time.sleep(TICK_SECONDS)
         now = time.time()
         state = EvaluatorAnnouncement(
-            sent_at=now, name=f"crowd:{number}", supernet=supernet, device="none", state="computing", since=now
+            requests=REQUEST_VERSION,
+            sent_at=now,
+            name=f"crowd:{number}",
+            supernet=supernet,
+            device="none",
+            state="computing",
+            since=now,
         )
         broker.announce(state.model_dump_json().encode())
 

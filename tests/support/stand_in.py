@@ -23,7 +23,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import get_args
@@ -94,11 +94,14 @@ def concerns(which: str, architecture: Architecture) -> bool:
     return architecture.digest.startswith(which)
 
 
-def start_stand_in(*arguments: object, log: Path, **environment: str) -> subprocess.Popen[bytes]:
-    """Start one as a process of its own, which writes to `log` ("evaluator ready" once it takes requests)."""
+def start_stand_in(
+    *arguments: object, log: Path, release: Sequence[str] = (), **environment: str
+) -> subprocess.Popen[bytes]:
+    """Start one as a process of its own, which writes to `log` ("evaluator ready" once it takes requests). `release`:
+    the module that runs it as another release would (`tests.support.next_release`)."""
     with log.open("ab") as output:
         return subprocess.Popen(
-            [sys.executable, "-m", "tests.support.stand_in", *map(str, arguments)],
+            [sys.executable, "-m", *release, "tests.support.stand_in", *map(str, arguments)],
             cwd=REPOSITORY,
             env={**os.environ, "NASFARM_TELEMETRY_PORT": "0", **environment},
             stdin=subprocess.DEVNULL,

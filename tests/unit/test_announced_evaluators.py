@@ -11,6 +11,7 @@ from services.coordinator.evaluators import (
 )
 from shared.announcements import PRESENT_SECONDS, EvaluatorAnnouncement
 from shared.broker import InProcessBroker
+from shared.messages import REQUEST_VERSION
 
 NOW = 1_000_000.0
 LONG_AGO = NOW - LOST_SECONDS - 1
@@ -28,16 +29,29 @@ class CountingBroker(InProcessBroker):
         return super().announced(seconds)
 
 
-def told(name: str, state: str = "idle", ago: float = 1.0, idle_for: float = IDLE_SECONDS, **more: str) -> bytes:
-    said = {"sent_at": NOW - ago, "since": NOW - ago - idle_for, "supernet": "ours", "device": "none", **more}
+def told(name: str, state: str = "idle", ago: float = 1.0, idle_for: float = IDLE_SECONDS, **more: object) -> bytes:
+    said = {
+        "requests": REQUEST_VERSION,
+        "sent_at": NOW - ago,
+        "since": NOW - ago - idle_for,
+        "supernet": "ours",
+        "device": "none",
+        **more,
+    }
     return EvaluatorAnnouncement.model_validate({"name": name, "state": state, **said}).model_dump_json().encode()
+
+
+OF_AN_OLDER_RELEASE = (
+    b'{"kind": "evaluator", "version": 1, "sent_at": %f, "name": "old", "supernet": "ours", "device": "none", '
+    b'"state": "idle", "since": 0, "search": null, "candidate": null, "measured": 3, "failed": 0}' % NOW
+)
 
 
 def listening(announcements: Sequence[bytes]) -> AnnouncedEvaluators:
     broker = InProcessBroker()
     for body in announcements:
         broker.announce(body)
-    return AnnouncedEvaluators(broker, "ours", lambda: None, lambda: NOW)
+    return AnnouncedEvaluators(broker, "ours", lambda others: None, lambda: NOW)
 
 
 def test_those_are_counted_who_were_heard_lately_serve_the_super_network_and_did_not_stop() -> None:
@@ -49,15 +63,27 @@ def test_those_are_counted_who_were_heard_lately_serve_the_super_network_and_did
         told("stopped", "stopped"),
         told("silent", ago=PRESENT_SECONDS + 1),
         told("of another", supernet="another"),
+        told("of another release", requests=REQUEST_VERSION + 1),
+        OF_AN_OLDER_RELEASE,
         b'{"kind": "search"}',
         b"nothing",
     ]
     assert listening(announcements).number == 3
 
 
+def test_who_waits_is_told_how_many_evaluators_are_of_another_release() -> None:
+    broker, now, others = InProcessBroker(), NOW, list[int]()
+    for body in (told("newer", requests=REQUEST_VERSION + 1, more="than we know"), OF_AN_OLDER_RELEASE):
+        broker.announce(body)
+    evaluators = AnnouncedEvaluators(broker, "ours", others.append, lambda: now)
+    now += ALONE_SECONDS + 1
+    evaluators.check()
+    assert others == [2]
+
+
 def test_announcements_are_read_no_more_often_than_every_second() -> None:
     broker, now = CountingBroker(), NOW
-    evaluators = AnnouncedEvaluators(broker, "ours", lambda: None, lambda: now)
+    evaluators = AnnouncedEvaluators(broker, "ours", lambda others: None, lambda: now)
     assert evaluators.number == 0
     broker.announce(told("new"))
     assert evaluators.number == 0 and broker.read == 1
@@ -67,7 +93,7 @@ def test_announcements_are_read_no_more_often_than_every_second() -> None:
 
 def test_who_has_had_no_evaluator_for_a_while_is_told_once_each_time() -> None:
     broker, now, told_at = InProcessBroker(), NOW, list[float]()
-    evaluators = AnnouncedEvaluators(broker, "ours", lambda: told_at.append(now), lambda: now)
+    evaluators = AnnouncedEvaluators(broker, "ours", lambda others: told_at.append(now), lambda: now)
     for now in (NOW, NOW + ALONE_SECONDS, NOW + ALONE_SECONDS + 1, NOW + 100 * ALONE_SECONDS):  # noqa: B007  # read above
         evaluators.check()
     assert told_at == [NOW + ALONE_SECONDS + 1]
@@ -95,6 +121,7 @@ def test_a_request_is_lost_when_somebody_has_waited_in_vain_for_a_while_and_nobo
         [told("idle"), told("has it", "computing", candidate="a")],
         [told("idle"), told("has it and is to leave", "draining", candidate="a")],
         [told("serves another", supernet="another")],
+        [told("of another release", requests=REQUEST_VERSION + 1)],
     ],
 )
 def test_nothing_is_lost_as_long_as_it_may_be_in_the_queue_or_in_work(announcements: list[bytes]) -> None:

@@ -5,8 +5,11 @@ import hashlib
 import json
 import stat
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pika.exceptions import AMQPConnectionError, StreamLostError
 
 from shared.broker import REMEMBERED_SECONDS, BrokerUnreachableError
@@ -17,12 +20,13 @@ from shared.broker.topology import CONSUMER_TIMEOUT_SECONDS, RIGHTS, definitions
 from shared.errors import UserError
 
 
-def test_an_address_is_read_from_its_url_and_never_shows_the_password() -> None:
+def test_an_address_is_read_from_its_url_and_never_shows_user_and_password() -> None:
     address = BrokerAddress.parse("amqp://coordinator:s%2Fecret@there:1234/my%2Fhost")
     assert (address.host, address.port, address.vhost) == ("there", 1234, "my/host")
     assert (address.user, address.password, address.tls) == ("coordinator", "s/ecret", None)
-    assert str(address) == "amqp://coordinator@there:1234/my/host"
+    assert str(address) == "amqp://there:1234/my/host"
     assert "ecret" not in repr(address)
+    assert BrokerAddress.parse("amqp://u:p@ss@there").password == "p@ss"
 
 
 def test_ports_and_vhost_have_defaults_and_credentials_may_lie_in_a_file(tmp_path: Path) -> None:
@@ -38,7 +42,7 @@ def test_ports_and_vhost_have_defaults_and_credentials_may_lie_in_a_file(tmp_pat
     [
         ("there:5672", "not a broker's URL"),
         ("http://u:p@there", "not a broker's URL"),
-        ("amqp://u:p@there:99999", "out of range"),
+        ("amqp://u:p@there:99999", "the port is a number up to 65535"),
         ("amqp://u:p@there?heartbeat=1", "not a broker's URL"),
         ("amqp://there", "user or password is missing"),
         ("amqp://u@there", "user or password is missing"),
@@ -48,6 +52,36 @@ def test_an_address_that_makes_no_sense_is_explained_without_its_password(url: s
     with pytest.raises(UserError, match=message) as refused:
         BrokerAddress.parse(url)
     assert "u:p" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "password", ["p/sesame", "p#sesame", "p?sesame", "5672/sesame", "p/ses@ame", "[sesame", "p]sesame", "\u2100sesame"]
+)
+@pytest.mark.parametrize("user", ["", "somebody"])
+def test_a_password_that_isn_t_percent_encoded_is_explained_and_nothing_of_it_shown(user: str, password: str) -> None:
+    with pytest.raises(UserError, match="percent-encode") as refused:
+        BrokerAddress.parse(f"amqp://{user}:{password}@there:5672/nasfarm")
+    assert (
+        "sesame" not in str(refused.value) and "@ame" not in str(refused.value) and "somebody" not in str(refused.value)
+    )
+    address = BrokerAddress.parse(f"amqp://somebody:{quote(password, safe='')}@there/nasfarm")
+    assert (address.user, address.password, address.host) == ("somebody", password, "there")
+
+
+@given(st.text(min_size=1), st.text(min_size=1))
+def test_whatever_the_user_is_called_encoded_it_is_read_and_not_shown(user: str, password: str) -> None:
+    address = BrokerAddress.parse(f"amqp://{quote(user, safe='')}:{quote(password, safe='')}@there:99/nasfarm")
+    assert (address.user, address.password) == (user, password)
+    assert str(address) == "amqp://there:99/nasfarm"
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"]), min_size=1))
+def test_whatever_is_written_for_a_password_no_error_shows_it(password: str) -> None:
+    try:
+        shown = str(BrokerAddress.parse(f"amqp://somebody:SECRET{password}SECRET@there:99/nasfarm"))
+    except UserError as error:
+        shown = str(error)
+    assert "SECRET" not in shown and "somebody" not in shown
 
 
 def test_files_that_can_t_be_used_are_named(tmp_path: Path) -> None:
@@ -131,6 +165,6 @@ class LostConnection:
 def test_a_broker_that_goes_away_meanwhile_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pika.BlockingConnection", lambda _: LostConnection())
     address = BrokerAddress.parse("amqp://operator:secret@there/nasfarm")
-    lost = r"amqp://operator@there:5672/nasfarm: the connection was lost \(Stream connection lost\); try again"
+    lost = r"amqp://there:5672/nasfarm: the connection was lost \(Stream connection lost\); try again"
     with pytest.raises(BrokerUnreachableError, match=lost):
         remove_queues(address, ["results.one"])

@@ -3,6 +3,8 @@
 import json
 import logging
 import random
+from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
@@ -10,13 +12,15 @@ from shared.architecture import dense
 from shared.broker import (
     DEAD_LETTERS,
     MAX_MESSAGE_BYTES,
+    Broker,
     Delivery,
     InProcessBroker,
+    identity_in,
     read_request,
     read_result,
     results_queue,
 )
-from shared.messages import EvaluationRequest, EvaluationResult, Failure, StopSearch
+from shared.messages import EvaluationRequest, EvaluationResult, Failure, Message, StopSearch
 from tests.support.searches import SHAPE, pretend, small_plan
 
 REQUEST = small_plan().request(dense(SHAPE), "search")
@@ -40,8 +44,12 @@ def delivered(broker: InProcessBroker, body: bytes) -> Delivery:
         (b"[" * 100_000, "malformed: no JSON"),
         (b"[]", "malformed: Input should be an object"),
         (b"{}", "malformed: search: Field required"),
-        (b'{"version": 2}', "unknown version: this nasfarm reads version 1, not 2"),
-        (b'{"version": "' + b"x" * 10_000 + b'"}', "unknown version: this nasfarm reads version 1, not 'xxx"),
+        (b'{"version": 3}', "unknown version: this nasfarm reads version 2, not 3"),
+        (b'{"version": "' + b"x" * 10_000 + b'"}', "unknown version: this nasfarm reads version 2, not 'xxx"),
+        (
+            REQUEST.model_copy(update={"version": 1}).model_dump_json().encode(),
+            "unknown version: this nasfarm reads version 2, not 1",
+        ),
     ],
 )
 def test_a_message_that_can_t_be_read_is_set_aside_with_its_reason(body: bytes, reason: str) -> None:
@@ -63,7 +71,12 @@ def test_an_oversized_message_is_set_aside_unread() -> None:
 
 
 @pytest.mark.parametrize(
-    ("reason", "kind", "again"), [("delivery_limit", "crashed", False), ("malformed: x", "bad_request", False)]
+    ("reason", "kind", "again"),
+    [
+        ("delivery_limit", "crashed", False),
+        ("malformed: x", "bad_request", False),
+        ("unknown version: x", "bad_request", True),
+    ],
 )
 def test_a_dead_letter_is_the_failure_of_its_request(reason: str, kind: str, again: bool) -> None:
     delivery = Delivery(
@@ -73,6 +86,60 @@ def test_a_dead_letter_is_the_failure_of_its_request(reason: str, kind: str, aga
     assert isinstance(result, EvaluationResult) and isinstance(result.outcome, Failure)
     assert (result.identity, result.search) == (REQUEST.identity, REQUEST.search)
     assert (result.outcome.kind, result.outcome.retry_may_help) == (kind, again)
+
+
+BODIES: dict[str, tuple[Callable[[Broker, Delivery], object], Message]] = {
+    "request": (read_request, REQUEST),
+    "result": (read_result, RESULT),
+    "stop": (read_result, STOP),
+    "result of an older release": (read_result, RESULT.model_copy(update={"version": 1})),
+}
+MAY = {
+    "request": {"coordinator"},
+    "result": {"evaluator"},
+    "stop": {"operator"},
+    "result of an older release": {"evaluator", ""},
+}
+
+
+@pytest.mark.parametrize("user", ["coordinator", "evaluator", "operator", "monitoring", "stranger", "", None])
+@pytest.mark.parametrize("what", BODIES)
+def test_only_who_may_say_something_is_believed(what: str, user: str | None) -> None:
+    read, message = BODIES[what]
+    broker = InProcessBroker()
+    delivery = replace(delivered(broker, message.model_dump_json().encode()), sender=user)
+    if user in {*MAY[what], None}:
+        assert read(broker, delivery) == message
+        return
+    assert read(broker, delivery) is None
+    kept = broker.receive(DEAD_LETTERS, 0)
+    assert kept is not None and kept.dead is not None
+    assert kept.dead.startswith("forbidden: ") and f"from user {user or 'unknown'}; only the " in kept.dead
+
+
+@pytest.mark.parametrize("user", ["operator", "monitoring", "stranger", ""])
+def test_a_dead_letter_from_who_makes_none_says_nothing(user: str) -> None:
+    broker = InProcessBroker()
+    delivery = delivered(broker, REQUEST.model_dump_json().encode())
+    assert read_result(broker, replace(delivery, sender=user, dead="malformed: x")) is None
+    assert read_result(broker, replace(delivery, sender="coordinator", dead="delivery_limit")) is not None
+    assert read_result(broker, replace(delivery, sender="evaluator", dead="malformed: x")) is not None
+
+
+def test_a_request_that_was_forged_is_no_failure_of_the_real_one() -> None:
+    broker = InProcessBroker()
+    delivery = replace(delivered(broker, REQUEST.model_dump_json().encode()), sender="evaluator")
+    assert read_request(broker, delivery) is None
+    told = broker.receive("answers", 0)
+    assert told is not None and told.dead is not None and read_result(broker, told) is None
+
+
+@pytest.mark.parametrize(("user", "identity"), [("evaluator", "a"), (None, "a"), ("coordinator", None), ("", None)])
+def test_what_cannot_be_read_answers_a_request_only_if_an_evaluator_says_it(
+    user: str | None, identity: str | None
+) -> None:
+    delivery = delivered(InProcessBroker(), b'{"identity": "a", "outcome": null}')
+    assert identity_in(replace(delivery, sender=user)) == identity
 
 
 def fuzzed(chance: random.Random) -> bytes:

@@ -9,7 +9,7 @@ from services.coordinator.progress import RECENT, Progress
 from shared.announcements import SearchAnnouncement, latest
 from shared.architecture import dense
 from shared.broker import InProcessBroker
-from shared.messages import EvaluationRequest
+from shared.messages import REQUEST_VERSION, EvaluationRequest
 from shared.telemetry.metrics import CoordinatorMetrics
 from tests.support.scripted import FINAL, TRANSIENT, value
 from tests.support.searches import SHAPE, pretend, small_plan
@@ -44,6 +44,7 @@ def test_candidates_are_counted_by_state_and_told_with_the_kinds_of_failure() ->
     progress.generation_done(ROW)
     assert seen == [pretend(REQUEST), FINAL, TRANSIENT, FINAL]
     assert progress.announcement() == SearchAnnouncement(
+        requests=REQUEST_VERSION,
         sent_at=1000,
         name="small",
         supernet="digest",

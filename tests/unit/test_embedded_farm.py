@@ -10,6 +10,7 @@ from services.coordinator.farm import Farm
 from services.coordinator.history import History
 from services.evaluator.evaluator import Evaluator
 from shared.architecture import dense
+from shared.broker import requests_queue
 from shared.messages import EvaluationRequest, EvaluationResult
 from shared.telemetry.metrics import CoordinatorMetrics
 from tests.support.searches import SHAPE, pretend, small_plan
@@ -32,7 +33,7 @@ def test_a_bug_in_the_evaluator_ends_the_search_with_its_own_traceback_and_loses
     plan = small_plan()
     history = History.create_or_resume(tmp_path / "history.sqlite", plan.about())
     requests = [plan.request(network, "search") for network in (dense(SHAPE), plan.space.smallest())]
-    with embedded_farm(cast(Evaluator, Broken()), "requests.x") as (broker, check):
+    with embedded_farm(cast(Evaluator, Broken()), requests_queue("x")) as (broker, check):
         farm = Farm("small", "x", broker, history, CoordinatorMetrics(broker), EmbeddedEvaluator(check))
         with pytest.raises(ZeroDivisionError, match="a bug"):
             farm.measure(requests, lambda request, outcome: None)

@@ -12,6 +12,7 @@ from services.evaluator import evaluator as module
 from services.evaluator.costs import REPEATS, SWEEPS
 from services.evaluator.evaluator import Evaluator
 from services.evaluator.host import Host
+from services.evaluator.locations import Locations
 from services.evaluator.placing import placed
 from shared.architecture import Architecture
 from shared.environment import Environment
@@ -136,6 +137,25 @@ def test_a_farm_s_evaluator_runs_no_code_of_a_task_that_a_request_names_by_file(
     result = farms.evaluate(request_of(tmp_path / "model", EvaluationSpec(tasks=(items,), dtype="float32")))
     assert "evaluators of a farm read no tasks from files" in failed(result, "bad_request", retry_may_help=False)
     assert not (tmp_path / "ran").exists()
+
+
+def test_a_farm_s_evaluator_opens_no_checkpoint_but_what_it_was_started_for(tmp_path: Path) -> None:
+    network, other = request_of(tmp_path / "nets" / "one"), request_of(tmp_path / "other")
+
+    def started(locations: Locations) -> Evaluator:
+        environment = Environment(data=None, cache=tmp_path / "cache", threads=1)
+        return Evaluator(environment, task_files=False, locations=locations)
+
+    measured(started(Locations([str(tmp_path / "nets")], {})).evaluate(network))
+    refusing = started(Locations([str(tmp_path / "another")], {}))
+    reason = failed(refusing.evaluate(other), "bad_request", retry_may_help=True)
+    assert reason.startswith(f"{tmp_path}/other: this evaluator may open no checkpoint there")
+    measured(started(Locations([], {other.checkpoint.digest: str(tmp_path / "other")})).evaluate(network))
+    misled = started(Locations([], {other.checkpoint.digest: str(tmp_path / "moved")}))
+    reason = failed(misled.evaluate(other), "bad_request", retry_may_help=True)
+    assert f"{tmp_path}/moved" in reason and reason.endswith(
+        f"or allow {tmp_path}/other, where the request has it, by NASFARM_LOCATIONS"
+    )
 
 
 def test_speed_is_measured_alone_on_the_machine_and_accuracy_beside_others(

@@ -16,6 +16,7 @@ from deploy.farm.backend import ServiceState
 from deploy.farm.processes import Processes
 from deploy.farm.state import Farm, FarmDirectory
 from shared.announcements import EvaluatorAnnouncement, SearchAnnouncement
+from shared.broker import requests_queue
 from shared.content import content_digest
 from shared.digest import DIGEST_CHARACTERS
 from shared.errors import UserError
@@ -148,10 +149,20 @@ def farm_of(backend: Recorder) -> Farm:
 
 def test_a_farm_is_brought_up_step_by_step(backend: Recorder, tmp_path: Path) -> None:
     assert run("farm", "--search", search_file(tmp_path), "--evaluators", 3) == 0
-    assert backend.asked == ["check", "broker", "train tiny", f"queues requests.{DIGEST} results.tiny", "apply"]
+    assert backend.asked == ["check", "broker", "train tiny", f"queues {requests_queue(DIGEST)} results.tiny", "apply"]
     farm = farm_of(backend)
     assert backend.applied == [farm] and farm.evaluators == 3 and farm.preparing == ()
     assert [(search.name, search.supernet) for search in farm.searches] == [("tiny", DIGEST)]
+
+
+def test_a_search_that_goes_on_has_its_queues_added_again_as_those_of_a_new_release_have_other_names(
+    backend: Recorder, tmp_path: Path
+) -> None:
+    run("farm", "--search", search_file(tmp_path))
+    run("down")
+    backend.asked.clear()
+    assert run("farm") == 0
+    assert backend.asked == ["check", "broker", f"queues {requests_queue(DIGEST)} results.tiny", "apply"]
 
 
 def test_a_search_whose_super_network_could_not_be_made_is_tried_again(
@@ -187,7 +198,7 @@ def test_searches_of_one_recipe_share_the_super_network_its_queue_and_its_evalua
     run("farm", "--search", search_file(tmp_path, name="other", search={"evaluations": 7, "population": 3}))
     assert "there already" in capsys.readouterr().out
     assert [each for each in backend.asked if each.startswith("train")] == ["train tiny"]
-    assert f"queues requests.{DIGEST} results.other" in backend.asked
+    assert f"queues {requests_queue(DIGEST)} results.other" in backend.asked
     assert farm_of(backend).supernets == (DIGEST,)
     links = [backend.directory.supernet(name).resolve() for name in ("tiny", "other")]
     assert links == [backend.directory.store.place("of-tiny")] * 2
@@ -254,7 +265,7 @@ def test_a_farm_that_is_up_elsewhere_is_not_moved(
     run("down")
     backend.asked.clear()
     assert run("deploy") == 0
-    assert f"queues requests.{DIGEST} results.tiny" in backend.asked  # which another broker doesn't have
+    assert f"queues {requests_queue(DIGEST)} results.tiny" in backend.asked  # which another broker doesn't have
     assert "train tiny" not in backend.asked
 
 

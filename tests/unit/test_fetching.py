@@ -153,3 +153,10 @@ def test_a_manifest_that_is_damaged_is_said_to_be(supernet: Path, cache: Path) -
     (supernet / "supernet.json").write_text('{"version": 1')
     with pytest.raises(UserError, match=r"there/supernet\.json: .*; copy it again"):
         fetch(supernet.as_uri(), None, cache)
+
+
+def test_who_we_are_to_a_server_is_in_no_error(cache: Path) -> None:
+    with pytest.raises(UserError) as refused:
+        fetch("ftp://somebody:sesame@127.0.0.1:1/net", None, cache)
+    assert "127.0.0.1" in str(refused.value)
+    assert not any(word in str(refused.value) for word in ("somebody", "sesame"))

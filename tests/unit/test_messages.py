@@ -167,7 +167,7 @@ def test_whatever_changes_the_answer_changes_the_identity(changes: dict[str, Any
 @pytest.mark.parametrize(
     "changes",
     [
-        {"version": 2},
+        {"version": 3},
         {"extra": 1},
         {"spec": {"tasks": (), "dtype": "float16"}},
         {"spec": {"tasks": ({"task": "arc_easy", "stop": 0},), "dtype": "float32"}},

@@ -350,8 +350,14 @@ def test_the_environment_s_variables_are_read(monkeypatch: pytest.MonkeyPatch, t
     monkeypatch.setenv("NASFARM_THREADS", "3")
     monkeypatch.setenv("NASFARM_EVALUATION_LIMIT", "60")
     monkeypatch.setenv("NASFARM_DRAIN_LIMIT", "1.5")
+    monkeypatch.setenv("NASFARM_LOCATIONS", "s3://bucket/nets, /data/my nets,")
     assert Environment.read() == Environment(
-        data=tmp_path, cache=tmp_path / "cache", threads=3, evaluation_limit=60, drain_limit=1.5
+        data=tmp_path,
+        cache=tmp_path / "cache",
+        threads=3,
+        evaluation_limit=60,
+        drain_limit=1.5,
+        locations=("s3://bucket/nets", "/data/my nets"),
     )
 
 

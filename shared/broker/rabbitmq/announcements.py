@@ -32,10 +32,11 @@ PREFETCH = 500
 class Announcer:
     """Publishes without confirmations, on a channel of its own that is opened when first something is announced.
 
-    `tell` runs on the connection's thread, as all else here does.
+    `user` is the broker's, who we are. `tell` runs on the connection's thread, as all else here does.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, user: str) -> None:
+        self._user = user
         self._connection: Any = None
         self._channel: Any = None
         self._waiting: deque[bytes] = deque()
@@ -59,7 +60,7 @@ class Announcer:
 
     def _flush(self, channel: Any) -> None:
         while self._waiting and channel.is_open:
-            message = Outgoing(ANNOUNCEMENTS, self._waiting.popleft(), uuid.uuid4().hex, {SENT_AT: now()})
+            message = Outgoing(ANNOUNCEMENTS, self._waiting.popleft(), uuid.uuid4().hex, self._user, {SENT_AT: now()})
             channel.basic_publish(message.exchange, message.queue, message.body, message.properties)
 
     def _closed(self, channel: Any, reason: BaseException) -> None:

@@ -12,14 +12,14 @@ import pika
 from pika.adapters.select_connection import IOLoop
 
 from shared.broker.address import BrokerAddress
-from shared.broker.errors import BrokerClosedError, BrokerUnreachableError
+from shared.broker.errors import BrokerClosedError
 from shared.broker.protocol import ANNOUNCEMENTS, DEAD_LETTERS, BrokerCounters, Delivery, check_size
 from shared.broker.rabbitmq.announcements import Announcer, Listener
 from shared.broker.rabbitmq.consumer import Consumer
 from shared.broker.rabbitmq.decoding import tolerate
 from shared.broker.rabbitmq.headers import ANSWER_TO, REASON, SENT_AT, Headers, now
 from shared.broker.rabbitmq.publisher import Outgoing, Publisher
-from shared.broker.rabbitmq.refusals import cause, connection_refusal
+from shared.broker.rabbitmq.refusals import cause, connection_refusal, unreached
 from shared.errors import first_line
 
 logger = logging.getLogger(__name__)
@@ -38,9 +38,13 @@ FIRST_RETRY_SECONDS = 0.25
 LAST_RETRY_SECONDS = 15.0
 TICK_SECONDS = 1.0
 JOIN_SECONDS = 30.0
-"""How long a broker may take to be there at the start. Later it may be away for as long as it likes."""
+"""How long a broker may take to be there when a service starts. Later it may be away for as long as it likes."""
+ANSWER_SECONDS = 8.0
+"""How long it may take to answer somebody who waits at a command."""
 CLOSE_SECONDS = 5.0
 """How long a broker may take to say goodbye."""
+STRANGER_SECONDS = 0.5
+"""The same for one that has said nothing yet."""
 
 
 class RabbitBroker:
@@ -52,7 +56,12 @@ class RabbitBroker:
     """
 
     def __init__(
-        self, address: BrokerAddress, name: str, prefetch: int = 1, heartbeat_seconds: int = HEARTBEAT_SECONDS
+        self,
+        address: BrokerAddress,
+        name: str,
+        prefetch: int = 1,
+        heartbeat_seconds: int = HEARTBEAT_SECONDS,
+        patient: bool = True,
     ) -> None:
         """Begin to connect.
 
@@ -61,19 +70,20 @@ class RabbitBroker:
             name: what the broker calls this connection in its lists and logs.
             prefetch: how many messages of a queue may be in hand at once.
             heartbeat_seconds: a peer that was silent for two of these is lost.
+            patient: whether to try again if the first connection doesn't come up; who waits at a command isn't.
         """
         self.counters = BrokerCounters()
         self._address = address
         self._parameters = parameters(address, name, heartbeat_seconds)
-        self._prefetch = prefetch
+        self._prefetch, self._patient = prefetch, patient
         self._publisher = Publisher(self.counters)
-        self._announcer = Announcer()
+        self._announcer = Announcer(address.user)
         self._listener = Listener(self.counters, self._run)
         self._consumers: dict[str, Consumer] = {}
         self._lock = threading.Lock()
         self._loop: IOLoop | None = None
         self._connection: Any = None
-        self._lost_because: BaseException = ConnectionError("not tried yet")
+        self._lost_because: BaseException = ConnectionError("no answer")
         self._up = threading.Event()
         self._closing = threading.Event()
         self._ended: BaseException | None = None
@@ -89,16 +99,17 @@ class RabbitBroker:
     def pumped_at(self) -> float:
         return self._pumped_at
 
-    def connect(self, timeout_seconds: float = JOIN_SECONDS) -> None:
-        """Wait until the first connection is up. Raises BrokerError where it won't be, or isn't in time."""
-        self._up.wait(timeout_seconds)
+    def connect(self, timeout_seconds: float | None = None) -> None:
+        """Wait until the first connection is up, by default for JOIN_SECONDS, or ANSWER_SECONDS without patience.
+
+        Raises BrokerError where it won't be, or isn't in time.
+        """
+        usual = JOIN_SECONDS if self._patient else ANSWER_SECONDS
+        self._up.wait(usual if timeout_seconds is None else timeout_seconds)
         if self._ended is not None:
             raise self._ended
         if not self._up.is_set():
-            reason = first_line(self._lost_because)
-            raise BrokerUnreachableError(
-                f"{self._address}: not reached ({reason}); start the broker, or mend the address"
-            )
+            raise unreached(self._address, self._lost_because)
 
     def publish(self, queue_name: str, body: bytes, answer_to: str | None = None) -> None:
         self.publish_all(queue_name, [body], answer_to)
@@ -107,7 +118,8 @@ class RabbitBroker:
         for body in bodies:
             check_size(queue_name, body)
         headers: Headers = {} if answer_to is None else {ANSWER_TO: answer_to}
-        self._send([Outgoing(queue_name, body, uuid.uuid4().hex, {**headers, SENT_AT: now()}) for body in bodies])
+        headers[SENT_AT] = now()
+        self._send([self._outgoing(queue_name, body, uuid.uuid4().hex, headers) for body in bodies])
 
     def announce(self, body: bytes) -> None:
         check_size(ANNOUNCEMENTS, body)
@@ -127,7 +139,8 @@ class RabbitBroker:
     def close(self) -> None:
         self._closing.set()
         self._run(self._say_goodbye)
-        self._thread.join(2 * CLOSE_SECONDS)
+        # What never answered isn't waited for: its thread ends by itself.
+        self._thread.join(2 * CLOSE_SECONDS if self._up.is_set() else STRANGER_SECONDS)
 
     def _send(self, messages: Sequence[Outgoing]) -> None:
         """Put messages on their way and wait until each is confirmed or has failed. Raises the first failure."""
@@ -143,8 +156,12 @@ class RabbitBroker:
 
     def _bury(self, queue_name: str, body: bytes, identity: str, headers: Headers) -> None:
         logger.warning("message %s in %s becomes a dead letter: %s", identity, queue_name, headers[REASON])
-        self._send([Outgoing(DEAD_LETTERS, body, identity or uuid.uuid4().hex, {**headers, "queue": queue_name})])
+        kept: Headers = {**headers, "queue": queue_name}
+        self._send([self._outgoing(DEAD_LETTERS, body, identity or uuid.uuid4().hex, kept)])
         self.counters.set_aside += 1
+
+    def _outgoing(self, queue_name: str, body: bytes, identity: str, headers: Headers) -> Outgoing:
+        return Outgoing(queue_name, body, identity, self._address.user, headers)
 
     def _consumer(self, queue_name: str) -> Consumer:
         with self._lock:
@@ -194,6 +211,8 @@ class RabbitBroker:
             refusal = connection_refusal(self._lost_because, self._address)
             if refusal is not None:
                 return refusal
+            if not self._patient and not self._up.is_set():
+                return unreached(self._address, self._lost_because)
             if time.monotonic() - began > LAST_RETRY_SECONDS:
                 pause = FIRST_RETRY_SECONDS
             if not self._closing.is_set():
@@ -261,6 +280,7 @@ def parameters(
     name: str,
     heartbeat_seconds: int = HEARTBEAT_SECONDS,
     blocked_seconds: float = BLOCKED_SECONDS,
+    connect_seconds: float = CONNECT_SECONDS,
 ) -> pika.ConnectionParameters:
     """What pika wants to know of a connection."""
     return pika.ConnectionParameters(
@@ -271,7 +291,7 @@ def parameters(
         ssl_options=None if address.tls is None else pika.SSLOptions(address.tls, address.host),
         heartbeat=heartbeat_seconds,
         blocked_connection_timeout=blocked_seconds,
-        socket_timeout=CONNECT_SECONDS,
-        stack_timeout=2 * CONNECT_SECONDS,
+        socket_timeout=connect_seconds,
+        stack_timeout=2 * connect_seconds,
         client_properties={"connection_name": name},
     )

@@ -169,7 +169,7 @@ class Consumer:
         def set_aside(reason: str) -> None:
             kept: Headers = {REASON: reason}
             told = headers.get(ANSWER_TO)
-            if told is not None and told != self._queue:
+            if told is not None and self._queue.startswith("requests."):  # what comes as an answer tells nobody else
                 kept[ANSWER_TO] = str(told)
             if sent is not None:
                 kept[SENT_AT] = headers[SENT_AT]
@@ -189,4 +189,5 @@ class Consumer:
             give_back=give_back,
             set_aside=set_aside,
             unreadable=unreadable(properties),
+            sender=properties.user_id or "",
         )

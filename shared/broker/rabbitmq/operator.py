@@ -8,21 +8,26 @@ from dataclasses import dataclass
 from typing import Any
 
 import pika
+from pika.adapters.utils.connection_workflow import AMQPConnectorException
 from pika.exceptions import AMQPError, ConnectionBlockedTimeout, NackError, UnroutableError
 
 from shared.broker.address import BrokerAddress
-from shared.broker.errors import BrokerError, BrokerUnreachableError, QueueMissingError
+from shared.broker.errors import BrokerError, BrokerUnreachableError, ExchangeMissingError, QueueMissingError
 from shared.broker.protocol import DEAD_LETTERS, results_queue
-from shared.broker.rabbitmq.client import parameters
+from shared.broker.rabbitmq.client import ANSWER_SECONDS, parameters
 from shared.broker.rabbitmq.headers import ANSWER_TO, SENT_AT, now
 from shared.broker.rabbitmq.publisher import Outgoing
-from shared.broker.rabbitmq.refusals import cause, channel_refusal, connection_refusal
-from shared.broker.topology import queue_arguments
+from shared.broker.rabbitmq.refusals import cause, channel_refusal, connection_refusal, unreached
+from shared.broker.topology import CONTROL, queue_arguments
 from shared.errors import first_line
 from shared.messages import StopSearch
 
-BLOCKED_SECONDS = 20.0
+BLOCKED_SECONDS = 5.0
 """How long somebody at a command waits for a broker whose memory or disk is full."""
+NO_QUEUE = "nobody"
+"""A routing key that no queue has."""
+PROBE = b"x"
+"""Not empty: a broker that is full stops to read after a message's header, so that it would take one without a body."""
 
 
 @dataclass(frozen=True)
@@ -41,8 +46,11 @@ def add_queues(address: BrokerAddress, queue_names: Sequence[str]) -> None:
 
     def declare(channel: Any, name: str) -> None:
         channel.queue_declare(name, durable=True, arguments=queue_arguments(name))
-        channel.queue_bind(name, name.partition(".")[0], routing_key=name)
-        channel.queue_bind(name, DEAD_LETTERS, arguments={"x-match": "all", ANSWER_TO: name})
+        kind = name.partition(".")[0]
+        channel.queue_bind(name, kind, routing_key=name)
+        if kind == "results":
+            channel.queue_bind(name, CONTROL, routing_key=name)
+            channel.queue_bind(name, DEAD_LETTERS, arguments={"x-match": "all", ANSWER_TO: name})
 
     _for_each(address, queue_names, declare)
 
@@ -71,22 +79,47 @@ def queue_depths(address: BrokerAddress, queue_names: Iterable[str]) -> dict[str
 def request_stop(address: BrokerAddress, search: str) -> None:
     """Ask the coordinator of a search to end. Returns when the broker has the message for good.
 
-    Raises QueueMissingError for a search that the farm doesn't know, and BrokerError as `add_queues` does.
+    A broker whose memory or disk is full reads nothing from who publishes, until there is room again: what was sent
+    would stop the search then. So something that no queue gets is sent first, and the message only if that is answered.
+
+    Raises QueueMissingError for a search that the farm doesn't know, and BrokerError as `add_queues` does; it says
+    whether the message was sent.
     """
     queue = results_queue(search)
     body = StopSearch(search=search).model_dump_json().encode()
-    message = Outgoing(queue, body, uuid.uuid4().hex, {SENT_AT: now()})
-
-    def publish(channel: Any, _name: str) -> None:
+    message = Outgoing(queue, body, uuid.uuid4().hex, address.user, {SENT_AT: now()})
+    with _connected(address) as connection:
+        channel = connection.channel()
         channel.confirm_delivery()
+        sent = False
         try:
-            channel.basic_publish(message.exchange, queue, body, message.properties, mandatory=True)
-        except UnroutableError as error:
-            raise QueueMissingError(f"{search}: no search of this name is in the farm; look for its name") from error
+            channel.queue_bind(queue, CONTROL, routing_key=queue)  # an older release has added queues without
+            with suppress(UnroutableError):
+                channel.basic_publish(CONTROL, NO_QUEUE, PROBE, mandatory=True)
+            sent = True
+            channel.basic_publish(CONTROL, queue, body, message.properties, mandatory=True)
         except NackError as error:
             raise BrokerError(f"{search}: the broker takes no message for it just now; try again") from error
+        except AMQPError as error:
+            raise _not_stopped(error, search, sent) from error
 
-    _for_each(address, [queue], publish)
+
+def _not_stopped(error: AMQPError, search: str, sent: bool) -> BrokerError:
+    """What is to be said of a search that wasn't asked to stop, as far as is known."""
+    refusal = channel_refusal(error, results_queue(search))
+    if isinstance(refusal, QueueMissingError) and not isinstance(refusal, ExchangeMissingError):
+        return QueueMissingError(f"{search}: no search of this name is in the farm; look for its name")
+    if refusal is not None:
+        return refusal
+    blocked = isinstance(error, ConnectionBlockedTimeout)
+    why = "RabbitMQ takes nothing now, its memory or disk is full" if blocked else first_line(error)
+    if sent:
+        return BrokerError(
+            f"{search}: {why}, and had not confirmed the message when that began; the search ends when it gets it, "
+            "if it does: look with `nasfarm status`, and ask again if it goes on"
+        )
+    mend = "make room there" if blocked else "see to the broker"
+    return BrokerError(f"{search}: not asked to stop, nothing was sent: {why}; {mend}, then ask again")
 
 
 def _for_each(address: BrokerAddress, queue_names: Sequence[str], act: Callable[[Any, str], None]) -> None:
@@ -100,20 +133,18 @@ def _for_each(address: BrokerAddress, queue_names: Sequence[str], act: Callable[
 
 
 def _refusal(error: AMQPError, queue_name: str) -> BrokerError:
-    if isinstance(error, ConnectionBlockedTimeout):
-        return BrokerError(f"{queue_name}: the broker takes no messages, its memory or disk is full; make room there")
     return channel_refusal(error, queue_name) or BrokerError(f"{queue_name}: {first_line(error)}")
 
 
 @contextmanager
 def _connected(address: BrokerAddress) -> Iterator[pika.BlockingConnection]:
     try:
-        connection = pika.BlockingConnection(parameters(address, "nasfarm operator", blocked_seconds=BLOCKED_SECONDS))
-    except (AMQPError, OSError) as error:
+        connection = pika.BlockingConnection(
+            parameters(address, "nasfarm operator", blocked_seconds=BLOCKED_SECONDS, connect_seconds=ANSWER_SECONDS)
+        )
+    except (AMQPError, AMQPConnectorException, OSError) as error:
         reason = cause(error)
-        raise connection_refusal(reason, address) or BrokerUnreachableError(
-            f"{address}: not reached ({first_line(reason)}); start the broker, or mend the address"
-        ) from error
+        raise connection_refusal(reason, address) or unreached(address, reason) from error
     try:
         yield connection
     except AMQPError as error:

@@ -24,11 +24,15 @@ RETRY_SECONDS = 1.0
 
 @dataclass(eq=False)
 class Outgoing:
-    """A message on its way. A queue's exchange is named by the queue's first word; rights are given by exchange."""
+    """A message on its way. A queue's exchange is named by the queue's first word; rights are given by exchange.
+
+    `sender` is our own user: the broker refuses a message that says another.
+    """
 
     queue: str
     body: bytes
     identity: str
+    sender: str
     headers: Headers
     confirmed: Future[None] = field(default_factory=Future)
 
@@ -43,6 +47,7 @@ class Outgoing:
             content_type="application/json",
             delivery_mode=PERSISTENT,
             message_id=self.identity,
+            user_id=self.sender,
             headers=self.headers,
         )
 

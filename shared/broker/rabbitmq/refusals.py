@@ -7,7 +7,14 @@ from pika.exceptions import AuthenticationError, ChannelClosedByBroker, Probable
 from pika.exceptions import ProbableAuthenticationError as LoginError
 
 from shared.broker.address import BrokerAddress
-from shared.broker.errors import AccessRefusedError, BrokerError, QueueMissingError
+from shared.broker.errors import (
+    AccessRefusedError,
+    BrokerError,
+    BrokerUnreachableError,
+    ExchangeMissingError,
+    QueueMissingError,
+)
+from shared.errors import first_line
 
 ACCESS_REFUSED, NOT_FOUND, PRECONDITION_FAILED, NOT_ALLOWED = 403, 404, 406, 530
 
@@ -41,6 +48,13 @@ def connection_refusal(reason: BaseException, address: BrokerAddress) -> BrokerE
     return None
 
 
+def unreached(address: BrokerAddress, reason: BaseException) -> BrokerUnreachableError:
+    """The error for a broker that isn't there, or not for us."""
+    return BrokerUnreachableError(
+        f"{address}: not reached ({first_line(reason)}); start the broker, or mend host and port"
+    )
+
+
 def channel_refusal(reason: BaseException, queue_name: str) -> BrokerError | None:
     """The error for what the broker won't do with a queue; None where another try may do."""
     if not isinstance(reason, ChannelClosedByBroker):
@@ -48,8 +62,13 @@ def channel_refusal(reason: BaseException, queue_name: str) -> BrokerError | Non
     if reason.reply_code == ACCESS_REFUSED:
         return AccessRefusedError(f"{queue_name}: the broker refuses ({reason.reply_text}); use another user")
     # A queue that has lost its leader for a moment is "not found" too, but in other words.
-    if reason.reply_code == NOT_FOUND and reason.reply_text.startswith(("NOT_FOUND - no queue", "NOT_FOUND - no exch")):
+    if reason.reply_code == NOT_FOUND and reason.reply_text.startswith("NOT_FOUND - no queue"):
         return missing(queue_name)
+    if reason.reply_code == NOT_FOUND and reason.reply_text.startswith("NOT_FOUND - no exch"):
+        return ExchangeMissingError(
+            f"{queue_name}: the broker lacks what this release needs ({reason.reply_text}); load the definitions that "
+            "`python -m shared.broker generate` writes"
+        )
     return None
 
 

@@ -1,0 +1,50 @@
+"""Which checkpoints an evaluator of a farm opens: whoever may send requests is not thereby given the run of its files,
+its network and its credentials."""
+
+from collections.abc import Mapping, Sequence
+from urllib.parse import unquote
+
+from shared.errors import UserError
+from shared.files import user_path
+from shared.messages import CheckpointRef
+from shared.text import without_users
+
+
+class Locations:
+    """What requests may name: what lies at or below a location that the evaluator was started with.
+
+    Args:
+        allowed: directories, URLs, ids at the hub.
+        known: by digest, where checkpoints lie that may be asked for whatever the request calls them: the same search
+            may know them under another path.
+    """
+
+    def __init__(self, allowed: Sequence[str], known: Mapping[str, str]) -> None:
+        self._allowed, self._known = tuple(allowed), dict(known)
+
+    def of(self, reference: CheckpointRef) -> str:
+        """Where to open a checkpoint. Raises UserError for one that nothing was said of."""
+        if any(is_below(reference.location, each) for each in self._allowed):
+            return reference.location
+        if reference.digest in self._known:
+            return self._known[reference.digest]
+        raise UserError(
+            f"{without_users(reference.location)}: this evaluator may open no checkpoint there; start it with that, or "
+            "what is above it, in NASFARM_LOCATIONS"
+        )
+
+
+def is_below(location: str, above: str) -> bool:
+    """Whether a location is another one or lies below it: as directories, where links lead; else by their names, in
+    which nothing leads up."""
+    if "://" in location or "://" in above:
+        steps = unquote(location).split("/")
+        return "::" not in location and not {".", ".."} & set(steps) and _begins(location, above)
+    directory, directory_above = user_path(location), user_path(above)
+    if directory.is_absolute() or directory_above.is_absolute():
+        return directory.resolve().is_relative_to(directory_above.resolve())
+    return not {".", ".."} & set(location.split("/")) and _begins(location, above)
+
+
+def _begins(location: str, above: str) -> bool:
+    return f"{location.rstrip('/')}/".startswith(f"{above.rstrip('/')}/")
