@@ -13,6 +13,14 @@ NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, None)
 """What more room would mend; None: a library that writes by itself gave no number."""
 
 
+class UnwritableError(UserError):
+    """A place that can't be written: `what`, to go on with what to do, and the usual remedy."""
+
+    def __init__(self, what: str, remedy: str) -> None:
+        super().__init__(f"{what}; {remedy}")
+        self.what = what
+
+
 def user_path(text: str) -> Path:
     """A path as people write it, with ~ for a home directory; one of somebody unknown stays as it is."""
     try:
@@ -28,7 +36,7 @@ def writing(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         remedy = "free some space or choose another place" if error.errno in NO_SPACE else "choose another place"
-        raise UserError(f"{path}: can't be written ({error.strerror or error}); {remedy}") from error
+        raise UnwritableError(f"{path}: can't be written ({error.strerror or error})", remedy) from error
 
 
 def write_atomically(path: Path, content: str | bytes, mode: int = 0o644) -> None:

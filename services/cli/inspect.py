@@ -13,19 +13,23 @@ from services.coordinator.plan import plan_of
 from services.coordinator.report.table import front_table
 from services.coordinator.results import cost_tables, evaluated_so_far, front
 from shared.errors import UserError
+from shared.files import UnwritableError
 from shared.manifest import MANIFEST
 from shared.settings import SearchSettings
 
 
-def report(path: Path) -> None:
-    """Write a run's report again from its history."""
+def report(path: Path, output: Path) -> None:
+    """Write a run's report again from its history, into a directory. Raises UserError where that can't be written."""
     run = RunDirectory(path)
     settings = run.settings()
     with closing(History.read(run.history)) as history:
         plan = plan_of(history, settings)
-        content = write_report(plan, history, front(evaluated_so_far(plan, history)), run.path)
+        try:
+            content = write_report(plan, history, front(evaluated_so_far(plan, history)), output)
+        except UnwritableError as error:
+            raise UserError(f"{error.what}; name another directory with --output") from error
     console.print(front_table(content))
-    console.print(f"Report         {run.path / 'report.html'}")
+    console.print(f"Report         {output / 'report.html'}")
 
 
 def status(path: Path) -> None:
@@ -62,11 +66,14 @@ def _search_status(settings: SearchSettings, history: History) -> None:
 
 def fine_tuning_of(run: RunDirectory, steps: int) -> str:
     """How far the fine-tuning of a run's super-network has got."""
-    if (run.supernet / MANIFEST).is_file():
-        return f"finished, {run.supernet.resolve() if run.supernet.is_symlink() else run.supernet}"
-    workspace = workspace_of(run.supernet.resolve()) if run.supernet.is_symlink() else run.path
-    log = workspace / "training.jsonl"
-    lines = log.read_text(encoding="utf-8").splitlines(keepends=True) if log.is_file() else []
+    try:
+        if (run.supernet / MANIFEST).is_file():
+            return f"finished, {run.supernet.resolve() if run.supernet.is_symlink() else run.supernet}"
+        workspace = workspace_of(run.supernet.resolve()) if run.supernet.is_symlink() else run.path
+        log = workspace / "training.jsonl"
+        lines = log.read_text(encoding="utf-8").splitlines(keepends=True) if log.is_file() else []
+    except OSError as error:  # it may be somebody else's
+        return f"can't be read ({error.strerror})"
     whole = [line for line in lines if line.endswith("\n")]  # the last one may be being written
     if not whole:
         return "removed" if run.history.is_file() else "not begun"

@@ -28,19 +28,23 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 
-SearchFile = Annotated[Path, typer.Argument(metavar="SEARCH.yaml", help="The search file.")]
-Run = Annotated[Path, typer.Argument(metavar="RUN", help="Directory of a run, such as runs/NAME.")]
+# Who may read what is no question of the command line's: `readable=False` leaves it to those who open the file.
+SearchFile = Annotated[Path, typer.Argument(metavar="SEARCH.yaml", readable=False, help="The search file.")]
+Run = Annotated[Path, typer.Argument(metavar="RUN", readable=False, help="Directory of a run, such as runs/NAME.")]
 Runs = Annotated[Path, typer.Option("--runs", help="Where runs are kept.")]
 Supernets = Annotated[
     Path | None, typer.Option("--supernets", help="Where super-networks are kept; default: supernets beside the runs.")
 ]
 FarmBroker = Annotated[str, typer.Option("--broker", metavar="URL", help="The farm's broker: amqps://HOST/VHOST.")]
 Credentials = Annotated[
-    Path | None, typer.Option("--credentials", help="File with user:password, instead of having them in the URL.")
+    Path | None,
+    typer.Option("--credentials", readable=False, help="File with user:password, instead of having them in the URL."),
 ]
 Authority = Annotated[
     Path | None,
-    typer.Option("--authority", help="Certificates (PEM) of who may sign the broker's; default: any known."),
+    typer.Option(
+        "--authority", readable=False, help="Certificates (PEM) of who may sign the broker's; default: any known."
+    ),
 ]
 
 
@@ -68,7 +72,10 @@ def train(search_file: SearchFile, runs: Runs = Path("runs"), supernets: Superne
 @app.command(epilog="Example: nasfarm search search.yaml    (without a file: the example search)")
 def search(
     search_file: Annotated[
-        Path | None, typer.Argument(metavar="[SEARCH.yaml]", help="The search file; without one, the example search.")
+        Path | None,
+        typer.Argument(
+            metavar="[SEARCH.yaml]", readable=False, help="The search file; without one, the example search."
+        ),
     ] = None,
     runs: Runs = Path("runs"),
     supernets: Supernets = None,
@@ -112,17 +119,24 @@ def evaluator(
 
 
 @app.command(epilog="Example: nasfarm report runs/smollm2-arc-easy")
-def report(run: Run) -> None:
-    """Write a finished run's report again and show its table."""
+def report(
+    run: Run,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Directory to write it into; default: the run."),
+    ] = None,
+) -> None:
+    """Write a finished run's report again and show its table. With --output nothing of the run is changed."""
     from services.cli.inspect import report as write
 
-    write(run)
+    write(run, run if output is None else output)
 
 
 @app.command(epilog="Example: nasfarm status runs/smollm2-arc-easy    (without a run: all runs and super-networks)")
 def status(
     run: Annotated[
-        Path | None, typer.Argument(metavar="[RUN]", help="Directory of a run, such as runs/NAME; default: all.")
+        Path | None,
+        typer.Argument(metavar="[RUN]", readable=False, help="Directory of a run, such as runs/NAME; default: all."),
     ] = None,
     runs: Runs = Path("runs"),
     supernets: Supernets = None,
@@ -194,11 +208,13 @@ def evaluate(
         typer.Option("--task", help="An lm-eval task, or several: a,b; or a task's YAML file. May be repeated."),
     ] = None,
     include_path: Annotated[
-        Path | None, typer.Option("--include-path", help="Directory with more lm-eval tasks in YAML.")
+        Path | None, typer.Option("--include-path", readable=False, help="Directory with more lm-eval tasks in YAML.")
     ] = None,
     architecture: Annotated[
         Path | None,
-        typer.Option("--architecture", help="JSON file with layers and mlp_widths; default: the whole network."),
+        typer.Option(
+            "--architecture", readable=False, help="JSON file with layers and mlp_widths; default: the whole network."
+        ),
     ] = None,
     checkpoint: Annotated[
         str | None,
@@ -247,6 +263,10 @@ def main() -> None:
         app()
     except UserError as error:
         sys.stderr.write(f"nasfarm: {one_line(str(error))}\n")
+        sys.exit(2)
+    except PermissionError as error:
+        place = one_line(f"{error.filename}: {error.strerror}")
+        sys.stderr.write(f"nasfarm: {place}; have its owner let you use it, or choose another place\n")
         sys.exit(2)
     except ModuleNotFoundError as error:
         sys.stderr.write(f"nasfarm: {missing_package(error)} isn't installed here: {INSTALL}\n")

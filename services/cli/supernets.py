@@ -155,10 +155,16 @@ def making(directory: Path, wait: Callable[[], None]) -> Iterator[None]:
 
 def busy(directory: Path) -> bool:
     """Whether a process just makes the super-network of a directory."""
-    if not _lock_file(directory).exists():
+    try:
+        lock = _lock_file(directory).open("rb")  # it may be somebody else's
+    except OSError:
         return False
-    with _lock(directory) as free:
-        return not free
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
 
 
 @contextmanager
