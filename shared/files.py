@@ -3,7 +3,7 @@
 import errno
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -11,6 +11,8 @@ from shared.errors import UserError
 
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, None)
 """What more room would mend; None: a library that writes by itself gave no number."""
+
+NO_NAME = (errno.ENAMETOOLONG, errno.EINVAL)
 
 
 class UnwritableError(UserError):
@@ -27,6 +29,25 @@ def user_path(text: str) -> Path:
         return Path(text).expanduser()
     except RuntimeError:
         return Path(text)
+
+
+def is_directory(path: Path) -> bool:
+    """Whether there is a directory of a name that a person gave; not where no file can have such a name."""
+    return _is_there(path.is_dir)
+
+
+def is_file(path: Path) -> bool:
+    """Whether there is a file of a name that a person gave; not where no file can have such a name."""
+    return _is_there(path.is_file)
+
+
+def _is_there(asked: Callable[[], bool]) -> bool:
+    try:
+        return asked()
+    except OSError as error:
+        if error.errno in NO_NAME:
+            return False
+        raise
 
 
 @contextmanager

@@ -22,6 +22,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from shared.text import shortened, shown
+
 INT8_VERSION = 2
 """How networks in INT8 are computed. 1: outlier columns were chosen over all tokens of a packed row, so that an item's
 score depended on its company; 2: for each item, and for a prefix that items share, by itself."""
@@ -78,7 +80,9 @@ def difference(made: Mapping[str, Any], asked: Mapping[str, Any], prefix: str = 
 
 
 def _shown(value: Any) -> str:
-    return "not set" if value is None else str(value)
+    if isinstance(value, str):
+        return shortened(value)
+    return "not set" if value is None else shown(value)
 
 
 # Of a measurement: shared.messages.

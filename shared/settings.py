@@ -10,6 +10,7 @@ from shared.architecture import Quantization
 from shared.errors import UserError
 from shared.files import write_atomically
 from shared.messages import Dtype, Engine, EvaluationSpec, SpeedSpec, TaskItems, Workload
+from shared.text import shortened, shown
 from shared.yaml_text import NotYamlError, parse_yaml
 
 T = TypeVar("T")
@@ -35,8 +36,13 @@ SPLITS = {
 (None: lm-eval's choice), of which search and report take different items."""
 
 
-LONGEST_SHOWN = 80
-"""Characters of a wrong value that are shown."""
+MOST_BYTES = 100_000
+"""Of a search file: a hundred tasks take a tenth of it."""
+MOST = 2**63 - 1
+"""Of a whole number: what every program can count."""
+
+LONGEST_REASON = 300
+"""Characters of what is wrong with a value."""
 
 WHOLE, REAL = "should be a whole number, such as 4", "should be a number, such as 0.5"
 SECTION = "should be a section, with keys of its own (key: value)"
@@ -75,7 +81,7 @@ def _no_boolean(value: object) -> object:
     return value
 
 
-Whole = Annotated[int, BeforeValidator(_no_boolean)]
+Whole = Annotated[int, Field(ge=-MOST, le=MOST), BeforeValidator(_no_boolean)]
 Real = Annotated[float, BeforeValidator(_no_boolean)]
 """Numbers as people mean them. pydantic takes `true` for 1, which nobody means; that it takes `1e3`, `1_000` or "200"
 for whole numbers is as it should be."""
@@ -298,7 +304,7 @@ def split_tasks(names: object) -> list[Any]:
 def read_search_file(path: Path) -> SearchSettings:
     """Read a search file. Raises UserError that names the file, the field and what is wrong with it."""
     try:
-        values = parse_yaml(path.read_text(encoding="utf-8"))
+        values = parse_yaml(_content(path).decode())
     except OSError as error:
         raise UserError(
             f"{path}: can't be read ({error.strerror}); `nasfarm init MODEL` writes a search file"
@@ -315,6 +321,15 @@ def read_search_file(path: Path) -> SearchSettings:
     return parse_settings(values, str(path))
 
 
+def _content(path: Path) -> bytes:
+    """What is in a search file. Raises UserError for one that is none by its size: a network's weights, a device."""
+    with path.open("rb") as file:
+        content = file.read(MOST_BYTES + 1)
+    if len(content) > MOST_BYTES:
+        raise UserError(f"{path}: holds more than {MOST_BYTES:,} bytes, a search file has a few thousand; name another")
+    return content
+
+
 def parse_settings(values: dict[str, Any], where: str) -> SearchSettings:
     """Validate the content of a search file; `where` names it in the message."""
     try:
@@ -326,15 +341,13 @@ def parse_settings(values: dict[str, Any], where: str) -> SearchSettings:
 def explain(error: ValidationError) -> str:
     """The first problem of a validation in one line, with the field's path."""
     problem = error.errors(include_url=False)[0]
-    field = ".".join(str(step) for step in problem["loc"])
+    field = ".".join(shortened(str(step)) for step in problem["loc"])
     if problem["type"] == "extra_forbidden":
         return f"{field}: unknown key; remove it or mend its spelling"
     if problem["type"] == "missing":
         return f"{field}: missing; add it"
-    given = repr(problem["input"])
-    given = given if len(given) <= LONGEST_SHOWN else f"{given[:LONGEST_SHOWN]}..."
-    shown = "" if isinstance(problem["input"], dict) else f" (it is {given})"
-    return f"{f'{field}: ' if field else ''}{_in_words(problem)}{shown}"
+    given = "" if isinstance(problem["input"], dict) else f" (it is {shown(problem['input'])})"
+    return f"{f'{field}: ' if field else ''}{shortened(_in_words(problem), LONGEST_REASON)}{given}"
 
 
 def _in_words(problem: ErrorDetails) -> str:

@@ -14,7 +14,7 @@ from services.cli.quiet import quiet_libraries
 from services.evaluator.speed import parameter_tokens_per_second
 from shared.environment import Environment
 from shared.errors import UserError
-from shared.files import user_path
+from shared.files import is_directory, user_path
 from shared.manifest import read_shape, search_space
 from shared.settings import read_search_file, write_search_file
 from shared.shape import ModelShape
@@ -137,7 +137,7 @@ def _name(model: str) -> str:
     """A name for the run, after the model's; of a snapshot in the hub's cache that isn't the directory's, a commit."""
     directory = user_path(model)
     own = Path(os.path.abspath(directory)).name  # noqa: PTH100 (a link keeps the name that its user gave it)
-    last = own if directory.is_dir() else model.rstrip("/").rsplit("/", 1)[-1]
+    last = own if is_directory(directory) else model.rstrip("/").rsplit("/", 1)[-1]
     snapshot = SNAPSHOT.search(str(directory.absolute()))
     if snapshot is not None:
         last = snapshot["name"]

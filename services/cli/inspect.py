@@ -1,6 +1,5 @@
 """`nasfarm report` and `nasfarm status`: what a run's history says. Neither loads a model."""
 
-import json
 from contextlib import closing
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from services.coordinator.report.table import front_table
 from services.coordinator.results import cost_tables, evaluated_so_far, front
 from shared.errors import UserError
 from shared.files import UnwritableError
+from shared.json_text import parse_json
 from shared.manifest import MANIFEST
 from shared.settings import SearchSettings
 
@@ -77,4 +77,7 @@ def fine_tuning_of(run: RunDirectory, steps: int) -> str:
     whole = [line for line in lines if line.endswith("\n")]  # the last one may be being written
     if not whole:
         return "removed" if run.history.is_file() else "not begun"
-    return f"{json.loads(whole[-1])['step'] + 1} of {steps} steps"
+    try:
+        return f"{parse_json(whole[-1])['step'] + 1} of {steps} steps"
+    except (ValueError, LookupError, TypeError):
+        return f"{log} is damaged; remove {workspace} to begin anew"

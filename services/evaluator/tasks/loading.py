@@ -23,8 +23,9 @@ from services.evaluator.tasks.index import task_manager
 from services.evaluator.tasks.kinds import require_scorable
 from services.evaluator.tasks.local import Missing, local_data
 from shared.errors import UserError, first_line
-from shared.files import user_path
+from shared.files import is_file, user_path
 from shared.messages import TaskItems
+from shared.text import shortened, shown
 
 log = logging.getLogger(__name__)
 
@@ -180,12 +181,12 @@ def _configured(asked: TaskItems, data: Path | None) -> tuple[list[ConfigurableT
 
 def _load(name: str) -> tuple[list[ConfigurableTask], dict[str, bool]]:
     manager, own = task_manager(), is_task_file(name)
-    if own and not user_path(name).is_file():
-        raise UserError(f"tasks.{name}: no such file; give the path of a task of lm-eval in YAML")
+    if own and not is_file(user_path(name)):
+        raise UserError(f"tasks.{shortened(name)}: no such file; give the path of a task of lm-eval in YAML")
     if not own and name not in manager.task_index:
         close = get_close_matches(name, manager.task_index, n=3)
         hint = f"did you mean {' or '.join(close)}?" if close else "`lm-eval ls tasks` lists those it knows"
-        raise UserError(f"tasks.{name}: lm-eval knows no such task; {hint}")
+        raise UserError(f"tasks.{shortened(name)}: lm-eval knows no such task; {hint}")
     try:
         loaded = manager.load(str(user_path(name)) if own else name)
     except UserError:
@@ -218,7 +219,7 @@ def _split(task: ConfigurableTask) -> str:
 def _configure(task: ConfigurableTask, asked: TaskItems) -> None:
     if asked.split is not None:
         if asked.split not in task.dataset:
-            raise UserError(f"tasks.{asked.task}: no split {asked.split!r}; it has {', '.join(task.dataset)}")
+            raise UserError(f"tasks.{asked.task}: no split {shown(asked.split)}; it has {', '.join(task.dataset)}")
         task.set_config("test_split", asked.split)
     elif getattr(task, "missing", NOTHING).evaluated:
         raise UserError(
