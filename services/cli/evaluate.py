@@ -8,11 +8,14 @@ from pathlib import Path
 from pydantic import ValidationError
 from rich.table import Table
 
+from services.cli.checkpoints import content_of, fetched
 from services.cli.console import console
 from services.cli.quiet import quiet_libraries
+from services.cli.stages import stage
 from services.coordinator.report.answers import Answers, task_row
 from services.coordinator.report.wording import parameters, rate, size
 from services.evaluator.evaluator import Evaluator
+from services.evaluator.scoring import count_waves
 from services.evaluator.tasks.index import include_tasks
 from services.evaluator.tasks.loading import count_items
 from shared.architecture import Architecture
@@ -26,6 +29,7 @@ from shared.messages import (
     Dtype,
     Engine,
     EvaluationRequest,
+    EvaluationResult,
     EvaluationSpec,
     Failure,
     ItemScores,
@@ -38,7 +42,9 @@ from shared.messages import (
 from shared.settings import explain, split_tasks
 from shared.space import dense
 from shared.supernet.device import preferred_dtype
-from shared.supernet.source import fetch_model
+
+MORE_STEPS = 2
+"""Of a measurement, besides tasks read, rows scored and runs: the network is ready, and cut out."""
 
 
 @dataclass(frozen=True)
@@ -115,22 +121,35 @@ def evaluate_one(network: NetworkOptions, tasks: TaskOptions, speed: SpeedOption
     )
     if not spec.tasks and spec.speed is None:
         raise UserError("nothing to measure: give --task, --speed, or both")
-    directory, origin = fetch_model(
+    directory, origin = fetched(
         _supernet_of(network.architecture) if network.checkpoint is None else network.checkpoint
     )
     chosen = dense(read_shape(directory)) if network.architecture is None else read_architecture(network.architecture)
     if network.int8:
         chosen = chosen.quantized("int8")
-    digest = content_digest(FileDigests(environment.cache).content(directory))
+    digest = content_digest(content_of(directory, FileDigests(environment.cache)))
     reference = CheckpointRef(location=str(directory), digest=digest)
     spec = spec.computing(chosen)
     request = EvaluationRequest(search="by-hand", checkpoint=reference, architecture=chosen, spec=spec)
-    result = Evaluator(environment).evaluate(request)
+    result = _evaluated(Evaluator(environment), request)
     if output is not None:
         write_atomically(output, result.model_dump_json(indent=2) + "\n")
     if isinstance(result.outcome, Failure):
         raise UserError(result.outcome.reason)
     _print(origin, chosen, spec.dtype, result.outcome)
+
+
+def _evaluated(evaluator: Evaluator, request: EvaluationRequest) -> EvaluationResult:
+    """The answer, with a word on how far it is."""
+    try:
+        with stage("Tasks", note="reading"):
+            tasks = [evaluator.prepared(request.checkpoint, items) for items in request.spec.tasks]
+    except UserError:  # the answer says so
+        tasks = []
+    speed = request.spec.speed
+    steps = sum(count_waves(task) for task in tasks) + (0 if speed is None else 1 + speed.repeats)
+    with stage("Measuring", steps + len(tasks) + MORE_STEPS) as shown:
+        return evaluator.evaluate(request, shown.advance)
 
 
 def _refuse(without: str, options: Mapping[str, object]) -> None:

@@ -6,6 +6,7 @@ import re
 import unicodedata
 from pathlib import Path
 
+from services.cli.checkpoints import fetched
 from services.cli.console import console
 from services.cli.estimate import assumed_tokens, estimate, whole_work
 from services.cli.example import has_benchmarks
@@ -21,7 +22,6 @@ from shared.shape import ModelShape
 from shared.supernet.checkpoint import Checkpoint
 from shared.supernet.device import preferred_dtype
 from shared.supernet.order import drop_order
-from shared.supernet.source import fetch_model
 
 WIDTH_STEP = 64
 """Widths are multiples of this, which matrix units like."""
@@ -85,7 +85,7 @@ def init_search_file(model: str, path: Path, force: bool, name: str | None = Non
         raise UserError(f"{path}: exists already; give another --output, or --force to overwrite it")
     quiet_libraries()
     environment = Environment.read()
-    directory, origin = fetch_model(model)
+    directory, origin = fetched(model)
     shape = read_shape(directory)
     write_search_file(path, search_text(model, shape, path, has_benchmarks(environment), name))
     settings = read_search_file(path)

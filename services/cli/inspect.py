@@ -5,6 +5,7 @@ from pathlib import Path
 
 from services.cli.console import console
 from services.cli.run import RunDirectory
+from services.cli.stages import stage
 from services.cli.supernets import workspace_of
 from services.coordinator.history import History
 from services.coordinator.outputs import write_report
@@ -25,7 +26,8 @@ def report(path: Path, output: Path) -> None:
     with closing(History.read(run.history)) as history:
         plan = plan_of(history, settings)
         try:
-            content = write_report(plan, history, front(evaluated_so_far(plan, history)), output)
+            with stage("Report", note="writing"):
+                content = write_report(plan, history, front(evaluated_so_far(plan, history)), output)
         except UnwritableError as error:
             raise UserError(f"{error.what}; name another directory with --output") from error
     console.print(front_table(content))

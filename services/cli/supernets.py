@@ -41,9 +41,9 @@ class Supernet:
         """Raises UserError where there is none, or a damaged one."""
         return cls(directory, SupernetManifest.read(directory))
 
-    def verify(self, digests: FileDigests) -> None:
-        """Raise UserError if the files aren't those that `supernet.json` speaks of."""
-        if not has_digest(digests.content(self.directory), self.manifest.digest):
+    def verify(self, files: Mapping[str, str]) -> None:
+        """Raise UserError if the files, given by their digests, aren't those that `supernet.json` speaks of."""
+        if not has_digest(files, self.manifest.digest):
             raise UserError(
                 f"{self.directory}: the files differ from those in {MANIFEST}; remove the directory to make it again"
             )
