@@ -86,7 +86,7 @@ def _shown(value: Any) -> str:
 
 
 # Of a measurement: shared.messages.
-TASK_ITEMS = Recipe(("task", "num_fewshot", "split", "start", "stop"))
+TASK_ITEMS = Recipe(("task", "num_fewshot", "split", "start", "stop"), later={"limit": None})
 WORKLOAD = Recipe(("batch", "prompt_tokens", "generated_tokens"))
 SPEED = Recipe(("engine", "workload", "repeats"), later={"networks": []}, parts={"workload": WORKLOAD})
 COSTS = Recipe(("engine", "workload", "mlp_widths", "quantizations"), parts={"workload": WORKLOAD})

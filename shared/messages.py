@@ -34,6 +34,9 @@ class TaskItems(Message):
 
     The items of a split are put into an order that depends on nothing but their number; `start` and `stop` count in
     that order, so that ranges that don't overlap share no item. `split` is None for the split that lm-eval scores.
+
+    With `limit`, as lm-eval's `--limit`, there are only the first so many items of each task (of a group, of each of
+    its tasks), in the order in which they stand in the split.
     """
 
     task: str
@@ -41,6 +44,7 @@ class TaskItems(Message):
     split: str | None = None
     start: Annotated[int, Field(ge=0)] = 0
     stop: Annotated[int, Field(ge=1)]
+    limit: Count | None = None
 
 
 class Workload(Message):

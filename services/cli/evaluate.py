@@ -63,6 +63,7 @@ class TaskOptions:
 
     tasks: tuple[str, ...]
     items: int | None
+    limit: int | None
     split: str | None
     num_fewshot: int | None
     include_path: Path | None = None
@@ -70,8 +71,11 @@ class TaskOptions:
     def spec(self, data: Path | None) -> tuple[TaskItems, ...]:
         """The tasks with their items counted. Raises UserError for options that mean nothing or can't be had."""
         if not self.tasks:
-            options = {"--items": self.items, "--split": self.split, "--num-fewshot": self.num_fewshot}
-            _refuse("--task", {**options, "--include-path": self.include_path})
+            options: dict[str, object] = {"--items": self.items, "--limit": self.limit, "--split": self.split}
+            more = {"--num-fewshot": self.num_fewshot, "--include-path": self.include_path}
+            _refuse("--task", options | more)
+        if self.items is not None and self.limit is not None:
+            raise UserError("--items: some items at random, --limit: the first ones; give one of the two")
         if self.include_path is not None:
             include_tasks(self.include_path)
         return tuple(
@@ -79,7 +83,8 @@ class TaskOptions:
                 task=task,
                 num_fewshot=self.num_fewshot,
                 split=self.split,
-                stop=self.items or count_items(task, self.split, data),
+                stop=self.items or count_items(task, self.split, data, self.limit),
+                limit=self.limit,
             )
             for task in dict.fromkeys(name for names in self.tasks for name in split_tasks(names))
         )

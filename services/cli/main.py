@@ -223,7 +223,21 @@ def evaluate(
     int8: Annotated[bool, typer.Option("--int8", help="Quantise the layers' weights: LLM.int8().")] = False,
     dtype: Annotated[Dtype | None, typer.Option("--dtype", help="Default: the one that suits this machine.")] = None,
     items: Annotated[
-        int | None, typer.Option("--items", min=1, help="Number of items of each task; default: the whole split.")
+        int | None,
+        typer.Option(
+            "--items",
+            min=1,
+            help="Number of items of each task, in a fixed random order (so of all subjects of a group), as a search "
+            "takes them; default: the whole split.",
+        ),
+    ] = None,
+    limit: Annotated[
+        int | None,
+        typer.Option(
+            "--limit",
+            min=1,
+            help="The first so many items of each task (of a group, of each of its tasks), as lm-eval's.",
+        ),
     ] = None,
     split: Annotated[str | None, typer.Option("--split", help="Split; default: the one lm-eval scores.")] = None,
     num_fewshot: Annotated[int | None, typer.Option("--num-fewshot", min=0, help="Examples in the prompt.")] = None,
@@ -249,7 +263,7 @@ def evaluate(
 
     evaluate_one(
         NetworkOptions(checkpoint, architecture, int8, dtype),
-        TaskOptions(tuple(tasks or ()), items, split, num_fewshot, include_path),
+        TaskOptions(tuple(tasks or ()), items, limit, split, num_fewshot, include_path),
         SpeedOptions(speed, batch, prompt_tokens, generated_tokens, repeats),
         output,
     )

@@ -42,6 +42,7 @@ def requests(draw: st.DrawFn) -> EvaluationRequest:
                 split=st.none() | words,
                 start=st.integers(0, 5),
                 stop=st.integers(1, 9),
+                limit=st.none() | st.integers(1, 9),
             ),
             max_size=2,
         )

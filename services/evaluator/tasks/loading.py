@@ -147,19 +147,22 @@ def load_items(asked: TaskItems, data: Path | None) -> LoadedTask:
     """
     leaves, origin, by_size = _configured(asked, data)
     counts = [len(leaf.eval_docs) for leaf in leaves]
-    if asked.stop > sum(counts):
+    order = shuffled(sum(counts)) if asked.limit is None else _first_of_each(counts, asked.limit)
+    if asked.stop > len(order):
         raise UserError(
             f"tasks.{asked.task}: {asked.stop} items are asked for of split {asked.split or _split(leaves[0])}, "
-            f"it has {sum(counts)}; ask for fewer"
+            f"it has {len(order)}; ask for fewer"
         )
-    wanted = shuffled(sum(counts))[asked.start : asked.stop]
+    wanted = order[asked.start : asked.stop]
     return LoadedTask(tuple(_documents(leaves, counts, wanted)), origin, by_size)
 
 
-def count_items(task: str, split: str | None, data: Path | None) -> int:
-    """How many items a split of a task has. Raises UserError as `load_items` does."""
+def count_items(task: str, split: str | None, data: Path | None, limit: int | None = None) -> int:
+    """How many items a split of a task has, `limit` being that of `TaskItems`. Raises UserError as `load_items`
+    does."""
     leaves, _, _ = _configured(TaskItems(task=task, split=split, stop=1), data)
-    return sum(len(leaf.eval_docs) for leaf in leaves)
+    counts = [len(leaf.eval_docs) for leaf in leaves]
+    return sum(counts) if limit is None else len(_first_of_each(counts, limit))
 
 
 def shuffled(count: int) -> list[int]:
@@ -167,6 +170,12 @@ def shuffled(count: int) -> list[int]:
     order = list(range(count))
     random.Random(count).shuffle(order)
     return order
+
+
+def _first_of_each(counts: Sequence[int], limit: int) -> list[int]:
+    """The first items of each of a group's tasks, of which the items are numbered through."""
+    firsts = [sum(counts[:number]) for number in range(len(counts))]
+    return [first + index for first, count in zip(firsts, counts, strict=True) for index in range(min(count, limit))]
 
 
 def _configured(asked: TaskItems, data: Path | None) -> tuple[list[ConfigurableTask], str, dict[str, bool]]:
@@ -275,7 +284,8 @@ def _documents(leaves: Sequence[ConfigurableTask], counts: Sequence[int], wanted
         # Examples drawn at random come from one stream for the whole split: what an item gets depends on the others.
         drawn = shots > 0 and not isinstance(leaf.sampler, FirstNSampler)
         docs = leaf.eval_docs
-        for index in range(count):
+        there = max((index - first + 1 for index in needed if first <= index < first + count), default=0)
+        for index in range(there):
             if drawn or first + index in needed:
                 doc = docs[index]
                 context = leaf.fewshot_context(doc, shots, gen_prefix=leaf.doc_to_prefix(doc))
