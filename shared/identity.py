@@ -129,7 +129,7 @@ REPORTING = Recipe(later={"margin": 2.0}, beside=("networks", "random"))
 SEARCH = Recipe(
     ("space", "tasks", "search", "objectives", "serving", "remeasure_int8"),
     later={"reporting": {}},
-    beside=("name", "model", "supernet", "training", "dtype"),
+    beside=("name", "model", "supernet", "training", "include_path", "dtype"),
     parts={
         "space": SEARCHED_SPACE,
         "tasks": TASK,
@@ -138,4 +138,5 @@ SEARCH = Recipe(
         "reporting": REPORTING,
     },
 )
-"""`dtype` is beside as `auto` is decided when a search begins; the history has what it was decided to be."""
+"""`include_path` is beside as a task counts by its name, wherever it is defined; `dtype` as `auto` is decided when a
+search begins; the history has what it was decided to be."""

@@ -219,9 +219,10 @@ class SearchSettings(Section):
     """The whole search file.
 
     `supernet` names a super-network that is there already, by its directory or digest; without it, the one that `space`
-    and `training` describe is found, or made. `objectives` are what is traded against accuracy; with `serving` speeds
-    are measured, of the front at least; `remeasure_int8` measures the front in INT8 too. `dtype: auto` is bfloat16
-    where the machine that begins the search (in a farm: that made its super-network) multiplies it natively.
+    and `training` describe is found, or made. `include_path` is a directory with more tasks, as lm-eval's. `objectives`
+    are what is traded against accuracy; with `serving` speeds are measured, of the front at least; `remeasure_int8`
+    measures the front in INT8 too. `dtype: auto` is bfloat16 where the machine that begins the search (in a farm: that
+    made its super-network) multiplies it natively.
     """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
@@ -231,6 +232,7 @@ class SearchSettings(Section):
     training: TrainingSettings = TrainingSettings()
     tasks: Annotated[tuple[TaskSettings, ...], Field(min_length=1)]
     search: StrategySettings = StrategySettings()
+    include_path: Annotated[str, Field(min_length=1)] | None = None
     objectives: Annotated[tuple[Objective, ...], Field(min_length=1)] = ("parameters",)
     serving: ServingSettings | None = None
     remeasure_int8: bool = False
@@ -289,9 +291,20 @@ class SearchSettings(Section):
         return EvaluationSpec(tasks=tuple(task.part(part) for task in self.tasks), dtype=dtype)
 
     @property
+    def files_of_tasks(self) -> str | None:
+        """Where the search file names files that define tasks, which can hold code; None where it doesn't."""
+        named = (f"tasks.{task.name}" for task in self.tasks if is_task_file(task.name))
+        return "include_path" if self.include_path is not None else next(named, None)
+
+    @property
     def metrics(self) -> tuple[str, ...]:
         """The metric of each task, in order."""
         return tuple(task.metric for task in self.tasks)
+
+
+def is_task_file(name: str) -> bool:
+    """Whether a task is named by the file that defines it."""
+    return name.endswith((".yaml", ".yml"))
 
 
 def split_tasks(names: object) -> list[Any]:

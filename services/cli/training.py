@@ -25,6 +25,8 @@ from services.cli.supernets import (
 from services.evaluator.evaluator import Evaluator
 from services.evaluator.preparation import PreparedTask
 from services.evaluator.speed import parameter_tokens_per_second
+from services.evaluator.tasks.index import include_tasks
+from services.evaluator.tasks.local import DataMissingError
 from services.trainer.train import STATE, Plan, check_unfinished, prepare, train
 from services.trainer.training import StepReport
 from shared.content import FileDigests
@@ -64,13 +66,18 @@ class Checked:
 
 
 def train_supernet(search_file: Path, runs: Path, store: SupernetStore) -> None:
-    """Make the super-network of a search file, where it isn't there yet."""
+    """Make the super-network of a search file, where it isn't there yet, once its tasks are found to be as they should
+    if their data are to be had here."""
     quiet_libraries()
-    settings = read_search_file(search_file)
-    checked = check(settings, RunDirectory(runs / settings.name), store, Environment.read(), to_be_made=True)
+    settings, environment = read_search_file(search_file), Environment.read()
+    checked = check(settings, RunDirectory(runs / settings.name), store, environment, to_be_made=True)
     if checked.supernet is not None:
         console.print(f"{checked.supernet.directory} is finished already.")
         return
+    try:
+        check_tasks(Evaluator(environment), checked)
+    except DataMissingError as error:  # the search's machine may have them
+        console.print(f"Tasks          not checked: {error}")
     rate = parameter_tokens_per_second(checked.base, preferred_dtype())
     space = space_before_ordering(checked)
     cost = estimate(settings, space, rate, *assumed_tokens(settings), whole_work(settings))
@@ -162,6 +169,8 @@ def _say_that_it_is_there(supernet: Supernet, digests: FileDigests) -> None:
 def check_tasks(evaluator: Evaluator, checked: Checked) -> dict[Part, list[PreparedTask]]:
     """Read all items of both parts now, so that nothing is found wrong with them after an hour of fine-tuning."""
     settings = checked.settings
+    if settings.include_path is not None:
+        include_tasks(user_path(settings.include_path))
     prepared: dict[Part, list[PreparedTask]] = {}
     parts: tuple[Part, ...] = ("search", "report")
     for part in parts:

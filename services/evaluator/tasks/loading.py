@@ -25,6 +25,7 @@ from services.evaluator.tasks.local import Missing, local_data
 from shared.errors import UserError, first_line
 from shared.files import is_file, user_path
 from shared.messages import TaskItems
+from shared.settings import is_task_file
 from shared.text import shortened, shown
 
 log = logging.getLogger(__name__)
@@ -209,11 +210,6 @@ def _load(name: str) -> tuple[list[ConfigurableTask], dict[str, bool]]:
     rules = (group.aggregate_metric_list or []) if group is not None else []
     by_size = {str(rule.metric): bool(rule.weight_by_size) for rule in rules}
     return sorted(tasks, key=lambda task: str(task.task_name)), by_size
-
-
-def is_task_file(name: str) -> bool:
-    """Whether a task is named by the file that defines it."""
-    return name.endswith((".yaml", ".yml"))
 
 
 def _group_of(file: Path) -> str | None:

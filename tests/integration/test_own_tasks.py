@@ -1,9 +1,10 @@
-"""`nasfarm evaluate --limit N` has the numbers of lm-eval's `--limit N`, also of a group, of whose tasks each has N."""
+"""Tasks of one's own, by `include_path`: measured by hand and searched on; `--limit`, which has lm-eval's numbers."""
 
 import json
 import logging
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -15,7 +16,7 @@ from services.evaluator.tasks.index import task_manager
 from shared.messages import EvaluationResult, Measurement
 from shared.supernet.tokenizer import load_tokenizer
 from tests.support.checkpoints import write_checkpoint
-from tests.support.command import Run
+from tests.support.command import Run, search_file
 
 SIZES = {"cats": 9, "dogs": 3, "owls": 6}
 SHOTS = {"cats": 0, "dogs": 1, "owls": 2}
@@ -103,3 +104,61 @@ def test_a_limit_and_a_number_of_items_are_two_ways_to_say_which_items(run: Run,
     write_checkpoint(tmp_path / "base", "llama-grouped-tied")
     ended = run("evaluate", "--checkpoint", tmp_path / "base", "--task", "plain_facts", "--items", 5, "--limit", 5)
     assert ended.code == 2 and "give one of the two" in ended.error, ended
+
+
+TRAINING = {"data": "plain_facts", "steps": 1, "tokens_per_step": 256, "calibration_tokens": 256}
+FEW = {"evaluations": 2, "population": 2}
+
+
+def own_search(directory: Path, task: dict[str, Any], **changes: Any) -> Path:
+    """A search on one task."""
+    tasks = [{"search": {"items": 4}, "report": {"items": 4}, **task}]
+    return search_file(directory, tasks=tasks, search=FEW, training=TRAINING, **changes)
+
+
+def test_a_search_finds_the_tasks_of_the_directory_that_its_file_names(
+    run: Run, own_tasks: Path, tmp_path: Path
+) -> None:
+    search = own_search(tmp_path, {"name": "limit_cats"}, include_path=str(own_tasks))
+    ended = run("search", search, "--runs", tmp_path / "runs")
+    assert ended.code == 0, ended
+    assert "limit_cats" in ended.output and "4 items to search, 4 others to report" in ended.output
+    ended = run("search", own_search(tmp_path, {"name": "limit_cats"}, include_path="nowhere"))
+    assert ended.code == 2 and "nowhere: holds no task of lm-eval" in ended.error, ended
+
+
+@pytest.mark.parametrize("command", ["train", "search"])
+def test_what_is_wrong_with_a_task_is_found_before_anything_is_fine_tuned(
+    run: Run, own_tasks: Path, tmp_path: Path, command: str
+) -> None:
+    for task, words in (
+        ({"name": "limit_owls", "num_fewshot": 6}, "num_fewshot is 6, there are 5 examples"),
+        ({"name": "limit_dogs"}, "4 items are asked for of split test, it has 3"),
+        ({"name": "limit_cats", "metric": "acc_norm"}, "lm-eval has no 'acc_norm' for it"),
+    ):
+        search = own_search(tmp_path, task, include_path=str(own_tasks))
+        ended = run(command, search, "--runs", tmp_path / "runs")
+        assert ended.code == 2 and words in ended.error and ended.error.count("\n") == 1, ended
+    assert not (tmp_path / "supernets").exists()
+
+
+def test_a_trainer_without_the_tasks_data_says_so_and_makes_the_super_network(run: Run, tmp_path: Path) -> None:
+    search = own_search(tmp_path, {"name": "arc_easy"})
+    ended = run("train", search, "--runs", tmp_path / "runs")
+    assert ended.code == 0, ended
+    assert "Tasks          not checked: tasks.arc_easy: lm-eval can't load it" in ended.output
+    assert len([path for path in (tmp_path / "supernets").iterdir() if path.is_dir()]) == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [({"include_path": "somewhere"}, "include_path"), ({"tasks": None}, "tasks.mine.yaml")],
+    ids=["directory", "file"],
+)
+def test_a_farm_refuses_task_files_by_name_before_anything_is_done(
+    run: Run, tmp_path: Path, changes: dict[str, Any], named: str
+) -> None:
+    name = "mine.yaml" if "tasks" in changes else "plain_facts"
+    search = own_search(tmp_path, {"name": name}, **{key: value for key, value in changes.items() if value is not None})
+    ended = run("search", search, "--runs", tmp_path / "runs", "--broker", "amqp://user:word@127.0.0.1:1/farm")
+    assert ended.code == 2 and ended.error.startswith(f"nasfarm: {named}: evaluators of a farm read no tasks"), ended
