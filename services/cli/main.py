@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from services.cli.console import console
+from services.cli.notes import show_notes
 from services.cli.packages import INSTALL, missing_package
 from services.cli.supernets import SupernetStore
 from shared.errors import UserError
@@ -273,6 +274,7 @@ def main() -> None:
     """Run the command; the user's errors end in one line and exit code 2, bugs in a traceback."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _leave)
+    show_notes()
     try:
         app()
     except UserError as error:
