@@ -55,6 +55,8 @@ tasks: # lm-eval's; several are counted together, item by item
     search: {{items: {search_items}}} # the strategy sees these
     report: {{items: {report_items}}} # and some networks of the front are measured once on these
 
+# include_path: DIRECTORY # with more tasks of lm-eval in YAML; not on a farm
+
 search:
   strategy: linas # or nsga2, random
   evaluations: {evaluations} # networks that are measured
