@@ -10,6 +10,9 @@ from shared.digest import digest_json
 Quantization = Literal["none", "int8"]
 """How the weights of the decoder layers' linear layers are held: as they are, or as LLM.int8() (arXiv 2208.07339)."""
 
+MOST = 2**31 - 1
+"""Of an index or a width: far more than any network has."""
+
 
 class Architecture(BaseModel):
     """A sub-network as data: canonical, hashable, the same JSON wherever it is written.
@@ -21,8 +24,8 @@ class Architecture(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    layers: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1, strict=False)]
-    mlp_widths: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(strict=False)]
+    layers: Annotated[tuple[Annotated[int, Field(ge=0, le=MOST)], ...], Field(min_length=1, strict=False)]
+    mlp_widths: Annotated[tuple[Annotated[int, Field(ge=1, le=MOST)], ...], Field(strict=False)]
     quantization: Quantization = "none"
 
     @model_validator(mode="after")

@@ -5,8 +5,10 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from shared.errors import UserError
+from shared.text import shown
 
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
+MOST_LAYERS = 10_000
 
 
 @dataclass(frozen=True)
@@ -37,13 +39,13 @@ class ModelShape:
         family = config.get("model_type")
         if family not in FAMILIES:
             raise UserError(
-                f"{where}: model_type {family!r} is not supported; use a model of one of the families "
+                f"{where}: model_type {shown(family)} is not supported; use a model of one of the families "
                 f"{', '.join(FAMILIES)}"
             )
         if config.get("quantization_config"):
             raise UserError(f"{where}: the weights are quantised; give the checkpoint before quantisation")
         if config.get("hidden_act", "silu") != "silu":
-            raise UserError(f"{where}: hidden_act {config['hidden_act']!r} is not supported; only 'silu' is")
+            raise UserError(f"{where}: hidden_act {shown(config['hidden_act'])} is not supported; only 'silu' is")
         hidden_size = _dimension(config, "hidden_size", where)
         heads = _dimension(config, "num_attention_heads", where)
         attention_bias = bool(config.get("attention_bias", False))
@@ -51,7 +53,7 @@ class ModelShape:
             family=family,
             vocab_size=_dimension(config, "vocab_size", where),
             hidden_size=hidden_size,
-            layers=_dimension(config, "num_hidden_layers", where),
+            layers=_dimension(config, "num_hidden_layers", where, most=MOST_LAYERS),
             heads=heads,
             kv_heads=_dimension(config, "num_key_value_heads", where, default=heads),
             head_dim=_dimension(config, "head_dim", where, default=128 if family == "qwen3" else hidden_size // heads),
@@ -81,10 +83,12 @@ class ModelShape:
         return self.vocab_size * self.hidden_size * (1 if self.tied_embeddings else 2) + self.hidden_size
 
 
-def _dimension(config: Mapping[str, Any], key: str, where: str, default: int | None = None) -> int:
+def _dimension(config: Mapping[str, Any], key: str, where: str, default: int | None = None, most: int = 2**31) -> int:
     value = config.get(key)
     if value is None:
         value = default
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise UserError(f"{where}: {key} is {value!r}, not a positive whole number; is the checkpoint damaged?")
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= most:
+        raise UserError(
+            f"{where}: {key} is {shown(value)}, not a whole number from 1 to {most}; is the checkpoint damaged?"
+        )
     return value

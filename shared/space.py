@@ -9,6 +9,7 @@ from shared.architecture import Architecture, Quantization
 from shared.errors import UserError
 from shared.messages import Dtype
 from shared.shape import ModelShape
+from shared.text import shown
 
 Genome = tuple[int, ...]
 """One gene for the depth, one for each layer of the super-network, one for the quantization: indices into `depths`,
@@ -41,7 +42,7 @@ class SearchSpace:
         object.__setattr__(self, "quantizations", tuple(one for one in QUANTIZATIONS if one in self.quantizations))
         dropped = self.shape.layers - self.depths[-1]
         if len(set(self.drop_order)) != len(self.drop_order) or len(self.drop_order) < dropped:
-            raise UserError(f"drop_order must name {dropped} different layers, it is {list(self.drop_order)}")
+            raise UserError(f"drop_order must name {dropped} different layers, it is {shown(list(self.drop_order))}")
 
     @property
     def genomes(self) -> int:
@@ -73,14 +74,16 @@ class SearchSpace:
         Raises UserError if the architecture is not in the space.
         """
         if architecture.depth not in self.depths or architecture.layers != self.kept_layers(architecture.depth):
-            raise UserError(f"layers {list(architecture.layers)} are none of the search space's choices")
+            raise UserError(f"layers {shown(list(architecture.layers))} are none of the search space's choices")
         if architecture.quantization not in self.quantizations:
             raise UserError(f"quantization {architecture.quantization} is none of the search space's choices")
         genes = [0] * (2 + self.shape.layers)
         genes[0] = self.depths.index(architecture.depth)
         for layer, width in zip(architecture.layers, architecture.mlp_widths, strict=True):
             if width not in self.mlp_widths:
-                raise UserError(f"layer {layer}: MLP width {width} is none of the choices {list(self.mlp_widths)}")
+                raise UserError(
+                    f"layer {layer}: MLP width {width} is none of the choices {shown(list(self.mlp_widths))}"
+                )
             genes[1 + layer] = self.mlp_widths.index(width)
         genes[-1] = self.quantizations.index(architecture.quantization)
         return tuple(genes)
@@ -143,10 +146,12 @@ def check_fits(shape: ModelShape, architecture: Architecture) -> None:
     """Raise UserError unless the architecture can be cut out of a model of this shape."""
     if architecture.layers[-1] >= shape.layers:
         raise UserError(
-            f"layers: {architecture.layers[-1]} is asked for, but the model has layers 0 to {shape.layers - 1}"
+            f"layers: {shown(architecture.layers[-1])} is asked for, but the model has layers 0 to {shape.layers - 1}"
         )
     if max(architecture.mlp_widths) > shape.mlp_width:
-        raise UserError(f"mlp_widths: {max(architecture.mlp_widths)} is above the model's {shape.mlp_width} neurons")
+        raise UserError(
+            f"mlp_widths: {shown(max(architecture.mlp_widths))} is above the model's {shape.mlp_width} neurons"
+        )
 
 
 def _choices(field: str, values: Sequence[int], limit: int, unit: str) -> tuple[int, ...]:
@@ -154,7 +159,9 @@ def _choices(field: str, values: Sequence[int], limit: int, unit: str) -> tuple[
         raise UserError(f"space.{field}: give at least one choice")
     if min(values) < 1 or max(values) > limit:
         wrong = max(values) if max(values) > limit else min(values)
-        raise UserError(f"space.{field}: {wrong} is impossible, the model has {limit} {unit}; choose from 1 to {limit}")
+        raise UserError(
+            f"space.{field}: {shown(wrong)} is impossible, the model has {limit} {unit}; choose from 1 to {limit}"
+        )
     if len(set(values)) != len(values):
-        raise UserError(f"space.{field}: {list(values)} names a choice twice")
+        raise UserError(f"space.{field}: {shown(list(values))} names a choice twice")
     return tuple(sorted(values, reverse=True))

@@ -1,6 +1,5 @@
 """Hugging Face checkpoint directories: mapped into memory to be read, written whole or not at all."""
 
-import json
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -18,10 +17,12 @@ from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 from shared.architecture import Architecture
 from shared.errors import UserError, first_line
 from shared.files import writing
+from shared.json_text import parse_json
 from shared.manifest import adapter, read_shape
 from shared.shape import ModelShape
 from shared.space import check_fits, dense
 from shared.supernet.decoder import Decoder, Layer, Linear, Rotary
+from shared.text import shown
 
 log = logging.getLogger(__name__)
 
@@ -57,12 +58,13 @@ class Checkpoint:
         named = getattr(config, "transformers_weights", None)
         if named not in (None, WEIGHTS):
             raise UserError(
-                f"{config_file}: transformers_weights names {named!r}, only {WEIGHTS} is supported; "
+                f"{config_file}: transformers_weights names {shown(named)}, only {WEIGHTS} is supported; "
                 "save the network again with transformers"
             )
         rope = (config.rope_parameters or {}).get("rope_type", "default")
         if rope not in STATIC_ROPE:
-            raise UserError(f"{config_file}: rope_type {rope!r} is not supported; only {', '.join(STATIC_ROPE)} are")
+            known = ", ".join(STATIC_ROPE)
+            raise UserError(f"{config_file}: rope_type {shown(rope)} is not supported; only {known} are")
         return cls(directory, config, shape, _belonging(_mapped_weights(directory), shape, directory))
 
     def cut(self, architecture: Architecture | None = None, weights: Mapping[str, Tensor] | None = None) -> Decoder:
@@ -188,7 +190,7 @@ def weight_files(directory: Path) -> list[Path]:
             raise UserError(found)
         raise UserError(f"{whole}: missing; the checkpoint must hold its weights as safetensors")
     try:
-        names = sorted(set(json.loads(index_file.read_text(encoding="utf-8"))["weight_map"].values()))
+        names = sorted(set(parse_json(index_file.read_bytes())["weight_map"].values()))
         files = [directory / name for name in names]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{index_file}: not a readable index of weights; copy the checkpoint again") from error
