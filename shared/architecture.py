@@ -9,9 +9,13 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from shared.digest import digest_json
 from shared.errors import UserError
 from shared.network.shape import LayerShape, NetworkShape
+from shared.text import shown
 
 Quantization = Literal["none", "int8"]
 """How the weights of the decoder layers' linear layers are held: as they are, or as LLM.int8() (arXiv 2208.07339)."""
+
+MOST = 2**31 - 1
+"""Of an index or a width: far more than any network has."""
 
 
 class Architecture(BaseModel):
@@ -25,8 +29,8 @@ class Architecture(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    layers: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1, strict=False)]
-    mlp_widths: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(strict=False)]
+    layers: Annotated[tuple[Annotated[int, Field(ge=0, le=MOST)], ...], Field(min_length=1, strict=False)]
+    mlp_widths: Annotated[tuple[Annotated[int, Field(ge=0, le=MOST)], ...], Field(strict=False)]
     quantization: Quantization = "none"
 
     @model_validator(mode="after")
@@ -64,7 +68,7 @@ def derive(network: NetworkShape, architecture: Architecture) -> NetworkShape:
     """
     if architecture.layers[-1] >= network.depth:
         raise UserError(
-            f"layers: {architecture.layers[-1]} is asked for, but the model has layers 0 to {network.depth - 1}"
+            f"layers: {shown(architecture.layers[-1])} is asked for, but the model has layers 0 to {network.depth - 1}"
         )
     for index in set(range(network.depth)).difference(architecture.layers):
         if not network.layers[index].keeps_state:
@@ -76,7 +80,7 @@ def derive(network: NetworkShape, architecture: Architecture) -> NetworkShape:
 
 def _narrowed(layer: LayerShape, width: int) -> LayerShape:
     if width > layer.mlp_width:
-        raise UserError(f"mlp_widths: {width} is above the model's {layer.mlp_width} neurons")
+        raise UserError(f"mlp_widths: {shown(width)} is above the model's {layer.mlp_width} neurons")
     if width == layer.mlp_width or layer.mlp is None:
         return layer
     return replace(layer, mlp=replace(layer.mlp, width=width) if width else None)

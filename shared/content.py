@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from fnmatch import fnmatch
 from pathlib import Path
@@ -53,15 +53,15 @@ class FileDigests:
     def __init__(self, cache: Path) -> None:
         self._memory = cache / "digests"
 
-    def of(self, file: Path) -> str:
-        """Digest of a file's bytes."""
+    def of(self, file: Path, read: Callable[[int], None] = lambda _: None) -> str:
+        """Digest of a file's bytes; `read` is told how many more have been read, again and again."""
         if file.stat().st_size < LARGE_BYTES:
             return digest_file(file)
         remembered = self._remembered(file)
         if remembered is not None:
             return remembered
         before, settled = _state(file), time.time_ns() - file.stat().st_mtime_ns > SETTLED_NANOSECONDS
-        digest = digest_file(file)
+        digest = digest_file(file, read)
         if settled and _state(file) == before:
             self.remember(file, digest)
         return digest
@@ -83,10 +83,15 @@ class FileDigests:
     def _place(self, file: Path) -> Path:
         return self._memory / f"{digest_json(str(file.resolve()))}.json"
 
-    def content(self, directory: Path) -> dict[str, str]:
-        """Digest of every file that decides what a checkpoint's network answers, by its path in the directory."""
-        files = sorted({path for pattern in CONTENT for path in directory.glob(pattern) if path.is_file()})
-        return {path.relative_to(directory).as_posix(): self.of(path) for path in files}
+    def content(self, directory: Path, read: Callable[[int], None] = lambda _: None) -> dict[str, str]:
+        """Digest of every file that decides what a checkpoint's network answers, by its path in the directory; `read`
+        as in `of`."""
+        return {path.relative_to(directory).as_posix(): self.of(path, read) for path in _content_files(directory)}
+
+    def unread(self, directory: Path) -> int:
+        """Bytes that have to be read for `content`: of large files whose digests aren't remembered."""
+        files = (path for path in _content_files(directory) if path.stat().st_size >= LARGE_BYTES)
+        return sum(path.stat().st_size for path in files if self._remembered(path) is None)
 
 
 def content_digest(files: Mapping[str, str]) -> str:
@@ -109,6 +114,10 @@ def has_digest(files: Mapping[str, str], digest: str) -> bool:
 def matching(files: Mapping[str, str], patterns: Iterable[str]) -> dict[str, str]:
     """Those of the files whose names match one of the patterns."""
     return {name: digest for name, digest in files.items() if any(fnmatch(name, pattern) for pattern in patterns)}
+
+
+def _content_files(directory: Path) -> list[Path]:
+    return sorted({path for pattern in CONTENT for path in directory.glob(pattern) if path.is_file()})
 
 
 def _state(file: Path) -> dict[str, str | int | list[int]]:

@@ -3,7 +3,7 @@
 import errno
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -11,6 +11,16 @@ from shared.errors import UserError
 
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, None)
 """What more room would mend; None: a library that writes by itself gave no number."""
+
+NO_NAME = (errno.ENAMETOOLONG, errno.EINVAL)
+
+
+class UnwritableError(UserError):
+    """A place that can't be written: `what`, to go on with what to do, and the usual remedy."""
+
+    def __init__(self, what: str, remedy: str) -> None:
+        super().__init__(f"{what}; {remedy}")
+        self.what = what
 
 
 def user_path(text: str) -> Path:
@@ -21,6 +31,25 @@ def user_path(text: str) -> Path:
         return Path(text)
 
 
+def is_directory(path: Path) -> bool:
+    """Whether there is a directory of a name that a person gave; not where no file can have such a name."""
+    return _is_there(path.is_dir)
+
+
+def is_file(path: Path) -> bool:
+    """Whether there is a file of a name that a person gave; not where no file can have such a name."""
+    return _is_there(path.is_file)
+
+
+def _is_there(asked: Callable[[], bool]) -> bool:
+    try:
+        return asked()
+    except OSError as error:
+        if error.errno in NO_NAME:
+            return False
+        raise
+
+
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
     """Turn the operating system's refusals while `path` is written into one line for the user."""
@@ -28,7 +57,7 @@ def writing(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         remedy = "free some space or choose another place" if error.errno in NO_SPACE else "choose another place"
-        raise UserError(f"{path}: can't be written ({error.strerror or error}); {remedy}") from error
+        raise UnwritableError(f"{path}: can't be written ({error.strerror or error})", remedy) from error
 
 
 def write_atomically(path: Path, content: str | bytes, mode: int = 0o644) -> None:

@@ -22,6 +22,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from shared.text import shortened, shown
+
 INT8_VERSION = 2
 """How networks in INT8 are computed. 1: outlier columns were chosen over all tokens of a packed row, so that an item's
 score depended on its company; 2: for each item, and for a prefix that items share, by itself."""
@@ -78,12 +80,14 @@ def difference(made: Mapping[str, Any], asked: Mapping[str, Any], prefix: str = 
 
 
 def _shown(value: Any) -> str:
-    return "not set" if value is None else str(value)
+    if isinstance(value, str):
+        return shortened(value)
+    return "not set" if value is None else shown(value)
 
 
 # Of a measurement: shared.messages.
 CHAT: Mapping[str, Any] = {"apply_chat_template": False, "fewshot_as_multiturn": True}
-TASK_ITEMS = Recipe(("task", "num_fewshot", "split", "start", "stop"), later=CHAT)
+TASK_ITEMS = Recipe(("task", "num_fewshot", "split", "start", "stop"), later={**CHAT, "limit": None})
 WORKLOAD = Recipe(("batch", "prompt_tokens", "generated_tokens"))
 SPEED = Recipe(("engine", "workload", "repeats"), later={"networks": []}, parts={"workload": WORKLOAD})
 COSTS = Recipe(("engine", "workload", "mlp_widths", "quantizations"), parts={"workload": WORKLOAD})
@@ -126,7 +130,7 @@ REPORTING = Recipe(later={"margin": 2.0}, beside=("networks", "random"))
 SEARCH = Recipe(
     ("space", "tasks", "search", "objectives", "serving", "remeasure_int8"),
     later={"reporting": {}},
-    beside=("name", "model", "supernet", "training", "dtype"),
+    beside=("name", "model", "supernet", "training", "include_path", "dtype"),
     parts={
         "space": SEARCHED_SPACE,
         "tasks": TASK,
@@ -135,4 +139,5 @@ SEARCH = Recipe(
         "reporting": REPORTING,
     },
 )
-"""`dtype` is beside as `auto` is decided when a search begins; the history has what it was decided to be."""
+"""`include_path` is beside as a task counts by its name, wherever it is defined; `dtype` as `auto` is decided when a
+search begins; the history has what it was decided to be."""

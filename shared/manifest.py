@@ -7,14 +7,16 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from shared.content import content_digest, former_digest
-from shared.errors import UserError
-from shared.files import user_path, write_atomically
+from shared.errors import UserError, first_line
+from shared.files import is_directory, user_path, write_atomically
 from shared.identity import SUPERNET, TOKENS_VERSION
+from shared.json_text import parse_json
 from shared.messages import Dtype
 from shared.network.config import network_of
 from shared.network.shape import NetworkShape
 from shared.settings import SpaceSettings, TrainingSettings, explain
 from shared.space import SearchSpace
+from shared.text import shortened
 
 MANIFEST = "supernet.json"
 ADAPTER = "adapter_config.json"
@@ -108,7 +110,7 @@ def supernet_recipe(
 
 def _version(content: bytes) -> int:
     try:
-        version = json.loads(content)["version"]
+        version = parse_json(content)["version"]
     except (ValueError, TypeError, KeyError):
         return 0
     return version if isinstance(version, int) else 0
@@ -117,21 +119,21 @@ def _version(content: bytes) -> int:
 def base_location(model: str) -> str:
     """What a search file calls its model, made to mean the same in every process: a directory becomes absolute."""
     directory = user_path(model)
-    return str(directory.absolute()) if directory.is_dir() else model
+    return str(directory.absolute()) if is_directory(directory) else model
 
 
 def read_config(directory: Path) -> dict[str, Any]:
     """The parsed `config.json` of a checkpoint. Raises UserError where it is missing or damaged."""
     path = directory / "config.json"
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
+        config = parse_json(path.read_bytes())
     except FileNotFoundError as error:
         found = adapter(directory)
         if found is not None:
             raise UserError(found) from error
         raise UserError(f"{directory}: no config.json; give the directory of a Hugging Face checkpoint") from error
     except (OSError, ValueError) as error:
-        raise UserError(f"{path}: not readable as JSON ({error}); copy the checkpoint again") from error
+        raise UserError(f"{path}: not readable as JSON ({first_line(error)}); copy the checkpoint again") from error
     if not isinstance(config, dict):
         raise UserError(f"{path}: not a JSON object; copy the checkpoint again")
     return config
@@ -140,14 +142,15 @@ def read_config(directory: Path) -> dict[str, Any]:
 def adapter(directory: Path) -> str | None:
     """What is to be said of a directory that holds no network but an adapter (PEFT) to one; None if it doesn't."""
     try:
-        content = json.loads((directory / ADAPTER).read_text(encoding="utf-8"))
+        content = parse_json((directory / ADAPTER).read_bytes())
     except FileNotFoundError:
         return None
     except (OSError, ValueError):
         content = None
     base = content.get("base_model_name_or_path") if isinstance(content, dict) else None
+    named = shortened(base) if base and isinstance(base, str) else "a model"
     return (
-        f"{directory}: holds an adapter (PEFT) to {base or 'a model'}, not a network; merge it and name the result: "
+        f"{directory}: holds an adapter (PEFT) to {named}, not a network; merge it and name the result: "
         "AutoPeftModelForCausalLM.from_pretrained(ADAPTER).merge_and_unload().save_pretrained(DIRECTORY) in Python, "
         "from peft, and copy the model's tokenizer there"
     )

@@ -41,6 +41,9 @@ class TaskItems(Message):
 
     `apply_chat_template`: whether prompts are made by the tokenizer's chat template, or by which of several, by its
     name; the examples then are turns of the chat or, unless `fewshot_as_multiturn`, are put into the question's.
+
+    With `limit`, as lm-eval's `--limit`, there are only the first so many items of each task (of a group, of each of
+    its tasks), in the order in which they stand in the split.
     """
 
     task: str
@@ -50,6 +53,7 @@ class TaskItems(Message):
     stop: Annotated[int, Field(ge=1)]
     apply_chat_template: bool | str = False
     fewshot_as_multiturn: bool = True
+    limit: Count | None = None
 
 
 class Workload(Message):

@@ -4,12 +4,12 @@ row."""
 import codecs
 import csv
 import gzip
-import json
 import zlib
 from pathlib import Path
 from typing import IO, Any
 
 from shared.errors import UserError, first_line
+from shared.json_text import parse_json
 
 ENDINGS = (".jsonl", ".jsonl.gz", ".json", ".json.gz", ".parquet", ".csv")
 """Of the files that are looked for, the first first."""
@@ -81,8 +81,8 @@ def _of_array(text: str, path: Path) -> list[Placed]:
 
 def _parsed(text: str, where: str) -> Any:
     try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
+        return parse_json(text)
+    except ValueError as error:
         raise UserError(f"{where}: not JSON ({first_line(error)}); mend or remove the line") from error
 
 
@@ -110,8 +110,8 @@ def _of_csv(file: IO[str], path: Path) -> list[Placed]:
 def _nested(value: str) -> Any:
     if value[:1] in ("[", "{"):
         try:
-            return json.loads(value)
-        except (ValueError, RecursionError):
+            return parse_json(value)
+        except ValueError:
             return value
     return value
 

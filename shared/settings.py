@@ -19,6 +19,7 @@ from shared.architecture import Quantization
 from shared.errors import UserError
 from shared.files import write_atomically
 from shared.messages import Dtype, Engine, EvaluationSpec, SpeedSpec, TaskItems, Workload
+from shared.text import shortened, shown
 from shared.yaml_text import NotYamlError, parse_yaml
 
 T = TypeVar("T")
@@ -46,8 +47,13 @@ SPLITS = {
 
 LONGEST_NAME = 100
 """Characters that a new search's name may have: files, queues and containers are named after it, and longer."""
-LONGEST_SHOWN = 80
-"""Characters of a wrong value that are shown."""
+MOST_BYTES = 100_000
+"""Of a search file: a hundred tasks take a tenth of it."""
+MOST = 2**63 - 1
+"""Of a whole number: what every program can count."""
+
+LONGEST_REASON = 300
+"""Characters of what is wrong with a value."""
 
 WHOLE, REAL = "should be a whole number, such as 4", "should be a number, such as 0.5"
 SECTION = "should be a section, with keys of its own (key: value)"
@@ -86,7 +92,7 @@ def _no_boolean(value: object) -> object:
     return value
 
 
-Whole = Annotated[int, BeforeValidator(_no_boolean)]
+Whole = Annotated[int, Field(ge=-MOST, le=MOST), BeforeValidator(_no_boolean)]
 Real = Annotated[float, BeforeValidator(_no_boolean)]
 """Numbers as people mean them. pydantic takes `true` for 1, which nobody means; that it takes `1e3`, `1_000` or "200"
 for whole numbers is as it should be."""
@@ -248,9 +254,10 @@ class SearchSettings(Section):
     """The whole search file.
 
     `supernet` names a super-network that is there already, by its directory or digest; without it, the one that `space`
-    and `training` describe is found, or made. `objectives` are what is traded against accuracy; with `serving` speeds
-    are measured, of the front at least; `remeasure_int8` measures the front in INT8 too. `dtype: auto` is bfloat16
-    where the machine that begins the search (in a farm: that made its super-network) multiplies it natively.
+    and `training` describe is found, or made. `include_path` is a directory with more tasks, as lm-eval's. `objectives`
+    are what is traded against accuracy; with `serving` speeds are measured, of the front at least; `remeasure_int8`
+    measures the front in INT8 too. `dtype: auto` is bfloat16 where the machine that begins the search (in a farm: that
+    made its super-network) multiplies it natively.
     """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
@@ -260,6 +267,7 @@ class SearchSettings(Section):
     training: TrainingSettings = TrainingSettings()
     tasks: Annotated[tuple[TaskSettings, ...], Field(min_length=1)]
     search: StrategySettings = StrategySettings()
+    include_path: Annotated[str, Field(min_length=1)] | None = None
     objectives: Annotated[tuple[Objective, ...], Field(min_length=1)] = ("parameters",)
     serving: ServingSettings | None = None
     remeasure_int8: bool = False
@@ -318,6 +326,12 @@ class SearchSettings(Section):
         return EvaluationSpec(tasks=tuple(task.part(part) for task in self.tasks), dtype=dtype)
 
     @property
+    def files_of_tasks(self) -> str | None:
+        """Where the search file names files that define tasks, which can hold code; None where it doesn't."""
+        named = (f"tasks.{task.name}" for task in self.tasks if is_task_file(task.name))
+        return "include_path" if self.include_path is not None else next(named, None)
+
+    @property
     def metrics(self) -> tuple[str, ...]:
         """The metric of each task, in order."""
         return tuple(task.metric for task in self.tasks)
@@ -333,6 +347,11 @@ def true_or_named(template: object) -> bool | str:
         return template
 
 
+def is_task_file(name: str) -> bool:
+    """Whether a task is named by the file that defines it."""
+    return name.endswith((".yaml", ".yml"))
+
+
 def split_tasks(names: object) -> list[Any]:
     """The tasks of a text such as `arc_easy,winogrande`; what is no such text stays as it is."""
     if not isinstance(names, str) or "," not in names:
@@ -343,7 +362,7 @@ def split_tasks(names: object) -> list[Any]:
 def read_search_file(path: Path) -> SearchSettings:
     """Read a search file. Raises UserError that names the file, the field and what is wrong with it."""
     try:
-        values = parse_yaml(path.read_text(encoding="utf-8"))
+        values = parse_yaml(_content(path).decode())
     except OSError as error:
         raise UserError(
             f"{path}: can't be read ({error.strerror}); `nasfarm init MODEL` writes a search file"
@@ -358,6 +377,15 @@ def read_search_file(path: Path) -> SearchSettings:
             f"{path}: a search file is a mapping with name, model, space and tasks; see `nasfarm init --help`"
         )
     return parse_settings(values, str(path))
+
+
+def _content(path: Path) -> bytes:
+    """What is in a search file. Raises UserError for one that is none by its size: a network's weights, a device."""
+    with path.open("rb") as file:
+        content = file.read(MOST_BYTES + 1)
+    if len(content) > MOST_BYTES:
+        raise UserError(f"{path}: holds more than {MOST_BYTES:,} bytes, a search file has a few thousand; name another")
+    return content
 
 
 def parse_settings(values: dict[str, Any], where: str) -> SearchSettings:
@@ -380,15 +408,13 @@ def check_new_name(name: str) -> None:
 def explain(error: ValidationError) -> str:
     """The first problem of a validation in one line, with the field's path."""
     problem = error.errors(include_url=False)[0]
-    field = ".".join(str(step) for step in problem["loc"])
+    field = ".".join(shortened(str(step)) for step in problem["loc"])
     if problem["type"] == "extra_forbidden":
         return f"{field}: unknown key; remove it or mend its spelling"
     if problem["type"] == "missing":
         return f"{field}: missing; add it"
-    given = repr(problem["input"])
-    given = given if len(given) <= LONGEST_SHOWN else f"{given[:LONGEST_SHOWN]}..."
-    shown = "" if isinstance(problem["input"], dict) else f" (it is {given})"
-    return f"{f'{field}: ' if field else ''}{_in_words(problem)}{shown}"
+    given = "" if isinstance(problem["input"], dict) else f" (it is {shown(problem['input'])})"
+    return f"{f'{field}: ' if field else ''}{shortened(_in_words(problem), LONGEST_REASON)}{given}"
 
 
 def _in_words(problem: ErrorDetails) -> str:

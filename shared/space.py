@@ -12,6 +12,7 @@ from shared.architecture import Architecture, Quantization, derive
 from shared.errors import UserError
 from shared.network.shape import NetworkShape
 from shared.network.sizes import parameters
+from shared.text import shown
 
 Genome = tuple[int, ...]
 """A value for each of `SearchSpace.genes`, in their order: an index into what may be chosen."""
@@ -61,7 +62,7 @@ class SearchSpace:
         object.__setattr__(self, "quantizations", tuple(one for one in QUANTIZATIONS if one in self.quantizations))
         dropped = self.network.depth - self.depths[-1]
         if len(set(self.drop_order)) != len(self.drop_order) or len(self.drop_order) < dropped:
-            raise UserError(f"drop_order must name {dropped} different layers, it is {list(self.drop_order)}")
+            raise UserError(f"drop_order must name {dropped} different layers, it is {shown(list(self.drop_order))}")
 
     @cached_property
     def genes(self) -> tuple[Gene, ...]:
@@ -116,14 +117,16 @@ class SearchSpace:
         Raises UserError if the architecture is not in the space.
         """
         if architecture.depth not in self.depths or architecture.layers != self.kept_layers(architecture.depth):
-            raise UserError(f"layers {list(architecture.layers)} are none of the search space's choices")
+            raise UserError(f"layers {shown(list(architecture.layers))} are none of the search space's choices")
         if architecture.quantization not in self.quantizations:
             raise UserError(f"quantization {architecture.quantization} is none of the search space's choices")
         genome, widths = [0] * len(self.genes), self.places("mlp_width")
         genome[self.place("depth")] = self.depths.index(architecture.depth)
         for layer, width in zip(architecture.layers, architecture.mlp_widths, strict=True):
             if width not in self.mlp_widths:
-                raise UserError(f"layer {layer}: MLP width {width} is none of the choices {list(self.mlp_widths)}")
+                raise UserError(
+                    f"layer {layer}: MLP width {width} is none of the choices {shown(list(self.mlp_widths))}"
+                )
             genome[widths[layer]] = self.mlp_widths.index(width)
         genome[self.place("quantization")] = self.quantizations.index(architecture.quantization)
         return tuple(genome)
@@ -172,7 +175,9 @@ def _choices(field: str, values: Sequence[int], limit: int, unit: str) -> tuple[
         raise UserError(f"space.{field}: give at least one choice")
     if min(values) < 1 or max(values) > limit:
         wrong = max(values) if max(values) > limit else min(values)
-        raise UserError(f"space.{field}: {wrong} is impossible, the model has {limit} {unit}; choose from 1 to {limit}")
+        raise UserError(
+            f"space.{field}: {shown(wrong)} is impossible, the model has {limit} {unit}; choose from 1 to {limit}"
+        )
     if len(set(values)) != len(values):
-        raise UserError(f"space.{field}: {list(values)} names a choice twice")
+        raise UserError(f"space.{field}: {shown(list(values))} names a choice twice")
     return tuple(sorted(values, reverse=True))

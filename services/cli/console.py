@@ -1,10 +1,9 @@
-"""What the terminal shows: lines, progress bars, formats."""
+"""What the terminal shows: lines and formats."""
 
 import sys
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.text import Text
 
 from shared.text import printable
@@ -22,21 +21,6 @@ class PlainConsole(Console):
 
 
 console = PlainConsole(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else FILE_WIDTH)
-
-
-def progress(*extra: str) -> Progress:
-    """A progress bar with elapsed time, ETA and further fields by name."""
-    fields = [TextColumn(f"{{task.fields[{name}]}}", markup=False) for name in extra]
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("ETA"),
-        TimeRemainingColumn(),
-        *fields,
-        console=console,
-    )
 
 
 def networks(number: int) -> str:

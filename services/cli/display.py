@@ -1,4 +1,4 @@
-"""How a search shows its progress: as bars on a terminal, as events where its output is a service's log."""
+"""How a search shows its progress: to a person, or as events where its output is a service's log."""
 
 import logging
 import time
@@ -9,11 +9,10 @@ from statistics import median
 from types import TracebackType
 from typing import Self
 
-from rich.progress import TaskID
-
-from services.cli.console import console, progress
+from services.cli.console import console
 from services.cli.run import RunDirectory
 from services.cli.searching import Display
+from services.cli.stages import Pace, Stage, stage
 from services.coordinator.generation import GenerationRow
 from services.coordinator.plan import SearchPlan
 from services.coordinator.report.content import ReportContent
@@ -31,18 +30,17 @@ LOG_SECONDS = 10.0
 
 
 def display_of(plan: SearchPlan) -> AbstractContextManager[Display]:
-    """The display that suits where the output goes."""
-    return TerminalDisplay(plan) if console.is_terminal else nullcontext(LogDisplay())
+    """The display of a service: for a person only where one looks on."""
+    return StageDisplay(plan) if console.is_terminal else nullcontext(LogDisplay())
 
 
-class TerminalDisplay:
-    """Lines, and a bar for each stage."""
+class StageDisplay:
+    """Lines, and each stage with its progress."""
 
     def __init__(self, plan: SearchPlan) -> None:
         self._plan = plan
         self._shown = ExitStack()
-        self._bar = progress("last")
-        self._job: TaskID
+        self._stage: Stage
 
     def __enter__(self) -> Self:
         return self
@@ -53,20 +51,20 @@ class TerminalDisplay:
         self._shown.close()
 
     def measures_costs(self) -> None:
-        self._shown.enter_context(console.status("Cost table"))
+        self._shown.enter_context(stage("Cost table", note="measuring what parts of a network cost"))
 
     def searches(self, total: int, tables: tuple[CostTable, ...]) -> None:
         self._shown.close()
         for table in tables:
             console.print(f"Cost table     {_costs_in_words(table)}")
-        self._shown.enter_context(self._bar)
-        self._job = self._bar.add_task("Search", total=total, last="")
+        self._stage = self._shown.enter_context(stage("Search", total))
 
     def reports(self, total: int) -> None:
-        self._job = self._bar.add_task("Report", total=total, last="")
+        self._shown.close()
+        self._stage = self._shown.enter_context(stage("Report", total))
 
     def measured(self, request: EvaluationRequest, outcome: Measurement | Failure) -> None:
-        self._bar.update(self._job, advance=1, last=_in_words(request, outcome, self._plan.settings.metrics))
+        self._stage.advance(_in_words(request, outcome, self._plan.settings.metrics))
 
     def generation_done(self, row: GenerationRow) -> None:
         quality = ""
@@ -99,6 +97,7 @@ class LogDisplay:
         self._stage, self._total = "costs", 0
         self._counts: Counter[str] = Counter()
         self._told_at = 0.0
+        self._pace = Pace(0)
 
     def measures_costs(self) -> None:
         log.info("asking what parts of a network cost")
@@ -114,6 +113,7 @@ class LogDisplay:
 
     def measured(self, request: EvaluationRequest, outcome: Measurement | Failure) -> None:
         self._counts["measured" if isinstance(outcome, Measurement) else "failed"] += 1
+        self._pace.reach(self._counts.total())
         if isinstance(outcome, Failure):
             failed = fields(candidate=request.identity, kind=outcome.kind, reason=outcome.reason)
             log.warning("network failed", extra=failed)
@@ -130,12 +130,15 @@ class LogDisplay:
     def _begin(self, stage: str, total: int) -> None:
         self._stage, self._total = stage, total
         self._counts.clear()
+        self._pace = Pace(total)
         self._told_at = time.monotonic()
 
     def _tell(self) -> None:
         self._told_at = time.monotonic()
         counts = {what: self._counts[what] for what in ("measured", "failed")}
-        log.info("networks measured", extra=fields(stage=self._stage, **counts, planned=self._total))
+        left = self._pace.seconds_left
+        eta = {} if left is None else {"seconds_left": round(left)}
+        log.info("networks measured", extra=fields(stage=self._stage, **counts, planned=self._total, **eta))
 
 
 def _in_words(request: EvaluationRequest, outcome: Measurement | Failure, metrics: Sequence[str]) -> str:

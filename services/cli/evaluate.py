@@ -8,11 +8,14 @@ from pathlib import Path
 from pydantic import ValidationError
 from rich.table import Table
 
+from services.cli.checkpoints import content_of, fetched
 from services.cli.console import console
 from services.cli.quiet import quiet_libraries
+from services.cli.stages import stage
 from services.coordinator.report.answers import Answers, task_row
 from services.coordinator.report.wording import chat_template, parameters, rate, size
 from services.evaluator.evaluator import Evaluator
+from services.evaluator.scoring import count_waves
 from services.evaluator.tasks.index import include_tasks
 from services.evaluator.tasks.loading import count_items
 from shared.architecture import Architecture, dense
@@ -26,6 +29,7 @@ from shared.messages import (
     Dtype,
     Engine,
     EvaluationRequest,
+    EvaluationResult,
     EvaluationSpec,
     Failure,
     ItemScores,
@@ -37,7 +41,9 @@ from shared.messages import (
 )
 from shared.settings import explain, split_tasks, true_or_named
 from shared.supernet.device import preferred_dtype
-from shared.supernet.source import fetch_model
+
+MORE_STEPS = 2
+"""Of a measurement, besides tasks read, rows scored and runs: the network is ready, and cut out."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +62,7 @@ class TaskOptions:
 
     tasks: tuple[str, ...]
     items: int | None
+    limit: int | None
     split: str | None
     num_fewshot: int | None
     include_path: Path | None = None
@@ -65,11 +72,13 @@ class TaskOptions:
     def spec(self, data: Path | None) -> tuple[TaskItems, ...]:
         """The tasks with their items counted. Raises UserError for options that mean nothing or can't be had."""
         if not self.tasks:
-            options = {"--items": self.items, "--split": self.split, "--num-fewshot": self.num_fewshot}
-            _refuse("--task", {**options, "--include-path": self.include_path})
-            _refuse("--task", {"--apply-chat-template": self.apply_chat_template})
+            options: dict[str, object] = {"--items": self.items, "--limit": self.limit, "--split": self.split}
+            more = {"--num-fewshot": self.num_fewshot, "--include-path": self.include_path}
+            _refuse("--task", options | more | {"--apply-chat-template": self.apply_chat_template})
         if self.apply_chat_template is None:
             _refuse("--apply-chat-template", {"--fewshot-as-multiturn": self.fewshot_as_multiturn})
+        if self.items is not None and self.limit is not None:
+            raise UserError("--items: some items at random, --limit: the first ones; give one of the two")
         if self.include_path is not None:
             include_tasks(self.include_path)
         return tuple(
@@ -77,7 +86,8 @@ class TaskOptions:
                 task=task,
                 num_fewshot=self.num_fewshot,
                 split=self.split,
-                stop=self.items or count_items(task, self.split, data),
+                stop=self.items or count_items(task, self.split, data, self.limit),
+                limit=self.limit,
                 apply_chat_template=true_or_named(self.apply_chat_template or False),
                 fewshot_as_multiturn=self.fewshot_as_multiturn is not False,
             )
@@ -121,22 +131,35 @@ def evaluate_one(network: NetworkOptions, tasks: TaskOptions, speed: SpeedOption
     )
     if not spec.tasks and spec.speed is None:
         raise UserError("nothing to measure: give --task, --speed, or both")
-    directory, origin = fetch_model(
+    directory, origin = fetched(
         _supernet_of(network.architecture) if network.checkpoint is None else network.checkpoint
     )
     chosen = dense(read_network(directory)) if network.architecture is None else read_architecture(network.architecture)
     if network.int8:
         chosen = chosen.quantized("int8")
-    digest = content_digest(FileDigests(environment.cache).content(directory))
+    digest = content_digest(content_of(directory, FileDigests(environment.cache)))
     reference = CheckpointRef(location=str(directory), digest=digest)
     spec = spec.computing(chosen)
     request = EvaluationRequest(search="by-hand", checkpoint=reference, architecture=chosen, spec=spec)
-    result = Evaluator(environment).evaluate(request)
+    result = _evaluated(Evaluator(environment), request)
     if output is not None:
         write_atomically(output, result.model_dump_json(indent=2) + "\n")
     if isinstance(result.outcome, Failure):
         raise UserError(result.outcome.reason)
     _print(origin, chosen, spec, result.outcome)
+
+
+def _evaluated(evaluator: Evaluator, request: EvaluationRequest) -> EvaluationResult:
+    """The answer, with a word on how far it is."""
+    try:
+        with stage("Tasks", note="reading"):
+            tasks = [evaluator.prepared(request.checkpoint, items) for items in request.spec.tasks]
+    except UserError:  # the answer says so
+        tasks = []
+    speed = request.spec.speed
+    steps = sum(count_waves(task) for task in tasks) + (0 if speed is None else 1 + speed.repeats)
+    with stage("Measuring", steps + len(tasks) + MORE_STEPS) as shown:
+        return evaluator.evaluate(request, shown.advance)
 
 
 def _refuse(without: str, options: Mapping[str, object]) -> None:

@@ -41,6 +41,11 @@ def search_on_farm(search_file: Path | None, runs: Path, store: SupernetStore, a
     if not console.is_terminal:
         configure_logs(environment.log_format)
     settings = read_search_file(example_search_file(environment) if search_file is None else search_file)
+    if (named := settings.files_of_tasks) is not None:
+        raise UserError(
+            f"{named}: evaluators of a farm read no tasks from files, which may hold code; name tasks of lm-eval, or "
+            "search without --broker"
+        )
     run = RunDirectory(runs / settings.name)
     with (
         interruptible(),

@@ -6,6 +6,7 @@ import re
 import unicodedata
 from pathlib import Path
 
+from services.cli.checkpoints import fetched
 from services.cli.console import console
 from services.cli.estimate import assumed_tokens, estimate, whole_work
 from services.cli.example import has_benchmarks
@@ -14,14 +15,13 @@ from services.cli.quiet import quiet_libraries
 from services.evaluator.speed import parameter_tokens_per_second
 from shared.environment import Environment
 from shared.errors import UserError
-from shared.files import user_path
+from shared.files import is_directory, user_path
 from shared.manifest import read_network, search_space
 from shared.network.shape import NetworkShape
 from shared.settings import LONGEST_NAME, read_search_file, write_search_file
 from shared.supernet.checkpoint import Checkpoint
 from shared.supernet.device import preferred_dtype
 from shared.supernet.order import drop_order
-from shared.supernet.source import fetch_model
 
 WIDTH_STEP = 64
 """Widths are multiples of this, which matrix units like."""
@@ -56,6 +56,8 @@ tasks: # lm-eval's; several are counted together, item by item
     search: {{items: {search_items}}} # the strategy sees these
     report: {{items: {report_items}}} # and some networks of the front are measured once on these
 
+# include_path: DIRECTORY # with more tasks of lm-eval in YAML; not on a farm
+
 search:
   strategy: linas # or nsga2, random
   evaluations: {evaluations} # networks that are measured
@@ -86,7 +88,7 @@ def init_search_file(model: str, path: Path, force: bool, name: str | None = Non
         raise UserError(f"{path}: exists already; give another --output, or --force to overwrite it")
     quiet_libraries()
     environment = Environment.read()
-    directory, origin = fetch_model(model)
+    directory, origin = fetched(model)
     network = read_network(directory)
     write_search_file(path, search_text(model, network, path, has_benchmarks(environment), name))
     settings = read_search_file(path)
@@ -137,7 +139,7 @@ def _name(model: str) -> str:
     """A name for the run, after the model's; of a snapshot in the hub's cache that isn't the directory's, a commit."""
     directory = user_path(model)
     own = Path(os.path.abspath(directory)).name  # noqa: PTH100 (a link keeps the name that its user gave it)
-    last = own if directory.is_dir() else model.rstrip("/").rsplit("/", 1)[-1]
+    last = own if is_directory(directory) else model.rstrip("/").rsplit("/", 1)[-1]
     snapshot = SNAPSHOT.search(str(directory.absolute()))
     if snapshot is not None:
         last = snapshot["name"]

@@ -1,11 +1,11 @@
 """`nasfarm report` and `nasfarm status`: what a run's history says. Neither loads a model."""
 
-import json
 from contextlib import closing
 from pathlib import Path
 
 from services.cli.console import console
 from services.cli.run import RunDirectory
+from services.cli.stages import stage
 from services.cli.supernets import workspace_of
 from services.coordinator.history import History
 from services.coordinator.outputs import write_report
@@ -13,19 +13,25 @@ from services.coordinator.plan import plan_of
 from services.coordinator.report.table import front_table
 from services.coordinator.results import cost_tables, evaluated_so_far, front
 from shared.errors import UserError
+from shared.files import UnwritableError
+from shared.json_text import parse_json
 from shared.manifest import MANIFEST
 from shared.settings import SearchSettings
 
 
-def report(path: Path) -> None:
-    """Write a run's report again from its history."""
+def report(path: Path, output: Path) -> None:
+    """Write a run's report again from its history, into a directory. Raises UserError where that can't be written."""
     run = RunDirectory(path)
     settings = run.settings()
     with closing(History.read(run.history)) as history:
         plan = plan_of(history, settings)
-        content = write_report(plan, history, front(evaluated_so_far(plan, history)), run.path)
+        try:
+            with stage("Report", note="writing"):
+                content = write_report(plan, history, front(evaluated_so_far(plan, history)), output)
+        except UnwritableError as error:
+            raise UserError(f"{error.what}; name another directory with --output") from error
     console.print(front_table(content))
-    console.print(f"Report         {run.path / 'report.html'}")
+    console.print(f"Report         {output / 'report.html'}")
 
 
 def status(path: Path) -> None:
@@ -62,12 +68,18 @@ def _search_status(settings: SearchSettings, history: History) -> None:
 
 def fine_tuning_of(run: RunDirectory, steps: int) -> str:
     """How far the fine-tuning of a run's super-network has got."""
-    if (run.supernet / MANIFEST).is_file():
-        return f"finished, {run.supernet.resolve() if run.supernet.is_symlink() else run.supernet}"
-    workspace = workspace_of(run.supernet.resolve()) if run.supernet.is_symlink() else run.path
-    log = workspace / "training.jsonl"
-    lines = log.read_text(encoding="utf-8").splitlines(keepends=True) if log.is_file() else []
+    try:
+        if (run.supernet / MANIFEST).is_file():
+            return f"finished, {run.supernet.resolve() if run.supernet.is_symlink() else run.supernet}"
+        workspace = workspace_of(run.supernet.resolve()) if run.supernet.is_symlink() else run.path
+        log = workspace / "training.jsonl"
+        lines = log.read_text(encoding="utf-8").splitlines(keepends=True) if log.is_file() else []
+    except OSError as error:  # it may be somebody else's
+        return f"can't be read ({error.strerror})"
     whole = [line for line in lines if line.endswith("\n")]  # the last one may be being written
     if not whole:
         return "removed" if run.history.is_file() else "not begun"
-    return f"{json.loads(whole[-1])['step'] + 1} of {steps} steps"
+    try:
+        return f"{parse_json(whole[-1])['step'] + 1} of {steps} steps"
+    except (ValueError, LookupError, TypeError):
+        return f"{log} is damaged; remove {workspace} to begin anew"

@@ -34,6 +34,8 @@ def show_all(runs: Path, store: SupernetStore) -> None:
                 state = _state(run)
             except UserError as error:
                 state = str(error)
+            except PermissionError as error:  # somebody else's
+                state = f"can't be read ({error.strerror})"
             table.add_row(run.path.name, state, _supernet_of(run, store))
         console.print(table)
     if there:

@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from services.cli.console import console
+from services.cli.notes import show_notes
 from services.cli.optional import OptionalValues
 from services.cli.packages import INSTALL, missing_package
 from services.cli.supernets import SupernetStore
@@ -30,19 +31,23 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 
-SearchFile = Annotated[Path, typer.Argument(metavar="SEARCH.yaml", help="The search file.")]
-Run = Annotated[Path, typer.Argument(metavar="RUN", help="Directory of a run, such as runs/NAME.")]
+# Who may read what is no question of the command line's: `readable=False` leaves it to those who open the file.
+SearchFile = Annotated[Path, typer.Argument(metavar="SEARCH.yaml", readable=False, help="The search file.")]
+Run = Annotated[Path, typer.Argument(metavar="RUN", readable=False, help="Directory of a run, such as runs/NAME.")]
 Runs = Annotated[Path, typer.Option("--runs", help="Where runs are kept.")]
 Supernets = Annotated[
     Path | None, typer.Option("--supernets", help="Where super-networks are kept; default: supernets beside the runs.")
 ]
 FarmBroker = Annotated[str, typer.Option("--broker", metavar="URL", help="The farm's broker: amqps://HOST/VHOST.")]
 Credentials = Annotated[
-    Path | None, typer.Option("--credentials", help="File with user:password, instead of having them in the URL.")
+    Path | None,
+    typer.Option("--credentials", readable=False, help="File with user:password, instead of having them in the URL."),
 ]
 Authority = Annotated[
     Path | None,
-    typer.Option("--authority", help="Certificates (PEM) of who may sign the broker's; default: any known."),
+    typer.Option(
+        "--authority", readable=False, help="Certificates (PEM) of who may sign the broker's; default: any known."
+    ),
 ]
 
 
@@ -70,7 +75,10 @@ def train(search_file: SearchFile, runs: Runs = Path("runs"), supernets: Superne
 @app.command(epilog="Example: nasfarm search search.yaml    (without a file: the example search)")
 def search(
     search_file: Annotated[
-        Path | None, typer.Argument(metavar="[SEARCH.yaml]", help="The search file; without one, the example search.")
+        Path | None,
+        typer.Argument(
+            metavar="[SEARCH.yaml]", readable=False, help="The search file; without one, the example search."
+        ),
     ] = None,
     runs: Runs = Path("runs"),
     supernets: Supernets = None,
@@ -114,17 +122,24 @@ def evaluator(
 
 
 @app.command(epilog="Example: nasfarm report runs/smollm2-arc-easy")
-def report(run: Run) -> None:
-    """Write a finished run's report again and show its table."""
+def report(
+    run: Run,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Directory to write it into; default: the run."),
+    ] = None,
+) -> None:
+    """Write a finished run's report again and show its table. With --output nothing of the run is changed."""
     from services.cli.inspect import report as write
 
-    write(run)
+    write(run, run if output is None else output)
 
 
 @app.command(epilog="Example: nasfarm status runs/smollm2-arc-easy    (without a run: all runs and super-networks)")
 def status(
     run: Annotated[
-        Path | None, typer.Argument(metavar="[RUN]", help="Directory of a run, such as runs/NAME; default: all.")
+        Path | None,
+        typer.Argument(metavar="[RUN]", readable=False, help="Directory of a run, such as runs/NAME; default: all."),
     ] = None,
     runs: Runs = Path("runs"),
     supernets: Supernets = None,
@@ -197,11 +212,13 @@ def evaluate(
         typer.Option("--task", help="An lm-eval task, or several: a,b; or a task's YAML file. May be repeated."),
     ] = None,
     include_path: Annotated[
-        Path | None, typer.Option("--include-path", help="Directory with more lm-eval tasks in YAML.")
+        Path | None, typer.Option("--include-path", readable=False, help="Directory with more lm-eval tasks in YAML.")
     ] = None,
     architecture: Annotated[
         Path | None,
-        typer.Option("--architecture", help="JSON file with layers and mlp_widths; default: the whole network."),
+        typer.Option(
+            "--architecture", readable=False, help="JSON file with layers and mlp_widths; default: the whole network."
+        ),
     ] = None,
     checkpoint: Annotated[
         str | None,
@@ -210,7 +227,21 @@ def evaluate(
     int8: Annotated[bool, typer.Option("--int8", help="Quantise the layers' weights: LLM.int8().")] = False,
     dtype: Annotated[Dtype | None, typer.Option("--dtype", help="Default: the one that suits this machine.")] = None,
     items: Annotated[
-        int | None, typer.Option("--items", min=1, help="Number of items of each task; default: the whole split.")
+        int | None,
+        typer.Option(
+            "--items",
+            min=1,
+            help="Number of items of each task, in a fixed random order (so of all subjects of a group), as a search "
+            "takes them; default: the whole split.",
+        ),
+    ] = None,
+    limit: Annotated[
+        int | None,
+        typer.Option(
+            "--limit",
+            min=1,
+            help="The first so many items of each task (of a group, of each of its tasks), as lm-eval's.",
+        ),
     ] = None,
     split: Annotated[str | None, typer.Option("--split", help="Split; default: the one lm-eval scores.")] = None,
     num_fewshot: Annotated[int | None, typer.Option("--num-fewshot", min=0, help="Examples in the prompt.")] = None,
@@ -249,7 +280,14 @@ def evaluate(
     evaluate_one(
         NetworkOptions(checkpoint, architecture, int8, dtype),
         TaskOptions(
-            tuple(tasks or ()), items, split, num_fewshot, include_path, apply_chat_template, fewshot_as_multiturn
+            tuple(tasks or ()),
+            items,
+            limit,
+            split,
+            num_fewshot,
+            include_path,
+            apply_chat_template,
+            fewshot_as_multiturn,
         ),
         SpeedOptions(speed, batch, prompt_tokens, generated_tokens, repeats),
         output,
@@ -260,11 +298,16 @@ def main() -> None:
     """Run the command; the user's errors end in one line and exit code 2, bugs in a traceback."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _leave)
+    show_notes()
     prepare_environment()
     try:
         app()
     except UserError as error:
         sys.stderr.write(f"nasfarm: {one_line(str(error))}\n")
+        sys.exit(2)
+    except PermissionError as error:
+        place = one_line(f"{error.filename}: {error.strerror}")
+        sys.stderr.write(f"nasfarm: {place}; have its owner let you use it, or choose another place\n")
         sys.exit(2)
     except ModuleNotFoundError as error:
         sys.stderr.write(f"nasfarm: {missing_package(error)} isn't installed here: {INSTALL}\n")

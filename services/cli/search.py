@@ -3,7 +3,7 @@
 from contextlib import closing
 from pathlib import Path
 
-from services.cli.display import TerminalDisplay
+from services.cli.display import StageDisplay
 from services.cli.embedded import embedded_farm
 from services.cli.estimate import estimate, whole_work, work_left
 from services.cli.example import example_search_file
@@ -46,7 +46,7 @@ def search(search_file: Path | None, runs: Path, store: SupernetStore) -> None:
         with closing(history):
             history.note("origins", checked.origins | {task.name: task.origin for task in tasks["search"]})
             requests = requests_queue(plan.supernet.digest)
-            with embedded_farm(evaluator, requests) as (broker, check_evaluator), TerminalDisplay(plan) as display:
+            with embedded_farm(evaluator, requests) as (broker, check_evaluator), StageDisplay(plan) as display:
                 evaluators = EmbeddedEvaluator(check_evaluator)
                 farm = Farm(
                     settings.name, plan.supernet.digest, broker, history, CoordinatorMetrics(broker), evaluators

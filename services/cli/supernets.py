@@ -16,10 +16,11 @@ from services.trainer.data import load_instructions
 from shared.content import FileDigests, has_digest
 from shared.environment import Environment
 from shared.errors import UserError
-from shared.files import user_path, writing
+from shared.files import is_directory, is_file, user_path, writing
 from shared.identity import TOKENS_VERSION, TRAINED_SPACE, TRAINING, difference
 from shared.manifest import MANIFEST, SupernetManifest, base_location
 from shared.settings import SearchSettings, parse_settings
+from shared.text import shortened
 
 UNFINISHED = ".unfinished"
 WORK_FILES = {"training.pt", "training.tmp", "training.jsonl", "checkpoint"}
@@ -40,9 +41,9 @@ class Supernet:
         """Raises UserError where there is none, or a damaged one."""
         return cls(directory, SupernetManifest.read(directory))
 
-    def verify(self, digests: FileDigests) -> None:
-        """Raise UserError if the files aren't those that `supernet.json` speaks of."""
-        if not has_digest(digests.content(self.directory), self.manifest.digest):
+    def verify(self, files: Mapping[str, str]) -> None:
+        """Raise UserError if the files, given by their digests, aren't those that `supernet.json` speaks of."""
+        if not has_digest(files, self.manifest.digest):
             raise UserError(
                 f"{self.directory}: the files differ from those in {MANIFEST}; remove the directory to make it again"
             )
@@ -86,10 +87,11 @@ class SupernetStore:
         found = self.matching(name)
         if len(found) == 1:
             return found[0]
+        asked = shortened(name)
         if found:
-            raise UserError(f"super-network {name}: {len(found)} digests in {self.path} begin so; give more of it")
+            raise UserError(f"super-network {asked}: {len(found)} digests in {self.path} begin so; give more of it")
         raise UserError(
-            f"super-network {name}: neither a directory with a {MANIFEST} nor the digest of one in {self.path}; "
+            f"super-network {asked}: neither a directory with a {MANIFEST} nor the digest of one in {self.path}; "
             "`nasfarm train` makes one, `nasfarm status` lists those that are there"
         )
 
@@ -155,10 +157,16 @@ def making(directory: Path, wait: Callable[[], None]) -> Iterator[None]:
 
 def busy(directory: Path) -> bool:
     """Whether a process just makes the super-network of a directory."""
-    if not _lock_file(directory).exists():
+    try:
+        lock = _lock_file(directory).open("rb")  # it may be somebody else's
+    except OSError:
         return False
-    with _lock(directory) as free:
-        return not free
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
 
 
 @contextmanager
@@ -196,8 +204,8 @@ class Asked:
     def at_hand(cls, settings: SearchSettings, environment: Environment) -> "Asked":
         """What can be told without fetching anything, and without the libraries of models."""
         directory, file = user_path(settings.model), user_path(settings.training.data)
-        base = FileDigests(environment.cache).content(directory) if directory.is_dir() else None
-        data = load_instructions(settings.training.data, environment).digest if file.is_file() else None
+        base = FileDigests(environment.cache).content(directory) if is_directory(directory) else None
+        data = load_instructions(settings.training.data, environment).digest if is_file(file) else None
         return cls(settings, base, data)
 
     def is_base_of(self, manifest: SupernetManifest) -> bool:
@@ -274,8 +282,8 @@ def named_supernet(asked: Asked, store: SupernetStore) -> Supernet:
     by_name = asked.base is None and Path(manifest.base).is_absolute()  # which says nothing of a model of the hub
     if not by_name and not asked.is_base_of(manifest):
         raise UserError(
-            f"model: {settings.model} is not the model that {supernet.directory} was made from, which was "
-            f"{manifest.base}; name that, or another super-network"
+            f"model: {shortened(settings.model)} is not the model that {supernet.directory} was made from, which was "
+            f"{shortened(manifest.base)}; name that, or another super-network"
         )
     made = manifest.space.depth_rule
     if made != settings.space.depth_rule:
@@ -311,4 +319,6 @@ def _sections(of: SupernetManifest | SearchSettings) -> dict[str, Any]:
 
 
 def _changed(what: str, made: str, asked: str) -> str:
-    return f"{what} was {made}, now {asked}" if made != asked else f"{what} {made} has changed since"
+    if made == asked:
+        return f"{what} {shortened(made)} has changed since"
+    return f"{what} was {shortened(made)}, now {shortened(asked)}"

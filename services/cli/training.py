@@ -3,11 +3,13 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from services.cli.console import console, duration, progress
+from services.cli.checkpoints import content_of, fetched
+from services.cli.console import console, duration
 from services.cli.estimate import assumed_tokens, estimate, whole_work
 from services.cli.profile import print_space
 from services.cli.quiet import quiet_libraries
 from services.cli.run import RunDirectory
+from services.cli.stages import stage
 from services.cli.supernets import (
     DIGEST,
     Asked,
@@ -23,6 +25,8 @@ from services.cli.supernets import (
 from services.evaluator.evaluator import Evaluator
 from services.evaluator.preparation import PreparedTask
 from services.evaluator.speed import parameter_tokens_per_second
+from services.evaluator.tasks.index import include_tasks
+from services.evaluator.tasks.local import DataMissingError
 from services.trainer.train import STATE, Plan, check_unfinished, prepare, train
 from services.trainer.training import StepReport
 from shared.content import FileDigests
@@ -37,7 +41,6 @@ from shared.space import SearchSpace
 from shared.supernet.checkpoint import Checkpoint
 from shared.supernet.device import preferred_dtype
 from shared.supernet.order import drop_order
-from shared.supernet.source import fetch_model
 
 
 @dataclass(frozen=True)
@@ -63,15 +66,20 @@ class Checked:
 
 
 def train_supernet(search_file: Path, runs: Path, store: SupernetStore) -> None:
-    """Make the super-network of a search file, where it isn't there yet."""
+    """Make the super-network of a search file, where it isn't there yet, once its tasks are found to be as they should
+    if their data are to be had here."""
     quiet_libraries()
-    settings = read_search_file(search_file)
+    settings, environment = read_search_file(search_file), Environment.read()
     run = RunDirectory(runs / settings.name)
     run.check_name()
-    checked = check(settings, run, store, Environment.read(), to_be_made=True)
+    checked = check(settings, run, store, environment, to_be_made=True)
     if checked.supernet is not None:
         console.print(f"{checked.supernet.directory} is finished already.")
         return
+    try:
+        check_tasks(Evaluator(environment), checked)
+    except DataMissingError as error:  # the search's machine may have them
+        console.print(f"Tasks          not checked: {error}")
     rate = parameter_tokens_per_second(checked.base, preferred_dtype())
     space = space_before_ordering(checked)
     cost = estimate(settings, space, rate, *assumed_tokens(settings), whole_work(settings))
@@ -104,20 +112,22 @@ def check(
     A super-network that the search file names must be there, unless it is `to_be_made`. Raises UserError if anything is
     wrong.
     """
-    directory, origin = fetch_model(settings.model)
+    directory, origin = fetched(settings.model)
     console.print(f"Model          {origin}")
     digests = FileDigests(environment.cache)
     place = _place_to_make(settings.supernet) if to_be_made and settings.supernet else None
     if settings.supernet is not None and place is None:
         return _check_named(settings, store, Checkpoint.open(directory), origin, digests)
-    training = prepare(settings, directory, environment)
+    files = content_of(directory, digests)
+    with stage("Training data", note="reading"):
+        training = prepare(settings, directory, environment)
     console.print(f"Training data  {training.instructions.origin}, {len(training.examples):,} examples")
     for left_out in training.left_out:
         console.print(f"               {left_out}")
     origins = {"model": origin, "training data": training.instructions.origin}
     supernet = None
     if place is None:
-        asked = Asked(settings, digests.content(directory), training.instructions.digest)
+        asked = Asked(settings, files, training.instructions.digest)
         place = store.place(training.digest)
         supernet = supernet_of_run(run, store, asked)
     if supernet is None and is_supernet(place):
@@ -142,7 +152,7 @@ def _place_to_make(name: str) -> Path | None:
 def _check_named(
     settings: SearchSettings, store: SupernetStore, base: Checkpoint, origin: str, digests: FileDigests
 ) -> Checked:
-    supernet = named_supernet(Asked(settings, digests.content(base.directory), None), store)
+    supernet = named_supernet(Asked(settings, content_of(base.directory, digests), None), store)
     manifest = supernet.manifest
     search_space(base.network, settings.space, manifest.drop_order)  # refuses impossible choices
     _say_that_it_is_there(supernet, digests)
@@ -151,7 +161,7 @@ def _check_named(
 
 
 def _say_that_it_is_there(supernet: Supernet, digests: FileDigests) -> None:
-    supernet.verify(digests)
+    supernet.verify(content_of(supernet.directory, digests))
     clear_workspace(supernet.directory)
     steps = supernet.manifest.training.steps
     made = "" if supernet.manifest.tokens_version == TOKENS_VERSION else " by an earlier release"
@@ -161,11 +171,14 @@ def _say_that_it_is_there(supernet: Supernet, digests: FileDigests) -> None:
 def check_tasks(evaluator: Evaluator, checked: Checked) -> dict[Part, list[PreparedTask]]:
     """Read all items of both parts now, so that nothing is found wrong with them after an hour of fine-tuning."""
     settings = checked.settings
+    if settings.include_path is not None:
+        include_tasks(user_path(settings.include_path))
     prepared: dict[Part, list[PreparedTask]] = {}
     parts: tuple[Part, ...] = ("search", "report")
     for part in parts:
         spec = settings.spec(part, "float32")
-        prepared[part] = [evaluator.prepared(checked.base_reference, items) for items in spec.tasks]
+        with stage("Tasks", note="reading"):
+            prepared[part] = [evaluator.prepared(checked.base_reference, items) for items in spec.tasks]
         for task, metric in zip(prepared[part], settings.metrics, strict=True):
             if metric not in task.metrics:
                 raise UserError(
@@ -199,18 +212,21 @@ def _made_meanwhile(place: Path, plan: Plan) -> Supernet:
 
 
 def fine_tune(checked: Checked) -> Supernet:
-    """Make the super-network, with a progress bar; where another process makes it, wait for that."""
+    """Make the super-network, and show how that gets on; where another process makes it, wait for that."""
     plan, place = checked.training, checked.place
     if plan is None:
         raise ValueError("a super-network that the search file names is not made here")
-    with making(place, _say_that_another_makes_it), progress("losses") as bar:
+    begins = "ordering layers and neurons by their importance"
+    with (
+        stage("Fine-tuning", checked.settings.training.steps, begins) as shown,
+        making(place, _say_that_another_makes_it),
+    ):
         if is_supernet(place):
             return _made_meanwhile(place, plan)
-        job = bar.add_task("Fine-tuning", total=checked.settings.training.steps, losses="")
 
         def show(step: StepReport) -> None:
-            full = "" if step.full_loss is None else f"full {step.full_loss:.3f}"
-            subnet = "" if step.subnet_loss is None else f"sub-networks {step.subnet_loss:.3f}"
-            bar.update(job, completed=step.step, losses=f"loss {full} {subnet}")
+            losses = {"full": step.full_loss, "sub-networks": step.subnet_loss}
+            known = (f"{network} {loss:.3f}" for network, loss in losses.items() if loss is not None)
+            shown.reach(step.step, f"loss {', '.join(known)}")
 
         return Supernet(place, train(plan, workspace_of(place), place, show))

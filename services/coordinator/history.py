@@ -3,7 +3,7 @@
 import json
 import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -23,9 +23,11 @@ from services.coordinator.migrations import (
     format_of,
     migrate,
 )
+from services.coordinator.read_only import in_memory, open_to_read
 from services.coordinator.validity import flaw
 from shared.architecture import Architecture
 from shared.errors import UserError
+from shared.files import writing
 from shared.identity import difference
 from shared.messages import EvaluationRequest, Failure, Measurement
 
@@ -69,8 +71,9 @@ class History:
 
         Raises UserError if it belongs to a search of another recipe, isn't a history, or can't be written.
         """
-        with _problems(path):
+        with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
+        with _problems(path):
             history = cls(path, _connect(path))
             if not history._connection.execute("select 1 from sqlite_master").fetchone():
                 history._begin(about)
@@ -87,17 +90,21 @@ class History:
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """Open an existing history to look at it; the file stays as it is. Raises UserError if there is none."""
-        if not path.is_file():
-            raise UserError(f"{path}: no such history; `nasfarm search` makes one")
-        with _problems(path):
-            connection = _connect(path)
-            if _readable_format(path, connection) < FORMAT:
-                file, connection = connection, sqlite3.connect(":memory:", isolation_level=None)
-                with closing(file):
-                    file.backup(connection)
-                migrate(connection)
-            return cls(path, connection)
+        """Open an existing history to look at it; nothing of the run is changed, and it may be somebody else's.
+
+        Raises UserError if there is none, or it can't be read.
+        """
+        try:
+            with _problems(path):
+                connection = open_to_read(path)
+                if _readable_format(path, connection) < FORMAT:
+                    connection = in_memory(connection)
+                    migrate(connection)
+                return cls(path, connection)
+        except FileNotFoundError as error:
+            raise UserError(f"{path}: no such history; `nasfarm search` makes one") from error
+        except OSError as error:
+            raise UserError(f"{path}: can't be read ({error.strerror}); have its owner let you read it") from error
 
     def close(self) -> None:
         """Close the file."""
@@ -272,7 +279,7 @@ def _readable_format(path: Path, connection: sqlite3.Connection) -> int:
 
 @contextmanager
 def _problems(path: Path) -> Iterator[None]:
-    """Turn SQLite's and the operating system's complaints about the file into one line for the user."""
+    """Turn SQLite's complaints about the file into one line for the user."""
     try:
         yield
     except sqlite3.OperationalError as error:
@@ -287,8 +294,6 @@ def _problems(path: Path) -> Iterator[None]:
         if type(error) is not sqlite3.DatabaseError:
             raise  # a subclass of it is a bug; it itself means that the file is foreign or damaged
         raise UserError(f"{path}: not a history of nasfarm ({error}); move it away or change `name`") from error
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror or error}; choose another place or make room") from error
 
 
 def _now() -> str:

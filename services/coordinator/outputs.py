@@ -10,21 +10,22 @@ from services.coordinator.report.content import ReportContent
 from services.coordinator.report.figure import draw_figure
 from services.coordinator.report.page import render_page
 from shared.architecture import Architecture
-from shared.files import write_atomically
+from shared.files import write_atomically, writing
 
 
-def write_report(plan: SearchPlan, history: History, front: Sequence[Architecture], run: Path) -> ReportContent:
-    """Write `report.html`, `front.svg`, `front.json` and one file for each architecture of the front into the run, as
-    `N1.json` and, where it was measured in INT8 again, `N1-int8.json`."""
+def write_report(plan: SearchPlan, history: History, front: Sequence[Architecture], directory: Path) -> ReportContent:
+    """Write `report.html`, `front.svg`, `front.json` and one file for each architecture of the front into a directory,
+    as `N1.json` and, where it was measured in INT8 again, `N1-int8.json`."""
     content = assemble(plan, history, front)
-    write_atomically(run / "front.svg", draw_figure(content))
+    write_atomically(directory / "front.svg", draw_figure(content))
     tables = content.model_dump_json(indent=1, include={"front", "int8", "random", "dense", "base"})
-    write_atomically(run / "front.json", tables + "\n")
-    files = {run / "front" / f"{row.name.replace(' ', '-')}.json": row for row in (*content.front, *content.int8)}
+    write_atomically(directory / "front.json", tables + "\n")
+    files = {directory / "front" / f"{row.name.replace(' ', '-')}.json": row for row in (*content.front, *content.int8)}
     for path, row in files.items():
         write_atomically(path, row.architecture.model_dump_json() + "\n")
-    for former in (run / "front").glob("*.json"):  # of a larger front, from before the budget was raised
+    for former in (directory / "front").glob("N[0-9]*.json"):  # of a larger front, from before the budget was raised
         if former not in files:
-            former.unlink()
-    write_atomically(run / "report.html", render_page(content))
+            with writing(former):
+                former.unlink()
+    write_atomically(directory / "report.html", render_page(content))
     return content

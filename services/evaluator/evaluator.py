@@ -21,7 +21,7 @@ from services.evaluator.preparation import PreparedTask, prepare_task
 from services.evaluator.progress import Progress, unheard
 from services.evaluator.scoring import score
 from services.evaluator.speed import measured_speed
-from services.evaluator.tasks.loading import is_task_file, load_items
+from services.evaluator.tasks.loading import load_items
 from services.evaluator.worker import worker_name
 from shared.architecture import Architecture, derive
 from shared.content import TOKENIZER, FileDigests, content_digest, has_digest, matching
@@ -43,6 +43,7 @@ from shared.messages import (
 )
 from shared.messages import Engine as EngineName
 from shared.network.sizes import parameters, weight_bytes
+from shared.settings import is_task_file
 from shared.supernet.checkpoint import Checkpoint
 from shared.supernet.device import compute_device, device_name, torch_dtype
 from shared.supernet.tokenizer import load_tokenizer

@@ -40,6 +40,11 @@ def score(network: Decoder, task: PreparedTask, progressed: Progress = unheard) 
         return _score(network, task.halved(), progressed)
 
 
+def count_waves(task: PreparedTask) -> int:
+    """How often `score` says that it gets on."""
+    return sum(1 for _ in _waves(task))
+
+
 @torch.inference_mode()
 def _score(network: Decoder, task: PreparedTask, progressed: Progress) -> ItemScores:
     likelihoods = torch.zeros(sum(task.requests), dtype=torch.float64)

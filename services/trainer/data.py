@@ -12,8 +12,9 @@ from shared import facts
 from shared.digest import digest_json
 from shared.environment import Environment
 from shared.errors import UserError
-from shared.files import user_path
+from shared.files import is_file, user_path
 from shared.rows import find_rows, placed_rows
+from shared.text import shown
 
 ALPACA_HUB = "tatsu-lab/alpaca"
 REQUIRED = {"instruction": True, "input": False, "output": True}
@@ -68,9 +69,10 @@ def load_instructions(name: str, environment: Environment) -> Instructions:
     if name == "alpaca":
         return _alpaca(environment)
     path = user_path(name)
-    if not path.is_file():
+    if not is_file(path):
         raise UserError(
-            f"training.data: {name!r} is neither 'alpaca', 'plain_facts' nor a JSON Lines file; mend the search file"
+            f"training.data: {shown(name)} is neither 'alpaca', 'plain_facts' nor a JSON Lines file; "
+            "mend the search file"
         )
     return _usable(_placed(path), str(path))
 

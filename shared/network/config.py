@@ -11,6 +11,7 @@ from typing import Any
 from shared.errors import UserError
 from shared.network.families import FAMILIES, Config, Family
 from shared.network.shape import LayerShape, NetworkShape, layers_from_json, layers_to_json
+from shared.text import shown
 
 MODEL_TYPE = "nasfarm"
 ARCHITECTURE = "NasfarmForCausalLM"
@@ -19,6 +20,7 @@ OVERRIDES = ("intermediate_size", "num_attention_heads", "num_key_value_heads", 
 """What `per_layer_config` may say of a layer."""
 SHARED_OVERRIDES = ("intermediate_size", "num_key_value_heads")
 """What is written there: transformers' own config classes refuse other numbers of query heads."""
+MOST_LAYERS = 10_000
 LISTS = ("layer_types", "no_rope_layers")
 """Keys that hold an entry for each layer."""
 
@@ -89,14 +91,15 @@ def config_of(network: NetworkShape, config: Mapping[str, Any], kept: Sequence[i
 def _family(config: Mapping[str, Any], where: str) -> Family:
     named = config.get("family" if config.get("model_type") == MODEL_TYPE else "model_type")
     if not isinstance(named, str) or named not in FAMILIES:
+        known = ", ".join(FAMILIES)
         raise UserError(
-            f"{where}: model_type {named!r} is not supported; use a model of one of the families {', '.join(FAMILIES)}"
+            f"{where}: model_type {shown(named)} is not supported; use a model of one of the families {known}"
         )
     return FAMILIES[named]
 
 
 def _layers(family: Family, config: Config) -> tuple[LayerShape, ...]:
-    count = config.dimension("num_hidden_layers")
+    count = config.dimension("num_hidden_layers", most=MOST_LAYERS)
     per_layer = config.get(PER_LAYER, {})
     if not isinstance(per_layer, dict) or not all(isinstance(values, dict) for values in per_layer.values()):
         raise UserError(f"{config.where}: {PER_LAYER} must say for a layer's number what differs there")

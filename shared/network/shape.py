@@ -7,10 +7,13 @@ from typing import Any, ClassVar, Literal
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from shared.errors import UserError
+from shared.text import shown
 
 Activation = Literal["silu", "gelu_tanh"]
 """SwiGLU's (arXiv 2002.05202) and Gemma's, GELU approximated by a hyperbolic tangent."""
 
+MOST = 2**31
+"""Of any dimension."""
 STRICT = ConfigDict(extra="forbid", strict=True)
 
 
@@ -200,5 +203,5 @@ def _first(error: ValidationError) -> str:
 
 
 def _positive(name: str, value: int) -> None:
-    if value < 1:
-        raise UserError(f"{name}: {value} is impossible, it must be at least 1")
+    if not 1 <= value <= MOST:
+        raise UserError(f"{name}: {shown(value)} is impossible, it must be from 1 to {MOST}")

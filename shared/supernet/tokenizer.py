@@ -12,6 +12,7 @@ from shared.errors import UserError, first_line
 from shared.manifest import read_config
 from shared.network.config import MODEL_TYPE
 from shared.supernet.config import transformers_config
+from shared.text import shown
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +63,7 @@ def require_embedded(tokens: Iterable[int], vocabulary: int, tokenizer: PreTrain
     highest = max(tokens, default=0)
     if highest >= vocabulary:
         raise UserError(
-            f"{tokenizer.name_or_path}: its tokenizer has the token {tokenizer.convert_ids_to_tokens(highest)!r} "
+            f"{tokenizer.name_or_path}: its tokenizer has the token {shown(tokenizer.convert_ids_to_tokens(highest))} "
             f"({highest}), the network has embeddings of 0 to {vocabulary - 1} only; copy the model's own {TOKENIZER} "
             "and tokenizer_config.json beside the weights, or resize the network's embeddings"
         )

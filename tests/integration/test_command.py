@@ -1,6 +1,7 @@
 """The command as a person uses it: what it writes, and the one line that it says when something is wrong."""
 
 import json
+import re
 import shutil
 from importlib.util import find_spec
 from pathlib import Path
@@ -27,7 +28,17 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     output, _ = process.communicate(timeout=300)
     assert process.returncode == 0, output
     assert "Altogether" in output and "Report" in output
+    (directory / "output.txt").write_text(output)
     return directory / "runs" / "tiny"
+
+
+@pytest.mark.parametrize(("stage", "steps"), [("Fine-tuning", "40"), ("Search", "40"), ("Report", r"\d+")])
+def test_without_a_terminal_each_long_stage_is_told_in_a_few_lines(finished: Path, stage: str, steps: str) -> None:
+    output = (finished.parents[1] / "output.txt").read_text()
+    told = re.findall(rf"^{stage} +(\d+) of {steps} \((\d+) %\), .*$", output, re.MULTILINE)
+    assert 1 <= len(told) <= 12
+    assert told[-1][1] == "100"
+    assert [int(share) for _, share in told] == sorted({int(share) for _, share in told})
 
 
 def refused(ended: Ended, *words: str) -> None:
@@ -337,9 +348,9 @@ def test_large_files_are_read_for_their_digests_once_and_never_again(
     search = search_file(tmp_path, **changed("training", steps=0, calibration_tokens=512), search=few)
     read: list[Path] = []
 
-    def noting(file: Path) -> str:
+    def noting(file: Path, *more: Any) -> str:
         read.append(file)
-        return digest_file(file)
+        return digest_file(file, *more)
 
     monkeypatch.setattr(digests, "digest_file", noting)
     assert run("search", search, "--runs", tmp_path / "runs").code == 0

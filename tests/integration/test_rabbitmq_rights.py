@@ -9,6 +9,7 @@ from contextlib import closing
 import pytest
 from pika.exceptions import ChannelClosedByBroker
 
+from shared.architecture import dense
 from shared.broker import (
     ANNOUNCEMENTS,
     DEAD_LETTERS,
@@ -24,7 +25,6 @@ from shared.broker.address import BrokerAddress
 from shared.broker.rabbitmq import RabbitBroker, add_queues, remove_queues, request_stop
 from shared.broker.topology import CONTROL, definitions
 from shared.messages import StopSearch
-from shared.space import dense
 from tests.support.rabbitmq import Node, RabbitFarm, publish_as
 from tests.support.searches import SHAPE, small_plan
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from shared.architecture import dense
 from shared.broker import DEAD_LETTERS, EVALUATOR, read_result, requests_queue
 from shared.broker.rabbitmq import QueueDepth, add_queues, queue_depths
 from shared.messages import REQUEST_VERSION, EvaluationResult
-from shared.space import dense
 from tests.integration.test_killed_search import measurements, stored
 from tests.support.command import NASFARM
 from tests.support.data import ROOT

@@ -1,5 +1,6 @@
 """The `nasfarm` command for tests: in this process, or as a real one that can be killed."""
 
+import logging
 import os
 import signal
 import subprocess
@@ -42,6 +43,7 @@ def nasfarm(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
+        logging.captureWarnings(False)
     output, error = capsys.readouterr()
     return Ended(int(ended.value.code or 0), output, error)
 

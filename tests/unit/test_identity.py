@@ -92,6 +92,11 @@ PINNED = {
 """Digests of earlier releases: they never change."""
 
 
+def test_a_limit_is_part_of_what_is_asked() -> None:
+    limited = TaskItems(task="arc_easy", num_fewshot=5, split="test", stop=7, limit=7)
+    assert request(EvaluationSpec(tasks=(limited,), dtype="bfloat16")).identity != PINNED["tasks"]
+
+
 @pytest.mark.parametrize("name", SPECS)
 def test_requests_have_the_identities_that_they_had_in_earlier_releases(name: str) -> None:
     assert request(SPECS[name]).identity == PINNED[name]

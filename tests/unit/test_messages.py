@@ -44,6 +44,7 @@ def requests(draw: st.DrawFn) -> EvaluationRequest:
                 stop=st.integers(1, 9),
                 apply_chat_template=st.booleans() | words,
                 fewshot_as_multiturn=st.booleans(),
+                limit=st.none() | st.integers(1, 9),
             ),
             max_size=2,
         )

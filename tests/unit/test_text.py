@@ -13,8 +13,13 @@ from services.cli import watching
 from services.cli.console import PlainConsole
 from services.cli.watching import FarmStatus
 from shared.announcements import EvaluatorAnnouncement, SearchAnnouncement, latest
-from shared.text import one_line, printable
+from shared.text import LONGEST_LINE, LONGEST_SHOWN, one_line, printable
+from shared.text import shown as spelt
 
+VALUES = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(), st.binary(), st.dates()),
+    lambda inner: st.one_of(st.lists(inner), st.dictionaries(st.text(), inner), st.tuples(inner, inner)),
+)
 HOSTILE = "[/] [bold]x[/bold] :smile: \x1b[2J\x1b]0;title\x07 \x9b31m \u202e \r up"
 
 
@@ -39,6 +44,42 @@ def test_text_from_elsewhere_has_no_control_characters_and_keeps_its_length(text
 def test_text_that_can_be_seen_stays_as_it_is(name: str) -> None:
     assert printable(name) == one_line(name) == name
     assert shown(f"Run            {name}") == f"Run            {name}\n"
+
+
+@given(VALUES)
+def test_a_value_is_shown_on_one_short_line(value: object) -> None:
+    assert len(spelt(value)) <= LONGEST_SHOWN + len("...")
+    assert "\n" not in spelt(value)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ("x" * 100_000, f"'{'x' * (LONGEST_SHOWN - 1)}..."),
+        ({"b": [1, 2.5, None], "a": "c"}, "{'b': [1, 2.5, None], 'a': 'c'}"),
+        (10**5000, "a number of about 5000 digits"),
+        ([[[[1]]]], "[[[[...]]]]"),
+        (12, "12"),
+    ],
+    ids=["text", "mapping", "number", "nested", "small number"],
+)
+def test_of_a_value_the_beginning_is_shown_as_python_spells_it(value: object, text: str) -> None:
+    assert spelt(value) == text
+
+
+def test_what_holds_itself_or_repeats_itself_a_thousandfold_is_shown_at_once() -> None:
+    endless: list[object] = []
+    endless.append(endless)
+    laughs: list[object] = ["ha"]
+    for _ in range(100):
+        laughs = [laughs] * 10
+    assert spelt(endless) == "[[[[...]]]]" and spelt(laughs).endswith("...")
+
+
+def test_of_a_very_long_line_beginning_and_end_are_kept() -> None:
+    line = one_line(f"search.yaml: {'x' * 10**6}; mend it")
+    assert len(line) < LONGEST_LINE + 10
+    assert line.startswith("search.yaml: x") and line.endswith("x; mend it")
 
 
 def test_neither_lines_nor_tables_are_markup_or_move_the_cursor() -> None:

@@ -113,15 +113,43 @@ def test_anchors_stand_for_what_they_name() -> None:
         ("a: !!python/object:os.system x", r"^in line 1 \(could not determine a constructor"),
         ("a: 1\n---\nb: 2", r"^in line 2 \(expected a single document in the stream, but found another document\)$"),
         ("{[1]: 2}", r"^in line 1 \(while constructing a mapping, found unhashable key\)$"),
-        ("a: \x00", r"^\(unacceptable character #x0000"),
-        ("[" * 5000, r"^\(it is nested too deeply\)$"),
-        ("a: " + "9" * 5000, r"^in line 1 \(Exceeds the limit"),
+        ("a: 1\nb: \x00", r"^in line 2 \(the character U\+0000, which is allowed in no YAML\)$"),
+        ("[" * 5000, r"^in line 1 \(it is nested too deeply\)$"),
+        ("a:\n" + "- " * 5000, r"^in line 2 \(it is nested too deeply\)$"),
+        ("a: " + "9" * 5000, r"^in line 1 \(a number of 5000 characters\)$"),
+        ("a: 0x" + "f" * 5000, r"^in line 1 \(a number of 5002 characters\)$"),
+        ("a: 1\nb: !!timestamp 2026-13-45", r"^in line 2 \(could not determine a constructor"),
+        ("a: !!int [1]", r"^in line 1 \(expected a scalar node, but found sequence\)$"),
+        ("!!map a: 1", r"^in line 1 \(while constructing a mapping, found unhashable key\)$"),
+        ('a: "\\UFFFFFFFF"', r"^in line 1 \(.*too large.*\)$"),
+        ('a: "\\uD800"', r"^in line 1 \(an escape is half of a character\)$"),
+        ("%YAML " + "9" * 5000 + ".1\n---\na: 1", r"^in line 1 \(Exceeds the limit"),
+        ("a: *" + "x" * 5000, r"^in line 1 \(found undefined alias 'x+\.\.\.\)$"),
+        ("a: 1\nb: &b [1, *b]", r"^in line 2 \(the anchor 'b' stands within itself\)$"),
+        ("a: &a {<<: *a}", r"^in line 1 \(the anchor 'a' stands within itself\)$"),
     ],
 )
 def test_what_is_no_yaml_is_refused_in_one_line(text: str, complaint: str) -> None:
     with pytest.raises(NotYamlError, match=complaint) as refusal:
         parse_yaml(text)
-    assert "\n" not in str(refusal.value)
+    assert "\n" not in str(refusal.value) and len(str(refusal.value)) < 250
+
+
+@pytest.mark.parametrize(
+    ("first", "each"),
+    [("[x, x, x]", "[{0}, {0}, {0}, {0}, {0}, {0}, {0}, {0}, {0}]"), ("{k: v}", "{{<<: [{0}, {0}, {0}, {0}, {0}]}}")],
+    ids=["lists", "merge keys"],
+)
+def test_anchors_that_repeat_one_another_without_end_are_refused_before_anything_is_made(first: str, each: str) -> None:
+    lines = [f"a0: &a0 {first}", *(f"a{n}: &a{n} {each.format(f'*a{n - 1}')}" for n in range(1, 40))]
+    with pytest.raises(
+        NotYamlError, match=r"^in line \d+ \(there are more than 20,000 values, those that anchors repeat"
+    ):
+        parse_yaml("\n".join(lines))
+
+
+def test_two_escapes_make_one_character_as_in_json() -> None:
+    assert parse_yaml('a: "\\ud83d\\ude00"') == {"a": "😀"}
 
 
 TEXTS = st.one_of(

@@ -13,7 +13,7 @@ from pydantic import TypeAdapter
 
 from shared.environment import Environment
 from shared.errors import UserError
-from shared.files import write_atomically
+from shared.files import is_directory, write_atomically
 
 OWN = Path(__file__).parent
 THEIRS = Path(lm_eval.tasks.__file__).parent
@@ -37,7 +37,9 @@ def include_tasks(directory: Path) -> None:
 
     Raises UserError where it holds none.
     """
-    found = TaskManager(include_defaults=False, include_path=str(directory)).task_index if directory.is_dir() else {}
+    found = (
+        TaskManager(include_defaults=False, include_path=str(directory)).task_index if is_directory(directory) else {}
+    )
     if not found:
         raise UserError(f"{directory}: holds no task of lm-eval; name a directory with tasks in YAML")
     task_manager().task_index.update(found)

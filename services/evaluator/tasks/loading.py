@@ -25,8 +25,10 @@ from services.evaluator.tasks.index import task_manager
 from services.evaluator.tasks.kinds import require_scorable
 from services.evaluator.tasks.local import Missing, local_data
 from shared.errors import UserError, first_line
-from shared.files import user_path
+from shared.files import is_file, user_path
 from shared.messages import TaskItems
+from shared.settings import is_task_file
+from shared.text import shortened, shown
 
 log = logging.getLogger(__name__)
 
@@ -156,19 +158,22 @@ def load_items(asked: TaskItems, data: Path | None, tokenizer: PreTrainedTokeniz
     chat = chat_template(asked, tokenizer)
     leaves, origin, by_size = _configured(asked, data)
     counts = [len(leaf.eval_docs) for leaf in leaves]
-    if asked.stop > sum(counts):
+    order = shuffled(sum(counts)) if asked.limit is None else _first_of_each(counts, asked.limit)
+    if asked.stop > len(order):
         raise UserError(
             f"tasks.{asked.task}: {asked.stop} items are asked for of split {asked.split or _split(leaves[0])}, "
-            f"it has {sum(counts)}; ask for fewer"
+            f"it has {len(order)}; ask for fewer"
         )
-    wanted = shuffled(sum(counts))[asked.start : asked.stop]
+    wanted = order[asked.start : asked.stop]
     return LoadedTask(tuple(_documents(leaves, counts, wanted, chat, asked.fewshot_as_multiturn)), origin, by_size)
 
 
-def count_items(task: str, split: str | None, data: Path | None) -> int:
-    """How many items a split of a task has. Raises UserError as `load_items` does."""
+def count_items(task: str, split: str | None, data: Path | None, limit: int | None = None) -> int:
+    """How many items a split of a task has, `limit` being that of `TaskItems`. Raises UserError as `load_items`
+    does."""
     leaves, _, _ = _configured(TaskItems(task=task, split=split, stop=1), data)
-    return sum(len(leaf.eval_docs) for leaf in leaves)
+    counts = [len(leaf.eval_docs) for leaf in leaves]
+    return sum(counts) if limit is None else len(_first_of_each(counts, limit))
 
 
 def shuffled(count: int) -> list[int]:
@@ -176,6 +181,12 @@ def shuffled(count: int) -> list[int]:
     order = list(range(count))
     random.Random(count).shuffle(order)
     return order
+
+
+def _first_of_each(counts: Sequence[int], limit: int) -> list[int]:
+    """The first items of each of a group's tasks, of which the items are numbered through."""
+    firsts = [sum(counts[:number]) for number in range(len(counts))]
+    return [first + index for first, count in zip(firsts, counts, strict=True) for index in range(min(count, limit))]
 
 
 def _configured(asked: TaskItems, data: Path | None) -> tuple[list[ConfigurableTask], str, dict[str, bool]]:
@@ -190,12 +201,12 @@ def _configured(asked: TaskItems, data: Path | None) -> tuple[list[ConfigurableT
 
 def _load(name: str) -> tuple[list[ConfigurableTask], dict[str, bool]]:
     manager, own = task_manager(), is_task_file(name)
-    if own and not user_path(name).is_file():
-        raise UserError(f"tasks.{name}: no such file; give the path of a task of lm-eval in YAML")
+    if own and not is_file(user_path(name)):
+        raise UserError(f"tasks.{shortened(name)}: no such file; give the path of a task of lm-eval in YAML")
     if not own and name not in manager.task_index:
         close = get_close_matches(name, manager.task_index, n=3)
         hint = f"did you mean {' or '.join(close)}?" if close else "`lm-eval ls tasks` lists those it knows"
-        raise UserError(f"tasks.{name}: lm-eval knows no such task; {hint}")
+        raise UserError(f"tasks.{shortened(name)}: lm-eval knows no such task; {hint}")
     try:
         loaded = manager.load(str(user_path(name)) if own else name)
     except UserError:
@@ -211,11 +222,6 @@ def _load(name: str) -> tuple[list[ConfigurableTask], dict[str, bool]]:
     return sorted(tasks, key=lambda task: str(task.task_name)), by_size
 
 
-def is_task_file(name: str) -> bool:
-    """Whether a task is named by the file that defines it."""
-    return name.endswith((".yaml", ".yml"))
-
-
 def _group_of(file: Path) -> str | None:
     entry = TaskIndex.entry_from_path(file)
     return None if entry is None else str(entry.name)
@@ -228,7 +234,7 @@ def _split(task: ConfigurableTask) -> str:
 def _configure(task: ConfigurableTask, asked: TaskItems) -> None:
     if asked.split is not None:
         if asked.split not in task.dataset:
-            raise UserError(f"tasks.{asked.task}: no split {asked.split!r}; it has {', '.join(task.dataset)}")
+            raise UserError(f"tasks.{asked.task}: no split {shown(asked.split)}; it has {', '.join(task.dataset)}")
         task.set_config("test_split", asked.split)
     elif getattr(task, "missing", NOTHING).evaluated:
         raise UserError(
@@ -290,7 +296,8 @@ def _documents(
         # Examples drawn at random come from one stream for the whole split: what an item gets depends on the others.
         drawn = shots > 0 and not isinstance(leaf.sampler, FirstNSampler)
         docs = leaf.eval_docs
-        for index in range(count):
+        there = max((index - first + 1 for index in needed if first <= index < first + count), default=0)
+        for index in range(there):
             if drawn or first + index in needed:
                 doc = docs[index]
                 context = leaf.fewshot_context(

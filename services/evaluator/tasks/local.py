@@ -34,6 +34,10 @@ FORMER_NAMES = {"train": ("train_l",)}
 """Other names of a split's file."""
 
 
+class DataMissingError(UserError):
+    """A task whose data are neither here nor to be had from the hub; they may be elsewhere."""
+
+
 @dataclass
 class Missing:
     """What local data lack of a task's splits: files that were looked for. `evaluated`: of the split that lm-eval
@@ -57,8 +61,8 @@ def local_data(directory: Path | None) -> Iterator[dict[str, str]]:
     """While this lasts, lm-eval's tasks take their data from `directory` if it has them, from the hub if not.
 
     Yields a mapping from dataset to where it came from, filled as tasks are made. Making a task that can't be scored
-    raises UserError, and so does one whose data are in neither place. A task from local data has `places`, its rows'
-    (`LocalData.places`), and `missing`.
+    raises UserError, and one whose data are in neither place DataMissingError. A task from local data has `places`, its
+    rows' (`LocalData.places`), and `missing`.
     """
     origins: dict[str, str] = {}
     original = ConfigurableTask.download
@@ -75,7 +79,7 @@ def local_data(directory: Path | None) -> Iterator[dict[str, str]]:
             try:
                 original(task, dataset_kwargs, **kwargs)
             except Exception as error:  # the hub's client raises many kinds; none of them is a bug of ours
-                raise UserError(_nowhere(task, directory, error)) from error
+                raise DataMissingError(_nowhere(task, directory, error)) from error
             origins[path] = f"{path} from the hub"
         else:
             task.dataset, task.places = found.splits, found.places

@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 from shared.errors import UserError
 from shared.network.shape import Activation, AttentionShape, LayerShape, MlpShape
+from shared.text import shown
 
 ACTIVATIONS: Mapping[str, Activation] = {"silu": "silu", "gelu_pytorch_tanh": "gelu_tanh"}
 """What a config calls them."""
@@ -25,13 +26,12 @@ class Config:
         value = self.values.get(key)
         return default if value is None else value
 
-    def dimension(self, key: str, default: int | None = None) -> int:
+    def dimension(self, key: str, default: int | None = None, most: int = 2**31) -> int:
         """A positive whole number. Raises UserError for anything else."""
         value = self.get(key, default)
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise UserError(
-                f"{self.where}: {key} is {value!r}, not a positive whole number; is the checkpoint damaged?"
-            )
+        if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= most:
+            wrong = f"{key} is {shown(value)}, not a whole number from 1 to {most}"
+            raise UserError(f"{self.where}: {wrong}; is the checkpoint damaged?")
         return value
 
     def listed(self, key: str, index: int) -> Any:
@@ -100,9 +100,8 @@ class Family:
         """Raise UserError for what networks of this family may do and nasfarm can't compute."""
         activation = config.get(self.activation_key, self.activation)
         if activation != self.activation:
-            raise UserError(
-                f"{config.where}: {self.activation_key} {activation!r} is not supported; only {self.activation!r} is"
-            )
+            known = f"only {self.activation!r} is"
+            raise UserError(f"{config.where}: {self.activation_key} {shown(activation)} is not supported; {known}")
 
     def layer(self, config: Config, index: int) -> LayerShape:
         """A layer, as a config whose values are those of this layer says. Raises UserError for impossible ones."""

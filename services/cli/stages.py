@@ -1,0 +1,173 @@
+"""How long stages of a command show that they get on, and when they may end: as bars on a terminal; elsewhere, in a
+file or a pipe, as lines, so few that they can be read and so many that nobody thinks that it hangs."""
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol, Self
+
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from services.cli.console import console, duration
+
+SHARE = 0.1
+"""Of a stage, after which there is a line ..."""
+LINE_SECONDS = 30.0
+"""... and the time after which there is one in any case, ..."""
+LEAST_SECONDS = 2.0
+"""... but not so soon after another."""
+TICK_SECONDS = 1.0
+RECENT = 64
+"""Steps from whose pace the time left is computed."""
+
+
+class Stage(Protocol):
+    """A stage that is under way."""
+
+    def reach(self, done: int, note: str = "") -> None:
+        """So much of it is done; `note` says what happened last."""
+
+    def advance(self, note: str = "") -> None:
+        """One more is done."""
+
+
+class Pace:
+    """The pace of the latest steps, from which the time left is computed. `clock` is in seconds."""
+
+    def __init__(self, total: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self._total, self._clock = total, clock
+        self._steps: deque[tuple[float, int]] = deque(maxlen=RECENT)
+
+    def reach(self, done: int) -> None:
+        """So much is done."""
+        self._steps.append((self._clock(), done))
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Time until all is done, if it goes on as it lately did; None while there is no telling."""
+        if len(self._steps) < 2:
+            return None
+        (since, first), (_, last) = self._steps[0], self._steps[-1]
+        if last == first:
+            return None
+        return max(0, self._total - last) * (self._clock() - since) / (last - first)
+
+
+class Lines:
+    """A stage as lines that are given to `tell`. Without a `total` it has no count, and is told of if it takes long."""
+
+    def __init__(
+        self,
+        name: str,
+        total: int | None,
+        note: str,
+        tell: Callable[[str], None],
+        shown: Callable[[int], str] = "{:,}".format,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._name, self._total, self._note, self._tell, self._shown = name, total, note, tell, shown
+        self._clock, self._lock = clock, threading.Lock()
+        self._pace = Pace(total or 0, clock)
+        self._done = self._told = 0
+        self._began = self._told_at = clock()
+
+    def reach(self, done: int, note: str = "") -> None:
+        with self._lock:
+            self._done, self._note = done, note or self._note
+            self._pace.reach(done)
+            share = (done - self._told) / self._total if self._total else 0
+            if share >= SHARE and self._clock() - self._told_at >= LEAST_SECONDS:
+                self._say()
+
+    def advance(self, note: str = "") -> None:
+        self.reach(self._done + 1, note)
+
+    def tick(self) -> None:
+        """Time has passed."""
+        with self._lock:
+            if self._clock() - self._told_at >= LINE_SECONDS:
+                self._say()
+
+    def ends(self) -> None:
+        """It is over, done or not."""
+        with self._lock:
+            if self._done > self._told:
+                self._say()
+
+    def _say(self) -> None:
+        self._told, self._told_at = self._done, self._clock()
+        taken = duration(self._told_at - self._began)
+        if not self._total:
+            self._tell(f"{self._name:<15}{self._note}, {taken} so far")
+            return
+        left = self._pace.seconds_left
+        ends = f"{taken} so far" if left is None else f"about {duration(left)} left"
+        share = int(100 * self._done / self._total)
+        note = f"; {self._note}" if self._note else ""
+        counted = f"{self._shown(self._done)} of {self._shown(self._total)} ({share} %)"
+        self._tell(f"{self._name:<15}{counted}, {f'{taken} in all' if self._done >= self._total else ends}{note}")
+
+
+class Bar:
+    """A stage as a bar."""
+
+    def __init__(self, name: str, total: int | None, note: str, shown: Callable[[int], str]) -> None:
+        counted = "{task.fields[counted]}"
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            *([TextColumn(counted)] if total else []),
+            TimeElapsedColumn(),
+            *([TextColumn("ETA"), TimeRemainingColumn()] if total else []),
+            TextColumn("{task.fields[note]}", markup=False),
+            console=console,
+            transient=not total,
+        )
+        self._total, self._shown, self._done = total, shown, 0
+        self._job = self._bar.add_task(name, total=total, note=note, counted=self._counted())
+
+    def reach(self, done: int, note: str = "") -> None:
+        self._done = done
+        fields: dict[str, Any] = {"counted": self._counted(), **({"note": note} if note else {})}
+        self._bar.update(self._job, completed=done, **fields)
+
+    def advance(self, note: str = "") -> None:
+        self.reach(self._done + 1, note)
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def _counted(self) -> str:
+        return f"{self._shown(self._done)}/{self._shown(self._total or 0)}"
+
+
+@contextmanager
+def stage(
+    name: str, total: int | None = None, note: str = "", shown: Callable[[int], str] = "{:,}".format
+) -> Iterator[Stage]:
+    """A stage of `total` steps, or of nobody knows how many; `note` says what happens first, `shown` spells a number of
+    steps."""
+    if console.is_terminal:
+        with Bar(name, total, note, shown) as bar:
+            yield bar
+        return
+    lines, over = Lines(name, total, note, console.print, shown), threading.Event()
+    ticking = threading.Thread(target=_ticking, args=(lines, over), name=f"progress of {name}", daemon=True)
+    ticking.start()
+    try:
+        yield lines
+    finally:
+        over.set()
+        ticking.join()
+        lines.ends()
+
+
+def _ticking(lines: Lines, over: threading.Event) -> None:
+    while not over.wait(TICK_SECONDS):
+        lines.tick()

@@ -1,0 +1,129 @@
+"""Runs that are somebody else's, or lie where nothing can be written: they are looked at, and stay as they are."""
+
+import random
+import shutil
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from services.cli.run import RunDirectory
+from services.coordinator.history import History
+from tests.support.pretending import pretend
+from tests.support.rights import nasfarm_without_privileges, read_only
+from tests.support.searches import search, small_plan
+
+FIXTURES = Path(__file__).parents[1] / "fixtures"
+PLAN = small_plan()
+SEARCHED = "20 of 20 networks measured"
+
+
+@pytest.fixture
+def finished(tmp_path: Path) -> Path:
+    """A run that was searched and measured to its end."""
+    run = RunDirectory(tmp_path / "runs" / "small")
+    run.path.mkdir(parents=True)
+    run.record(PLAN.settings)
+    *_, history = search(PLAN, run.history, report=True)
+    history.close()
+    return run.path
+
+
+def content(directory: Path) -> dict[str, bytes]:
+    """All files of a run, but for SQLite's index, which is nobody's data."""
+    files = (path for path in directory.rglob("*") if path.is_file() and not path.name.endswith("-shm"))
+    return {str(path.relative_to(directory)): path.read_bytes() for path in files}
+
+
+@pytest.fixture(params=["this release", "format-1/runs/plain", "format-2/runs/served"])
+def run(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
+    """A run that can't be written, of this or of an earlier release."""
+    if request.param == "this release":
+        directory = request.getfixturevalue("finished")
+    else:
+        directory = tmp_path / "run"
+        shutil.copytree(FIXTURES / request.param, directory)
+    before = content(directory)
+    with read_only(directory):
+        yield directory
+        assert content(directory) == before
+
+
+def test_a_run_that_cant_be_written_is_looked_at_and_reported_elsewhere(run: Path, tmp_path: Path) -> None:
+    ended = nasfarm_without_privileges("status", run)
+    assert ended.code == 0 and "networks measured" in ended.output, ended
+    assert ended.error == ""
+    ended = nasfarm_without_privileges("report", run)
+    assert ended.code == 2 and ended.error.count("\n") == 1, ended
+    assert f"{run}/front.svg: can't be written (Permission denied); name another directory with --output" in ended.error
+    ended = nasfarm_without_privileges("report", run, "--output", tmp_path / "mine")
+    assert ended.code == 0 and ended.error == "", ended
+    assert "</html>" in (tmp_path / "mine" / "report.html").read_text()
+    assert (tmp_path / "mine" / "front" / "N1.json").is_file()
+
+
+def test_what_a_search_at_work_has_stored_so_far_is_seen_without_a_right_to_write(finished: Path) -> None:
+    with closing(History.create_or_resume(finished / "history.sqlite", PLAN.about())) as history:
+        known = {candidate.architecture for candidate in history.candidates()}
+        samples = (PLAN.space.sample(random.Random(seed)) for seed in range(1000))
+        new = next(architecture for architecture in samples if architecture not in known)
+        history.add_candidates(9, [(PLAN.request(new, "search"), None)])
+        with read_only(finished):
+            ended = nasfarm_without_privileges("status", "--runs", finished.parent)
+            assert ended.code == 0 and "searching: 21 of 20 networks" in ended.output, ended
+        history.note("still", "written")
+
+
+def test_what_a_killed_search_had_stored_is_seen_where_only_its_log_was_copied(finished: Path) -> None:
+    path = finished / "history.sqlite"
+    request = PLAN.request(PLAN.space.largest(), "search")
+    with closing(History.create_or_resume(path, PLAN.about())) as history:
+        former = history.asked()
+        history.add_results([(request, pretend(request))])
+        history.note("late", "fact")
+        for ending in ("", "-wal"):
+            shutil.copyfile(f"{path}{ending}", finished / f"copy{ending}")
+    for ending in ("", "-wal"):
+        (finished / f"copy{ending}").rename(f"{path}{ending}")
+    before = content(finished)
+    assert b"late" in before["history.sqlite-wal"]
+    with read_only(finished):
+        ended = nasfarm_without_privileges("status", finished)
+        assert ended.code == 0 and SEARCHED in ended.output, ended
+    with closing(History.read(path)) as history:
+        assert history.about()["late"] == "fact" and history.asked() == former
+    assert content(finished) == before
+
+
+def test_looking_leaves_no_files_behind_that_the_search_could_not_write(finished: Path) -> None:
+    before = content(finished)
+    with closing(History.read(finished / "history.sqlite")) as history:
+        assert history.asked() == 20
+        assert content(finished) == before
+    assert content(finished) == before
+
+
+def test_a_run_that_cant_be_read_is_named_in_one_line_and_hides_no_other(finished: Path) -> None:
+    other = finished.parent / "other"
+    shutil.copytree(finished, other)
+    (other / "history.sqlite").chmod(0)
+    for command in ("status", "report"):
+        ended = nasfarm_without_privileges(command, other)
+        assert ended.code == 2 and ended.error.count("\n") == 1, ended
+        assert f"{other}/history.sqlite: can't be read (Permission denied); have its owner let you" in ended.error
+    ended = nasfarm_without_privileges("status", "--runs", finished.parent)
+    assert ended.code == 0 and "searching: 20 of 20" in ended.output and "can't be read" in ended.output, ended
+    other.chmod(0)
+    ended = nasfarm_without_privileges("status", other)
+    other.chmod(0o755)
+    assert ended.code == 2 and ended.error.count("\n") == 1 and "Permission denied" in ended.error, ended
+
+
+def test_a_report_into_another_directory_removes_nothing_of_its_owner_s(finished: Path, tmp_path: Path) -> None:
+    mine = tmp_path / "thesis" / "front"
+    mine.mkdir(parents=True)
+    (mine / "figures.json").write_text("{}")
+    (mine / "N99.json").write_text("{}")
+    assert nasfarm_without_privileges("report", finished, "--output", mine.parent).code == 0
+    assert (mine / "figures.json").is_file() and not (mine / "N99.json").exists()

@@ -1,0 +1,50 @@
+"""Commands that have no more rights than the modes of files say, also where the tests run as root."""
+
+import ctypes
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.support.command import NASFARM, Ended, environment
+
+PR_CAPBSET_DROP = 24
+OVERRIDE, READ_SEARCH = 1, 2
+"""CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH, for which modes don't count."""
+
+
+def nasfarm_without_privileges(*arguments: object, **changes: str) -> Ended:
+    """Run the installed command as somebody for whom the modes of files count."""
+    done = subprocess.run(
+        [NASFARM, *map(str, arguments)],
+        env=environment(**changes),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+        preexec_fn=_give_up_privileges if os.geteuid() == 0 else None,
+    )
+    return Ended(done.returncode, done.stdout, done.stderr)
+
+
+@contextmanager
+def read_only(directory: Path) -> Iterator[None]:
+    """While this lasts, nothing in a directory may be written."""
+    paths = [path for path in (directory, *directory.rglob("*")) if not path.is_symlink()]
+    former = {path: path.stat().st_mode for path in paths}
+    for path in paths:
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    try:
+        yield
+    finally:
+        for path, mode in former.items():
+            path.chmod(mode)
+
+
+def _give_up_privileges() -> None:
+    """What isn't among the capabilities that may be had is gone when the command is executed."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    for capability in (OVERRIDE, READ_SEARCH):
+        if libc.prctl(PR_CAPBSET_DROP, capability, 0, 0, 0) != 0:
+            raise OSError(ctypes.get_errno(), "can't give up a capability")
