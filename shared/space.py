@@ -43,8 +43,8 @@ class SearchSpace:
 
     `drop_order` lists the layers in the order in which they leave: a network of depth d lacks its first `layers - d`.
     Choices are kept descending, so value 0 of a gene is always the largest choice; unquantised before INT8. Raises
-    UserError for choices that the network doesn't have, and for a network whose layers differ in more than the width of
-    their MLPs and what doesn't count for sizes: costs are sums over layers, whichever they are.
+    UserError for choices that the network doesn't have, and for a network whose layers differ in more than windows and
+    rotary embeddings: costs are sums over layers, whichever they are.
     """
 
     network: NetworkShape
@@ -54,7 +54,7 @@ class SearchSpace:
     quantizations: tuple[Quantization, ...] = ("none",)
 
     def __post_init__(self) -> None:
-        _check_alike(self.network)
+        check_searchable(self.network)
         object.__setattr__(self, "depths", _choices("depths", self.depths, self.network.depth, "layers"))
         object.__setattr__(
             self, "mlp_widths", _choices("mlp_widths", self.mlp_widths, min(self.network.mlp_widths), "neurons")
@@ -158,15 +158,19 @@ class SearchSpace:
         return self.architecture(genome)
 
 
-def _check_alike(network: NetworkShape) -> None:
+def check_searchable(network: NetworkShape) -> None:
+    """Raise UserError for a network over which there can be no search space."""
     kinds = set()
     for index, layer in enumerate(network.layers):
         if layer.attention is None or layer.mlp is None or not layer.keeps_state:
-            raise UserError(f"space: layer {index} of the model is no plain attention and MLP, so it can't be searched")
-        kinds.add((replace(layer.attention, window=None, rotary=None), replace(layer.mlp, width=1)))
+            raise UserError(
+                f"space: layer {index} of the model lacks attention or MLP, or has matrices on its shortcuts, so it "
+                "can't be searched; take a model whose layers are alike"
+            )
+        kinds.add((replace(layer.attention, window=None, rotary=None), layer.mlp))
     if len(kinds) > 1:
         raise UserError(
-            "space: the model's layers differ in their attention, so it can't be searched; only MLP widths may"
+            "space: the model's layers differ in size, so it can't be searched; take one whose layers are alike"
         )
 
 

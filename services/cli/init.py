@@ -19,6 +19,7 @@ from shared.files import is_directory, user_path
 from shared.manifest import read_network, search_space
 from shared.network.shape import NetworkShape
 from shared.settings import LONGEST_NAME, read_search_file, write_search_file
+from shared.space import check_searchable
 from shared.supernet.checkpoint import Checkpoint
 from shared.supernet.device import preferred_dtype
 from shared.supernet.order import drop_order
@@ -90,6 +91,7 @@ def init_search_file(model: str, path: Path, force: bool, name: str | None = Non
     environment = Environment.read()
     directory, origin = fetched(model)
     network = read_network(directory)
+    check_searchable(network)
     write_search_file(path, search_text(model, network, path, has_benchmarks(environment), name))
     settings = read_search_file(path)
     console.print(f"Search file    {path}")

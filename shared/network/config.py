@@ -11,7 +11,7 @@ from typing import Any
 from shared.errors import UserError
 from shared.network.families import FAMILIES, Config, Family
 from shared.network.shape import LayerShape, NetworkShape, layers_from_json, layers_to_json
-from shared.text import shown
+from shared.text import shortened, shown
 
 MODEL_TYPE = "nasfarm"
 ARCHITECTURE = "NasfarmForCausalLM"
@@ -36,11 +36,10 @@ def network_of(config: Mapping[str, Any], where: str = "config.json") -> Network
         raise UserError(f"{where}: the weights are quantised; give the checkpoint before quantisation")
     whole = Config(config, where)
     try:
-        if own:
-            layers = layers_from_json(config.get("layers"), where)
-        else:
-            family.check(whole)
-            layers = _layers(family, whole)
+        family.check(whole)
+        layers = layers_from_json(config.get("layers"), where) if own else _layers(family, whole)
+        for layer in layers:
+            family.check_layer(layer)
         return NetworkShape(
             family=family.model_type,
             vocab_size=whole.dimension("vocab_size"),
@@ -63,8 +62,11 @@ def config_of(network: NetworkShape, config: Mapping[str, Any], kept: Sequence[i
     """The `config.json` of a network that was made from another one, whose config is given; `kept` are the places that
     its layers had there.
 
-    It is a plain config of the family if that describes the network.
+    It is a plain config of the family if that describes the network. Raises ValueError if `kept` doesn't say of each
+    layer where it was.
     """
+    if len(kept) != network.depth:
+        raise ValueError(f"{len(kept)} places for {network.depth} layers")
     plain = family_config(config) | {
         "num_hidden_layers": network.depth,
         "tie_word_embeddings": network.tied_embeddings,
@@ -72,8 +74,10 @@ def config_of(network: NetworkShape, config: Mapping[str, Any], kept: Sequence[i
     plain |= {key: [plain[key][index] for index in kept] for key in LISTS if plain.get(key) is not None}
     if len({layer.mlp_width for layer in network.layers}) == 1 and network.layers[0].mlp is not None:
         plain["intermediate_size"] = network.layers[0].mlp.width
-    if _describes(plain, network):
-        return plain
+    listed = plain | FAMILIES[network.family].lists(network)
+    for candidate in (plain, listed):
+        if _describes(candidate, network):
+            return candidate
     own = plain | {
         "model_type": MODEL_TYPE,
         "architectures": [ARCHITECTURE],
@@ -103,14 +107,16 @@ def _layers(family: Family, config: Config) -> tuple[LayerShape, ...]:
     per_layer = config.get(PER_LAYER, {})
     if not isinstance(per_layer, dict) or not all(isinstance(values, dict) for values in per_layer.values()):
         raise UserError(f"{config.where}: {PER_LAYER} must say for a layer's number what differs there")
+    places = {str(index) for index in range(count)}
     for index, values in per_layer.items():
-        if not (index.isdecimal() and int(index) < count):
-            raise UserError(f"{config.where}: {PER_LAYER} names layer {index}, the model has layers 0 to {count - 1}")
+        if index not in places:
+            named = shown(index)
+            raise UserError(f"{config.where}: {PER_LAYER} names layer {named}, the model has layers 0 to {count - 1}")
         for key in values:
             if key not in OVERRIDES:
-                raise UserError(
-                    f"{config.where}: {PER_LAYER}.{index}.{key} is not supported; only {', '.join(OVERRIDES)} are"
-                )
+                known = ", ".join(OVERRIDES)
+                named = f"{PER_LAYER}.{index}.{shortened(key)}"
+                raise UserError(f"{config.where}: {named} is not supported; only {known} are")
     return tuple(
         family.layer(Config({**config.values, **per_layer.get(str(index), {})}, config.where), index)
         for index in range(count)

@@ -1,6 +1,7 @@
 """What a decoder is, layer by layer: all that decides which tensors it has and what is computed with them."""
 
 import json
+import math
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, Literal
 
@@ -47,6 +48,12 @@ class AttentionShape:
                 f"attention: {self.heads} heads can't share {self.kv_heads} key and value heads evenly; "
                 "is the checkpoint damaged?"
             )
+        if self.window is not None:
+            _positive("attention.window", self.window)
+        if self.scale is not None and not 0 < self.scale < math.inf:
+            raise UserError(f"attention.scale: {self.scale} is impossible, it must be a number above 0")
+        if self.rotary is not None and self.head_dim % 2:
+            raise UserError(f"attention.head_dim: {self.head_dim} is odd, which no rotary embedding can turn")
 
     @property
     def queries(self) -> int:
@@ -176,6 +183,8 @@ class NetworkShape:
             return TypeAdapter(cls).validate_json(json.dumps(value))
         except ValidationError as error:
             raise UserError(f"{where}: not the shape of a network ({_first(error)})") from error
+        except RecursionError as error:
+            raise UserError(f"{where}: not the shape of a network (nested too deeply)") from error
         except UserError as error:
             raise UserError(f"{where}: {error}") from error
 
@@ -193,13 +202,15 @@ def layers_from_json(value: object, where: str) -> tuple[LayerShape, ...]:
         return TypeAdapter(tuple[LayerShape, ...]).validate_json(json.dumps(value))
     except ValidationError as error:
         raise UserError(f"{where}: layers.{_first(error)}") from error
+    except RecursionError as error:
+        raise UserError(f"{where}: layers: nested too deeply") from error
     except UserError as error:
         raise UserError(f"{where}: {error}") from error
 
 
 def _first(error: ValidationError) -> str:
     detail = error.errors()[0]
-    return f"{'.'.join(map(str, detail['loc']))}: {detail['msg']}"
+    return f"{'.'.join(map(str, detail['loc'])) or 'all'}: {detail['msg']}"
 
 
 def _positive(name: str, value: int) -> None:

@@ -69,6 +69,9 @@ def layer_tensors(family: str, layer: LayerShape, index: int) -> Iterator[Tensor
     def norm(part: str, size: int) -> TensorSpec:
         return TensorSpec(name(part), index, part, "norm", size)
 
+    def shortcut(part: str, rows: int, columns: int) -> TensorSpec:
+        return TensorSpec(name(part), index, part, "shortcut", rows, columns)
+
     def linear(
         part: str, rows: int, columns: int, bias: bool, neurons: Literal["rows", "columns"] | None = None
     ) -> Iterator[TensorSpec]:
@@ -77,28 +80,29 @@ def layer_tensors(family: str, layer: LayerShape, index: int) -> Iterator[Tensor
             along = neurons if neurons == "rows" else None
             yield TensorSpec(name(part, "bias"), index, part, "linear", rows, bias=True, neurons=along)
 
+    # In the order of earlier releases, new parts last: sums over all gradients depend on it to the last bit.
     attention, mlp = layer.attention, layer.mlp
     if attention is not None:
-        yield norm("attention.norm", layer.hidden)
         yield from linear("attention.query", attention.queries, layer.hidden, attention.qkv_bias)
         yield from linear("attention.key", attention.keys, layer.hidden, attention.qkv_bias)
         yield from linear("attention.value", attention.keys, layer.hidden, attention.qkv_bias)
         yield from linear("attention.output", layer.between, attention.queries, attention.output_bias)
-        if attention.qk_norm:
-            yield norm("attention.query_norm", attention.head_dim)
-            yield norm("attention.key_norm", attention.head_dim)
-        if attention.post_norm:
-            yield norm("attention.post_norm", layer.between)
-    if layer.attention_shortcut is not None:
-        yield TensorSpec(
-            name("attention_shortcut"), index, "attention_shortcut", "shortcut", layer.between, layer.hidden
-        )
     if mlp is not None:
-        yield norm("mlp.norm", layer.between)
         yield from linear("mlp.gate", mlp.width, layer.between, mlp.bias, neurons="rows")
         yield from linear("mlp.up", mlp.width, layer.between, mlp.bias, neurons="rows")
         yield from linear("mlp.down", layer.outputs, mlp.width, mlp.bias, neurons="columns")
-        if mlp.post_norm:
-            yield norm("mlp.post_norm", layer.outputs)
+    if attention is not None:
+        yield norm("attention.norm", layer.hidden)
+    if mlp is not None:
+        yield norm("mlp.norm", layer.between)
+    if attention is not None and attention.qk_norm:
+        yield norm("attention.query_norm", attention.head_dim)
+        yield norm("attention.key_norm", attention.head_dim)
+    if attention is not None and attention.post_norm:
+        yield norm("attention.post_norm", layer.between)
+    if mlp is not None and mlp.post_norm:
+        yield norm("mlp.post_norm", layer.outputs)
+    if layer.attention_shortcut is not None:
+        yield shortcut("attention_shortcut", layer.between, layer.hidden)
     if layer.mlp_shortcut is not None:
-        yield TensorSpec(name("mlp_shortcut"), index, "mlp_shortcut", "shortcut", layer.outputs, layer.between)
+        yield shortcut("mlp_shortcut", layer.outputs, layer.between)

@@ -67,12 +67,12 @@ class Checkpoint:
                 f"{config_file}: transformers_weights names {shown(named)}, only {WEIGHTS} is supported; "
                 "save the network again with transformers"
             )
-        for rotary in _arithmetic(network, config).rotaries.values():
-            rope = (rotary or {}).get("rope_type", "default")
-            if rope not in STATIC_ROPE:
-                raise UserError(
-                    f"{config_file}: rope_type {shown(rope)} is not supported; only {', '.join(STATIC_ROPE)} are"
-                )
+        try:
+            _rotaries(network, config)
+        except UserError as error:
+            raise UserError(f"{config_file}: {error}") from error
+        except Exception as error:  # the same, of what transformers doesn't look at before it computes
+            raise UserError(f"{config_file}: its rotary embedding can't be computed ({first_line(error)})") from error
         return cls(directory, config, network, _belonging(_mapped_weights(directory), network, directory))
 
     def cut(self, architecture: Architecture | None = None, weights: Mapping[str, Tensor] | None = None) -> Decoder:
@@ -100,15 +100,8 @@ class Checkpoint:
             layers=tuple(layers),
             norm=outer[NORM],
             head=outer.get(HEAD, outer[EMBEDDINGS]),
-            rotaries=self._rotaries(network),
+            rotaries=_rotaries(network, self.config),
         )
-
-    def _rotaries(self, network: NetworkShape) -> dict[tuple[str, int], Rotary]:
-        """The rotary embeddings that the layers of a network ask for."""
-        parameters = _arithmetic(network, self.config).rotaries
-        attentions = [layer.attention for layer in network.layers if layer.attention is not None]
-        asked = dict.fromkeys((one.rotary, one.head_dim) for one in attentions if one.rotary is not None)
-        return {(name, head_dim): _rotary(self.config, name, parameters[name], head_dim) for name, head_dim in asked}
 
 
 def _arithmetic(network: NetworkShape, config: PretrainedConfig) -> Arithmetic:
@@ -139,13 +132,26 @@ def _layer(family: str, layer: LayerShape, index: int, source: Mapping[str, Tens
     )
 
 
-def _rotary(config: PretrainedConfig, name: str, parameters: Mapping[str, Any], head_dim: int) -> Rotary:
-    if parameters["rope_type"] == "default":
+def _rotaries(network: NetworkShape, config: PretrainedConfig) -> dict[tuple[str, int], Rotary]:
+    """The rotary embeddings that the layers of a network ask for, by name and size of a head."""
+    parameters = _arithmetic(network, config).rotaries
+    attentions = [layer.attention for layer in network.layers if layer.attention is not None]
+    asked = dict.fromkeys((one.rotary, one.head_dim) for one in attentions if one.rotary is not None)
+    return {(name, head_dim): _rotary(config, parameters[name], head_dim) for name, head_dim in asked}
+
+
+def _rotary(config: PretrainedConfig, parameters: Mapping[str, Any], head_dim: int) -> Rotary:
+    kind = parameters.get("rope_type", "default")
+    if kind not in STATIC_ROPE:
+        raise UserError(f"rope_type {shown(kind)} is not supported; only {', '.join(STATIC_ROPE)} are")
+    if parameters.get("partial_rotary_factor", 1) != 1:
+        raise UserError("partial_rotary_factor is not supported: rotary embeddings turn whole heads")
+    if kind == "default":
         exponents = torch.arange(0, head_dim, 2, dtype=torch.float) / head_dim
         return Rotary(1.0 / parameters["rope_theta"] ** exponents, 1.0)
     flat = copy.deepcopy(config)  # with this embedding as the only one, and of this size
     flat.rope_parameters, flat.head_dim = dict(parameters), head_dim
-    frequencies, scale = ROPE_INIT_FUNCTIONS[parameters["rope_type"]](flat, torch.device("cpu"))
+    frequencies, scale = ROPE_INIT_FUNCTIONS[kind](flat, torch.device("cpu"))
     return Rotary(frequencies, scale)
 
 

@@ -310,7 +310,7 @@ class Decoder:
         state = F.embedding(tokens, self.embeddings)
         scale = self.arithmetic.embedding_scale
         # The scale is rounded as the weights are, since transformers does so.
-        return state if scale == 1 else state * torch.tensor(scale, dtype=state.dtype, device=state.device)
+        return state if scale == 1 else state * torch.tensor(scale, dtype=state.dtype).item()
 
     def _rotations(self, positions: Tensor, dtype: torch.dtype) -> Rotations:
         return {key: rotary.tables(positions, dtype) for key, rotary in self.rotaries.items()}

@@ -35,6 +35,8 @@ def save_network(network: Decoder, source: Checkpoint, kept: Sequence[int], dire
             whole.mkdir()
             copy_companions(source.directory, whole)
             config = config_of(network.shape, read_config(source.directory), kept)
+            config = {key: value for key, value in config.items() if key != "torch_dtype"}
+            config["dtype"] = str(network.embeddings.dtype).removeprefix("torch.")
             (whole / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
             save_weights(dict(network.weights()), whole)
             whole.rename(directory)

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import Tensor
 from transformers import AutoModelForCausalLM, LlamaConfig
 
@@ -12,7 +14,9 @@ from shared.architecture import Architecture, derive
 from shared.errors import UserError
 from shared.manifest import read_config, read_network
 from shared.network.config import config_of, network_of
+from shared.network.families import FAMILIES as FAMILY_NAMES
 from shared.network.shape import NetworkShape, layers_to_json
+from shared.network.tensors import tensors
 from shared.supernet.checkpoint import Checkpoint
 from shared.supernet.decoder import Decoder
 from shared.supernet.packing import pack
@@ -112,15 +116,39 @@ def test_key_and_value_heads_are_said_the_way_of_hugging_face_too_where_nothing_
     assert "per_layer_config" not in config_of(UNEVEN["slicegpt"], CONFIG, range(4))
 
 
+def own_layer(**changes: object) -> dict[str, object]:
+    """A config of our own with a single layer whose attention is changed."""
+    (layer,) = layers_to_json(UNEVEN["llm-pruner"].layers[:1])
+    return {
+        "model_type": "nasfarm",
+        "family": "llama",
+        "layers": [{**layer, "attention": layer["attention"] | changes}],
+    }
+
+
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
         ({"per_layer_config": {"1": {"skip": ["self_attn"]}}}, r"per_layer_config\.1\.skip is not supported; only int"),
-        ({"per_layer_config": {"5": {"intermediate_size": 4}}}, r"names layer 5, the model has layers 0 to 4"),
-        ({"per_layer_config": {"first": {}}}, r"names layer first, the model has"),
+        ({"per_layer_config": {"5": {"intermediate_size": 4}}}, r"names layer '5', the model has layers 0 to 4"),
+        ({"per_layer_config": {"first": {}}}, r"names layer 'first', the model has"),
         ({"per_layer_config": [1]}, r"must say for a layer's number what differs there"),
-        ({"per_layer_config": {"1": {"intermediate_size": 0}}}, r"intermediate_size is 0, not a positive whole number"),
+        ({"per_layer_config": {"1": {"intermediate_size": 0}}}, r"intermediate_size is 0, not a whole number from 1"),
         ({"layer_types": ["full_attention"], "model_type": "qwen3", "use_sliding_window": True}, r"nothing of layer 1"),
+        ({"per_layer_config": {"01": {"intermediate_size": 4}}}, r"names layer '01', the model has layers 0 to 4"),
+        ({"per_layer_config": {"1" * 5000: {}}}, r"names layer '1111.*, the model has layers 0 to 4"),
+        ({"model_type": "qwen2", "use_sliding_window": True, "max_window_layers": "x"}, r"max_window_layers is 'x'"),
+        (
+            {"model_type": "gemma3_text", "layer_types": ["chunked_attention"] * 5},
+            r"no rotary embedding of gemma3_text",
+        ),
+        ({"model_type": "gemma3_text", "final_logit_softcapping": 30.0}, r"final_logit_softcapping is not supported"),
+        ({"head_dim": 7}, r"head_dim: 7 is odd, which no rotary embedding can turn"),
+        ({"model_type": "mistral", "sliding_window": -3}, r"sliding_window is -3"),
+        (own_layer(rotary="nope"), r"attention\.rotary: 'nope' is no rotary embedding of llama"),
+        (own_layer(post_norm=True), r"attention\.post_norm: networks of the family llama have none"),
+        (own_layer(scale=0.0), r"attention\.scale: 0\.0 is impossible"),
+        (own_layer(window=0), r"attention\.window: 0 is impossible"),
         ({"num_key_value_heads": 3}, r"4 heads can't share 3 key and value heads evenly"),
         ({"model_type": "nasfarm"}, r"model_type None is not supported; use a model of one of the families llama"),
         ({"model_type": "nasfarm", "family": "llama"}, r"layers must be a list with one object for each layer"),
@@ -171,3 +199,77 @@ def test_what_lies_there_is_not_overwritten_and_a_network_in_int8_is_not_written
     with pytest.raises(UserError, match="a network in INT8 has no checkpoint"):
         save_network(base.cut(UNEVEN_CUT.quantized("int8")), base, UNEVEN_CUT.layers, tmp_path / "cut")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["base"]
+
+
+HUB_GEMMA = {
+    "model_type": "gemma3_text",
+    "vocab_size": 100,
+    "hidden_size": 32,
+    "intermediate_size": 24,
+    "num_hidden_layers": 8,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 8,
+    "sliding_window": 5,
+    "sliding_window_pattern": 3,
+}
+"""In the form of the first checkpoints at the hub: a rule says which layers have a window."""
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        HUB_GEMMA,
+        {**SIZES, "model_type": "qwen2", "use_sliding_window": True, "sliding_window": 5, "max_window_layers": 2},
+        {**SIZES, "model_type": "smollm3", "no_rope_layer_interval": 2},
+    ],
+    ids=lambda config: str(config["model_type"]),
+)
+def test_what_a_rule_says_of_layers_is_said_of_each_where_some_are_left_out(config: dict[str, object]) -> None:
+    whole = network_of(config)
+    kept = (0, 2, 3)
+    cut = derive(whole, Architecture(layers=kept, mlp_widths=(24,) * 3))
+    written = config_of(cut, config, kept)
+    assert written["model_type"] == config["model_type"] and network_of(written) == cut
+    assert len(written["layer_types"]) == 3
+    with pytest.raises(ValueError, match="2 places for 3 layers"):
+        config_of(cut, config, (0, 2))
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=6),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=6), inner, max_size=3),
+    max_leaves=8,
+)
+own_keys = st.sampled_from(
+    [
+        *(*CONFIG, "layers", "family", "per_layer_config", "layer_types", "no_rope_layers", "no_rope_layer_interval"),
+        *("sliding_window", "use_sliding_window", "max_window_layers", "sliding_window_pattern"),
+        "query_pre_attn_scalar",
+    ]
+)
+
+
+@given(
+    st.sampled_from([*FAMILY_NAMES, "nasfarm"]), st.dictionaries(own_keys, json_values | st.integers(0, 9), max_size=4)
+)
+def test_whatever_a_config_holds_is_a_network_or_one_line(model_type: str, changes: dict[str, object]) -> None:
+    layers = layers_to_json(UNEVEN["llm-pruner"].layers)
+    config = {**CONFIG, "layers": layers, "family": "llama", "model_type": model_type, **changes}
+    try:
+        network_of(config)
+    except UserError as error:
+        said = str(error)
+    else:
+        said = "a network"
+    assert "\n" not in said and len(said) < 500
+
+
+def test_the_order_of_weights_is_that_of_earlier_releases() -> None:
+    parts = ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj"]
+    parts += ["mlp.gate_proj", "mlp.up_proj", "mlp.down_proj", "input_layernorm", "post_attention_layernorm"]
+    config = {**SIZES, "model_type": "qwen3", "num_hidden_layers": 1}
+    names = [spec.name for spec in tensors(network_of(config))]
+    assert names == ["model.embed_tokens.weight", "model.norm.weight", "lm_head.weight"] + [
+        f"model.layers.0.{part}.weight" for part in (*parts, "self_attn.q_norm", "self_attn.k_norm")
+    ]

@@ -91,7 +91,7 @@ def test_an_architecture_can_not_be_changed() -> None:
         ({"layers": [0, 0], "mlp_widths": [8, 8]}, "strictly ascending"),
         ({"layers": [-1, 0], "mlp_widths": [8, 8]}, "greater than or equal to 0"),
         ({"layers": [0, 1], "mlp_widths": [8]}, "2 layers but 1 mlp_widths"),
-        ({"layers": [0], "mlp_widths": [0]}, "greater than or equal to 1"),
+        ({"layers": [0], "mlp_widths": [-1]}, "greater than or equal to 0"),
         ({"layers": [0.0], "mlp_widths": [8]}, "valid integer"),
         ({"layers": ["0"], "mlp_widths": [8]}, "valid integer"),
         ({"layers": [True], "mlp_widths": [8]}, "valid integer"),

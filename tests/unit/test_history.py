@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from services.coordinator.history import CANDIDATES, History
+from services.coordinator.migrations import FORMAT
 from shared.architecture import dense
 from shared.errors import UserError
 from shared.messages import CheckpointRef, Failure, Measurement
@@ -79,7 +80,7 @@ def begun_with_format(path: Path, text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "words"), [('"4"', "written by a newer release"), ('"x"', "not a history of nasfarm")]
+    ("text", "words"), [(f'"{FORMAT + 1}"', "written by a newer release"), ('"x"', "not a history of nasfarm")]
 )
 def test_a_history_of_a_newer_release_or_of_none_is_refused_in_one_line_and_left_as_it_is(
     tmp_path: Path, text: str, words: str

@@ -1,15 +1,18 @@
 """What vLLM can't run is refused before anything is loaded, by name."""
 
+import json
 from pathlib import Path
 
 import pytest
+from transformers import PretrainedConfig
 
 from services.evaluator.engines import vllm_engine
 from services.evaluator.engines.vllm_engine import VllmEngine
-from shared.architecture import dense
+from shared.architecture import Architecture, dense
 from shared.errors import UserError
 from shared.supernet.checkpoint import Checkpoint
-from tests.support.checkpoints import write_checkpoint
+from shared.supernet.saving import save_network
+from tests.support.checkpoints import WINDOW, write_checkpoint
 from tests.support.uneven import write_uneven
 
 
@@ -38,7 +41,11 @@ def test_families_that_the_plugin_does_not_compute(engine: VllmEngine, family: s
 @pytest.mark.parametrize("name", ["llm-pruner", "slicegpt", "no-attention", "no-mlp"])
 def test_networks_whose_layers_differ_in_more_than_width(engine: VllmEngine, name: str, tmp_path: Path) -> None:
     write_uneven(tmp_path, name)
-    refused(engine, tmp_path, "layers differ in more than MLP width and window")
+    refused(
+        engine,
+        tmp_path,
+        "layers differ in more than MLP width",
+    )
 
 
 def test_networks_in_int8(engine: VllmEngine, tmp_path: Path) -> None:
@@ -50,5 +57,41 @@ def test_networks_in_int8(engine: VllmEngine, tmp_path: Path) -> None:
 def test_other_networks_are_taken(engine: VllmEngine, family: str, tmp_path: Path) -> None:
     write_checkpoint(tmp_path, family)
     checkpoint = Checkpoint.open(tmp_path)
-    with engine.run(checkpoint, dense(checkpoint.network), "float32") as running:
-        assert running.attention.head_dim == checkpoint.network.layers[0].attention.head_dim
+    narrow = Architecture(layers=(0, 1, 3), mlp_widths=(24, 7, 12))
+    with engine.run(checkpoint, narrow, "float32") as running:
+        options = running._options([[1, 2, 3]], 4)
+    config = checkpoint.config
+    windows = {"mistral-window": [WINDOW] * 3, "qwen2-window": [None, None, WINDOW]}.get(family, [None] * 3)
+    if family == "qwen3-window":
+        windows = [None, WINDOW, WINDOW]
+    assert options["model_loader_extra_config"] == narrow.model_dump(mode="json")
+    assert options["kv_cache_memory_bytes"] == 2 * 256 * 3 * 2 * config.num_key_value_heads * head_dim(config) * 4
+    assert options["hf_overrides"] == {
+        "architectures": ["NasfarmSubnetForCausalLM"],
+        "num_hidden_layers": 3,
+        "intermediate_sizes": [24, 7, 12],
+        "layer_types": ["full_attention" if window is None else "sliding_attention" for window in windows],
+        "sliding_window": next((window for window in windows if window is not None), None),
+        "head_dim": head_dim(config),
+        "qkv_bias": family != "mistral-window",
+        "attention_bias": family in ("llama-biases", "qwen3-window"),
+        "mlp_bias": family == "llama-biases",
+        "qk_norm": family == "qwen3-window",
+    }
+
+
+def head_dim(config: PretrainedConfig) -> int:
+    return getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+
+
+def test_windows_of_different_sizes_and_configs_of_our_own(engine: VllmEngine, tmp_path: Path) -> None:
+    write_checkpoint(tmp_path / "windows", "mistral-window")
+    config = tmp_path / "windows" / "config.json"
+    values = json.loads(config.read_text(encoding="utf-8"))
+    config.write_text(json.dumps({**values, "per_layer_config": {"1": {"sliding_window": 3}}}), encoding="utf-8")
+    refused(engine, tmp_path / "windows", "layers differ in more than MLP width")
+    write_checkpoint(tmp_path / "base", "llama")
+    base = Checkpoint.open(tmp_path / "base")
+    cut = Architecture(layers=(0, 1), mlp_widths=(24, 7))
+    save_network(base.cut(cut), base, cut.layers, tmp_path / "cut")
+    refused(engine, tmp_path / "cut", "a config of nasfarm's own")

@@ -19,8 +19,10 @@ from services.evaluator.engines.vllm_plugin import LOAD_FORMAT, MODEL
 from services.evaluator.progress import Progress, unheard
 from shared.architecture import Architecture, derive
 from shared.errors import UserError
+from shared.manifest import read_config
 from shared.messages import Dtype, Workload
 from shared.messages import Engine as EngineName
+from shared.network.config import MODEL_TYPE
 from shared.network.shape import AttentionShape, NetworkShape
 from shared.network.sizes import cache_bytes
 from shared.supernet.checkpoint import Checkpoint
@@ -53,7 +55,10 @@ class VllmEngine:
                 f"engine vllm: runs networks as they are, not quantised ({architecture.quantization}); use engine torch"
             )
         network = derive(checkpoint.network, architecture)
-        yield VllmRunning(checkpoint, architecture, dtype, network, _attention_of_all(network))
+        attention = _attention_of_all(network)
+        if read_config(checkpoint.directory).get("model_type") == MODEL_TYPE:
+            raise UserError(f"engine vllm: {checkpoint.directory} has a config of nasfarm's own; use engine torch")
+        yield VllmRunning(checkpoint, architecture, dtype, network, attention)
 
 
 @dataclass(frozen=True)
@@ -139,10 +144,11 @@ def _attention_of_all(network: NetworkShape) -> AttentionShape:
         raise UserError(f"engine vllm: can't run networks of the family {network.family}; use engine torch")
     attentions = {layer.attention and replace(layer.attention, window=None) for layer in network.layers}
     (attention, *others) = attentions
-    if attention is None or others or not all(layer.mlp and layer.keeps_state for layer in network.layers):
-        raise UserError(
-            "engine vllm: can't run networks whose layers differ in more than MLP width and window; use engine torch"
-        )
+    windows = {layer.attention.window for layer in network.layers if layer.attention} - {None}
+    plain = all(layer.mlp and layer.keeps_state for layer in network.layers)
+    if attention is None or others or len(windows) > 1 or not plain:
+        differing = "in more than MLP width and whether they have a window"
+        raise UserError(f"engine vllm: can't run networks whose layers differ {differing}; use engine torch")
     return attention
 
 

@@ -5,13 +5,13 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from shared.errors import UserError
-from shared.network.shape import Activation, AttentionShape, LayerShape, MlpShape
+from shared.network.shape import MOST, Activation, AttentionShape, LayerShape, MlpShape, NetworkShape
 from shared.text import shown
 
 ACTIVATIONS: Mapping[str, Activation] = {"silu": "silu", "gelu_pytorch_tanh": "gelu_tanh"}
 """What a config calls them."""
-SLIDING = "sliding_attention"
-"""What a config's `layer_types` call attention with a window."""
+SLIDING, FULL = "sliding_attention", "full_attention"
+"""What a config's `layer_types` call attention with a window and without."""
 
 
 @dataclass(frozen=True)
@@ -26,11 +26,11 @@ class Config:
         value = self.values.get(key)
         return default if value is None else value
 
-    def dimension(self, key: str, default: int | None = None, most: int = 2**31) -> int:
-        """A positive whole number. Raises UserError for anything else."""
+    def dimension(self, key: str, default: int | None = None, least: int = 1, most: int = MOST) -> int:
+        """A whole number. Raises UserError for anything else."""
         value = self.get(key, default)
-        if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= most:
-            wrong = f"{key} is {shown(value)}, not a whole number from 1 to {most}"
+        if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+            wrong = f"{key} is {shown(value)}, not a whole number from {least} to {most}"
             raise UserError(f"{self.where}: {wrong}; is the checkpoint damaged?")
         return value
 
@@ -90,6 +90,8 @@ class Family:
     """What `config.json` calls the family."""
     names: ClassVar[Mapping[str, str]] = LLAMA_NAMES
     """What checkpoints call the parts of a layer."""
+    rotaries: ClassVar[tuple[str, ...]] = ("default",)
+    """The names of its rotary embeddings."""
     tied_by_default: ClassVar[bool] = False
     """Whether embeddings are tied where a config doesn't say."""
     activation_key: ClassVar[str] = "hidden_act"
@@ -102,6 +104,19 @@ class Family:
         if activation != self.activation:
             known = f"only {self.activation!r} is"
             raise UserError(f"{config.where}: {self.activation_key} {shown(activation)} is not supported; {known}")
+
+    def check_layer(self, layer: LayerShape) -> None:
+        """Raise UserError for a layer, whoever described it, that no network of this family has."""
+        if layer.attention is not None and layer.attention.rotary not in (None, *self.rotaries):
+            named = shown(layer.attention.rotary)
+            raise UserError(f"attention.rotary: {named} is no rotary embedding of {self.model_type}: {self.rotaries}")
+        for part, block in (("attention.post_norm", layer.attention), ("mlp.post_norm", layer.mlp)):
+            if block is not None and block.post_norm and part not in self.names:
+                raise UserError(f"{part}: networks of the family {self.model_type} have none")
+
+    def lists(self, network: NetworkShape) -> dict[str, list[Any]]:
+        """What a config says in lists with an entry for each layer, where it otherwise follows a rule."""
+        return {}
 
     def layer(self, config: Config, index: int) -> LayerShape:
         """A layer, as a config whose values are those of this layer says. Raises UserError for impossible ones."""
@@ -140,3 +155,9 @@ def sliding_window(config: Config, index: int, windowed: bool, default: int | No
         return None
     kind = config.listed("layer_types", index)
     return config.window(default) if (windowed if kind is None else kind == SLIDING) else None
+
+
+def layer_types(network: NetworkShape) -> dict[str, list[Any]]:
+    """`layer_types` for the windows of a network."""
+    windows = [None if layer.attention is None else layer.attention.window for layer in network.layers]
+    return {"layer_types": [FULL if window is None else SLIDING for window in windows]}

@@ -6,16 +6,15 @@ from dataclasses import replace
 from typing import Any, ClassVar
 
 from shared.errors import UserError
-from shared.network.families.family import LLAMA_NAMES, SLIDING, Arithmetic, Config, Family
-from shared.network.shape import AttentionShape, MlpShape
-
-FULL = "full_attention"
+from shared.network.families.family import FULL, LLAMA_NAMES, SLIDING, Arithmetic, Config, Family
+from shared.network.shape import AttentionShape, MlpShape, NetworkShape
 
 
 class Gemma3Text(Family):
     """`model_type: gemma3_text`."""
 
     model_type = "gemma3_text"
+    rotaries = (SLIDING, FULL)
     tied_by_default = True
     activation_key = "hidden_activation"
     activation = "gelu_pytorch_tanh"
@@ -59,5 +58,9 @@ class Gemma3Text(Family):
             norm_epsilon=config.rms_norm_eps,
             norm_offset=1.0,
             embedding_scale=config.hidden_size**0.5,
-            rotaries={kind: config.rope_parameters[kind] for kind in (SLIDING, FULL)},
+            rotaries={kind: config.rope_parameters[kind] for kind in self.rotaries},
         )
+
+    def lists(self, network: NetworkShape) -> dict[str, list[Any]]:
+        # Not by windows: a layer of either kind may see all, and each kind has a rotary embedding of its own.
+        return {"layer_types": [layer.attention.rotary if layer.attention else FULL for layer in network.layers]}

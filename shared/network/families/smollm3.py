@@ -2,10 +2,11 @@
 there instead."""
 
 from dataclasses import replace
+from typing import Any
 
-from shared.network.families.family import Config, sliding_window
+from shared.network.families.family import Config, layer_types, sliding_window
 from shared.network.families.llama import Llama
-from shared.network.shape import AttentionShape
+from shared.network.shape import AttentionShape, NetworkShape
 
 
 class SmolLM3(Llama):
@@ -20,3 +21,7 @@ class SmolLM3(Llama):
             turned = (index + 1) % config.dimension("no_rope_layer_interval", 4) != 0
         windowed = sliding_window(config, index, windowed=not turned, default=None)
         return replace(super().attention(config, index), rotary="default" if turned else None, window=windowed)
+
+    def lists(self, network: NetworkShape) -> dict[str, list[Any]]:
+        turned = [int(layer.attention is not None and layer.attention.rotary is not None) for layer in network.layers]
+        return {**layer_types(network), "no_rope_layers": turned}
