@@ -143,6 +143,8 @@ def _asked(directory: FarmDirectory, farm: Farm, backend: Backend, search_file: 
     settings, text = read_search_file(search_file), search_file.read_bytes()
     copy = directory.search_file(settings.name)
     RunDirectory(directory.runs / settings.name).check_name()
+    if (named := settings.files_of_tasks) is not None:
+        raise UserError(f"{search_file}: {named}: evaluators of a farm read no tasks from files; use `nasfarm search`")
     if settings.name in under_way and copy.is_file():
         if copy.read_bytes() == text:
             return []

@@ -224,6 +224,15 @@ def test_a_search_under_way_can_not_become_another(
     assert "being searched with other settings" in error and error.count("\n") == 1
 
 
+def test_a_search_whose_tasks_are_files_is_refused_before_anything_is_trained(
+    backend: Recorder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("farm", "--search", search_file(tmp_path, include_path=str(tmp_path))) == 2
+    error = capsys.readouterr().err
+    assert "include_path: evaluators of a farm read no tasks from files" in error and error.count("\n") == 1
+    assert backend.asked == ["check"]
+
+
 def test_a_search_whose_file_is_gone_from_the_farm_begins_again(backend: Recorder, tmp_path: Path) -> None:
     search = search_file(tmp_path)
     run("farm", "--search", search)
