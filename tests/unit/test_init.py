@@ -60,7 +60,7 @@ def test_a_name_may_be_given_and_is_checked(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("layers", [1, 2, 3])
 def test_of_few_layers_only_possible_depths_are_written(layers: int) -> None:
-    text = search_text("a/b", replace(LLAMA2_7B, layers=layers), Path("search.yaml"), False)
+    text = search_text("a/b", replace(LLAMA2_7B, layers=LLAMA2_7B.layers[:layers]), Path("search.yaml"), False)
     space = parse_settings(parse_yaml(text), "x").space
     assert space.depths[0] == layers
     assert min(space.depths) > 1 or space.depth_rule == "first"

@@ -115,7 +115,7 @@ def test_equally_important_neurons_keep_their_places() -> None:
         "model.layers.0.mlp.down_proj.weight": torch.arange(4.0).unsqueeze(0),
     }
     ordered = order_neurons(
-        weights, uniform_network(1, 4, hidden=4), Importance((torch.tensor([1.0, 2.0, 1.0, 2.0]),), (0.0,))
+        weights, uniform_network(1, 4, hidden=8), Importance((torch.tensor([1.0, 2.0, 1.0, 2.0]),), (0.0,))
     )
     assert ordered["model.layers.0.mlp.gate_proj.weight"].flatten().tolist() == [1, 3, 0, 2]
     assert ordered["model.layers.0.mlp.up_proj.weight"].flatten().tolist() == [1, 3, 0, 2]

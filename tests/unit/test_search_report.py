@@ -272,7 +272,8 @@ def test_the_cache_of_keys_and_values_is_exact(tmp_path: Path) -> None:
     plan = small_plan()
     chosen, _, _, history = search(plan, tmp_path / "h.sqlite", report=True)
     content = write_report(plan, history, chosen, tmp_path)
-    per_layer = 2 * SHAPE.kv_heads * SHAPE.head_dim * 4
+    attention = SHAPE.layers[0].attention
+    per_layer = 2 * attention.kv_heads * attention.head_dim * 4
     assert content.dense.cache_bytes_per_token == 8 * per_layer
     assert all(row.cache_bytes_per_token == row.architecture.depth * per_layer for row in content.front)
 

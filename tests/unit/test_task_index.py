@@ -66,6 +66,7 @@ def test_a_damaged_index_is_made_anew(damage: str, builds: list[None], tmp_path:
 
 
 def test_where_nothing_can_be_kept_the_tasks_are_found_all_the_same(builds: list[None], tmp_path: Path) -> None:
-    (tmp_path / "cache").write_text("a file, no directory", encoding="utf-8")
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache" / "lm_eval_tasks").write_text("a file, no directory", encoding="utf-8")
     assert "one" in found() and "one" in found()
     assert len(builds) == 2
