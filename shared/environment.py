@@ -15,7 +15,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from shared.broker.protocol import EVALUATION_LIMIT_SECONDS
 from shared.errors import UserError
 from shared.files import user_path
-from shared.home import can_be_there, home, is_directory, nearest, prepare_home
+from shared.home import can_be_there, can_see_directory, home, nearest, prepare_home
 from shared.text import one_line
 
 PREFIX = "NASFARM_"
@@ -60,7 +60,7 @@ class Environment(BaseModel):
         if path is None:
             return None
         path = user_path(str(path))
-        if not is_directory(nearest(path.absolute())):
+        if not can_see_directory(nearest(path.absolute())):
             raise ValueError
         return path
 
@@ -78,7 +78,7 @@ class Environment(BaseModel):
         """Read the environment. Raises UserError for a value that makes no sense."""
         given = {name: value for name in cls.model_fields if (value := os.environ.get(_variable(name)))}
         data = user_path(given["data"]) if "data" in given else None
-        if data is not None and not is_directory(data):
+        if data is not None and not can_see_directory(data):
             raise UserError(f"NASFARM_DATA: {data} is no directory; mend the variable or unset it to use the hub")
         try:
             return cls.model_validate(

@@ -29,7 +29,7 @@ def _entry() -> pwd.struct_passwd | None:
 def can_be_there(directory: Path) -> bool:
     """Whether a directory is there, or may be made by us."""
     place = nearest(directory)
-    return is_directory(place) and (place == directory or os.access(place, os.W_OK | os.X_OK))
+    return can_see_directory(place) and (place == directory or os.access(place, os.W_OK | os.X_OK))
 
 
 def nearest(path: Path) -> Path:
@@ -40,7 +40,7 @@ def nearest(path: Path) -> Path:
         return path
 
 
-def is_directory(path: Path) -> bool:
+def can_see_directory(path: Path) -> bool:
     """Whether a path is a directory that we may know of."""
     try:
         return path.is_dir()

@@ -400,7 +400,7 @@ def check_new_name(name: str) -> None:
     """Raise UserError if a search that begins now can't have the name; those of earlier releases keep theirs."""
     if len(name) > LONGEST_NAME:
         raise UserError(
-            f"name: should have at most {LONGEST_NAME} characters, and has {len(name)} ({name[:40]}...); "
+            f"name: should have at most {LONGEST_NAME} characters, and has {len(name)} ({shortened(name, 40)}); "
             "shorten it in the search file"
         )
 

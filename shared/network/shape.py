@@ -3,7 +3,7 @@
 import json
 import math
 from dataclasses import asdict, dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, TypeVar
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
@@ -179,14 +179,7 @@ class NetworkShape:
     @classmethod
     def from_json(cls, value: object, where: str) -> "NetworkShape":
         """What `to_json` gave. Raises UserError for anything else; `where` names it."""
-        try:
-            return TypeAdapter(cls).validate_json(json.dumps(value))
-        except ValidationError as error:
-            raise UserError(f"{where}: not the shape of a network ({_first(error)})") from error
-        except RecursionError as error:
-            raise UserError(f"{where}: not the shape of a network (nested too deeply)") from error
-        except UserError as error:
-            raise UserError(f"{where}: {error}") from error
+        return _validated(TypeAdapter(cls), value, where, "not the shape of a network")
 
 
 def layers_to_json(layers: tuple[LayerShape, ...]) -> list[dict[str, Any]]:
@@ -198,19 +191,26 @@ def layers_from_json(value: object, where: str) -> tuple[LayerShape, ...]:
     """What `layers_to_json` gave. Raises UserError for anything else; `where` names it."""
     if not isinstance(value, list):
         raise UserError(f"{where}: layers must be a list with one object for each layer")
+    return _validated(TypeAdapter(tuple[LayerShape, ...]), value, where, "not a network's layers")
+
+
+Parsed = TypeVar("Parsed")
+
+
+def _validated(adapter: TypeAdapter[Parsed], value: object, where: str, wrong: str) -> Parsed:
     try:
-        return TypeAdapter(tuple[LayerShape, ...]).validate_json(json.dumps(value))
+        return adapter.validate_json(json.dumps(value))
     except ValidationError as error:
-        raise UserError(f"{where}: layers.{_first(error)}") from error
+        raise UserError(f"{where}: {wrong} ({_first(error)})") from error
     except RecursionError as error:
-        raise UserError(f"{where}: layers: nested too deeply") from error
+        raise UserError(f"{where}: {wrong} (nested too deeply)") from error
     except UserError as error:
         raise UserError(f"{where}: {error}") from error
 
 
 def _first(error: ValidationError) -> str:
     detail = error.errors()[0]
-    return f"{'.'.join(map(str, detail['loc'])) or 'all'}: {detail['msg']}"
+    return f"{'.'.join(map(str, detail['loc'])) or 'layers'}: {detail['msg']}"
 
 
 def _positive(name: str, value: int) -> None:

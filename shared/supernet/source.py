@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 from shared.content import FETCHED
 from shared.environment import Environment
 from shared.errors import UserError
-from shared.files import is_directory, user_path, writing
+from shared.files import NO_SPACE, is_directory, user_path, writing
 from shared.supernet.checkpoint import writing_checkpoint
 from shared.text import shown
 
@@ -45,9 +45,9 @@ def fetch_model(name: str) -> tuple[Path, str]:
         raise UserError(f"{said}: unknown to the hub; check its name, or log in if it is private") from error
     except Exception as error:  # the hub's client raises many kinds; all mean that the model didn't come
         if isinstance(error, OSError) and error.errno in LOCAL_TROUBLE:
+            remedy = "free some space or set" if error.errno in NO_SPACE else "set"
             raise UserError(
-                f"{said}: can't be stored in the hub's cache ({error.strerror}); make room, or "
-                "set HF_HOME to another directory"
+                f"{said}: can't be stored in the hub's cache ({error.strerror}); {remedy} HF_HOME to another directory"
             ) from error
         if name == EXAMPLE_MODEL:
             return (

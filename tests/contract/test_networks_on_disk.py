@@ -153,7 +153,10 @@ def own_layer(**changes: object) -> dict[str, object]:
         ({"model_type": "nasfarm"}, r"model_type None is not supported; use a model of one of the families llama"),
         ({"model_type": "nasfarm", "family": "llama"}, r"layers must be a list with one object for each layer"),
         ({"model_type": "nasfarm", "family": "llama", "layers": []}, r"layers: a network has at least one"),
-        ({"model_type": "nasfarm", "family": "llama", "layers": [{"hidden": 3}]}, r"layers\.0\.attention: Field requi"),
+        (
+            {"model_type": "nasfarm", "family": "llama", "layers": [{"hidden": 3}]},
+            r"not a network's layers \(0\.attention: Field requi",
+        ),
         (
             {"model_type": "nasfarm", "family": "llama", "layers": layers_to_json(UNEVEN["slicegpt"].layers[::2])},
             r"layers: layer 1 takes states of 17 numbers, but layer 0 leaves 20",

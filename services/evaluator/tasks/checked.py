@@ -16,6 +16,7 @@ from lm_eval.api.task import ConfigurableTask
 
 from shared.errors import UserError, first_line
 from shared.rows import Placed
+from shared.text import shortened, shown
 
 UNLABELLED = ("-1", "", "None", "?")
 """How data sets spell that the right answer is kept secret."""
@@ -132,10 +133,9 @@ def _place(task: ConfigurableTask, doc: dict[str, Any]) -> str:
 
 
 def _shown(value: object) -> str:
-    text = value if isinstance(value, str) and value.isidentifier() else repr(value)
     if callable(value):
-        text = f"{getattr(value, '__name__', 'a function')}()"
-    return text if len(text) <= 80 else f"{text[:77]}..."
+        return f"{getattr(value, '__name__', 'a function')}()"
+    return shortened(value) if isinstance(value, str) and value.isidentifier() else shown(value)
 
 
 @lru_cache(maxsize=1024)
