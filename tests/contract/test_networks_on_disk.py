@@ -155,7 +155,7 @@ def own_layer(**changes: object) -> dict[str, object]:
         ({"model_type": "nasfarm", "family": "llama", "layers": []}, r"layers: a network has at least one"),
         (
             {"model_type": "nasfarm", "family": "llama", "layers": [{"hidden": 3}]},
-            r"not a network's layers \(0\.attention: Field requi",
+            r"layers \(0\.attention: Fi",
         ),
         (
             {"model_type": "nasfarm", "family": "llama", "layers": layers_to_json(UNEVEN["slicegpt"].layers[::2])},
