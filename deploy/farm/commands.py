@@ -106,6 +106,8 @@ def _settle_here(directory: FarmDirectory) -> None:
         deadline = time.monotonic() + LEAVING_SECONDS
         while backend_of(directory, farm.backend).running() and time.monotonic() < deadline:
             time.sleep(0.2)
+        if backend_of(directory, farm.backend).running():  # one place under two paths looks like a move, too
+            raise UserError(f"the farm still runs from {former.path}; `make down` there first")
         shutil.rmtree(directory.broker_files / "data", ignore_errors=True)
         names = [search.name for search in farm.searches]
         directory.write(farm.preparing_for(names).without(names))
@@ -188,14 +190,15 @@ def _tell(directory: FarmDirectory, farm: Farm) -> None:
 
 def scale(directory: FarmDirectory, evaluators: int) -> None:
     """Change the number of evaluators of each super-network."""
-    farm = directory.read()
-    if farm is None:
-        raise UserError(NO_FARM)
-    backend = _up(directory, farm, None)
-    with directory.locked():
-        farm = (directory.read() or farm).model_copy(update={"evaluators": evaluators})
-        directory.write(farm)
-    backend.apply(farm)
+    with directory.turn("make scale"):
+        farm = directory.read()
+        if farm is None:
+            raise UserError(NO_FARM)
+        backend = _up(directory, farm, None)
+        with directory.locked():
+            farm = (directory.read() or farm).model_copy(update={"evaluators": evaluators})
+            directory.write(farm)
+        backend.apply(farm)
     say(f"Evaluators     {evaluators} of each super-network; those that are too many finish what they measure")
 
 

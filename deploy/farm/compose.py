@@ -22,6 +22,7 @@ from deploy.farm.engine import BEGUN, NUMBER, PROJECT, SEARCH, SUPERNET, Contain
 from deploy.farm.preparing import wait_for_broker, write_broker_files
 from deploy.farm.saying import say
 from deploy.farm.state import Farm, FarmDirectory, Search
+from deploy.farm.supervisor import USERS_ERROR
 from shared.environment import Environment, usable_cores
 from shared.errors import UserError
 from shared.files import write_atomically, writing
@@ -36,7 +37,7 @@ SHORT_GRACE_SECONDS = 60
 """Of everything else."""
 RESTARTS = 5
 """As `restart` of the compose file's coordinator."""
-USERS_ERROR = 2
+PORT_DIGITS = 5
 NAME_CHARACTERS = 40
 """What is taken of a search's name for the names of its containers."""
 MONITORING = ("prometheus", "grafana")
@@ -343,7 +344,7 @@ def _port(service: str) -> int:
     """Where a monitoring service is published."""
     default = {"prometheus": 9090, "grafana": 3000}[service]
     text = os.environ.get(f"{service.upper()}_PORT") or str(default)
-    if not text.isdecimal() or not 0 < int(text) < 65536:
+    if not text.isdecimal() or len(text) > PORT_DIGITS or not 0 < int(text) < 65536:
         raise UserError(f"{service.upper()}_PORT: must be a port, 1 to 65535")
     return int(text)
 

@@ -8,22 +8,20 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from deploy.farm.backend import ServiceState
+from deploy.farm.backend import HOPELESS_RESTARTS, ServiceState
 from deploy.farm.preparing import wait_for_broker, write_broker_files
 from deploy.farm.programs import BROKER, COORDINATOR, EVALUATOR, nasfarm
 from deploy.farm.rabbitmq import METRICS_PORT_ABOVE, check_installed, is_free, seen_within
 from deploy.farm.rotation import former
 from deploy.farm.saying import log_line, say
 from deploy.farm.state import PORT, Farm, FarmDirectory
-from deploy.farm.strays import TRAINER, end_processes, marked, processes_of, services_of, trainers_of
+from deploy.farm.strays import TRAINER, end_processes, marked, processes_of, send, services_of, trainers_of
 from deploy.farm.supervising import STRAYS_SECONDS, read_states, supervisor_of
 from deploy.farm.supervisor import ProcessState, State
 from shared.environment import Environment
 from shared.errors import UserError
 from shared.files import write_atomically
 
-HOPELESS_RESTARTS = 2
-"""A RabbitMQ that ended so often in a row before it listened is given up."""
 SUPERVISOR = "supervisor"
 SHOWN_LINES = "20"
 WAIT_SECONDS = 0.2
@@ -205,8 +203,8 @@ class Processes:
         """Have the supervisor end the farm, even if it was halted; a second time: at once."""
         number = supervisor_of(self._directory)
         if number in processes_of(self._directory.path):  # what its file says may be damaged
-            os.kill(number, signal.SIGTERM)
-            os.kill(number, signal.SIGCONT)
+            send(number, signal.SIGTERM)
+            send(number, signal.SIGCONT)
 
     def _end(self, seconds: float, find: Callable[[Path], list[int]] = processes_of) -> None:
         if left := end_processes(self._directory.path, seconds, find):

@@ -5,7 +5,7 @@ import time
 from collections.abc import Collection, Iterator
 from contextlib import closing, contextmanager
 
-from deploy.farm.backend import Backend, ServiceState
+from deploy.farm.backend import HOPELESS_RESTARTS, Backend, ServiceState
 from deploy.farm.preparing import operator_address
 from deploy.farm.programs import COORDINATOR
 from deploy.farm.saying import say
@@ -17,8 +17,6 @@ from shared.errors import UserError
 LOOK_SECONDS = 0.3
 SAY_SECONDS = 15.0
 """How often it is said what is waited for."""
-HOPELESS_RESTARTS = 2
-"""What failed so often while we looked isn't going to measure anything."""
 HEARD_SECONDS = 2 * ANNOUNCE_SECONDS
 """Whoever is there was heard within this time."""
 

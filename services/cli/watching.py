@@ -10,7 +10,7 @@ from rich.table import Table
 from services.cli.console import console, duration
 from services.cli.remote import connected_broker
 from shared.announcements import PRESENT_SECONDS, EvaluatorAnnouncement, SearchAnnouncement, latest
-from shared.broker import DEAD_LETTERS, REMEMBERED_SECONDS, Broker, requests_queue, results_queue
+from shared.broker import DEAD_LETTERS, REMEMBERED_SECONDS, Broker, QueueMissingError, requests_queue, results_queue
 from shared.broker.address import BrokerAddress
 from shared.broker.rabbitmq import QueueDepth, queue_depths, request_stop
 
@@ -69,10 +69,15 @@ def stop_search(address: BrokerAddress, name: str) -> None:
     """
     with connected_broker(address, f"stop {name}", patient=False) as broker:
         before = _heard_of(broker, name)
-        if before is not None and before.state in ENDED:
+        ended = before is not None and before.state in ENDED
+        try:
+            request_stop(address, name)  # whatever was heard: it may have begun again since
+        except QueueMissingError:
+            if not ended:
+                raise
+        if before is not None and ended:
             console.print(f"{name} has {before.state} already.")
             return
-        request_stop(address, name)
         deadline = time.monotonic() + (0 if before is None else STOP_SECONDS)
         while time.monotonic() < deadline:
             time.sleep(LOOK_SECONDS)

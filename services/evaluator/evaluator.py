@@ -271,8 +271,11 @@ def _opened(location: str, digest: str, cache: Path) -> tuple[Checkpoint, dict[s
     Raises UserError if it is not to be had, or not the one that is meant.
     """
     directory = fetch(location, digest, cache)
-    checkpoint = Checkpoint.open(directory)
-    files = FileDigests(cache).content(directory)
+    try:
+        checkpoint = Checkpoint.open(directory)
+        files = FileDigests(cache).content(directory)
+    except OSError as error:
+        raise UserError(f"{directory}: can't be read ({error.strerror or error}); check its files") from error
     if not has_digest(files, digest):
         raise UserError(f"{directory}: not the checkpoint that was asked for, its digest differs; copy it again")
     return checkpoint, matching(files, TOKENIZER)

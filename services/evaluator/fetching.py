@@ -20,7 +20,7 @@ from fsspec.core import url_to_fs
 from shared.content import CHAT_TEMPLATES, FETCHED, FileDigests, has_digest
 from shared.digest import DIGEST_CHARACTERS, digest_json
 from shared.errors import UserError, first_line
-from shared.files import user_path, writing
+from shared.files import is_directory, user_path, writing
 from shared.manifest import MANIFEST, SupernetManifest
 from shared.telemetry.logs import fields
 from shared.text import without_users
@@ -43,11 +43,14 @@ def fetch(location: str, digest: str | None, cache: Path) -> Path:
 
     Raises UserError where the checkpoint can't be had, doesn't fit on the disk, or isn't the one that is meant.
     """
-    directory = user_path(location)
-    if "://" not in location and directory.is_dir():
-        return directory
     checkpoints = cache / "checkpoints"
     if "://" not in location:
+        directory = user_path(location)
+        try:
+            if is_directory(directory):
+                return directory
+        except OSError as error:
+            raise UserError(f"{location}: can't be looked at ({error.strerror}); check the rights") from error
         from shared.supernet.source import fetch_model  # needs torch, which is not loaded for nothing
 
         with _locked(checkpoints / f".{digest_json(location)}.lock", location):

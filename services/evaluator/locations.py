@@ -5,9 +5,12 @@ from collections.abc import Mapping, Sequence
 from urllib.parse import unquote
 
 from shared.errors import UserError
-from shared.files import user_path
+from shared.files import is_directory, user_path
 from shared.messages import CheckpointRef
 from shared.text import without_users
+
+DIRECTORY_URLS = ("file://", "local://")
+"""How URLs begin that name directories of this machine."""
 
 
 class Locations:
@@ -36,14 +39,23 @@ class Locations:
 
 def is_below(location: str, above: str) -> bool:
     """Whether a location is another one or lies below it: as directories, where links lead; else by their names, in
-    which nothing leads up."""
-    if "://" in location or "://" in above:
-        steps = unquote(location).split("/")
-        return "::" not in location and not {".", ".."} & set(steps) and _begins(location, above)
-    directory, directory_above = user_path(location), user_path(above)
-    if directory.is_absolute() or directory_above.is_absolute():
-        return directory.resolve().is_relative_to(directory_above.resolve())
-    return not {".", ".."} & set(location.split("/")) and _begins(location, above)
+    which nothing leads up. What leads nowhere, as a link to itself, is below nothing."""
+    try:
+        if "://" in location or "://" in above:
+            steps = unquote(location).split("/")
+            named = "::" not in location and not {".", ".."} & set(steps) and _begins(location, above)
+            scheme = next((each for each in DIRECTORY_URLS if above.startswith(each)), None)
+            return named and (scheme is None or _leads_below(*(each[len(scheme) :] for each in (location, above))))
+        paths = user_path(location), user_path(above)
+        if any(path.is_absolute() for path in paths) or is_directory(paths[1]):
+            return _leads_below(location, above)
+        return not {".", ".."} & set(location.split("/")) and _begins(location, above)
+    except (OSError, RuntimeError, ValueError):
+        return False
+
+
+def _leads_below(location: str, above: str) -> bool:
+    return user_path(location).resolve().is_relative_to(user_path(above).resolve())
 
 
 def _begins(location: str, above: str) -> bool:

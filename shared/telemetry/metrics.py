@@ -227,7 +227,8 @@ class _BrokerCollector(Collector):
         )
         yield CounterMetricFamily(
             "nasfarm_broker_announcements_skipped",
-            "Announcements whose headers can't be decoded. None should be: somebody sends what is none of the farm's.",
+            "Announcements whose headers can't be decoded, or that weren't their sender's to make. None should be: "
+            "somebody sends what is none of the farm's.",
             counters.skipped,
         )
         yield CounterMetricFamily(

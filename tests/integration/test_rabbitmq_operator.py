@@ -12,6 +12,7 @@ import pika
 import pytest
 
 from services.cli.watching import show_farm, stop_search
+from shared.announcements import SearchAnnouncement
 from shared.broker import (
     DEAD_LETTERS,
     BrokerError,
@@ -24,7 +25,7 @@ from shared.broker.__main__ import main
 from shared.broker.address import BrokerAddress
 from shared.broker.rabbitmq import QueueDepth, RabbitBroker, queue_depths, request_stop
 from shared.broker.rabbitmq.publisher import Outgoing
-from shared.messages import StopSearch
+from shared.messages import REQUEST_VERSION, StopSearch
 from tests.support.rabbitmq import ALARMS, Node, RabbitFarm, alarmed, free_port
 from tests.support.supernets import write_supernet
 
@@ -74,6 +75,33 @@ def test_a_search_is_asked_to_stop_and_an_unknown_one_is_named(farm: RabbitFarm,
     delivery.ack()
     with pytest.raises(QueueMissingError, match="two: no search of this name is in the farm"):
         request_stop(farm.address("operator"), "two")
+
+
+def test_a_search_that_is_said_to_have_ended_is_asked_to_stop_nonetheless(
+    farm: RabbitFarm, coordinator: RabbitBroker, capsys: pytest.CaptureFixture[str]
+) -> None:
+    coordinator.connect(30)
+    for name in ("one", "whose-queue-was-removed"):
+        told = SearchAnnouncement(
+            requests=REQUEST_VERSION,
+            name=name,
+            supernet="net",
+            state="stopped",
+            planned=9,
+            measured=4,
+            sent_at=time.time(),
+        )
+        coordinator.announce(told.model_dump_json().encode())
+    deadline = time.monotonic() + 60
+    while len(coordinator.announced(60)) < 2:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    for name in ("one", "whose-queue-was-removed"):
+        stop_search(farm.address("operator"), name)
+        assert capsys.readouterr().out == f"{name} has stopped already.\n"
+    delivery = coordinator.receive(farm.results, 30)
+    assert delivery is not None and read_result(coordinator, delivery) == StopSearch(search="one")
+    delivery.ack()
 
 
 @pytest.mark.parametrize("alarm", ALARMS)

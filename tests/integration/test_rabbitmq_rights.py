@@ -9,6 +9,7 @@ from contextlib import closing
 import pytest
 from pika.exceptions import ChannelClosedByBroker
 
+from shared.announcements import EvaluatorAnnouncement, SearchAnnouncement, SearchState
 from shared.architecture import dense
 from shared.broker import (
     ANNOUNCEMENTS,
@@ -23,8 +24,9 @@ from shared.broker import (
 )
 from shared.broker.address import BrokerAddress
 from shared.broker.rabbitmq import RabbitBroker, add_queues, remove_queues, request_stop
+from shared.broker.reading import UNSIGNED_VERSION
 from shared.broker.topology import CONTROL, definitions
-from shared.messages import StopSearch
+from shared.messages import REQUEST_VERSION, StopSearch
 from tests.support.rabbitmq import Node, RabbitFarm, publish_as
 from tests.support.searches import SHAPE, small_plan
 
@@ -104,6 +106,56 @@ def test_what_is_announced_without_the_right_to_is_lost_with_one_warning_and_har
     assert brokers[user].announced(60) == []
     assert len(warnings()) == 1 and "ACCESS_REFUSED" in warnings()[0]
     assert brokers[user].connected and brokers[user].counters.reconnects == 0
+
+
+def announced_search(state: SearchState, requests: int = REQUEST_VERSION, name: str = "one") -> bytes:
+    now = time.time()
+    told = SearchAnnouncement(
+        name=name, supernet="net", state=state, planned=9, measured=4, sent_at=now, requests=requests
+    )
+    return told.model_dump_json().encode()
+
+
+def announced_evaluator(name: str, requests: int = REQUEST_VERSION) -> bytes:
+    now = time.time()
+    told = EvaluatorAnnouncement(
+        name=name, supernet="net", device="cpu", state="idle", since=now, sent_at=now, requests=requests
+    )
+    return told.model_dump_json().encode()
+
+
+def test_a_search_is_announced_by_its_coordinator_alone_and_an_evaluator_by_itself(
+    farm: RabbitFarm, brokers: dict[str, RabbitBroker]
+) -> None:
+    def unsigned(user: str, body: bytes) -> None:
+        publish_as(farm.address(user), ANNOUNCEMENTS, ANNOUNCEMENTS, body, message_id=uuid.uuid4().hex)
+
+    def said(user: str, body: bytes) -> None:
+        as_whom = {"message_id": uuid.uuid4().hex, "user_id": user}
+        publish_as(farm.address(user), ANNOUNCEMENTS, ANNOUNCEMENTS, body, **as_whom)
+
+    believed = [
+        announced_search("searching"),
+        announced_evaluator("mine"),
+        announced_search("searching", UNSIGNED_VERSION, "of-the-release-before"),
+        announced_evaluator("of-the-release-before", UNSIGNED_VERSION),
+    ]
+    said("coordinator", believed[0])
+    said("evaluator", believed[1])
+    unsigned("coordinator", believed[2])
+    unsigned("evaluator", believed[3])
+    for requests in (REQUEST_VERSION, UNSIGNED_VERSION):
+        said("evaluator", announced_search("finished", requests))
+        unsigned("evaluator", announced_search("finished", requests))
+        said("coordinator", announced_evaluator("another's", requests))
+    unsigned("evaluator", announced_evaluator("nobody's"))
+    believed.append(announced_evaluator("last"))
+    said("evaluator", believed[-1])
+    operator, deadline = brokers["operator"], time.monotonic() + 60
+    while believed[-1] not in (heard := operator.announced(60)):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert heard == believed and operator.counters.skipped == 7
 
 
 @pytest.mark.parametrize("user", ["coordinator", "evaluator", "monitoring"])

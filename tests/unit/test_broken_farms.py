@@ -23,7 +23,7 @@ from deploy.farm.state import Farm, FarmDirectory
 from deploy.farm.strays import TRAINER, end_processes, marked, processes_of
 from deploy.farm.supervising import read_states, supervisor_of
 from shared.errors import UserError
-from tests.unit.test_farm_supervising import SLEEPING, wait_for
+from tests.support.supervised import supervised, wait_for
 
 SLEEP = [sys.executable, "-c", "import time; time.sleep(1000)"]
 
@@ -54,18 +54,6 @@ def started(directory: FarmDirectory) -> Iterator[list[subprocess.Popen[bytes]]]
     for process in started:
         process.kill()
         process.wait()
-
-
-def supervised(directory: FarmDirectory) -> subprocess.Popen[bytes]:
-    """A supervisor with two sleepers."""
-    supervisor = subprocess.Popen(
-        [sys.executable, "-c", SLEEPING, directory.path, directory.runs],
-        env={**os.environ, **marked(directory.path)},
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    wait_for(lambda: [state.state for state in read_states(directory)] == ["running"] * 2)
-    return supervisor
 
 
 def run(*arguments: str) -> int:
@@ -305,6 +293,17 @@ def test_a_fine_tuning_in_another_terminal_ends_when_the_farm_goes_down(
     assert processes_of(directory.path) == [] and supervisor_of(directory) is None
     train()
     assert "the farm went down meanwhile" in said[1]
+
+
+def test_a_supervisor_that_ends_just_before_it_is_told_to_is_no_error(
+    directory: FarmDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    found = iter([gone.pid])
+    monkeypatch.setattr(processes, "supervisor_of", lambda _: next(found, None))
+    monkeypatch.setattr(processes, "processes_of", lambda _: [gone.pid])
+    Processes(directory)._signal_supervisor()
 
 
 def test_a_supervisor_is_started_without_harm_to_a_fine_tuning_in_another_terminal(

@@ -1,3 +1,4 @@
+import errno
 import gc
 import threading
 import weakref
@@ -156,6 +157,31 @@ def test_a_farm_s_evaluator_opens_no_checkpoint_but_what_it_was_started_for(tmp_
     assert f"{tmp_path}/moved" in reason and reason.endswith(
         f"or allow {tmp_path}/other, where the request has it, by NASFARM_LOCATIONS"
     )
+
+
+@pytest.mark.parametrize("name", ["a\0b", "circle", "n" * 5000])
+def test_a_location_that_can_be_no_directory_is_answered_with_a_failure(name: str, tmp_path: Path) -> None:
+    (tmp_path / "circle").symlink_to("circle")
+    request = request_of(tmp_path / "model")
+    reference = request.checkpoint.model_copy(update={"location": f"{tmp_path}/{name}"})
+    for locations in (None, Locations([str(tmp_path)], {})):
+        environment = Environment(data=None, cache=tmp_path / "cache", threads=1)
+        answering = Evaluator(environment, task_files=False, locations=locations)
+        failed(
+            answering.evaluate(request.model_copy(update={"checkpoint": reference})), "bad_request", retry_may_help=True
+        )
+
+
+def test_a_checkpoint_whose_files_can_not_be_read_is_answered_with_a_failure(
+    evaluator: Evaluator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    request = request_of(tmp_path / "model")
+    monkeypatch.setattr(module.FileDigests, "content", refuse)
+    reason = failed(evaluator.evaluate(request), "bad_request", retry_may_help=True)
+    assert reason == f"{tmp_path}/model: can't be read (Permission denied); check its files"
 
 
 def test_speed_is_measured_alone_on_the_machine_and_accuracy_beside_others(

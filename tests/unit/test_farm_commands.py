@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import shutil
 import socket
 import time
@@ -285,6 +286,17 @@ def test_scaling_changes_the_number_alone(backend: Recorder, tmp_path: Path) -> 
     assert backend.applied[-1] == farm_of(backend) == before.model_copy(update={"evaluators": 4})
 
 
+def test_scaling_takes_its_turn_as_the_other_commands_do(
+    backend: Recorder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run("farm", "--search", search_file(tmp_path), "--evaluators", 1)
+    monkeypatch.setattr(
+        backend, "apply", lambda _: backend.asked.append((backend.directory.path / ".turn").read_text())
+    )
+    assert run("scale", "--evaluators", 4) == 0
+    assert backend.asked[-1] == f"`make scale`, process {os.getpid()}"
+
+
 def test_a_farm_is_left_running_when_nobody_waits_for_it_any_more(
     backend: Recorder, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -319,6 +331,21 @@ def test_a_farm_that_was_moved_begins_with_new_queues_and_one_that_was_copied_le
         assert backend.asked.count("down") == ended and "train tiny" not in backend.asked
         assert not (new / ".farm" / "rabbitmq" / "data").exists()
         assert capsys.readouterr().out.count(f"Moved          from {tmp_path / '.farm'}: the queues are made anew") == 1
+
+
+def test_a_farm_that_runs_under_another_path_of_the_same_directory_is_not_taken_for_moved(
+    backend: Recorder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("farm", "--search", search_file(tmp_path)) == 0
+    before, data = farm_of(backend), tmp_path / ".farm" / "rabbitmq" / "data"
+    data.mkdir()
+    (tmp_path / "again").symlink_to(tmp_path)
+    backend.directory = FarmDirectory(tmp_path / "again" / ".farm", tmp_path / "again" / "runs")
+    monkeypatch.setattr(commands, "LEAVING_SECONDS", 0.0)
+    capsys.readouterr()
+    with pytest.raises(UserError, match=f"the farm still runs from {tmp_path}/.farm; `make down` there first"):
+        commands.bring_up(backend.directory, "processes", None)
+    assert data.is_dir() and farm_of(backend) == before
 
 
 def test_a_farm_that_an_earlier_release_had_elsewhere_was_moved_too(tmp_path: Path) -> None:

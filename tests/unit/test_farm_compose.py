@@ -184,3 +184,12 @@ def test_where_nothing_runs_containers_one_line_says_so(monkeypatch: pytest.Monk
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(UserError, match="make farm"):
         Engine.find()
+
+
+@pytest.mark.parametrize("port", ["0", "65536", "-1", "x", "9" * 5000])
+def test_a_port_of_the_monitoring_that_is_none_is_said_in_one_line(
+    port: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GRAFANA_PORT", port)
+    with pytest.raises(UserError, match=r"^GRAFANA_PORT: must be a port, 1 to 65535$"):
+        backend(tmp_path, monkeypatch).check(Farm(backend="containers"))

@@ -2,10 +2,7 @@
 
 import os
 import signal
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,26 +11,9 @@ from deploy.farm import supervising
 from deploy.farm.processes import Processes
 from deploy.farm.rotation import former
 from deploy.farm.state import Farm, FarmDirectory
-from deploy.farm.strays import end_processes, marked, processes_of
+from deploy.farm.strays import end_processes, processes_of
 from deploy.farm.supervising import claimed, read_states, supervisor_of
-
-PATIENCE_SECONDS = 60
-SLEEPING = """
-import sys
-from deploy.farm import rotation, supervising
-from deploy.farm.supervisor import Program
-
-class Sleeping:
-    def __init__(self, *_):
-        pass
-
-    def of(self, farm, ended):
-        return [Program(f"sleeper-{number}", ("sleep", "1000")) for number in range(farm.evaluators)]
-
-rotation.FILE_BYTES = 4096
-supervising.Programs = Sleeping
-sys.exit(supervising.main())
-"""
+from tests.support.supervised import PATIENCE_SECONDS, sleeping, supervised, wait_for
 
 
 @pytest.fixture
@@ -45,32 +25,10 @@ def directory(tmp_path: Path) -> Iterator[FarmDirectory]:
     end_processes(directory.path, 0)
 
 
-def start(directory: FarmDirectory) -> subprocess.Popen[bytes]:
-    process = subprocess.Popen(
-        [sys.executable, "-c", SLEEPING, directory.path, directory.runs],
-        env={**os.environ, **marked(directory.path)},
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    wait_for(lambda: supervisor_of(directory) == process.pid and sleeping(directory) == 2)
-    return process
-
-
-def sleeping(directory: FarmDirectory) -> int:
-    return sum(state.state == "running" for state in read_states(directory))
-
-
-def wait_for(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
 def test_the_supervisor_follows_the_farms_file_and_leaves_nothing_when_the_farm_goes_down(
     directory: FarmDirectory,
 ) -> None:
-    supervisor = start(directory)
+    supervisor = supervised(directory)
     directory.write(Farm(backend="processes", evaluators=3))
     wait_for(lambda: sleeping(directory) == 3)
     (directory.path / "farm.json").write_text("{")  # while that can't be read nothing changes
@@ -86,7 +44,7 @@ def test_the_supervisor_keeps_all_logs_small(directory: FarmDirectory) -> None:
     logs = [directory.logs / "rabbitmq.log", directory.broker_files / "log" / "nasfarm@localhost_upgrade.log"]
     for log in logs:
         log.write_bytes(5000 * b".")
-    supervisor = start(directory)
+    supervisor = supervised(directory)
     wait_for(lambda: all(log.stat().st_size == 0 for log in logs))
     assert all(former(log).stat().st_size == 4096 for log in logs)
     Processes(directory).down()
@@ -94,7 +52,7 @@ def test_the_supervisor_keeps_all_logs_small(directory: FarmDirectory) -> None:
 
 
 def test_what_a_killed_supervisor_left_behind_is_found_and_ended(directory: FarmDirectory) -> None:
-    supervisor = start(directory)
+    supervisor = supervised(directory)
     supervisor.kill()
     supervisor.wait()
     farm = Processes(directory)

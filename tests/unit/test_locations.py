@@ -1,13 +1,17 @@
 """Requests name no checkpoint but what the evaluator was started for."""
 
+import tempfile
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from services.evaluator.fetching import fetch
 from services.evaluator.locations import Locations, is_below
+from shared.digest import DIGEST_CHARACTERS
 from shared.errors import UserError
 from shared.messages import CheckpointRef
 from shared.text import without_users
@@ -69,6 +73,43 @@ def test_a_link_that_leads_out_leads_nowhere(tmp_path: Path) -> None:
     (tmp_path / "there").symlink_to(tmp_path / "nets")
     assert not is_below(str(tmp_path / "nets" / "one"), str(tmp_path / "nets"))
     assert is_below(str(tmp_path / "nets"), str(tmp_path / "there"))
+
+
+@pytest.mark.parametrize("form", ["{}", "file://{}", "local://{}"])
+def test_a_link_out_leads_nowhere_however_its_directory_is_named(
+    form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "models" / "one").mkdir(parents=True)
+    (tmp_path / "models" / "link").symlink_to("/etc")
+    for above in ("models", f"{tmp_path}/models"):
+        assert is_below(form.format(f"{above}/one"), form.format(above))
+        assert not is_below(form.format(f"{above}/link"), form.format(above))
+        assert not is_below(form.format(f"{above}/link/apt"), form.format(above))
+
+
+def test_what_leads_nowhere_is_below_nothing_and_what_can_be_no_directory_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "circle").symlink_to("circle")
+    for location in ("a\0b", "circle", "circle/x", "n" * 5000):
+        for scheme in ("", "file://"):
+            if len(location) < 5000:
+                assert not is_below(f"{scheme}{tmp_path}/{location}", f"{scheme}{tmp_path}"), location
+            with pytest.raises(UserError):
+                fetch(f"{scheme}{tmp_path}/{location}", "d" * DIGEST_CHARACTERS, tmp_path / "cache")
+
+
+@settings(deadline=None)
+@given(st.sampled_from(["", "/", "/tmp/", "~", "./", "org/", "file://", "file:///tmp/", "memory://"]), st.text())
+@example("/tmp/", "n" * 5000)
+@example("/tmp/", "a\0b")
+def test_any_text_as_a_location_is_answered_or_refused_in_an_error_of_ours(root: str, text: str) -> None:
+    reference = CheckpointRef(location=f"{root}{text}", digest="d" * DIGEST_CHARACTERS)
+    for allowed in ("/tmp", "models", "file:///tmp", "memory://", "org", reference.location):
+        with suppress(UserError):
+            assert Locations([allowed], {}).of(reference) == reference.location
+    with pytest.MonkeyPatch.context() as patched, tempfile.TemporaryDirectory() as cache, suppress(UserError):
+        patched.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+        assert fetch(reference.location, reference.digest, Path(cache)).is_dir()
 
 
 def test_what_is_known_by_its_digest_is_found_at_a_place_of_our_own_and_the_rest_is_refused_in_one_line() -> None:

@@ -16,6 +16,7 @@ from shared.broker.rabbitmq.decoding import unreadable
 from shared.broker.rabbitmq.headers import SENT_AT, now, sent_at
 from shared.broker.rabbitmq.publisher import Outgoing
 from shared.broker.rabbitmq.refusals import channel_refusal
+from shared.broker.rabbitmq.speakers import Speakers
 
 logger = logging.getLogger(__name__)
 
@@ -83,12 +84,14 @@ class Listener:
     declared anew counts its messages from 0 again.
 
     Args:
-        counters: where announcements that can't be decoded are counted; they are passed over.
+        counters: where announcements that can't be decoded, or pretend to be another's, are counted; they are passed
+            over.
         run: runs something on the connection's thread; False where there is no connection.
     """
 
     def __init__(self, counters: BrokerCounters, run: Callable[[Callable[[], None]], bool]) -> None:
         self._counters, self._run = counters, run
+        self._speakers = Speakers()
         self._wanted = False
         self._heard: OrderedDict[str, tuple[float, bytes | None]] = (
             OrderedDict()
@@ -171,7 +174,7 @@ class Listener:
                 return
             at = min(sent_at(properties.headers or {}) or arrived, arrived)
             self._caught_up |= at >= self._began
-            problem = unreadable(properties)
+            problem = unreadable(properties) or self._speakers.objection(body, properties.user_id or "")
             if problem is not None:
                 logger.warning("%s: a message was passed over: %s", ANNOUNCEMENTS, problem)
                 self._counters.skipped += 1
