@@ -10,6 +10,8 @@ import pytest
 
 from services.cli.run import RunDirectory
 from services.coordinator.history import History
+from shared.errors import UserError
+from shared.settings import read_search_file
 from tests.chaos.arena import write_supernet
 from tests.support.pretending import pretend
 from tests.support.rights import nasfarm_without_privileges, read_only
@@ -119,6 +121,15 @@ def test_a_run_that_cant_be_read_is_named_in_one_line_and_hides_no_other(finishe
     ended = nasfarm_without_privileges("status", other)
     other.chmod(0o755)
     assert ended.code == 2 and ended.error.count("\n") == 1 and "Permission denied" in ended.error, ended
+
+
+def test_a_search_file_that_cant_be_read_is_not_said_to_be_missing(finished: Path) -> None:
+    (finished / "search.yaml").chmod(0)
+    ended = nasfarm_without_privileges("search", finished / "search.yaml", "--runs", finished.parent)
+    assert ended.code == 2 and ended.error.count("\n") == 1, ended
+    assert "search.yaml: can't be read (Permission denied); have its owner let you read it" in ended.error
+    with pytest.raises(UserError, match=r"runs: can't be read \(Is a directory\); name another file"):
+        read_search_file(finished.parent)
 
 
 def test_a_run_whose_super_network_lies_behind_a_closed_directory_hides_no_other(finished: Path) -> None:
