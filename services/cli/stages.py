@@ -11,6 +11,7 @@ from typing import Any, Protocol, Self
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from services.cli.console import console, duration
+from shared.text import one_line
 
 SHARE = 0.1
 """Of a stage, after which there is a line ..."""
@@ -116,9 +117,9 @@ class Bar:
     def __init__(self, name: str, total: int | None, note: str, shown: Callable[[int], str]) -> None:
         counted = "{task.fields[counted]}"
         self._bar = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
-            *([TextColumn(counted)] if total else []),
+            *([TextColumn(counted, markup=False)] if total else []),
             TimeElapsedColumn(),
             *([TextColumn("ETA"), TimeRemainingColumn()] if total else []),
             TextColumn("{task.fields[note]}", markup=False),
@@ -126,11 +127,11 @@ class Bar:
             transient=not total,
         )
         self._total, self._shown, self._done = total, shown, 0
-        self._job = self._bar.add_task(name, total=total, note=note, counted=self._counted())
+        self._job = self._bar.add_task(one_line(name), total=total, note=one_line(note), counted=self._counted())
 
     def reach(self, done: int, note: str | None = None) -> None:
         self._done = _at_most(done, self._total)
-        fields: dict[str, Any] = {"counted": self._counted(), **({} if note is None else {"note": note})}
+        fields: dict[str, Any] = {"counted": self._counted(), **({} if note is None else {"note": one_line(note)})}
         self._bar.update(self._job, completed=self._done, **fields)
 
     def advance(self, note: str | None = None) -> None:

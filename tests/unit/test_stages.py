@@ -145,6 +145,16 @@ def test_a_bar_shows_no_more_than_all(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "4/4" in last and "92" not in last and "waiting" not in last
 
 
+def test_what_a_bar_says_of_names_from_elsewhere_moves_no_cursor(monkeypatch: pytest.MonkeyPatch) -> None:
+    output = io.StringIO()
+    monkeypatch.setattr(stages, "console", PlainConsole(file=output, width=100, force_terminal=True))
+    with stages.stage("[b]Reading", 4, "[i]a\x1b]0;title\x07") as shown:
+        shown.reach(1, "[i]b\x1b[2J\n")
+    written = output.getvalue()
+    assert "[b]Reading" in written and "[i]b�[2J" in written
+    assert "\x1b[2J" not in written and "\x1b]0" not in written
+
+
 @pytest.mark.parametrize("measured", [True, False])
 def test_a_measurement_that_waits_for_another_evaluator_says_so_and_counts_no_steps_meanwhile(
     measured: bool, monkeypatch: pytest.MonkeyPatch
