@@ -363,10 +363,14 @@ def read_search_file(path: Path) -> SearchSettings:
     """Read a search file. Raises UserError that names the file, the field and what is wrong with it."""
     try:
         values = parse_yaml(_content(path).decode())
-    except OSError as error:
+    except FileNotFoundError as error:
         raise UserError(
             f"{path}: can't be read ({error.strerror}); `nasfarm init MODEL` writes a search file"
         ) from error
+    except PermissionError as error:
+        raise UserError(f"{path}: can't be read ({error.strerror}); have its owner let you read it") from error
+    except OSError as error:
+        raise UserError(f"{path}: can't be read ({error.strerror}); name another file") from error
     except (NotYamlError, UnicodeDecodeError) as error:
         reason = error if isinstance(error, NotYamlError) else "(it is not in UTF-8)"
         raise UserError(

@@ -3,6 +3,7 @@
 import statistics
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -44,6 +45,7 @@ from shared.supernet.device import preferred_dtype
 
 MORE_STEPS = 2
 """Of a measurement, besides tasks read, rows scored and runs: the network is ready, and cut out."""
+WAITING = "waiting for another evaluator of this machine"
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,10 @@ class TaskOptions:
             options: dict[str, object] = {"--items": self.items, "--limit": self.limit, "--split": self.split}
             more = {"--num-fewshot": self.num_fewshot, "--include-path": self.include_path}
             _refuse("--task", options | more | {"--apply-chat-template": self.apply_chat_template})
-        if self.apply_chat_template is None:
+        for option, texts in (("--task", self.tasks), ("--split", (self.split or "",))):
+            _refuse_other_bytes(option, *texts)
+        template = self._template()
+        if template is False:
             _refuse("--apply-chat-template", {"--fewshot-as-multiturn": self.fewshot_as_multiturn})
         if self.items is not None and self.limit is not None:
             raise UserError("--items: some items at random, --limit: the first ones; give one of the two")
@@ -88,11 +93,20 @@ class TaskOptions:
                 split=self.split,
                 stop=self.items or count_items(task, self.split, data, self.limit),
                 limit=self.limit,
-                apply_chat_template=true_or_named(self.apply_chat_template or False),
+                apply_chat_template=template,
                 fewshot_as_multiturn=self.fewshot_as_multiturn is not False,
             )
             for task in dict.fromkeys(name for names in self.tasks for name in split_tasks(names))
         )
+
+    def _template(self) -> bool | str:
+        if self.apply_chat_template is None:
+            return False
+        _refuse_other_bytes("--apply-chat-template", self.apply_chat_template)
+        try:
+            return true_or_named(self.apply_chat_template)
+        except ValueError as error:
+            raise UserError(f"--apply-chat-template: {error}") from error
 
 
 @dataclass(frozen=True)
@@ -158,14 +172,27 @@ def _evaluated(evaluator: Evaluator, request: EvaluationRequest) -> EvaluationRe
         tasks = []
     speed = request.spec.speed
     steps = sum(count_waves(task) for task in tasks) + (0 if speed is None else 1 + speed.repeats)
-    with stage("Measuring", steps + len(tasks) + MORE_STEPS) as shown:
-        return evaluator.evaluate(request, shown.advance)
+    steps += len(tasks) + MORE_STEPS
+    with stage("Measuring", steps) as shown:
+        result = evaluator.evaluate(request, partial(shown.advance, ""), partial(shown.reach, 0, WAITING))
+        if isinstance(result.outcome, Measurement):
+            shown.reach(steps)
+    return result
 
 
 def _refuse(without: str, options: Mapping[str, object]) -> None:
     for option, value in options.items():
         if value is not None:
             raise UserError(f"{option}: means nothing without {without}; give that too, or leave it out")
+
+
+def _refuse_other_bytes(option: str, *texts: str) -> None:
+    """What isn't UTF-8 is in Python's text as halves of characters, which can't be written anywhere."""
+    for text in texts:
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise UserError(f"{option}: {text} is not in UTF-8; give it as it is spelt") from error
 
 
 def _print(origin: str, architecture: Architecture, spec: EvaluationSpec, measurement: Measurement) -> None:

@@ -1,7 +1,9 @@
 """`nasfarm status` without a run, and `nasfarm remove`: the runs and the super-networks of this machine."""
 
 import time
+from collections.abc import Callable
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 from rich.box import SIMPLE_HEAD
@@ -36,19 +38,21 @@ def show_all(runs: Path, store: SupernetStore) -> None:
                 state = str(error)
             except PermissionError as error:  # somebody else's
                 state = f"can't be read ({error.strerror})"
-            table.add_row(run.path.name, state, _supernet_of(run, store))
+            table.add_row(run.path.name, state, _seen(partial(_supernet_of, run, store)))
         console.print(table)
     if there:
         table = Table("Super-network", "Model", "Steps", "Size", "Made", "Used by", box=SIMPLE_HEAD, show_edge=False)
         for supernet in supernets:
-            table.add_row(*_row(supernet, ", ".join(store.users(supernet.directory, runs)) or NOTHING))
+            table.add_row(*_row(supernet, _users(supernet.directory, runs, store)))
         for directory in damaged:
             state = "damaged, or of a newer release"
-            table.add_row(directory.name[:SHOWN_DIGEST], NOTHING, NOTHING, _room(directory), state, NOTHING)
+            room = _seen(partial(_room, directory))
+            table.add_row(directory.name[:SHOWN_DIGEST], NOTHING, NOTHING, room, state, NOTHING)
         for directory in unfinished:
-            users = ", ".join(store.users(directory, runs)) or NOTHING
+            users = _users(directory, runs, store)
             state = "being made" if busy(directory) else "unfinished"
-            table.add_row(directory.name[:SHOWN_DIGEST], NOTHING, NOTHING, _room(workspace_of(directory)), state, users)
+            room = _seen(partial(_room, workspace_of(directory)))
+            table.add_row(directory.name[:SHOWN_DIGEST], NOTHING, NOTHING, room, state, users)
         console.print(table)
 
 
@@ -92,15 +96,30 @@ def _supernet_of(run: RunDirectory, store: SupernetStore) -> str:
     return target.name[:SHOWN_DIGEST] if target.parent == store.path.resolve() else str(target)
 
 
+def _seen(tell: Callable[[], str]) -> str:
+    """What is told, or NOTHING where it can't be: one that is somebody else's hides no other."""
+    try:
+        return tell()
+    except OSError:
+        return NOTHING
+
+
+def _users(directory: Path, runs: Path, store: SupernetStore) -> str:
+    return _seen(lambda: ", ".join(store.users(directory, runs))) or NOTHING
+
+
+def _made(supernet: Supernet) -> str:
+    return time.strftime("%Y-%m-%d", time.localtime((supernet.directory / "supernet.json").stat().st_mtime))
+
+
 def _row(supernet: Supernet, users: str) -> list[str]:
     manifest = supernet.manifest
-    made = time.strftime("%Y-%m-%d", time.localtime((supernet.directory / "supernet.json").stat().st_mtime))
     return [
         supernet.directory.name[:SHOWN_DIGEST],
         manifest.base,
         str(manifest.training.steps),
-        _room(supernet.directory),
-        made,
+        _seen(partial(_room, supernet.directory)),
+        _seen(partial(_made, supernet)),
         users,
     ]
 

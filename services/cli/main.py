@@ -306,8 +306,9 @@ def main() -> None:
         sys.stderr.write(f"nasfarm: {one_line(str(error))}\n")
         sys.exit(2)
     except PermissionError as error:
-        place = one_line(f"{error.filename}: {error.strerror}")
-        sys.stderr.write(f"nasfarm: {place}; have its owner let you use it, or choose another place\n")
+        reason = error.strerror or str(error) or "permission denied"
+        refused = one_line(reason if error.filename is None else f"{error.filename}: {reason}")
+        sys.stderr.write(f"nasfarm: {refused}; have its owner let you use it, or choose another place\n")
         sys.exit(2)
     except ModuleNotFoundError as error:
         sys.stderr.write(f"nasfarm: {missing_package(error)} isn't installed here: {INSTALL}\n")

@@ -11,6 +11,7 @@ from typing import Any, Protocol, Self
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from services.cli.console import console, duration
+from shared.text import one_line
 
 SHARE = 0.1
 """Of a stage, after which there is a line ..."""
@@ -26,10 +27,10 @@ RECENT = 64
 class Stage(Protocol):
     """A stage that is under way."""
 
-    def reach(self, done: int, note: str = "") -> None:
-        """So much of it is done; `note` says what happened last."""
+    def reach(self, done: int, note: str | None = None) -> None:
+        """So much of it is done, at most all; `note` says what happened last, None leaves what was said."""
 
-    def advance(self, note: str = "") -> None:
+    def advance(self, note: str | None = None) -> None:
         """One more is done."""
 
 
@@ -73,15 +74,15 @@ class Lines:
         self._done = self._told = 0
         self._began = self._told_at = clock()
 
-    def reach(self, done: int, note: str = "") -> None:
+    def reach(self, done: int, note: str | None = None) -> None:
         with self._lock:
-            self._done, self._note = done, note or self._note
-            self._pace.reach(done)
-            share = (done - self._told) / self._total if self._total else 0
+            self._done, self._note = _at_most(done, self._total), self._note if note is None else note
+            self._pace.reach(self._done)
+            share = (self._done - self._told) / self._total if self._total else 0
             if share >= SHARE and self._clock() - self._told_at >= LEAST_SECONDS:
                 self._say()
 
-    def advance(self, note: str = "") -> None:
+    def advance(self, note: str | None = None) -> None:
         self.reach(self._done + 1, note)
 
     def tick(self) -> None:
@@ -116,9 +117,9 @@ class Bar:
     def __init__(self, name: str, total: int | None, note: str, shown: Callable[[int], str]) -> None:
         counted = "{task.fields[counted]}"
         self._bar = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
-            *([TextColumn(counted)] if total else []),
+            *([TextColumn(counted, markup=False)] if total else []),
             TimeElapsedColumn(),
             *([TextColumn("ETA"), TimeRemainingColumn()] if total else []),
             TextColumn("{task.fields[note]}", markup=False),
@@ -126,14 +127,14 @@ class Bar:
             transient=not total,
         )
         self._total, self._shown, self._done = total, shown, 0
-        self._job = self._bar.add_task(name, total=total, note=note, counted=self._counted())
+        self._job = self._bar.add_task(one_line(name), total=total, note=one_line(note), counted=self._counted())
 
-    def reach(self, done: int, note: str = "") -> None:
-        self._done = done
-        fields: dict[str, Any] = {"counted": self._counted(), **({"note": note} if note else {})}
-        self._bar.update(self._job, completed=done, **fields)
+    def reach(self, done: int, note: str | None = None) -> None:
+        self._done = _at_most(done, self._total)
+        fields: dict[str, Any] = {"counted": self._counted(), **({} if note is None else {"note": one_line(note)})}
+        self._bar.update(self._job, completed=self._done, **fields)
 
-    def advance(self, note: str = "") -> None:
+    def advance(self, note: str | None = None) -> None:
         self.reach(self._done + 1, note)
 
     def __enter__(self) -> Self:
@@ -145,6 +146,11 @@ class Bar:
 
     def _counted(self) -> str:
         return f"{self._shown(self._done)}/{self._shown(self._total or 0)}"
+
+
+def _at_most(done: int, total: int | None) -> int:
+    """Who counts steps ahead may have forgotten some."""
+    return min(done, total) if total else done
 
 
 @contextmanager

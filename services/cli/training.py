@@ -216,17 +216,15 @@ def fine_tune(checked: Checked) -> Supernet:
     plan, place = checked.training, checked.place
     if plan is None:
         raise ValueError("a super-network that the search file names is not made here")
-    begins = "ordering layers and neurons by their importance"
-    with (
-        stage("Fine-tuning", checked.settings.training.steps, begins) as shown,
-        making(place, _say_that_another_makes_it),
-    ):
+    with making(place, _say_that_another_makes_it):
         if is_supernet(place):
             return _made_meanwhile(place, plan)
+        begins = "ordering layers and neurons by their importance"
+        with stage("Fine-tuning", checked.settings.training.steps, begins) as shown:
 
-        def show(step: StepReport) -> None:
-            losses = {"full": step.full_loss, "sub-networks": step.subnet_loss}
-            known = (f"{network} {loss:.3f}" for network, loss in losses.items() if loss is not None)
-            shown.reach(step.step, f"loss {', '.join(known)}")
+            def show(step: StepReport) -> None:
+                losses = {"full": step.full_loss, "sub-networks": step.subnet_loss}
+                known = (f"{network} {loss:.3f}" for network, loss in losses.items() if loss is not None)
+                shown.reach(step.step, f"loss {', '.join(known)}")
 
-        return Supernet(place, train(plan, workspace_of(place), place, show))
+            return Supernet(place, train(plan, workspace_of(place), place, show))

@@ -3,6 +3,7 @@
 import json
 import time
 from dataclasses import asdict, dataclass
+from math import isfinite
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
@@ -13,6 +14,7 @@ from shared.announcements import PRESENT_SECONDS, EvaluatorAnnouncement, SearchA
 from shared.broker import DEAD_LETTERS, REMEMBERED_SECONDS, Broker, QueueMissingError, requests_queue, results_queue
 from shared.broker.address import BrokerAddress
 from shared.broker.rabbitmq import QueueDepth, queue_depths, request_stop
+from shared.text import shortened
 
 STOP_SECONDS = 15.0
 """How long a search may take to say that it has stopped; it looks for messages every second or so."""
@@ -49,7 +51,9 @@ def show_farm(address: BrokerAddress, as_json: bool) -> None:
     if as_json:
         queues = {name: None if depth is None else asdict(depth) for name, depth in status.queues.items()}
         announced = {
-            what: [{**each.model_dump(mode="json"), "silent_seconds": status.silent(each)} for each in who]
+            what: [
+                {**json.loads(each.model_dump_json()), "silent_seconds": _finite(status.silent(each))} for each in who
+            ]
             for what, who in (("searches", status.searches), ("evaluators", status.evaluators))
         }
         print(json.dumps({"time": status.now, **announced, "queues": queues}, indent=1))
@@ -60,6 +64,11 @@ def show_farm(address: BrokerAddress, as_json: bool) -> None:
     for table in (*tables, _queues(status)):
         console.print(table)
         console.print()
+
+
+def _finite(seconds: float | None) -> float | None:
+    """JSON has no other numbers; pydantic writes null for them as well."""
+    return seconds if seconds is not None and isfinite(seconds) else None
 
 
 def stop_search(address: BrokerAddress, name: str) -> None:
@@ -124,10 +133,11 @@ def _say_who_is_missing(status: FarmStatus) -> None:
     for supernet, requests in sorted({(each.supernet, each.requests) for each in at_work}):
         serving = [each.requests for each in there if each.supernet == supernet]
         if not serving:
-            console.print(f"No evaluator of super-network {supernet} is there: its searches wait for one.")
+            console.print(f"No evaluator of super-network {shortened(supernet)} is there: its searches wait for one.")
         elif requests not in serving:
             console.print(
-                f"The evaluators of super-network {supernet} are of another release; searches wait for their own."
+                f"The evaluators of super-network {shortened(supernet)} are of another release; searches wait for "
+                "their own."
             )
 
 

@@ -3,7 +3,7 @@
 import shutil
 import sqlite3
 import tempfile
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from urllib.parse import quote
 
@@ -16,6 +16,7 @@ def open_to_read(path: Path) -> sqlite3.Connection:
     made them by looking would keep a search of somebody else from writing them. Raises sqlite3.Error and OSError."""
     with path.open("rb"):  # says why it can't be read, SQLite doesn't
         pass
+    path = path.resolve()  # what SQLite has beside a file lies beside the one that a link leads to
     if not _beside(path, WAL).exists() and not _beside(path, JOURNAL).exists():
         return _connected(path, "mode=ro&immutable=1")  # nobody writes, and all is in the file
     if _beside(path, INDEX).exists():
@@ -23,7 +24,10 @@ def open_to_read(path: Path) -> sqlite3.Connection:
             return _connected(path, "mode=ro")
         except sqlite3.OperationalError:  # the index may not be ours to read
             pass
-    return _of_a_copy(path)
+    try:
+        return _of_a_copy(path)
+    except sqlite3.DatabaseError:  # copied just while somebody wrote
+        return _of_a_copy(path)
 
 
 def in_memory(connection: sqlite3.Connection) -> sqlite3.Connection:
@@ -48,8 +52,9 @@ def _of_a_copy(path: Path) -> sqlite3.Connection:
     """What a killed process left, put together elsewhere."""
     with tempfile.TemporaryDirectory() as scratch:
         copy = Path(scratch) / path.name
-        for ending in ("", WAL, JOURNAL):
-            if _beside(path, ending).exists():
+        shutil.copyfile(path, copy)
+        for ending in (WAL, JOURNAL):
+            with suppress(FileNotFoundError):  # a search that ends removes them
                 shutil.copyfile(_beside(path, ending), _beside(copy, ending))
         connection = sqlite3.connect(copy, isolation_level=None)
         return in_memory(connection)

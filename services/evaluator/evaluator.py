@@ -83,13 +83,17 @@ class Evaluator:
         self._versions["device"] = device_name(self._device)
         torch.set_num_threads(environment.threads)
 
-    def evaluate(self, request: EvaluationRequest, progressed: Progress = unheard) -> EvaluationResult:
+    def evaluate(
+        self, request: EvaluationRequest, progressed: Progress = unheard, waiting: Progress | None = None
+    ) -> EvaluationResult:
         """Answer a request. What another evaluator or another request could do better is a failure; a bug is an
-        exception. `progressed` is called at each step, of which none takes long."""
+        exception. `progressed` is called at each step, of which none takes long; `waiting`, by default the same, again
+        and again while others have the machine."""
         outcome: Measurement | Failure
         timing = request.spec.speed is not None or request.spec.costs is not None
         try:
-            with self._host.alone(progressed) if timing else self._host.shared(progressed):
+            waiting = waiting or progressed
+            with self._host.alone(waiting) if timing else self._host.shared(waiting):
                 outcome = self.measure(request, progressed)
         except (UserError, RuntimeError, MemoryError) as error:
             outcome = _failure(error)

@@ -168,6 +168,18 @@ def test_speed_can_be_measured_without_a_task(run: Run, tmp_path: Path) -> None:
         (["--speed", "torch", "--apply-chat-template"], ["--apply-chat-template", "without --task"]),
         (["--task", "plain_facts", "--no-fewshot-as-multiturn"], ["multiturn", "without --apply-chat-template"]),
         (["--task", "plain_facts", "--items", 5, "--apply-chat-template"], ["base has no chat template"]),
+        (
+            ["--task", "plain_facts", "--apply-chat-template=false", "--no-fewshot-as-multiturn"],
+            ["multiturn", "without --apply-chat-template"],
+        ),
+        *(
+            (["--task", "plain_facts", f"--apply-chat-template={name}"], ["--apply-chat-template: should be true, fal"])
+            for name in ("", " ")
+        ),
+        *(
+            (["--task", "plain_facts", f"{option}=\udcff"], [f"{option}: � is not in UTF-8"])
+            for option in ("--apply-chat-template", "--split", "--task")
+        ),
         (["--task", "plain_facts", "--items", 5, "--batch", 2], ["--batch", "without --speed"]),
         (["--task", "plain_facts", "--items", 5, "--repeats", 2], ["--repeats", "without --speed"]),
         (["--task", "no_such_task", "--items", 5], ["no_such_task"]),

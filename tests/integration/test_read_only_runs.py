@@ -10,6 +10,9 @@ import pytest
 
 from services.cli.run import RunDirectory
 from services.coordinator.history import History
+from shared.errors import UserError
+from shared.settings import read_search_file
+from tests.chaos.arena import write_supernet
 from tests.support.pretending import pretend
 from tests.support.rights import nasfarm_without_privileges, read_only
 from tests.support.searches import search, small_plan
@@ -118,6 +121,48 @@ def test_a_run_that_cant_be_read_is_named_in_one_line_and_hides_no_other(finishe
     ended = nasfarm_without_privileges("status", other)
     other.chmod(0o755)
     assert ended.code == 2 and ended.error.count("\n") == 1 and "Permission denied" in ended.error, ended
+
+
+def test_a_search_file_that_cant_be_read_is_not_said_to_be_missing(finished: Path) -> None:
+    (finished / "search.yaml").chmod(0)
+    ended = nasfarm_without_privileges("search", finished / "search.yaml", "--runs", finished.parent)
+    assert ended.code == 2 and ended.error.count("\n") == 1, ended
+    assert "search.yaml: can't be read (Permission denied); have its owner let you read it" in ended.error
+    with pytest.raises(UserError, match=r"runs: can't be read \(Is a directory\); name another file"):
+        read_search_file(finished.parent)
+
+
+def test_a_run_whose_super_network_lies_behind_a_closed_directory_hides_no_other(finished: Path) -> None:
+    closed, other = finished.parents[1] / "closed", finished.parent / "other"
+    shutil.copytree(finished, other)
+    (closed / "supernet").mkdir(parents=True)
+    (other / "supernet").symlink_to(closed / "supernet")
+    closed.chmod(0)
+    ended = nasfarm_without_privileges("status", "--runs", finished.parent)
+    closed.chmod(0o755)
+    assert ended.code == 0 and ended.error == "", ended
+    shown = [line.split() for line in ended.output.splitlines() if "searching" in line]
+    assert [(row[0], row[-1]) for row in shown] == [("other", "–"), ("small", "–")]
+
+
+def test_what_cant_be_told_of_one_super_network_hides_no_other(finished: Path) -> None:
+    supernets, other = finished.parents[1] / "supernets", finished.parent / "other"
+    for name in ("aa", "bb"):
+        write_supernet(supernets / name, PLAN.settings)
+    shutil.copytree(finished, other)
+    (other / "supernet").symlink_to(supernets / "bb")
+    templates = supernets / "aa" / "templates"
+    templates.mkdir()
+    (templates / "chat.jinja").touch()
+    for directory in (templates, other):  # what they hold can be listed, and not looked at
+        directory.chmod(0o444)
+    ended = nasfarm_without_privileges("status", "--runs", finished.parent)
+    for directory in (templates, other):
+        directory.chmod(0o755)
+    assert ended.code == 0 and ended.error == "", ended
+    assert "searching: 20 of 20" in ended.output
+    rows = [line.split() for line in ended.output.splitlines() if PLAN.settings.model in line]
+    assert min((row[0], row[3]) for row in rows) == ("aa", "–") and len(rows) == 2
 
 
 def test_a_report_into_another_directory_removes_nothing_of_its_owner_s(finished: Path, tmp_path: Path) -> None:

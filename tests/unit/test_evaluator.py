@@ -191,18 +191,34 @@ def test_speed_is_measured_alone_on_the_machine_and_accuracy_beside_others(
     scored = request_of(tmp_path / "model", EvaluationSpec(tasks=(FACTS,), dtype="float32"))
     host, released = Host(tmp_path / "cache" / "gpus"), threading.Event()
     waited: list[int] = []
+    steps: list[int] = []
 
     def wait() -> None:
-        waited.append(1)
+        waited.append(len(steps))
         released.set()
 
     with host.shared(lambda: None):
         measured(evaluator.evaluate(scored))
-        thread = threading.Thread(target=lambda: measured(evaluator.evaluate(timed, wait)))
+        thread = threading.Thread(target=lambda: measured(evaluator.evaluate(timed, lambda: steps.append(1), wait)))
         thread.start()
         assert released.wait(60)  # it tells that it waits
     thread.join(60)
-    assert waited and not thread.is_alive()
+    assert not thread.is_alive()
+    assert set(waited) == {0} and steps  # to wait is no step
+
+    told: list[int] = []
+    released.clear()
+
+    def tell() -> None:
+        told.append(1)
+        released.set()
+
+    with host.shared(lambda: None):
+        thread = threading.Thread(target=lambda: measured(evaluator.evaluate(timed, tell)))
+        thread.start()
+        assert released.wait(60)  # who tells the two apart by nothing is told of both
+    thread.join(60)
+    assert len(told) > len(steps)
 
 
 def test_int8_works_on_a_checkpoint_of_float32(evaluator: Evaluator, tmp_path: Path) -> None:

@@ -1,3 +1,4 @@
+import shutil
 import sqlite3
 from contextlib import closing
 from dataclasses import replace
@@ -98,6 +99,66 @@ def test_a_history_that_was_killed_while_it_began_is_begun_again(tmp_path: Path)
     path = tmp_path / "history.sqlite"
     path.touch()
     assert History.create_or_resume(path, PLAN.about()).candidates() == []
+
+
+@pytest.fixture
+def killed(tmp_path: Path) -> Path:
+    """The history of a search that was killed, of which much is still in the log beside it."""
+    with closing(History.create_or_resume(tmp_path / "begun.sqlite", PLAN.about())) as history:
+        history.note("late", "fact")
+        (tmp_path / "run").mkdir()
+        for ending in ("", "-wal"):
+            shutil.copyfile(f"{history.path}{ending}", tmp_path / "run" / f"history.sqlite{ending}")
+    return tmp_path / "run" / "history.sqlite"
+
+
+def test_a_history_that_a_link_leads_to_is_read_whole(killed: Path, tmp_path: Path) -> None:
+    (tmp_path / "link.sqlite").symlink_to(killed)
+    with closing(History.read(tmp_path / "link.sqlite")) as history:
+        assert history.about()["late"] == "fact"
+
+
+def test_a_history_whose_log_vanishes_while_it_is_looked_at_is_read(
+    killed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copyfile = shutil.copyfile
+
+    def copied_at_the_end(source: Path, target: Path) -> None:
+        if source == log:
+            log.unlink()
+        copyfile(source, target)
+
+    with closing(sqlite3.connect(killed)) as connection:
+        connection.execute("pragma wal_checkpoint(truncate)")
+    log = Path(f"{killed}-wal")
+    log.touch()
+    monkeypatch.setattr("shutil.copyfile", copied_at_the_end)
+    with closing(History.read(killed)) as history:
+        assert history.about()["late"] == "fact"
+    assert not log.exists()
+
+
+@pytest.mark.parametrize("good", [True, False])
+def test_a_history_that_was_copied_while_it_changed_is_copied_once_more(
+    killed: Path, good: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copyfile, copied = shutil.copyfile, list[Path]()
+
+    def torn(source: Path, target: Path) -> None:
+        copyfile(source, target)
+        if source == killed:
+            copied.append(target)
+        if len(copied) == 1 or not good:
+            target.write_bytes(b"half of it" * 1000)
+
+    monkeypatch.setattr("shutil.copyfile", torn)
+    if good:
+        with closing(History.read(killed)) as history:
+            assert history.about()["late"] == "fact"
+    else:
+        with pytest.raises(UserError, match=r"history\.sqlite"):
+            History.read(killed)
+    assert len(copied) == 2
 
 
 def test_a_file_that_is_no_history_is_refused_and_left_as_it_is(tmp_path: Path) -> None:

@@ -1,19 +1,30 @@
 """How stages of a command show that they get on, where there is no terminal: few lines, and enough of them."""
 
+import io
 import re
+import time
 from itertools import pairwise
 from pathlib import Path
+from typing import cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.cli import checkpoints
+from services.cli import checkpoints, stages
 from services.cli.checkpoints import content_of
+from services.cli.console import PlainConsole
+from services.cli.evaluate import WAITING, _evaluated
 from services.cli.stages import LEAST_SECONDS, LINE_SECONDS, Lines, Pace
+from services.evaluator.evaluator import Evaluator
+from services.evaluator.progress import Progress
 from shared import content
 from shared.content import FileDigests
 from shared.digest import digest_file
+from shared.messages import EvaluationRequest, EvaluationResult, EvaluationSpec, Failure, SpeedSpec, Workload
+from tests.support.searches import pretend, small_plan
+
+PLAN = small_plan()
 
 
 class Clock:
@@ -101,6 +112,82 @@ def test_however_a_stage_gets_on_its_lines_are_few_and_not_close_together_and_th
         assert f"{len(pauses)} of {len(pauses)} (100 %)" in told[0]
     assert before <= 10 + sum(pauses) / LINE_SECONDS
     assert all(after - earlier >= LEAST_SECONDS for earlier, after in pairwise(at))
+
+
+def test_of_a_stage_no_more_than_all_is_done_and_a_note_stays_until_another_replaces_it() -> None:
+    clock = Clock()
+    stage, told = lines(4, clock)
+    stage.reach(0, "waiting")
+    clock.now += LINE_SECONDS
+    stage.tick()
+    for note in (None, ""):
+        stage.advance(note)
+        clock.now += LINE_SECONDS
+        stage.tick()
+    for _ in range(90):
+        stage.advance()
+    stage.ends()
+    assert [line.removeprefix("Search         ") for line in told] == [
+        "0 of 4 (0 %), 30 s so far; waiting",
+        "1 of 4 (25 %), about 3 min left; waiting",
+        "2 of 4 (50 %), about 2 min left",
+        "4 of 4 (100 %), 2 min in all",
+    ]
+
+
+def test_a_bar_shows_no_more_than_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    output = io.StringIO()
+    monkeypatch.setattr(stages, "console", PlainConsole(file=output, width=100, force_terminal=True))
+    with stages.stage("Measuring", 4) as shown:
+        shown.reach(92, "waiting")
+        shown.reach(92, "")
+    last = output.getvalue().split("Measuring")[-1]
+    assert "4/4" in last and "92" not in last and "waiting" not in last
+
+
+def test_what_a_bar_says_of_names_from_elsewhere_moves_no_cursor(monkeypatch: pytest.MonkeyPatch) -> None:
+    output = io.StringIO()
+    monkeypatch.setattr(stages, "console", PlainConsole(file=output, width=100, force_terminal=True))
+    with stages.stage("[b]Reading", 4, "[i]a\x1b]0;title\x07") as shown:
+        shown.reach(1, "[i]b\x1b[2J\n")
+    written = output.getvalue()
+    assert "[b]Reading" in written and "[i]b�[2J" in written
+    assert "\x1b[2J" not in written and "\x1b]0" not in written
+
+
+@pytest.mark.parametrize("measured", [True, False])
+def test_a_measurement_that_waits_for_another_evaluator_says_so_and_counts_no_steps_meanwhile(
+    measured: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(stages, "TICK_SECONDS", 0.001)
+    monkeypatch.setattr(stages, "LINE_SECONDS", 0.0)
+    monkeypatch.setattr("services.cli.stages.console.print", told.append)
+    speed = SpeedSpec(engine="torch", workload=Workload(), repeats=7)
+    request = PLAN.request(PLAN.space.largest(), "search")
+    request = request.model_copy(update={"spec": EvaluationSpec(dtype="float32", speed=speed)})
+
+    class Busy:
+        """An evaluator of a machine that another one has at first."""
+
+        def evaluate(self, request: EvaluationRequest, progressed: Progress, waiting: Progress) -> EvaluationResult:
+            deadline = time.monotonic() + 60
+            while not any("waiting" in line for line in told):
+                assert time.monotonic() < deadline
+                waiting()
+            progressed()
+            while "waiting" in told[-1]:
+                assert time.monotonic() < deadline
+                time.sleep(0.001)
+            failure = Failure(kind="infeasible", reason="too deep", retry_may_help=False)
+            outcome = pretend(request) if measured else failure
+            return EvaluationResult(identity=request.identity, search=request.search, outcome=outcome)
+
+    _evaluated(cast(Evaluator, Busy()), request)
+    counts = [line.split("(")[0].split(maxsplit=1)[1] for line in told]
+    waits = [count for line, count in zip(told, counts, strict=True) if line.endswith(f"; {WAITING}")]
+    assert set(waits) == {"0 of 10 "}
+    assert counts[-1] == ("10 of 10 " if measured else "1 of 10 ")
 
 
 def test_a_pace_is_that_of_the_latest_steps() -> None:

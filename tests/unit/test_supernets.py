@@ -3,21 +3,28 @@
 import json
 import multiprocessing
 import shutil
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
+from services.cli import training
 from services.cli.listing import remove_supernet, show_all
 from services.cli.run import RunDirectory
 from services.cli.searching import open_search
 from services.cli.supernets import Supernet, SupernetStore, busy, clear_workspace, find_supernet, making, workspace_of
+from services.cli.training import Checked
 from services.trainer.data import load_instructions
+from shared.digest import digest_json
 from shared.environment import Environment
 from shared.errors import UserError
 from shared.manifest import base_location
 from shared.messages import CheckpointRef
-from tests.chaos.arena import search_settings, write_supernet
+from shared.settings import parse_settings
+from tests.chaos.arena import search_settings, search_values, write_supernet
 from tests.support.checkpoints import write_checkpoint
 from tests.support.content import digest_of
 
@@ -271,6 +278,34 @@ def test_what_is_unfinished_is_removed_unless_it_is_just_being_made(store: Super
     assert not busy(directory)
     remove_supernet("0f12", tmp_path / "runs", store)
     assert list(store.path.iterdir()) == []
+
+
+def test_who_waits_for_another_to_make_it_says_that_and_shows_no_fine_tuning(
+    store: SupernetStore, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = store.place("0f12")
+    settings = parse_settings(search_values("any", 0, 2, 2), "test")
+    plan = SimpleNamespace(digest=digest_json("plan"))
+    checked = SimpleNamespace(training=plan, place=place, settings=settings)
+
+    @contextmanager
+    def no_stage(*_: object) -> Iterator[None]:
+        raise AssertionError("nothing is fine-tuned here")
+        yield
+
+    say = training._say_that_another_makes_it
+
+    def another_ends() -> None:
+        say()
+        write_supernet(place)
+        others.close()
+
+    monkeypatch.setattr(training, "stage", no_stage)
+    monkeypatch.setattr(training, "_say_that_another_makes_it", another_ends)
+    with ExitStack() as others:
+        others.enter_context(making(place, lambda: None))
+        assert training.fine_tune(cast(Checked, checked)).directory == place
+    assert capsys.readouterr().out == "Super-network  another nasfarm just makes it; waiting for that\n"
 
 
 def test_what_lies_elsewhere_is_not_removed(store: SupernetStore, tmp_path: Path) -> None:
