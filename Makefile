@@ -72,7 +72,7 @@ destroy: $(VENV)/ready ## Stop the farm and remove its data; runs/ and supernets
 
 .PHONY: test
 test: $(VENV)/ready system-packages lint lint-deploy ## Lint, then run all tests
-	NASFARM_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile
+	NASFARM_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 # Where Docker answers it makes the images as for anybody; elsewhere podman, with images for which no registry is needed.
 .PHONY: test-deploy

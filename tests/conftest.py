@@ -1,9 +1,13 @@
 """What tests of all kinds share: one RabbitMQ node."""
 
+import os
 from collections.abc import Iterator
 
 import pytest
 from hypothesis import settings
+
+# Before anything reads it: what isn't here is not waited for, whether the hub can be reached or not.
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 from tests.support.rabbitmq import Node, running_node
 
