@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from typing import Literal
 
 from shared.network.families import family_of
@@ -33,7 +34,7 @@ class TensorSpec:
     bias: bool = False
     neurons: Literal["rows", "columns"] | None = None
 
-    @property
+    @cached_property
     def size(self) -> tuple[int, ...]:
         """The tensor's shape."""
         return (self.rows,) if self.columns is None else (self.rows, self.columns)
@@ -59,8 +60,14 @@ def outer_tensors(network: NetworkShape) -> Iterator[TensorSpec]:
         yield TensorSpec(NAMES[HEAD], None, HEAD, "head", network.vocab_size, network.outputs)
 
 
-def layer_tensors(family: str, layer: LayerShape, index: int) -> Iterator[TensorSpec]:
-    """The tensors of a layer that stands at a place in a checkpoint of a family."""
+@lru_cache(maxsize=4096)
+def layer_tensors(family: str, layer: LayerShape, index: int) -> tuple[TensorSpec, ...]:
+    """The tensors of a layer that stands at a place in a checkpoint of a family. They are kept: a search cuts the same
+    layers again and again."""
+    return tuple(_layer_tensors(family, layer, index))
+
+
+def _layer_tensors(family: str, layer: LayerShape, index: int) -> Iterator[TensorSpec]:
     names = family_of(family).names
 
     def name(part: str, ending: str = "weight") -> str:

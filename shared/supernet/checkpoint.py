@@ -110,25 +110,19 @@ def _arithmetic(network: NetworkShape, config: PretrainedConfig) -> Arithmetic:
 
 def _layer(family: str, layer: LayerShape, index: int, source: Mapping[str, Tensor]) -> Layer:
     """A layer made of those that a source holds for the layer `index`: as much of them as its shape says."""
-    norms: dict[str, Tensor] = {}
-    linears: dict[str, list[Tensor]] = {}
+    blocks: dict[str, dict[str, Any]] = {"attention": {}, "mlp": {}, "": {}}
     for spec in layer_tensors(family, layer, index):
         whole = source[spec.name]
         tensor = whole if whole.shape == spec.size else whole[tuple(slice(size) for size in spec.size)]
-        if spec.kind == "linear":
-            linears.setdefault(spec.part, []).append(tensor)
+        block, _, field = spec.part.rpartition(".")
+        if spec.bias:  # it comes right after its weight
+            blocks[block][field] = Linear(blocks[block][field].weight, tensor)
         else:
-            norms[spec.part] = tensor
-    parts: dict[str, Any] = norms | {part: Linear(*found) for part, found in linears.items()}
-
-    def block(name: str) -> dict[str, Any]:
-        return {part.removeprefix(name): value for part, value in parts.items() if part.startswith(name)}
-
+            blocks[block][field] = Linear(tensor) if spec.kind == "linear" else tensor
     return Layer(
-        attention=None if layer.attention is None else Attention(shape=layer.attention, **block("attention.")),
-        mlp=None if layer.mlp is None else Mlp(shape=layer.mlp, **block("mlp.")),
-        attention_shortcut=parts.get("attention_shortcut"),
-        mlp_shortcut=parts.get("mlp_shortcut"),
+        attention=None if layer.attention is None else Attention(shape=layer.attention, **blocks["attention"]),
+        mlp=None if layer.mlp is None else Mlp(shape=layer.mlp, **blocks["mlp"]),
+        **blocks[""],
     )
 
 
