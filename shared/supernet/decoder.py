@@ -5,6 +5,7 @@ which may be views into a mapped checkpoint or trainable parameters. Same arithm
 families in `shared.network.families`.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from functools import partial
@@ -57,7 +58,7 @@ ACTIVATIONS: Mapping[Activation, Callable[[Tensor], Tensor]] = {
 }
 
 
-class Projection:
+class Projection(ABC):
     """A linear layer: weight (outputs, inputs), in whatever form, and where the family has one, bias (outputs,).
 
     What is done with its outputs is said along with it, as some forms can do both at once.
@@ -68,9 +69,9 @@ class Projection:
     steady: ClassVar[bool] = False
     """Whether a rounding more or less may decide how inputs are multiplied, which then depends on their segments."""
 
+    @abstractmethod
     def __call__(self, inputs: Tensor) -> Tensor:
         """Outputs (T, outputs) of inputs (T, inputs), in the inputs' dtype."""
-        raise NotImplementedError
 
     def activated(self, inputs: Tensor, activation: Activation) -> Tensor:
         """The outputs' activations."""
@@ -92,9 +93,9 @@ class Projection:
         """The layer as it reads a row of these segments: itself, unless its arithmetic looks at more than one token."""
         return self
 
+    @abstractmethod
     def map(self, change: Callable[[Tensor], Tensor]) -> "Projection":
         """The same layer with every tensor changed."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True)
