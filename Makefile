@@ -136,7 +136,7 @@ bench-farm: $(VENV)/ready ## Run the farm's benchmark alone: busy evaluators, me
 
 .PHONY: dashboards
 dashboards: $(VENV)/ready ## Write Grafana's dashboards anew, after a change in shared/telemetry/dashboards
-	$(BIN)/python -m shared.telemetry.dashboards deploy/grafana/dashboards
+	$(BIN)/python -m deploy.grafana.generator deploy/grafana/dashboards
 
 .PHONY: constraints
 constraints: ## Renew constraints.txt: the newest releases that go together

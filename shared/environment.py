@@ -101,9 +101,9 @@ def _variable(field: str) -> str:
 
 KNOWN = (
     *map(_variable, Environment.model_fields),
-    "NASFARM_FARM",  # which farm a process belongs to, and which part it has there: `deploy.farm.strays`
+    "NASFARM_FARM",  # which farm a process belongs to, and which part it has there: `deploy.farm.orphans`
     "NASFARM_FARM_PART",
-    "NASFARM_IMAGES",  # images that are there already: `deploy.farm.compose`
+    "NASFARM_IMAGES",  # images that are there already: `deploy.farm.compose_backend`
     "NASFARM_TEST_DEPLOY",  # test with real containers: tests/deploy
 )
 """All variables of nasfarm."""

@@ -10,7 +10,7 @@ Recorded beside the identity, in each measurement, and not part of it:
 
 * what the tasks' prompts and few-shot examples are. Whoever asks may have neither lm-eval nor the data. Each answer
   holds a digest of what was read (token ids and right choices), and a history takes no two answers to one task that
-  differ in it (`services.coordinator.items`).
+  differ in it (`services.coordinator.item_consistency`).
 * versions of libraries, which change answers by their rounding.
 * an engine's version and the device where speed is measured: known to whoever answers, not to whoever asks. So all
   networks whose speeds are compared are named in one request, which is answered on one device.

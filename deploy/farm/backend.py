@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Protocol
 
-from deploy.farm.state import Farm
+from deploy.farm.state import FarmSpec
 
 HOPELESS_RESTARTS = 2
 """What failed so often while somebody looked is given up: it isn't going to work by itself."""
@@ -28,26 +28,26 @@ class Backend(Protocol):
     """Brings a farm up and takes it down. Made with the FarmDirectory; what the user can mend raises UserError.
 
     Bringing up is: `check`, `start_broker`, `train` (unless the super-network is there), then the operator adds the
-    queues through 127.0.0.1 and `Farm.port`, then `apply`.
+    queues through 127.0.0.1 and `FarmSpec.port`, then `apply`.
     """
 
-    def check(self, farm: Farm) -> None:
+    def check(self, farm: FarmSpec) -> None:
         """See whether all that is needed is there: programs, a free port. Changes nothing."""
         ...
 
-    def start_broker(self, farm: Farm) -> None:
+    def start_broker(self, farm: FarmSpec) -> None:
         """Have RabbitMQ run with the farm's files and data, if it doesn't yet; returns when it lets users in.
 
         `preparing.wait_for_broker` does the waiting.
         """
         ...
 
-    def train(self, farm: Farm, name: str) -> None:
+    def train(self, farm: FarmSpec, name: str) -> None:
         """Make the super-network of `FarmDirectory.search_file(name)` in `FarmDirectory.store`, in the foreground, with
         its progress shown; an interrupted one goes on. Raises UserError if the farm is down, or goes down meanwhile."""
         ...
 
-    def apply(self, farm: Farm) -> None:
+    def apply(self, farm: FarmSpec) -> None:
         """Have a coordinator run for each search, and the evaluators of each super-network: start what is missing or
         had failed, drain what is too much. Returns without waiting for it, but no state from before is told any more.
         """

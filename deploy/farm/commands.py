@@ -8,14 +8,14 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from deploy.farm.backend import Backend
-from deploy.farm.preparing import broker_url, operator_address
+from deploy.farm.broker_files import broker_url, operator_address
+from deploy.farm.console import say
 from deploy.farm.programs import nasfarm
-from deploy.farm.saying import say
-from deploy.farm.state import BackendName, Farm, FarmDirectory
-from deploy.farm.watching import watch
-from services.cli.example import example_search_file
-from services.cli.run import RunDirectory
-from services.cli.supernets import clear_workspace, find_supernet
+from deploy.farm.progress import watch
+from deploy.farm.state import BackendName, FarmDirectory, FarmSpec
+from services.application.example import example_search_file
+from services.application.run_directory import RunDirectory
+from services.application.supernet_store import clear_workspace, find_supernet
 from shared.broker import requests_queue, results_queue
 from shared.broker.__main__ import SETTLE_SECONDS
 from shared.broker.rabbitmq import add_queues
@@ -37,10 +37,10 @@ PATIENCE_SECONDS = 10.0
 def backend_of(directory: FarmDirectory, name: BackendName) -> Backend:
     """What runs the farm."""
     if name == "processes":
-        from deploy.farm.processes import Processes
+        from deploy.farm.process_backend import Processes
 
         return Processes(directory)
-    from deploy.farm.compose import Compose
+    from deploy.farm.compose_backend import Compose
 
     return Compose(directory)
 
@@ -52,7 +52,7 @@ def bring_up(directory: FarmDirectory, name: BackendName, search_file: Path | No
         directory: the farm's.
         name: what is to run it.
         search_file: what to search; None for what it had still to do, or else the example.
-        changes: fields of Farm; those that are None stay as they were.
+        changes: fields of FarmSpec; those that are None stay as they were.
     """
     backend = backend_of(directory, name)
     directory.make()
@@ -114,12 +114,12 @@ def _settle_here(directory: FarmDirectory) -> None:
     directory.note_place()
 
 
-def _changed(directory: FarmDirectory, name: BackendName, changes: dict[str, object]) -> Farm:
+def _changed(directory: FarmDirectory, name: BackendName, changes: dict[str, object]) -> FarmSpec:
     """The farm that is wanted now. Raises UserError if it doesn't go with the one that is up."""
     former = directory.read()
     if former is None:
-        return Farm.model_validate({"backend": name, **changes})
-    farm = Farm.model_validate({**former.model_dump(), "backend": name, **changes})
+        return FarmSpec.model_validate({"backend": name, **changes})
+    farm = FarmSpec.model_validate({**former.model_dump(), "backend": name, **changes})
     moved = farm.backend != former.backend or farm.port != former.port
     if moved and backend_of(directory, former.backend).running():
         raise UserError(f"a farm is up on port {former.port} by `{UP[former.backend]}`; `make down` ends it first")
@@ -129,7 +129,7 @@ def _changed(directory: FarmDirectory, name: BackendName, changes: dict[str, obj
     return farm
 
 
-def _asked(directory: FarmDirectory, farm: Farm, backend: Backend, search_file: Path | None) -> list[str]:
+def _asked(directory: FarmDirectory, farm: FarmSpec, backend: Backend, search_file: Path | None) -> list[str]:
     """Names of the searches that are to begin, of which the farm's directory has the files.
 
     Those that are under way aren't among them. Nor are, if no file is given, those that came to their end.
@@ -156,7 +156,7 @@ def _asked(directory: FarmDirectory, farm: Farm, backend: Backend, search_file: 
     return [settings.name]
 
 
-def _begin(directory: FarmDirectory, farm: Farm, backend: Backend, name: str) -> None:
+def _begin(directory: FarmDirectory, farm: FarmSpec, backend: Backend, name: str) -> None:
     """Have what a search needs, super-network and queues, and note that it can run."""
     settings, run = read_search_file(directory.search_file(name)), RunDirectory(directory.runs / name)
     environment = Environment.read()
@@ -178,7 +178,7 @@ def _begin(directory: FarmDirectory, farm: Farm, backend: Backend, name: str) ->
         directory.write((directory.read() or farm).with_search(name, digest))
 
 
-def _tell(directory: FarmDirectory, farm: Farm) -> None:
+def _tell(directory: FarmDirectory, farm: FarmSpec) -> None:
     """Say what there is, and what one can do with it."""
     for search in farm.searches:
         say(f"Search         {search.name}, super-network {search.supernet}, evaluators: {farm.evaluators}")
@@ -281,12 +281,12 @@ def _places(directory: FarmDirectory) -> list[FarmDirectory]:
     return [directory] if former is None or former.is_there else [directory, former]
 
 
-def _had_containers(directory: FarmDirectory, farm: Farm | None) -> bool:
+def _had_containers(directory: FarmDirectory, farm: FarmSpec | None) -> bool:
     """Whether containers may be left of a farm."""
     return (directory.path / "containers").exists() or (farm is not None and farm.backend == "containers")
 
 
-def _read(directory: FarmDirectory) -> tuple[Farm | None, UserError | None]:
+def _read(directory: FarmDirectory) -> tuple[FarmSpec | None, UserError | None]:
     """The farm, if there is one, and what is wrong with its file, if that is damaged."""
     try:
         return directory.read(), None
@@ -294,7 +294,7 @@ def _read(directory: FarmDirectory) -> tuple[Farm | None, UserError | None]:
         return None, error
 
 
-def _possible(directory: FarmDirectory, farm: Farm | None) -> list[Backend]:
+def _possible(directory: FarmDirectory, farm: FarmSpec | None) -> list[Backend]:
     """What runs the farm, or might where its file doesn't say."""
     if farm is not None:
         return [backend_of(directory, farm.backend)]
@@ -305,7 +305,7 @@ def _possible(directory: FarmDirectory, farm: Farm | None) -> list[Backend]:
     return found
 
 
-def _up(directory: FarmDirectory, farm: Farm | None, damage: UserError | None) -> Backend:
+def _up(directory: FarmDirectory, farm: FarmSpec | None, damage: UserError | None) -> Backend:
     """What runs the farm that is up. Raises UserError if none is."""
     for backend in _possible(directory, farm):
         if backend.running():

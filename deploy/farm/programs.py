@@ -5,10 +5,10 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from deploy.farm.preparing import broker_url
+from deploy.farm.broker_files import broker_url
+from deploy.farm.orphans import marked
 from deploy.farm.rabbitmq import SERVER, node_environment, stop_if_exposed
-from deploy.farm.state import Farm, FarmDirectory, Search
-from deploy.farm.strays import marked
+from deploy.farm.state import FarmDirectory, FarmSpec, Search
 from deploy.farm.supervisor import Program
 from shared.environment import usable_cores
 
@@ -28,7 +28,7 @@ class Programs:
         self._directory = directory
         self._broker_environment = node_environment(directory.broker_files, "nasfarm", *ports)
 
-    def of(self, farm: Farm, ended: Mapping[str, int]) -> list[Program]:
+    def of(self, farm: FarmSpec, ended: Mapping[str, int]) -> list[Program]:
         """All programs. Evaluators are wanted as long as a search of their super-network has not ended, so that they
         don't keep memory and GPUs from others."""
         active = {search.supernet for search in farm.searches if coordinator(search) not in ended}
@@ -45,7 +45,7 @@ class Programs:
             ),
         ]
 
-    def _broker(self, farm: Farm) -> Program:
+    def _broker(self, farm: FarmSpec) -> Program:
         # As under systemd it is one process, which SIGTERM ends in order; else a shell stands between.
         environment = {
             **self._broker_environment,
@@ -64,7 +64,7 @@ class Programs:
             objection=lambda: stop_if_exposed(files),
         )
 
-    def _coordinator(self, farm: Farm, search: Search) -> Program:
+    def _coordinator(self, farm: FarmSpec, search: Search) -> Program:
         command = ("search", str(self._directory.search_file(search.name)), "--runs", str(self._directory.runs))
         return Program(
             coordinator(search),
@@ -75,7 +75,7 @@ class Programs:
             needs=BROKER,
         )
 
-    def _evaluator(self, farm: Farm, search: Search, number: int, threads: int) -> Program:
+    def _evaluator(self, farm: FarmSpec, search: Search, number: int, threads: int) -> Program:
         """An evaluator of the super-network of a search, which may serve other searches as well."""
         supernet = str(self._directory.supernet(search.name))
         threads_set = os.environ.get("NASFARM_THREADS") or str(threads)
@@ -89,7 +89,7 @@ class Programs:
             stop_seconds=float(limit) + LEAVE_SECONDS,
         )
 
-    def _connection(self, farm: Farm, user: str) -> tuple[str, ...]:
+    def _connection(self, farm: FarmSpec, user: str) -> tuple[str, ...]:
         return ("--broker", broker_url(farm), "--credentials", str(self._directory.credentials / user))
 
 

@@ -7,8 +7,8 @@ import signal
 import socket
 from pathlib import Path
 
-from deploy.farm.listening import open_to_others
-from deploy.farm.strays import processes_with, send
+from deploy.farm.listeners import open_to_others
+from deploy.farm.orphans import processes_with, send
 from shared.errors import UserError
 
 PROGRAMS = Path("/usr/lib/rabbitmq/bin")

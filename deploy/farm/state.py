@@ -13,8 +13,8 @@ from typing import Literal, TextIO
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from deploy.farm.saying import say
-from services.cli.supernets import SupernetStore
+from deploy.farm.console import say
+from services.application.supernet_store import SupernetStore
 from shared.errors import UserError
 from shared.files import write_atomically, writing
 from shared.settings import explain
@@ -44,7 +44,7 @@ class Search(BaseModel):
     begun: int = 1
 
 
-class Farm(BaseModel):
+class FarmSpec(BaseModel):
     """A farm.
 
     Attributes:
@@ -72,7 +72,7 @@ class Farm(BaseModel):
         """The digests of the super-networks, each once."""
         return tuple(dict.fromkeys(search.supernet for search in self.searches))
 
-    def with_search(self, name: str, supernet: str) -> "Farm":
+    def with_search(self, name: str, supernet: str) -> "FarmSpec":
         """The farm with a search that can run, or begins again."""
         begun = max((search.begun for search in self.searches if search.name == name), default=0) + 1
         others = tuple(search for search in self.searches if search.name != name)
@@ -80,11 +80,11 @@ class Farm(BaseModel):
         searches = (*others, Search(name=name, supernet=supernet, begun=begun))
         return self.model_copy(update={"preparing": preparing, "searches": searches})
 
-    def preparing_for(self, names: Iterable[str]) -> "Farm":
+    def preparing_for(self, names: Iterable[str]) -> "FarmSpec":
         """The farm with searches noted that are going to run."""
         return self.model_copy(update={"preparing": tuple(dict.fromkeys((*self.preparing, *names)))})
 
-    def without(self, names: Container[str]) -> "Farm":
+    def without(self, names: Container[str]) -> "FarmSpec":
         """The farm without the searches of these names."""
         return self.model_copy(update={"searches": tuple(each for each in self.searches if each.name not in names)})
 
@@ -156,11 +156,11 @@ class FarmDirectory:
         """Whether there is a farm in the directory, whose name may be any."""
         return os.path.lexists(self.farm_file)
 
-    def read(self) -> Farm | None:
+    def read(self) -> FarmSpec | None:
         """The farm; None if there is none. Raises UserError where its file is damaged, or of a later release."""
         path, remedy = self.farm_file, "`make destroy` removes the farm, runs/ and supernets/ stay"
         try:
-            return Farm.model_validate_json(path.read_bytes())
+            return FarmSpec.model_validate_json(path.read_bytes())
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -168,7 +168,7 @@ class FarmDirectory:
         except ValidationError as error:
             raise UserError(f"{path}: damaged, or of a later release ({explain(error)}); {remedy}") from error
 
-    def write(self, farm: Farm) -> None:
+    def write(self, farm: FarmSpec) -> None:
         """Say what the farm is to be from now on."""
         write_atomically(self.farm_file, farm.model_dump_json(indent=2) + "\n")
 

@@ -9,16 +9,16 @@ from pathlib import Path
 from pydantic import ValidationError
 from rich.table import Table
 
-from services.cli.checkpoints import content_of, fetched
+from services.application.checkpoint_content import content_of, fetched
 from services.cli.console import console
+from services.cli.progress_bars import stage
 from services.cli.quiet import quiet_libraries
-from services.cli.stages import stage
-from services.coordinator.report.answers import Answers, task_row
-from services.coordinator.report.wording import chat_template, parameters, rate, size
 from services.evaluator.evaluator import Evaluator
 from services.evaluator.scoring import count_waves
 from services.evaluator.tasks.index import include_tasks
 from services.evaluator.tasks.loading import count_items
+from services.reporting.answers import Answers, task_row
+from services.reporting.wording import chat_template, parameters, rate, size
 from shared.architecture import Architecture, dense
 from shared.content import FileDigests, content_digest
 from shared.environment import Environment

@@ -6,12 +6,12 @@ import re
 import unicodedata
 from pathlib import Path
 
-from services.cli.checkpoints import fetched
+from services.application.checkpoint_content import fetched
+from services.application.estimate import assumed_tokens, estimate, whole_work
+from services.application.example import has_benchmarks
 from services.cli.console import console
-from services.cli.estimate import assumed_tokens, estimate, whole_work
-from services.cli.example import has_benchmarks
-from services.cli.profile import print_cost, print_space
 from services.cli.quiet import quiet_libraries
+from services.cli.search_summary import print_cost, print_space
 from services.evaluator.speed import parameter_tokens_per_second
 from shared.environment import Environment
 from shared.errors import UserError

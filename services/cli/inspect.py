@@ -3,15 +3,15 @@
 from contextlib import closing
 from pathlib import Path
 
+from services.application.run_directory import RunDirectory
+from services.application.supernet_store import workspace_of
 from services.cli.console import console
-from services.cli.run import RunDirectory
-from services.cli.stages import stage
-from services.cli.supernets import workspace_of
+from services.cli.progress_bars import stage
 from services.coordinator.history import History
-from services.coordinator.outputs import write_report
 from services.coordinator.plan import plan_of
-from services.coordinator.report.table import front_table
 from services.coordinator.results import cost_tables, evaluated_so_far, front
+from services.reporting.outputs import write_report
+from services.reporting.table import front_table
 from shared.errors import UserError
 from shared.files import UnwritableError
 from shared.json_text import parse_json

@@ -10,11 +10,11 @@ from typing import Annotated
 
 import typer
 
+from services.application.packages import INSTALL, missing_package
+from services.application.supernet_store import SupernetStore
 from services.cli.console import console
 from services.cli.notes import show_notes
 from services.cli.optional import OptionalValues
-from services.cli.packages import INSTALL, missing_package
-from services.cli.supernets import SupernetStore
 from shared.environment import prepare_environment
 from shared.errors import UserError
 from shared.messages import Dtype, Engine, Workload
@@ -67,7 +67,7 @@ def init(
 @app.command(epilog="Example: nasfarm train search.yaml")
 def train(search_file: SearchFile, runs: Runs = Path("runs"), supernets: Supernets = None) -> None:
     """Fine-tune the model into a super-network, for any number of searches. Interrupted, the same command goes on."""
-    from services.cli.training import train_supernet
+    from services.application.prepared_search import train_supernet
 
     train_supernet(search_file, runs, _store(runs, supernets))
 
@@ -91,13 +91,13 @@ def search(
 ) -> None:
     """Fine-tune, search, measure the front and write the report. Interrupted, the same command goes on."""
     if broker is not None:
-        from services.cli.farm import search_on_farm
+        from services.application.farm_search import search_on_farm
         from shared.broker.address import BrokerAddress
 
         search_on_farm(search_file, runs, _store(runs, supernets), BrokerAddress.parse(broker, credentials, authority))
         return
     _refuse_without_broker(credentials, authority)
-    from services.cli.search import search as run
+    from services.application.local_search import search as run
 
     run(search_file, runs, _store(runs, supernets))
 
@@ -154,7 +154,7 @@ def status(
     if run is not None and broker is not None:
         raise UserError("status: of what? Give RUN, the directory of a run, or --broker, a farm's, not both")
     if broker is not None:
-        from services.cli.watching import show_farm
+        from services.cli.farm_status import show_farm
         from shared.broker.address import BrokerAddress
 
         show_farm(BrokerAddress.parse(broker, credentials, authority), as_json)
@@ -165,7 +165,7 @@ def status(
 
         show(run)
     else:
-        from services.cli.listing import show_all
+        from services.cli.inventory import show_all
 
         show_all(runs, _store(runs, supernets))
 
@@ -179,7 +179,7 @@ def remove(
     supernets: Supernets = None,
 ) -> None:
     """Remove a super-network. Refuses while a run needs it."""
-    from services.cli.listing import remove_supernet
+    from services.cli.inventory import remove_supernet
 
     remove_supernet(supernet, runs, _store(runs, supernets))
 
@@ -195,7 +195,7 @@ def stop(
     authority: Authority = None,
 ) -> None:
     """Ask a farm's search to end. What it has measured stays, and the same search command goes on with it."""
-    from services.cli.watching import stop_search
+    from services.cli.farm_status import stop_search
     from shared.broker.address import BrokerAddress
 
     stop_search(BrokerAddress.parse(broker, credentials, authority), name)

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from services.coordinator.batch import Observed
-from services.coordinator.costs import CostModel
+from services.coordinator.cost_model import CostModel
 from services.coordinator.counterparts import counterpart
-from services.coordinator.farm import Farm
+from services.coordinator.dispatch import Dispatcher
 from services.coordinator.plan import SearchPlan
 from shared.architecture import Architecture, dense
 from shared.errors import UserError
@@ -96,7 +96,7 @@ class ReportedNetworks:
         return drawn
 
 
-def measure_front(networks: ReportedNetworks, farm: Farm, observed: Observed) -> None:
+def measure_front(networks: ReportedNetworks, farm: Dispatcher, observed: Observed) -> None:
     """Measure all networks of the report, each once.
 
     Raises UserError if one of the controls fails, without which nothing can be compared.

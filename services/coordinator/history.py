@@ -13,7 +13,6 @@ from typing import Any, Self
 
 from pydantic import ValidationError
 
-from services.coordinator.generation import GenerationRow
 from services.coordinator.migrations import (
     CANDIDATES_INDEX,
     FORMAT,
@@ -28,6 +27,7 @@ from services.coordinator.validity import flaw
 from shared.architecture import Architecture
 from shared.errors import UserError
 from shared.files import writing
+from shared.generation import GenerationRow
 from shared.identity import difference
 from shared.messages import EvaluationRequest, Failure, Measurement
 

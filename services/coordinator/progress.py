@@ -7,8 +7,8 @@ from collections.abc import Callable
 from typing import Literal
 
 from services.coordinator.batch import Observed, Outcome
-from services.coordinator.generation import GenerationRow
 from shared.announcements import SearchAnnouncement, SearchState
+from shared.generation import GenerationRow
 from shared.messages import REQUEST_VERSION, EvaluationRequest, Failure
 from shared.telemetry.metrics import CoordinatorMetrics
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from services.coordinator.costs import CostModel
+from services.coordinator.cost_model import CostModel
 from services.coordinator.history import History
 from services.coordinator.pareto import non_dominated
 from services.coordinator.plan import SearchPlan

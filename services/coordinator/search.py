@@ -6,17 +6,17 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from services.coordinator.batch import Batch, Outcome
-from services.coordinator.costs import CostModel
-from services.coordinator.farm import LASTING, Farm
-from services.coordinator.generation import GenerationRow
+from services.coordinator.cost_model import CostModel
+from services.coordinator.dispatch import LASTING, Dispatcher
 from services.coordinator.history import History
 from services.coordinator.pareto import ReferencePoint, hypervolume
 from services.coordinator.plan import SearchPlan
+from services.coordinator.predictor_quality import kendall_tau, line_through, mean_absolute_error, partial_tau
 from services.coordinator.results import accuracy, best_networks, cost_model
-from services.coordinator.statistics import kendall_tau, line_through, mean_absolute_error, partial_tau
 from services.coordinator.strategies import Evaluated, Strategy, make_strategy
 from shared.architecture import Architecture
 from shared.errors import UserError
+from shared.generation import GenerationRow
 from shared.messages import EvaluationRequest, Failure, Measurement
 
 
@@ -30,7 +30,7 @@ class Observer(Protocol):
         """A generation is complete."""
 
 
-def measure_costs(plan: SearchPlan, history: History, farm: Farm) -> CostModel:
+def measure_costs(plan: SearchPlan, history: History, farm: Dispatcher) -> CostModel:
     """The costs that are traded against accuracy; what they take of a machine is measured now, once for the search.
 
     Raises UserError if that fails.
@@ -47,7 +47,7 @@ def measure_costs(plan: SearchPlan, history: History, farm: Farm) -> CostModel:
 
 
 def run_search(
-    plan: SearchPlan, costs: CostModel, history: History, farm: Farm, observer: Observer
+    plan: SearchPlan, costs: CostModel, history: History, farm: Dispatcher, observer: Observer
 ) -> list[Architecture]:
     """Search until the budget is spent or the space exhausted; the front, from the least of the first cost.
 
@@ -97,7 +97,9 @@ class _Asking:
     """Asks the strategy for one generation after the other, and the farm to measure them, until the budget is
     asked for."""
 
-    def __init__(self, plan: SearchPlan, history: History, farm: Farm, strategy: Strategy, observer: Observer) -> None:
+    def __init__(
+        self, plan: SearchPlan, history: History, farm: Dispatcher, strategy: Strategy, observer: Observer
+    ) -> None:
         self._plan, self._history, self._farm, self._strategy = plan, history, farm, strategy
         # A budget may be raised at any time, but what has been asked for already is not forgotten if it is lowered.
         self._budget = max(plan.settings.search.evaluations, history.asked())

@@ -11,14 +11,14 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from services.evaluator.costs import cost_tables
+from services.evaluator.cost_tables import cost_tables
 from services.evaluator.engines import Engine, EngineMissingError, make_engine
 from services.evaluator.fetching import fetch
-from services.evaluator.host import Host
+from services.evaluator.host_lock import HostLock
 from services.evaluator.locations import Locations
-from services.evaluator.placing import placed
+from services.evaluator.placement import placed
 from services.evaluator.preparation import PreparedTask, prepare_task
-from services.evaluator.progress import Progress, unheard
+from services.evaluator.progress_callback import ProgressCallback, ignore_progress
 from services.evaluator.scoring import score
 from services.evaluator.speed import measured_speed
 from services.evaluator.tasks.loading import load_items
@@ -73,7 +73,7 @@ class Evaluator:
     def __init__(self, environment: Environment, task_files: bool = True, locations: Locations | None = None) -> None:
         self._environment, self._task_files, self._locations = environment, task_files, locations
         self._device = compute_device()
-        self._host = Host(environment.gpu_locks or environment.cache / "gpus")
+        self._host = HostLock(environment.gpu_locks or environment.cache / "gpus")
         self._checkpoints: dict[str, Checkpoint] = {}
         self._tokenizers: dict[str, str] = {}  # digest of the tokenizer's files by digest of the checkpoint
         self._placed: tuple[tuple[str, Dtype], Checkpoint] | None = None
@@ -84,7 +84,10 @@ class Evaluator:
         torch.set_num_threads(environment.threads)
 
     def evaluate(
-        self, request: EvaluationRequest, progressed: Progress = unheard, waiting: Progress | None = None
+        self,
+        request: EvaluationRequest,
+        progressed: ProgressCallback = ignore_progress,
+        waiting: ProgressCallback | None = None,
     ) -> EvaluationResult:
         """Answer a request. What another evaluator or another request could do better is a failure; a bug is an
         exception. `progressed` is called at each step, of which none takes long; `waiting`, by default the same, again
@@ -99,7 +102,7 @@ class Evaluator:
             outcome = _failure(error)
         return EvaluationResult(identity=request.identity, search=request.search, outcome=outcome)
 
-    def measure(self, request: EvaluationRequest, progressed: Progress = unheard) -> Measurement:
+    def measure(self, request: EvaluationRequest, progressed: ProgressCallback = ignore_progress) -> Measurement:
         """Measure what a request asks for.
 
         Raises UserError for a checkpoint or task that is no good; RefusedError, which is one, where the network can't
@@ -164,7 +167,11 @@ class Evaluator:
         return self._tasks[key]
 
     def _scores(
-        self, request: EvaluationRequest, tasks: list[PreparedTask], seconds: dict[str, float], progressed: Progress
+        self,
+        request: EvaluationRequest,
+        tasks: list[PreparedTask],
+        seconds: dict[str, float],
+        progressed: ProgressCallback,
     ) -> tuple[ItemScores, ...]:
         with _timed(seconds, "cut"):
             network = self._on_device(request).cut(request.architecture)
@@ -176,7 +183,7 @@ class Evaluator:
         return scores
 
     def _speed(
-        self, request: EvaluationRequest, seconds: dict[str, float], progressed: Progress
+        self, request: EvaluationRequest, seconds: dict[str, float], progressed: ProgressCallback
     ) -> tuple[Speed | None, tuple[Speed | Failure, ...]]:
         """The speed of the request's network, and those of the others."""
         spec = request.spec.speed
@@ -198,7 +205,7 @@ class Evaluator:
             return measured(request.architecture), tuple(outcome(network) for network in spec.networks)
 
     def _costs(
-        self, request: EvaluationRequest, seconds: dict[str, float], progressed: Progress
+        self, request: EvaluationRequest, seconds: dict[str, float], progressed: ProgressCallback
     ) -> tuple[CostTable, ...]:
         spec = request.spec.costs
         if spec is None:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from services.evaluator.memory import OutOfMemoryError, memory_watched
 from services.evaluator.preparation import PreparedTask, Row
-from services.evaluator.progress import Progress, unheard
+from services.evaluator.progress_callback import ProgressCallback, ignore_progress
 from shared.messages import ItemScores
 from shared.supernet.blocked import blocked
 from shared.supernet.decoder import Decoder, Sequences
@@ -25,7 +25,7 @@ CACHED_LOGITS = 2**20
 """Logits that are summed up at a time: 4 MB in float32, which stay in the cache."""
 
 
-def score(network: Decoder, task: PreparedTask, progressed: Progress = unheard) -> ItemScores:
+def score(network: Decoder, task: PreparedTask, progressed: ProgressCallback = ignore_progress) -> ItemScores:
     """Score every item of a task; `progressed` is called after each wave. Where memory runs out, it is tried once more
     with half as many tokens at a time.
 
@@ -46,7 +46,7 @@ def count_waves(task: PreparedTask) -> int:
 
 
 @torch.inference_mode()
-def _score(network: Decoder, task: PreparedTask, progressed: Progress) -> ItemScores:
+def _score(network: Decoder, task: PreparedTask, progressed: ProgressCallback) -> ItemScores:
     likelihoods = torch.zeros(sum(task.requests), dtype=torch.float64)
     misses = torch.zeros(sum(task.requests), dtype=torch.long)
     for wave in _waves(task):

@@ -9,16 +9,16 @@ from enum import Enum, auto
 
 from services.evaluator.fetching import fetch
 from services.evaluator.locations import Locations
-from services.evaluator.status import Status, Steadfast
+from services.evaluator.status import CrashGuard, EvaluatorStatus
 from services.evaluator.watchdog import Watchdog
 from services.evaluator.worker import Answering, Backoff, Worker, worker_name
-from shared.announcer import Announcer
 from shared.broker import Broker, requests_queue
 from shared.broker.address import BrokerAddress
 from shared.broker.rabbitmq import RabbitBroker
 from shared.environment import Environment
 from shared.manifest import SupernetManifest
 from shared.messages import CheckpointRef
+from shared.periodic_announcer import PeriodicAnnouncer
 from shared.telemetry.connection import live_checks, ready_checks
 from shared.telemetry.logs import fields
 from shared.telemetry.metrics import EvaluatorMetrics
@@ -31,7 +31,7 @@ RESTART_CODE = 75
 it starts another."""
 
 
-class Event(Enum):
+class ServiceEvent(Enum):
     """What the main thread waits for."""
 
     TOLD_TO_STOP = auto()
@@ -42,7 +42,7 @@ class Event(Enum):
     """Evaluations crashed one after the other; another process may do better."""
 
 
-Events = queue.SimpleQueue[Event]  # the only queue that a signal's handler may put into, whatever it interrupts
+Events = queue.SimpleQueue[ServiceEvent]  # the only queue that a signal's handler may put into, whatever it interrupts
 
 
 def run_evaluator(address: BrokerAddress, supernet: str, environment: Environment) -> None:
@@ -86,7 +86,7 @@ def serve_supernet(
     """
     with closing(RabbitBroker(address, f"nasfarm evaluator {worker_name()}")) as broker:
         metrics = EvaluatorMetrics(broker)
-        status = Status(broker, metrics, digest, device)
+        status = EvaluatorStatus(broker, metrics, digest, device)
         live: dict[str, Check] = {**live_checks(broker), "evaluation": status.hung}
         ready: dict[str, Check] = {**ready_checks(broker), "work": status.refusal}
         host, port = environment.telemetry_host, environment.telemetry_port
@@ -97,36 +97,42 @@ def serve_supernet(
     log.info("evaluator stopped")
 
 
-def serve(broker: Broker, requests: str, evaluator: Answering, status: Status, environment: Environment) -> None:
+def serve(
+    broker: Broker, requests: str, evaluator: Answering, status: EvaluatorStatus, environment: Environment
+) -> None:
     """Work until one of the ends comes; the forced ones end the process here."""
     events = Events()
-    worker = Worker(broker, requests, Steadfast(evaluator), status, Backoff(), lambda: events.put(Event.WORKER_ENDED))
-    watchdog = Watchdog(broker, worker.desk, environment.evaluation_limit, lambda: events.put(Event.TIMED_OUT))
-    announcer = Announcer(broker, status.announcement)
-    status.changed, status.broken = announcer.changed, lambda: events.put(Event.BROKEN)
+    worker = Worker(
+        broker, requests, CrashGuard(evaluator), status, Backoff(), lambda: events.put(ServiceEvent.WORKER_ENDED)
+    )
+    watchdog = Watchdog(broker, worker.desk, environment.evaluation_limit, lambda: events.put(ServiceEvent.TIMED_OUT))
+    announcer = PeriodicAnnouncer(broker, status.announcement)
+    status.changed, status.broken = announcer.changed, lambda: events.put(ServiceEvent.BROKEN)
     stop_at_signals(events)
     for thread in (announcer, watchdog, worker):
         thread.start()
     ended = events.get()  # signals are handled meanwhile: Python does that on this thread, which never computes
-    if ended is Event.TOLD_TO_STOP:
+    if ended is ServiceEvent.TOLD_TO_STOP:
         log.info("told to stop: the evaluation in work is finished first, another signal leaves at once")
         worker.stop.set()
         status.drain()
         try:
             ended = events.get(timeout=environment.drain_limit)
         except queue.Empty:
-            give_back(broker, worker)
+            requeue(broker, worker)
     status.stop()
     announcer.stop()
-    if ended is Event.WORKER_ENDED:
+    if ended is ServiceEvent.WORKER_ENDED:
         worker.check()
         return
     broker.close()  # what was said to the broker reaches it before
     log.info("evaluator stopped, with its thread at work")
-    os._exit(RESTART_CODE if ended in (Event.TIMED_OUT, Event.BROKEN) else 0)  # an evaluation can't be stopped
+    os._exit(
+        RESTART_CODE if ended in (ServiceEvent.TIMED_OUT, ServiceEvent.BROKEN) else 0
+    )  # an evaluation can't be stopped
 
 
-def give_back(broker: Broker, worker: Worker) -> None:
+def requeue(broker: Broker, worker: Worker) -> None:
     """Let another evaluator have what is in work. If it is being answered, which only waits for the broker, it comes
     again by itself."""
     assignment = worker.desk.claim()
@@ -139,7 +145,7 @@ def give_back(broker: Broker, worker: Worker) -> None:
         extra=fields(search=request.search, candidate=request.identity, attempt=delivery.attempt),
     )
     broker.stop_receiving(delivery.queue)  # or it would come to us again
-    delivery.give_back()
+    delivery.requeue()
 
 
 def stop_at_signals(events: Events) -> None:
@@ -151,7 +157,7 @@ def stop_at_signals(events: Events) -> None:
         if told:
             os._exit(128 + number)
         told = True
-        events.put(Event.TOLD_TO_STOP)
+        events.put(ServiceEvent.TOLD_TO_STOP)
 
     for each in (signal.SIGTERM, signal.SIGINT):
         signal.signal(each, stop)

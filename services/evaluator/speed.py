@@ -7,7 +7,7 @@ import time
 import torch
 
 from services.evaluator.engines import Engine
-from services.evaluator.progress import Progress, unheard
+from services.evaluator.progress_callback import ProgressCallback, ignore_progress
 from shared.architecture import Architecture
 from shared.messages import Dtype, Speed, SpeedSpec
 from shared.network.sizes import outer_parameters, parameters
@@ -25,7 +25,7 @@ def measured_speed(
     architecture: Architecture,
     dtype: Dtype,
     spec: SpeedSpec,
-    progressed: Progress = unheard,
+    progressed: ProgressCallback = ignore_progress,
 ) -> Speed:
     """Run a network and say how many tokens a second it read and made; `progressed` is called after each repeat."""
     workload = spec.workload

@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from services.evaluator.progress import Progress, unheard
+from services.evaluator.progress_callback import ProgressCallback, ignore_progress
 from services.evaluator.worker import Answering, worker_name
 from shared.announcements import EvaluatorAnnouncement
 from shared.broker import Broker, Delivery
@@ -27,13 +27,13 @@ CRASHES = 3
 errors."""
 
 
-class Steadfast:
+class CrashGuard:
     """An evaluator for which a bug is the failure of one request."""
 
     def __init__(self, evaluator: Answering) -> None:
         self._evaluator = evaluator
 
-    def evaluate(self, request: EvaluationRequest, progressed: Progress) -> EvaluationResult:
+    def evaluate(self, request: EvaluationRequest, progressed: ProgressCallback) -> EvaluationResult:
         """The evaluator's answer; an exception is logged with its traceback and answered as `crashed`."""
         try:
             return self._evaluator.evaluate(request, progressed)
@@ -44,7 +44,7 @@ class Steadfast:
             return EvaluationResult(identity=request.identity, search=request.search, outcome=failure)
 
 
-class Status:
+class EvaluatorStatus:
     """The observer of a service's worker. May be asked from any thread.
 
     `hung` is a check for `/healthz`: it fails where an evaluation hasn't got on for PROGRESS_SECONDS. `changed` is
@@ -53,8 +53,8 @@ class Status:
 
     def __init__(self, broker: Broker, metrics: EvaluatorMetrics, supernet: str, device: str) -> None:
         self.hung = Pulse("evaluation", PROGRESS_SECONDS)
-        self.changed: Callable[[], None] = unheard
-        self.broken: Callable[[], None] = unheard
+        self.changed: Callable[[], None] = ignore_progress
+        self.broken: Callable[[], None] = ignore_progress
         self._broker, self._metrics, self._supernet, self._device = broker, metrics, supernet, device
         self._reconnects = broker.counters.reconnects
         self._lock = threading.Lock()

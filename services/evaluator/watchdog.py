@@ -5,7 +5,7 @@ import logging
 import threading
 from collections.abc import Callable
 
-from services.evaluator.desk import Desk, answer
+from services.evaluator.lease import LeaseSlot, answer
 from shared.broker import Broker
 from shared.messages import EvaluationResult, Failure
 from shared.telemetry.logs import bound, fields
@@ -20,12 +20,12 @@ class Watchdog(threading.Thread):
     called all the same: the request then goes to another evaluator.
     """
 
-    def __init__(self, broker: Broker, desk: Desk, limit_seconds: float, answered: Callable[[], None]) -> None:
+    def __init__(self, broker: Broker, desk: LeaseSlot, limit_seconds: float, answered: Callable[[], None]) -> None:
         super().__init__(name="watchdog", daemon=True)
         self._broker, self._desk, self._limit, self._answered = broker, desk, limit_seconds, answered
 
     def run(self) -> None:
-        assignment = self._desk.claim_overdue(self._limit)
+        assignment = self._desk.claim_expired(self._limit)
         request, attempt = assignment.request, assignment.delivery.attempt
         reason = f"not finished after {self._limit:g} s, the limit of this evaluator"
         failure = Failure(kind="timed_out", reason=reason, retry_may_help=False)

@@ -8,8 +8,8 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
-from services.evaluator.desk import Assignment, Desk, answer
-from services.evaluator.progress import Progress, unheard
+from services.evaluator.lease import Lease, LeaseSlot, answer
+from services.evaluator.progress_callback import ProgressCallback, ignore_progress
 from shared.broker import Broker, Delivery, read_request
 from shared.messages import EvaluationRequest, EvaluationResult, Failure, Measurement
 from shared.telemetry.logs import bound, fields
@@ -29,12 +29,12 @@ def worker_name() -> str:
 class Answering(Protocol):
     """What a worker has its requests answered by."""
 
-    def evaluate(self, request: EvaluationRequest, progressed: Progress) -> EvaluationResult:
+    def evaluate(self, request: EvaluationRequest, progressed: ProgressCallback) -> EvaluationResult:
         """The answer to a request. `progressed` is called whenever the evaluation has got on."""
         ...
 
 
-class Observer(Protocol):
+class WorkerObserver(Protocol):
     """Who wants to know what a worker does."""
 
     def taken(self, delivery: Delivery, request: EvaluationRequest) -> None:
@@ -58,7 +58,7 @@ class Observer(Protocol):
         ...
 
 
-class Unobserved:
+class NullObserver:
     """For a worker that nobody watches."""
 
     def taken(self, delivery: Delivery, request: EvaluationRequest) -> None:
@@ -99,15 +99,15 @@ class Worker(threading.Thread):
         broker: Broker,
         requests: str,
         evaluator: Answering,
-        observer: Observer | None = None,
+        observer: WorkerObserver | None = None,
         backoff: "Backoff | None" = None,
-        ended: Callable[[], None] = unheard,
+        ended: Callable[[], None] = ignore_progress,
     ) -> None:
         super().__init__(name="evaluator")
         self.stop = threading.Event()
-        self.desk = Desk()
+        self.desk = LeaseSlot()
         self._broker, self._requests = broker, requests
-        self._evaluator, self._observer, self._ended = evaluator, observer or Unobserved(), ended
+        self._evaluator, self._observer, self._ended = evaluator, observer or NullObserver(), ended
         self._backoff = backoff
         self._answered = ""
         self._died: BaseException | None = None
@@ -115,7 +115,7 @@ class Worker(threading.Thread):
     def run(self) -> None:
         try:
             self._serve()
-        except _OvertakenError:
+        except _LeaseLostError:
             return
         except BaseException as error:  # carried to the thread that checks
             self._died = error
@@ -137,7 +137,7 @@ class Worker(threading.Thread):
                 continue
             if self.stop.is_set():
                 self._broker.stop_receiving(self._requests)
-                delivery.give_back()
+                delivery.requeue()
                 continue
             request = read_request(self._broker, delivery)
             if request is not None:
@@ -150,11 +150,11 @@ class Worker(threading.Thread):
         """Answer a request; returns how long to pause then, in seconds."""
         began = time.monotonic()
         self._observer.taken(delivery, request)
-        self.desk.put(Assignment(request, delivery, began, self._broker.counters.reconnects))
+        self.desk.put(Lease(request, delivery, began, self._broker.counters.reconnects))
         result = self._evaluator.evaluate(request, self._observer.progressed)
         assignment = self.desk.claim()
         if assignment is None:
-            raise _OvertakenError
+            raise _LeaseLostError
         self._observer.evaluated(result.outcome, time.monotonic() - began)
         pause = 0.0 if self._backoff is None else self._backoff.after(result.outcome)
         if answer(self._broker, assignment, result, last=self.stop.is_set() or pause > 0):
@@ -185,5 +185,5 @@ class Backoff:
         return self._seconds
 
 
-class _OvertakenError(Exception):
+class _LeaseLostError(Exception):
     """Somebody else claimed the request that was in work."""

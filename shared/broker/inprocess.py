@@ -112,11 +112,11 @@ class InProcessBroker:
         def ack() -> None:
             self._part_with(number)
 
-        def give_back() -> None:
+        def requeue() -> None:
             if self._part_with(number):
                 self._return(queue_name, message)
 
-        def set_aside(reason: str) -> None:
+        def reject(reason: str) -> None:
             if self._part_with(number):
                 self._bury(queue_name, message, reason)
 
@@ -128,8 +128,8 @@ class InProcessBroker:
             dead=message.dead,
             sent_at=message.sent_at,
             ack=ack,
-            give_back=give_back,
-            set_aside=set_aside,
+            requeue=requeue,
+            reject=reject,
         )
 
     def _part_with(self, number: int) -> bool:
@@ -150,7 +150,7 @@ class InProcessBroker:
     def _bury(self, queue_name: str, message: _Message, reason: str) -> None:
         dead = replace(message, attempt=1, dead=reason)
         with self._changed:
-            self.counters.set_aside += 1
+            self.counters.rejected += 1
             self._queues[DEAD_LETTERS].append(dead)
             if message.answer_to is not None and message.answer_to != queue_name:
                 self._queues[message.answer_to].append(dead)

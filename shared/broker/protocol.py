@@ -64,8 +64,8 @@ class Delivery:
             are no users, as all share one process.
         sent_at: when it was published (Unix time), by its publisher's clock; None where that isn't known.
         ack: it was dealt with. Where the connection on which it came is lost this does nothing: it comes again.
-        give_back: somebody else shall have it. It counts as an attempt, as a lost consumer does.
-        set_aside: nobody can deal with it, for the reason given: makes it a dead letter.
+        requeue: somebody else shall have it. It counts as an attempt, as a lost consumer does.
+        reject: nobody can deal with it, for the reason given: makes it a dead letter.
     """
 
     queue: str
@@ -75,8 +75,8 @@ class Delivery:
     dead: str | None
     sent_at: float | None
     ack: Callable[[], None]
-    give_back: Callable[[], None]
-    set_aside: Callable[[str], None]
+    requeue: Callable[[], None]
+    reject: Callable[[str], None]
     unreadable: str | None = None
     sender: str | None = None
 
@@ -88,7 +88,7 @@ class BrokerCounters:
     published: int = 0
     received: int = 0
     redelivered: int = 0
-    set_aside: int = 0
+    rejected: int = 0
     skipped: int = 0
     reconnects: int = 0
 

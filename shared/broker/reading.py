@@ -39,7 +39,7 @@ def read_request(broker: Broker, delivery: Delivery) -> EvaluationRequest | None
         _check_sender(delivery, COORDINATOR, "a request")
         return request
     except ValueError as problem:
-        _set_aside(broker, delivery, problem)
+        _reject(broker, delivery, problem)
         return None
 
 
@@ -52,9 +52,9 @@ def read_result(broker: Broker, delivery: Delivery) -> EvaluationResult | StopSe
     if delivery.dead is not None:
         return _failed(delivery, delivery.dead)
     try:
-        return _result_or_wish(delivery, _readable(delivery))
+        return _result_or_stop(delivery, _readable(delivery))
     except ValueError as problem:
-        _set_aside(broker, delivery, problem)
+        _reject(broker, delivery, problem)
         return None
 
 
@@ -71,9 +71,9 @@ def identity_in(delivery: Delivery) -> str | None:
     return identity if isinstance(identity, str) else None
 
 
-def _set_aside(broker: Broker, delivery: Delivery, problem: ValueError) -> None:
+def _reject(broker: Broker, delivery: Delivery, problem: ValueError) -> None:
     logger.warning("message %s in %s set aside: %s", delivery.identity, delivery.queue, problem)
-    delivery.set_aside(str(problem))
+    delivery.reject(str(problem))
 
 
 def _check_sender(delivery: Delivery, user: str, what: str) -> None:
@@ -82,11 +82,11 @@ def _check_sender(delivery: Delivery, user: str, what: str) -> None:
         raise ValueError(f"{FORBIDDEN}: {what}, from user {delivery.sender or 'unknown'}; only the {user} may")
 
 
-def _result_or_wish(delivery: Delivery, body: bytes) -> EvaluationResult | StopSearch:
+def _result_or_stop(delivery: Delivery, body: bytes) -> EvaluationResult | StopSearch:
     try:
         result = _parse(EvaluationResult, body)
     except ValueError:
-        wish = _wish_to_stop(body)
+        wish = _stop_request(body)
         if wish is None:
             raise
         _check_sender(delivery, OPERATOR, "the wish that a search stop")
@@ -98,7 +98,7 @@ def _result_or_wish(delivery: Delivery, body: bytes) -> EvaluationResult | StopS
     return result
 
 
-def _wish_to_stop(body: bytes) -> StopSearch | None:
+def _stop_request(body: bytes) -> StopSearch | None:
     try:
         return _parse(StopSearch, body)
     except ValueError:

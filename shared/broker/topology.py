@@ -47,7 +47,7 @@ from shared.messages import REQUEST_VERSION
 VHOST = "nasfarm"
 CONTROL = "control"
 """The exchange by which searches are asked to end."""
-FORSAKEN_SECONDS = 3600
+UNUSED_QUEUE_SECONDS = 3600
 """So long after its last consumer a queue of requests of another version goes: what was in it is asked for anew."""
 CONSUMER_TIMEOUT_SECONDS = EVALUATION_LIMIT_SECONDS + 600
 """The evaluators' own limit comes first; a whole node shares this one, as RabbitMQ 3.10 knows no other."""
@@ -125,7 +125,7 @@ def definitions(passwords: Mapping[str, str], vhost: str = VHOST) -> dict[str, A
         ],
         "policies": [
             _policy(vhost, "requests", r"^requests\.", _dead_lettering(DELIVERY_LIMIT)),
-            _policy(vhost, "requests of other versions", OTHER_VERSIONS, _forsaken(FORSAKEN_SECONDS), priority=1),
+            _policy(vhost, "requests of other versions", OTHER_VERSIONS, _expiring(UNUSED_QUEUE_SECONDS), priority=1),
             _policy(vhost, "results", r"^results\.", _dead_lettering(RESULTS_DELIVERY_LIMIT)),
             _policy(vhost, DEAD_LETTERS, f"^{DEAD_LETTERS}$", {"max-length-bytes": DEAD_LETTERS_BYTES}),
         ],
@@ -154,7 +154,7 @@ def _dead_lettering(limit: int) -> dict[str, Any]:
     }
 
 
-def _forsaken(seconds: int) -> dict[str, Any]:
+def _expiring(seconds: int) -> dict[str, Any]:
     return {**_dead_lettering(DELIVERY_LIMIT), "expires": seconds * 1000}
 
 

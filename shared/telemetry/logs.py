@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from types import TracebackType
 from typing import Literal, TextIO
 
-from shared.telemetry.repetition import OnceAMinute
+from shared.telemetry.repetition import RepetitionFilter
 from shared.text import one_line
 
 Format = Literal["auto", "json", "text"]
@@ -65,7 +65,7 @@ def configure_logs(log_format: Format = "auto", stream: TextIO | None = None) ->
     as_json = log_format == "json" or (log_format == "auto" and not output.isatty())
     handler = logging.StreamHandler(output)
     handler.addFilter(_bind)
-    handler.addFilter(OnceAMinute(_said, _tell_repetitions))
+    handler.addFilter(RepetitionFilter(_said, _tell_repetitions))
     handler.setFormatter(JsonFormatter() if as_json else TextFormatter())
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
     for name in OURS:

@@ -223,7 +223,7 @@ class _BrokerCollector(Collector):
             "nasfarm_broker_dead_letters",
             "Messages that this service made dead letters, as it can't read them. Look at its log, then into the queue "
             "dead-letters. Often services of different releases.",
-            counters.set_aside,
+            counters.rejected,
         )
         yield CounterMetricFamily(
             "nasfarm_broker_announcements_skipped",

@@ -18,7 +18,7 @@ class _Given:
     unsaid: int = 0
 
 
-class OnceAMinute(logging.Filter):
+class RepetitionFilter(logging.Filter):
     """Lets a warning or an error that says the same as an earlier one through once in SECONDS.
 
     `describe` says what a record says. One that was kept back is counted, and the next one is told how often.

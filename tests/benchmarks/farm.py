@@ -19,15 +19,15 @@ from pathlib import Path
 import pytest
 
 from services.coordinator.batch import Outcome
-from services.coordinator.costs import CostModel
+from services.coordinator.cost_model import CostModel
+from services.coordinator.dispatch import POLL_SECONDS, RESULTS_AT_ONCE, Dispatcher
 from services.coordinator.evaluators import AnnouncedEvaluators, EmbeddedEvaluator
-from services.coordinator.farm import POLL_SECONDS, RESULTS_AT_ONCE, Farm
 from services.coordinator.history import History
+from services.coordinator.pending import IN_FLIGHT_PER_EVALUATOR
 from services.coordinator.plan import SearchPlan
 from services.coordinator.results import accuracy
 from services.coordinator.search import measure_costs, run_search
 from services.coordinator.strategies import Evaluated, make_strategy
-from services.coordinator.supply import IN_FLIGHT_PER_EVALUATOR
 from shared.announcements import ANNOUNCE_SECONDS, PRESENT_SECONDS
 from shared.broker import InProcessBroker, results_queue
 from shared.broker.rabbitmq import RabbitBroker
@@ -111,8 +111,8 @@ def growth(_node: Node, directory: Path) -> None:
     broker = AtOnce(plan.space.network)
     first = 0.0
     with closing(History.create_or_resume(directory / "history.sqlite", plan.about())) as history:
-        farm = Farm("growth", digest, broker, history, CoordinatorMetrics(broker), Several(lambda: None))
-        farm.measure(requests[-1:], unheard)  # what is prepared for the first result is not counted
+        farm = Dispatcher("growth", digest, broker, history, CoordinatorMetrics(broker), Several(lambda: None))
+        farm.measure(requests[-1:], ignore_progress)  # what is prepared for the first result is not counted
         for number in GROWTH:
             while missing := number - history.asked():
                 some, requests = requests[: min(missing, 1000)], requests[min(missing, 1000) :]
@@ -123,7 +123,7 @@ def growth(_node: Node, directory: Path) -> None:
                 some, requests = requests[:RESULTS_AT_ONCE], requests[RESULTS_AT_ONCE:]
                 began, answering = time.perf_counter(), broker.seconds
                 history.add_candidates(number + block, [(request, None) for request in some])
-                farm.measure(some, unheard)
+                farm.measure(some, ignore_progress)
                 seconds.append((time.perf_counter() - began - broker.seconds + answering) / len(some))
             middle = statistics.median(seconds)
             first = first or middle
@@ -160,9 +160,9 @@ def messages(node: Node, directory: Path) -> None:
     requests = some_requests(plan, CROWD_REQUESTS + RESULTS_AT_ONCE)
     rabbit = node.farm()
     with coordinator(rabbit, plan, directory) as (farm, _), crowd(rabbit, directory, CROWD):
-        farm.measure(requests[CROWD_REQUESTS:], unheard)
+        farm.measure(requests[CROWD_REQUESTS:], ignore_progress)
         began, computing = time.perf_counter(), time.process_time()
-        farm.measure(requests[:CROWD_REQUESTS], unheard)
+        farm.measure(requests[:CROWD_REQUESTS], ignore_progress)
         seconds, computed = time.perf_counter() - began, time.process_time() - computing
     rate, each = CROWD_REQUESTS / seconds, computed / CROWD_REQUESTS
     print(
@@ -228,10 +228,10 @@ def evaluators(node: Node, directory: Path) -> None:
             with started(*processes):
                 ready = set[str]()
                 while len(ready) < count:  # what is prepared for the first network is not counted
-                    outcomes = farm.measure(list(itertools.islice(others, 2 * count)), unheard)
+                    outcomes = farm.measure(list(itertools.islice(others, 2 * count)), ignore_progress)
                     ready |= {_measured(outcome).worker for outcome in outcomes}
                 began = time.perf_counter()
-                outcomes = farm.measure(timed, unheard)
+                outcomes = farm.measure(timed, ignore_progress)
                 taken[count].append(time.perf_counter() - began)
         each = statistics.median(sum(outcome.seconds.values()) for outcome in map(_measured, outcomes))
         print(f"  {count} at work: {taken[count][-1]:.1f} s, {each:.2f} s for a network", flush=True)
@@ -245,7 +245,7 @@ def _measured(outcome: Outcome) -> Measurement:
     return outcome
 
 
-def unheard(_request: EvaluationRequest, _outcome: Outcome) -> None:
+def ignore_progress(_request: EvaluationRequest, _outcome: Outcome) -> None:
     """Nobody wants to know each outcome."""
 
 

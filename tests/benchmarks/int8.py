@@ -21,9 +21,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from services.coordinator.statistics import mcnemar
+from services.coordinator.predictor_quality import mcnemar
 from services.evaluator.evaluator import ROW_TOKENS
-from services.evaluator.placing import placed
+from services.evaluator.placement import placed
 from services.evaluator.preparation import prepare_task
 from services.evaluator.scoring import score
 from services.evaluator.tasks.loading import LoadedTask, load_items

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from services.evaluator.evaluator import Evaluator
-from services.trainer.train import prepare, train
+from services.trainer.make_supernet import prepare, train
 from shared.architecture import Architecture
 from shared.environment import Environment
 from shared.manifest import SupernetManifest

@@ -11,7 +11,7 @@ from random import Random
 from statistics import median
 from typing import get_args
 
-from services.coordinator.costs import CostModel
+from services.coordinator.cost_model import CostModel
 from services.coordinator.pareto import ReferencePoint, hypervolume
 from services.coordinator.strategies import Evaluated, make_strategy
 from shared.architecture import Architecture

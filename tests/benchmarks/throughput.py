@@ -15,8 +15,8 @@ from pathlib import Path
 
 import torch
 
-from services.cli.example import SEARCHES
-from services.evaluator.costs import cost_tables
+from services.application.example import SEARCHES
+from services.evaluator.cost_tables import cost_tables
 from services.evaluator.engines import Engine, Passes, Running, make_engine
 from shared.architecture import Architecture
 from shared.environment import Environment

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from services.coordinator.history import History
 from services.coordinator.plan import plan_of
-from services.coordinator.report.assemble import assemble
+from services.reporting.assemble import assemble
 from shared.messages import EvaluationRequest, Failure, Measurement
 from shared.settings import read_search_file
 from tests.chaos.arena import Run

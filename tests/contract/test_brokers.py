@@ -135,7 +135,7 @@ def test_what_is_given_back_comes_again_as_the_same_message(join: Join) -> None:
     evaluator = join("evaluator")
     first = evaluator.receive(REQUESTS, 30)
     assert first is not None
-    first.give_back()
+    first.requeue()
     again = evaluator.receive(REQUESTS, 30)
     assert again is not None
     again.ack()
@@ -151,7 +151,7 @@ def test_a_delivery_can_be_parted_with_only_once(join: Join) -> None:
         assert delivery is not None and delivery.body == body
         delivery.ack()
         delivery.ack()
-        delivery.give_back()
+        delivery.requeue()
     assert evaluator.receive(REQUESTS, 0.2) is None
 
 
@@ -161,7 +161,7 @@ def test_what_comes_back_too_often_becomes_a_dead_letter_that_its_sender_reads_a
     for attempt in range(1, DELIVERY_LIMIT + 2):
         delivery = evaluator.receive(REQUESTS, 30)
         assert delivery is not None and delivery.attempt == attempt
-        delivery.give_back()
+        delivery.requeue()
     dead = coordinator.receive(RESULTS, 30)
     assert dead is not None and dead.dead == "delivery_limit"
     result = read_result(coordinator, dead)
@@ -189,7 +189,7 @@ def test_what_can_t_be_read_is_set_aside_with_its_reason_and_the_next_message_is
     kept.ack()
     told = coordinator.receive(RESULTS, 30)
     assert told is not None and told.dead == kept.dead and read_result(coordinator, told) is None
-    assert evaluator.counters.set_aside == 1
+    assert evaluator.counters.rejected == 1
 
 
 def test_after_stop_receiving_messages_stay_for_others_until_it_is_asked_again(join: Join) -> None:
@@ -231,7 +231,7 @@ def test_a_message_says_when_it_was_published_even_as_a_dead_letter(join: Join) 
     delivery = evaluator.receive(REQUESTS, 30)
     assert delivery is not None and delivery.sent_at is not None
     assert before - 0.001 <= delivery.sent_at <= after + 0.001  # told in milliseconds
-    delivery.set_aside("a test")
+    delivery.reject("a test")
     for broker, queue_name in ((coordinator, RESULTS), (operator, DEAD_LETTERS)):
         dead = broker.receive(queue_name, 30)
         assert dead is not None and (dead.dead, dead.sent_at) == ("a test", delivery.sent_at)

@@ -12,9 +12,9 @@ from typing import get_args
 
 import pytest
 
-from services.coordinator.costs import CostModel
+from services.coordinator.cost_model import CostModel
 from services.coordinator.pareto import ReferencePoint, hypervolume
-from services.coordinator.statistics import kendall_tau
+from services.coordinator.predictor_quality import kendall_tau
 from services.coordinator.strategies import Evaluated, Strategy, make_strategy
 from shared.architecture import Architecture
 from shared.errors import UserError

@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from deploy.farm.compose import Compose
-from deploy.farm.engine import Container, Engine
+from deploy.farm.compose_backend import Compose
+from deploy.farm.container_engine import Container, ContainerEngine
 from deploy.farm.state import FarmDirectory
 from tests.integration.test_killed_search import measurements, run_to_the_end, stored
 from tests.support.command import search_file
@@ -37,7 +37,7 @@ class Deployed:
         self._environment = {**kept, **images, **variables, "NASFARM_THREADS": "1", "PYTHONPATH": str(ROOT)}
         self.farm = FarmDirectory(directory / ".farm", directory / "runs")
         self.backend = Compose(self.farm)
-        self.engine = Engine.find()
+        self.engine = ContainerEngine.find()
 
     def command(self, *arguments: str) -> str:
         """Run a command of the farm; what it said."""

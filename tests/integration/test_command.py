@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from services.trainer.checkpoints import TrainingState, save_state
+from services.trainer.training_state import TrainingState, save_state
 from shared import content as digests
 from shared.digest import digest_file
 from shared.messages import EvaluationResult, Failure, Measurement, Workload
@@ -396,7 +396,7 @@ def test_a_search_over_a_super_network_that_it_names_needs_no_training_data(run:
 
 
 def test_two_commands_dont_work_in_one_run(run: Run, tmp_path: Path) -> None:
-    from services.cli.run import RunDirectory
+    from services.application.run_directory import RunDirectory
 
     with RunDirectory(tmp_path / "runs" / "tiny").claimed():
         refused(run("search", search_file(tmp_path), "--runs", tmp_path / "runs"), "another nasfarm works in this run")

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from services.cli.packages import MODELS
+from services.application.packages import MODELS
 from shared.broker import requests_queue
 from tests.integration.test_killed_search import measurements, stored
 from tests.support.command import Ended, nasfarm

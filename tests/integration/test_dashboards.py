@@ -11,10 +11,10 @@ import promql_parser
 import pytest
 import yaml
 
+from deploy.grafana.generator import dashboards
+from deploy.grafana.generator.parts import PROMETHEUS
 from shared.broker import InProcessBroker
 from shared.messages import Failure, ItemScores, Measurement
-from shared.telemetry.dashboards import dashboards
-from shared.telemetry.dashboards.parts import PROMETHEUS
 from shared.telemetry.metrics import STAGES, CoordinatorMetrics, EvaluatorMetrics
 from shared.telemetry.server import TelemetryServer
 from tests.support.data import ROOT

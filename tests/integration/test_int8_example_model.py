@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from services.coordinator.paired import Paired
-from services.coordinator.statistics import wilson_interval
+from services.coordinator.predictor_quality import wilson_interval
 from services.evaluator.evaluator import Evaluator
+from services.reporting.statistics.paired import Paired
 from shared.architecture import Architecture, Quantization
 from shared.environment import Environment
 from shared.messages import CheckpointRef, EvaluationRequest, EvaluationSpec, Measurement, TaskItems

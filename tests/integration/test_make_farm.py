@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from deploy.farm.strays import processes_of
-from deploy.farm.supervising import supervisor_of
+from deploy.farm.daemon import supervisor_of
+from deploy.farm.orphans import processes_of
 from shared.settings import parse_settings
 from tests.chaos.arena import search_values, write_supernet
 from tests.integration.test_killed_search import measurements, stored

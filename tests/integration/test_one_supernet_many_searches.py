@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from services.cli.supernets import SupernetStore
+from services.application.supernet_store import SupernetStore
 from tests.integration.test_killed_search import measurements, stored
 from tests.support.command import Ended, nasfarm, start_nasfarm
 from tests.support.made_farm import MadeFarm, made_farm

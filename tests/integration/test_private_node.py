@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from deploy.farm.listening import open_to_others
-from deploy.farm.processes import Processes
+from deploy.farm.listeners import open_to_others
+from deploy.farm.orphans import end_processes, processes_of
+from deploy.farm.process_backend import Processes
 from deploy.farm.programs import BROKER, Programs
 from deploy.farm.rabbitmq import free_port, is_free
-from deploy.farm.state import Farm, FarmDirectory
-from deploy.farm.strays import end_processes, processes_of
+from deploy.farm.state import FarmDirectory, FarmSpec
 from deploy.farm.supervisor import ProcessState, Supervisor
 from tests.support.command import search_file
 from tests.support.made_farm import made_farm
@@ -52,7 +52,7 @@ class Private:
         self.directory = FarmDirectory(path / "Ann's farm; $HOME #1" / ".farm", path / "runs")
         self.directory.make()
         self.port = free_port()
-        farm = Farm(backend="processes", port=self.port)
+        farm = FarmSpec(backend="processes", port=self.port)
         Processes(self.directory).write_files(farm)
         (broker,) = Programs(self.directory, (free_port(), free_port())).of(farm, {})
         broker = replace(broker, command=(*_among_the_systems_files(path), *broker.command))

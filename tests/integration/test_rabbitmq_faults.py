@@ -228,5 +228,5 @@ def test_a_message_that_cannot_be_decoded_becomes_a_dead_letter_and_those_behind
     assert read_result(coordinator, first) is None
     second = coordinator.receive(farm.results, 30)
     assert second is not None and second.body == b"after"
-    assert (coordinator.counters.set_aside, coordinator.counters.reconnects) == (1, 0)
+    assert (coordinator.counters.rejected, coordinator.counters.reconnects) == (1, 0)
     assert coordinator.receive(farm.results, 0) is None

@@ -11,7 +11,7 @@ from pathlib import Path
 import pika
 import pytest
 
-from services.cli.watching import show_farm, stop_search
+from services.cli.farm_status import show_farm, stop_search
 from shared.announcements import SearchAnnouncement
 from shared.broker import (
     DEAD_LETTERS,
@@ -60,7 +60,7 @@ def test_the_depth_of_a_queue_is_what_waits_in_it_and_who_consumes_it(
     while (depths := queue_depths(farm.address("operator"), names)) != expected:
         assert time.monotonic() < deadline, depths  # a quorum queue counts a little later
         time.sleep(0.1)
-    held.set_aside("a test")
+    held.reject("a test")
     evaluator.close()
     while (depths := queue_depths(farm.address("operator"), [DEAD_LETTERS])) != {DEAD_LETTERS: QueueDepth(1, 0)}:
         assert time.monotonic() < deadline, depths

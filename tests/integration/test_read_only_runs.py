@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from services.cli.run import RunDirectory
+from services.application.run_directory import RunDirectory
 from services.coordinator.history import History
 from shared.errors import UserError
 from shared.settings import read_search_file

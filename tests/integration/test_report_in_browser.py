@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, FloatRect, Locator, Page, expect
 
-from services.coordinator.report.content import ReportContent
-from services.coordinator.report.objectives import MEASURES
-from services.coordinator.report.page import render_page
+from services.reporting.objectives import MEASURES
+from services.reporting.page import render_page
+from services.reporting.report_data import ReportContent
 from tests.support.report_content import report_content
 
 CONTENT = report_content()

@@ -93,7 +93,7 @@ def test_a_result_of_the_release_before_whose_messages_were_not_signed_is_used(f
 def test_a_queue_of_another_version_goes_when_nobody_takes_from_it_any_more_and_ours_stays(
     node: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("shared.broker.topology.FORSAKEN_SECONDS", 1)
+    monkeypatch.setattr("shared.broker.topology.UNUSED_QUEUE_SECONDS", 1)
     farm = node.farm()
     former = requests_queue("net", 1)
     add_queues(farm.address("operator"), [former])

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import yaml
 
-from services.cli.run import RunDirectory
-from services.cli.searching import open_search
-from services.cli.supernets import Supernet
+from services.application.pipeline import open_search
+from services.application.run_directory import RunDirectory
+from services.application.supernet_store import Supernet
 from shared.broker import requests_queue, results_queue
 from shared.broker.rabbitmq import add_queues, remove_queues
 from shared.messages import CheckpointRef

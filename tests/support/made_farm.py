@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from deploy.farm.daemon import read_states, supervisor_of
+from deploy.farm.orphans import end_processes
 from deploy.farm.state import FarmDirectory
-from deploy.farm.strays import end_processes
-from deploy.farm.supervising import read_states, supervisor_of
 from deploy.farm.supervisor import ProcessState
 from tests.support.rabbitmq import require_rabbitmq
 

@@ -5,8 +5,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from services.coordinator.generation import GenerationRow
-from services.coordinator.report.content import (
+from services.reporting.report_data import (
     Advantage,
     Comparison,
     EvaluatedNetwork,
@@ -17,6 +16,7 @@ from services.coordinator.report.content import (
     TaskRow,
 )
 from shared.architecture import Architecture, Quantization
+from shared.generation import GenerationRow
 from shared.settings import Objective
 
 ATTENTION, WHOLE_MLP, EMBEDDINGS = 67_108_864, 135_266_304, 262_410_240

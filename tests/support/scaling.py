@@ -9,8 +9,8 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+from services.coordinator.dispatch import RESULTS_AT_ONCE, Dispatcher
 from services.coordinator.evaluators import AnnouncedEvaluators
-from services.coordinator.farm import RESULTS_AT_ONCE, Farm
 from services.coordinator.history import History
 from services.coordinator.plan import SearchPlan
 from shared.broker import requests_queue, results_queue
@@ -49,7 +49,7 @@ def some_requests(plan: SearchPlan, number: int, seed: int = 0) -> list[Evaluati
 
 
 @contextmanager
-def coordinator(rabbit: RabbitFarm, plan: SearchPlan, directory: Path) -> Iterator[tuple[Farm, History]]:
+def coordinator(rabbit: RabbitFarm, plan: SearchPlan, directory: Path) -> Iterator[tuple[Dispatcher, History]]:
     """A coordinator in this process, with a new history, and its queues."""
     name, digest = plan.settings.name, plan.supernet.digest
     add_queues(rabbit.address("operator"), [requests_queue(digest), results_queue(name)])
@@ -57,7 +57,7 @@ def coordinator(rabbit: RabbitFarm, plan: SearchPlan, directory: Path) -> Iterat
         broker.connect()
         with closing(History.create_or_resume(directory / name / "history.sqlite", plan.about())) as history:
             evaluators = AnnouncedEvaluators(broker, digest, lambda others: None)
-            yield Farm(name, digest, broker, history, CoordinatorMetrics(broker), evaluators), history
+            yield Dispatcher(name, digest, broker, history, CoordinatorMetrics(broker), evaluators), history
 
 
 def where(rabbit: RabbitFarm, user: str, directory: Path) -> list[str]:

@@ -4,8 +4,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from services.coordinator.batch import Outcome
+from services.coordinator.dispatch import Dispatcher
 from services.coordinator.evaluators import AnnouncedEvaluators, Evaluators
-from services.coordinator.farm import Farm
 from services.coordinator.history import History
 from services.coordinator.plan import SearchPlan
 from shared.announcements import EvaluatorAnnouncement
@@ -75,7 +75,7 @@ class CoordinatorConnection:
     def deliver_again(self) -> None:
         """The message that was delivered last comes once more, as after a lost acknowledgement."""
         if self._last is not None:
-            self._again.append(replace(self._last, attempt=2, ack=lambda: None, give_back=lambda: None))
+            self._again.append(replace(self._last, attempt=2, ack=lambda: None, requeue=lambda: None))
 
     def stop_receiving(self, queue_name: str) -> None:
         """Nothing is delivered unasked."""
@@ -83,7 +83,7 @@ class CoordinatorConnection:
     def close(self) -> None:
         """What was not acknowledged goes back, as when a connection is lost."""
         for delivery in reversed(self._in_hand.values()):
-            delivery.give_back()
+            delivery.requeue()
         self._in_hand.clear()
 
 
@@ -100,12 +100,12 @@ class ScriptedFarm:
 
     def coordinator(
         self, history: History, evaluators: Evaluators | None = None
-    ) -> tuple[Farm, CoordinatorConnection, CoordinatorMetrics]:
+    ) -> tuple[Dispatcher, CoordinatorConnection, CoordinatorMetrics]:
         """A coordinator's life: its farm, its connection, its metrics."""
         connection = CoordinatorConnection(self.broker, self._wait)
         metrics, digest = CoordinatorMetrics(connection), self.plan.supernet.digest
         announced = AnnouncedEvaluators(connection, digest, lambda others: None, lambda: self.now)
-        farm = Farm(
+        farm = Dispatcher(
             self.plan.settings.name, digest, connection, history, metrics, evaluators or announced, lambda: self.now
         )
         return farm, connection, metrics
@@ -154,7 +154,7 @@ def value(metrics: CoordinatorMetrics, name: str, **labels: str) -> float | None
     return metrics.registry.get_sample_value(f"nasfarm_coordinator_{name}", labels)
 
 
-def unheard(request: EvaluationRequest, outcome: Outcome) -> None:
+def ignore_progress(request: EvaluationRequest, outcome: Outcome) -> None:
     """Nobody wants to know."""
 
 

@@ -6,16 +6,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from services.coordinator.dispatch import Dispatcher
 from services.coordinator.evaluators import EmbeddedEvaluator
-from services.coordinator.farm import Farm
 from services.coordinator.front import ReportedNetworks, measure_front
-from services.coordinator.generation import GenerationRow
 from services.coordinator.history import History
-from services.coordinator.looks import note_look
 from services.coordinator.plan import SearchPlan
 from services.coordinator.search import measure_costs, run_search
+from services.reporting.looks import note_look
 from shared.architecture import Architecture
 from shared.broker import InProcessBroker, requests_queue, results_queue
+from shared.generation import GenerationRow
 from shared.manifest import search_space
 from shared.messages import (
     CheckpointRef,
@@ -65,7 +65,9 @@ def small_plan(changes: dict[str, Any] | None = None, **search: Any) -> SearchPl
 
 
 @contextmanager
-def pretending_farm(plan: SearchPlan, history: History, answer: Answer = pretend) -> Iterator[tuple[Farm, list[str]]]:
+def pretending_farm(
+    plan: SearchPlan, history: History, answer: Answer = pretend
+) -> Iterator[tuple[Dispatcher, list[str]]]:
     """A farm that answers through a real broker, and the identities of all requests that reached it."""
     broker, stop, seen = InProcessBroker(), threading.Event(), list[str]()
     requests = requests_queue(plan.supernet.digest)
@@ -84,7 +86,7 @@ def pretending_farm(plan: SearchPlan, history: History, answer: Answer = pretend
     thread.start()
     try:
         metrics, evaluators = CoordinatorMetrics(broker), EmbeddedEvaluator(lambda: None)
-        yield Farm(plan.settings.name, plan.supernet.digest, broker, history, metrics, evaluators), seen
+        yield Dispatcher(plan.settings.name, plan.supernet.digest, broker, history, metrics, evaluators), seen
     finally:
         stop.set()
         thread.join()

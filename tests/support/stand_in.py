@@ -28,7 +28,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import get_args
 
-from services.evaluator.progress import Progress
+from services.evaluator.progress_callback import ProgressCallback
 from services.evaluator.service import serve_supernet
 from services.evaluator.worker import worker_name
 from shared.architecture import Architecture
@@ -62,7 +62,7 @@ class StandIn:
     fail: Mapping[FailureKind, str] = field(default_factory=dict)
     retry_may_help: bool = False
 
-    def evaluate(self, request: EvaluationRequest, progressed: Progress) -> EvaluationResult:
+    def evaluate(self, request: EvaluationRequest, progressed: ProgressCallback) -> EvaluationResult:
         architecture = request.architecture
         if concerns(self.hang, architecture):
             threading.Event().wait()
@@ -73,7 +73,7 @@ class StandIn:
             raise ZeroDivisionError("the stand-in was told so")
         return EvaluationResult(identity=request.identity, search=request.search, outcome=self._outcome(request))
 
-    def _take_time(self, architecture: Architecture, progressed: Progress) -> None:
+    def _take_time(self, architecture: Architecture, progressed: ProgressCallback) -> None:
         spread = (self.longest - self.shortest) * chance(f"seconds {architecture.digest}")
         end = time.monotonic() + self.shortest + spread
         while (left := end - time.monotonic()) > 0:

@@ -6,14 +6,15 @@ import sys
 import time
 from collections.abc import Callable
 
+from deploy.farm.daemon import read_states, supervisor_of
+from deploy.farm.orphans import marked
 from deploy.farm.state import FarmDirectory
-from deploy.farm.strays import marked
-from deploy.farm.supervising import read_states, supervisor_of
 
 PATIENCE_SECONDS = 60
 SLEEPING = """
 import sys
-from deploy.farm import rotation, supervising
+from deploy.farm import daemon as supervising
+from deploy.farm import log_rotation as rotation
 from deploy.farm.supervisor import Program
 
 class Sleeping:

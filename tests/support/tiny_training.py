@@ -6,8 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from services.trainer.train import Plan, prepare, train
-from services.trainer.training import StepReport
+from services.trainer.fine_tuning import StepReport
+from services.trainer.make_supernet import TrainingPlan, prepare, train
 from shared.environment import Environment
 from shared.manifest import SupernetManifest
 from shared.settings import SearchSettings, parse_settings
@@ -46,7 +46,7 @@ def tiny_settings(directory: Path, **training: Any) -> SearchSettings:
     return parse_settings(values, "settings")
 
 
-def tiny_plan(directory: Path, family: str = "llama-grouped-tied", **training: Any) -> Plan:
+def tiny_plan(directory: Path, family: str = "llama-grouped-tied", **training: Any) -> TrainingPlan:
     """The plan of a short fine-tuning of a tiny network, which is made where it isn't there yet."""
     base = directory / "base"
     if not base.exists():
@@ -60,7 +60,7 @@ def run(directory: Path, name: str = "run", family: str = "llama-grouped-tied", 
 
 
 def train_in(
-    directory: Path, plan: Plan, report: Callable[[StepReport], None] = lambda report: None
+    directory: Path, plan: TrainingPlan, report: Callable[[StepReport], None] = lambda report: None
 ) -> SupernetManifest:
     """Make `directory/supernet`; what is unfinished lies in `directory/unfinished`."""
     return train(plan, directory / "unfinished", directory / "supernet", report)

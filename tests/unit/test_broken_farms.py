@@ -16,12 +16,13 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from deploy.farm import __main__ as command_line
-from deploy.farm import commands, processes
-from deploy.farm.engine import Engine
-from deploy.farm.processes import Processes
-from deploy.farm.state import Farm, FarmDirectory
-from deploy.farm.strays import TRAINER, end_processes, marked, processes_of
-from deploy.farm.supervising import read_states, supervisor_of
+from deploy.farm import commands
+from deploy.farm import process_backend as processes
+from deploy.farm.container_engine import ContainerEngine
+from deploy.farm.daemon import read_states, supervisor_of
+from deploy.farm.orphans import TRAINER, end_processes, marked, processes_of
+from deploy.farm.process_backend import Processes
+from deploy.farm.state import FarmDirectory, FarmSpec
 from shared.errors import UserError
 from tests.support.supervised import supervised, wait_for
 
@@ -33,16 +34,16 @@ def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FarmD
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(processes, "ORDERLY_SECONDS", 1.0)
     monkeypatch.setattr(processes, "KILLING_SECONDS", 1.0)
-    monkeypatch.setattr(processes, "STRAYS_SECONDS", 1.0)
-    monkeypatch.setattr(Engine, "find", no_engine)
+    monkeypatch.setattr(processes, "ORPHANS_SECONDS", 1.0)
+    monkeypatch.setattr(ContainerEngine, "find", no_engine)
     directory = FarmDirectory(tmp_path / ".farm", tmp_path / "runs")
     directory.make()
-    directory.write(Farm(backend="processes", evaluators=2))
+    directory.write(FarmSpec(backend="processes", evaluators=2))
     yield directory
     end_processes(directory.path, 0)
 
 
-def no_engine() -> Engine:
+def no_engine() -> ContainerEngine:
     raise UserError("no containers: nothing runs any")
 
 
@@ -197,7 +198,7 @@ def test_what_can_not_be_removed_is_said(
 def test_containers_that_can_not_be_looked_for_are_said_and_all_else_is_removed(
     directory: FarmDirectory, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    directory.write(Farm(backend="containers"))
+    directory.write(FarmSpec(backend="containers"))
     assert run("destroy") == 2
     assert (
         "containers may be left (no containers: nothing runs any); then `make destroy` again" in capsys.readouterr().err
@@ -280,7 +281,7 @@ def test_a_fine_tuning_in_another_terminal_ends_when_the_farm_goes_down(
 
     def train() -> None:
         try:
-            Processes(directory).train(Farm(backend="processes"), "tiny")
+            Processes(directory).train(FarmSpec(backend="processes"), "tiny")
         except UserError as error:
             said.append(str(error))
 
@@ -315,7 +316,7 @@ def test_a_supervisor_is_started_without_harm_to_a_fine_tuning_in_another_termin
     farm = Processes(directory)
     monkeypatch.setattr(farm, "_start_supervisor", lambda: None)
     monkeypatch.setattr(processes, "wait_for_broker", lambda *_: None)
-    farm.start_broker(Farm(backend="processes", port=1))
+    farm.start_broker(FarmSpec(backend="processes", port=1))
     assert processes_of(directory.path) == [started[0].pid]
 
 

@@ -58,7 +58,7 @@ def test_a_message_that_can_t_be_read_is_set_aside_with_its_reason(body: bytes, 
     kept = broker.receive(DEAD_LETTERS, 1)
     assert kept is not None and kept.body == body and kept.dead is not None
     assert kept.dead.startswith(reason) and len(kept.dead) <= 300 and "\n" not in kept.dead
-    assert broker.counters.set_aside == 1
+    assert broker.counters.rejected == 1
 
 
 def test_an_oversized_message_is_set_aside_unread() -> None:
@@ -182,7 +182,7 @@ def test_ten_thousand_strange_messages_are_read_or_set_aside(caplog: pytest.LogC
                 assert message.model_dump_json()
                 if isinstance(message, EvaluationRequest):
                     assert message.identity and message.architecture.digest
-    assert broker.counters.set_aside == unreadable > 1000 and read > 100
+    assert broker.counters.rejected == unreadable > 1000 and read > 100
     dead = [broker.receive(DEAD_LETTERS, 0) for _ in range(unreadable)]
     assert all(delivery is not None and delivery.dead for delivery in dead)
     assert broker.receive(DEAD_LETTERS, 0) is None

@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import ttest_1samp
 
-from services.coordinator.advantage import mean_advantage
-from services.coordinator.clusters import design_effect, mean_variance
-from services.coordinator.means import Mean, item_mean, macro
+from services.reporting.statistics.advantage import mean_advantage
+from services.reporting.statistics.clusters import design_effect, mean_variance
+from services.reporting.statistics.means import Mean, item_mean, macro
 
 
 @given(st.lists(st.sampled_from([0.0, 1.0]), min_size=2, max_size=60))

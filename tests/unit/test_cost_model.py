@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.coordinator.costs import CostModel
+from services.coordinator.cost_model import CostModel
 from services.coordinator.genomes import Encoding
 from shared.architecture import Architecture, Quantization, dense, derive
 from shared.messages import CostSpec, CostTable, Dtype, Workload

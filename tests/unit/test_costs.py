@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from services.evaluator.costs import SWEEPS, cost_tables, fitted
+from services.evaluator.cost_tables import SWEEPS, cost_tables, fitted
 from services.evaluator.engines import Passes, make_engine
-from services.evaluator.progress import Progress, unheard
+from services.evaluator.progress_callback import ProgressCallback, ignore_progress
 from shared.architecture import Architecture
 from shared.environment import Environment
 from shared.errors import UserError
@@ -48,7 +48,7 @@ class Ticking:
     def generate(self, prompts: Sequence[Sequence[int]], tokens: int) -> list[list[int]]:
         raise AssertionError("costs are timed, nothing is generated")
 
-    def time(self, workload: Workload, repeats: int, progressed: Progress = unheard) -> Passes:
+    def time(self, workload: Workload, repeats: int, progressed: ProgressCallback = ignore_progress) -> Passes:
         return Passes((self.seconds,) * repeats, (self.seconds / 2,) * repeats)
 
 

@@ -4,9 +4,9 @@ from typing import cast
 
 import pytest
 
-from services.cli.embedded import embedded_farm
+from services.application.embedded_farm import embedded_farm
+from services.coordinator.dispatch import Dispatcher
 from services.coordinator.evaluators import EmbeddedEvaluator
-from services.coordinator.farm import Farm
 from services.coordinator.history import History
 from services.evaluator.evaluator import Evaluator
 from shared.architecture import dense
@@ -34,7 +34,7 @@ def test_a_bug_in_the_evaluator_ends_the_search_with_its_own_traceback_and_loses
     history = History.create_or_resume(tmp_path / "history.sqlite", plan.about())
     requests = [plan.request(network, "search") for network in (dense(SHAPE), plan.space.smallest())]
     with embedded_farm(cast(Evaluator, Broken()), requests_queue("x")) as (broker, check):
-        farm = Farm("small", "x", broker, history, CoordinatorMetrics(broker), EmbeddedEvaluator(check))
+        farm = Dispatcher("small", "x", broker, history, CoordinatorMetrics(broker), EmbeddedEvaluator(check))
         with pytest.raises(ZeroDivisionError, match="a bug"):
             farm.measure(requests, lambda request, outcome: None)
     assert history.outcome(requests[0].identity) == pretend(requests[0])

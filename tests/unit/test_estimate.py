@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from services.cli.estimate import Work, assumed_tokens, estimate, whole_work, work_left
+from services.application.estimate import Work, assumed_tokens, estimate, whole_work, work_left
 from services.coordinator.history import History
 from shared.errors import UserError
 from shared.messages import EvaluationRequest, Failure

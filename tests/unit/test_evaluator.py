@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from services.evaluator import evaluator as module
-from services.evaluator.costs import REPEATS, SWEEPS
+from services.evaluator.cost_tables import REPEATS, SWEEPS
 from services.evaluator.evaluator import Evaluator
-from services.evaluator.host import Host
+from services.evaluator.host_lock import HostLock
 from services.evaluator.locations import Locations
-from services.evaluator.placing import placed
+from services.evaluator.placement import placed
 from shared.architecture import Architecture
 from shared.environment import Environment
 from shared.identity import INT8_VERSION
@@ -189,7 +189,7 @@ def test_speed_is_measured_alone_on_the_machine_and_accuracy_beside_others(
 ) -> None:
     timed = request_of(tmp_path / "model", EVERYTHING.model_copy(update={"tasks": (), "costs": None}))
     scored = request_of(tmp_path / "model", EvaluationSpec(tasks=(FACTS,), dtype="float32"))
-    host, released = Host(tmp_path / "cache" / "gpus"), threading.Event()
+    host, released = HostLock(tmp_path / "cache" / "gpus"), threading.Event()
     waited: list[int] = []
     steps: list[int] = []
 

@@ -5,12 +5,12 @@ from dataclasses import replace
 import pytest
 
 from services.evaluator import status as status_module
-from services.evaluator.status import Status
+from services.evaluator.status import EvaluatorStatus
 from shared.announcements import EvaluatorAnnouncement
-from shared.announcer import Announcer
 from shared.architecture import dense
 from shared.broker import Delivery, InProcessBroker
 from shared.messages import EvaluationRequest, Failure
+from shared.periodic_announcer import PeriodicAnnouncer
 from shared.telemetry.metrics import EvaluatorMetrics
 from tests.support.pretending import SHAPE, pretend
 from tests.support.searches import small_plan
@@ -25,7 +25,7 @@ class Subject:
     def __init__(self) -> None:
         self.broker = InProcessBroker()
         self.metrics = EvaluatorMetrics(self.broker)
-        self.status = Status(self.broker, self.metrics, "digest", "a device")
+        self.status = EvaluatorStatus(self.broker, self.metrics, "digest", "a device")
         self.changes: list[str] = []
         self.status.changed = lambda: self.changes.append(self.status.announcement().state)
 
@@ -130,7 +130,7 @@ def test_the_announcer_tells_at_once_what_changes_and_the_end() -> None:
             self.told.release()
 
     broker, subject = Heard(), Subject()
-    announcer = Announcer(broker, subject.status.announcement)
+    announcer = PeriodicAnnouncer(broker, subject.status.announcement)
     subject.status.changed = announcer.changed
     announcer.start()
     assert broker.told.acquire(timeout=5)

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from services.cli.example import SEARCHES, example_search_file
+from services.application.example import SEARCHES, example_search_file
 from services.cli.init import search_text
-from services.coordinator.paired import Paired
+from services.reporting.statistics.paired import Paired
 from shared.environment import Environment
 from shared.manifest import search_space
 from shared.settings import SearchSettings, ServingSettings, parse_settings, read_search_file
@@ -101,7 +101,7 @@ def test_the_options_that_init_leaves_as_comments_are_valid(gene: bool) -> None:
 def test_the_example_says_loudly_which_task_and_data_it_takes(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("services.cli.example._hub_answers", lambda: False)
+    monkeypatch.setattr("services.application.example._hub_answers", lambda: False)
     for folder in ("arc_easy", "alpaca"):
         assert example_search_file(Environment(data=tmp_path, cache=tmp_path, threads=1)).stem == "smollm2-plain-facts"
         assert "built-in task plain_facts" in capsys.readouterr().out
@@ -110,5 +110,5 @@ def test_the_example_says_loudly_which_task_and_data_it_takes(
     assert "ARC-Easy, fine-tuned on Alpaca" in capsys.readouterr().out
     assert example_search_file(Environment(data=None, cache=tmp_path, threads=1)).stem == "smollm2-plain-facts"
     assert "say nothing about public benchmarks" in capsys.readouterr().out
-    monkeypatch.setattr("services.cli.example._hub_answers", lambda: True)
+    monkeypatch.setattr("services.application.example._hub_answers", lambda: True)
     assert example_search_file(Environment(data=None, cache=tmp_path, threads=1)).stem == "smollm2-arc-easy"

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from services.coordinator.batch import Outcome
-from services.coordinator.farm import RETRIES
+from services.coordinator.dispatch import RETRIES
 from services.coordinator.history import Candidate, History
 from services.coordinator.plan import SearchPlan
 from services.coordinator.search import measure_costs, run_search
@@ -77,7 +77,7 @@ class Chaos:
         request = request_in(delivery)
         # More failures or deaths would be the network's own failure, and the search not like an undisturbed one.
         if fault == "die" and delivery.attempt <= DELIVERY_LIMIT:
-            delivery.give_back()
+            delivery.requeue()
         else:
             if fault == "fail" and self.failed[request.identity] < RETRIES:
                 self.failed[request.identity] += 1

@@ -12,10 +12,12 @@ from typing import Any
 import pytest
 
 from deploy.farm import __main__ as command_line
-from deploy.farm import commands, processes, watching
+from deploy.farm import commands
+from deploy.farm import process_backend as processes
+from deploy.farm import progress as watching
 from deploy.farm.backend import ServiceState
-from deploy.farm.processes import Processes
-from deploy.farm.state import Farm, FarmDirectory
+from deploy.farm.process_backend import Processes
+from deploy.farm.state import FarmDirectory, FarmSpec
 from shared.announcements import EvaluatorAnnouncement, SearchAnnouncement
 from shared.broker import requests_queue
 from shared.content import content_digest
@@ -51,19 +53,19 @@ class Recorder:
     def __init__(self, directory: FarmDirectory) -> None:
         self.directory = directory
         self.asked: list[str] = []
-        self.applied: list[Farm] = []
+        self.applied: list[FarmSpec] = []
         self.up = False
         self.ends: dict[str, int] = {}
         self.trains = True
 
-    def check(self, farm: Farm) -> None:
+    def check(self, farm: FarmSpec) -> None:
         self.asked.append("check")
 
-    def start_broker(self, farm: Farm) -> None:
+    def start_broker(self, farm: FarmSpec) -> None:
         self.up = True
         self.asked.append("broker")
 
-    def train(self, farm: Farm, name: str) -> None:
+    def train(self, farm: FarmSpec, name: str) -> None:
         assert self.directory.search_file(name).is_file() and name in farm.preparing
         self.asked.append(f"train {name}")
         if not self.trains:
@@ -71,7 +73,7 @@ class Recorder:
         settings = read_search_file(self.directory.search_file(name))
         write_supernet(self.directory.store.place(f"of-{name}"), settings, digest_of(Path("base")))
 
-    def apply(self, farm: Farm) -> None:
+    def apply(self, farm: FarmSpec) -> None:
         self.applied.append(farm)
         self.asked.append("apply")
 
@@ -142,7 +144,7 @@ def run(*arguments: object) -> int:
     return command_line.main([str(argument) for argument in arguments])
 
 
-def farm_of(backend: Recorder) -> Farm:
+def farm_of(backend: Recorder) -> FarmSpec:
     farm = backend.directory.read()
     assert farm is not None
     return farm
@@ -415,20 +417,20 @@ def test_a_taken_port_and_a_missing_program_are_said_before_anything_is_started(
     directory.make()
     monkeypatch.setattr("deploy.farm.rabbitmq.SERVER", tmp_path / "nowhere")
     with pytest.raises(UserError, match="RabbitMQ is missing; install rabbitmq-server"):
-        Processes(directory).check(Farm(backend="processes"))
+        Processes(directory).check(FarmSpec(backend="processes"))
     monkeypatch.setattr(processes, "check_installed", lambda: None)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(UserError, match=f"port {port} of 127.0.0.1 is taken"):
-            Processes(directory).check(Farm(backend="processes", port=port))
-    Processes(directory).check(Farm(backend="processes", port=port))
+            Processes(directory).check(FarmSpec(backend="processes", port=port))
+    Processes(directory).check(FarmSpec(backend="processes", port=port))
 
 
 def test_a_supervisor_that_is_gone_is_said(tmp_path: Path) -> None:
     directory = FarmDirectory(tmp_path / ".farm", tmp_path / "runs")
     directory.make()
     with pytest.raises(UserError, match="supervisor is gone; `make farm` starts it again"):
-        Processes(directory).apply(Farm(backend="processes"))
+        Processes(directory).apply(FarmSpec(backend="processes"))
 
 
 def test_how_processes_are_is_told_with_the_last_line_of_what_went_wrong(
@@ -460,5 +462,5 @@ def test_a_super_network_that_can_not_be_made_is_said_after_what_nasfarm_said(
     monkeypatch.setattr(processes, "supervisor_of", lambda _: 6)
     directory = FarmDirectory(tmp_path / ".farm", tmp_path / "runs")
     with pytest.raises(UserError, match="tiny: no super-network was made, as said above"):
-        Processes(directory).train(Farm(backend="processes"), "tiny")
+        Processes(directory).train(FarmSpec(backend="processes"), "tiny")
     assert capfd.readouterr().err == f"train {directory.search_file('tiny')}\n"

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 import yaml
 
-from deploy.farm.compose import SHORT_GRACE_SECONDS, Compose
-from deploy.farm.engine import Container, Engine
-from deploy.farm.state import Farm, FarmDirectory
+from deploy.farm.compose_backend import SHORT_GRACE_SECONDS, Compose
+from deploy.farm.container_engine import Container, ContainerEngine
+from deploy.farm.state import FarmDirectory, FarmSpec
 from shared.errors import UserError
 
 SETTINGS: dict[str, Any] = {
@@ -20,7 +20,7 @@ SETTINGS: dict[str, Any] = {
 }
 
 
-class Recorded(Engine):
+class Recorded(ContainerEngine):
     """An engine of which only the containers are known."""
 
     there: tuple[Container, ...] = ()
@@ -32,7 +32,7 @@ class Recorded(Engine):
 def backend(directory: Path, monkeypatch: pytest.MonkeyPatch, *there: Container) -> Compose:
     engine = Recorded("podman", ("podman-compose",), rootless=True)
     monkeypatch.setattr(Recorded, "there", there)
-    monkeypatch.setattr(Engine, "find", lambda: engine)
+    monkeypatch.setattr(ContainerEngine, "find", lambda: engine)
     monkeypatch.delenv("NASFARM_DATA", raising=False)
     return Compose(FarmDirectory(directory / ".farm", directory / "runs"))
 
@@ -60,7 +60,7 @@ def test_containers_see_what_search_files_name_and_where_it_links_to(
     (model / "config.json").symlink_to(blobs / "abc")
     data.write_text("{}\n")
     search_file(tmp_path, str(model), training={"data": str(data)})
-    backend(tmp_path, monkeypatch)._write_paths(Farm(backend="containers", preparing=("small",)))
+    backend(tmp_path, monkeypatch)._write_paths(FarmSpec(backend="containers", preparing=("small",)))
     assert shown(tmp_path) == {str(model), str(blobs), str(data)}
 
 
@@ -68,7 +68,7 @@ def test_models_of_the_hub_and_data_that_are_built_in_need_nothing_shown(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     search_file(tmp_path, "somebody/model", training={"data": "plain_facts"})
-    backend(tmp_path, monkeypatch)._write_paths(Farm(backend="containers", preparing=("small",)))
+    backend(tmp_path, monkeypatch)._write_paths(FarmSpec(backend="containers", preparing=("small",)))
     assert shown(tmp_path) == set()
 
 
@@ -77,7 +77,7 @@ def test_a_home_directory_is_refused_as_containers_have_another_one(
 ) -> None:
     search_file(tmp_path, "~/model")
     with pytest.raises(UserError, match="write the whole path"):
-        backend(tmp_path, monkeypatch)._write_paths(Farm(backend="containers", preparing=("small",)))
+        backend(tmp_path, monkeypatch)._write_paths(FarmSpec(backend="containers", preparing=("small",)))
 
 
 @pytest.mark.parametrize(
@@ -133,13 +133,13 @@ def test_a_fine_tuning_is_not_begun_for_a_farm_that_is_down_nor_beside_another(
 ) -> None:
     containers = [Container(name, name, {"com.docker.compose.service": name}, "running", 0, 0, "") for name in there]
     with pytest.raises(UserError, match=f"small: {why}"):
-        backend(tmp_path, monkeypatch, *containers).train(Farm(backend="containers"), "small")
+        backend(tmp_path, monkeypatch, *containers).train(FarmSpec(backend="containers"), "small")
 
 
 def test_a_fine_tuning_in_another_terminal_ends_when_the_farm_goes_down(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def taken_down(_: Engine, container: Container) -> int:
+    def taken_down(_: ContainerEngine, container: Container) -> int:
         monkeypatch.setattr(Recorded, "there", ())
         raise UserError(f"podman wait: no container {container.name}")
 
@@ -152,7 +152,7 @@ def test_a_fine_tuning_in_another_terminal_ends_when_the_farm_goes_down(
     monkeypatch.setattr(farm, "_up", lambda *_: monkeypatch.setattr(Recorded, "there", (broker, trainer)))
     monkeypatch.setattr(Recorded, "watch", taken_down)
     with pytest.raises(UserError, match="the fine-tuning was ended; `make deploy` goes on from its last checkpoint"):
-        farm.train(Farm(backend="containers", preparing=("small",)), "small")
+        farm.train(FarmSpec(backend="containers", preparing=("small",)), "small")
 
 
 def test_a_farm_is_destroyed_without_waiting_for_what_its_evaluators_measure(
@@ -174,7 +174,7 @@ def test_what_a_container_writes_is_shown_without_what_moves_the_cursor(
     (tmp_path / "podman").chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
     container = Container("1", "evaluator", {}, "running", 0, 0, "")
-    engine = Engine("podman", ("podman-compose",), rootless=True)
+    engine = ContainerEngine("podman", ("podman-compose",), rootless=True)
     engine.follow([container])
     assert capsys.readouterr().out == "evaluator | �[2Jbad�\n"
     assert engine.last_line(container) == "\x1b[2Jbad�"
@@ -183,7 +183,7 @@ def test_what_a_container_writes_is_shown_without_what_moves_the_cursor(
 def test_where_nothing_runs_containers_one_line_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(UserError, match="make farm"):
-        Engine.find()
+        ContainerEngine.find()
 
 
 @pytest.mark.parametrize("port", ["0", "65536", "-1", "x", "9" * 5000])
@@ -192,4 +192,4 @@ def test_a_port_of_the_monitoring_that_is_none_is_said_in_one_line(
 ) -> None:
     monkeypatch.setenv("GRAFANA_PORT", port)
     with pytest.raises(UserError, match=r"^GRAFANA_PORT: must be a port, 1 to 65535$"):
-        backend(tmp_path, monkeypatch).check(Farm(backend="containers"))
+        backend(tmp_path, monkeypatch).check(FarmSpec(backend="containers"))

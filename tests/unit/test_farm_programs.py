@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from deploy.farm import programs as module
+from deploy.farm.orphans import end_processes, marked, processes_of
 from deploy.farm.programs import BROKER, Programs
-from deploy.farm.state import Farm, FarmDirectory
-from deploy.farm.strays import end_processes, marked, processes_of
+from deploy.farm.state import FarmDirectory, FarmSpec
 from deploy.farm.supervisor import Program
 from shared.errors import UserError
 
@@ -29,7 +29,7 @@ def four_cores(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(variable, raising=False)
 
 
-def programs(directory: FarmDirectory, farm: Farm, **ended: int) -> list[Program]:
+def programs(directory: FarmDirectory, farm: FarmSpec, **ended: int) -> list[Program]:
     return Programs(directory, (1, 2)).of(farm, {f"coordinator-{name}": code for name, code in ended.items()})
 
 
@@ -38,12 +38,12 @@ def evaluators(of: list[Program]) -> list[Program]:
 
 
 def test_a_farm_without_searches_is_a_broker(directory: FarmDirectory) -> None:
-    (broker,) = programs(directory, Farm(backend="processes", port=5999))
+    (broker,) = programs(directory, FarmSpec(backend="processes", port=5999))
     assert (broker.name, broker.listens, broker.needs) == (BROKER, 5999, None)
 
 
 def test_evaluators_share_the_cores_and_each_program_has_the_rights_of_its_kind(directory: FarmDirectory) -> None:
-    farm = Farm(backend="processes", evaluators=2).with_search("one", "d" * 32)
+    farm = FarmSpec(backend="processes", evaluators=2).with_search("one", "d" * 32)
     _, coordinator, first, second = programs(directory, farm)
     assert coordinator.name == "coordinator-one" and coordinator.ends_well
     assert coordinator.command[-1] == str(directory.credentials / "coordinator")
@@ -54,19 +54,19 @@ def test_evaluators_share_the_cores_and_each_program_has_the_rights_of_its_kind(
 
 
 def test_there_is_a_thread_even_where_evaluators_are_more_than_cores(directory: FarmDirectory) -> None:
-    farm = Farm(backend="processes", evaluators=9).with_search("one", "d" * 32)
+    farm = FarmSpec(backend="processes", evaluators=9).with_search("one", "d" * 32)
     assert {each.environment["NASFARM_THREADS"] for each in evaluators(programs(directory, farm))} == {"1"}
 
 
 def test_two_searches_of_one_super_network_share_evaluators_and_those_of_two_do_not(directory: FarmDirectory) -> None:
-    shared = Farm(backend="processes", evaluators=2).with_search("one", "d" * 32).with_search("two", "d" * 32)
+    shared = FarmSpec(backend="processes", evaluators=2).with_search("one", "d" * 32).with_search("two", "d" * 32)
     assert len(evaluators(programs(directory, shared))) == 2
-    apart = Farm(backend="processes", evaluators=2).with_search("one", "d" * 32).with_search("two", "e" * 32)
+    apart = FarmSpec(backend="processes", evaluators=2).with_search("one", "d" * 32).with_search("two", "e" * 32)
     assert len(evaluators(programs(directory, apart))) == 4
 
 
 def test_evaluators_leave_when_the_last_search_of_their_super_network_has_ended(directory: FarmDirectory) -> None:
-    farm = Farm(backend="processes", evaluators=1)
+    farm = FarmSpec(backend="processes", evaluators=1)
     farm = farm.with_search("one", "d" * 32).with_search("two", "d" * 32).with_search("three", "e" * 32)
     before = evaluators(programs(directory, farm))
     assert evaluators(programs(directory, farm, one=0)) == before
@@ -75,21 +75,21 @@ def test_evaluators_leave_when_the_last_search_of_their_super_network_has_ended(
 
 
 def test_a_search_that_begins_again_is_the_same_program_begun_anew(directory: FarmDirectory) -> None:
-    farm = Farm(backend="processes", evaluators=0).with_search("one", "d" * 32)
+    farm = FarmSpec(backend="processes", evaluators=0).with_search("one", "d" * 32)
     again = farm.with_search("one", "d" * 32)
     assert [[program.begun for program in programs(directory, each)] for each in (farm, again)] == [[1, 1], [1, 2]]
     assert len(again.searches) == 1
 
 
 def test_evaluators_begin_again_when_the_farm_is_asked_for_again(directory: FarmDirectory) -> None:
-    farm = Farm(backend="processes", evaluators=1).with_search("one", "d" * 32)
+    farm = FarmSpec(backend="processes", evaluators=1).with_search("one", "d" * 32)
     again = farm.model_copy(update={"asked": farm.asked + 1})
     assert [each.begun for each in evaluators(programs(directory, again))] == [2]
     assert programs(directory, again) == programs(directory, farm)  # those that run go on
 
 
 def test_a_search_is_prepared_until_it_can_run(directory: FarmDirectory) -> None:
-    farm = Farm(backend="processes").preparing_for(["one", "two"]).preparing_for(["one"])
+    farm = FarmSpec(backend="processes").preparing_for(["one", "two"]).preparing_for(["one"])
     assert farm.preparing == ("one", "two")
     directory.write(farm.with_search("one", "d" * 32))
     read = directory.read()

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from services.cli.packages import MODELS, missing_package
-from services.cli.run import RunDirectory
-from services.cli.searching import open_search
-from services.cli.supernets import Supernet
+from services.application.packages import MODELS, missing_package
+from services.application.pipeline import open_search
+from services.application.run_directory import RunDirectory
+from services.application.supernet_store import Supernet
 from shared.messages import CheckpointRef, Dtype
 from tests.chaos.arena import search_settings, write_supernet
 from tests.support.data import ROOT

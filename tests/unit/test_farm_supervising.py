@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from deploy.farm import supervising
-from deploy.farm.processes import Processes
-from deploy.farm.rotation import former
-from deploy.farm.state import Farm, FarmDirectory
-from deploy.farm.strays import end_processes, processes_of
-from deploy.farm.supervising import claimed, read_states, supervisor_of
+from deploy.farm import daemon as supervising
+from deploy.farm.daemon import claimed, read_states, supervisor_of
+from deploy.farm.log_rotation import former
+from deploy.farm.orphans import end_processes, processes_of
+from deploy.farm.process_backend import Processes
+from deploy.farm.state import FarmDirectory, FarmSpec
 from tests.support.supervised import PATIENCE_SECONDS, sleeping, supervised, wait_for
 
 
@@ -20,7 +20,7 @@ from tests.support.supervised import PATIENCE_SECONDS, sleeping, supervised, wai
 def directory(tmp_path: Path) -> Iterator[FarmDirectory]:
     directory = FarmDirectory(tmp_path / ".farm", tmp_path / "runs")
     directory.make()
-    directory.write(Farm(backend="processes", evaluators=2))
+    directory.write(FarmSpec(backend="processes", evaluators=2))
     yield directory
     end_processes(directory.path, 0)
 
@@ -29,7 +29,7 @@ def test_the_supervisor_follows_the_farms_file_and_leaves_nothing_when_the_farm_
     directory: FarmDirectory,
 ) -> None:
     supervisor = supervised(directory)
-    directory.write(Farm(backend="processes", evaluators=3))
+    directory.write(FarmSpec(backend="processes", evaluators=3))
     wait_for(lambda: sleeping(directory) == 3)
     (directory.path / "farm.json").write_text("{")  # while that can't be read nothing changes
     os.kill(read_states(directory)[0].pid or 0, signal.SIGKILL)

@@ -7,15 +7,15 @@ from typing import Any
 
 import pytest
 
-from deploy.farm import watching
+from deploy.farm import progress as watching
 from deploy.farm.backend import ServiceState
-from deploy.farm.state import Farm, FarmDirectory
-from deploy.farm.watching import watch
+from deploy.farm.progress import watch
+from deploy.farm.state import FarmDirectory, FarmSpec
 from shared.announcements import EvaluatorAnnouncement, SearchAnnouncement
 from shared.errors import UserError
 
 SUPERNET = "d" * 32
-FARM = Farm(backend="processes", evaluators=2).with_search("one", SUPERNET)
+FARM = FarmSpec(backend="processes", evaluators=2).with_search("one", SUPERNET)
 Look = Callable[[], None]
 
 
@@ -61,7 +61,7 @@ class Scene:
     def service(self, name: str, **more: Any) -> Look:
         return lambda: self.services.append(ServiceState(name, "any", **more))
 
-    def watch(self, farm: Farm = FARM, began_before: float = 1.0, begun: tuple[str, ...] = ("one",)) -> None:
+    def watch(self, farm: FarmSpec = FARM, began_before: float = 1.0, begun: tuple[str, ...] = ("one",)) -> None:
         watch(self.directory, farm, self, begun, time.time() - began_before)  # type: ignore[arg-type]
 
 

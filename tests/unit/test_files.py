@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.farm.processes import END_BYTES, _last_line
+from deploy.farm.process_backend import END_BYTES, _last_line
 from shared.errors import UserError
 from shared.files import writing
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 
-from services.coordinator.costs import CostModel
+from services.coordinator.cost_model import CostModel
 from services.coordinator.counterparts import counterpart
 from services.coordinator.genomes import Encoding, IntArray, rows
 from services.coordinator.strategies import Evaluated, linas, make_strategy, stratified

@@ -4,14 +4,14 @@ import multiprocessing
 import time
 from pathlib import Path
 
-from services.evaluator.host import Host
+from services.evaluator.host_lock import HostLock
 
 NOT_LONG_SECONDS = 0.05
 PATIENCE_SECONDS = 60
 
 
 def _work(directory: Path, kind: str, number: int) -> None:
-    host = Host(directory)
+    host = HostLock(directory)
     with getattr(host, kind)((directory / f"{number} waits").touch), (directory / "log").open("a") as log:
         for what in ("begins", "ends"):
             log.write(f"{kind} {number} {what}\n")
@@ -50,7 +50,7 @@ def test_who_waits_to_be_alone_is_not_overtaken_and_says_that_it_waits(tmp_path:
     context = multiprocessing.get_context("spawn")  # a forked process would hold our locks
     log = tmp_path / "log"
     waited: list[int] = []
-    with Host(tmp_path).shared(lambda: waited.append(1)):
+    with HostLock(tmp_path).shared(lambda: waited.append(1)):
         alone = context.Process(target=_work, args=(tmp_path, "alone", 0))
         alone.start()
         wait_for(tmp_path / "0 waits")
@@ -67,6 +67,6 @@ def test_who_waits_to_be_alone_is_not_overtaken_and_says_that_it_waits(tmp_path:
 
 def test_where_no_locks_can_be_kept_nobody_waits(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
-    host = Host(tmp_path / "file")
+    host = HostLock(tmp_path / "file")
     with host.alone(lambda: None), host.shared(lambda: None), host.alone(lambda: None):
         pass

@@ -5,7 +5,7 @@ import socket
 
 import pytest
 
-from deploy.farm.listening import open_to_others
+from deploy.farm.listeners import open_to_others
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize_scalar
 from scipy.stats import norm
 
-from services.coordinator.paired import ONE_SIDED, Paired, discordance_allowed, holm
+from services.reporting.statistics.paired import ONE_SIDED, Paired, discordance_allowed, holm
 
 tables = st.tuples(st.integers(0, 60), st.integers(0, 60), st.integers(0, 500)).filter(lambda table: sum(table) > 0)
 

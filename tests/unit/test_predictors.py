@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from services.coordinator import predictors
-from services.coordinator.costs import CostModel
+from services.coordinator.cost_model import CostModel
 from services.coordinator.genomes import Encoding, FloatArray, IntArray, rows
 from services.coordinator.predictors import Predictor
 from services.coordinator.strategies.stratified import draw, stratified

@@ -3,8 +3,8 @@
 import pytest
 
 from services.cli.evaluate import _accuracies
-from services.coordinator.report.answers import Answers, advantage, compared, macro_row, non_inferiority, task_row
-from services.coordinator.statistics import wilson_interval
+from services.coordinator.predictor_quality import wilson_interval
+from services.reporting.answers import Answers, advantage, compared, macro_row, non_inferiority, task_row
 from shared.messages import ItemScores
 
 

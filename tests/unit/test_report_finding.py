@@ -1,8 +1,8 @@
 """The result of a search in words: what the data show, and no more."""
 
-from services.coordinator.report import wording
-from services.coordinator.report.content import Comparison, NetworkRow, NonInferiority, ReportContent
-from services.coordinator.report.finding import int8_result, key_result
+from services.reporting import wording
+from services.reporting.finding import int8_result, key_result
+from services.reporting.report_data import Comparison, NetworkRow, NonInferiority, ReportContent
 from tests.support.report_content import report_content
 
 

@@ -9,18 +9,18 @@ from xml.etree import ElementTree
 import pytest
 from rich.console import Console
 
-from services.coordinator.report import wording
-from services.coordinator.report.charts import hypervolume_chart, tau_chart
-from services.coordinator.report.columns import COMPARED, columns
-from services.coordinator.report.content import Advantage, ReportContent
-from services.coordinator.report.drawing import draw_strips
-from services.coordinator.report.figure import draw_figure
-from services.coordinator.report.finding import key_result, random_result
-from services.coordinator.report.front_chart import front_charts
-from services.coordinator.report.networks import front_keys, listed
-from services.coordinator.report.objectives import MEASURES, non_dominated
-from services.coordinator.report.page import render_page
-from services.coordinator.report.table import front_table
+from services.reporting import wording
+from services.reporting.charts import hypervolume_chart, tau_chart
+from services.reporting.columns import COMPARED, columns
+from services.reporting.drawing import draw_strips
+from services.reporting.figure import draw_figure
+from services.reporting.finding import key_result, random_result
+from services.reporting.front_chart import front_charts
+from services.reporting.networks import front_keys, listed
+from services.reporting.objectives import MEASURES, non_dominated
+from services.reporting.page import render_page
+from services.reporting.report_data import Advantage, ReportContent
+from services.reporting.table import front_table
 from shared.settings import Objective
 from tests.support.report_content import report_content
 

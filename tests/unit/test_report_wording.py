@@ -2,8 +2,8 @@
 
 import pytest
 
-from services.coordinator.report import wording
-from services.coordinator.report.axis import axis_over, count_axis, decimals
+from services.reporting import wording
+from services.reporting.axis import axis_over, count_axis, decimals
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deploy.farm import rotation as module
-from deploy.farm.rotation import LOOK_SECONDS, Rotation, limit
+from deploy.farm import log_rotation as module
+from deploy.farm.log_rotation import LOOK_SECONDS, Rotation, limit
 from deploy.farm.state import FarmDirectory
 
 WRITER = (
@@ -79,7 +79,7 @@ def test_who_follows_a_log_follows_it_across_a_rotation(tmp_path: Path) -> None:
     log, rotate = directory.logs / "one.log", rotating(directory.logs)
     log.write_text("before\n" + 100 * "." + "\n")
     follow = (
-        "import sys; from pathlib import Path; from deploy.farm.processes import Processes; "
+        "import sys; from pathlib import Path; from deploy.farm.process_backend import Processes; "
         "from deploy.farm.state import FarmDirectory; Processes(FarmDirectory(*map(Path, sys.argv[1:]))).follow_logs()"
     )
     command = [sys.executable, "-c", follow, directory.path, directory.runs]

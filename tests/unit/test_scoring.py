@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 from services.evaluator import scoring
 from services.evaluator.memory import OutOfMemoryError
 from services.evaluator.preparation import PreparedTask, prepare_task
-from services.evaluator.progress import Progress
+from services.evaluator.progress_callback import ProgressCallback
 from services.evaluator.scoring import score
 from services.evaluator.tasks.loading import Document, LoadedTask, load_items
 from services.evaluator.tokenisation import tokenize_requests
@@ -313,7 +313,7 @@ def test_where_memory_runs_out_half_as_many_tokens_are_tried_once(
     expected, tried = score(made.network, made.subjects), []
     real, enough = scoring._score, made.subjects.row_tokens // 2
 
-    def limited(network: Decoder, task: PreparedTask, progressed: Progress) -> ItemScores:
+    def limited(network: Decoder, task: PreparedTask, progressed: ProgressCallback) -> ItemScores:
         tried.append(task.row_tokens)
         if task.row_tokens > enough:
             raise error

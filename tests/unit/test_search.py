@@ -5,12 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from services.coordinator.generation import GenerationRow
 from services.coordinator.plan import plan_of
+from services.coordinator.predictor_quality import kendall_tau
 from services.coordinator.results import evaluated_so_far, front
-from services.coordinator.statistics import kendall_tau
 from shared.architecture import dense
 from shared.errors import UserError
+from shared.generation import GenerationRow
 from shared.messages import EvaluationRequest, Failure, Measurement, Workload
 from tests.support.searches import (
     REMEASURED,

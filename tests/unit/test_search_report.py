@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from services.coordinator.history import History
-from services.coordinator.outputs import write_report
-from services.coordinator.paired import holm
 from services.coordinator.plan import plan_of
 from services.coordinator.results import evaluated_so_far, front
+from services.reporting.outputs import write_report
+from services.reporting.statistics.paired import holm
 from shared.architecture import Architecture, dense, derive
 from shared.errors import UserError
 from shared.messages import EvaluationRequest, Failure, Measurement, SpeedSpec, Workload

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from services.cli.run import RunDirectory
+from services.application.run_directory import RunDirectory
 from shared.environment import Environment
 from shared.errors import UserError
 from shared.messages import SpeedSpec, Workload

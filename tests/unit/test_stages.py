@@ -11,13 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.cli import checkpoints, stages
-from services.cli.checkpoints import content_of
+from services.application import checkpoint_content as checkpoints
+from services.application.checkpoint_content import content_of
+from services.cli import progress_bars as stages
 from services.cli.console import PlainConsole
 from services.cli.evaluate import WAITING, _evaluated
-from services.cli.stages import LEAST_SECONDS, LINE_SECONDS, Lines, Pace
+from services.cli.progress_bars import LEAST_SECONDS, LINE_SECONDS, Lines, Pace
 from services.evaluator.evaluator import Evaluator
-from services.evaluator.progress import Progress
+from services.evaluator.progress_callback import ProgressCallback
 from shared import content
 from shared.content import FileDigests
 from shared.digest import digest_file
@@ -162,7 +163,7 @@ def test_a_measurement_that_waits_for_another_evaluator_says_so_and_counts_no_st
     told: list[str] = []
     monkeypatch.setattr(stages, "TICK_SECONDS", 0.001)
     monkeypatch.setattr(stages, "LINE_SECONDS", 0.0)
-    monkeypatch.setattr("services.cli.stages.console.print", told.append)
+    monkeypatch.setattr("services.cli.progress_bars.console.print", told.append)
     speed = SpeedSpec(engine="torch", workload=Workload(), repeats=7)
     request = PLAN.request(PLAN.space.largest(), "search")
     request = request.model_copy(update={"spec": EvaluationSpec(dtype="float32", speed=speed)})
@@ -170,7 +171,9 @@ def test_a_measurement_that_waits_for_another_evaluator_says_so_and_counts_no_st
     class Busy:
         """An evaluator of a machine that another one has at first."""
 
-        def evaluate(self, request: EvaluationRequest, progressed: Progress, waiting: Progress) -> EvaluationResult:
+        def evaluate(
+            self, request: EvaluationRequest, progressed: ProgressCallback, waiting: ProgressCallback
+        ) -> EvaluationResult:
             deadline = time.monotonic() + 60
             while not any("waiting" in line for line in told):
                 assert time.monotonic() < deadline
@@ -205,7 +208,7 @@ def test_reading_a_large_file_for_its_digest_is_told_in_bytes(tmp_path: Path, mo
     (tmp_path / "model.safetensors").write_bytes(b"x" * 3_500_000)
     (tmp_path / "config.json").write_text("{}")
     told: list[str] = []
-    monkeypatch.setattr("services.cli.stages.console.print", told.append)
+    monkeypatch.setattr("services.cli.progress_bars.console.print", told.append)
     digests = FileDigests(tmp_path / "cache")
     files = content_of(tmp_path, digests)
     assert files["model.safetensors"] == digest_file(tmp_path / "model.safetensors")

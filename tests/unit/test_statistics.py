@@ -8,7 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest, kendalltau
 
-from services.coordinator.statistics import kendall_tau, line_through, mean_absolute_error, partial_tau, wilson_interval
+from services.coordinator.predictor_quality import (
+    kendall_tau,
+    line_through,
+    mean_absolute_error,
+    partial_tau,
+    wilson_interval,
+)
 
 
 @given(st.integers(1, 3000).flatmap(lambda items: st.tuples(st.integers(0, items), st.just(items))))

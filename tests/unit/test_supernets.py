@@ -11,12 +11,20 @@ from typing import Any, cast
 
 import pytest
 
-from services.cli import training
-from services.cli.listing import remove_supernet, show_all
-from services.cli.run import RunDirectory
-from services.cli.searching import open_search
-from services.cli.supernets import Supernet, SupernetStore, busy, clear_workspace, find_supernet, making, workspace_of
-from services.cli.training import Checked
+from services.application import prepared_search as training
+from services.application.pipeline import open_search
+from services.application.prepared_search import PreparedSearch
+from services.application.run_directory import RunDirectory
+from services.application.supernet_store import (
+    Supernet,
+    SupernetStore,
+    busy,
+    clear_workspace,
+    find_supernet,
+    making,
+    workspace_of,
+)
+from services.cli.inventory import remove_supernet, show_all
 from services.trainer.data import load_instructions
 from shared.digest import digest_json
 from shared.environment import Environment
@@ -304,7 +312,7 @@ def test_who_waits_for_another_to_make_it_says_that_and_shows_no_fine_tuning(
     monkeypatch.setattr(training, "_say_that_another_makes_it", another_ends)
     with ExitStack() as others:
         others.enter_context(making(place, lambda: None))
-        assert training.fine_tune(cast(Checked, checked)).directory == place
+        assert training.fine_tune(cast(PreparedSearch, checked)).directory == place
     assert capsys.readouterr().out == "Super-network  another nasfarm just makes it; waiting for that\n"
 
 

@@ -120,10 +120,10 @@ def test_a_broker_s_own_counters_are_read_when_they_are_asked_for() -> None:
     broker.publish("q", b"1")
     delivery = broker.receive("q", 5)
     assert delivery is not None
-    delivery.give_back()
+    delivery.requeue()
     again = broker.receive("q", 5)
     assert again is not None
-    again.set_aside("nonsense")
+    again.reject("nonsense")
     assert value(metrics.registry, "nasfarm_broker_connected") == 1
     assert value(metrics.registry, "nasfarm_broker_messages_published_total") == broker.counters.published > 0
     assert value(metrics.registry, "nasfarm_broker_redeliveries_total") == 1

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from shared.telemetry.repetition import REMEMBERED, SECONDS, OnceAMinute
+from shared.telemetry.repetition import REMEMBERED, SECONDS, RepetitionFilter
 
 log = logging.getLogger("services.of_a_test")
 
@@ -38,7 +38,7 @@ def heard(clock: Clock) -> Iterator[list[str]]:
         record.times = count
 
     handler = Handler()
-    handler.addFilter(OnceAMinute(logging.LogRecord.getMessage, tell, clock))
+    handler.addFilter(RepetitionFilter(logging.LogRecord.getMessage, tell, clock))
     log.addHandler(handler)
     level = log.level
     log.setLevel(logging.INFO)

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from rich.table import Table
 from rich.text import Text
 
-from services.cli import watching
+from services.cli import farm_status as watching
 from services.cli.console import PlainConsole
-from services.cli.watching import FarmStatus
+from services.cli.farm_status import FarmStatus
 from shared.announcements import EvaluatorAnnouncement, SearchAnnouncement, latest
 from shared.text import LONGEST_LINE, LONGEST_SHOWN, one_line, printable
 from shared.text import shown as spelt

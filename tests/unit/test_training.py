@@ -15,8 +15,8 @@ from tokenizers.processors import TemplateProcessing
 from transformers import AutoModelForCausalLM
 
 from services.trainer.examples import Example, batches, tokenize
-from services.trainer.train import prepare
-from services.trainer.training import StepReport, learning_rate, response_loss
+from services.trainer.fine_tuning import StepReport, learning_rate, response_loss
+from services.trainer.make_supernet import prepare
 from shared.architecture import Architecture
 from shared.environment import Environment
 from shared.errors import UserError

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from services.trainer.checkpoints import TrainingState, load_state, save_state
+from services.trainer.training_state import TrainingState, load_state, save_state
 from shared.errors import UserError
 from tests.support.disk import nearly_full_disk
 

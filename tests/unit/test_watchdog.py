@@ -2,8 +2,8 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
-from services.evaluator.desk import Assignment, Desk, answer
-from services.evaluator.progress import Progress
+from services.evaluator.lease import Lease, LeaseSlot, answer
+from services.evaluator.progress_callback import ProgressCallback
 from services.evaluator.watchdog import Watchdog
 from services.evaluator.worker import Worker
 from shared.architecture import dense
@@ -22,7 +22,7 @@ class Slow:
     def __init__(self) -> None:
         self.go = threading.Event()
 
-    def evaluate(self, request: EvaluationRequest, progressed: Progress) -> EvaluationResult:
+    def evaluate(self, request: EvaluationRequest, progressed: ProgressCallback) -> EvaluationResult:
         assert self.go.wait(PATIENCE_SECONDS)
         return EvaluationResult(identity=request.identity, search=request.search, outcome=pretend(request))
 
@@ -118,13 +118,13 @@ def test_where_the_broker_refuses_the_failure_the_request_is_left_to_others() ->
 
 
 def test_of_many_who_claim_what_is_in_work_one_gets_it() -> None:
-    broker, desk = InProcessBroker(), Desk()
+    broker, desk = InProcessBroker(), LeaseSlot()
     request = ask(broker)
     delivery = broker.receive(REQUESTS, 0)
     assert delivery is not None
     with ThreadPoolExecutor(8) as threads:
         for _ in range(50):
-            desk.put(Assignment(request, delivery, began=0, reconnects=0))
+            desk.put(Lease(request, delivery, began=0, reconnects=0))
             claimed = list(threads.map(lambda _: desk.claim(), range(8)))
             assert sum(each is not None for each in claimed) == 1
 
@@ -151,6 +151,6 @@ def test_who_leaves_after_a_lost_connection_parts_with_the_request_that_came_aga
         assert lost is not None and broker.again is not None
         broker.counters.reconnects = 1
         result = EvaluationResult(identity=request.identity, search=request.search, outcome=pretend(request))
-        assert answer(broker, Assignment(request, lost, began=0, reconnects=0), result, last=True)
+        assert answer(broker, Lease(request, lost, began=0, reconnects=0), result, last=True)
         left = broker.receive(REQUESTS, 0)
         assert (left is not None) == other

@@ -6,9 +6,9 @@ import time
 
 import pytest
 
-from services.cli import watching
+from services.cli import farm_status as watching
 from services.cli.console import PlainConsole
-from services.cli.watching import FarmStatus, show_farm
+from services.cli.farm_status import FarmStatus, show_farm
 from shared.announcements import EvaluatorAnnouncement, SearchAnnouncement
 from shared.broker.address import BrokerAddress
 

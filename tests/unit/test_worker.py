@@ -5,10 +5,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from services.evaluator.progress import Progress
-from services.evaluator.service import Event, Events, stop_at_signals
-from services.evaluator.status import Status, Steadfast
-from services.evaluator.worker import Answering, Backoff, Observer, Unobserved, Worker
+from services.evaluator.progress_callback import ProgressCallback
+from services.evaluator.service import Events, ServiceEvent, stop_at_signals
+from services.evaluator.status import CrashGuard, EvaluatorStatus
+from services.evaluator.worker import Answering, Backoff, NullObserver, Worker, WorkerObserver
 from shared.architecture import dense
 from shared.broker import DEAD_LETTERS, Delivery, InProcessBroker, QueueMissingError
 from shared.messages import EvaluationRequest, EvaluationResult, Failure, Measurement
@@ -26,7 +26,7 @@ class Pretending:
         self.asked, self._last, self._bug = 0, last, bug
         self.worker: Worker | None = None
 
-    def evaluate(self, request: EvaluationRequest, progressed: Progress) -> EvaluationResult:
+    def evaluate(self, request: EvaluationRequest, progressed: ProgressCallback) -> EvaluationResult:
         self.asked += 1
         if self.asked == self._last and self.worker is not None:
             self.worker.stop.set()
@@ -39,7 +39,7 @@ def work(
     broker: InProcessBroker,
     pretending: Pretending,
     evaluator: Answering | None = None,
-    observer: Observer | None = None,
+    observer: WorkerObserver | None = None,
     requests: int = 2,
 ) -> None:
     """Have so many requests worked off, as far as the evaluator goes."""
@@ -62,7 +62,7 @@ def test_a_bug_is_a_failure_of_one_request_with_its_traceback_in_the_log(caplog:
     broker, pretending = InProcessBroker(), Pretending(last=2, bug=1)
     metrics = EvaluatorMetrics(broker)
     with caplog.at_level(logging.INFO):
-        work(broker, pretending, Steadfast(pretending), Status(broker, metrics, "x", "none"))
+        work(broker, pretending, CrashGuard(pretending), EvaluatorStatus(broker, metrics, "x", "none"))
     crashed, measured = outcomes(broker)
     assert crashed == Failure(kind="crashed", reason="ZeroDivisionError: a bug", retry_may_help=True)
     assert isinstance(measured, Measurement)
@@ -133,7 +133,7 @@ class Recording(InProcessBroker):
 class Ill(Pretending):
     """Can't measure anything, which others might."""
 
-    def evaluate(self, request: EvaluationRequest, progressed: Progress) -> EvaluationResult:
+    def evaluate(self, request: EvaluationRequest, progressed: ProgressCallback) -> EvaluationResult:
         super().evaluate(request, progressed)
         failure = Failure(kind="out_of_memory", reason="too small", retry_may_help=True)
         return EvaluationResult(identity=request.identity, search=request.search, outcome=failure)
@@ -149,7 +149,7 @@ def test_pauses_grow_with_failures_in_a_row_that_others_may_not_meet() -> None:
 
 
 def test_an_ill_evaluator_takes_nothing_while_it_pauses_and_stops_at_once() -> None:
-    class Observed(Unobserved):
+    class Observed(NullObserver):
         def settled(self, pausing: bool) -> None:
             assert pausing
             broker.said.append("pausing")
@@ -212,7 +212,7 @@ def test_who_observes_a_worker_is_told_of_everything_in_its_order() -> None:
             raise AssertionError("there was no pause")
 
     class Stepping(Pretending):
-        def evaluate(self, request: EvaluationRequest, progressed: Progress) -> EvaluationResult:
+        def evaluate(self, request: EvaluationRequest, progressed: ProgressCallback) -> EvaluationResult:
             progressed()
             return super().evaluate(request, progressed)
 
@@ -230,7 +230,7 @@ def test_the_first_signal_tells_to_stop_and_the_second_leaves_at_once(monkeypatc
     try:
         stop_at_signals(events)
         signal.raise_signal(signal.SIGTERM)
-        assert events.get_nowait() is Event.TOLD_TO_STOP and not left
+        assert events.get_nowait() is ServiceEvent.TOLD_TO_STOP and not left
         signal.raise_signal(signal.SIGTERM)
         assert left == [143]
     finally:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 
-from services.coordinator.costs import CostModel
+from services.coordinator.cost_model import CostModel
 from services.coordinator.strategies.linas import Linas
 from services.coordinator.strategies.nsga2 import Nsga2
 from services.coordinator.strategies.protocol import Evaluated, Strategy

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from services.coordinator.costs import CostModel
+from services.coordinator.cost_model import CostModel
 from services.coordinator.genomes import FloatArray, IntArray
 from services.coordinator.pareto import best
 from services.coordinator.predictors import Predictor

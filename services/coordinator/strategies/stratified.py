@@ -8,7 +8,7 @@ from collections.abc import Set as AbstractSet
 
 import numpy as np
 
-from services.coordinator.costs import CostModel
+from services.coordinator.cost_model import CostModel
 from services.coordinator.genomes import Encoding, FloatArray, IntArray, rows
 from shared.space import GeneKind, Genome
 

@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
-from services.evaluator.progress import Progress, unheard
+from services.evaluator.progress_callback import ProgressCallback, ignore_progress
 from shared.architecture import Architecture
 from shared.errors import UserError
 from shared.messages import Dtype, Workload
@@ -37,7 +37,7 @@ class Running(Protocol):
         """The `tokens` likeliest next tokens of every prompt, one after another; nothing ends a sequence early."""
         ...
 
-    def time(self, workload: Workload, repeats: int, progressed: Progress = unheard) -> Passes:
+    def time(self, workload: Workload, repeats: int, progressed: ProgressCallback = ignore_progress) -> Passes:
         """Run a workload `repeats` times, after as much warming up as the engine needs.
 
         `progressed` is called after each of them, or after all where the engine tells nothing before.

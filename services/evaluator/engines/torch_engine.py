@@ -10,8 +10,8 @@ from torch import Tensor
 
 from services.evaluator.engines.cache import Cache, Prompts, Step
 from services.evaluator.engines.protocol import Passes, random_prompts
-from services.evaluator.placing import placed
-from services.evaluator.progress import Progress, unheard
+from services.evaluator.placement import placed
+from services.evaluator.progress_callback import ProgressCallback, ignore_progress
 from shared.architecture import Architecture
 from shared.messages import Dtype, Workload
 from shared.messages import Engine as EngineName
@@ -58,7 +58,7 @@ class TorchRunning:
         return lines
 
     @torch.inference_mode()
-    def time(self, workload: Workload, repeats: int, progressed: Progress = unheard) -> Passes:
+    def time(self, workload: Workload, repeats: int, progressed: ProgressCallback = ignore_progress) -> Passes:
         prompts = random_prompts(workload, self._network.shape.vocab_size)
         rounds = []
         for _ in range(1 + repeats):

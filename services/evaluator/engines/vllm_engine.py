@@ -16,7 +16,7 @@ import torch
 
 from services.evaluator.engines.protocol import EngineMissingError, Passes, random_prompts
 from services.evaluator.engines.vllm_plugin import LOAD_FORMAT, MODEL
-from services.evaluator.progress import Progress, unheard
+from services.evaluator.progress_callback import ProgressCallback, ignore_progress
 from shared.architecture import Architecture, derive
 from shared.errors import UserError
 from shared.manifest import read_config
@@ -75,7 +75,7 @@ class VllmRunning:
         lines: list[list[int]] = self._run(prompts, tokens, 1)["tokens"]
         return lines
 
-    def time(self, workload: Workload, repeats: int, progressed: Progress = unheard) -> Passes:
+    def time(self, workload: Workload, repeats: int, progressed: ProgressCallback = ignore_progress) -> Passes:
         prompts = random_prompts(workload, self.network.vocab_size)
         seconds = self._run(prompts, 1 + workload.generated_tokens, WARMING_ROUNDS + repeats)
         progressed()

@@ -14,7 +14,7 @@ from pika.adapters.select_connection import IOLoop
 from shared.broker.address import BrokerAddress
 from shared.broker.errors import BrokerClosedError
 from shared.broker.protocol import ANNOUNCEMENTS, DEAD_LETTERS, BrokerCounters, Delivery, check_size
-from shared.broker.rabbitmq.announcements import Announcer, Listener
+from shared.broker.rabbitmq.announcement_stream import AnnouncementListener, AnnouncementPublisher
 from shared.broker.rabbitmq.consumer import Consumer
 from shared.broker.rabbitmq.decoding import tolerate
 from shared.broker.rabbitmq.headers import ANSWER_TO, REASON, SENT_AT, Headers, now
@@ -77,8 +77,8 @@ class RabbitBroker:
         self._parameters = parameters(address, name, heartbeat_seconds)
         self._prefetch, self._patient = prefetch, patient
         self._publisher = Publisher(self.counters)
-        self._announcer = Announcer(address.user)
-        self._listener = Listener(self.counters, self._run)
+        self._announcer = AnnouncementPublisher(address.user)
+        self._listener = AnnouncementListener(self.counters, self._run)
         self._consumers: dict[str, Consumer] = {}
         self._lock = threading.Lock()
         self._loop: IOLoop | None = None
@@ -158,7 +158,7 @@ class RabbitBroker:
         logger.warning("message %s in %s becomes a dead letter: %s", identity, queue_name, headers[REASON])
         kept: Headers = {**headers, "queue": queue_name}
         self._send([self._outgoing(DEAD_LETTERS, body, identity or uuid.uuid4().hex, kept)])
-        self.counters.set_aside += 1
+        self.counters.rejected += 1
 
     def _outgoing(self, queue_name: str, body: bytes, identity: str, headers: Headers) -> Outgoing:
         return Outgoing(queue_name, body, identity, self._address.user, headers)

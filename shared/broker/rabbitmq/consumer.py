@@ -84,7 +84,7 @@ class Consumer:
             untaken = list(self._ready)
             self._ready.clear()
         for delivery in untaken:
-            delivery.give_back()
+            delivery.requeue()
 
     def end(self, error: BaseException) -> None:
         """Nothing will come any more; now and whenever somebody asks."""
@@ -163,10 +163,10 @@ class Consumer:
         def ack() -> None:
             settle(lambda: channel.basic_ack(method.delivery_tag))
 
-        def give_back() -> None:
+        def requeue() -> None:
             settle(lambda: channel.basic_nack(method.delivery_tag, requeue=True))
 
-        def set_aside(reason: str) -> None:
+        def reject(reason: str) -> None:
             kept: Headers = {REASON: reason}
             told = headers.get(ANSWER_TO)
             if told is not None and self._queue.startswith("requests."):  # what comes as an answer tells nobody else
@@ -186,8 +186,8 @@ class Consumer:
             dead=None if dead is None else str(dead),
             sent_at=sent,
             ack=ack,
-            give_back=give_back,
-            set_aside=set_aside,
+            requeue=requeue,
+            reject=reject,
             unreadable=unreadable(properties),
             sender=properties.user_id or "",
         )

@@ -1,0 +1,150 @@
+"""The additive cost model, measured: what each part of a network costs on this machine, by running whole networks."""
+
+import importlib.metadata
+import logging
+import statistics
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from pydantic import ValidationError
+
+from services.evaluator.engines import Engine, Passes
+from services.evaluator.progress_callback import ProgressCallback, ignore_progress
+from shared.architecture import Architecture, derive
+from shared.digest import digest_json
+from shared.environment import Environment
+from shared.errors import UserError
+from shared.files import write_atomically
+from shared.messages import CostSpec, CostTable, Dtype, PhaseCosts
+from shared.supernet.checkpoint import Checkpoint
+
+log = logging.getLogger(__name__)
+
+SWEEPS, REPEATS = 3, 2
+"""The networks are run one after another, there and back and there, each `REPEATS` times: what drifts falls on all
+alike, and what disturbs a single sweep doesn't reach the medians."""
+MOST_SWEEPS, ENOUGH_SECONDS = 9, 60.0
+"""Where they are quickly run, as small networks are, which noise disturbs most, there are more sweeps."""
+
+Size = tuple[int, int]
+"""Depth and the MLP width of every layer."""
+
+
+def cost_tables(
+    engine: Engine,
+    checkpoint: Checkpoint,
+    architecture: Architecture,
+    dtype: Dtype,
+    spec: CostSpec,
+    environment: Environment,
+    progressed: ProgressCallback = ignore_progress,
+) -> tuple[CostTable, ...]:
+    """A table for each quantization, measured or, where this machine has measured it before, as it was kept.
+
+    `progressed` is called after each run of a network.
+
+    Raises UserError for a network of a single layer, whose cost can't be told from what is outside the layers.
+    """
+    if architecture.depth < 2:
+        raise UserError("costs: the architecture has one layer; give one of two or more")
+    tables = []
+    for quantization in spec.quantizations:
+        chosen = architecture.quantized(quantization)
+        path = _place(engine, checkpoint, chosen, dtype, spec, environment)
+        table = _kept(path)
+        if table is None:
+            table = _measured(engine, checkpoint, chosen, dtype, spec, progressed)
+            _keep(path, table)
+        tables.append(table)
+    return tuple(tables)
+
+
+def _measured(
+    engine: Engine,
+    checkpoint: Checkpoint,
+    architecture: Architecture,
+    dtype: Dtype,
+    spec: CostSpec,
+    progressed: ProgressCallback,
+) -> CostTable:
+    sizes = [(depth, width) for width in spec.mlp_widths for depth in (architecture.depth, architecture.depth // 2)]
+    passes: dict[Size, list[Passes]] = {size: [] for size in sizes}
+    started = time.monotonic()
+    for sweep in range(MOST_SWEEPS):
+        if sweep >= SWEEPS and time.monotonic() - started > ENOUGH_SECONDS:
+            break
+        for size in sizes if sweep % 2 == 0 else reversed(sizes):
+            with engine.run(checkpoint, _homogeneous(architecture, *size), dtype) as running:
+                passes[size].append(running.time(spec.workload, REPEATS, progressed))
+    return CostTable(
+        quantization=architecture.quantization,
+        engine=engine.name,
+        engine_version=engine.version,
+        device=engine.device,
+        dtype=dtype,
+        workload=spec.workload,
+        prefill=fitted({size: [s for each in runs for s in each.prefill] for size, runs in passes.items()}),
+        decode=fitted({size: [s for each in runs for s in each.decode] for size, runs in passes.items()}),
+    )
+
+
+def fitted(seconds: Mapping[Size, Sequence[float]]) -> PhaseCosts:
+    """The costs that explain the times of networks whose layers are all alike, by least squares of relative errors.
+
+    A network takes `fixed` and a layer's cost for each of its layers. How much of that is attention is where a straight
+    line through the layers' costs over their widths begins; with a single width that can't be told, and none is.
+    """
+    widths = sorted({width for _, width in seconds})
+    rows, ones = [], []
+    for (depth, width), repeats in seconds.items():
+        typical = statistics.median(repeats)
+        rows.append([1 / typical, *(depth / typical if width == each else 0.0 for each in widths)])
+        ones.append(1.0)
+    fixed, *layers = np.linalg.lstsq(np.array(rows), np.array(ones))[0].tolist()
+    attention = max(0.0, float(np.polyfit(widths, layers, 1)[1])) if len(widths) > 1 else 0.0
+    mlp = {width: layer - attention for width, layer in zip(widths, layers, strict=True)}
+    return PhaseCosts(fixed=fixed, attention=attention, mlp=mlp)
+
+
+def _homogeneous(architecture: Architecture, depth: int, width: int) -> Architecture:
+    """The first `depth` layers, all of one width."""
+    return Architecture(
+        layers=architecture.layers[:depth], mlp_widths=(width,) * depth, quantization=architecture.quantization
+    )
+
+
+def _place(
+    engine: Engine,
+    checkpoint: Checkpoint,
+    architecture: Architecture,
+    dtype: Dtype,
+    spec: CostSpec,
+    environment: Environment,
+) -> Path:
+    """Where a table is kept: under all that its numbers depend on, which the values of the weights are not."""
+    key = {
+        "nasfarm": importlib.metadata.version("nasfarm"),
+        "engine": [engine.name, engine.version, engine.device, environment.threads],
+        "network": derive(checkpoint.network, architecture).to_json(),
+        "mlp_widths": sorted(spec.mlp_widths),
+        "quantization": architecture.quantization,
+        "dtype": dtype,
+        "workload": spec.workload.model_dump(),
+    }
+    return environment.cache / "costs" / f"{digest_json(key)}.json"
+
+
+def _kept(path: Path) -> CostTable | None:
+    try:
+        return CostTable.model_validate_json(path.read_bytes())
+    except (OSError, ValidationError):  # not there, or of another version: it is measured anew
+        return None
+
+
+def _keep(path: Path, table: CostTable) -> None:
+    try:
+        write_atomically(path, table.model_dump_json(indent=2) + "\n")
+    except UserError as error:  # without a cache the next search measures again, no more
+        log.warning("the costs are not kept: %s", error)

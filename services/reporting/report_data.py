@@ -1,0 +1,163 @@
+"""What a report says, as data: the page, the figure and the terminal's table all draw from this."""
+
+from pydantic import BaseModel, ConfigDict
+
+from shared.architecture import Architecture
+from shared.generation import GenerationRow
+from shared.settings import Objective
+
+
+class Part(BaseModel):
+    """Common to all parts of a report's content."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Comparison(Part):
+    """A network against another on the same items: `difference` in accuracy (positive: better) with its 95 % interval;
+    the p-value of whether they differ, and the same `corrected` for the number of comparisons."""
+
+    difference: float
+    interval: tuple[float, float]
+    p_value: float
+    corrected: float = 1.0
+
+
+class NonInferiority(Part):
+    """How much worse than the dense network a network is at most: its difference is above `lower_bound` with one-sided
+    95 % confidence. `items_needed` would probably show that it is above the margin (see `Paired.items_needed`)."""
+
+    lower_bound: float
+    items_needed: int
+
+
+class TaskRow(Part):
+    """A network on one task, or on all tasks counting the same; accuracy as lm-eval aggregates it, with its 95 %
+    interval."""
+
+    accuracy: float
+    interval: tuple[float, float]
+    versus_dense: Comparison | None
+    versus_base: Comparison | None
+
+
+class Advantage(Part):
+    """By how much the front's networks are better than random ones of their sizes: mean over `pairs` of networks, with
+    its 95 % interval."""
+
+    difference: float
+    interval: tuple[float, float]
+    pairs: int
+
+
+class SpeedRow(Part):
+    """What an engine reached with a network on a device: median, least and most tokens per second over the repeats."""
+
+    engine: str
+    device: str
+    prefill: tuple[float, float, float]
+    decode: tuple[float, float, float]
+
+
+class NetworkRow(Part):
+    """One network of the report.
+
+    `name` is a short label (`N1`, `N2` ... from the greatest to the least first objective on the front; `dense`;
+    `base`; with ` int8` for what was re-measured in INT8, with ` random` for a random network of the same size).
+    `bytes` counts weights and scales as they are held, without the cache of keys and values, which takes
+    `cache_bytes_per_token`; `ratio` is the dense network's bytes, without INT8, divided by these. Accuracies are shares
+    between 0 and 1. What follows `search_accuracy` is None, or empty, for a network of the front that was not measured
+    on the report items: `interval` is the 95 % interval of `report_accuracy`, `macro` is None for a single task, and
+    comparisons are None where there is nothing to compare with (`versus_original`: what an INT8 twin was made from).
+    `prefill_seconds` and `decode_seconds` come from the cost table, `speed` was measured; None where the search has no
+    such thing.
+    """
+
+    name: str
+    architecture: Architecture
+    narrow_mlps: int
+    parameters: int
+    bytes: int
+    cache_bytes_per_token: int
+    ratio: float
+    prefill_seconds: float | None
+    decode_seconds: float | None
+    speed: SpeedRow | None
+    search_accuracy: float | None
+    report_accuracy: float | None
+    interval: tuple[float, float] | None
+    by_task: dict[str, TaskRow]
+    macro: TaskRow | None
+    versus_dense: Comparison | None
+    versus_base: Comparison | None
+    versus_random: Comparison | None
+    versus_original: Comparison | None
+    non_inferiority: NonInferiority | None
+
+    @property
+    def reported(self) -> tuple[float, tuple[float, float]]:
+        """Accuracy on the report items and its interval. Raises ValueError if it was not measured there."""
+        if self.report_accuracy is None or self.interval is None:
+            raise ValueError(f"{self.name} was not measured on the report items")
+        return self.report_accuracy, self.interval
+
+
+class EvaluatedNetwork(Part):
+    """One network that the search measured, in the order of measuring from 1."""
+
+    number: int
+    generation: int
+    architecture: Architecture
+    parameters: int
+    bytes: int
+    prefill_seconds: float | None
+    decode_seconds: float | None
+    search_accuracy: float
+    on_front: bool
+
+
+class ReportContent(Part):
+    """Everything a report shows.
+
+    `headline` is one sentence on the task and data that were used; `objectives` what was traded against accuracy, the
+    first is what networks are named by; `front` is the whole front, measured on the report items or not; `int8` holds
+    networks of the front and the dense network, re-measured in INT8, `random` random ones of the sizes of the front's
+    (both empty if the search didn't ask for it), and `advantage` what the front's have over these; `margin` is what may
+    be lost (a share); `report_items` how many items of the report part there are;
+    `clustered` says whether some of these belong together; `looked_at` counts the networks that were ever measured on
+    them, for `fronts` fronts; `serving` says with what, and under which load, speeds and seconds were measured (None:
+    not measured); `provenance` is a list of (what, value) pairs in the order in which they are shown; `failures` one
+    line for each candidate, INT8 network or speed that could not be measured. `reference_point`: each objective's, as a
+    multiple of the dense network's, then the accuracy's.
+    """
+
+    name: str
+    model: str
+    headline: str
+    created: str
+    layers: int
+    mlp_width: int
+    mlp_widths: tuple[int, ...]
+    objectives: tuple[Objective, ...]
+    serving: str | None
+    margin: float
+    report_items: int
+    clustered: bool
+    looked_at: int
+    fronts: int
+    front: tuple[NetworkRow, ...]
+    int8: tuple[NetworkRow, ...]
+    random: tuple[NetworkRow, ...]
+    advantage: Advantage | None
+    dense: NetworkRow
+    base: NetworkRow
+    evaluated: tuple[EvaluatedNetwork, ...]
+    generations: tuple[GenerationRow, ...]
+    reference_point: tuple[float, ...]
+    failures: tuple[str, ...]
+    provenance: tuple[tuple[str, str], ...]
+
+    @property
+    def reported(self) -> tuple[NetworkRow, ...]:
+        """The networks of the front that were measured on the report items."""
+        return tuple(row for row in self.front if row.report_accuracy is not None)

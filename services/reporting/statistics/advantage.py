@@ -1,0 +1,35 @@
+"""By how much several networks beat their counterparts, all measured on the same items: a mean with an interval."""
+
+from collections.abc import Sequence
+from math import sqrt
+
+import numpy as np
+from scipy.stats import t
+
+from services.coordinator.predictor_quality import NORMAL_QUANTILE
+from services.reporting.statistics.clusters import mean_variance
+
+
+def mean_advantage(
+    differences: Sequence[Sequence[float]], clusters: Sequence[int] = ()
+) -> tuple[float, tuple[float, float]]:
+    """Mean of all differences and its 95 % interval; `differences` holds for each pair of networks a number an item.
+
+    Other items and other pairs would both have given another mean: the variance is clustered both ways (Cameron,
+    Gelbach and Miller 2011, "Robust inference with multiway clustering", equation 2.5: items' plus pairs' less that of
+    single differences, and no less than either), with Student's t of one degree of freedom less than there are pairs. A
+    single pair says nothing of others: then the interval is of the items alone. `clusters` as for `design_effect`.
+    Raises ValueError without any difference.
+    """
+    table = np.asarray(differences, np.float64)
+    if table.ndim != 2 or not table.size:
+        raise ValueError("no differences, or not as many of each pair")
+    pairs = len(table)
+    mean = float(table.mean())
+    of_items = mean_variance(table.mean(axis=0).tolist(), clusters)
+    of_pairs = mean_variance(table.mean(axis=1).tolist(), ())
+    single = mean_variance(table.ravel().tolist(), ())
+    variance = max(of_items, of_pairs, of_items + of_pairs - single)
+    quantile = float(t.ppf(0.975, pairs - 1)) if pairs > 1 else NORMAL_QUANTILE
+    half = quantile * sqrt(variance)
+    return mean, (max(-1.0, mean - half), min(1.0, mean + half))

@@ -1,0 +1,138 @@
+"""Two networks on the same items: how much they differ, how sure that is, and how many items would make it surer."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import ceil, sqrt
+from typing import Self
+
+from scipy.optimize import brentq
+from scipy.stats import binomtest, norm
+
+from services.coordinator.predictor_quality import NORMAL_QUANTILE
+from services.reporting.statistics.clusters import design_effect
+
+ONE_SIDED = float(norm.ppf(0.95))
+"""The normal quantile of a one-sided 95 % bound."""
+POWER = 0.8
+"""How probable a search for enough items wants it that they show what is true."""
+QUANTILES = ONE_SIDED + float(norm.ppf(POWER))
+NEAREST = 1e-9
+"""Ends of intervals are looked for as near to -1 and 1 as this."""
+
+
+@dataclass(frozen=True)
+class Paired:
+    """A 2x2 table of paired answers: of `items`, `only_one` were answered right by the one network alone, `only_other`
+    by the other alone.
+
+    Where items are clustered all three are divided by the design effect of the differences (see
+    `services.reporting.statistics.clusters`), and need not be whole; `effect` is that.
+    """
+
+    items: float
+    only_one: float
+    only_other: float
+    effect: float = 1.0
+
+    @classmethod
+    def of(cls, one: Sequence[float], other: Sequence[float], clusters: Sequence[int] = ()) -> Self:
+        """From a number an item, 1 where the answer was right and 0 where not.
+
+        Raises ValueError for sequences of different lengths, and without any item.
+        """
+        differences = [mine - theirs for mine, theirs in zip(one, other, strict=True)]
+        if not differences:
+            raise ValueError("no items to compare")
+        effect = design_effect(differences, clusters)
+        only_one, only_other = (sum(sign * each > 0 for each in differences) for sign in (1, -1))
+        return cls(len(differences) / effect, only_one / effect, only_other / effect, effect)
+
+    @property
+    def difference(self) -> float:
+        """Share right of the one less that of the other."""
+        return (self.only_one - self.only_other) / self.items
+
+    @property
+    def discordance(self) -> float:
+        """Share of items that exactly one of both answered right."""
+        return (self.only_one + self.only_other) / self.items
+
+    @property
+    def p_value(self) -> float:
+        """Two-sided p-value of whether the networks differ: McNemar's exact test; of clustered items McNemar's test by
+        the normal distribution, which takes counts that aren't whole."""
+        discordant = self.only_one + self.only_other
+        if discordant == 0:
+            return 1.0
+        if self.effect == 1.0:
+            return float(binomtest(round(self.only_one), round(discordant), 0.5).pvalue)
+        return float(2 * norm.sf(abs(self.only_one - self.only_other) / sqrt(discordant)))
+
+    def score(self, difference: float) -> float:
+        """Tango's score statistic of the hypothesis that the true difference is this one, from -1 to 1 (both excluded):
+        standard normal if it holds, positive where more was observed.
+
+        Tango 1998, "Equivalence test and confidence interval for the difference in proportions for the paired-sample
+        design", equations 4 to 8.
+        """
+        linear = -self.only_one - self.only_other + (2 * self.items - self.only_one + self.only_other) * difference
+        constant = -self.only_other * difference * (1 - difference)
+        # The likeliest probability of "only the other is right" under the hypothesis.
+        other = (sqrt(max(0.0, linear**2 - 8 * self.items * constant)) - linear) / (4 * self.items)
+        variance = self.items * (2 * other + difference * (1 - difference))
+        excess = self.only_one - self.only_other - self.items * difference
+        if variance <= 0:
+            return 0.0 if excess == 0 else float("inf") * excess
+        return excess / sqrt(variance)
+
+    def bounds(self, quantile: float = NORMAL_QUANTILE) -> tuple[float, float]:
+        """Both ends of Tango's score interval: the differences whose score is `quantile` and -`quantile`; by default
+        the two-sided 95 % interval."""
+        here = self.difference
+        low = _root(lambda difference: self.score(difference) - quantile, -1 + NEAREST, min(here, 1 - NEAREST))
+        high = _root(lambda difference: self.score(difference) + quantile, max(here, -1 + NEAREST), 1 - NEAREST)
+        return low, high
+
+    @property
+    def lower_bound(self) -> float:
+        """What the true difference is not below, with one-sided 95 % confidence."""
+        return self.bounds(ONE_SIDED)[0]
+
+    def items_needed(self, margin: float) -> int:
+        """How many items would show, with a power of 80 %, that the one network is at most `margin` worse, if the
+        difference is what was observed, or nothing where that is a gain or more than the margin lost.
+
+        Of the score test under its alternative: n = (z_a + z_b)^2 (discordance - d^2) / (d + margin)^2, as Lu and Bean
+        1995; clustered items are as many times more as their design effect.
+        """
+        assumed = min(0.0, self.difference) if self.difference > -margin else 0.0
+        spread = self.discordance - assumed**2
+        needed = QUANTILES**2 * spread / (margin + assumed) ** 2
+        # So many are needed even if both networks agree on every item: see the score at a difference of -margin.
+        least = ONE_SIDED**2 * (1 - margin) / margin
+        return ceil(self.effect * max(needed, least))
+
+
+def discordance_allowed(items: int, margin: float) -> float:
+    """On what share of the items two equally good networks may differ if so many items are to show, with a power of
+    80 %, that the one is at most `margin` worse: `Paired.items_needed` the other way round."""
+    return min(1.0, items * (margin / QUANTILES) ** 2)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """The p-values of one family corrected for their number, by Holm's step-down procedure (1979): rejecting those
+    below a level makes any false rejection at most as probable as the level."""
+    corrected, largest = [0.0] * len(p_values), 0.0
+    for rank, index in enumerate(sorted(range(len(p_values)), key=lambda index: p_values[index])):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[index]))
+        corrected[index] = largest
+    return corrected
+
+
+def _root(function: Callable[[float], float], low: float, high: float) -> float:
+    """Where a falling function is 0; -1 or 1 if it is negative or positive throughout."""
+    if function(low) <= 0:
+        return -1.0
+    if function(high) >= 0:
+        return 1.0
+    return float(brentq(function, low, high, xtol=1e-10))

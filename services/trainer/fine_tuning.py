@@ -1,0 +1,123 @@
+"""The fine-tuning: InstaTune (arXiv 2308.15609) as LLaMA-NAS (arXiv 2405.18377) uses it, in one loop to be read from
+top to bottom."""
+
+import itertools
+import json
+import math
+import random
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from services.trainer.examples import Example, batches
+from services.trainer.training_state import TrainingState, save_state
+from shared.architecture import dense
+from shared.errors import UserError
+from shared.files import writing
+from shared.settings import TrainingSettings
+from shared.space import SearchSpace
+from shared.supernet.checkpoint import Checkpoint
+from shared.supernet.packing import pack
+from shared.supernet.tree import Tree
+
+LOSS_MEMORY = 0.95
+"""Weight of the past in the running means of the losses."""
+
+
+@dataclass(frozen=True)
+class StepReport:
+    """What is shown after each step: running mean losses of the full network and of the sub-networks (None: not yet
+    seen)."""
+
+    step: int
+    steps: int
+    full_loss: float | None
+    subnet_loss: float | None
+
+
+def response_loss(
+    network_logits: Callable[[Tensor], Tensor], states: Tensor, starts: Sequence[int], batch: Sequence[Example]
+) -> Tensor:
+    """Mean cross-entropy of the response tokens; the language head is applied only where they are predicted."""
+    places = [start + index - 1 for start, example in zip(starts, batch, strict=True) for index in _response(example)]
+    targets = [example.tokens[index] for example in batch for index in _response(example)]
+    logits = network_logits(states[torch.tensor(places, device=states.device)])
+    return F.cross_entropy(logits.float(), torch.tensor(targets, device=states.device))
+
+
+def fine_tune(
+    base: Checkpoint,
+    space: SearchSpace,
+    examples: Sequence[Example],
+    settings: TrainingSettings,
+    state: TrainingState,
+    compute: torch.dtype,
+    state_file: Path,
+    log_file: Path,
+    report: Callable[[StepReport], None],
+) -> None:
+    """Train `state.weights` (float32, updated in place) from `state.step` to the last step.
+
+    Even steps train the full network, odd ones a uniformly sampled sub-network. What happens in a step depends only on
+    the seed and its number, so a fine-tuning that was interrupted does what an undisturbed one does.
+    """
+    weights = {name: tensor.requires_grad_() for name, tensor in state.weights.items()}
+    optimizer = torch.optim.AdamW(
+        weights.values(), lr=settings.learning_rate, weight_decay=settings.weight_decay, betas=(0.9, 0.95), fused=True
+    )
+    if state.optimizer:
+        optimizer.load_state_dict(state.optimizer)
+    saved = time.monotonic()
+    remaining = itertools.islice(batches(examples, settings.tokens_per_step, settings.seed), state.step, settings.steps)
+    for step, batch in enumerate(remaining, start=state.step):
+        kind = "full" if step % 2 == 0 else "subnet"
+        chosen = dense(base.network) if kind == "full" else space.sample(random.Random(f"{settings.seed}/{step}"))
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(step, settings)
+        network = base.cut(chosen, weights).map(lambda tensor: tensor.to(compute))
+        packed = pack([Tree.plain(example.tokens) for example in batch], next(iter(weights.values())).device)
+        loss = response_loss(network.logits, network.hidden(packed), packed.starts, batch)
+        if not loss.isfinite():
+            raise UserError(
+                f"training.learning_rate: the loss is not finite at step {step}; lower it and remove {state_file}"
+            )
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        norm = torch.nn.utils.clip_grad_norm_(weights.values(), settings.clip_norm)
+        optimizer.step()
+        _note(state, step, kind, loss.item())
+        _log(log_file, step, kind, loss.item(), float(norm), learning_rate(step, settings), len(packed.tokens))
+        report(StepReport(step + 1, settings.steps, state.losses.get("full"), state.losses.get("subnet")))
+        if time.monotonic() - saved > settings.checkpoint_every_seconds:
+            state.optimizer = optimizer.state_dict()
+            save_state(state_file, state)
+            saved = time.monotonic()
+
+
+def learning_rate(step: int, settings: TrainingSettings) -> float:
+    """Linear warm-up, then a half cosine down to a tenth."""
+    if step < settings.warmup_steps:
+        return settings.learning_rate * (step + 1) / settings.warmup_steps
+    progress = (step - settings.warmup_steps) / max(1, settings.steps - settings.warmup_steps)
+    return settings.learning_rate * (0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * progress)))
+
+
+def _response(example: Example) -> range:
+    return range(max(1, example.response), len(example.tokens))
+
+
+def _note(state: TrainingState, step: int, kind: str, loss: float) -> None:
+    past = state.losses.get(kind, loss)
+    state.losses[kind] = LOSS_MEMORY * past + (1 - LOSS_MEMORY) * loss
+    state.step = step + 1
+
+
+def _log(path: Path, step: int, kind: str, loss: float, norm: float, rate: float, tokens: int) -> None:
+    line = {"step": step, "network": kind, "loss": loss, "gradient_norm": norm, "learning_rate": rate, "tokens": tokens}
+    with writing(path), path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(line) + "\n")

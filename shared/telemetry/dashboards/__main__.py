@@ -1,9 +1,0 @@
-"""`python -m shared.telemetry.dashboards DIRECTORY` writes all dashboards there."""
-
-import sys
-from pathlib import Path
-
-from shared.telemetry.dashboards import dashboards
-
-for name, content in dashboards().items():
-    Path(sys.argv[1], name).write_text(content, encoding="utf-8")
