@@ -67,9 +67,9 @@ def init(
 @app.command(epilog="Example: nasfarm train search.yaml")
 def train(search_file: SearchFile, runs: Runs = Path("runs"), supernets: Supernets = None) -> None:
     """Fine-tune the model into a super-network, for any number of searches. Interrupted, the same command goes on."""
-    from services.application.prepared_search import train_supernet
+    from services.cli.search import train as make
 
-    train_supernet(search_file, runs, _store(runs, supernets))
+    make(search_file, runs, _store(runs, supernets))
 
 
 @app.command(epilog="Example: nasfarm search search.yaml    (without a file: the example search)")
@@ -90,16 +90,15 @@ def search(
     authority: Authority = None,
 ) -> None:
     """Fine-tune, search, measure the front and write the report. Interrupted, the same command goes on."""
-    if broker is not None:
-        from services.application.farm_search import search_on_farm
-        from shared.broker.address import BrokerAddress
+    from services.cli.search import search_here, search_on_broker
+    from shared.broker.address import BrokerAddress
 
-        search_on_farm(search_file, runs, _store(runs, supernets), BrokerAddress.parse(broker, credentials, authority))
+    store = _store(runs, supernets)
+    if broker is not None:
+        search_on_broker(search_file, runs, store, BrokerAddress.parse(broker, credentials, authority))
         return
     _refuse_without_broker(credentials, authority)
-    from services.application.local_search import search as run
-
-    run(search_file, runs, _store(runs, supernets))
+    search_here(search_file, runs, store)
 
 
 @app.command(
@@ -130,7 +129,7 @@ def report(
     ] = None,
 ) -> None:
     """Write a finished run's report again and show its table. With --output nothing of the run is changed."""
-    from services.cli.inspect import report as write
+    from services.cli.run import report as write
 
     write(run, run if output is None else output)
 
@@ -161,7 +160,7 @@ def status(
         return
     _refuse_without_broker(credentials, authority, as_json)
     if run is not None:
-        from services.cli.inspect import status as show
+        from services.cli.run import status as show
 
         show(run)
     else:
@@ -275,10 +274,12 @@ def evaluate(
     output: Annotated[Path | None, typer.Option("--json", help="File for the whole result, item by item.")] = None,
 ) -> None:
     """Measure one sub-network by hand: accuracy, speed or both."""
-    from services.cli.evaluate import NetworkOptions, SpeedOptions, TaskOptions, evaluate_one
+    from services.application.evaluation import NetworkChoice
+    from services.cli.evaluate import SpeedOptions, TaskOptions
+    from services.cli.evaluate import evaluate as measure
 
-    evaluate_one(
-        NetworkOptions(checkpoint, architecture, int8, dtype),
+    measure(
+        NetworkChoice(checkpoint, architecture, int8, dtype),
         TaskOptions(
             tuple(tasks or ()),
             items,
