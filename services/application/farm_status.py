@@ -31,7 +31,7 @@ class FarmStatus:
     queues: dict[str, QueueDepth | None]
 
     def silent(self, each: SearchAnnouncement | EvaluatorAnnouncement) -> float | None:
-        """Seconds since somebody was heard who should have been since; None if all is well."""
+        """Seconds since a service was last heard that should have announced itself since; None if all is well."""
         quiet = self.now - each.sent_at
         ended = each.state in ENDED
         return None if ended or quiet <= PRESENT_SECONDS else quiet

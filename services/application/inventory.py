@@ -54,7 +54,7 @@ def runs_in(runs: Path, store: SupernetStore) -> list[RunEntry]:
             state = state_in_words(run)
         except UserError as error:
             state = str(error)
-        except PermissionError as error:  # somebody else's
+        except PermissionError as error:  # another user's
             state = f"can't be read ({error.strerror})"
         entries.append(RunEntry(run.path.name, state, _seen(partial(_supernet_of, run, store))))
     return entries
@@ -113,7 +113,7 @@ def _supernet_of(run: RunDirectory, store: SupernetStore) -> str | None:
 
 
 def _seen(look: Callable[[], T]) -> T | None:
-    """What is found, or None where it may not be looked at: one that is somebody else's hides no other."""
+    """What is found, or None where it may not be looked at: one that is another user's hides no other."""
     try:
         return look()
     except OSError:

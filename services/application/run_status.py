@@ -65,7 +65,7 @@ def fine_tuning_in_words(run: RunDirectory, steps: int) -> str:
         workspace = workspace_of(run.supernet.resolve()) if run.supernet.is_symlink() else run.path
         log = workspace / "training.jsonl"
         lines = log.read_text(encoding="utf-8").splitlines(keepends=True) if log.is_file() else []
-    except OSError as error:  # it may be somebody else's
+    except OSError as error:  # it may be another user's
         return f"can't be read ({error.strerror})"
     whole = [line for line in lines if line.endswith("\n")]  # the last one may be being written
     if not whole:

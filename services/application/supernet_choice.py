@@ -31,7 +31,7 @@ class SupernetRequirement:
 
     @classmethod
     def at_hand(cls, settings: SearchSettings, environment: Environment) -> "SupernetRequirement":
-        """What can be told without fetching anything, and without the libraries of models."""
+        """What can be known without fetching anything, and without the libraries of models."""
         directory, file = user_path(settings.model), user_path(settings.training.data)
         base = FileDigests(environment.cache).content(directory) if is_directory(directory) else None
         data = load_instructions(settings.training.data, environment).digest if is_file(file) else None
@@ -59,7 +59,7 @@ class SupernetRequirement:
 def supernet_of_run(run: RunDirectory, store: SupernetStore, asked: SupernetRequirement) -> Supernet | None:
     """The super-network that a run has already, its own or one of the store; None if it has none.
 
-    A run with a history goes on with the one that this was measured with, whatever release made it, if it was made as
+    A run with a history continues with the super-network that it was measured with, whatever release made it, if it was made as
     asked. Raises UserError if it was made otherwise; or if it is gone, and what is asked for would be another one.
     """
     supernet = Supernet.read(run.supernet.resolve()) if is_supernet(run.supernet) else None
@@ -89,7 +89,7 @@ def supernet_of_run(run: RunDirectory, store: SupernetStore, asked: SupernetRequ
 def find_supernet(
     settings: SearchSettings, run: RunDirectory, store: SupernetStore, environment: Environment
 ) -> Supernet | None:
-    """The super-network of a search, as far as that can be told without the model and the training data; None if it is
+    """The super-network of a search, as far as that is known without the model and the training data; None if it is
     still to be made.
 
     Raises UserError if the search file names one that isn't there, or the run has one that was made otherwise.
@@ -130,7 +130,7 @@ def named_supernet(asked: SupernetRequirement, store: SupernetStore) -> Supernet
 
 
 def _refuse_another(run: RunDirectory, then: SearchSettings, now: SearchSettings) -> None:
-    """A run whose super-network is gone can only go on if the same one is made again."""
+    """A run whose super-network is gone can only be continued if the same one is made again."""
     found = difference(_sections(then), _sections(now))
     if found is not None and then.supernet is None:
         raise UserError(

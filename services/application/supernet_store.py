@@ -150,7 +150,7 @@ def making(directory: Path, wait: Callable[[], None]) -> Iterator[None]:
 def busy(directory: Path) -> bool:
     """Whether a process just makes the super-network of a directory."""
     try:
-        lock = _lock_file(directory).open("rb")  # it may be somebody else's
+        lock = _lock_file(directory).open("rb")  # it may be another user's
     except OSError:
         return False
     with lock:

@@ -66,7 +66,7 @@ def init(
 
 @app.command(epilog="Example: nasfarm train search.yaml")
 def train(search_file: SearchFile, runs: Runs = Path("runs"), supernets: Supernets = None) -> None:
-    """Fine-tune the model into a super-network, for any number of searches. Interrupted, the same command goes on."""
+    """Fine-tune the model into a super-network, for any number of searches. Interrupted, the same command resumes."""
     from services.cli.search import train as make
 
     make(search_file, runs, _store(runs, supernets))
@@ -89,7 +89,7 @@ def search(
     credentials: Credentials = None,
     authority: Authority = None,
 ) -> None:
-    """Fine-tune, search, measure the front and write the report. Interrupted, the same command goes on."""
+    """Fine-tune, search, measure the front and write the report. Interrupted, the same command resumes."""
     from services.cli.search import search_here, search_on_broker
     from shared.broker.address import BrokerAddress
 
@@ -193,7 +193,7 @@ def stop(
     credentials: Credentials = None,
     authority: Authority = None,
 ) -> None:
-    """Ask a farm's search to end. What it has measured stays, and the same search command goes on with it."""
+    """Ask a farm's search to end. What it has measured stays, and the same search command resumes it."""
     from services.cli.farm_status import stop_search
     from shared.broker.address import BrokerAddress
 
@@ -328,9 +328,9 @@ def _refuse_without_broker(credentials: Path | None, authority: Path | None, as_
 
 def _leave(number: int, _frame: FrameType | None) -> None:
     """Ctrl-C or SIGTERM: leave at once. Everything is made to be killed; an orderly end would wait for the network in
-    work. The first process of a container, which nobody wraps, would not even notice a SIGTERM that it doesn't handle.
+    work. The first process of a container, which has no parent shell, would not even notice a SIGTERM that it doesn't handle.
     """
     console.show_cursor()
-    sys.stderr.write("\nnasfarm: interrupted; the same command goes on from what is stored\n")
+    sys.stderr.write("\nnasfarm: interrupted; the same command resumes from what is stored\n")
     sys.stderr.flush()
     os._exit(128 + number)

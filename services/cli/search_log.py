@@ -17,7 +17,7 @@ LOG_SECONDS = 10.0
 
 
 class SearchLog:
-    """Subscriber that logs. A search that is resumed tells nothing of what was measured before, but in numbers."""
+    """Subscriber that logs. Of what a resumed search has measured before there are only numbers."""
 
     def __init__(self) -> None:
         self._stage, self._total = "costs", 0

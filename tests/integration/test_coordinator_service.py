@@ -164,7 +164,7 @@ def test_a_farm_is_watched_and_a_search_stopped_and_told_to_leave_goes_on_as_if_
     search.send_signal(signal.SIGTERM)
     assert farm.ended(search, "one") == 128 + signal.SIGTERM
     assert (
-        farm.log_of("one").read_text().endswith("nasfarm: interrupted; the same command goes on from what is stored\n")
+        farm.log_of("one").read_text().endswith("nasfarm: interrupted; the same command resumes from what is stored\n")
     )
 
     farm.evaluator()
