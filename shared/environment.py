@@ -91,7 +91,9 @@ class Environment(BaseModel):
             )
         except ValidationError as error:
             field = str(error.errors()[0]["loc"][0])
-            raise UserError(f"{_variable(field)}: must be {_EXPECTED[field]}; correct the variable or unset it") from error
+            raise UserError(
+                f"{_variable(field)}: must be {_EXPECTED[field]}; correct the variable or unset it"
+            ) from error
 
 
 def _variable(field: str) -> str:

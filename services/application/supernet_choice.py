@@ -59,8 +59,8 @@ class SupernetRequirement:
 def supernet_of_run(run: RunDirectory, store: SupernetStore, asked: SupernetRequirement) -> Supernet | None:
     """The super-network that a run has already, its own or one of the store; None if it has none.
 
-    A run with a history continues with the super-network that it was measured with, whatever release made it, if it was made as
-    asked. Raises UserError if it was made otherwise; or if it is gone, and what is asked for would be another one.
+    A run with a history continues with the one that it was measured with, whatever release made that, if it was made
+    as asked. Raises UserError if it was made otherwise; or if it is gone, and what is asked for would be another one.
     """
     supernet = Supernet.read(run.supernet.resolve()) if is_supernet(run.supernet) else None
     needed = None

@@ -328,7 +328,7 @@ def _refuse_without_broker(credentials: Path | None, authority: Path | None, as_
 
 def _leave(number: int, _frame: FrameType | None) -> None:
     """Ctrl-C or SIGTERM: leave at once. Everything is made to be killed; an orderly end would wait for the network in
-    work. The first process of a container, which has no parent shell, would not even notice a SIGTERM that it doesn't handle.
+    work. The first process of a container would not even notice a SIGTERM that it doesn't handle.
     """
     console.show_cursor()
     sys.stderr.write("\nnasfarm: interrupted; the same command resumes from what is stored\n")

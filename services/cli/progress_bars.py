@@ -57,7 +57,7 @@ class Pace:
 
 
 class Lines:
-    """A stage as lines that are given to `emit`. Without a `total` it has no count, and has lines only if it takes long."""
+    """A stage as lines that are given to `emit`. Without a `total` it has no count, and lines only if it takes long."""
 
     def __init__(
         self,

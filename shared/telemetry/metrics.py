@@ -66,7 +66,7 @@ class EvaluatorMetrics:
             "state",
             "1 for the state the evaluator is in: idle (waits for a request), computing, pausing (takes none for up to "
             "a minute after a failure that others may not meet), draining (was told to stop and finishes what it has). "
-            "Idle while requests wait: look at its connection to the broker. Pausing again and again: something is wrong with it.",
+            "Idle while requests wait: look at its connection to the broker. Pausing again and again: look at its log.",
             {"state": get_args(EvaluatorState)},
         )
         self._progress = make.gauge(
@@ -211,7 +211,7 @@ class _BrokerCollector(Collector):
         )
         yield CounterMetricFamily(
             "nasfarm_broker_reconnects",
-            "Connections made anew after one was lost. More than a few: something is wrong with the network or the broker.",
+            "Connections made anew after one was lost. More than a few: look at the network and the broker.",
             counters.reconnects,
         )
         yield CounterMetricFamily(
