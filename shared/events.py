@@ -172,17 +172,17 @@ class Events:
         self.publish(Noted(subject, text))
 
     @contextmanager
-    def step(self, name: str, total: int | None = None, note: str = "", unit: Unit = "count") -> Iterator["Step"]:
+    def step(self, name: str, total: int | None = None, note: str = "", unit: Unit = "count") -> Iterator["StepReporter"]:
         """A step that is under way within the context."""
         self.publish(StepBegan(name, total, note, unit))
         try:
-            yield Step(self)
+            yield StepReporter(self)
         finally:
             self.publish(StepEnded())
 
 
-class Step:
-    """How far a step has got."""
+class StepReporter:
+    """By which a step says how far it has got."""
 
     def __init__(self, events: Events) -> None:
         self._events, self._done = events, 0
