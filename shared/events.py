@@ -172,7 +172,9 @@ class Events:
         self.publish(Noted(subject, text))
 
     @contextmanager
-    def step(self, name: str, total: int | None = None, note: str = "", unit: Unit = "count") -> Iterator["StepReporter"]:
+    def step(
+        self, name: str, total: int | None = None, note: str = "", unit: Unit = "count"
+    ) -> Iterator["StepReporter"]:
         """A step that is under way within the context."""
         self.publish(StepBegan(name, total, note, unit))
         try:

@@ -102,7 +102,7 @@ class Dispatcher:
         for request in batch.requests.values():
             outcome = self._known(request, tolerant)
             if outcome is not None:
-                self._settle(batch, request, outcome)
+                self._settle([batch], request, outcome)
             elif (asked := self._supply.find(request.identity)) is not None:
                 asked.batches.append(batch)
             else:
@@ -151,8 +151,9 @@ class Dispatcher:
         self._events.publish(ResultsReceived(((request, early),), time.perf_counter()))
         return early
 
-    def _settle(self, batch: Batch, request: EvaluationRequest, outcome: Outcome) -> None:
-        batch.settle(request, outcome)
+    def _settle(self, batches: Sequence[Batch], request: EvaluationRequest, outcome: Outcome) -> None:
+        for batch in batches:
+            batch.settle(request, outcome)
         self._events.publish(
             Measured(request, outcome) if isinstance(outcome, Measurement) else Failed(request, outcome)
         )
@@ -205,8 +206,7 @@ class Dispatcher:
             delivery.ack()
         self._failed |= {asked.request.identity for asked, outcome in handled.settled if isinstance(outcome, Failure)}
         for asked, outcome in handled.settled:
-            for batch in asked.batches:
-                self._settle(batch, asked.request, outcome)
+            self._settle(asked.batches, asked.request, outcome)
         if handled.problem is not None:
             raise handled.problem
         if handled.stopped:

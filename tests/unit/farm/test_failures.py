@@ -4,11 +4,11 @@ from itertools import count
 
 import pytest
 
-from services.coordinator.batch import Outcome
 from services.coordinator.dispatch import RETRIES
 from services.coordinator.history import History
 from shared.broker import DEAD_LETTERS
 from shared.errors import UserError
+from shared.events import Event, Events, Failed
 from shared.messages import Failure, FailureKind, Measurement
 from tests.support.pretending import pretend
 from tests.support.scripted import (
@@ -38,13 +38,13 @@ def test_a_failure_that_may_end_better_is_tried_again_at_the_end_of_the_row(
 
 
 def test_a_failure_is_the_networks_own_when_its_retries_are_used_up(world: ScriptedFarm, history: History) -> None:
-    farm, _, _ = world.coordinator(history)
+    published: list[Event] = []
+    farm, _, _ = world.coordinator(history, events=Events(published.append))
     seen = acting(world, fails(RETRIES + 1, TRANSIENT, of=REQUESTS[0]))
-    observed: list[Outcome] = []
-    outcomes = farm.measure(REQUESTS, lambda request, outcome: observed.append(outcome))
+    outcomes = farm.measure(REQUESTS)
     assert outcomes[0] == TRANSIENT == history.outcome(REQUESTS[0].identity)
     assert len(seen) == len(REQUESTS) + RETRIES
-    assert observed.count(TRANSIENT) == 1
+    assert published.count(Failed(REQUESTS[0], TRANSIENT)) == 1
 
 
 def test_a_failure_that_no_retry_helps_is_stored_at_once(world: ScriptedFarm, history: History) -> None:

@@ -11,6 +11,7 @@ from services.coordinator.evaluators import EmbeddedEvaluator
 from services.coordinator.history import History
 from shared.architecture import Architecture
 from shared.errors import UserError
+from shared.events import Event, Events, Failed, Measured
 from shared.messages import EvaluationRequest, StopSearch
 from tests.support.pretending import pretend
 from tests.support.scripted import (
@@ -30,11 +31,16 @@ def stop(world: ScriptedFarm) -> None:
     world.broker.publish(world.results, StopSearch(search=PLAN.settings.name).model_dump_json().encode())
 
 
+def identities(event: Event) -> list[str]:
+    """The network that an event says is measured or failed."""
+    return [event.request.identity] if isinstance(event, Measured | Failed) else []
+
+
 def test_outcomes_come_in_the_order_of_the_requests_and_are_observed_as_they_arrive(
     world: ScriptedFarm, history: History
 ) -> None:
-    farm, _, _ = world.coordinator(history)
     observed: list[str] = []
+    farm, _, _ = world.coordinator(history, events=Events(lambda event: observed.extend(identities(event))))
     taken: list[EvaluationRequest] = []
 
     def turn() -> None:
@@ -43,7 +49,7 @@ def test_outcomes_come_in_the_order_of_the_requests_and_are_observed_as_they_arr
             world.answer(taken[-1], pretend(taken.pop()))  # the last one first
 
     world.turn = turn
-    outcomes = farm.measure(REQUESTS, lambda request, outcome: observed.append(request.identity))
+    outcomes = farm.measure(REQUESTS)
     assert outcomes == [pretend(request) for request in REQUESTS]
     assert sorted(observed) == sorted(request.identity for request in REQUESTS)
     assert observed[0] == REQUESTS[1].identity
@@ -212,18 +218,14 @@ def test_results_that_a_full_disk_has_no_room_for_are_not_acknowledged_and_used_
 
 
 def test_batches_are_measured_side_by_side_and_finished_one_by_one(world: ScriptedFarm, history: History) -> None:
-    farm, _, _ = world.coordinator(history)
     observed: list[str] = []
-
-    def observe(request: EvaluationRequest, outcome: Outcome) -> None:
-        observed.append(request.identity)
-
+    farm, _, _ = world.coordinator(history, events=Events(lambda event: observed.extend(identities(event))))
     seen = acting(world, fails(1, TRANSIENT, of=REQUESTS[0]))
-    first, second = farm.begin(REQUESTS[:3], observe), farm.begin(REQUESTS[2:], observe)
+    first, second = farm.begin(REQUESTS[:3]), farm.begin(REQUESTS[2:])
     assert farm.finish(first) == [pretend(request) for request in REQUESTS[:3]]
     assert seen == [request.identity for request in [*REQUESTS, REQUESTS[0]]]
     assert farm.finish(second) == [pretend(request) for request in REQUESTS[2:]]
-    assert observed.count(REQUESTS[2].identity) == 2  # it is in both
+    assert sorted(observed) == sorted(request.identity for request in REQUESTS)  # also the one that is in both
 
 
 def test_the_evaluators_own_trouble_is_told_only_when_nothing_comes(world: ScriptedFarm, history: History) -> None:
