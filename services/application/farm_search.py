@@ -15,7 +15,7 @@ from services.cli.interruption import interruptible
 from services.cli.search_summary import print_space
 from services.cli.terminal import display_of
 from services.coordinator.announcing import announcing
-from services.coordinator.dispatch import RESULTS_AT_ONCE, Dispatcher, SearchStoppedError
+from services.coordinator.dispatch import Dispatcher, SearchStoppedError
 from services.coordinator.evaluators import AnnouncedEvaluators
 from services.coordinator.plan import SearchPlan
 from shared.broker import Broker
@@ -25,6 +25,7 @@ from shared.environment import Environment
 from shared.errors import UserError
 from shared.manifest import base_location
 from shared.messages import CheckpointRef
+from shared.policy import RESULTS_PREFETCH
 from shared.settings import SearchSettings, read_search_file
 from shared.telemetry.connection import live_checks, ready_checks
 from shared.telemetry.logs import bound, configure_logs, fields
@@ -52,7 +53,7 @@ def search_on_farm(search_file: Path | None, runs: Path, store: SupernetStore, a
         bound(search=settings.name),
         run.claimed(),
         # Before all else, so that nothing is found wrong with the broker after an hour of fine-tuning.
-        connected_broker(address, f"search {settings.name}", RESULTS_AT_ONCE) as broker,
+        connected_broker(address, f"search {settings.name}", RESULTS_PREFETCH) as broker,
     ):
         supernet = find_supernet(settings, run, store, environment) or _train(settings, run, store, environment)
         try:

@@ -10,10 +10,11 @@ from rich.table import Table
 
 from services.application.broker_connection import connected_broker
 from services.cli.console import console, duration
-from shared.announcements import PRESENT_SECONDS, EvaluatorAnnouncement, SearchAnnouncement, latest
+from shared.announcements import EvaluatorAnnouncement, SearchAnnouncement, latest
 from shared.broker import DEAD_LETTERS, REMEMBERED_SECONDS, Broker, QueueMissingError, requests_queue, results_queue
 from shared.broker.address import BrokerAddress
 from shared.broker.rabbitmq import QueueDepth, queue_depths, request_stop
+from shared.policy import PRESENT_SECONDS
 from shared.text import shortened
 
 STOP_SECONDS = 15.0

@@ -15,15 +15,12 @@ from services.coordinator.progress import Progress
 from shared.broker import REASON_CHARACTERS, Broker, Delivery, identity_in, read_result, requests_queue, results_queue
 from shared.errors import UserError
 from shared.messages import EvaluationRequest, EvaluationResult, Failure, FailureKind, Measurement, StopSearch
+from shared.policy import RESULTS_PREFETCH, RETRIES
 from shared.telemetry.metrics import CoordinatorMetrics
 
 log = logging.getLogger(__name__)
 
-RESULTS_AT_ONCE = 64
-"""Results that are stored in one transaction; what a broker should deliver before any is acknowledged."""
 POLL_SECONDS = 0.5
-RETRIES = 2
-"""How often a run tries again what may end better another time."""
 LASTING: frozenset[FailureKind] = frozenset({"infeasible", "bad_request"})
 """What the network or the request is to blame for. Whatever else failed is tried again by the next run: there may be
 more memory then, or a repaired evaluator."""
@@ -152,7 +149,7 @@ class Dispatcher:
 
     def _receive(self, timeout_seconds: float) -> list[Delivery]:
         deliveries: list[Delivery] = []
-        while len(deliveries) < RESULTS_AT_ONCE:
+        while len(deliveries) < RESULTS_PREFETCH:
             delivery = self._broker.receive(self._results, 0 if deliveries else timeout_seconds)
             if delivery is None:
                 break

@@ -8,7 +8,6 @@ from pydantic import ValidationError
 
 from shared.broker.protocol import (
     COORDINATOR,
-    DELIVERY_LIMIT,
     EVALUATOR,
     MAX_MESSAGE_BYTES,
     OPERATOR,
@@ -17,6 +16,7 @@ from shared.broker.protocol import (
     results_queue,
 )
 from shared.messages import REQUEST_VERSION, EvaluationRequest, EvaluationResult, Failure, StopSearch
+from shared.policy import DELIVERY_LIMIT
 
 logger = logging.getLogger(__name__)
 

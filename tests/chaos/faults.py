@@ -14,8 +14,8 @@ from pydantic import TypeAdapter
 
 from shared.broker import results_queue
 from shared.broker.rabbitmq import RabbitBroker
-from shared.broker.topology import CONSUMER_TIMEOUT_SECONDS
 from shared.messages import EvaluationRequest, EvaluationResult, Failure, Measurement
+from shared.policy import CONSUMER_TIMEOUT_SECONDS
 from tests.chaos.arena import PATIENCE_SECONDS, Arena
 
 Fault = Callable[[Arena, Random], None]

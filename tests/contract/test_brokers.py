@@ -9,7 +9,6 @@ import pytest
 from shared.architecture import dense
 from shared.broker import (
     DEAD_LETTERS,
-    DELIVERY_LIMIT,
     MAX_MESSAGE_BYTES,
     Broker,
     BrokerClosedError,
@@ -22,6 +21,7 @@ from shared.broker import (
 from shared.broker.rabbitmq import RabbitBroker
 from shared.broker.topology import CONTROL
 from shared.messages import EvaluationResult, Failure, StopSearch
+from shared.policy import DELIVERY_LIMIT
 from tests.support.rabbitmq import Node, RabbitFarm, publish_as
 from tests.support.searches import SHAPE, small_plan
 

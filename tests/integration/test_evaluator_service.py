@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from services.evaluator.status import CRASHES
 from shared.announcements import EvaluatorAnnouncement
 from shared.architecture import Architecture, dense
 from shared.broker import Delivery, requests_queue, results_queue
 from shared.broker.rabbitmq import RabbitBroker, add_queues
 from shared.messages import EvaluationRequest, EvaluationResult, Failure, Measurement
+from shared.policy import MOST_CRASHES
 from tests.support.pretending import SHAPE, pretend
 from tests.support.rabbitmq import Node, RabbitFarm
 from tests.support.searches import small_plan
@@ -158,12 +158,12 @@ def test_a_broker_that_is_away_when_the_limit_is_reached_gets_the_answer_when_it
 
 
 def test_an_evaluator_whose_evaluations_crash_one_after_the_other_answers_them_and_ends(service: Service) -> None:
-    for _ in range(CRASHES):
+    for _ in range(MOST_CRASHES):
         service.ask()
     service.start("--bug", "1.0")
     assert service.process.wait(PATIENCE_SECONDS) == 75
-    outcomes = service.outcomes(CRASHES)
-    assert [outcome.kind for outcome in outcomes if isinstance(outcome, Failure)] == ["crashed"] * CRASHES
+    outcomes = service.outcomes(MOST_CRASHES)
+    assert [outcome.kind for outcome in outcomes if isinstance(outcome, Failure)] == ["crashed"] * MOST_CRASHES
     assert service.left() is None
 
 

@@ -87,7 +87,7 @@ def test_the_time_in_the_queue_is_observed_where_it_is_known() -> None:
 
 
 def test_an_evaluation_that_doesn_t_get_on_is_unhealthy_and_nothing_else_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(status_module, "PROGRESS_SECONDS", -1)
+    monkeypatch.setattr(status_module, "NO_PROGRESS_SECONDS", -1)
     subject = Subject()
     assert subject.status.hung() is None
     subject.take()

@@ -5,11 +5,11 @@ from itertools import count
 import pytest
 
 from services.coordinator.batch import Outcome
-from services.coordinator.dispatch import RETRIES
 from services.coordinator.history import History
 from shared.broker import DEAD_LETTERS
 from shared.errors import UserError
 from shared.messages import Failure, FailureKind, Measurement
+from shared.policy import RETRIES
 from tests.support.pretending import pretend
 from tests.support.scripted import (
     FINAL,
