@@ -8,7 +8,47 @@ often something is polled is written where it is polled.
 Files that RabbitMQ, Compose and Kubernetes read repeat some of the numbers; `tests/unit/test_policy.py` compares them.
 """
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+
 from shared.backoff import BackoffLimits
+from shared.messages import FailureKind
+
+
+@dataclass(frozen=True)
+class FailureHandling:
+    """What follows from a failure of some kind.
+
+    Attributes:
+        retried: the coordinator sends the request again, up to RETRIES times in one run: another evaluator may not meet
+            this failure.
+        lasting: the next run doesn't try it again. Of all others there may be more memory then, or a repaired
+            evaluator.
+        ends_search: it says nothing about the network, so that every other would fail likewise: the search ends with
+            its reason once it isn't retried any more, and it is not stored. A failure like others for whoever tolerates
+            it, as a report does that can be written without.
+        backs_off: the evaluator pauses (EVALUATOR_PAUSE), as another may do better.
+    """
+
+    retried: bool = False
+    lasting: bool = False
+    ends_search: bool = False
+    backs_off: bool = False
+
+
+FAILURES: Mapping[FailureKind, FailureHandling] = {
+    "out_of_memory": FailureHandling(retried=True, backs_off=True),
+    "timed_out": FailureHandling(),
+    "crashed": FailureHandling(retried=True, backs_off=True),
+    "dead_lettered": FailureHandling(),
+    "infeasible": FailureHandling(lasting=True),
+    "unsupported": FailureHandling(retried=True, backs_off=True),
+    "unavailable": FailureHandling(retried=True, ends_search=True, backs_off=True),
+    "bad_request": FailureHandling(lasting=True, ends_search=True),
+    "invalid_result": FailureHandling(retried=True),
+}
+"""What may be retried is a property of the kind of failure. The coordinator's dispatcher and search, and an evaluator's
+worker go by it."""
 
 # Retries. A request is delivered and answered at least once; these bound how often.
 

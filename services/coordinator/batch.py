@@ -2,9 +2,8 @@
 
 from collections.abc import Callable, Sequence
 
-from shared.messages import EvaluationRequest, Failure, Measurement
+from shared.messages import EvaluationRequest, Outcome
 
-Outcome = Measurement | Failure
 Observed = Callable[[EvaluationRequest, Outcome], None]
 
 

@@ -6,7 +6,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from services.coordinator.batch import Batch, Observed, Outcome
+from services.coordinator.batch import Batch, Observed
 from services.coordinator.evaluators import Evaluators
 from services.coordinator.history import History
 from services.coordinator.item_consistency import ItemConsistency
@@ -14,16 +14,13 @@ from services.coordinator.pending import PendingQueue, PendingRequest
 from services.coordinator.progress import Progress
 from shared.broker import REASON_CHARACTERS, Broker, Delivery, identity_in, read_result, requests_queue, results_queue
 from shared.errors import UserError
-from shared.messages import EvaluationRequest, EvaluationResult, Failure, FailureKind, Measurement, StopSearch
-from shared.policy import RESULTS_PREFETCH, RETRIES
+from shared.messages import EvaluationRequest, EvaluationResult, Failure, Measurement, Outcome, StopSearch
+from shared.policy import FAILURES, RESULTS_PREFETCH, RETRIES
 from shared.telemetry.metrics import CoordinatorMetrics
 
 log = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.5
-LASTING: frozenset[FailureKind] = frozenset({"infeasible", "bad_request"})
-"""What the network or the request is to blame for. Whatever else failed is tried again by the next run: there may be
-more memory then, or a repaired evaluator."""
 EARLY_RESULTS = 1000
 """Measurements kept that were not asked for yet: those of an earlier run whose requests come later in this one."""
 
@@ -124,9 +121,9 @@ class Dispatcher:
         if isinstance(outcome, Failure):
             if request.identity in self._failed:
                 return outcome
-            if tolerant or outcome.retry_may_help or outcome.kind not in LASTING:
+            if tolerant or not FAILURES[outcome.kind].lasting:
                 outcome = None
-            elif outcome.kind == "bad_request":
+            elif FAILURES[outcome.kind].ends_search:
                 raise UserError(outcome.reason)
         elif outcome is not None and (problem := self._items.disagreement(request, outcome)):
             raise UserError(problem)
@@ -241,7 +238,7 @@ class Dispatcher:
         if asked is None or not self._supply.is_in_flight(identity) or self._tries_again(asked, delivery):
             return
         self._supply.remove(identity)
-        handled.settled.append((asked, Failure(kind="invalid_result", reason=reason, retry_may_help=True)))
+        handled.settled.append((asked, Failure(kind="invalid_result", reason=reason)))
 
     def _settles(self, asked: PendingRequest, delivery: Delivery, outcome: Outcome) -> bool:
         """Whether it is the request's outcome.
@@ -254,11 +251,11 @@ class Dispatcher:
         problem: str | None = None
         if isinstance(outcome, Measurement):
             problem = self._items.disagreement(asked.request, outcome)
-        elif in_flight and outcome.retry_may_help and self._tries_again(asked, delivery):
+        elif in_flight and FAILURES[outcome.kind].retried and self._tries_again(asked, delivery):
             return False
-        elif outcome.kind == "bad_request" and not all(batch.tolerant for batch in asked.batches):
+        elif FAILURES[outcome.kind].ends_search and not all(batch.tolerant for batch in asked.batches):
             problem = outcome.reason
-        if not in_flight and (problem or (isinstance(outcome, Failure) and outcome.retry_may_help)):
+        if not in_flight and (problem or (isinstance(outcome, Failure) and FAILURES[outcome.kind].retried)):
             self._metrics.duplicates.inc()
             return False
         if problem:

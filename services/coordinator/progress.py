@@ -6,10 +6,10 @@ from collections import Counter, deque
 from collections.abc import Callable
 from typing import Literal
 
-from services.coordinator.batch import Observed, Outcome
+from services.coordinator.batch import Observed
 from shared.announcements import SearchAnnouncement, SearchState
 from shared.generation import GenerationRow
-from shared.messages import REQUEST_VERSION, EvaluationRequest, Failure
+from shared.messages import REQUEST_VERSION, EvaluationRequest, Failure, Outcome
 from shared.telemetry.metrics import CoordinatorMetrics
 
 RECENT = 64

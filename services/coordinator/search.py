@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from services.coordinator.batch import Batch, Outcome
+from services.coordinator.batch import Batch
 from services.coordinator.cost_model import CostModel
-from services.coordinator.dispatch import LASTING, Dispatcher
+from services.coordinator.dispatch import Dispatcher
 from services.coordinator.history import History
 from services.coordinator.pareto import ReferencePoint, hypervolume
 from services.coordinator.plan import SearchPlan
@@ -17,7 +17,8 @@ from services.coordinator.strategies import Evaluated, Strategy, make_strategy
 from shared.architecture import Architecture
 from shared.errors import UserError
 from shared.generation import GenerationRow
-from shared.messages import EvaluationRequest, Failure, Measurement
+from shared.messages import EvaluationRequest, Failure, Measurement, Outcome
+from shared.policy import FAILURES
 
 
 class Observer(Protocol):
@@ -166,7 +167,7 @@ def _go_on_without(generation: _Generation, outcomes: Sequence[Outcome], measure
     Raises UserError otherwise: so as not to spend the budget on evaluators that measure nothing.
     """
     failures = [outcome for outcome in outcomes if isinstance(outcome, Failure)]
-    lasting = all(failure.kind in LASTING and not failure.retry_may_help for failure in failures)
+    lasting = all(FAILURES[failure.kind].lasting for failure in failures)
     if measured and (last or lasting):
         return
     again = "fix that and run the same command again, which tries them again"

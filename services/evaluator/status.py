@@ -32,7 +32,7 @@ class CrashGuard:
         except Exception as error:  # a bug, which other requests may not meet
             log.exception("evaluation crashed")
             reason = f"{type(error).__name__}: {first_line(error)}"
-            failure = Failure(kind="crashed", reason=reason, retry_may_help=True)
+            failure = Failure(kind="crashed", reason=reason)
             return EvaluationResult(identity=request.identity, search=request.search, outcome=failure)
 
 
@@ -71,9 +71,8 @@ class EvaluatorStatus:
         with self._lock:
             self._measured += isinstance(outcome, Measurement)
             self._failed += isinstance(outcome, Failure)
-        kind = "measurement" if isinstance(outcome, Measurement) else outcome.kind
-        self._crashes = self._crashes + 1 if kind == "crashed" else 0
-        log.info("evaluation finished", extra=fields(outcome=kind, seconds=seconds))
+        self._crashes = self._crashes + 1 if outcome.kind == "crashed" else 0
+        log.info("evaluation finished", extra=fields(outcome=outcome.kind, seconds=seconds))
 
     def settled(self, pausing: bool) -> None:
         self._go("pausing" if pausing else "idle", None)

@@ -13,6 +13,7 @@ from services.evaluator.progress_callback import ProgressCallback, ignore_progre
 from shared.backoff import Backoff
 from shared.broker import Broker, Delivery, read_request
 from shared.messages import EvaluationRequest, EvaluationResult, Failure, Measurement
+from shared.policy import FAILURES
 from shared.telemetry.logs import bound, fields
 
 log = logging.getLogger(__name__)
@@ -166,7 +167,7 @@ class Worker(threading.Thread):
         """How long to leave the queue to others, in seconds."""
         if self._backoff is None:
             return 0.0
-        if isinstance(outcome, Failure) and outcome.retry_may_help:
+        if isinstance(outcome, Failure) and FAILURES[outcome.kind].backs_off:
             return self._backoff.failed()
         self._backoff.reset()
         return 0.0

@@ -18,7 +18,6 @@ from pathlib import Path
 
 import pytest
 
-from services.coordinator.batch import Outcome
 from services.coordinator.cost_model import CostModel
 from services.coordinator.dispatch import POLL_SECONDS, Dispatcher
 from services.coordinator.evaluators import AnnouncedEvaluators, EmbeddedEvaluator
@@ -29,7 +28,7 @@ from services.coordinator.search import measure_costs, run_search
 from services.coordinator.strategies import Evaluated, make_strategy
 from shared.broker import InProcessBroker, results_queue
 from shared.broker.rabbitmq import RabbitBroker
-from shared.messages import EvaluationRequest, EvaluationResult, Measurement
+from shared.messages import EvaluationRequest, EvaluationResult, Measurement, Outcome
 from shared.network.shape import NetworkShape
 from shared.policy import ANNOUNCE_SECONDS, IN_FLIGHT_PER_EVALUATOR, PRESENT_SECONDS, RESULTS_PREFETCH
 from shared.supernet.source import EXAMPLE_MODEL, fetch_model

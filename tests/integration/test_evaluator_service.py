@@ -132,9 +132,7 @@ def test_an_evaluation_over_the_limit_is_answered_once_and_the_process_ends(serv
     service.begin(*NEVER_DONE, NASFARM_EVALUATION_LIMIT="4")
     assert service.ended() == 75
     (outcome,) = service.outcomes(1)
-    assert outcome == Failure(
-        kind="timed_out", reason="not finished after 4 s, the limit of this evaluator", retry_may_help=False
-    )
+    assert outcome == Failure(kind="timed_out", reason="not finished after 4 s, the limit of this evaluator")
     assert service.left() is None
     service.hear("stopped")
     (line,) = [json.loads(line) for line in service.log.splitlines() if "evaluation timed out" in line]
@@ -252,7 +250,7 @@ def test_everybody_is_told_what_an_evaluator_does(service: Service) -> None:
 
 
 def test_an_ill_evaluator_leaves_the_queue_to_others(service: Service) -> None:
-    service.start("--fail", "out_of_memory=1.0", "--retry-may-help")
+    service.start("--fail", "out_of_memory=1.0")
     service.wait(lambda: "evaluator ready" in service.log)
     architectures = [
         Architecture(layers=tuple(range(8)), mlp_widths=(48,) * 7 + (width,)) for width in (8, 16, 24, 32, 40)

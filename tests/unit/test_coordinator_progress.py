@@ -3,13 +3,12 @@ import math
 import pytest
 
 from services.coordinator.announcing import announcing
-from services.coordinator.batch import Outcome
 from services.coordinator.progress import RECENT, Progress
 from shared.announcements import SearchAnnouncement, latest
 from shared.architecture import dense
 from shared.broker import InProcessBroker
 from shared.generation import GenerationRow
-from shared.messages import REQUEST_VERSION, EvaluationRequest
+from shared.messages import REQUEST_VERSION, EvaluationRequest, Outcome
 from shared.telemetry.metrics import CoordinatorMetrics
 from tests.support.scripted import FINAL, TRANSIENT, value
 from tests.support.searches import SHAPE, pretend, small_plan

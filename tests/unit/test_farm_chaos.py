@@ -10,13 +10,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from services.coordinator.batch import Outcome
 from services.coordinator.history import Candidate, History
 from services.coordinator.plan import SearchPlan
 from services.coordinator.search import measure_costs, run_search
 from shared.architecture import Architecture
 from shared.broker import Delivery
-from shared.messages import EvaluationRequest
+from shared.messages import EvaluationRequest, Outcome
 from shared.policy import DELIVERY_LIMIT, RETRIES
 from tests.support.scripted import FINAL, TRANSIENT, CoordinatorConnection, ScriptedFarm, request_in
 from tests.support.searches import Silent, pretend, small_plan

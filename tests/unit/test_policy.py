@@ -1,5 +1,7 @@
 """Failure policy: its numbers agree with one another, and with the files in which others read them."""
 
+from typing import get_args
+
 import pytest
 import yaml
 from hypothesis import given
@@ -8,6 +10,7 @@ from hypothesis import strategies as st
 from shared import policy
 from shared.backoff import Backoff, BackoffLimits
 from shared.environment import Environment
+from shared.messages import FailureKind
 from tests.support.data import ROOT
 from tests.support.kubernetes import KUBERNETES
 
@@ -46,6 +49,11 @@ def test_the_files_of_compose_and_kubernetes_have_the_numbers_of_the_policy() ->
     assert (
         f"consumer_timeout = {policy.CONSUMER_TIMEOUT_SECONDS * 1000}" in BROKER["spec"]["rabbitmq"]["additionalConfig"]
     )
+
+
+def test_every_kind_of_failure_has_its_handling_and_none_that_lasts_is_tried_again() -> None:
+    assert set(policy.FAILURES) == set(get_args(FailureKind))
+    assert not [kind for kind, handling in policy.FAILURES.items() if handling.lasting and handling.retried]
 
 
 def test_pauses_double_from_the_first_to_the_longest_and_begin_anew_after_a_success() -> None:

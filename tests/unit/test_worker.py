@@ -66,7 +66,7 @@ def test_a_bug_is_a_failure_of_one_request_with_its_traceback_in_the_log(caplog:
     with caplog.at_level(logging.INFO):
         work(broker, pretending, CrashGuard(pretending), EvaluatorStatus(broker, metrics, "x", "none"))
     crashed, measured = outcomes(broker)
-    assert crashed == Failure(kind="crashed", reason="ZeroDivisionError: a bug", retry_may_help=True)
+    assert crashed == Failure(kind="crashed", reason="ZeroDivisionError: a bug")
     assert isinstance(measured, Measurement)
     assert "in evaluate" in caplog.text and "ZeroDivisionError: a bug" in caplog.text
     for outcome in ("crashed", "measurement"):
@@ -137,7 +137,7 @@ class Ill(Pretending):
 
     def evaluate(self, request: EvaluationRequest, progressed: ProgressCallback) -> EvaluationResult:
         super().evaluate(request, progressed)
-        failure = Failure(kind="out_of_memory", reason="too small", retry_may_help=True)
+        failure = Failure(kind="out_of_memory", reason="too small")
         return EvaluationResult(identity=request.identity, search=request.search, outcome=failure)
 
 
@@ -154,8 +154,8 @@ def test_pauses_grow_with_failures_in_a_row_that_others_may_not_meet() -> None:
             pauses.append(round(1000 * backoff.seconds))
             assert pausing == (backoff.seconds > 0)
 
-    elsewhere = Failure(kind="crashed", reason="a bug", retry_may_help=True)
-    hopeless = Failure(kind="infeasible", reason="too deep", retry_may_help=False)
+    elsewhere = Failure(kind="crashed", reason="a bug")
+    hopeless = Failure(kind="infeasible", reason="too deep")
     script = [None, elsewhere, elsewhere, elsewhere, hopeless, elsewhere, elsewhere, None, *[elsewhere] * 8]
     pauses: list[int] = []
     broker, backoff, scripted = InProcessBroker(), Backoff(BackoffLimits(0.001, 0.06)), Scripted(last=len(script))

@@ -5,10 +5,9 @@ import logging
 
 import pytest
 
-from services.coordinator.batch import Outcome
 from services.coordinator.history import History
 from shared.broker import DEAD_LETTERS
-from shared.messages import EvaluationRequest, Failure, Measurement
+from shared.messages import EvaluationRequest, Failure, Measurement, Outcome
 from shared.policy import RETRIES
 from tests.support.invalid import BROKEN, unfinite
 from tests.support.pretending import pretend
