@@ -12,10 +12,10 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 
-from shared.broker.protocol import EVALUATION_LIMIT_SECONDS
 from shared.errors import UserError
 from shared.files import user_path
 from shared.home import can_be_there, can_see_directory, home, nearest, prepare_home
+from shared.policy import DRAIN_SECONDS, EVALUATION_LIMIT_SECONDS
 from shared.text import one_line
 
 PREFIX = "NASFARM_"
@@ -51,7 +51,7 @@ class Environment(BaseModel):
     log_format: Literal["auto", "json", "text"] = "auto"
     evaluation_limit: float = Field(default=EVALUATION_LIMIT_SECONDS, gt=0, le=EVALUATION_LIMIT_SECONDS)
     locations: Annotated[tuple[str, ...], BeforeValidator(_listed)] = ()
-    drain_limit: float = Field(default=15 * 60, ge=0, le=EVALUATION_LIMIT_SECONDS)
+    drain_limit: float = Field(default=DRAIN_SECONDS, ge=0, le=EVALUATION_LIMIT_SECONDS)
 
     @field_validator("cache", "gpu_locks")
     @classmethod

@@ -10,7 +10,6 @@ from services.application.pipeline import open_search, search_to_report
 from services.application.run_directory import RunDirectory
 from services.application.supernet_choice import find_supernet
 from services.application.supernet_store import Supernet, SupernetStore
-from services.coordinator.dispatch import RESULTS_AT_ONCE
 from services.coordinator.evaluators import AnnouncedEvaluators
 from services.coordinator.search_announcer import announcing
 from services.coordinator.search_metrics import SearchMetrics
@@ -23,6 +22,7 @@ from shared.errors import UserError
 from shared.events import Events
 from shared.manifest import base_location
 from shared.messages import CheckpointRef
+from shared.policy import RESULTS_PREFETCH
 from shared.settings import SearchSettings
 from shared.telemetry.connection import live_checks, ready_checks
 from shared.telemetry.metrics import CoordinatorMetrics
@@ -49,7 +49,7 @@ def search_on_farm(
     with (
         run.claimed(),
         # Before all else, so that nothing is found wrong with the broker after an hour of fine-tuning.
-        connected_broker(address, f"search {settings.name}", RESULTS_AT_ONCE) as broker,
+        connected_broker(address, f"search {settings.name}", RESULTS_PREFETCH) as broker,
     ):
         supernet = find_supernet(settings, run, store, environment)
         if supernet is None:

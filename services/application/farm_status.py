@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 from services.application.broker_connection import connected_broker
-from shared.announcements import PRESENT_SECONDS, EvaluatorAnnouncement, SearchAnnouncement, latest
+from shared.announcements import EvaluatorAnnouncement, SearchAnnouncement, latest
 from shared.broker import DEAD_LETTERS, REMEMBERED_SECONDS, Broker, QueueMissingError, requests_queue, results_queue
 from shared.broker.address import BrokerAddress
 from shared.broker.rabbitmq import QueueDepth, queue_depths, request_stop
+from shared.policy import PRESENT_SECONDS
 
 STOP_SECONDS = 15.0
 """How long a search may take to say that it has stopped; it looks for messages every second or so."""

@@ -2,9 +2,7 @@
 
 from collections.abc import Sequence
 
-from shared.messages import EvaluationRequest, Failure, Measurement
-
-Outcome = Measurement | Failure
+from shared.messages import EvaluationRequest, Outcome
 
 
 class Batch:

@@ -6,7 +6,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from services.coordinator.batch import Batch, Outcome
+from services.coordinator.batch import Batch
 from services.coordinator.evaluators import Evaluators
 from services.coordinator.history import History
 from services.coordinator.item_consistency import ItemConsistency
@@ -23,18 +23,12 @@ from shared.events import (
     ResultIgnored,
     ResultsReceived,
 )
-from shared.messages import EvaluationRequest, EvaluationResult, Failure, FailureKind, Measurement, StopSearch
+from shared.messages import EvaluationRequest, EvaluationResult, Failure, Measurement, Outcome, StopSearch
+from shared.policy import FAILURES, RESULTS_PREFETCH, RETRIES
 
 log = logging.getLogger(__name__)
 
-RESULTS_AT_ONCE = 64
-"""Results that are stored in one transaction; what a broker should deliver before any is acknowledged."""
 POLL_SECONDS = 0.5
-RETRIES = 2
-"""How often a run tries again what may end better another time."""
-LASTING: frozenset[FailureKind] = frozenset({"infeasible", "bad_request"})
-"""What the network or the request is to blame for. Whatever else failed is tried again by the next run: there may be
-more memory then, or a repaired evaluator."""
 EARLY_RESULTS = 1000
 """Measurements kept that were not asked for yet: those of an earlier run whose requests come later in this one."""
 
@@ -134,9 +128,9 @@ class Dispatcher:
         if isinstance(outcome, Failure):
             if request.identity in self._failed:
                 return outcome
-            if tolerant or outcome.retry_may_help or outcome.kind not in LASTING:
+            if tolerant or not FAILURES[outcome.kind].lasting:
                 outcome = None
-            elif outcome.kind == "bad_request":
+            elif FAILURES[outcome.kind].ends_search:
                 raise UserError(outcome.reason)
         elif outcome is not None and (problem := self._items.disagreement(request, outcome)):
             raise UserError(problem)
@@ -166,7 +160,7 @@ class Dispatcher:
 
     def _receive(self, timeout_seconds: float) -> list[Delivery]:
         deliveries: list[Delivery] = []
-        while len(deliveries) < RESULTS_AT_ONCE:
+        while len(deliveries) < RESULTS_PREFETCH:
             delivery = self._broker.receive(self._results, 0 if deliveries else timeout_seconds)
             if delivery is None:
                 break
@@ -259,7 +253,7 @@ class Dispatcher:
         if asked is None or not self._supply.is_in_flight(identity) or self._tries_again(asked, delivery):
             return
         self._supply.remove(identity)
-        handled.settled.append((asked, Failure(kind="invalid_result", reason=reason, retry_may_help=True)))
+        handled.settled.append((asked, Failure(kind="invalid_result", reason=reason)))
 
     def _settles(self, asked: PendingRequest, delivery: Delivery, outcome: Outcome) -> bool:
         """Whether it is the request's outcome.
@@ -272,11 +266,11 @@ class Dispatcher:
         problem: str | None = None
         if isinstance(outcome, Measurement):
             problem = self._items.disagreement(asked.request, outcome)
-        elif in_flight and outcome.retry_may_help and self._tries_again(asked, delivery):
+        elif in_flight and FAILURES[outcome.kind].retried and self._tries_again(asked, delivery):
             return False
-        elif outcome.kind == "bad_request" and not all(batch.tolerant for batch in asked.batches):
+        elif FAILURES[outcome.kind].ends_search and not all(batch.tolerant for batch in asked.batches):
             problem = outcome.reason
-        if not in_flight and (problem or (isinstance(outcome, Failure) and outcome.retry_may_help)):
+        if not in_flight and (problem or (isinstance(outcome, Failure) and FAILURES[outcome.kind].retried)):
             self._events.publish(ResultIgnored("duplicate"))
             return False
         if problem:

@@ -4,10 +4,10 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from services.coordinator.batch import Batch, Outcome
+from services.coordinator.batch import Batch
 from services.coordinator.budget import networks_to_measure
 from services.coordinator.cost_model import CostModel
-from services.coordinator.dispatch import LASTING, Dispatcher
+from services.coordinator.dispatch import Dispatcher
 from services.coordinator.history import History
 from services.coordinator.pareto import ReferencePoint, hypervolume
 from services.coordinator.plan import SearchPlan
@@ -18,7 +18,8 @@ from shared.architecture import Architecture
 from shared.errors import UserError
 from shared.events import CandidatesChosen, CostsMeasured, Events, GenerationDone, StageBegan
 from shared.generation import GenerationRow
-from shared.messages import EvaluationRequest, Failure, Measurement
+from shared.messages import EvaluationRequest, Failure, Measurement, Outcome
+from shared.policy import FAILURES
 
 
 def measure_costs(plan: SearchPlan, history: History, dispatcher: Dispatcher, events: Events) -> CostModel:
@@ -157,7 +158,7 @@ def _go_on_without(generation: _Generation, outcomes: Sequence[Outcome], measure
     Raises UserError otherwise: so as not to spend the budget on evaluators that measure nothing.
     """
     failures = [outcome for outcome in outcomes if isinstance(outcome, Failure)]
-    lasting = all(failure.kind in LASTING and not failure.retry_may_help for failure in failures)
+    lasting = all(FAILURES[failure.kind].lasting for failure in failures)
     if measured and (last or lasting):
         return
     again = "fix that and run the same command again, which tries them again"

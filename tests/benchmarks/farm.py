@@ -18,24 +18,22 @@ from pathlib import Path
 
 import pytest
 
-from services.coordinator.batch import Outcome
 from services.coordinator.cost_model import CostModel
-from services.coordinator.dispatch import POLL_SECONDS, RESULTS_AT_ONCE, Dispatcher
+from services.coordinator.dispatch import POLL_SECONDS, Dispatcher
 from services.coordinator.evaluators import AnnouncedEvaluators, EmbeddedEvaluator
 from services.coordinator.history import History
-from services.coordinator.pending import IN_FLIGHT_PER_EVALUATOR
 from services.coordinator.plan import SearchPlan
 from services.coordinator.recorder import HistoryRecorder
 from services.coordinator.results import accuracy
 from services.coordinator.search import measure_costs, run_search
 from services.coordinator.search_metrics import SearchMetrics
 from services.coordinator.strategies import Evaluated, make_strategy
-from shared.announcements import ANNOUNCE_SECONDS, PRESENT_SECONDS
 from shared.broker import Broker, InProcessBroker, results_queue
 from shared.broker.rabbitmq import RabbitBroker
 from shared.events import Events
-from shared.messages import EvaluationRequest, EvaluationResult, Measurement
+from shared.messages import EvaluationRequest, EvaluationResult, Measurement, Outcome
 from shared.network.shape import NetworkShape
+from shared.policy import ANNOUNCE_SECONDS, IN_FLIGHT_PER_EVALUATOR, PRESENT_SECONDS, RESULTS_PREFETCH
 from shared.supernet.source import EXAMPLE_MODEL, fetch_model
 from shared.telemetry.metrics import CoordinatorMetrics
 from tests.support.command import start_nasfarm
@@ -102,15 +100,15 @@ class AtOnce(InProcessBroker):
 class Several(EmbeddedEvaluator):
     """So many evaluators that as many results as possible come at once."""
 
-    number = RESULTS_AT_ONCE // IN_FLIGHT_PER_EVALUATOR
+    number = RESULTS_PREFETCH // IN_FLIGHT_PER_EVALUATOR
 
 
 def growth(_node: Node, directory: Path) -> None:
     """A coordinator's time for a result, by the number of results in its history."""
-    print(f"coordinator's time for a result of {GROWTH_ITEMS} items, {RESULTS_AT_ONCE} at once, written to the disk:")
+    print(f"coordinator's time for a result of {GROWTH_ITEMS} items, {RESULTS_PREFETCH} at once, written to the disk:")
     digest = write_supernet(directory / "supernet", config=EXAMPLE)
     plan = example_plan("growth", directory / "supernet", digest, GROWTH_ITEMS)
-    requests = some_requests(plan, GROWTH[-1] + len(GROWTH) * GROWTH_BLOCKS * RESULTS_AT_ONCE)
+    requests = some_requests(plan, GROWTH[-1] + len(GROWTH) * GROWTH_BLOCKS * RESULTS_PREFETCH)
     broker = AtOnce(plan.space.network)
     first = 0.0
     with closing(History.create_or_resume(directory / "history.sqlite", plan.about())) as history:
@@ -123,7 +121,7 @@ def growth(_node: Node, directory: Path) -> None:
                 history.add_results([(request, pretend(request, plan.space.network)) for request in some])
             seconds: list[float] = []
             for block in range(GROWTH_BLOCKS):
-                some, requests = requests[:RESULTS_AT_ONCE], requests[RESULTS_AT_ONCE:]
+                some, requests = requests[:RESULTS_PREFETCH], requests[RESULTS_PREFETCH:]
                 began, answering = time.perf_counter(), broker.seconds
                 history.add_candidates(number + block, [(request, None) for request in some])
                 farm.measure(some)
@@ -160,7 +158,7 @@ def messages(node: Node, directory: Path) -> None:
     """What one coordinator can handle of many evaluators that answer at once, and how many that would feed."""
     digest = write_supernet(directory / "supernet", config=EXAMPLE)
     plan = example_plan("messages", directory / "supernet", digest, CROWD_ITEMS)
-    requests = some_requests(plan, CROWD_REQUESTS + RESULTS_AT_ONCE)
+    requests = some_requests(plan, CROWD_REQUESTS + RESULTS_PREFETCH)
     rabbit = node.farm()
     with coordinator(rabbit, plan, directory) as (farm, _), crowd(rabbit, directory, CROWD):
         farm.measure(requests[CROWD_REQUESTS:])

@@ -9,7 +9,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-from services.coordinator.dispatch import RESULTS_AT_ONCE, Dispatcher
+from services.coordinator.dispatch import Dispatcher
 from services.coordinator.evaluators import AnnouncedEvaluators
 from services.coordinator.history import History
 from services.coordinator.plan import SearchPlan
@@ -20,6 +20,7 @@ from shared.broker.rabbitmq import RabbitBroker, add_queues
 from shared.events import Events
 from shared.manifest import read_network, search_space
 from shared.messages import CheckpointRef, EvaluationRequest
+from shared.policy import RESULTS_PREFETCH
 from shared.settings import parse_settings
 from shared.telemetry.metrics import CoordinatorMetrics
 from tests.support.rabbitmq import RabbitFarm
@@ -59,7 +60,7 @@ def coordinator(
     published to `events`."""
     name, digest = plan.settings.name, plan.supernet.digest
     add_queues(rabbit.address("operator"), [requests_queue(digest), results_queue(name)])
-    with closing(RabbitBroker(rabbit.address("coordinator"), f"search {name}", RESULTS_AT_ONCE)) as broker:
+    with closing(RabbitBroker(rabbit.address("coordinator"), f"search {name}", RESULTS_PREFETCH)) as broker:
         broker.connect()
         with closing(History.create_or_resume(directory / name / "history.sqlite", plan.about())) as history:
             evaluators = AnnouncedEvaluators(broker, digest, lambda others: None)

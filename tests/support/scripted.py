@@ -3,7 +3,6 @@
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from services.coordinator.batch import Outcome
 from services.coordinator.dispatch import Dispatcher
 from services.coordinator.evaluators import AnnouncedEvaluators, Evaluators
 from services.coordinator.history import History
@@ -13,7 +12,7 @@ from services.coordinator.search_metrics import SearchMetrics
 from shared.announcements import EvaluatorAnnouncement
 from shared.broker import BrokerCounters, Delivery, InProcessBroker, requests_queue, results_queue
 from shared.events import Events
-from shared.messages import REQUEST_VERSION, EvaluationRequest, EvaluationResult, Failure
+from shared.messages import REQUEST_VERSION, EvaluationRequest, EvaluationResult, Failure, Outcome
 from shared.telemetry.metrics import CoordinatorMetrics
 from tests.support.pretending import pretend
 from tests.support.searches import small_plan
@@ -24,8 +23,8 @@ REQUESTS = [
     for depth in (8, 7, 6)
     for network in (PLAN.space.largest(depth), PLAN.space.smallest(depth))
 ]
-TRANSIENT = Failure(kind="out_of_memory", reason="too little", retry_may_help=True)
-FINAL = Failure(kind="infeasible", reason="no such network", retry_may_help=False)
+TRANSIENT = Failure(kind="out_of_memory", reason="too little")
+FINAL = Failure(kind="infeasible", reason="no such network")
 
 Act = Callable[[EvaluationRequest], Outcome | None]
 

@@ -132,7 +132,7 @@ def after(count: int, then: Callable[[EvaluationRequest], Measurement | Failure]
 
 def refused(request: EvaluationRequest) -> Failure:
     """An evaluator that can't do what is asked."""
-    return Failure(kind="bad_request", reason="no engine here", retry_may_help=False)
+    return Failure(kind="bad_request", reason="no engine here")
 
 
 def only(wrong: Callable[[EvaluationRequest], bool], otherwise: Answer = refused) -> Answer:

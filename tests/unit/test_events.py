@@ -66,7 +66,7 @@ def test_a_step_ends_however_it_is_left() -> None:
 
 def some_fail(request: EvaluationRequest) -> Measurement | Failure:
     if int(request.identity[:4], 16) % 4 == 0:
-        return Failure(kind="infeasible", reason="too deep", retry_may_help=False)
+        return Failure(kind="infeasible", reason="too deep")
     return pretend(request)
 
 

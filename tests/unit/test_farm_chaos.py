@@ -10,15 +10,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from services.coordinator.batch import Outcome
-from services.coordinator.dispatch import RETRIES
 from services.coordinator.history import Candidate, History
 from services.coordinator.plan import SearchPlan
 from services.coordinator.search import measure_costs, run_search
 from shared.architecture import Architecture
-from shared.broker import DELIVERY_LIMIT, Delivery
+from shared.broker import Delivery
 from shared.events import Events
-from shared.messages import EvaluationRequest
+from shared.messages import EvaluationRequest, Outcome
+from shared.policy import DELIVERY_LIMIT, RETRIES
 from tests.support.scripted import FINAL, TRANSIENT, CoordinatorConnection, ScriptedFarm, request_in
 from tests.support.searches import pretend, small_plan
 

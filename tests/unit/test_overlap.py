@@ -80,7 +80,7 @@ def test_an_interrupted_search_with_overlap_ends_like_an_undisturbed_one(
 ) -> None:
     plan = small_plan(NARROW, strategy=strategy, overlap=True)
     undisturbed, _, _, first = search(plan, tmp_path / "undisturbed.sqlite")
-    end = Failure(kind="bad_request", reason="the end", retry_may_help=False)
+    end = Failure(kind="bad_request", reason="the end")
     with pytest.raises(UserError, match="the end"):
         search(plan, tmp_path / "h.sqlite", after(answered, lambda request: end))
     resumed, seen, _, second = search(plan, tmp_path / "h.sqlite")

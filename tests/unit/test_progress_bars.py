@@ -183,7 +183,7 @@ def test_a_measurement_that_waits_for_another_evaluator_says_so_and_counts_no_st
             while "waiting" in told[-1]:
                 assert time.monotonic() < deadline
                 time.sleep(0.001)
-            failure = Failure(kind="infeasible", reason="too deep", retry_may_help=False)
+            failure = Failure(kind="infeasible", reason="too deep")
             outcome = pretend(request) if measured else failure
             return EvaluationResult(identity=request.identity, search=request.search, outcome=outcome)
 

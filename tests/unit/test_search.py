@@ -73,7 +73,7 @@ def test_an_interrupted_search_ends_like_an_undisturbed_one(tmp_path: Path, stra
     undisturbed, _, _, first = search(plan, tmp_path / "undisturbed.sqlite")
 
     def die(request: EvaluationRequest) -> Failure:
-        return Failure(kind="bad_request", reason="the end", retry_may_help=False)
+        return Failure(kind="bad_request", reason="the end")
 
     with pytest.raises(UserError, match="the end"):
         search(plan, tmp_path / "h.sqlite", after(answered, die))

@@ -2,7 +2,6 @@ import math
 
 import pytest
 
-from services.coordinator.batch import Outcome
 from services.coordinator.search_announcer import announcing
 from services.coordinator.search_metrics import SearchMetrics
 from services.coordinator.search_status import RECENT, SearchStatus
@@ -22,7 +21,7 @@ from shared.events import (
     StageBegan,
 )
 from shared.generation import GenerationRow
-from shared.messages import REQUEST_VERSION, Failure
+from shared.messages import REQUEST_VERSION, Failure, Outcome
 from shared.telemetry.metrics import CoordinatorMetrics
 from tests.support.scripted import FINAL, TRANSIENT, value
 from tests.support.searches import SHAPE, pretend, small_plan

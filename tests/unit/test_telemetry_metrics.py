@@ -46,7 +46,7 @@ def test_a_measurement_counts_its_stages_items_and_tokens() -> None:
 @pytest.mark.parametrize("kind", get_args(FailureKind))
 def test_a_failure_counts_under_its_kind_and_has_a_duration(kind: FailureKind) -> None:
     metrics = EvaluatorMetrics(InProcessBroker())
-    metrics.answered(Failure(kind=kind, reason="r", retry_may_help=False), seconds=6000)
+    metrics.answered(Failure(kind=kind, reason="r"), seconds=6000)
     assert value(metrics.registry, "nasfarm_evaluator_evaluations_total", outcome=kind) == 1
     assert value(metrics.registry, "nasfarm_evaluator_evaluations_total", outcome="measurement") == 0
     assert value(metrics.registry, "nasfarm_evaluator_evaluation_duration_seconds_bucket", le="3600.0") == 0

@@ -4,12 +4,12 @@ from itertools import count
 
 import pytest
 
-from services.coordinator.dispatch import RETRIES
 from services.coordinator.history import History
 from shared.broker import DEAD_LETTERS
 from shared.errors import UserError
 from shared.events import Event, Events, Failed
 from shared.messages import Failure, FailureKind, Measurement
+from shared.policy import FAILURES, RETRIES
 from tests.support.pretending import pretend
 from tests.support.scripted import (
     FINAL,
@@ -23,8 +23,8 @@ from tests.support.scripted import (
     waiting,
 )
 
-BAD = Failure(kind="bad_request", reason="no such task", retry_may_help=False)
-UNSUITABLE = Failure(kind="bad_request", reason="no GPU here", retry_may_help=True)
+BAD = Failure(kind="bad_request", reason="no such task")
+UNSUITABLE = Failure(kind="unavailable", reason="no checkpoint here")
 
 
 def test_a_failure_that_may_end_better_is_tried_again_at_the_end_of_the_row(
@@ -56,20 +56,27 @@ def test_a_failure_that_no_retry_helps_is_stored_at_once(world: ScriptedFarm, hi
 
 @pytest.mark.parametrize(
     ("kind", "lasts"),
-    [("timed_out", False), ("crashed", False), ("out_of_memory", False), ("infeasible", True)],
+    [
+        ("timed_out", False),
+        ("crashed", False),
+        ("dead_lettered", False),
+        ("out_of_memory", False),
+        ("unsupported", False),
+        ("infeasible", True),
+    ],
 )
 def test_of_what_failed_in_one_run_the_next_one_tries_again_whatever_may_have_been_repaired(
     world: ScriptedFarm, history: History, kind: FailureKind, lasts: bool
 ) -> None:
-    failure = Failure(kind=kind, reason="as it was", retry_may_help=False)
-    seen = acting(world, fails(1, failure, of=REQUESTS[0]))
+    failure, attempts = Failure(kind=kind, reason="as it was"), RETRIES + 1 if FAILURES[kind].retried else 1
+    seen = acting(world, fails(attempts, failure, of=REQUESTS[0]))
     farm, connection, _ = world.coordinator(history)
     assert farm.measure(REQUESTS)[0] == failure
     assert farm.measure(REQUESTS[:1])[0] == failure  # in the same run it is final
     connection.close()
     outcome = world.coordinator(history)[0].measure(REQUESTS)[0]
     assert outcome == (failure if lasts else pretend(REQUESTS[0]))
-    assert len(seen) == len(REQUESTS) + (not lasts)
+    assert len(seen) == len(REQUESTS) - 1 + attempts + (not lasts)
 
 
 @pytest.mark.parametrize(("failure", "attempts"), [(BAD, 1), (UNSUITABLE, RETRIES + 1)])
@@ -175,7 +182,7 @@ def test_a_request_that_kills_every_evaluator_becomes_a_failure_of_its_network(
 
     world.turn = turn
     outcome = farm.measure(REQUESTS)[0]
-    assert isinstance(outcome, Failure) and outcome.kind == "crashed"
+    assert isinstance(outcome, Failure) and outcome.kind == "dead_lettered"
     assert value(metrics, "dead_letters_total", reason="delivery_limit") == 1
 
 

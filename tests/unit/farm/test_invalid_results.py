@@ -5,11 +5,10 @@ import logging
 
 import pytest
 
-from services.coordinator.batch import Outcome
-from services.coordinator.dispatch import RETRIES
 from services.coordinator.history import History
 from shared.broker import DEAD_LETTERS
-from shared.messages import EvaluationRequest, Failure, Measurement
+from shared.messages import EvaluationRequest, Failure, Measurement, Outcome
+from shared.policy import RETRIES
 from tests.support.invalid import BROKEN, unfinite
 from tests.support.pretending import pretend
 from tests.support.scripted import REQUESTS, Act, ScriptedFarm, acting, value

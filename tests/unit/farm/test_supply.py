@@ -5,14 +5,13 @@ from itertools import islice, product
 
 import pytest
 
-from services.coordinator.batch import Outcome
 from services.coordinator.dispatch import SearchStoppedError
 from services.coordinator.evaluators import EmbeddedEvaluator
 from services.coordinator.history import History
 from shared.architecture import Architecture
 from shared.errors import UserError
 from shared.events import Event, Events, Failed, Measured
-from shared.messages import EvaluationRequest, StopSearch
+from shared.messages import EvaluationRequest, Outcome, StopSearch
 from tests.support.pretending import pretend
 from tests.support.scripted import (
     FINAL,
