@@ -23,7 +23,7 @@ from services.evaluator.speed import parameter_tokens_per_second
 from shared.broker import requests_queue
 from shared.environment import Environment
 from shared.messages import Dtype
-from shared.settings import Part, SearchSettings, read_search_file
+from shared.settings import ItemsPart, SearchSettings, read_search_file
 from shared.supernet.device import preferred_dtype
 from shared.telemetry.metrics import CoordinatorMetrics
 
@@ -59,7 +59,7 @@ def _open(checked: PreparedSearch, supernet: Supernet, run: RunDirectory) -> tup
 
 
 def _announce(
-    checked: PreparedSearch, tasks: dict[Part, list[PreparedTask]], opened: tuple[SearchPlan, History] | None
+    checked: PreparedSearch, tasks: dict[ItemsPart, list[PreparedTask]], opened: tuple[SearchPlan, History] | None
 ) -> None:
     rate = parameter_tokens_per_second(checked.base, preferred_dtype())
     tokens = (sum(task.tokens for task in tasks["search"]), sum(task.tokens for task in tasks["report"]))

@@ -36,7 +36,7 @@ from shared.files import user_path
 from shared.identity import TOKENS_VERSION
 from shared.manifest import search_space
 from shared.messages import CheckpointRef
-from shared.settings import Part, SearchSettings, read_search_file
+from shared.settings import ItemsPart, SearchSettings, read_search_file
 from shared.space import SearchSpace
 from shared.supernet.checkpoint import Checkpoint
 from shared.supernet.device import preferred_dtype
@@ -168,13 +168,13 @@ def _say_that_it_is_there(supernet: Supernet, digests: FileDigests) -> None:
     console.print(f"Super-network  {supernet.directory}, there already: made{made} in {steps} steps of fine-tuning")
 
 
-def check_tasks(evaluator: Evaluator, checked: PreparedSearch) -> dict[Part, list[PreparedTask]]:
+def check_tasks(evaluator: Evaluator, checked: PreparedSearch) -> dict[ItemsPart, list[PreparedTask]]:
     """Read all items of both parts now, so that nothing is found wrong with them after an hour of fine-tuning."""
     settings = checked.settings
     if settings.include_path is not None:
         include_tasks(user_path(settings.include_path))
-    prepared: dict[Part, list[PreparedTask]] = {}
-    parts: tuple[Part, ...] = ("search", "report")
+    prepared: dict[ItemsPart, list[PreparedTask]] = {}
+    parts: tuple[ItemsPart, ...] = ("search", "report")
     for part in parts:
         spec = settings.spec(part, "float32")
         with stage("Tasks", note="reading"):

@@ -11,7 +11,7 @@ from services.application.run_directory import RunDirectory
 from shared.environment import Environment
 from shared.errors import UserError
 from shared.messages import SpeedSpec, Workload
-from shared.settings import LONGEST_NAME, Part, SearchSettings, parse_settings, read_search_file, write_search_file
+from shared.settings import LONGEST_NAME, ItemsPart, SearchSettings, parse_settings, read_search_file, write_search_file
 from shared.yaml_text import format_yaml
 
 GOOD: dict[str, Any] = {
@@ -84,7 +84,7 @@ def test_parts_that_are_put_on_the_same_split_share_no_item(
 @pytest.mark.parametrize(
     ("path", "value", "complaint"),
     [
-        ("colour", "red", "colour: unknown key; remove it or mend its spelling"),
+        ("colour", "red", "colour: unknown key; remove it or correct its spelling"),
         ("space.heads", [1], "space.heads: unknown key"),
         ("training.lr", 1, "training.lr: unknown key"),
         ("tasks.1.report.shots", 1, r"tasks.1.report.shots: unknown key"),
@@ -102,7 +102,7 @@ def test_parts_that_are_put_on_the_same_split_share_no_item(
         ("tasks.1.name", "arc_easy", "tasks: a task is listed twice"),
         ("tasks.0.search.items", 0, "tasks.0.search.items: should be a number, 1 or more"),
         ("name", "../up", r"name: should be letters .*such as smollm2-arc-easy \(it is '../up'\)$"),
-        ("name", 7, r"name: should be a text; put it in quotes \(it is 7\)$"),
+        ("name", 7, r"name: should be text; put it in quotes \(it is 7\)$"),
         ("space.depths", 4, r"space.depths: should be a list, such as \[28, 26\] \(it is 4\)$"),
         ("space", "wide", r"space: should be a section, with keys of its own \(key: value\) \(it is 'wide'\)$"),
         ("training.steps", 1.5, r"training.steps: should be a whole number, such as 4 \(it is 1.5\)$"),
@@ -255,6 +255,8 @@ def test_what_is_no_finite_number_is_refused_where_one_is_wanted(tmp_path: Path,
         "training.seed",
         "training.learning_rate",
         "serving.batch",
+        "reporting.margin",
+        "reporting.networks",
     ],
 )
 def test_a_boolean_is_no_number(path: str) -> None:
@@ -279,7 +281,9 @@ def test_a_name_is_what_is_written(tmp_path: Path, name: str) -> None:
 
 
 def test_a_key_that_is_given_twice_is_refused(tmp_path: Path) -> None:
-    complaint = r"search\.yaml: not valid YAML in line 6 \(the key 'steps' is given twice, first in line 5\); mend it"
+    complaint = (
+        r"search\.yaml: not valid YAML in line 6 \(the key 'steps' is given twice, first in line 5\); correct it"
+    )
     with pytest.raises(UserError, match=complaint):
         read_search_file(written(tmp_path, "\n  steps: 1\n  steps: 2"))
 
@@ -403,7 +407,7 @@ def test_a_chat_template_is_applied_by_yes_no_or_its_name(tmp_path: Path, writte
     file.write_text(f"{start}tasks:{tasks}", encoding="utf-8")
     settings = read_search_file(file)
     assert settings.tasks[0].apply_chat_template == value
-    parts: tuple[Part, ...] = ("search", "report")
+    parts: tuple[ItemsPart, ...] = ("search", "report")
     for part in parts:
         (asked,) = settings.spec(part, "float32").tasks
         assert (asked.apply_chat_template, asked.fewshot_as_multiturn) == (value, True)
