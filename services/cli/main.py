@@ -64,6 +64,16 @@ def init(
     init_search_file(model, output, force, name)
 
 
+@app.command(epilog="Example: nasfarm schema --output search.schema.json")
+def schema(
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="File for it; default: the terminal.")] = None,
+) -> None:
+    """Print the JSON Schema of search files, with which editors check and complete them."""
+    from services.cli.schema import write_schema
+
+    write_schema(output)
+
+
 @app.command(epilog="Example: nasfarm train search.yaml")
 def train(search_file: SearchFile, runs: Runs = Path("runs"), supernets: Supernets = None) -> None:
     """Fine-tune the model into a super-network, for any number of searches. Interrupted, the same command goes on."""

@@ -1,8 +1,11 @@
 """What the sections and values of a search file have in common."""
 
-from typing import Annotated, TypeVar, get_args
+import re
+from collections.abc import Iterator
+from typing import Annotated, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic_core import PydanticKnownError
 
 T = TypeVar("T")
 
@@ -32,6 +35,16 @@ class Section(BaseModel):
         return None
 
     @classmethod
+    def sections(cls) -> "Iterator[type[Section]]":
+        """The sections within this one, however deep, each once."""
+        found: dict[type[Section], None] = {}
+        for key in cls.model_fields:
+            section = cls.section(key)
+            if section is not None:
+                found |= dict.fromkeys((section, *section.sections()))
+        yield from found
+
+    @classmethod
     def described(cls, key: str) -> str:
         """What a key means."""
         section = cls.section(key)
@@ -49,14 +62,32 @@ def first_sentence(text: str) -> str:
     return f"{first}." if stop else first
 
 
+WHOLE_TEXT = r"\s*[-+]?[0-9]+(\.0+)?\s*|[-+]?[0-9]+(_[0-9]+)*(\.0+)?"
+REAL_TEXT = (
+    r"\s*[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?\s*|[-+]?[0-9]+(_[0-9]+)*(\.[0-9]*)?([eE][-+]?[0-9]+)?"
+)
+"""Numbers that are written as text: in quotes, or as `1_000`, which is text in YAML 1.2."""
+
+
 def _no_boolean(value: object) -> object:
     if isinstance(value, bool):
         raise ValueError("should be a number")
     return value
 
 
-Whole = Annotated[int, Field(ge=-MOST, le=MOST), BeforeValidator(_no_boolean)]
-Real = Annotated[float, BeforeValidator(_no_boolean)]
+def _spelt(pattern: str, kind: Literal["int_parsing", "float_parsing"]) -> BeforeValidator:
+    """Of numbers that are written as text, those that people write; pydantic takes `0-1` for -1."""
+
+    def check(value: object) -> object:
+        if isinstance(value, str) and not re.fullmatch(pattern, value, re.ASCII):
+            raise PydanticKnownError(kind)
+        return value
+
+    return BeforeValidator(check)
+
+
+Whole = Annotated[int, Field(ge=-MOST, le=MOST), _spelt(WHOLE_TEXT, "int_parsing"), BeforeValidator(_no_boolean)]
+Real = Annotated[float, _spelt(REAL_TEXT, "float_parsing"), BeforeValidator(_no_boolean)]
 """Numbers as people mean them. pydantic takes `true` for 1, which nobody means; that it takes `1e3`, `1_000` or "200"
 for whole numbers is as it should be."""
 

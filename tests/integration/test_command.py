@@ -49,7 +49,9 @@ def refused(ended: Ended, *words: str) -> None:
         assert word in ended.error, ended.error
 
 
-@pytest.mark.parametrize("command", ["init", "train", "search", "report", "evaluate", "status", "stop", "evaluator"])
+@pytest.mark.parametrize(
+    "command", ["init", "schema", "train", "search", "report", "evaluate", "status", "stop", "evaluator"]
+)
 def test_every_command_explains_itself_with_an_example(run: Run, command: str) -> None:
     ended = run(command, "--help")
     assert ended.code == 0

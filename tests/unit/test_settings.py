@@ -13,16 +13,7 @@ from shared.errors import UserError
 from shared.messages import SpeedSpec, Workload
 from shared.settings import LONGEST_NAME, ItemsPart, SearchSettings, parse_settings, read_search_file, write_search_file
 from shared.yaml_text import format_yaml
-
-GOOD: dict[str, Any] = {
-    "name": "example",
-    "model": "HuggingFaceTB/SmolLM2-135M-Instruct",
-    "space": {"depths": [30, 26], "mlp_widths": [1536, 768]},
-    "tasks": [
-        {"name": "arc_easy", "search": {"items": 200}, "report": {"items": 500}},
-        {"name": "winogrande", "metric": "acc", "num_fewshot": 5, "search": {"items": 100}, "report": {"items": 300}},
-    ],
-}
+from tests.support.search_keys import GOOD
 
 
 def changed(path: str, value: Any) -> dict[str, Any]:
