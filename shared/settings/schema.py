@@ -12,7 +12,7 @@ from pydantic_core import core_schema
 
 from shared.settings.search_file import TIMES, SearchSettings
 from shared.settings.tasks import SPLITS, TaskSettings
-from shared.settings.values import REAL_TEXT, WHOLE_TEXT
+from shared.settings.values import REAL_TEXT, WHOLE_TEXT, Section
 
 TITLE = "Search file of nasfarm"
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -26,7 +26,8 @@ def search_file_schema() -> Schema:
     """The schema of a search file."""
     schema = SearchSettings.model_json_schema(schema_generator=_Generator)
     schemas = {SearchSettings.__name__: schema, **schema["$defs"]}
-    for section in (SearchSettings, *SearchSettings.sections()):
+    sections: tuple[type[Section], ...] = (SearchSettings, *SearchSettings.sections())
+    for section in sections:
         ours = schemas[section.__name__]
         ours["title"] = section.__name__.removesuffix("Settings")
         del ours["description"]  # each of its keys has one, and so has the key that holds it

@@ -30,8 +30,8 @@ class SpaceSettings(Section):
         tuple[Whole, ...],
         Field(
             min_length=1,
-            description="Numbers of MLP neurons to choose from, for each layer separately. Any number of choices, none "
-            "above the model's own; multiples of 64 suit matrix units.",
+            description="Numbers of MLP neurons to choose from, layer by layer. Any number of choices, none above the "
+            "model's own; multiples of 64 suit matrix units.",
             examples=[[1536, 1152, 768]],
         ),
     ]
@@ -140,7 +140,7 @@ class StrategySettings(Section):
         Whole,
         Field(
             ge=1,
-            description="Networks to measure in all. Raise it later and run again: the search continues.",
+            description="Networks to measure in all; raise it and run again to continue a finished search.",
         ),
     ] = 250
     population: Annotated[

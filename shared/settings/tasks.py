@@ -53,10 +53,10 @@ class TaskSettings(Section):
     metric: Annotated[
         Metric,
         Field(
-            description="lm-eval's metric that says whether an item is answered right. acc compares the choices' "
-            "log-likelihoods, acc_norm and acc_bytes divide them by the choice's length first, acc_mutual_info "
-            "subtracts the choice's log-likelihood without the question; exact_match compares texts. lm-eval says "
-            "which of these a task has."
+            description="lm-eval's metric of a right answer: acc, acc_norm, acc_bytes, acc_mutual_info or exact_match. "
+            "acc compares the choices' log-likelihoods, acc_norm and acc_bytes divide them by the choice's length "
+            "first, acc_mutual_info subtracts the choice's log-likelihood without the question; exact_match compares "
+            "texts. lm-eval says which of these a task has."
         ),
     ] = "acc"
     num_fewshot: Annotated[
@@ -66,8 +66,8 @@ class TaskSettings(Section):
     apply_chat_template: Annotated[
         bool | str,
         Field(
-            description="Make prompts with the tokenizer's chat template: true, false, or the name of one of several. "
-            "For chat models."
+            description="Make prompts with the tokenizer's chat template: true, false, or a template's name. For chat "
+            "models."
         ),
     ] = False
     fewshot_as_multiturn: Annotated[
