@@ -39,7 +39,7 @@ def _lines(
         after_section = within is not None
         if within is None:
             value = values[key] if values is not None and given else _default(section, key)
-            line = f"{start}{key}: {quoted_text(value) if not path and key in OWN_WORDS else _plain(value)}"
+            line = f"{start}{key}: {quoted_text(value) if not path and key in OWN_WORDS else plain_value(value)}"
             if len(f"{line} # {comment}") <= WIDTH:
                 yield f"{line} # {comment}"
             else:
@@ -62,9 +62,10 @@ def _default(section: type[Section], key: str) -> Any:
     return field.default if field.default is not None else (field.examples or [None])[0]
 
 
-def _plain(value: Any) -> str:
+def plain_value(value: Any) -> str:
+    """A value as YAML has it in one line."""
     if isinstance(value, list | tuple):
-        return f"[{', '.join(map(_plain, value))}]"
+        return f"[{', '.join(map(plain_value, value))}]"
     return format_yaml(value).splitlines()[0]
 
 

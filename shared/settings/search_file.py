@@ -38,7 +38,7 @@ class SearchSettings(Section):
         str,
         Field(
             description="Hugging Face id or directory: Llama, Mistral, Qwen2, Qwen3, SmolLM3 or Gemma 3 (text). Its "
-            "weights must be safetensors, and all its layers of the same shape.",
+            "weights must be safetensors, and its layers alike but for windows and rotary embeddings.",
             examples=["HuggingFaceTB/SmolLM2-135M-Instruct"],
         ),
     ]

@@ -75,8 +75,8 @@ class TrainingSettings(Section):
         Whole,
         Field(
             ge=0,
-            description="Optimizer steps, of the whole network and a random sub-network in turn; 0: no fine-tuning. "
-            "More steps make smaller networks better, and the fine-tuning longer.",
+            description="Optimiser steps, of the whole network and a random sub-network in turn; 0: no fine-tuning. "
+            "The time of the fine-tuning grows with them.",
         ),
     ] = 400
     tokens_per_step: Annotated[
@@ -166,7 +166,9 @@ class ServingSettings(Section):
 
     engine: Annotated[
         Engine,
-        Field(description="Engine that runs the networks: torch or vllm. vllm needs a GPU and the extra `vllm`."),
+        Field(
+            description="Engine that runs the networks: torch or vllm. vllm needs a GPU and the package's extra `vllm`."
+        ),
     ] = "torch"
     batch: Annotated[Whole, Field(ge=1, description="Sequences that run together.")] = LOAD.batch
     prompt_tokens: Annotated[
