@@ -11,7 +11,15 @@ from services.application.run_directory import RunDirectory
 from shared.environment import Environment
 from shared.errors import UserError
 from shared.messages import SpeedSpec, Workload
-from shared.settings import LONGEST_NAME, ItemsPart, SearchSettings, parse_settings, read_search_file, write_search_file
+from shared.settings import (
+    LONGEST_NAME,
+    ItemsPart,
+    SearchSettings,
+    ServingSettings,
+    parse_settings,
+    read_search_file,
+    write_search_file,
+)
 from shared.yaml_text import format_yaml
 from tests.support.search_keys import GOOD
 
@@ -162,6 +170,10 @@ def test_serving_says_how_speed_is_measured() -> None:
     assert serving.speed == SpeedSpec(
         engine="torch", workload=Workload(batch=4, prompt_tokens=128, generated_tokens=32), repeats=7
     )
+
+
+def test_a_search_serves_by_default_as_a_measurement_by_hand_does() -> None:
+    assert ServingSettings().speed == SpeedSpec(engine="torch", workload=Workload())
 
 
 @pytest.mark.parametrize("key", ["name", "model", "space", "tasks"])
