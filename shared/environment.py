@@ -173,8 +173,8 @@ _EXPECTED = {
 def prepare_environment() -> None:
     """What each command does first: name misspelt variables, and see to it that libraries find a home."""
     for name, close in _misspelt(os.environ).items():
-        meant = f": {close}?" if close else f"; there are {', '.join(KNOWN)}"
-        print(f"nasfarm: {one_line(name)} is no variable of nasfarm and has no effect{meant}", file=sys.stderr)
+        meant = f"did you mean {close}?" if close else f"its variables are {', '.join(KNOWN)}"
+        print(f"nasfarm: {one_line(name)} is not a variable of nasfarm and has no effect; {meant}", file=sys.stderr)
         del os.environ[name]  # the commands that we run needn't say it again
     prepare_home()
 

@@ -58,10 +58,12 @@ Authority = Annotated[
 
 @app.command(epilog="Example: nasfarm init HuggingFaceTB/SmolLM2-135M-Instruct -o search.yaml")
 def init(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="Hugging Face id or directory of a checkpoint.")],
+    model: Annotated[str, typer.Argument(metavar="MODEL", help=SearchSettings.summary("model"))],
     output: Annotated[Path, typer.Option("--output", "-o", help="The search file to write.")] = Path("search.yaml"),
     force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
-    name: Annotated[str | None, typer.Option("--name", help="The run's name; default: made of the model's.")] = None,
+    name: Annotated[
+        str | None, typer.Option("--name", help=f"{SearchSettings.summary('name')} Default: after the model.")
+    ] = None,
 ) -> None:
     """Write a commented search file with sensible choices for a model, and print what it would search."""
     from services.cli.init import init_search_file

@@ -47,7 +47,9 @@ def _content(path: Path) -> bytes:
     with path.open("rb") as file:
         content = file.read(MOST_BYTES + 1)
     if len(content) > MOST_BYTES:
-        raise UserError(f"{path}: holds more than {MOST_BYTES:,} bytes, a search file has a few thousand; name another")
+        raise UserError(
+            f"{path}: holds more than {MOST_BYTES:,} bytes, a search file has a few thousand; name another file"
+        )
     return content
 
 

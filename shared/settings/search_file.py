@@ -139,7 +139,7 @@ class SearchSettings(Section):
             )
         if self.remeasure_int8 and "int8" in self.space.quantization:
             raise ValueError(
-                "remeasure_int8: the search measures networks in INT8 already; remove it, or take int8 from "
+                "remeasure_int8: the search measures networks in INT8 already; remove it, or remove int8 from "
                 "space.quantization"
             )
         return self

@@ -254,7 +254,10 @@ def one_task(**changes: Any) -> dict[str, Any]:
         (changed("training", data="nowhere.jsonl"), ["training.data", "nowhere.jsonl"]),
         (one_task(name="no_such_task"), ["tasks.no_such_task", "lm-eval knows no such task"]),
         (one_task(name="wikitext"), ["tasks.wikitext"]),
-        (one_task(name="winogrande", search={"items": 5, "split": "validation"}), ["tasks.0", "both parts or of neither"]),
+        (
+            one_task(name="winogrande", search={"items": 5, "split": "validation"}),
+            ["tasks.0", "both parts or of neither"],
+        ),
         (one_task(name="truthfulqa_mc2", metric="acc"), ["tasks.truthfulqa_mc2"]),
         (one_task(metric="bleu"), ["tasks.0.metric"]),
         (one_task(metric="exact_match"), ["tasks.plain_facts.metric", "acc, acc_norm"]),

@@ -149,7 +149,7 @@ def test_a_bad_value_is_refused_with_file_and_field(tmp_path: Path, path: str, v
 def test_int8_is_not_measured_again_where_networks_are_in_int8_already() -> None:
     for choices in (["int8"], ["none", "int8"]):
         values = {**changed("space.quantization", choices), "objectives": ["bytes"], "remeasure_int8": True}
-        with pytest.raises(UserError, match=r"^x: remeasure_int8: .*take int8 from space\.quantization$"):
+        with pytest.raises(UserError, match=r"^x: remeasure_int8: .*remove int8 from space\.quantization$"):
             parse_settings(values, "x")
 
 
