@@ -7,14 +7,15 @@ from typing import Protocol
 from services.application.run_directory import RunDirectory
 from services.application.supernet_store import Supernet
 from services.coordinator.dispatch import Dispatcher
-from services.coordinator.front import ReportedNetworks, measure_front
+from services.coordinator.front_measurement import measure_front
 from services.coordinator.history import History
 from services.coordinator.plan import SearchPlan
+from services.coordinator.reported_networks import ReportedNetworks
 from services.coordinator.results import cost_tables
 from services.coordinator.search import Observer, measure_costs, run_search
-from services.reporting.looks import note_look
-from services.reporting.outputs import write_report
 from services.reporting.report_data import ReportContent
+from services.reporting.report_files import write_report
+from services.reporting.report_item_use import record_report_item_use
 from shared.errors import UserError
 from shared.manifest import SupernetManifest, read_network, search_space
 from shared.messages import CheckpointRef, CostTable, Dtype
@@ -73,7 +74,7 @@ def search_to_the_end(
     display.searches(total, cost_tables(plan, history))
     front = run_search(plan, costs, history, farm, display)
     networks = ReportedNetworks(plan, costs, front)
-    note_look(networks, history)
+    record_report_item_use(networks, history)
     display.reports(len(networks.controls) + len(networks.others))
     measure_front(networks, farm, display.measured)
     content = write_report(plan, history, front, run.path)

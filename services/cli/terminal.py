@@ -16,7 +16,7 @@ from services.cli.progress_bars import Pace, Stage, stage
 from services.coordinator.plan import SearchPlan
 from services.coordinator.results import accuracy
 from services.reporting.report_data import ReportContent
-from services.reporting.table import front_table
+from services.reporting.tables.terminal import front_table
 from services.reporting.wording import correlation, percentage
 from shared.generation import GenerationRow
 from shared.messages import CostTable, EvaluationRequest, Failure, Measurement

@@ -10,7 +10,7 @@ from services.coordinator import predictors
 from services.coordinator.cost_model import CostModel
 from services.coordinator.genomes import Encoding, FloatArray, IntArray, rows
 from services.coordinator.predictors import Predictor
-from services.coordinator.strategies.stratified import draw, stratified
+from services.coordinator.strategies.stratified_sampling import draw, stratified
 from shared.architecture import Quantization
 from shared.network.config import network_of
 from shared.space import SearchSpace

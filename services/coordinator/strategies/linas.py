@@ -13,8 +13,8 @@ from services.coordinator.genomes import FloatArray, IntArray
 from services.coordinator.pareto import best
 from services.coordinator.predictors import Predictor
 from services.coordinator.strategies.evolution import Evolution
-from services.coordinator.strategies.generations import Generations
-from services.coordinator.strategies.stratified import ENUMERABLE, draw
+from services.coordinator.strategies.generational import Generations
+from services.coordinator.strategies.stratified_sampling import ENUMERABLE, draw
 from shared.architecture import Architecture
 from shared.settings import StrategySettings
 

@@ -4,7 +4,7 @@ import numpy as np
 
 from services.coordinator.genomes import IntArray
 from services.coordinator.strategies.evolution import Evolution
-from services.coordinator.strategies.generations import Generations
+from services.coordinator.strategies.generational import Generations
 
 MATINGS = 20
 """Times the parents are mated for one generation, if most of their children are known already."""

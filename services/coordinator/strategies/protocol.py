@@ -1,19 +1,10 @@
 """What the coordinator asks of a strategy, whichever it is."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
+from services.coordinator.evaluated import Evaluated
 from shared.architecture import Architecture
-
-
-@dataclass(frozen=True)
-class Evaluated:
-    """A network, its costs in the order of the objectives, and its accuracy; None where the measurement failed."""
-
-    architecture: Architecture
-    costs: tuple[float, ...]
-    accuracy: float | None
 
 
 class Strategy(Protocol):

@@ -3,7 +3,7 @@
 import numpy as np
 
 from services.coordinator.genomes import IntArray
-from services.coordinator.strategies.generations import Generations
+from services.coordinator.strategies.generational import Generations
 
 
 class RandomSearch(Generations):

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from services.coordinator.cost_model import CostModel
+from services.coordinator.evaluated import Evaluated
 from services.coordinator.genomes import Encoding, FloatArray, IntArray, rows
-from services.coordinator.strategies.protocol import Evaluated
-from services.coordinator.strategies.stratified import stratified
+from services.coordinator.strategies.stratified_sampling import stratified
 from shared.architecture import Architecture
 from shared.settings import StrategySettings
 from shared.space import Genome

@@ -1,16 +1,13 @@
-"""The end of a search: which networks the report is about, and measuring them once on items of their own."""
+"""Which networks a report is about, and the requests that measure them on the report items."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from services.coordinator.batch import Observed
 from services.coordinator.cost_model import CostModel
 from services.coordinator.counterparts import counterpart
-from services.coordinator.dispatch import Dispatcher
 from services.coordinator.plan import SearchPlan
 from shared.architecture import Architecture, dense
-from shared.errors import UserError
-from shared.messages import EvaluationRequest, Failure
+from shared.messages import EvaluationRequest
 
 
 @dataclass(frozen=True)
@@ -94,24 +91,6 @@ class ReportedNetworks:
                 taken.add(other)
                 drawn.append(self._reported(f"{row.name} random", other, searched=False))
         return drawn
-
-
-def measure_front(networks: ReportedNetworks, farm: Dispatcher, observed: Observed) -> None:
-    """Measure all networks of the report, each once.
-
-    Raises UserError if one of the controls fails, without which nothing can be compared.
-    """
-    controls, others = networks.controls, networks.others
-    farm.progress.begins("reporting", len(controls) + len(others))
-    counting = farm.progress.counting(observed)
-    for request, outcome in zip(controls, farm.measure(controls, counting), strict=True):
-        if isinstance(outcome, Failure):
-            which = "base" if request.checkpoint == networks.base.report.checkpoint else "dense"
-            raise UserError(
-                f"the {which} network, with which all others are compared, failed ({outcome.kind}: {outcome.reason}); "
-                "nothing measured is lost: fix that and run the same command again, which tries it again"
-            )
-    farm.measure(others, counting, tolerant=True)
 
 
 def _distinct(requests: Sequence[EvaluationRequest | None]) -> list[EvaluationRequest]:
