@@ -8,7 +8,7 @@ from services.coordinator.cost_model import CostModel
 from services.coordinator.history import History
 from services.coordinator.pareto import ReferencePoint
 from services.coordinator.plan import SearchPlan
-from services.coordinator.reported_networks import Reported, ReportedNetworks
+from services.coordinator.reported_networks import ReportedNetwork, ReportedNetworks
 from services.coordinator.results import accuracy, cost_model, cost_tables
 from services.reporting.comparisons import advantage, compare, macro_row, non_inferiority, task_row
 from services.reporting.item_answers import ItemAnswers
@@ -42,7 +42,7 @@ class _Assembly:
         self.history = history
         self.networks = ReportedNetworks(plan, cost_model(plan, history), front)
         # What failed on the report items has left the front.
-        self.front = [row for row in self.networks.front if not (row.asked and self._failure(row.report))]
+        self.front = [row for row in self.networks.front if not (row.requested and self._failure(row.report))]
         self.speeds = self._speeds()
         self._answers_of: dict[str, ItemAnswers | None] = {}
         self.margin = plan.settings.reporting.margin / 100
@@ -92,7 +92,7 @@ class _Assembly:
             )
         return outcome
 
-    def _answers(self, row: Reported | None) -> ItemAnswers | None:
+    def _answers(self, row: ReportedNetwork | None) -> ItemAnswers | None:
         """On the report items; None for a network that was not measured on them."""
         if row is None:
             return None
@@ -110,7 +110,7 @@ class _Assembly:
     def _rows(self) -> dict[str, NetworkRow]:
         """All networks by their names; of INT8 and random ones those that were measured."""
         networks = self.networks
-        for row in (*(row for row in self.front if row.asked), networks.dense, networks.base):
+        for row in (*(row for row in self.front if row.requested), networks.dense, networks.base):
             self._measured(row.report)
         whole = [*self.front, networks.dense, networks.base]
         whole += [row for row in networks.int8 if self._answers(row)]
@@ -118,7 +118,7 @@ class _Assembly:
         rows += [self._network(row, None, None) for row in networks.random if self._answers(row)]
         return {row.name: row for row in with_corrected_p_values(rows)}
 
-    def _network(self, row: Reported, dense: Reported | None, base: Reported | None) -> NetworkRow:
+    def _network(self, row: ReportedNetwork, dense: ReportedNetwork | None, base: ReportedNetwork | None) -> NetworkRow:
         """A row, compared with the dense and the base network, unless it is that."""
         plan, network = self.plan, derive(self.plan.space.network, row.architecture)
         search = None if row.search is None else self._measured(row.search)
@@ -156,11 +156,11 @@ class _Assembly:
             non_inferiority=(non_inferiority(report, against_dense, self.margin) if report and against_dense else None),
         )
 
-    def _of_name(self, name: str) -> Reported | None:
+    def _of_name(self, name: str) -> ReportedNetwork | None:
         networks = self.networks
         return next((row for row in (*networks.front, networks.dense, *networks.random) if row.name == name), None)
 
-    def _original(self, row: Reported) -> Reported | None:
+    def _original(self, row: ReportedNetwork) -> ReportedNetwork | None:
         """What an INT8 twin was made from."""
         return self._of_name(row.name.removesuffix(" int8")) if row in self.networks.int8 else None
 
@@ -192,7 +192,7 @@ class _Assembly:
     def _outcome(self, request: EvaluationRequest | None) -> Measurement | Failure | None:
         return None if request is None else self.history.outcome(request.identity)
 
-    def _speed(self, row: Reported) -> SpeedRow | None:
+    def _speed(self, row: ReportedNetwork) -> SpeedRow | None:
         speed = self.speeds.get(row.name)
         if not isinstance(speed, Speed):
             return None
@@ -234,7 +234,7 @@ class _Assembly:
         failures = [
             (f"{row.name}, which has left the front" if row in networks.front else row.name, self._failure(row.report))
             for row in (*networks.front, *networks.int8, *networks.random)
-            if row.asked
+            if row.requested
         ]
         failures += [(f"speed of {name}", each) for name, each in self.speeds.items() if isinstance(each, Failure)]
         return [f"{what}: {failure.kind}, {failure.reason}" for what, failure in failures if failure is not None]

@@ -1,4 +1,4 @@
-"""What the coordinator asks of a strategy, whichever it is."""
+"""The interface of all strategies."""
 
 from collections.abc import Mapping, Sequence
 from typing import Protocol
@@ -28,14 +28,15 @@ class Strategy(Protocol):
     def ask(self, limit: int) -> list[Architecture]:
         """The next generation: `population` networks, or `limit` if that is less, none asked or told before.
 
-        Fewer where the space has no more; empty when it is exhausted (or `limit` is 0). No tell is needed in between.
+        Fewer where the space has no more; empty when it is exhausted (or `limit` is 0). `ask` may be called again
+        before `tell`.
         """
         ...
 
     def tell(self, evaluated: Sequence[Evaluated]) -> None:
-        """Take in measurements, in the order of the history; of several of one network the first counts.
+        """Learn from measurements, in the order of the history; of several of one network the first counts.
 
-        Networks that failed are never asked again and don't enter predictors. Networks that were never asked are
-        welcome. Raises UserError for a network that is not in the space.
+        Networks that failed are never asked again and don't enter predictors. Networks that were never asked may be
+        told, too. Raises UserError for a network that is not in the space.
         """
         ...
