@@ -58,7 +58,7 @@ class Encoding:
         np.put_along_axis(features, columns, self.effective(genomes), axis=1)
         return features
 
-    def every(self) -> IntArray:
+    def all_genomes(self) -> IntArray:
         """The canonical genomes of all networks, in a fixed order. Only for spaces that fit into memory.
 
         Of two genes the later changes slower, and any gene of the whole network slower than those of layers.

@@ -1,27 +1,13 @@
-"""The few statistics that a search reports."""
+"""How well an accuracy predictor predicts: rank correlations, with and without size, and errors."""
 
 from collections.abc import Callable, Sequence
-from math import isnan, sqrt
+from math import isnan
 
 import numpy as np
 from scipy.stats import kendalltau
 
 DECIMALS = 12
-"""Of accuracies: what differs further behind is rounding."""
-NORMAL_QUANTILE = 1.959963984540054  # of 97.5 %: a two-sided 95 % interval
-
-
-def wilson_interval(correct: float, items: float) -> tuple[float, float]:
-    """95 % score interval of a share of `correct` among `items` (Wilson 1927), both ends between 0 and 1.
-
-    Counts divided by a design effect need not be whole. Raises ValueError unless 0 <= correct <= items and items > 0.
-    """
-    if items <= 0 or not 0 <= correct <= items:
-        raise ValueError(f"{correct} correct of {items} items")
-    share, square = correct / items, NORMAL_QUANTILE**2 / items
-    centre = (share + square / 2) / (1 + square)
-    half = NORMAL_QUANTILE / (1 + square) * sqrt(share * (1 - share) / items + square / (4 * items))
-    return max(0.0, centre - half), min(1.0, centre + half)
+"""To which accuracies are compared: smaller differences are rounding errors."""
 
 
 def kendall_tau(predicted: Sequence[float], measured: Sequence[float]) -> float | None:

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 
 from services.coordinator.cost_model import CostModel
+from services.coordinator.evaluated import Evaluated
 from services.coordinator.history import History
 from services.coordinator.pareto import non_dominated
 from services.coordinator.plan import SearchPlan
-from services.coordinator.strategies import Evaluated
 from shared.architecture import Architecture
 from shared.errors import UserError
 from shared.messages import CostTable, Measurement, correct

@@ -1,17 +1,17 @@
-"""From a finished search to what its report says."""
+"""From the history of a finished search to what its report says."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from statistics import median
 
 from services.coordinator.cost_model import CostModel
-from services.coordinator.front import Reported, ReportedNetworks
 from services.coordinator.history import History
 from services.coordinator.pareto import ReferencePoint
 from services.coordinator.plan import SearchPlan
+from services.coordinator.reported_networks import ReportedNetwork, ReportedNetworks
 from services.coordinator.results import accuracy, cost_model, cost_tables
-from services.reporting.answers import Answers, advantage, compared, macro_row, non_inferiority, task_row
-from services.reporting.looks import Looks, count_looks
+from services.reporting.comparisons import advantage, compare, macro_row, non_inferiority, task_row
+from services.reporting.item_answers import ItemAnswers
 from services.reporting.report_data import (
     Advantage,
     Comparison,
@@ -21,7 +21,8 @@ from services.reporting.report_data import (
     SpeedRow,
     TaskRow,
 )
-from services.reporting.statistics.multiple_testing import corrected
+from services.reporting.report_item_use import ReportItemUse, count_report_item_use
+from services.reporting.statistics.multiple_testing import with_corrected_p_values
 from services.reporting.wording import chat_template
 from shared.architecture import Architecture, derive
 from shared.errors import UserError
@@ -41,9 +42,9 @@ class _Assembly:
         self.history = history
         self.networks = ReportedNetworks(plan, cost_model(plan, history), front)
         # What failed on the report items has left the front.
-        self.front = [row for row in self.networks.front if not (row.asked and self._failure(row.report))]
+        self.front = [row for row in self.networks.front if not (row.requested and self._failure(row.report))]
         self.speeds = self._speeds()
-        self._read: dict[str, Answers | None] = {}
+        self._answers_of: dict[str, ItemAnswers | None] = {}
         self.margin = plan.settings.reporting.margin / 100
         self.tables = cost_tables(plan, history)
         self.times = CostModel(plan.space, TIMES, plan.dtype, self.tables) if self.tables else None
@@ -52,8 +53,8 @@ class _Assembly:
         plan, whole, networks = self.plan, self.plan.space.network, self.networks
         evaluated, failures = self._evaluated()
         rows = self._rows()
-        looks = count_looks(plan, networks, self.history)
-        answers = Answers.of(self._measured(networks.dense.report), plan.settings.metrics)
+        use = count_report_item_use(plan, networks, self.history)
+        answers = ItemAnswers.of(self._measured(networks.dense.report), plan.settings.metrics)
         return ReportContent(
             name=plan.settings.name,
             model=plan.settings.model,
@@ -67,8 +68,8 @@ class _Assembly:
             margin=self.margin,
             report_items=len(answers.values),
             clustered=bool(answers.clusters),
-            looked_at=looks.networks,
-            fronts=looks.fronts,
+            networks_on_report_items=use.networks,
+            reported_fronts=use.fronts,
             front=tuple(rows[row.name] for row in self.front),
             int8=tuple(rows[row.name] for row in networks.int8 if row.name in rows),
             random=tuple(rows[row.name] for row in networks.random if row.name in rows),
@@ -79,7 +80,7 @@ class _Assembly:
             generations=tuple(self.history.generations()),
             reference_point=self._reference_point().corner,
             failures=(*failures, *self._failures_at_the_end()),
-            provenance=self._provenance(len(evaluated), looks),
+            provenance=self._provenance(len(evaluated), use),
         )
 
     def _measured(self, request: EvaluationRequest) -> Measurement:
@@ -91,15 +92,16 @@ class _Assembly:
             )
         return outcome
 
-    def _answers(self, row: Reported | None) -> Answers | None:
-        """On the report items; None for a network that was not measured on them, be it that nobody asked for it."""
+    def _answers(self, row: ReportedNetwork | None) -> ItemAnswers | None:
+        """On the report items; None for a network that was not measured on them."""
         if row is None:
             return None
         identity = row.report.identity
-        if identity not in self._read:
+        if identity not in self._answers_of:
             outcome, metrics = self.history.outcome(identity), self.plan.settings.metrics
-            self._read[identity] = Answers.of(outcome, metrics) if isinstance(outcome, Measurement) else None
-        return self._read[identity]
+            answers = ItemAnswers.of(outcome, metrics) if isinstance(outcome, Measurement) else None
+            self._answers_of[identity] = answers
+        return self._answers_of[identity]
 
     def _failure(self, request: EvaluationRequest | None) -> Failure | None:
         outcome = None if request is None else self.history.outcome(request.identity)
@@ -108,15 +110,15 @@ class _Assembly:
     def _rows(self) -> dict[str, NetworkRow]:
         """All networks by their names; of INT8 and random ones those that were measured."""
         networks = self.networks
-        for row in (*(row for row in self.front if row.asked), networks.dense, networks.base):
+        for row in (*(row for row in self.front if row.requested), networks.dense, networks.base):
             self._measured(row.report)
         whole = [*self.front, networks.dense, networks.base]
         whole += [row for row in networks.int8 if self._answers(row)]
         rows = [self._network(row, networks.dense, networks.base) for row in whole]
         rows += [self._network(row, None, None) for row in networks.random if self._answers(row)]
-        return {row.name: row for row in corrected(rows)}
+        return {row.name: row for row in with_corrected_p_values(rows)}
 
-    def _network(self, row: Reported, dense: Reported | None, base: Reported | None) -> NetworkRow:
+    def _network(self, row: ReportedNetwork, dense: ReportedNetwork | None, base: ReportedNetwork | None) -> NetworkRow:
         """A row, compared with the dense and the base network, unless it is that."""
         plan, network = self.plan, derive(self.plan.space.network, row.architecture)
         search = None if row.search is None else self._measured(row.search)
@@ -154,11 +156,11 @@ class _Assembly:
             non_inferiority=(non_inferiority(report, against_dense, self.margin) if report and against_dense else None),
         )
 
-    def _of_name(self, name: str) -> Reported | None:
+    def _of_name(self, name: str) -> ReportedNetwork | None:
         networks = self.networks
         return next((row for row in (*networks.front, networks.dense, *networks.random) if row.name == name), None)
 
-    def _original(self, row: Reported) -> Reported | None:
+    def _original(self, row: ReportedNetwork) -> ReportedNetwork | None:
         """What an INT8 twin was made from."""
         return self._of_name(row.name.removesuffix(" int8")) if row in self.networks.int8 else None
 
@@ -175,7 +177,7 @@ class _Assembly:
         return prefill, decode
 
     def _speeds(self) -> dict[str, Speed | Failure]:
-        """Of each network that was timed, by its name: in one go with the others or, by an earlier release, alone."""
+        """Of each network that was timed, by its name: together with the others or, by an earlier release, alone."""
         networks, together = self.networks, self._outcome(self.networks.speeds)
         if isinstance(together, Measurement) and together.speed is not None:
             return dict(zip((row.name for row in networks.timed), (together.speed, *together.speeds), strict=True))
@@ -190,7 +192,7 @@ class _Assembly:
     def _outcome(self, request: EvaluationRequest | None) -> Measurement | Failure | None:
         return None if request is None else self.history.outcome(request.identity)
 
-    def _speed(self, row: Reported) -> SpeedRow | None:
+    def _speed(self, row: ReportedNetwork) -> SpeedRow | None:
         speed = self.speeds.get(row.name)
         if not isinstance(speed, Speed):
             return None
@@ -232,7 +234,7 @@ class _Assembly:
         failures = [
             (f"{row.name}, which has left the front" if row in networks.front else row.name, self._failure(row.report))
             for row in (*networks.front, *networks.int8, *networks.random)
-            if row.asked
+            if row.requested
         ]
         failures += [(f"speed of {name}", each) for name, each in self.speeds.items() if isinstance(each, Failure)]
         return [f"{what}: {failure.kind}, {failure.reason}" for what, failure in failures if failure is not None]
@@ -265,7 +267,7 @@ class _Assembly:
         data = "; ".join(f"{what}: {origin}" for what, origin in origins.items())
         return f"Measured on {', '.join(tasks)}." + (f" {data}." if data else "")
 
-    def _provenance(self, searched: int, looks: Looks) -> tuple[tuple[str, str], ...]:
+    def _provenance(self, searched: int, use: ReportItemUse) -> tuple[tuple[str, str], ...]:
         plan, about = self.plan, self.history.about()
         measurement = self._measured(self.networks.dense.report)
         settings, point, serving = plan.settings, self._reference_point(), self._serving()
@@ -274,7 +276,7 @@ class _Assembly:
             ("Super-network", plan.supernet.digest),
             *((f"Origin of {what}", str(origin)) for what, origin in about.get("origins", {}).items()),
             ("Networks measured by the search", str(searched)),
-            ("Networks ever measured on the report items", f"{looks.networks}, for {looks.fronts} fronts"),
+            ("Networks ever measured on the report items", f"{use.networks}, for {use.fronts} fronts"),
             ("Search space", f"{plan.space.networks} distinct networks, {plan.space.genomes} genomes"),
             ("Depths, MLP widths", f"{list(plan.space.depths)}, {list(plan.space.mlp_widths)}"),
             ("Depth rule, order of dropping", f"{settings.space.depth_rule}, {list(plan.space.drop_order)}"),
@@ -295,15 +297,15 @@ class _Assembly:
         return tuple(pairs)
 
 
-def _compared(one: Answers | None, other: Answers | None) -> Comparison | None:
-    return None if one is None or other is None else compared(one, other)
+def _compared(one: ItemAnswers | None, other: ItemAnswers | None) -> Comparison | None:
+    return None if one is None or other is None else compare(one, other)
 
 
-def _by_task(one: Answers, dense: Answers | None, base: Answers | None) -> dict[str, TaskRow]:
+def _by_task(one: ItemAnswers, dense: ItemAnswers | None, base: ItemAnswers | None) -> dict[str, TaskRow]:
     others = zip(_each(dense, one), _each(base, one), strict=True)
     tasks = zip(one.each(), others, strict=True)
     return {task.scores[0].task: task_row(task, *against) for task, against in tasks}
 
 
-def _each(answers: Answers | None, like: Answers) -> Sequence[Answers | None]:
+def _each(answers: ItemAnswers | None, like: ItemAnswers) -> Sequence[ItemAnswers | None]:
     return [None] * len(like.scores) if answers is None else answers.each()

@@ -8,7 +8,7 @@ import yaml
 
 from services.application.example import SEARCHES, example_search
 from services.cli.init import search_text
-from services.reporting.statistics.paired import Paired
+from services.reporting.statistics.paired_comparison import PairedTable
 from shared.environment import Environment
 from shared.manifest import search_space
 from shared.settings import SearchSettings, ServingSettings, parse_settings, read_search_file
@@ -69,7 +69,7 @@ def test_a_shipped_search_has_items_enough_to_show_that_a_network_which_loses_no
     settings = read_search_file(path)
     items = sum(task.report.items for task in settings.tasks)
     differing = DISCORDANCE * items / 2
-    assert Paired(items, differing, differing).items_needed(settings.reporting.margin / 100) <= items
+    assert PairedTable(items, differing, differing).items_needed(settings.reporting.margin / 100) <= items
     assert settings.reporting.random
 
 

@@ -3,8 +3,9 @@
 import pytest
 
 from services.cli.evaluate import _accuracies
-from services.coordinator.predictor_quality import wilson_interval
-from services.reporting.answers import Answers, advantage, compared, macro_row, non_inferiority, task_row
+from services.reporting.comparisons import advantage, compare, macro_row, non_inferiority, task_row
+from services.reporting.item_answers import ItemAnswers
+from services.reporting.statistics.intervals import wilson_interval
 from shared.messages import ItemScores
 
 
@@ -21,8 +22,8 @@ def scores(task: str, answers: list[float], clusters: tuple[int, ...] = (), even
     )
 
 
-def answers(*tasks: ItemScores) -> Answers:
-    return Answers(tasks, ("acc",) * len(tasks))
+def answers(*tasks: ItemScores) -> ItemAnswers:
+    return ItemAnswers(tasks, ("acc",) * len(tasks))
 
 
 SUBJECTS = (0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2)
@@ -65,7 +66,7 @@ def test_the_mean_over_tasks_counts_them_alike_and_needs_two() -> None:
 
 def test_networks_are_compared_by_the_items_they_share() -> None:
     better, worse = (answers(scores("t", [1.0] * right + [0.0] * (100 - right))) for right in (60, 50))
-    comparison = compared(better, worse)
+    comparison = compare(better, worse)
     assert comparison.difference == pytest.approx(0.1)
     assert 0 < comparison.interval[0] < 0.1 < comparison.interval[1]
     assert comparison.p_value == pytest.approx(2 * 0.5**10)
@@ -75,7 +76,7 @@ def test_networks_are_compared_by_the_items_they_share() -> None:
     assert gain is not None and gain.difference == pytest.approx(0.05) and gain.pairs == 2
     assert advantage([]) is None
     with pytest.raises(ValueError, match="shorter"):
-        compared(better, answers(SINGLE))
+        compare(better, answers(SINGLE))
 
 
 def test_a_measurement_by_hand_has_the_interval_of_the_report() -> None:

@@ -3,7 +3,7 @@
 import pytest
 
 from services.reporting import wording
-from services.reporting.axis import axis_over, count_axis, decimals
+from services.reporting.charts.axis import axis_over, count_axis, decimals
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 
 from services.coordinator.history import History
 from services.coordinator.results import evaluated_so_far, front
-from services.reporting.outputs import write_report
+from services.reporting.report_files import write_report
 from shared.architecture import dense
 from shared.errors import UserError
 from shared.messages import EvaluationRequest, Failure, FailureKind, Measurement

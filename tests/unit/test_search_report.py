@@ -12,8 +12,8 @@ import pytest
 from services.coordinator.history import History
 from services.coordinator.plan import plan_of
 from services.coordinator.results import evaluated_so_far, front
-from services.reporting.outputs import write_report
-from services.reporting.statistics.paired import holm
+from services.reporting.report_files import write_report
+from services.reporting.statistics.multiple_testing import holm
 from shared.architecture import Architecture, dense, derive
 from shared.errors import UserError
 from shared.messages import EvaluationRequest, Failure, Measurement, SpeedSpec, Workload
@@ -111,8 +111,8 @@ def test_runs_of_earlier_releases_are_reported_with_what_they_measured(tmp_path:
     assert [row.interval for row in content.front] == [tuple(row["interval"]) for row in former["front"]]
     for row, was in zip(content.front, former["front"], strict=True):
         assert row.versus_dense is not None and row.versus_dense.p_value == was["versus_dense"]["p_value"]
-    assert content.random == () and content.failures == () and content.fronts == 1
-    assert content.looked_at == len(content.front) + 2
+    assert content.random == () and content.failures == () and content.reported_fronts == 1
+    assert content.networks_on_report_items == len(content.front) + 2
     assert all(row.size_tau is None for row in content.generations)
 
 
@@ -166,20 +166,20 @@ def test_comparisons_are_corrected_for_their_number(tmp_path: Path) -> None:
     assert [each.corrected for each in randoms] == holm([each.p_value for each in randoms])
 
 
-def test_the_report_counts_how_often_its_items_were_looked_at(tmp_path: Path) -> None:
+def test_the_report_counts_how_often_its_items_were_used(tmp_path: Path) -> None:
     first = small_plan(evaluations=20)
     chosen, _, _, history = search(first, tmp_path / "h.sqlite", report=True)
     once = write_report(first, history, chosen, tmp_path)
-    assert (once.looked_at, once.fronts) == (len({dense(SHAPE), *chosen}) + 1, 1)
+    assert (once.networks_on_report_items, once.reported_fronts) == (len({dense(SHAPE), *chosen}) + 1, 1)
     search(first, tmp_path / "h.sqlite", report=True)
     again = write_report(first, history, chosen, tmp_path)
     assert again == once.model_copy(update={"created": again.created})
     more = small_plan(evaluations=60)
     later, _, _, history = search(more, tmp_path / "h.sqlite", report=True)
     again = write_report(more, history, later, tmp_path)
-    assert later != chosen and again.fronts == 2
+    assert later != chosen and again.reported_fronts == 2
     reported = {row.architecture for content in (once, again) for row in content.reported}
-    assert again.looked_at == len({dense(SHAPE)} | reported) + 1
+    assert again.networks_on_report_items == len({dense(SHAPE)} | reported) + 1
 
 
 def test_a_report_of_a_release_that_noted_nothing_counts_as_a_look(tmp_path: Path) -> None:
@@ -189,12 +189,12 @@ def test_a_report_of_a_release_that_noted_nothing_counts_as_a_look(tmp_path: Pat
         file.execute("drop trigger about_delete")
         file.execute("delete from about where key like 'report items%'")
     content = write_report(plan, history, chosen, tmp_path)
-    assert (content.looked_at, content.fronts) == (len({dense(SHAPE), *chosen}) + 1, 1)
+    assert (content.networks_on_report_items, content.reported_fronts) == (len({dense(SHAPE), *chosen}) + 1, 1)
     later, _, _, history = search(small_plan(evaluations=60), tmp_path / "h.sqlite", report=True)
-    assert write_report(small_plan(evaluations=60), history, later, tmp_path).fronts == 2
+    assert write_report(small_plan(evaluations=60), history, later, tmp_path).reported_fronts == 2
 
 
-def test_several_tasks_are_reported_one_by_one_and_alike(tmp_path: Path) -> None:
+def test_several_tasks_are_reported_one_by_one_and_in_their_mean(tmp_path: Path) -> None:
     tasks = [
         {"name": name, "search": {"items": 40, "split": "validation"}, "report": {"items": items, "split": "test"}}
         for name, items in (("plain_facts", 90), ("arc_easy", 30))

@@ -6,8 +6,8 @@ from math import sqrt
 import numpy as np
 from scipy.stats import t
 
-from services.coordinator.predictor_quality import NORMAL_QUANTILE
 from services.reporting.statistics.clusters import mean_variance
+from services.reporting.statistics.intervals import NORMAL_QUANTILE
 
 
 def mean_advantage(

@@ -6,7 +6,7 @@ from pathlib import Path
 from services.coordinator.history import History
 from services.coordinator.plan import SearchPlan
 from services.reporting.assemble import assemble
-from services.reporting.figure import draw_figure
+from services.reporting.charts.front_figure import draw_figure
 from services.reporting.page import render_page
 from services.reporting.report_data import ReportContent
 from shared.architecture import Architecture

@@ -1,4 +1,4 @@
-"""Intervals, tests and the predictor's quality."""
+"""How well a predictor predicts."""
 
 import random
 
@@ -6,33 +6,14 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import binomtest, kendalltau
+from scipy.stats import kendalltau
 
 from services.coordinator.predictor_quality import (
     kendall_tau,
     line_through,
     mean_absolute_error,
     partial_tau,
-    wilson_interval,
 )
-
-
-@given(st.integers(1, 3000).flatmap(lambda items: st.tuples(st.integers(0, items), st.just(items))))
-def test_the_wilson_interval_is_scipys(counts: tuple[int, int]) -> None:
-    correct, items = counts
-    expected = binomtest(correct, items).proportion_ci(0.95, method="wilson")
-    assert wilson_interval(correct, items) == pytest.approx((expected.low, expected.high), abs=1e-9)
-
-
-def test_the_wilson_interval_stays_between_0_and_1_at_the_ends() -> None:
-    assert wilson_interval(0, 10)[0] == pytest.approx(0, abs=1e-12)
-    assert wilson_interval(10, 10)[1] == pytest.approx(1, abs=1e-12)
-
-
-@pytest.mark.parametrize(("correct", "items"), [(0, 0), (3, 2), (-1, 5)])
-def test_impossible_counts_have_no_interval(correct: int, items: int) -> None:
-    with pytest.raises(ValueError, match="correct of"):
-        wilson_interval(correct, items)
 
 
 def test_kendalls_tau_is_1_for_the_same_order_and_minus_1_for_the_opposite() -> None:

@@ -7,7 +7,7 @@ from services.reporting.report_data import NetworkRow, ReportContent
 
 
 @dataclass(frozen=True)
-class Cell:
+class LayerCell:
     """One layer: `share` of its MLP that is kept, None where the layer is dropped."""
 
     layer: int
@@ -16,17 +16,17 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Strip:
+class LayerStrip:
     """One network; `about` is its size, `summary` says in words what the cells show."""
 
     name: str
     about: str
     summary: str
-    cells: tuple[Cell, ...]
+    cells: tuple[LayerCell, ...]
 
 
-def draw_strips(content: ReportContent) -> tuple[Strip, ...]:
-    """The strips of the front, in its order."""
+def layer_strips(content: ReportContent) -> tuple[LayerStrip, ...]:
+    """A strip for each network of the front, in its order."""
     return tuple(_strip(row, content) for row in content.front)
 
 
@@ -36,7 +36,7 @@ def legend_shares(content: ReportContent) -> tuple[tuple[int, float], ...]:
     return tuple((width, width / content.mlp_width) for width in widths)
 
 
-def _strip(row: NetworkRow, content: ReportContent) -> Strip:
+def _strip(row: NetworkRow, content: ReportContent) -> LayerStrip:
     widths = dict(zip(row.architecture.layers, row.architecture.mlp_widths, strict=True))
     cells = tuple(_cell(row.name, layer, widths.get(layer), content.mlp_width) for layer in range(content.layers))
     dropped = [str(cell.layer) for cell in cells if cell.share is None]
@@ -48,11 +48,11 @@ def _strip(row: NetworkRow, content: ReportContent) -> Strip:
         f"dropped: {', '.join(dropped) or 'none'}; narrow MLP in layers: {', '.join(narrow) or 'none'}{weights}"
     )
     about = wording.parameters(row.parameters) + (", INT8" if int8 else "")
-    return Strip(row.name, about, summary, cells)
+    return LayerStrip(row.name, about, summary, cells)
 
 
-def _cell(name: str, layer: int, width: int | None, full: int) -> Cell:
+def _cell(name: str, layer: int, width: int | None, full: int) -> LayerCell:
     if width is None:
-        return Cell(layer, None, f"{name}, layer {layer}\ndropped")
+        return LayerCell(layer, None, f"{name}, layer {layer}\ndropped")
     share = f"{100 * width / full:.0f}{wording.SPACE}%"
-    return Cell(layer, width / full, f"{name}, layer {layer}\n{width} of {full} MLP neurons ({share})")
+    return LayerCell(layer, width / full, f"{name}, layer {layer}\n{width} of {full} MLP neurons ({share})")

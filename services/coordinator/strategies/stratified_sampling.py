@@ -1,6 +1,7 @@
-"""Networks of every cost: the first generation, and whatever is left to chance.
+"""Random networks of every cost: the first generation, and whatever fills up later ones.
 
-Genes drawn uniformly make networks of nearly the same size (a sum of many draws): neither end of the range is seen.
+Genes drawn uniformly make networks of nearly the same size (a sum of many draws): neither end of the range is
+sampled.
 """
 
 from collections.abc import Callable
@@ -18,25 +19,25 @@ DRAWS_PER_NETWORK = 40
 """Draws to choose from for each network wanted: enough to find networks for the rare sizes at both ends."""
 
 
-def stratified(
+def stratified_sample(
     encoding: Encoding, costs: CostModel, count: int, known: AbstractSet[Genome], rng: np.random.Generator
 ) -> IntArray:
     """`count` distinct canonical genomes not in `known`, shape (networks, genes); fewer if the space has no more.
 
     First come the largest and the smallest network of each depth. For the rest the range of the first cost is cut
-    into as many equal strata as networks are wanted; each stratum gives one at random, and those that are empty leave
-    their place to others.
+    into as many equal strata as networks are wanted: one network is drawn from each at random, and further ones from
+    others instead of empty strata.
     """
     every_end = _ends(encoding)
     ends = [genome for genome in every_end if genome not in known][:count]
     wanted = count - len(ends)
-    pool = _unknown(encoding, wanted, known | set(ends), rng) if wanted > 0 else []
+    pool = _unknown_genomes(encoding, wanted, known | set(ends), rng) if wanted > 0 else []
     end_costs, pool_costs = (costs.of_genomes(encoding.array(genomes))[:, 0] for genomes in (every_end, pool))
     chosen = ends + [pool[index] for index in _one_of_each_stratum(pool_costs, end_costs, wanted)]
     return encoding.array(chosen)
 
 
-def draw(encoding: Encoding, count: int, rng: np.random.Generator) -> IntArray:
+def random_genomes(encoding: Encoding, count: int, rng: np.random.Generator) -> IntArray:
     """`count` random canonical genomes spread over depths and sizes, shape (count, genes); some may be equal."""
     space = encoding.space
     genomes = np.zeros((count, encoding.genes), dtype=np.int64)
@@ -79,15 +80,17 @@ def _ends(encoding: Encoding) -> list[Genome]:
     return list(dict.fromkeys(space.genome(end) for end in ends))
 
 
-def _unknown(encoding: Encoding, count: int, known: AbstractSet[Genome], rng: np.random.Generator) -> list[Genome]:
-    """At least `count` distinct networks that are not known, in random order; all that are left in a small space."""
+def _unknown_genomes(
+    encoding: Encoding, count: int, known: AbstractSet[Genome], rng: np.random.Generator
+) -> list[Genome]:
+    """At least `count` distinct networks that are not known, in random order; all of them in a small space."""
     networks = encoding.space.networks
-    # Where most networks are known, draws would hardly ever find another.
+    # Where most networks are known, random draws would hardly ever find another.
     if networks <= max(ENUMERABLE, 2 * (len(known) + count)):
-        return [genome for genome in rows(rng.permutation(encoding.every())) if genome not in known]
+        return [genome for genome in rows(rng.permutation(encoding.all_genomes())) if genome not in known]
     pool: dict[Genome, None] = {}
     while len(pool) < count:
-        drawn = rows(draw(encoding, DRAWS_PER_NETWORK * count, rng))
+        drawn = rows(random_genomes(encoding, DRAWS_PER_NETWORK * count, rng))
         pool |= {genome: None for genome in drawn if genome not in known}
     return list(pool)
 

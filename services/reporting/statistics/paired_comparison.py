@@ -8,8 +8,8 @@ from typing import Self
 from scipy.optimize import brentq
 from scipy.stats import binomtest, norm
 
-from services.coordinator.predictor_quality import NORMAL_QUANTILE
 from services.reporting.statistics.clusters import design_effect
+from services.reporting.statistics.intervals import NORMAL_QUANTILE
 
 ONE_SIDED = float(norm.ppf(0.95))
 """The normal quantile of a one-sided 95 % bound."""
@@ -21,7 +21,7 @@ NEAREST = 1e-9
 
 
 @dataclass(frozen=True)
-class Paired:
+class PairedTable:
     """A 2x2 table of paired answers: of `items`, `only_one` were answered right by the one network alone, `only_other`
     by the other alone.
 
@@ -115,18 +115,8 @@ class Paired:
 
 def discordance_allowed(items: int, margin: float) -> float:
     """On what share of the items two equally good networks may differ if so many items are to show, with a power of
-    80 %, that the one is at most `margin` worse: `Paired.items_needed` the other way round."""
+    80 %, that the one is at most `margin` worse: `PairedTable.items_needed` the other way round."""
     return min(1.0, items * (margin / QUANTILES) ** 2)
-
-
-def holm(p_values: Sequence[float]) -> list[float]:
-    """The p-values of one family corrected for their number, by Holm's step-down procedure (1979): rejecting those
-    below a level makes any false rejection at most as probable as the level."""
-    corrected, largest = [0.0] * len(p_values), 0.0
-    for rank, index in enumerate(sorted(range(len(p_values)), key=lambda index: p_values[index])):
-        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[index]))
-        corrected[index] = largest
-    return corrected
 
 
 def _root(function: Callable[[float], float], low: float, high: float) -> float:

@@ -1,6 +1,5 @@
-"""Paired comparisons: the score interval, non-inferiority, McNemar's test, Holm's correction."""
+"""Paired comparisons: the score interval, non-inferiority, McNemar's test."""
 
-import random
 from math import log
 
 import numpy as np
@@ -10,26 +9,26 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize_scalar
 from scipy.stats import norm
 
-from services.reporting.statistics.paired import ONE_SIDED, Paired, discordance_allowed, holm
+from services.reporting.statistics.paired_comparison import ONE_SIDED, PairedTable, discordance_allowed
 
 tables = st.tuples(st.integers(0, 60), st.integers(0, 60), st.integers(0, 500)).filter(lambda table: sum(table) > 0)
 
 
-def paired(only_one: int, only_other: int, agreeing: int) -> Paired:
-    return Paired(only_one + only_other + agreeing, only_one, only_other)
+def paired(only_one: int, only_other: int, agreeing: int) -> PairedTable:
+    return PairedTable(only_one + only_other + agreeing, only_one, only_other)
 
 
 def test_a_table_is_counted_from_the_answers() -> None:
-    table = Paired.of([1.0, 1.0, 1.0, 0.0, 0.0], [1.0, 0.0, 0.0, 1.0, 0.0])
-    assert table == Paired(5, 2, 1)
+    table = PairedTable.of([1.0, 1.0, 1.0, 0.0, 0.0], [1.0, 0.0, 0.0, 1.0, 0.0])
+    assert table == PairedTable(5, 2, 1)
     assert table.difference == pytest.approx(0.2) and table.discordance == pytest.approx(0.6)
 
 
 def test_networks_measured_on_different_items_or_on_none_cant_be_compared() -> None:
     with pytest.raises(ValueError, match="shorter"):
-        Paired.of([1.0, 0.0], [1.0])
+        PairedTable.of([1.0, 0.0], [1.0])
     with pytest.raises(ValueError, match="no items"):
-        Paired.of([], [])
+        PairedTable.of([], [])
 
 
 def test_mcnemar_counts_only_the_items_that_one_network_answered_right() -> None:
@@ -101,14 +100,14 @@ def test_bounds_cover_the_truth_as_often_as_they_say() -> None:
 
 
 def test_the_fewer_the_items_the_less_is_shown() -> None:
-    bounds = [Paired(items, 0.035 * items, 0.042 * items).lower_bound for items in (25, 100, 400, 1600, 6400)]
+    bounds = [PairedTable(items, 0.035 * items, 0.042 * items).lower_bound for items in (25, 100, 400, 1600, 6400)]
     assert bounds == sorted(bounds)
     assert bounds[0] < -0.1 and bounds[-1] > -0.02
 
 
 def test_so_many_items_as_are_said_to_be_needed_have_the_power_they_promise() -> None:
     rng = np.random.default_rng(1)
-    table = Paired(700, 28, 28)
+    table = PairedTable(700, 28, 28)
     items = table.items_needed(0.02)
     assert items == pytest.approx(6.18 * 0.08 / 0.02**2, rel=0.01)
     drawn = rng.multinomial(items, (0.04, 0.04, 0.92), size=800).tolist()
@@ -120,20 +119,20 @@ def test_so_many_items_as_are_said_to_be_needed_have_the_power_they_promise() ->
 @pytest.mark.parametrize("margin", [0.01, 0.02, 0.05])
 def test_two_networks_that_differ_as_often_as_is_allowed_need_just_the_items(items: int, margin: float) -> None:
     differing = discordance_allowed(items, margin) * 10_000 / 2
-    needed = Paired(10_000, differing, differing).items_needed(margin)
+    needed = PairedTable(10_000, differing, differing).items_needed(margin)
     assert needed in (items, items + 1)
     assert discordance_allowed(10**6, 0.05) == 1
 
 
 def test_the_items_needed_grow_with_the_loss_up_to_the_margin_beyond_which_none_is_supposed() -> None:
-    gained, even, lost, too_much = (Paired(1000, 40 + d, 40 - d) for d in (5, 0, -5, -15))
+    gained, even, lost, too_much = (PairedTable(1000, 40 + d, 40 - d) for d in (5, 0, -5, -15))
     assert gained.items_needed(0.02) == even.items_needed(0.02) < lost.items_needed(0.02)
     assert too_much.items_needed(0.02) == even.items_needed(0.02)
 
 
 def test_networks_that_agree_everywhere_need_just_the_items_that_rule_the_margin_out() -> None:
-    items = Paired(10, 0, 0).items_needed(0.02)
-    assert Paired(items, 0, 0).lower_bound > -0.02 > Paired(items - 2, 0, 0).lower_bound
+    items = PairedTable(10, 0, 0).items_needed(0.02)
+    assert PairedTable(items, 0, 0).lower_bound > -0.02 > PairedTable(items - 2, 0, 0).lower_bound
 
 
 def test_items_of_a_subject_count_as_fewer() -> None:
@@ -141,7 +140,7 @@ def test_items_of_a_subject_count_as_fewer() -> None:
     one = [float(subject < 7) for subject in range(10) for _ in range(10)]
     other = [1 - answer for answer in one]
     subjects = [subject for subject in range(10) for _ in range(10)]
-    alone, together = Paired.of(one, other), Paired.of(one, other, subjects)
+    alone, together = PairedTable.of(one, other), PairedTable.of(one, other, subjects)
     assert together.difference == pytest.approx(alone.difference) == pytest.approx(0.4)
     assert together.effect == pytest.approx(11, rel=0.05)
     assert together.bounds()[0] < 0 < alone.bounds()[0]
@@ -160,32 +159,11 @@ def test_the_interval_of_clustered_items_covers_the_truth_as_often_as_it_says() 
         differences = (drawn < better).astype(float) - (drawn > 0.92)
         one, other = (differences > 0).astype(float).tolist(), (differences < 0).astype(float).tolist()
         for clusters in (subjects.tolist(), ()):
-            low, high = Paired.of(one, other, clusters).bounds()
+            low, high = PairedTable.of(one, other, clusters).bounds()
             held = low <= 0.024 <= high  # the mean of the clipped normal distribution less 0.08
             covered, covered_alone = covered + (held and bool(clusters)), covered_alone + (held and not clusters)
     assert covered / 400 == pytest.approx(0.95, abs=0.025)
     assert covered_alone / 400 < 0.9
-
-
-def test_holms_correction_is_the_textbooks() -> None:
-    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
-    assert holm([0.6, 0.9]) == [1.0, 1.0]
-    assert holm([]) == []
-
-
-@given(st.lists(st.floats(0, 1), min_size=1, max_size=20))
-def test_corrected_p_values_keep_the_order_and_are_between_plain_and_bonferronis(p_values: list[float]) -> None:
-    values = holm(p_values)
-    for plain, new in zip(p_values, values, strict=True):
-        assert plain <= new <= min(1.0, len(p_values) * plain) or new == pytest.approx(len(p_values) * plain)
-    order = sorted(range(len(values)), key=lambda index: p_values[index])
-    assert [values[index] for index in order] == sorted(values)
-
-
-def test_holms_correction_keeps_the_chance_of_any_false_finding() -> None:
-    rng = random.Random(0)
-    found = sum(min(holm([rng.random() for _ in range(8)])) < 0.05 for _ in range(2000))
-    assert found / 2000 == pytest.approx(0.05, abs=0.015)
 
 
 def test_the_one_sided_quantile_is_the_normal_distributions() -> None:

@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
 from services.reporting import wording
-from services.reporting.networks import twins_apart
-from services.reporting.objectives import MEASURES, non_dominated
+from services.reporting.displayed_costs import COSTS, non_dominated
+from services.reporting.listed_networks import drawable_int8_twins
 from services.reporting.report_data import EvaluatedNetwork, NetworkRow, ReportContent
 
 INK, SOFT, RULE, SEEN = "#1b2230", "#5a6477", "#dfe3ea", "#b4bcc8"
@@ -23,13 +23,13 @@ STYLE = {"svg.hashsalt": "nasfarm", "svg.fonttype": "path", "font.size": 10.0, "
 
 
 @dataclass(frozen=True)
-class Look:
-    """How a group of networks is drawn; `beside` sets it to the right of another of the same size."""
+class MarkerStyle:
+    """How a group of networks is drawn; `shift`, in the axis' unit, moves it to the right of another of its size."""
 
     color: str
     marker: str
     label: str
-    beside: float = 0.0
+    shift: float = 0.0
 
 
 def draw_figure(content: ReportContent) -> bytes:
@@ -38,36 +38,33 @@ def draw_figure(content: ReportContent) -> bytes:
     with matplotlib.rc_context(STYLE):  # type: ignore[arg-type]
         figure = Figure(figsize=(8, 4.8), layout="constrained", facecolor="white")
         FigureCanvasSVG(figure)
-        _Plot(content, figure.add_subplot()).draw()
+        _FrontFigure(content, figure.add_subplot()).draw()
         buffer = io.BytesIO()
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     return buffer.getvalue()
 
 
-class _Plot:
+class _FrontFigure:
     def __init__(self, content: ReportContent, axes: Axes) -> None:
         self.content = content
         self.axes = axes
-        self.measure = MEASURES[content.objectives[0]]
+        self.cost = COSTS[content.objectives[0]]
         # One unit for the whole axis: the one that suits the dense network.
-        self.scale, self.unit = wording.unit_for(self.measure.of(content.dense) or 1.0, self.measure.units)
+        self.scale, self.unit = wording.unit_for(self.cost.of(content.dense) or 1.0, self.cost.units)
 
     def draw(self) -> None:
-        """Everything, from the bottom up."""
+        """Draw all of it onto the axes."""
         self._search_part()
         self._report_part()
         self._twins()
-        self._dress()
+        self._label_axes()
 
     def _across(self, network: NetworkRow | EvaluatedNetwork) -> float:
-        value = self.measure.of(network)
-        if value is None:
-            raise ValueError(f"a network without {self.measure.objective}, which the search traded")
-        return value / self.scale
+        return self.cost.required_of(network) / self.scale
 
     def _search_part(self) -> None:
         front = [network for network in self.content.evaluated if network.on_front]
-        joined = non_dominated(front, self.measure)
+        joined = non_dominated(front, self.cost)
         self.axes.step(
             [self._across(network) for network in joined],
             [100 * network.search_accuracy for network in joined],
@@ -101,31 +98,31 @@ class _Plot:
         height = 100 * content.dense.reported[0]
         self.axes.axhline(height, color=INK, linewidth=0.9, linestyle=(0, (5, 4)), zorder=1)
         self._random()
-        self._with_bars(content.reported, Look(REPORT, "o", "front, report part (95 % interval)"))
-        self._with_bars((content.dense,), Look(INK, "s", "dense network, report part"))
-        self._with_bars((content.base,), Look(SOFT, "^", "base model, report part", beside=0.012 * width))
+        self._with_bars(content.reported, MarkerStyle(REPORT, "o", "front, report part (95 % interval)"))
+        self._with_bars((content.dense,), MarkerStyle(INK, "s", "dense network, report part"))
+        self._with_bars((content.base,), MarkerStyle(SOFT, "^", "base model, report part", shift=0.012 * width))
 
-    def _with_bars(self, rows: tuple[NetworkRow, ...], look: Look) -> None:
+    def _with_bars(self, rows: tuple[NetworkRow, ...], style: MarkerStyle) -> None:
         measured = [row.reported for row in rows]
         accuracies = [100 * accuracy for accuracy, _ in measured]
         below = [100 * (accuracy - low) for accuracy, (low, _) in measured]
         above = [100 * (high - accuracy) for accuracy, (_, high) in measured]
         self.axes.errorbar(
-            [self._across(row) + look.beside for row in rows],
+            [self._across(row) + style.shift for row in rows],
             accuracies,
             yerr=[below, above],
-            fmt=look.marker,
-            color=look.color,
+            fmt=style.marker,
+            color=style.color,
             markersize=6,
             markeredgecolor="white",
             elinewidth=1.2,
             capsize=3,
-            label=look.label,
+            label=style.label,
             zorder=5,
         )
 
     def _random(self) -> None:
-        """Without bars, which would hide those of the front."""
+        """Without error bars, which would hide those of the front."""
         rows = self.content.random
         if rows:
             self.axes.scatter(
@@ -139,8 +136,8 @@ class _Plot:
             )
 
     def _twins(self) -> None:
-        """Hollow, on a thin line from their originals; over parameters they would only hide them."""
-        pairs = twins_apart(self.content, self.measure)
+        """Hollow, each on a thin line from its original."""
+        pairs = drawable_int8_twins(self.content, self.cost)
         for twin, original in pairs:
             self.axes.plot(
                 [self._across(original), self._across(twin.row)],
@@ -161,11 +158,11 @@ class _Plot:
                 label="front in INT8, report part",
             )
 
-    def _dress(self) -> None:
-        axes, measure = self.axes, self.measure
+    def _label_axes(self) -> None:
+        axes, cost = self.axes, self.cost
         axes.set_title(self.content.name, loc="left", color=INK, fontweight="bold", parse_math=False)
-        unit = COUNT_NAMES.get(self.unit, self.unit) if measure.objective == "parameters" else self.unit
-        axes.set_xlabel(f"{measure.phrase} ({unit})" if unit else measure.phrase, color=INK)
+        unit = COUNT_NAMES.get(self.unit, self.unit) if cost.objective == "parameters" else self.unit
+        axes.set_xlabel(f"{cost.phrase} ({unit})" if unit else cost.phrase, color=INK)
         axes.set_ylabel("accuracy", color=INK)
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g} %"))
         axes.grid(axis="y", color=RULE, linewidth=0.8)

@@ -12,7 +12,7 @@ from services.reporting.statistics.clusters import mean_variance
 
 
 @dataclass(frozen=True)
-class Mean:
+class MeanEstimate:
     """A mean, its variance, and the degrees of freedom of Student's t that its error follows."""
 
     value: float
@@ -33,7 +33,7 @@ class Mean:
         return float(2 * t.sf(abs(self.value) / sqrt(self.variance), self.degrees))
 
 
-def item_mean(values: Sequence[float], clusters: Sequence[int], even: bool) -> Mean:
+def item_mean(values: Sequence[float], clusters: Sequence[int], even: bool) -> MeanEstimate:
     """Mean of a task's items, or, of a group whose tasks count `even`, of its tasks' means: then these are the sample
     (Student's t). `clusters` numbers the task of each item of a group. Raises ValueError without items."""
     if not values:
@@ -41,10 +41,12 @@ def item_mean(values: Sequence[float], clusters: Sequence[int], even: bool) -> M
     if even and len(set(clusters)) > 1:
         _, members = np.unique(np.asarray(clusters), return_inverse=True)
         means = np.bincount(members, weights=np.asarray(values, np.float64)) / np.bincount(members)
-        return Mean(float(means.mean()), mean_variance(means.tolist(), ()), len(means) - 1)
-    return Mean(float(np.mean(values)), mean_variance(values, clusters))
+        return MeanEstimate(float(means.mean()), mean_variance(means.tolist(), ()), len(means) - 1)
+    return MeanEstimate(float(np.mean(values)), mean_variance(values, clusters))
 
 
-def macro(tasks: Sequence[Mean]) -> Mean:
+def mean_over_tasks(tasks: Sequence[MeanEstimate]) -> MeanEstimate:
     """Mean over tasks, which are fixed: their errors are independent, and add up."""
-    return Mean(sum(task.value for task in tasks) / len(tasks), sum(task.variance for task in tasks) / len(tasks) ** 2)
+    return MeanEstimate(
+        sum(task.value for task in tasks) / len(tasks), sum(task.variance for task in tasks) / len(tasks) ** 2
+    )
