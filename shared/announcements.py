@@ -8,11 +8,7 @@ from typing import Annotated, Literal
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from shared.messages import Message
-
-ANNOUNCE_SECONDS = 10
-"""How often a service announces itself; at once when its state changes."""
-PRESENT_SECONDS = 6 * ANNOUNCE_SECONDS
-"""Who was not heard for so long is gone. A broker takes 45 seconds to find that out and to give away what they held."""
+from shared.policy import PRESENT_SECONDS
 
 
 class EvaluatorAnnouncement(Message):

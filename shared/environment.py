@@ -12,10 +12,10 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 
-from shared.broker.protocol import EVALUATION_LIMIT_SECONDS
 from shared.errors import UserError
 from shared.files import user_path
 from shared.home import can_be_there, can_see_directory, home, nearest, prepare_home
+from shared.policy import DRAIN_SECONDS, EVALUATION_LIMIT_SECONDS
 from shared.text import one_line
 
 PREFIX = "NASFARM_"
@@ -87,7 +87,7 @@ class Environment(BaseModel):
             description="Seconds in which an evaluator that is told to stop may finish its evaluation. Whoever stops "
             "it must wait 15 s longer.",
         ),
-    ] = 15 * 60
+    ] = DRAIN_SECONDS
     log_format: Annotated[
         Literal["auto", "json", "text"],
         Field(description="Format of logs: text, json, or auto, which is text on a terminal and JSON elsewhere."),

@@ -3,8 +3,9 @@
 import threading
 from collections.abc import Callable
 
-from shared.announcements import ANNOUNCE_SECONDS, EvaluatorAnnouncement, SearchAnnouncement
+from shared.announcements import EvaluatorAnnouncement, SearchAnnouncement
 from shared.broker import Broker, BrokerClosedError, BrokerError
+from shared.policy import ANNOUNCE_SECONDS
 
 
 class PeriodicAnnouncer(threading.Thread):

@@ -5,9 +5,6 @@ from typing import Protocol
 
 from deploy.farm.state import FarmSpec
 
-HOPELESS_RESTARTS = 2
-"""What failed so often while somebody looked is given up: it isn't going to work by itself."""
-
 
 @dataclass(frozen=True)
 class ServiceState:

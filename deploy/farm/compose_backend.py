@@ -22,21 +22,20 @@ from deploy.farm.broker_files import wait_for_broker, write_broker_files
 from deploy.farm.console import say
 from deploy.farm.container_engine import BEGUN, NUMBER, PROJECT, SEARCH, SUPERNET, Container, ContainerEngine
 from deploy.farm.state import FarmDirectory, FarmSpec, Search
-from deploy.farm.supervisor import USERS_ERROR
 from shared.environment import Environment, usable_cores
 from shared.errors import UserError
 from shared.files import write_atomically, writing
+from shared.policy import (
+    CONTAINER_STOP_SECONDS,
+    EVALUATOR_CONTAINER_STOP_SECONDS,
+    MOST_CONTAINER_RESTARTS,
+    USER_ERROR_CODE,
+)
 from shared.settings import read_search_file
 
 FILES = Path(__file__).parents[1]
 USER = 10001
 """Who runs the containers of a farm that root deploys: the images' own user."""
-GRACE_SECONDS = 960
-"""As `stop_grace_period` of the compose file: an evaluator may finish what it measures."""
-SHORT_GRACE_SECONDS = 60
-"""Of everything else."""
-RESTARTS = 5
-"""As `restart` of the compose file's coordinator."""
 PORT_DIGITS = 5
 NAME_CHARACTERS = 40
 """What is taken of a search's name for the names of its containers."""
@@ -86,7 +85,7 @@ class Compose:
 
     def _obstacle(self) -> str | None:
         for container in self._containers("rabbitmq"):
-            if container.alive and container.restarts < RESTARTS:
+            if container.alive and container.restarts < MOST_CONTAINER_RESTARTS:
                 return None
             return self._engine.last_line(container)
         return "its container is gone"
@@ -112,7 +111,7 @@ class Compose:
                 f"{name}: the fine-tuning was ended; `make deploy` goes on from its last checkpoint"
             ) from error
         finally:
-            self._engine.remove(self._containers("trainer"), SHORT_GRACE_SECONDS)
+            self._engine.remove(self._containers("trainer"), CONTAINER_STOP_SECONDS)
         if code:
             raise UserError(f"{name}: the fine-tuning ended: {last}")
 
@@ -124,7 +123,7 @@ class Compose:
         there = self._containers("coordinator")
         wanted = {search.name: search for search in farm.searches}
         former = [each for each in there if not _same(each, wanted.get(each.labels[SEARCH]))]
-        self._engine.remove(former, SHORT_GRACE_SECONDS)
+        self._engine.remove(former, CONTAINER_STOP_SECONDS)
         kept = {each.labels[SEARCH] for each in there if each not in former}
         for search in farm.searches:
             if search.name not in kept:
@@ -141,7 +140,7 @@ class Compose:
         for supernet in {each.labels[SUPERNET] for each in there} | served.keys():
             own = sorted((each for each in there if each.labels[SUPERNET] == supernet), key=_number)
             wanted = farm.evaluators if supernet in served else 0
-            self._engine.drain(own[wanted:], GRACE_SECONDS)
+            self._engine.drain(own[wanted:], EVALUATOR_CONTAINER_STOP_SECONDS)
             if sum(each.alive for each in own) < wanted:
                 self._begin(farm, "evaluator", served[supernet], wanted)
 
@@ -185,15 +184,15 @@ class Compose:
         evaluators = [each for each in there if each.service == "evaluator"]
         brokers = [each for each in there if each.service == "rabbitmq"]
         others = [each for each in there if each not in evaluators and each not in brokers]
-        self._engine.remove(others, SHORT_GRACE_SECONDS)
-        self._engine.remove(evaluators, GRACE_SECONDS)
-        self._engine.remove(brokers, SHORT_GRACE_SECONDS)
+        self._engine.remove(others, CONTAINER_STOP_SECONDS)
+        self._engine.remove(evaluators, EVALUATOR_CONTAINER_STOP_SECONDS)
+        self._engine.remove(brokers, CONTAINER_STOP_SECONDS)
         self._engine.remove_network(self.project)
 
     def destroy(self) -> None:
         """Remove all containers. What they keep lies in the farm's directory; podman's may belong to users that only
         it knows."""
-        self._engine.remove(self._containers(), SHORT_GRACE_SECONDS)
+        self._engine.remove(self._containers(), CONTAINER_STOP_SECONDS)
         self._engine.remove_network(self.project)
         shutil.rmtree(self._kept, ignore_errors=True)
 
@@ -335,7 +334,7 @@ def _same(container: Container, search: Search | None) -> bool:
 
 def _for_good(container: Container) -> bool:
     """Whether one that has ended isn't about to be started again, or would only end in the same way."""
-    return container.exit_code in {0, USERS_ERROR} or container.restarts >= RESTARTS
+    return container.exit_code in {0, USER_ERROR_CODE} or container.restarts >= MOST_CONTAINER_RESTARTS
 
 
 def _number(container: Container) -> int:

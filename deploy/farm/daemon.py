@@ -24,13 +24,12 @@ from deploy.farm.state import FarmDirectory, FarmSpec
 from deploy.farm.supervisor import ProcessState, Program, Supervisor
 from shared.errors import UserError
 from shared.files import write_atomically
+from shared.policy import ORPHANS_STOP_SECONDS
 from shared.telemetry.logs import configure_logs
 
 log = logging.getLogger("deploy.farm.daemon")  # this module is also run as __main__
 
 STEP_SECONDS = 0.2
-ORPHANS_SECONDS = 10.0
-"""What processes may take to end that their supervisor left behind."""
 LOOKING_SECONDS = 2.0
 """A command that looks whether there is a supervisor holds its lock, for much less time."""
 STATES = TypeAdapter(list[ProcessState])
@@ -70,7 +69,7 @@ def supervise(directory: FarmDirectory, claim: TextIO) -> None:
             except UserError as error:  # the disk is full: the processes matter more
                 log.error("%s", error)
         time.sleep(STEP_SECONDS)
-    end_processes(directory.path, ORPHANS_SECONDS)  # epmd, which outlives RabbitMQ
+    end_processes(directory.path, ORPHANS_STOP_SECONDS)  # epmd, which outlives RabbitMQ
     log.info("supervisor stopped")
 
 

@@ -6,13 +6,13 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from shared.policy import KILLED_SECONDS
+
 MARK = "NASFARM_FARM"
 """The variable that names the farm's directory."""
 PART = "NASFARM_FARM_PART"
 """The variable that tells a fine-tuning from what the supervisor looks after."""
 TRAINER = "trainer"
-KILLED_SECONDS = 10.0
-"""How long the kernel may take to end what was killed."""
 
 
 def marked(directory: Path, part: str = "") -> dict[str, str]:

@@ -8,10 +8,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from deploy.farm.backend import HOPELESS_RESTARTS, ServiceState
+from deploy.farm.backend import ServiceState
 from deploy.farm.broker_files import wait_for_broker, write_broker_files
 from deploy.farm.console import log_line, say
-from deploy.farm.daemon import ORPHANS_SECONDS, read_states, supervisor_of
+from deploy.farm.daemon import read_states, supervisor_of
 from deploy.farm.log_rotation import former
 from deploy.farm.orphans import TRAINER, end_processes, marked, processes_of, send, services_of, trainers_of
 from deploy.farm.programs import BROKER, COORDINATOR, EVALUATOR, nasfarm
@@ -21,14 +21,17 @@ from deploy.farm.supervisor import ProcessState, State
 from shared.environment import Environment
 from shared.errors import UserError
 from shared.files import write_atomically
+from shared.policy import (
+    DESTROY_KILL_SECONDS,
+    DESTROY_STOP_SECONDS,
+    FOLLOW_SECONDS,
+    MOST_SERVICE_RESTARTS,
+    ORPHANS_STOP_SECONDS,
+)
 
 SUPERVISOR = "supervisor"
 SHOWN_LINES = "20"
 WAIT_SECONDS = 0.2
-FOLLOWING_SECONDS = 30.0
-"""A supervisor that hasn't done in this time what the farm's file says will not do it at all."""
-ORDERLY_SECONDS, KILLING_SECONDS = 5.0, 15.0
-"""How long a farm that is destroyed may take to end in order, and at once."""
 ENDED_BY_SIGTERM = (-signal.SIGTERM, 128 + signal.SIGTERM)
 RESUMED = "`make farm` goes on from its last checkpoint"
 END_BYTES = 2**16
@@ -54,7 +57,7 @@ class Processes:
     def start_broker(self, farm: FarmSpec) -> None:
         if supervisor_of(self._directory) is None:
             # Left behind by a supervisor that was killed. A fine-tuning is another command's, and does no harm.
-            end_processes(self._directory.path, ORPHANS_SECONDS, services_of)
+            end_processes(self._directory.path, ORPHANS_STOP_SECONDS, services_of)
             self.write_files(farm)
             self._start_supervisor()
         try:
@@ -101,7 +104,7 @@ class Processes:
         if self._supervisor is not None and self._supervisor.poll() is not None:
             return f"{self._log(SUPERVISOR)}: {self.last_line(SUPERVISOR)}"
         for process in read_states(self._directory):
-            if process.name == BROKER and process.state == "waiting" and process.restarts >= HOPELESS_RESTARTS:
+            if process.name == BROKER and process.state == "waiting" and process.restarts >= MOST_SERVICE_RESTARTS:
                 return f"{self._log(BROKER)}: {self.last_line(BROKER)}"
         return self.last_line(BROKER) if self._broker_is("ended") else None
 
@@ -128,7 +131,7 @@ class Processes:
             raise UserError(f"{name}: no super-network was made, as said above; the same command tries again")
 
     def apply(self, farm: FarmSpec) -> None:
-        deadline = time.monotonic() + FOLLOWING_SECONDS
+        deadline = time.monotonic() + FOLLOW_SECONDS
         while not self._follows(farm):
             if supervisor_of(self._directory) is None:
                 raise UserError(
@@ -192,12 +195,12 @@ class Processes:
 
     def down(self) -> None:
         self._signal_supervisor()
-        self._end(ORPHANS_SECONDS, trainers_of)
+        self._end(ORPHANS_STOP_SECONDS, trainers_of)
         shown: set[str] = set()
         while supervisor_of(self._directory) is not None:
             self._show_stopping(shown)
             time.sleep(WAIT_SECONDS)
-        self._end(ORPHANS_SECONDS)
+        self._end(ORPHANS_STOP_SECONDS)
 
     def _signal_supervisor(self) -> None:
         """Have the supervisor end the farm, even if it was halted; a second time: at once."""
@@ -218,12 +221,12 @@ class Processes:
 
     def destroy(self) -> None:
         """Everything lies in the farm's directory."""
-        for seconds in (ORDERLY_SECONDS, KILLING_SECONDS):
+        for seconds in (DESTROY_STOP_SECONDS, DESTROY_KILL_SECONDS):
             self._signal_supervisor()
             deadline = time.monotonic() + seconds
             while supervisor_of(self._directory) is not None and time.monotonic() < deadline:
                 time.sleep(WAIT_SECONDS)
-        self._end(ORPHANS_SECONDS)
+        self._end(ORPHANS_STOP_SECONDS)
 
     def _service_state(self, process: ProcessState) -> ServiceState:
         details = [f"since {_clock(process.since)}"]

@@ -4,19 +4,14 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
-from shared.announcements import PRESENT_SECONDS, EvaluatorAnnouncement, present
+from shared.announcements import EvaluatorAnnouncement, present
 from shared.broker import Broker
 from shared.messages import REQUEST_VERSION
+from shared.policy import ALONE_SECONDS, IDLE_SECONDS, LOST_SECONDS, PRESENT_SECONDS
 
 REFRESH_SECONDS = 1.0
 """Announcements are read no more often; nor so often that reading takes more than SHARE_OF_TIME."""
 SHARE_OF_TIME = 0.05
-LOST_SECONDS = 60.0
-"""A request that was sent less long ago isn't lost: who took it may not have said so yet."""
-ALONE_SECONDS = 30.0
-"""Who has had no evaluator for so long should be told."""
-IDLE_SECONDS = 30.0
-"""Who has been idle for so long has found the queue empty."""
 
 
 class Evaluators(Protocol):

@@ -6,9 +6,7 @@ from dataclasses import dataclass, field
 
 from services.coordinator.batch import Batch
 from shared.messages import EvaluationRequest
-
-IN_FLIGHT_PER_EVALUATOR = 2
-"""One that it computes, and one that it finds in the queue as soon as it has answered."""
+from shared.policy import IN_FLIGHT_PER_EVALUATOR
 
 
 @dataclass

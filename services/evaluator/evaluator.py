@@ -58,9 +58,9 @@ RECORDED = ("torch", "transformers", "lm_eval", "bitsandbytes", "nasfarm")
 class RefusedError(UserError):
     """A request that can't be answered with a measurement, for a reason other than that it makes no sense."""
 
-    def __init__(self, kind: FailureKind, reason: str, retry_may_help: bool) -> None:
+    def __init__(self, kind: FailureKind, reason: str) -> None:
         super().__init__(reason)
-        self.failure = Failure(kind=kind, reason=reason, retry_may_help=retry_may_help)
+        self.failure = Failure(kind=kind, reason=reason)
 
 
 class Evaluator:
@@ -115,15 +115,13 @@ class Evaluator:
             reason = (
                 f"INT8 as in version {spec.int8_version} is asked for, this evaluator computes version {INT8_VERSION}"
             )
-            raise RefusedError(
-                "infeasible", f"{reason}; run the same release of nasfarm everywhere", retry_may_help=True
-            )
+            raise RefusedError("unsupported", f"{reason}; run the same release of nasfarm everywhere")
         with _timed(seconds, "prepare"):
             checkpoint = self._checkpoint(request.checkpoint)
             try:
                 network = derive(checkpoint.network, request.architecture)
             except UserError as error:
-                raise RefusedError("infeasible", str(error), retry_may_help=False) from error
+                raise RefusedError("infeasible", str(error)) from error
             tasks = []
             for items in spec.tasks:
                 tasks.append(self.prepared(request.checkpoint, items))
@@ -179,7 +177,7 @@ class Evaluator:
         with _timed(seconds, "score"):
             scores = tuple(score(network, task, progressed) for task in tasks)
         if not all(isfinite(number) for task in scores for number in _numbers(task)):
-            raise RefusedError("infeasible", "the network's scores are not finite", retry_may_help=False)
+            raise RefusedError("infeasible", "the network's scores are not finite")
         return scores
 
     def _speed(
@@ -222,7 +220,7 @@ class Evaluator:
             try:
                 self._engines[name] = make_engine(name, self._device)
             except EngineMissingError as error:
-                raise RefusedError("infeasible", str(error), retry_may_help=True) from error
+                raise RefusedError("unsupported", str(error)) from error
         return self._engines[name]
 
     def _for_engine(self, request: EvaluationRequest, engine: Engine) -> Checkpoint:
@@ -245,7 +243,7 @@ class Evaluator:
                 if location not in (None, reference.location):
                     asked = without_users(reference.location)
                     reason += f"; or allow {asked}, where the request has it, by NASFARM_LOCATIONS"
-                raise RefusedError("bad_request", reason, retry_may_help=True) from error
+                raise RefusedError("unavailable", reason) from error
             self._checkpoints[reference.digest] = checkpoint
             self._tokenizers[reference.digest] = content_digest(tokenizer)
         return self._checkpoints[reference.digest]
@@ -265,10 +263,10 @@ def _failure(error: UserError | RuntimeError | MemoryError) -> Failure:
     if isinstance(error, RefusedError):
         return error.failure
     if isinstance(error, UserError):
-        return Failure(kind="bad_request", reason=str(error), retry_may_help=False)
+        return Failure(kind="bad_request", reason=str(error))
     if not isinstance(error, torch.OutOfMemoryError | MemoryError) and "allocate memory" not in str(error):
         raise error
-    return Failure(kind="out_of_memory", reason=first_line(error), retry_may_help=True)
+    return Failure(kind="out_of_memory", reason=first_line(error))
 
 
 def _numbers(scores: ItemScores) -> Iterator[float]:

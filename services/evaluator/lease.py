@@ -7,9 +7,7 @@ from dataclasses import dataclass
 
 from shared.broker import Broker, Delivery, MessageTooLargeError, QueueMissingError, results_queue
 from shared.messages import EvaluationRequest, EvaluationResult
-
-ADOPT_SECONDS = 1.0
-"""How long the broker may take to deliver again what a lost connection took from us."""
+from shared.policy import REDELIVERY_SECONDS
 
 
 @dataclass(frozen=True)
@@ -76,7 +74,7 @@ def answer(broker: Broker, assignment: Lease, result: EvaluationResult, last: bo
 
 def _adopt(broker: Broker, lost: Delivery) -> None:
     """Part with what came again, over a new connection, of a request that is answered."""
-    again = broker.receive(lost.queue, ADOPT_SECONDS)
+    again = broker.receive(lost.queue, REDELIVERY_SECONDS)
     if again is None:
         return
     if again.identity == lost.identity:

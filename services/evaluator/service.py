@@ -11,7 +11,8 @@ from services.evaluator.fetching import fetch
 from services.evaluator.locations import Locations
 from services.evaluator.status import CrashGuard, EvaluatorStatus
 from services.evaluator.watchdog import Watchdog
-from services.evaluator.worker import Answering, Backoff, Worker, worker_name
+from services.evaluator.worker import Answering, Worker, worker_name
+from shared.backoff import Backoff
 from shared.broker import Broker, requests_queue
 from shared.broker.address import BrokerAddress
 from shared.broker.rabbitmq import RabbitBroker
@@ -19,16 +20,13 @@ from shared.environment import Environment
 from shared.manifest import SupernetManifest
 from shared.messages import CheckpointRef
 from shared.periodic_announcer import PeriodicAnnouncer
+from shared.policy import EVALUATOR_PAUSE, RESTART_CODE
 from shared.telemetry.connection import live_checks, ready_checks
 from shared.telemetry.logs import fields
 from shared.telemetry.metrics import EvaluatorMetrics
 from shared.telemetry.server import Check, TelemetryServer
 
 log = logging.getLogger(__name__)
-
-RESTART_CODE = 75
-"""With this code a process ends that can't go on, as an evaluation took too long or several crashed: whoever supervises
-it starts another."""
 
 
 class ServiceEvent(Enum):
@@ -103,7 +101,12 @@ def serve(
     """Work until one of the ends comes; the forced ones end the process here."""
     events = Events()
     worker = Worker(
-        broker, requests, CrashGuard(evaluator), status, Backoff(), lambda: events.put(ServiceEvent.WORKER_ENDED)
+        broker,
+        requests,
+        CrashGuard(evaluator),
+        status,
+        Backoff(EVALUATOR_PAUSE),
+        lambda: events.put(ServiceEvent.WORKER_ENDED),
     )
     watchdog = Watchdog(broker, worker.desk, environment.evaluation_limit, lambda: events.put(ServiceEvent.TIMED_OUT))
     announcer = PeriodicAnnouncer(broker, status.announcement)

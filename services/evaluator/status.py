@@ -11,20 +11,12 @@ from shared.announcements import EvaluatorAnnouncement
 from shared.broker import Broker, Delivery
 from shared.errors import first_line
 from shared.messages import REQUEST_VERSION, EvaluationRequest, EvaluationResult, Failure, Measurement
+from shared.policy import MOST_CRASHES, NO_PROGRESS_SECONDS
 from shared.telemetry.logs import fields
 from shared.telemetry.metrics import EvaluatorMetrics, EvaluatorState
 from shared.telemetry.server import Pulse
 
 log = logging.getLogger(__name__)
-
-PROGRESS_SECONDS = 30 * 60
-"""How long an evaluation may do without getting on. Its longest step, vLLM loading and running a network, takes a few
-minutes."""
-
-
-CRASHES = 3
-"""After so many evaluations in a row that crashed the process itself may be broken, as a GPU's context is after some
-errors."""
 
 
 class CrashGuard:
@@ -40,19 +32,19 @@ class CrashGuard:
         except Exception as error:  # a bug, which other requests may not meet
             log.exception("evaluation crashed")
             reason = f"{type(error).__name__}: {first_line(error)}"
-            failure = Failure(kind="crashed", reason=reason, retry_may_help=True)
+            failure = Failure(kind="crashed", reason=reason)
             return EvaluationResult(identity=request.identity, search=request.search, outcome=failure)
 
 
 class EvaluatorStatus:
     """The observer of a service's worker. May be asked from any thread.
 
-    `hung` is a check for `/healthz`: it fails where an evaluation hasn't got on for PROGRESS_SECONDS. `changed` is
-    called whenever `announcement` says another state, `broken` when the last CRASHES evaluations crashed.
+    `hung` is a check for `/healthz`: it fails where an evaluation hasn't got on for NO_PROGRESS_SECONDS. `changed` is
+    called whenever `announcement` says another state, `broken` when the last MOST_CRASHES evaluations crashed.
     """
 
     def __init__(self, broker: Broker, metrics: EvaluatorMetrics, supernet: str, device: str) -> None:
-        self.hung = Pulse("evaluation", PROGRESS_SECONDS)
+        self.hung = Pulse("evaluation", NO_PROGRESS_SECONDS)
         self.changed: Callable[[], None] = ignore_progress
         self.broken: Callable[[], None] = ignore_progress
         self._broker, self._metrics, self._supernet, self._device = broker, metrics, supernet, device
@@ -66,7 +58,7 @@ class EvaluatorStatus:
 
     def taken(self, delivery: Delivery, request: EvaluationRequest) -> None:
         self.hung.beat()
-        self._metrics.taken(None if delivery.sent_at is None else time.time() - delivery.sent_at)
+        self._metrics.request_taken(None if delivery.sent_at is None else time.time() - delivery.sent_at)
         self._go("computing", request)
 
     def progressed(self) -> None:
@@ -79,13 +71,12 @@ class EvaluatorStatus:
         with self._lock:
             self._measured += isinstance(outcome, Measurement)
             self._failed += isinstance(outcome, Failure)
-        kind = "measurement" if isinstance(outcome, Measurement) else outcome.kind
-        self._crashes = self._crashes + 1 if kind == "crashed" else 0
-        log.info("evaluation finished", extra=fields(outcome=kind, seconds=seconds))
+        self._crashes = self._crashes + 1 if outcome.kind == "crashed" else 0
+        log.info("evaluation finished", extra=fields(outcome=outcome.kind, seconds=seconds))
 
     def settled(self, pausing: bool) -> None:
         self._go("pausing" if pausing else "idle", None)
-        if self._crashes >= CRASHES:
+        if self._crashes >= MOST_CRASHES:
             self.broken()
 
     def resumed(self) -> None:

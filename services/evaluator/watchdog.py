@@ -28,7 +28,7 @@ class Watchdog(threading.Thread):
         assignment = self._desk.claim_expired(self._limit)
         request, attempt = assignment.request, assignment.delivery.attempt
         reason = f"not finished after {self._limit:g} s, the limit of this evaluator"
-        failure = Failure(kind="timed_out", reason=reason, retry_may_help=False)
+        failure = Failure(kind="timed_out", reason=reason)
         result = EvaluationResult(identity=request.identity, search=request.search, outcome=failure)
         with bound(search=request.search, candidate=request.identity, attempt=attempt):
             log.error("evaluation timed out", extra=fields(limit_seconds=self._limit))

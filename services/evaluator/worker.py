@@ -10,15 +10,16 @@ from typing import Protocol
 
 from services.evaluator.lease import Lease, LeaseSlot, answer
 from services.evaluator.progress_callback import ProgressCallback, ignore_progress
+from shared.backoff import Backoff
 from shared.broker import Broker, Delivery, read_request
 from shared.messages import EvaluationRequest, EvaluationResult, Failure, Measurement
+from shared.policy import FAILURES
 from shared.telemetry.logs import bound, fields
 
 log = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.2
 """How soon a worker that waits notices that it is to stop."""
-FIRST_PAUSE_SECONDS, LAST_PAUSE_SECONDS = 1.0, 60.0
 
 
 def worker_name() -> str:
@@ -100,7 +101,7 @@ class Worker(threading.Thread):
         requests: str,
         evaluator: Answering,
         observer: WorkerObserver | None = None,
-        backoff: "Backoff | None" = None,
+        backoff: Backoff | None = None,
         ended: Callable[[], None] = ignore_progress,
     ) -> None:
         super().__init__(name="evaluator")
@@ -156,33 +157,25 @@ class Worker(threading.Thread):
         if assignment is None:
             raise _LeaseLostError
         self._observer.evaluated(result.outcome, time.monotonic() - began)
-        pause = 0.0 if self._backoff is None else self._backoff.after(result.outcome)
+        pause = self._pause_after(result.outcome)
         if answer(self._broker, assignment, result, last=self.stop.is_set() or pause > 0):
             self._answered = delivery.identity
         self._observer.settled(pausing=pause > 0)
         return pause
 
+    def _pause_after(self, outcome: Measurement | Failure) -> float:
+        """How long to leave the queue to others, in seconds."""
+        if self._backoff is None:
+            return 0.0
+        if isinstance(outcome, Failure) and FAILURES[outcome.kind].backs_off:
+            return self._backoff.failed()
+        self._backoff.reset()
+        return 0.0
+
     def _rest(self, seconds: float) -> None:
         log.warning("pausing, as others may do better", extra=fields(seconds=seconds))
         self.stop.wait(seconds)
         self._observer.resumed()
-
-
-class Backoff:
-    """How long an evaluator pauses after failures that another one may not meet, so that, being ill itself, it doesn't
-    eat the queue: twice as long after each in a row."""
-
-    def __init__(self, first_seconds: float = FIRST_PAUSE_SECONDS, last_seconds: float = LAST_PAUSE_SECONDS) -> None:
-        self._first, self._last = first_seconds, last_seconds
-        self._seconds = 0.0
-
-    def after(self, outcome: Measurement | Failure) -> float:
-        """The pause after an outcome, in seconds; 0 for none."""
-        if isinstance(outcome, Measurement) or not outcome.retry_may_help:
-            self._seconds = 0.0
-        else:
-            self._seconds = min(max(2 * self._seconds, self._first), self._last)
-        return self._seconds
 
 
 class _LeaseLostError(Exception):

@@ -21,11 +21,10 @@ from shared.environment import prepare_environment
 from shared.errors import UserError
 from shared.files import write_atomically
 from shared.manifest import SupernetManifest
+from shared.policy import SETTLE_SECONDS
 from shared.text import one_line
 
 DIGEST = re.compile(f"[0-9a-f]{{{DIGEST_CHARACTERS}}}")
-SETTLE_SECONDS = 2.0
-"""A quorum queue whose node dies within its first second stays without a leader for ever (RabbitMQ 3.10)."""
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -12,12 +12,12 @@ from shared.broker.errors import BrokerClosedError
 from shared.broker.protocol import (
     ANNOUNCEMENTS,
     DEAD_LETTERS,
-    DELIVERY_LIMIT,
     REMEMBERED_SECONDS,
     BrokerCounters,
     Delivery,
     check_size,
 )
+from shared.policy import DELIVERY_LIMIT
 
 logger = logging.getLogger(__name__)
 

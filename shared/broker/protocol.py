@@ -9,10 +9,6 @@ from shared.messages import REQUEST_VERSION
 
 MAX_MESSAGE_BYTES = 8 * 2**20
 """No message is larger. RabbitMQ 4 takes up to 16 MiB."""
-EVALUATION_LIMIT_SECONDS = 2 * 3600
-"""What an evaluation may take. The broker takes a request away from whoever holds it for much longer."""
-DELIVERY_LIMIT = 3
-"""How often a request that came back is delivered again; after that it is a dead letter."""
 
 COORDINATOR, EVALUATOR, OPERATOR, MONITORING = "coordinator", "evaluator", "operator", "monitoring"
 """The users of a farm's broker, one for each kind of service: who a message comes from is who may have sent it."""

@@ -33,8 +33,6 @@ from shared.broker.protocol import (
     ANNOUNCEMENTS,
     COORDINATOR,
     DEAD_LETTERS,
-    DELIVERY_LIMIT,
-    EVALUATION_LIMIT_SECONDS,
     EVALUATOR,
     MONITORING,
     OPERATOR,
@@ -43,16 +41,13 @@ from shared.broker.protocol import (
 from shared.errors import UserError
 from shared.files import write_atomically, writing
 from shared.messages import REQUEST_VERSION
+from shared.policy import CONSUMER_TIMEOUT_SECONDS, DELIVERY_LIMIT, RESULTS_DELIVERY_LIMIT
 
 VHOST = "nasfarm"
 CONTROL = "control"
 """The exchange by which searches are asked to end."""
 UNUSED_QUEUE_SECONDS = 3600
 """So long after its last consumer a queue of requests of another version goes: what was in it is asked for anew."""
-CONSUMER_TIMEOUT_SECONDS = EVALUATION_LIMIT_SECONDS + 600
-"""The evaluators' own limit comes first; a whole node shares this one, as RabbitMQ 3.10 knows no other."""
-RESULTS_DELIVERY_LIMIT = 20
-"""A coordinator may be killed that often with the same result in hand."""
 DEAD_LETTERS_BYTES = 2**30
 """The oldest dead letters give way to new ones."""
 MAX_BROKER_MESSAGE_BYTES = 16 * 2**20

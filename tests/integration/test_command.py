@@ -214,7 +214,7 @@ def test_an_engine_that_isnt_installed_is_named_with_what_installs_it(run: Run, 
     ended = run("evaluate", "--checkpoint", tmp_path / "base", "--speed", "vllm", "--json", tmp_path / "result.json")
     refused(ended, "vllm", "pip install 'nasfarm[vllm]'")
     failure = EvaluationResult.model_validate_json((tmp_path / "result.json").read_bytes()).outcome
-    assert isinstance(failure, Failure) and failure.retry_may_help
+    assert isinstance(failure, Failure) and failure.kind == "unsupported"
 
 
 def test_init_writes_a_search_file_that_can_be_read_and_prints_its_profile(run: Run, tmp_path: Path) -> None:

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from services.evaluator.status import CRASHES
 from shared.announcements import EvaluatorAnnouncement
 from shared.architecture import Architecture, dense
 from shared.broker import Delivery, requests_queue, results_queue
 from shared.broker.rabbitmq import RabbitBroker, add_queues
 from shared.messages import EvaluationRequest, EvaluationResult, Failure, Measurement
+from shared.policy import MOST_CRASHES
 from tests.support.pretending import SHAPE, pretend
 from tests.support.rabbitmq import Node, RabbitFarm
 from tests.support.searches import small_plan
@@ -132,9 +132,7 @@ def test_an_evaluation_over_the_limit_is_answered_once_and_the_process_ends(serv
     service.begin(*NEVER_DONE, NASFARM_EVALUATION_LIMIT="4")
     assert service.ended() == 75
     (outcome,) = service.outcomes(1)
-    assert outcome == Failure(
-        kind="timed_out", reason="not finished after 4 s, the limit of this evaluator", retry_may_help=False
-    )
+    assert outcome == Failure(kind="timed_out", reason="not finished after 4 s, the limit of this evaluator")
     assert service.left() is None
     service.hear("stopped")
     (line,) = [json.loads(line) for line in service.log.splitlines() if "evaluation timed out" in line]
@@ -158,12 +156,12 @@ def test_a_broker_that_is_away_when_the_limit_is_reached_gets_the_answer_when_it
 
 
 def test_an_evaluator_whose_evaluations_crash_one_after_the_other_answers_them_and_ends(service: Service) -> None:
-    for _ in range(CRASHES):
+    for _ in range(MOST_CRASHES):
         service.ask()
     service.start("--bug", "1.0")
     assert service.process.wait(PATIENCE_SECONDS) == 75
-    outcomes = service.outcomes(CRASHES)
-    assert [outcome.kind for outcome in outcomes if isinstance(outcome, Failure)] == ["crashed"] * CRASHES
+    outcomes = service.outcomes(MOST_CRASHES)
+    assert [outcome.kind for outcome in outcomes if isinstance(outcome, Failure)] == ["crashed"] * MOST_CRASHES
     assert service.left() is None
 
 
@@ -252,7 +250,7 @@ def test_everybody_is_told_what_an_evaluator_does(service: Service) -> None:
 
 
 def test_an_ill_evaluator_leaves_the_queue_to_others(service: Service) -> None:
-    service.start("--fail", "out_of_memory=1.0", "--retry-may-help")
+    service.start("--fail", "out_of_memory=1.0")
     service.wait(lambda: "evaluator ready" in service.log)
     architectures = [
         Architecture(layers=tuple(range(8)), mlp_widths=(48,) * 7 + (width,)) for width in (8, 16, 24, 32, 40)

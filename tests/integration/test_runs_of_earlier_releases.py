@@ -22,7 +22,7 @@ from tests.support.command import Run
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 RUNS = [
     (f"format-{number}", name)
-    for number in (1, 2, 3)
+    for number in (1, 2, 3, 4)
     for name in ("plain", "served")
     if (number, name) != (1, "served")
 ]

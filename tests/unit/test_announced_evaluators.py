@@ -3,15 +3,13 @@ from collections.abc import Sequence
 import pytest
 
 from services.coordinator.evaluators import (
-    ALONE_SECONDS,
-    IDLE_SECONDS,
-    LOST_SECONDS,
     REFRESH_SECONDS,
     AnnouncedEvaluators,
 )
-from shared.announcements import PRESENT_SECONDS, EvaluatorAnnouncement
+from shared.announcements import EvaluatorAnnouncement
 from shared.broker import InProcessBroker
 from shared.messages import REQUEST_VERSION
+from shared.policy import ALONE_SECONDS, IDLE_SECONDS, LOST_SECONDS, PRESENT_SECONDS
 
 NOW = 1_000_000.0
 LONG_AGO = NOW - LOST_SECONDS - 1

@@ -105,5 +105,5 @@ def test_a_tokenizer_without_a_template_is_refused_before_anything_is_computed(
         spec=EvaluationSpec(tasks=(asked(),), dtype="float32"),
     )
     outcome = Evaluator(Environment(data=None, cache=tmp_path / "cache", threads=1)).evaluate(request).outcome
-    assert isinstance(outcome, Failure) and outcome.kind == "bad_request" and not outcome.retry_may_help
+    assert isinstance(outcome, Failure) and outcome.kind == "bad_request"
     assert f"the tokenizer of {tmp_path / 'model'} has no chat template" in outcome.reason

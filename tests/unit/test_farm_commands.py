@@ -343,7 +343,7 @@ def test_a_farm_that_runs_under_another_path_of_the_same_directory_is_not_taken_
     data.mkdir()
     (tmp_path / "again").symlink_to(tmp_path)
     backend.directory = FarmDirectory(tmp_path / "again" / ".farm", tmp_path / "again" / "runs")
-    monkeypatch.setattr(commands, "LEAVING_SECONDS", 0.0)
+    monkeypatch.setattr(commands, "MOVED_SECONDS", 0.0)
     capsys.readouterr()
     with pytest.raises(UserError, match=f"the farm still runs from {tmp_path}/.farm; `make down` there first"):
         commands.bring_up(backend.directory, "processes", None)

@@ -351,7 +351,7 @@ def test_what_fails_at_the_end_is_shown_as_not_measured_and_tried_again_by_the_n
 
 def test_a_network_that_cant_be_timed_is_listed_and_the_others_are_shown_with_their_device(tmp_path: Path) -> None:
     plan = small_plan(REMEASURED)
-    failure = Failure(kind="infeasible", reason="no INT8 here", retry_may_help=False)
+    failure = Failure(kind="infeasible", reason="no INT8 here")
 
     def without_int8(request: EvaluationRequest) -> Measurement:
         measured, spec = pretend(request), request.spec.speed

@@ -66,9 +66,7 @@ def outcomes(broker: InProcessBroker) -> list[Measurement | Failure]:
 def test_an_evaluation_over_the_limit_is_answered_as_timed_out_and_never_again() -> None:
     broker = InProcessBroker()
     assert overrun(broker, lambda slow, worker: None) == ["watchdog"]
-    failure = Failure(
-        kind="timed_out", reason="not finished after 0.05 s, the limit of this evaluator", retry_may_help=False
-    )
+    failure = Failure(kind="timed_out", reason="not finished after 0.05 s, the limit of this evaluator")
     assert outcomes(broker) == [failure]
     assert broker.receive(REQUESTS, 0) is None
 

@@ -12,11 +12,11 @@ from typing import Any
 from shared.broker.errors import QueueMissingError
 from shared.broker.protocol import ANNOUNCEMENTS, REMEMBERED_SECONDS, BrokerCounters
 from shared.broker.rabbitmq.announcement_senders import AnnouncementSenders
-from shared.broker.rabbitmq.consumer import REOPEN_SECONDS
 from shared.broker.rabbitmq.decoding import unreadable
 from shared.broker.rabbitmq.headers import SENT_AT, now, sent_at
 from shared.broker.rabbitmq.publisher import Outgoing
 from shared.broker.rabbitmq.refusals import channel_refusal
+from shared.policy import REOPEN_SECONDS
 
 logger = logging.getLogger(__name__)
 

@@ -10,11 +10,9 @@ from shared.broker.protocol import BrokerCounters, Delivery
 from shared.broker.rabbitmq.decoding import unreadable
 from shared.broker.rabbitmq.headers import ANSWER_TO, REASON, SENT_AT, Headers, sent_at
 from shared.broker.rabbitmq.refusals import channel_refusal
+from shared.policy import REOPEN_SECONDS
 
 logger = logging.getLogger(__name__)
-
-REOPEN_SECONDS = 0.5
-"""After a broker that closed the channel or cancelled the consumer, but not the connection."""
 
 
 class Consumer:

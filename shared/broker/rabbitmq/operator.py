@@ -14,16 +14,15 @@ from pika.exceptions import AMQPError, ConnectionBlockedTimeout, NackError, Unro
 from shared.broker.address import BrokerAddress
 from shared.broker.errors import BrokerError, BrokerUnreachableError, ExchangeMissingError, QueueMissingError
 from shared.broker.protocol import DEAD_LETTERS, results_queue
-from shared.broker.rabbitmq.client import ANSWER_SECONDS, parameters
+from shared.broker.rabbitmq.client import parameters
 from shared.broker.rabbitmq.headers import ANSWER_TO, SENT_AT, now
 from shared.broker.rabbitmq.publisher import Outgoing
 from shared.broker.rabbitmq.refusals import cause, channel_refusal, connection_refusal, unreached
 from shared.broker.topology import CONTROL, queue_arguments
 from shared.errors import first_line
 from shared.messages import StopSearch
+from shared.policy import COMMAND_ANSWER_SECONDS, COMMAND_BLOCKED_SECONDS
 
-BLOCKED_SECONDS = 5.0
-"""How long somebody at a command waits for a broker whose memory or disk is full."""
 NO_QUEUE = "nobody"
 """A routing key that no queue has."""
 PROBE = b"x"
@@ -140,7 +139,12 @@ def _refusal(error: AMQPError, queue_name: str) -> BrokerError:
 def _connected(address: BrokerAddress) -> Iterator[pika.BlockingConnection]:
     try:
         connection = pika.BlockingConnection(
-            parameters(address, "nasfarm operator", blocked_seconds=BLOCKED_SECONDS, connect_seconds=ANSWER_SECONDS)
+            parameters(
+                address,
+                "nasfarm operator",
+                blocked_seconds=COMMAND_BLOCKED_SECONDS,
+                connect_seconds=COMMAND_ANSWER_SECONDS,
+            )
         )
     except (AMQPError, AMQPConnectorException, OSError) as error:
         reason = cause(error)
