@@ -135,7 +135,7 @@ bench-farm: $(VENV)/ready ## Run the farm's benchmark alone: busy evaluators, me
 	$(BIN)/python -m tests.benchmarks.farm
 
 .PHONY: dashboards
-dashboards: $(VENV)/ready ## Write Grafana's dashboards anew, after a change in deploy/grafana/generator
+dashboards: $(VENV)/ready ## Write Grafana's dashboards again, after a change in deploy/grafana/generator
 	$(BIN)/python -m deploy.grafana.generator deploy/grafana/dashboards
 
 .PHONY: reference
