@@ -79,7 +79,7 @@ class Environment(BaseModel):
         given = {name: value for name in cls.model_fields if (value := os.environ.get(_variable(name)))}
         data = user_path(given["data"]) if "data" in given else None
         if data is not None and not can_see_directory(data):
-            raise UserError(f"NASFARM_DATA: {data} is no directory; mend the variable or unset it to use the hub")
+            raise UserError(f"NASFARM_DATA: {data} is no directory; change the variable or unset it to use the hub")
         try:
             return cls.model_validate(
                 {
@@ -91,7 +91,9 @@ class Environment(BaseModel):
             )
         except ValidationError as error:
             field = str(error.errors()[0]["loc"][0])
-            raise UserError(f"{_variable(field)}: must be {_EXPECTED[field]}; mend the variable or unset it") from error
+            raise UserError(
+                f"{_variable(field)}: must be {_EXPECTED[field]}; change the variable or unset it"
+            ) from error
 
 
 def _variable(field: str) -> str:

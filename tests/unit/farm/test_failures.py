@@ -188,7 +188,7 @@ def test_a_request_that_kills_every_evaluator_becomes_a_failure_of_its_network(
     assert value(metrics, "dead_letters_total", reason="delivery_limit") == 1
 
 
-def test_messages_that_are_no_results_are_set_aside_and_nothing_stops(world: ScriptedFarm, history: History) -> None:
+def test_messages_that_are_no_results_are_rejected_and_nothing_stops(world: ScriptedFarm, history: History) -> None:
     for body in (b"", b"{", b'{"version": 99}', b"\xff" * 100):
         world.broker.publish(world.results, body)
     farm, _, _ = world.coordinator(history)
