@@ -37,7 +37,7 @@ class Environment(BaseModel):
     claimed, by default in the cache; containers that share GPUs share it; `log_format`: text, JSON, or what suits where
     the log goes; `locations`: where an evaluator opens checkpoints that requests name, besides what it is started
     with; `evaluation_limit`: seconds that an evaluation may take; `drain_limit`: seconds that an evaluator has for the
-    evaluation in work once it is told to stop.
+    evaluation in work once it is asked to stop.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -79,7 +79,7 @@ class Environment(BaseModel):
         given = {name: value for name in cls.model_fields if (value := os.environ.get(_variable(name)))}
         data = user_path(given["data"]) if "data" in given else None
         if data is not None and not can_see_directory(data):
-            raise UserError(f"NASFARM_DATA: {data} is no directory; change the variable or unset it to use the hub")
+            raise UserError(f"NASFARM_DATA: {data} is no directory; correct the variable or unset it to use the hub")
         try:
             return cls.model_validate(
                 {
@@ -92,7 +92,7 @@ class Environment(BaseModel):
         except ValidationError as error:
             field = str(error.errors()[0]["loc"][0])
             raise UserError(
-                f"{_variable(field)}: must be {_EXPECTED[field]}; change the variable or unset it"
+                f"{_variable(field)}: must be {_EXPECTED[field]}; correct the variable or unset it"
             ) from error
 
 

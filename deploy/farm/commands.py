@@ -13,9 +13,10 @@ from deploy.farm.console import say
 from deploy.farm.programs import nasfarm
 from deploy.farm.progress import watch
 from deploy.farm.state import BackendName, FarmDirectory, FarmSpec
-from services.application.example import example_search_file
+from services.application.example import example_search
 from services.application.run_directory import RunDirectory
-from services.application.supernet_store import clear_workspace, find_supernet
+from services.application.supernet_choice import find_supernet
+from services.application.supernet_store import clear_workspace
 from shared.broker import requests_queue, results_queue
 from shared.broker.rabbitmq import add_queues
 from shared.environment import Environment
@@ -137,7 +138,10 @@ def _asked(directory: FarmDirectory, farm: FarmSpec, backend: Backend, search_fi
         names = list(dict.fromkeys((*farm.preparing, *failed)))
         if names or under_way:
             return names
-        search_file = example_search_file(Environment.read())
+        example = example_search(Environment.read())
+        for line in example.choice:
+            say(line)
+        search_file = example.file
     settings, text = read_search_file(search_file), search_file.read_bytes()
     copy = directory.search_file(settings.name)
     RunDirectory(directory.runs / settings.name).check_name()

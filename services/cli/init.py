@@ -10,11 +10,13 @@ from services.application.checkpoint_content import fetched
 from services.application.estimate import assumed_tokens, estimate, whole_work
 from services.application.example import has_benchmarks
 from services.cli.console import console
+from services.cli.preparation_display import PreparationDisplay
 from services.cli.quiet import quiet_libraries
 from services.cli.search_summary import print_cost, print_space
 from services.evaluator.speed import parameter_tokens_per_second
 from shared.environment import Environment
 from shared.errors import UserError
+from shared.events import Events
 from shared.files import is_directory, user_path
 from shared.manifest import read_network, search_space
 from shared.network.shape import NetworkShape
@@ -89,7 +91,8 @@ def init_search_file(model: str, path: Path, force: bool, name: str | None = Non
         raise UserError(f"{path}: exists already; give another --output, or --force to overwrite it")
     quiet_libraries()
     environment = Environment.read()
-    directory, origin = fetched(model)
+    with PreparationDisplay() as display:
+        directory, origin = fetched(model, Events(display))
     network = read_network(directory)
     check_searchable(network)
     write_search_file(path, search_text(model, network, path, has_benchmarks(environment), name))

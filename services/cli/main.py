@@ -66,10 +66,10 @@ def init(
 
 @app.command(epilog="Example: nasfarm train search.yaml")
 def train(search_file: SearchFile, runs: Runs = Path("runs"), supernets: Supernets = None) -> None:
-    """Fine-tune the model into a super-network, for any number of searches. Interrupted, the same command goes on."""
-    from services.application.prepared_search import train_supernet
+    """Fine-tune the model into a super-network, for any number of searches. Interrupted, the same command resumes."""
+    from services.cli.search import train as make
 
-    train_supernet(search_file, runs, _store(runs, supernets))
+    make(search_file, runs, _store(runs, supernets))
 
 
 @app.command(epilog="Example: nasfarm search search.yaml    (without a file: the example search)")
@@ -89,17 +89,16 @@ def search(
     credentials: Credentials = None,
     authority: Authority = None,
 ) -> None:
-    """Fine-tune, search, measure the front and write the report. Interrupted, the same command goes on."""
-    if broker is not None:
-        from services.application.farm_search import search_on_farm
-        from shared.broker.address import BrokerAddress
+    """Fine-tune, search, measure the front and write the report. Interrupted, the same command resumes."""
+    from services.cli.search import search_here, search_on_broker
+    from shared.broker.address import BrokerAddress
 
-        search_on_farm(search_file, runs, _store(runs, supernets), BrokerAddress.parse(broker, credentials, authority))
+    store = _store(runs, supernets)
+    if broker is not None:
+        search_on_broker(search_file, runs, store, BrokerAddress.parse(broker, credentials, authority))
         return
     _refuse_without_broker(credentials, authority)
-    from services.application.local_search import search as run
-
-    run(search_file, runs, _store(runs, supernets))
+    search_here(search_file, runs, store)
 
 
 @app.command(
@@ -130,7 +129,7 @@ def report(
     ] = None,
 ) -> None:
     """Write a finished run's report again and show its table. With --output nothing of the run is changed."""
-    from services.cli.inspect import report as write
+    from services.cli.run import report as write
 
     write(run, run if output is None else output)
 
@@ -161,7 +160,7 @@ def status(
         return
     _refuse_without_broker(credentials, authority, as_json)
     if run is not None:
-        from services.cli.inspect import status as show
+        from services.cli.run import status as show
 
         show(run)
     else:
@@ -194,7 +193,7 @@ def stop(
     credentials: Credentials = None,
     authority: Authority = None,
 ) -> None:
-    """Ask a farm's search to end. What it has measured stays, and the same search command goes on with it."""
+    """Ask a farm's search to end. What it has measured stays, and the same search command resumes it."""
     from services.cli.farm_status import stop_search
     from shared.broker.address import BrokerAddress
 
@@ -275,10 +274,12 @@ def evaluate(
     output: Annotated[Path | None, typer.Option("--json", help="File for the whole result, item by item.")] = None,
 ) -> None:
     """Measure one sub-network by hand: accuracy, speed or both."""
-    from services.cli.evaluate import NetworkOptions, SpeedOptions, TaskOptions, evaluate_one
+    from services.application.evaluation import NetworkChoice
+    from services.cli.evaluate import SpeedOptions, TaskOptions
+    from services.cli.evaluate import evaluate as measure
 
-    evaluate_one(
-        NetworkOptions(checkpoint, architecture, int8, dtype),
+    measure(
+        NetworkChoice(checkpoint, architecture, int8, dtype),
         TaskOptions(
             tuple(tasks or ()),
             items,
@@ -327,9 +328,9 @@ def _refuse_without_broker(credentials: Path | None, authority: Path | None, as_
 
 def _leave(number: int, _frame: FrameType | None) -> None:
     """Ctrl-C or SIGTERM: leave at once. Everything is made to be killed; an orderly end would wait for the network in
-    work. The first process of a container, which nobody wraps, would not even notice a SIGTERM that it doesn't handle.
+    work. The first process of a container would not even notice a SIGTERM that it doesn't handle.
     """
     console.show_cursor()
-    sys.stderr.write("\nnasfarm: interrupted; the same command goes on from what is stored\n")
+    sys.stderr.write("\nnasfarm: interrupted; the same command resumes from what is stored\n")
     sys.stderr.flush()
     os._exit(128 + number)

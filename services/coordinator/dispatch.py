@@ -1,4 +1,4 @@
-"""The farm as the coordinator sees it: requests go out, results come back, each is stored once."""
+"""Requests go out to the farm, results come back, each counts once."""
 
 import logging
 import time
@@ -6,17 +6,25 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from services.coordinator.batch import Batch, Observed
+from services.coordinator.batch import Batch
 from services.coordinator.evaluators import Evaluators
 from services.coordinator.history import History
 from services.coordinator.item_consistency import ItemConsistency
 from services.coordinator.pending import PendingQueue, PendingRequest
-from services.coordinator.progress import Progress
 from shared.broker import REASON_CHARACTERS, Broker, Delivery, identity_in, read_result, requests_queue, results_queue
 from shared.errors import UserError
+from shared.events import (
+    DeadLetterReceived,
+    Events,
+    Failed,
+    InFlightChanged,
+    Measured,
+    RequestsResent,
+    ResultIgnored,
+    ResultsReceived,
+)
 from shared.messages import EvaluationRequest, EvaluationResult, Failure, Measurement, Outcome, StopSearch
 from shared.policy import FAILURES, RESULTS_PREFETCH, RETRIES
-from shared.telemetry.metrics import CoordinatorMetrics
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +34,7 @@ EARLY_RESULTS = 1000
 
 
 class SearchStoppedError(Exception):
-    """Somebody asked the search to stop. What was measured is stored; the same command goes on with it."""
+    """An operator asked the search to stop. What was measured is stored; the same command resumes it."""
 
 
 @dataclass
@@ -43,7 +51,8 @@ class Dispatcher:
     """Measures networks by sending requests through a broker; what the history knows is not measured again,
     unless it is a failure of an earlier run that may end better now.
 
-    `supernet` is the digest of the search's super-network. `progress` tells how far the search has got.
+    `supernet` is the digest of the search's super-network. What happens is published to `events`, of which the first
+    subscriber must store results in `history` (services.coordinator.recorder): they are acknowledged once it has.
     """
 
     def __init__(
@@ -52,17 +61,16 @@ class Dispatcher:
         supernet: str,
         broker: Broker,
         history: History,
-        metrics: CoordinatorMetrics,
+        events: Events,
         evaluators: Evaluators,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self.progress = Progress(search, supernet, metrics, clock)
         self._search = search
         self._requests = requests_queue(supernet)
         self._results = results_queue(search)
         self._broker = broker
         self._history = history
-        self._metrics = metrics
+        self._events = events
         self._evaluators = evaluators
         self._clock = clock
         self._began = clock()
@@ -72,24 +80,23 @@ class Dispatcher:
         self._early: OrderedDict[str, Measurement] = OrderedDict()
         self._failed: set[str] = set()
 
-    def measure(
-        self, requests: Sequence[EvaluationRequest], observed: Observed, tolerant: bool = False
-    ) -> list[Outcome]:
+    def measure(self, requests: Sequence[EvaluationRequest], tolerant: bool = False) -> list[Outcome]:
         """The outcome of every request, in their order: `begin` and `finish` in one."""
-        return self.finish(self.begin(requests, observed, tolerant))
+        return self.finish(self.begin(requests, tolerant))
 
-    def begin(self, requests: Sequence[EvaluationRequest], observed: Observed, tolerant: bool = False) -> Batch:
-        """Put requests at the end of the row; they are sent, and answers taken, while any batch is being finished.
+    def begin(self, requests: Sequence[EvaluationRequest], tolerant: bool = False) -> Batch:
+        """Put requests at the end of the pending queue; they are sent, and results handled, while any batch is being
+        finished.
 
-        `observed` is told of each outcome as soon as it is there, of those that are known already now. With `tolerant`
-        a bad request is a failure like others, and the next run tries every failure again. Raises UserError
-        if the history says that a request is bad, or if what it holds was measured on different items.
+        Each outcome is published as soon as it is there, those that are known already now. With `tolerant` a bad
+        request is a failure like others, and the next run tries every failure again. Raises UserError if the history
+        says that a request is bad, or if what it holds was measured on different items.
         """
-        batch = Batch(requests, observed, tolerant)
+        batch = Batch(requests, tolerant)
         for request in batch.requests.values():
             outcome = self._known(request, tolerant)
             if outcome is not None:
-                batch.take(request, outcome)
+                self._settle([batch], request, outcome)
             elif (asked := self._supply.find(request.identity)) is not None:
                 asked.batches.append(batch)
             else:
@@ -135,8 +142,15 @@ class Dispatcher:
             return outcome
         if self._items.disagreement(request, early):
             return outcome
-        self._history.add_results([(request, early)])
+        self._events.publish(ResultsReceived(((request, early),), time.perf_counter()))
         return early
+
+    def _settle(self, batches: Sequence[Batch], request: EvaluationRequest, outcome: Outcome) -> None:
+        for batch in batches:
+            batch.settle(request, outcome)
+        self._events.publish(
+            Measured(request, outcome) if isinstance(outcome, Measurement) else Failed(request, outcome)
+        )
 
     def _drain(self) -> None:
         """Take what came while no coordinator was there, so that it is not asked for again."""
@@ -156,13 +170,14 @@ class Dispatcher:
     def _send(self) -> None:
         """Give the evaluators what they have room for."""
         self._publish(self._supply.take_for_evaluators(self._evaluators.number, self._clock()))
-        self.progress.in_flight(len(self._supply.sent))
+        self._events.publish(InFlightChanged(len(self._supply.sent)))
 
     def _send_lost(self) -> None:
         """Send again what nobody has. No result waits now, or there would have been a delivery."""
         lost = self._evaluators.lost(self._supply.sent)
         self._publish([self._supply.sent_again(identity, self._clock()) for identity in lost])
-        self._metrics.resent.inc(len(lost))
+        if lost:
+            self._events.publish(RequestsResent(len(lost)))
 
     def _publish(self, requests: Sequence[EvaluationRequest]) -> None:
         if requests:
@@ -176,8 +191,8 @@ class Dispatcher:
         for delivery in deliveries:
             self._read(delivery, handled)
         if handled.settled:
-            self._history.add_results([(asked.request, outcome) for asked, outcome in handled.settled])
-            self.progress.stored(len(handled.settled), time.perf_counter() - began)
+            results = tuple((asked.request, outcome) for asked, outcome in handled.settled)
+            self._events.publish(ResultsReceived(results, began))
         ends = handled.problem is not None or handled.stopped
         if self._drained and not ends:
             self._send()
@@ -185,8 +200,7 @@ class Dispatcher:
             delivery.ack()
         self._failed |= {asked.request.identity for asked, outcome in handled.settled if isinstance(outcome, Failure)}
         for asked, outcome in handled.settled:
-            for batch in asked.batches:
-                batch.take(asked.request, outcome)
+            self._settle(asked.batches, asked.request, outcome)
         if handled.problem is not None:
             raise handled.problem
         if handled.stopped:
@@ -195,10 +209,11 @@ class Dispatcher:
     def _read(self, delivery: Delivery, handled: _Handled) -> None:
         message = read_result(self._broker, delivery)
         if delivery.dead is not None:
-            self._metrics.came_back_dead("delivery_limit" if delivery.dead == "delivery_limit" else "unreadable")
+            limit_reached = delivery.dead == "delivery_limit"
+            self._events.publish(DeadLetterReceived("delivery_limit" if limit_reached else "unreadable"))
         if message is None:
             if (identity := identity_in(delivery)) is not None:
-                self._metrics.invalid.inc()
+                self._events.publish(ResultIgnored("invalid"))
                 self._ask_another(identity, delivery, "an answer that can't be read: see the log", handled)
             return
         if isinstance(message, StopSearch):
@@ -229,7 +244,7 @@ class Dispatcher:
         """Count a measurement that is no answer, and say whose it is."""
         reason = f"evaluator {measurement.worker} answered {flaw}"[:REASON_CHARACTERS]
         log.warning("result ignored: %s", reason)
-        self._metrics.invalid.inc()
+        self._events.publish(ResultIgnored("invalid"))
         return reason
 
     def _ask_another(self, identity: str, delivery: Delivery, reason: str, handled: _Handled) -> None:
@@ -256,7 +271,7 @@ class Dispatcher:
         elif FAILURES[outcome.kind].ends_search and not all(batch.tolerant for batch in asked.batches):
             problem = outcome.reason
         if not in_flight and (problem or (isinstance(outcome, Failure) and FAILURES[outcome.kind].retried)):
-            self._metrics.duplicates.inc()
+            self._events.publish(ResultIgnored("duplicate"))
             return False
         if problem:
             raise UserError(problem)
@@ -265,7 +280,7 @@ class Dispatcher:
     def _tries_again(self, asked: PendingRequest, delivery: Delivery) -> bool:
         """Whether a failure that may end better is not the last word: the request is at the end of the row again."""
         if delivery.identity in asked.failures:  # a second copy; the answer to what was sent since is still to come
-            self._metrics.duplicates.inc()
+            self._events.publish(ResultIgnored("duplicate"))
             return True
         asked.failures.add(delivery.identity)
         if len(asked.failures) > RETRIES:
@@ -277,7 +292,7 @@ class Dispatcher:
         """Ignore what says nothing new, and keep what may be asked for later in this run."""
         known = any(asked.request.identity == result.identity for asked, _ in handled.settled)
         if known or isinstance(result.outcome, Failure) or self._history.knows(result.identity):
-            self._metrics.duplicates.inc()
+            self._events.publish(ResultIgnored("duplicate"))
             return
         self._early[result.identity] = result.outcome
         if len(self._early) > EARLY_RESULTS:

@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from services.coordinator.batch import Observed
 from services.coordinator.cost_model import CostModel
 from services.coordinator.counterparts import counterpart
 from services.coordinator.dispatch import Dispatcher
 from services.coordinator.plan import SearchPlan
 from shared.architecture import Architecture, dense
 from shared.errors import UserError
+from shared.events import Events, StageBegan
 from shared.messages import EvaluationRequest, Failure
 
 
@@ -96,22 +96,21 @@ class ReportedNetworks:
         return drawn
 
 
-def measure_front(networks: ReportedNetworks, farm: Dispatcher, observed: Observed) -> None:
+def measure_front(networks: ReportedNetworks, dispatcher: Dispatcher, events: Events) -> None:
     """Measure all networks of the report, each once.
 
     Raises UserError if one of the controls fails, without which nothing can be compared.
     """
     controls, others = networks.controls, networks.others
-    farm.progress.begins("reporting", len(controls) + len(others))
-    counting = farm.progress.counting(observed)
-    for request, outcome in zip(controls, farm.measure(controls, counting), strict=True):
+    events.publish(StageBegan("report", len(controls) + len(others)))
+    for request, outcome in zip(controls, dispatcher.measure(controls), strict=True):
         if isinstance(outcome, Failure):
             which = "base" if request.checkpoint == networks.base.report.checkpoint else "dense"
             raise UserError(
                 f"the {which} network, with which all others are compared, failed ({outcome.kind}: {outcome.reason}); "
                 "nothing measured is lost: fix that and run the same command again, which tries it again"
             )
-    farm.measure(others, counting, tolerant=True)
+    dispatcher.measure(others, tolerant=True)
 
 
 def _distinct(requests: Sequence[EvaluationRequest | None]) -> list[EvaluationRequest]:

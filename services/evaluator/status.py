@@ -58,7 +58,7 @@ class EvaluatorStatus:
 
     def taken(self, delivery: Delivery, request: EvaluationRequest) -> None:
         self.hung.beat()
-        self._metrics.taken(None if delivery.sent_at is None else time.time() - delivery.sent_at)
+        self._metrics.request_taken(None if delivery.sent_at is None else time.time() - delivery.sent_at)
         self._go("computing", request)
 
     def progressed(self) -> None:

@@ -7,8 +7,11 @@ from services.coordinator.dispatch import Dispatcher
 from services.coordinator.evaluators import AnnouncedEvaluators, Evaluators
 from services.coordinator.history import History
 from services.coordinator.plan import SearchPlan
+from services.coordinator.recorder import HistoryRecorder
+from services.coordinator.search_metrics import SearchMetrics
 from shared.announcements import EvaluatorAnnouncement
 from shared.broker import BrokerCounters, Delivery, InProcessBroker, requests_queue, results_queue
+from shared.events import Events
 from shared.messages import REQUEST_VERSION, EvaluationRequest, EvaluationResult, Failure, Outcome
 from shared.telemetry.metrics import CoordinatorMetrics
 from tests.support.pretending import pretend
@@ -98,16 +101,19 @@ class ScriptedFarm:
         self.results = results_queue(plan.settings.name)
 
     def coordinator(
-        self, history: History, evaluators: Evaluators | None = None
+        self, history: History, evaluators: Evaluators | None = None, events: Events | None = None
     ) -> tuple[Dispatcher, CoordinatorConnection, CoordinatorMetrics]:
-        """A coordinator's life: its farm, its connection, its metrics."""
+        """A coordinator's life: its dispatcher, which publishes to `events`, its connection, its metrics."""
         connection = CoordinatorConnection(self.broker, self._wait)
         metrics, digest = CoordinatorMetrics(connection), self.plan.supernet.digest
         announced = AnnouncedEvaluators(connection, digest, lambda others: None, lambda: self.now)
-        farm = Dispatcher(
-            self.plan.settings.name, digest, connection, history, metrics, evaluators or announced, lambda: self.now
+        events = events or Events()
+        events.subscribe(HistoryRecorder(history), first=True)
+        events.subscribe(SearchMetrics(metrics))
+        dispatcher = Dispatcher(
+            self.plan.settings.name, digest, connection, history, events, evaluators or announced, lambda: self.now
         )
-        return farm, connection, metrics
+        return dispatcher, connection, metrics
 
     def _wait(self) -> None:
         self.turn()
@@ -151,10 +157,6 @@ def request_in(delivery: Delivery) -> EvaluationRequest:
 def value(metrics: CoordinatorMetrics, name: str, **labels: str) -> float | None:
     """The value of a coordinator's metric now."""
     return metrics.registry.get_sample_value(f"nasfarm_coordinator_{name}", labels)
-
-
-def ignore_progress(request: EvaluationRequest, outcome: Outcome) -> None:
-    """Nobody wants to know."""
 
 
 def acting(world: ScriptedFarm, act: Act = pretend) -> list[str]:

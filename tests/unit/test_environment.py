@@ -120,7 +120,7 @@ def test_an_absurd_value_is_refused_in_one_line_that_names_its_variable(
         main()
     (line,) = capsys.readouterr().err.splitlines()
     assert ended.value.code == 2
-    assert line.startswith(f"nasfarm: {variable}: ") and "change the variable or unset it" in line
+    assert line.startswith(f"nasfarm: {variable}: ") and "correct the variable or unset it" in line
 
 
 @pytest.mark.parametrize("host", ["::", "::1", "fe80::1%eth0", "0.0.0.0", "localhost", "my-machine.example."])

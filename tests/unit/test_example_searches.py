@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from services.application.example import SEARCHES, example_search_file
+from services.application.example import SEARCHES, example_search
 from services.cli.init import search_text
 from services.reporting.statistics.paired import Paired
 from shared.environment import Environment
@@ -98,17 +98,18 @@ def test_the_options_that_init_leaves_as_comments_are_valid(gene: bool) -> None:
     assert settings.remeasure_int8 != gene and settings.space.quantization == (("none", "int8") if gene else ("none",))
 
 
-def test_the_example_says_loudly_which_task_and_data_it_takes(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_example_says_loudly_which_task_and_data_it_takes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def chosen(data: Path | None) -> tuple[str, str]:
+        example = example_search(Environment(data=data, cache=tmp_path, threads=1))
+        return example.file.stem, " ".join(example.choice)
+
     monkeypatch.setattr("services.application.example._hub_answers", lambda: False)
     for folder in ("arc_easy", "alpaca"):
-        assert example_search_file(Environment(data=tmp_path, cache=tmp_path, threads=1)).stem == "smollm2-plain-facts"
-        assert "built-in task plain_facts" in capsys.readouterr().out
+        file, said = chosen(tmp_path)
+        assert file == "smollm2-plain-facts" and "built-in task plain_facts" in said
         (tmp_path / folder).mkdir()
-    assert example_search_file(Environment(data=tmp_path, cache=tmp_path, threads=1)).stem == "smollm2-arc-easy"
-    assert "ARC-Easy, fine-tuned on Alpaca" in capsys.readouterr().out
-    assert example_search_file(Environment(data=None, cache=tmp_path, threads=1)).stem == "smollm2-plain-facts"
-    assert "say nothing about public benchmarks" in capsys.readouterr().out
+    assert chosen(tmp_path) == ("smollm2-arc-easy", "Example search: ARC-Easy, fine-tuned on Alpaca.")
+    file, said = chosen(None)
+    assert file == "smollm2-plain-facts" and "say nothing about public benchmarks" in said
     monkeypatch.setattr("services.application.example._hub_answers", lambda: True)
-    assert example_search_file(Environment(data=None, cache=tmp_path, threads=1)).stem == "smollm2-arc-easy"
+    assert chosen(None)[0] == "smollm2-arc-easy"

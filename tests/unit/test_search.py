@@ -156,7 +156,7 @@ def test_the_cost_table_covers_all_that_a_search_or_its_report_times() -> None:
 def test_a_cost_table_that_cant_be_measured_ends_the_search_and_is_tried_again_by_the_next_run(tmp_path: Path) -> None:
     plan = small_plan(SERVED)
     for answer in (refused, only(lambda request: request.spec.costs is not None)):
-        with pytest.raises(UserError, match=r"serving: the cost table .* engine torch \(no engine here\); mend that"):
+        with pytest.raises(UserError, match=r"serving: the cost table .* engine torch \(no engine here\); fix that"):
             search(plan, tmp_path / "h.sqlite", answer)
     assert len(search(plan, tmp_path / "h.sqlite")[1]) == 21
 

@@ -377,7 +377,7 @@ def test_a_variable_that_makes_no_sense_is_refused_by_name(
     monkeypatch: pytest.MonkeyPatch, variable: str, value: str
 ) -> None:
     monkeypatch.setenv(variable, value)
-    with pytest.raises(UserError, match=f"^{variable}: .*change the variable or unset it"):
+    with pytest.raises(UserError, match=f"^{variable}: .*correct the variable or unset it"):
         Environment.read()
 
 

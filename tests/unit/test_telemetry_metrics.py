@@ -76,9 +76,9 @@ def test_progress_is_a_timestamp() -> None:
 
 def test_a_wait_in_the_queue_is_never_negative_and_not_counted_where_it_isn_t_known() -> None:
     metrics = EvaluatorMetrics(InProcessBroker())
-    metrics.taken(-0.3)
-    metrics.taken(None)
-    metrics.taken(40.0)
+    metrics.request_taken(-0.3)
+    metrics.request_taken(None)
+    metrics.request_taken(40.0)
     assert value(metrics.registry, "nasfarm_evaluator_queue_wait_seconds_count") == 2
     assert value(metrics.registry, "nasfarm_evaluator_queue_wait_seconds_sum") == 40
 

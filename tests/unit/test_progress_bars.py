@@ -11,17 +11,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.application import checkpoint_content as checkpoints
 from services.application.checkpoint_content import content_of
+from services.application.evaluation import WAITING, evaluated
 from services.cli import progress_bars as stages
 from services.cli.console import PlainConsole
-from services.cli.evaluate import WAITING, _evaluated
+from services.cli.preparation_display import PreparationDisplay
 from services.cli.progress_bars import LEAST_SECONDS, LINE_SECONDS, Lines, Pace
 from services.evaluator.evaluator import Evaluator
 from services.evaluator.progress_callback import ProgressCallback
 from shared import content
 from shared.content import FileDigests
 from shared.digest import digest_file
+from shared.events import Event, Events
 from shared.messages import EvaluationRequest, EvaluationResult, EvaluationSpec, Failure, SpeedSpec, Workload
 from tests.support.searches import pretend, small_plan
 
@@ -186,7 +187,8 @@ def test_a_measurement_that_waits_for_another_evaluator_says_so_and_counts_no_st
             outcome = pretend(request) if measured else failure
             return EvaluationResult(identity=request.identity, search=request.search, outcome=outcome)
 
-    _evaluated(cast(Evaluator, Busy()), request)
+    with PreparationDisplay() as display:
+        evaluated(cast(Evaluator, Busy()), request, Events(display))
     counts = [line.split("(")[0].split(maxsplit=1)[1] for line in told]
     waits = [count for line, count in zip(told, counts, strict=True) if line.endswith(f"; {WAITING}")]
     assert set(waits) == {"0 of 10 "}
@@ -210,9 +212,11 @@ def test_reading_a_large_file_for_its_digest_is_told_in_bytes(tmp_path: Path, mo
     told: list[str] = []
     monkeypatch.setattr("services.cli.progress_bars.console.print", told.append)
     digests = FileDigests(tmp_path / "cache")
-    files = content_of(tmp_path, digests)
+    with PreparationDisplay() as display:
+        files = content_of(tmp_path, digests, Events(display))
     assert files["model.safetensors"] == digest_file(tmp_path / "model.safetensors")
     assert re.fullmatch(rf"Reading        3\.50\sMB of 3\.50\sMB \(100 %\), \d+ s in all; {tmp_path}", told[-1])
-    monkeypatch.setattr(checkpoints, "stage", None)  # what is remembered is not read again, nor shown
     digests.remember(tmp_path / "model.safetensors", files["model.safetensors"])
-    assert content_of(tmp_path, digests) == files
+    published: list[Event] = []  # what is remembered is not read again, nor shown
+    assert content_of(tmp_path, digests, Events(published.append)) == files
+    assert published == []

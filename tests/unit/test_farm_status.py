@@ -6,9 +6,11 @@ import time
 
 import pytest
 
-from services.cli import farm_status as watching
+from services.application import farm_status as application
+from services.application.farm_status import FarmStatus
+from services.cli import farm_status
 from services.cli.console import PlainConsole
-from services.cli.farm_status import FarmStatus, show_farm
+from services.cli.farm_status import show_farm
 from shared.announcements import EvaluatorAnnouncement, SearchAnnouncement
 from shared.broker.address import BrokerAddress
 
@@ -44,18 +46,18 @@ def test_a_search_without_evaluators_of_its_own_release_is_said_to_wait(
     evaluators: tuple[EvaluatorAnnouncement, ...], said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     output = io.StringIO()
-    monkeypatch.setattr(watching, "console", PlainConsole(file=output, width=500))
-    watching._say_who_is_missing(FarmStatus(NOW, (search(2),), evaluators, {}))
+    monkeypatch.setattr(farm_status, "console", PlainConsole(file=output, width=500))
+    farm_status._say_who_is_missing(FarmStatus(NOW, (search(2),), evaluators, {}))
     assert output.getvalue().strip() == said
 
 
 def test_a_long_name_that_somebody_announces_fills_no_screen(monkeypatch: pytest.MonkeyPatch) -> None:
     output = io.StringIO()
-    monkeypatch.setattr(watching, "console", PlainConsole(file=output, width=500))
+    monkeypatch.setattr(farm_status, "console", PlainConsole(file=output, width=500))
     one = search(2).model_copy(update={"supernet": "x" * 100_000})
     other = evaluator(1).model_copy(update={"supernet": one.supernet})
     for evaluators in ((), (other,)):
-        watching._say_who_is_missing(FarmStatus(NOW, (one,), evaluators, {}))
+        farm_status._say_who_is_missing(FarmStatus(NOW, (one,), evaluators, {}))
     assert output.getvalue().count("x" * 80 + "...") == 2 and len(output.getvalue()) < 500
 
 
@@ -64,7 +66,9 @@ def test_what_programs_are_told_is_json_whatever_numbers_are_announced(
     number: float, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     one = search(2).model_copy(update={"hypervolume": number, "eta_seconds": number, "sent_at": number})
-    monkeypatch.setattr(watching, "_look", lambda _: FarmStatus(NOW, (one,), (evaluator(2, ago=1e6),), {"q": None}))
+    monkeypatch.setattr(
+        application, "farm_status", lambda _: FarmStatus(NOW, (one,), (evaluator(2, ago=1e6),), {"q": None})
+    )
     show_farm(BrokerAddress.parse("amqp://user:secret@127.0.0.1/farm", None, None), as_json=True)
 
     def no_json(constant: str) -> None:
