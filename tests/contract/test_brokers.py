@@ -30,7 +30,7 @@ REQUESTS, RESULTS = RabbitFarm.requests, RabbitFarm.results
 Join = Callable[[str], Broker]
 """A user's broker: coordinator, evaluator or operator."""
 Stop = Callable[[str], None]
-"""Has an operator put the wish that a search stop into the queue RESULTS, whichever search that is."""
+"""Has an operator put a request to stop a search into the queue RESULTS, whichever search that is."""
 
 
 @pytest.fixture(params=["in process", "RabbitMQ"])
@@ -143,7 +143,7 @@ def test_what_is_given_back_comes_again_as_the_same_message(join: Join) -> None:
     assert evaluator.counters.redelivered == 1
 
 
-def test_a_delivery_can_be_parted_with_only_once(join: Join) -> None:
+def test_a_delivery_can_be_settled_only_once(join: Join) -> None:
     coordinator, evaluator = join("coordinator"), join("evaluator")
     for body in (b"1", b"2"):
         coordinator.publish(REQUESTS, body)

@@ -81,7 +81,7 @@ class AnnouncementListener:
 
     `heard` and `end` may be called from any thread, all else runs on the connection's own. After a lost connection it
     goes back to some time before, and ignores what it knows: by its identity, as a stream that was deleted and
-    declared anew counts its messages from 0 again.
+    declared again counts its messages from 0 again.
 
     Args:
         counters: where announcements that can't be decoded, or pretend to be another's, are counted; they are

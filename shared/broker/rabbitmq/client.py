@@ -47,7 +47,7 @@ class RabbitBroker:
 
     pika sends no heartbeat while its user computes and is not safe to be used from several threads: so everything that
     is pika's happens on one thread, which does nothing else. Its asynchronous connection is used because it reports
-    every loss of a channel; the blocking one goes on quietly after the broker closed its channel.
+    every loss of a channel; the blocking one continues silently after the broker closed its channel.
     """
 
     def __init__(
@@ -200,7 +200,7 @@ class RabbitBroker:
         self._up.set()
 
     def _reconnect_until_closed(self) -> BaseException | None:
-        """Make one connection after another. Returns the refusal that made it useless to go on, if one did."""
+        """Make one connection after another. Returns the refusal that made it useless to continue, if one did."""
         backoff = Backoff(RECONNECT_PAUSE)
         while not self._closing.is_set():
             began = time.monotonic()

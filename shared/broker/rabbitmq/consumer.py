@@ -166,9 +166,9 @@ class Consumer:
 
         def reject(reason: str) -> None:
             kept: Headers = {REASON: reason}
-            told = headers.get(ANSWER_TO)
-            if told is not None and self._queue.startswith("requests."):  # a dead result has nobody to tell
-                kept[ANSWER_TO] = str(told)
+            answer_to = headers.get(ANSWER_TO)
+            if answer_to is not None and self._queue.startswith("requests."):  # a dead result has no answer
+                kept[ANSWER_TO] = str(answer_to)
             if sent is not None:
                 kept[SENT_AT] = headers[SENT_AT]
             self._dead_letter(self._queue, body, identity, kept)

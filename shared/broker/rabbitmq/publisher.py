@@ -51,7 +51,7 @@ class Outgoing:
         )
 
     def fail(self, error: BaseException) -> None:
-        """Tell the publisher, unless it knows better already."""
+        """Raise an error for whoever waits for the confirmation, unless that came already."""
         if not self.confirmed.done():
             self.confirmed.set_exception(error)
 

@@ -1,4 +1,4 @@
-"""Which of pika's exceptions mean that trying again is in vain, and what to tell the user then."""
+"""Which of pika's exceptions mean that trying again is useless, and the errors that users get then."""
 
 import ssl
 
