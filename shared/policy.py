@@ -1,8 +1,8 @@
 """Failure policy: how often something is tried, how long it is waited for, and when it is given up.
 
-All of it is here, with who goes by it and what it protects, because the numbers depend on each other: a broker must
+All of it is here, with who reads it and what it protects, because the numbers depend on each other: a broker must
 keep a request with its evaluator for longer than an evaluation may take, whoever stops an evaluator must wait for
-longer than that evaluator waits, and a request is lost only when every announcement would have told otherwise. How
+longer than that evaluator waits, and a request counts as lost only when an announcement would have shown otherwise. How
 often something is polled is written where it is polled.
 
 Files that RabbitMQ, Compose and Kubernetes read repeat some of the numbers; `tests/unit/test_policy.py` compares them.
@@ -48,7 +48,7 @@ FAILURES: Mapping[FailureKind, FailureHandling] = {
     "invalid_result": FailureHandling(retried=True),
 }
 """What may be retried is a property of the kind of failure. The coordinator's dispatcher and search, and an evaluator's
-worker go by it."""
+worker read it."""
 
 # Retries. A request is delivered and answered at least once; these bound how often.
 
@@ -84,7 +84,7 @@ NO_PROGRESS_SECONDS = 30 * 60
 """An evaluator's `/healthz`: how long an evaluation may go without progress. Its longest step, vLLM loading and running
 a network, takes a few minutes."""
 MOST_CRASHES = 3
-"""An evaluator: after so many evaluations in a row that crashed it ends, to be started anew. The process itself may be
+"""An evaluator: after so many evaluations in a row that crashed it ends, to be started again. The process itself may be
 broken then, as a GPU's context is after some errors."""
 MOST_SERVICE_RESTARTS = 2
 """Commands that bring a farm up: a service that failed so often while they wait is not going to work by itself."""
@@ -100,10 +100,10 @@ USER_ERROR_CODE = 2
 CANT_START_CODE = 127
 """What a shell says of a program that can't be started; it is tried again."""
 
-# Grace periods: how long something that is told to end may take to do it in order.
+# Grace periods: how long something that is asked to end may take to do it in order.
 
 DRAIN_SECONDS = 15 * 60
-"""An evaluator told to stop: how long it may go on with the request in work, unless NASFARM_DRAIN_LIMIT says it. What
+"""An evaluator asked to stop: how long it may continue the evaluation in work, unless NASFARM_DRAIN_LIMIT sets it. What
 is not finished by then is requeued."""
 LOCAL_DRAIN_SECONDS = 120
 """The same in a farm of processes, where a person waits for `make down`."""
@@ -153,7 +153,7 @@ REOPEN_SECONDS = 0.5
 HEARTBEAT_SECONDS = 15
 """Both ends: a peer that was silent for two of these is lost."""
 BLOCKED_SECONDS = 3600
-"""A service: how long a broker may refuse to read (its memory or disk is full) before the connection is made anew.
+"""A service: how long a broker may refuse to read (its memory or disk is full) before it makes a new connection.
 
 Long: a new one would be refused as well, and messages held would be delivered once more, which counts as an attempt. A
 broker that is gone is noticed by its heartbeats."""
@@ -176,7 +176,7 @@ SETTLE_SECONDS = 2.0
 """Whoever declares queues: a quorum queue whose node dies within its first second stays without a leader for ever
 (RabbitMQ 3.10)."""
 
-# Who is there: every service announces itself, and whoever waits for it goes by that.
+# Presence: every service announces itself, and others decide by that whether it is there.
 
 ANNOUNCE_SECONDS = 10
 """Every service: how often it announces itself; at once when its state changes."""

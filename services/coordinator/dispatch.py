@@ -74,9 +74,9 @@ class Dispatcher:
         self._evaluators = evaluators
         self._clock = clock
         self._began = clock()
-        self._drained = False
+        self._backlog_received = False
         self._items = ItemConsistency()
-        self._supply = PendingQueue()
+        self._pending = PendingQueue()
         self._early: OrderedDict[str, Measurement] = OrderedDict()
         self._failed: set[str] = set()
 
@@ -97,21 +97,21 @@ class Dispatcher:
             outcome = self._known(request, tolerant)
             if outcome is not None:
                 self._settle([batch], request, outcome)
-            elif (asked := self._supply.find(request.identity)) is not None:
-                asked.batches.append(batch)
+            elif (pending := self._pending.find(request.identity)) is not None:
+                pending.batches.append(batch)
             else:
-                self._supply.enqueue(PendingRequest(request, [batch]))
+                self._pending.enqueue(PendingRequest(request, [batch]))
         return batch
 
     def finish(self, batch: Batch) -> list[Outcome]:
         """Wait until every request of a batch has its outcome: these, in the order of the requests.
 
         Raises UserError if a request turns out to be bad, if evaluators don't agree on what the items are, or if
-        results can't be stored; SearchStoppedError if somebody asks for that. Whatever came by then is stored.
+        results can't be stored; SearchStoppedError if an operator asks for that. Whatever came by then is stored.
         """
         while not batch.done:
-            if not self._drained:
-                self._drain()
+            if not self._backlog_received:
+                self._receive_backlog()
                 continue
             self._send()
             deliveries = self._receive(POLL_SECONDS)
@@ -123,7 +123,7 @@ class Dispatcher:
         return batch.outcomes
 
     def _known(self, request: EvaluationRequest, tolerant: bool) -> Outcome | None:
-        """The outcome of a request that needs no evaluator any more."""
+        """The outcome of a request that needs no evaluator."""
         outcome = self._history.outcome(request.identity)
         if isinstance(outcome, Failure):
             if request.identity in self._failed:
@@ -152,11 +152,11 @@ class Dispatcher:
             Measured(request, outcome) if isinstance(outcome, Measurement) else Failed(request, outcome)
         )
 
-    def _drain(self) -> None:
-        """Take what came while no coordinator was there, so that it is not asked for again."""
-        while deliveries := self._receive(self._evaluators.late_seconds):
+    def _receive_backlog(self) -> None:
+        """Handle the results that came while no coordinator was there, so that nothing is measured again."""
+        while deliveries := self._receive(self._evaluators.backlog_seconds):
             self._handle(deliveries)
-        self._drained = True
+        self._backlog_received = True
 
     def _receive(self, timeout_seconds: float) -> list[Delivery]:
         deliveries: list[Delivery] = []
@@ -168,14 +168,14 @@ class Dispatcher:
         return deliveries
 
     def _send(self) -> None:
-        """Give the evaluators what they have room for."""
-        self._publish(self._supply.take_for_evaluators(self._evaluators.number, self._clock()))
-        self._events.publish(InFlightChanged(len(self._supply.sent)))
+        """Send as many requests as keep the evaluators busy."""
+        self._publish(self._pending.next_to_send(self._evaluators.number, self._clock()))
+        self._events.publish(InFlightChanged(len(self._pending.sent)))
 
     def _send_lost(self) -> None:
-        """Send again what nobody has. No result waits now, or there would have been a delivery."""
-        lost = self._evaluators.lost(self._supply.sent)
-        self._publish([self._supply.sent_again(identity, self._clock()) for identity in lost])
+        """Send lost requests again. No result waits now, or there would have been a delivery."""
+        lost = self._evaluators.lost(self._pending.sent)
+        self._publish([self._pending.resend(identity, self._clock()) for identity in lost])
         if lost:
             self._events.publish(RequestsResent(len(lost)))
 
@@ -185,22 +185,22 @@ class Dispatcher:
             self._broker.publish_all(self._requests, bodies, self._results)
 
     def _handle(self, deliveries: Sequence[Delivery]) -> None:
-        """Store the results, supply the evaluators, acknowledge: in this order, so that nothing is lost in between."""
+        """Store the results, supply the evaluators, acknowledge: in this order, so that nothing is lost on the way."""
         began = time.perf_counter()
         handled = _Handled()
         for delivery in deliveries:
             self._read(delivery, handled)
         if handled.settled:
-            results = tuple((asked.request, outcome) for asked, outcome in handled.settled)
+            results = tuple((pending.request, outcome) for pending, outcome in handled.settled)
             self._events.publish(ResultsReceived(results, began))
         ends = handled.problem is not None or handled.stopped
-        if self._drained and not ends:
+        if self._backlog_received and not ends:
             self._send()
         for delivery in handled.deliveries:
             delivery.ack()
-        self._failed |= {asked.request.identity for asked, outcome in handled.settled if isinstance(outcome, Failure)}
-        for asked, outcome in handled.settled:
-            self._settle(asked.batches, asked.request, outcome)
+        self._failed |= {each.request.identity for each, outcome in handled.settled if isinstance(outcome, Failure)}
+        for pending, outcome in handled.settled:
+            self._settle(pending.batches, pending.request, outcome)
         if handled.problem is not None:
             raise handled.problem
         if handled.stopped:
@@ -214,61 +214,61 @@ class Dispatcher:
         if message is None:
             if (identity := identity_in(delivery)) is not None:
                 self._events.publish(ResultIgnored("invalid"))
-                self._ask_another(identity, delivery, "an answer that can't be read: see the log", handled)
+                self._retry_invalid(identity, delivery, "an answer that can't be read: see the log", handled)
             return
         if isinstance(message, StopSearch):
             handled.deliveries.append(delivery)
-            # One that was sent before this run began was meant for another.
+            # One that was sent before this run began was meant for an earlier one.
             handled.stopped |= delivery.sent_at is None or delivery.sent_at >= self._began
             return
-        asked = self._supply.find(message.identity)
-        if asked is not None and isinstance(message.outcome, Measurement):
-            flaw = self._history.flaw(asked.request, message.outcome)
+        pending = self._pending.find(message.identity)
+        if pending is not None and isinstance(message.outcome, Measurement):
+            flaw = self._history.flaw(pending.request, message.outcome)
             if flaw is not None:
                 reason = self._ignore(message.outcome, flaw)
                 delivery.reject(reason)
-                self._ask_another(message.identity, delivery, reason, handled)
+                self._retry_invalid(message.identity, delivery, reason, handled)
                 return
         handled.deliveries.append(delivery)
-        if asked is None:
-            self._take_unasked(message, handled)
+        if pending is None:
+            self._keep_early(message, handled)
             return
         try:
-            if self._settles(asked, delivery, message.outcome):
-                self._supply.remove(message.identity)
-                handled.settled.append((asked, message.outcome))
+            if self._settles(pending, delivery, message.outcome):
+                self._pending.remove(message.identity)
+                handled.settled.append((pending, message.outcome))
         except UserError as problem:
             handled.problem = handled.problem or problem
 
     def _ignore(self, measurement: Measurement, flaw: str) -> str:
-        """Count a measurement that is no answer, and say whose it is."""
+        """Report a measurement that doesn't answer its request; the reason, with its evaluator."""
         reason = f"evaluator {measurement.worker} answered {flaw}"[:REASON_CHARACTERS]
         log.warning("result ignored: %s", reason)
         self._events.publish(ResultIgnored("invalid"))
         return reason
 
-    def _ask_another(self, identity: str, delivery: Delivery, reason: str, handled: _Handled) -> None:
-        """What came was no answer: another evaluator may have a better one, until the retries are used up."""
-        asked = self._supply.find(identity)
-        if asked is None or not self._supply.is_in_flight(identity) or self._tries_again(asked, delivery):
+    def _retry_invalid(self, identity: str, delivery: Delivery, reason: str, handled: _Handled) -> None:
+        """The result was invalid: another evaluator's may not be, until the retries are used up."""
+        pending = self._pending.find(identity)
+        if pending is None or not self._pending.is_in_flight(identity) or self._retried(pending, delivery):
             return
-        self._supply.remove(identity)
-        handled.settled.append((asked, Failure(kind="invalid_result", reason=reason)))
+        self._pending.remove(identity)
+        handled.settled.append((pending, Failure(kind="invalid_result", reason=reason)))
 
-    def _settles(self, asked: PendingRequest, delivery: Delivery, outcome: Outcome) -> bool:
+    def _settles(self, pending: PendingRequest, delivery: Delivery, outcome: Outcome) -> bool:
         """Whether it is the request's outcome.
 
-        What says nothing about the network is refused before it is stored: a bad request would be bad for every
-        network, and networks may only be compared on the same items. Raises UserError then. But of what this run has
-        not asked (now), only good news is believed: what was wrong in an earlier run may have been mended.
+        What says nothing about the network is not stored, and raises UserError: a bad request would be bad for every
+        network, and networks may only be compared on the same items. But a result that this run has not asked for (yet)
+        counts only if it is a good one: what was wrong in an earlier run may have been fixed since.
         """
-        in_flight = self._supply.is_in_flight(asked.request.identity)
+        in_flight = self._pending.is_in_flight(pending.request.identity)
         problem: str | None = None
         if isinstance(outcome, Measurement):
-            problem = self._items.disagreement(asked.request, outcome)
-        elif in_flight and FAILURES[outcome.kind].retried and self._tries_again(asked, delivery):
+            problem = self._items.disagreement(pending.request, outcome)
+        elif in_flight and FAILURES[outcome.kind].retried and self._retried(pending, delivery):
             return False
-        elif FAILURES[outcome.kind].ends_search and not all(batch.tolerant for batch in asked.batches):
+        elif FAILURES[outcome.kind].ends_search and not all(batch.tolerant for batch in pending.batches):
             problem = outcome.reason
         if not in_flight and (problem or (isinstance(outcome, Failure) and FAILURES[outcome.kind].retried)):
             self._events.publish(ResultIgnored("duplicate"))
@@ -277,20 +277,20 @@ class Dispatcher:
             raise UserError(problem)
         return True
 
-    def _tries_again(self, asked: PendingRequest, delivery: Delivery) -> bool:
-        """Whether a failure that may end better is not the last word: the request is at the end of the row again."""
-        if delivery.identity in asked.failures:  # a second copy; the answer to what was sent since is still to come
+    def _retried(self, pending: PendingRequest, delivery: Delivery) -> bool:
+        """Whether a request is retried after a failure: then it is at the end of the pending queue again."""
+        if delivery.identity in pending.failures:  # a second copy; the retry's result is still to come
             self._events.publish(ResultIgnored("duplicate"))
             return True
-        asked.failures.add(delivery.identity)
-        if len(asked.failures) > RETRIES:
+        pending.failures.add(delivery.identity)
+        if len(pending.failures) > RETRIES:
             return False
-        self._supply.enqueue(asked)
+        self._pending.enqueue(pending)
         return True
 
-    def _take_unasked(self, result: EvaluationResult, handled: _Handled) -> None:
-        """Ignore what says nothing new, and keep what may be asked for later in this run."""
-        known = any(asked.request.identity == result.identity for asked, _ in handled.settled)
+    def _keep_early(self, result: EvaluationResult, handled: _Handled) -> None:
+        """Keep a measurement that may be asked for later in this run; ignore anything else that isn't waited for."""
+        known = any(pending.request.identity == result.identity for pending, _ in handled.settled)
         if known or isinstance(result.outcome, Failure) or self._history.knows(result.identity):
             self._events.publish(ResultIgnored("duplicate"))
             return

@@ -1,4 +1,4 @@
-"""The history of a search: one SQLite file, one writer, append only. A killed search goes on from it."""
+"""The history of a search: one SQLite file, one writer, append only. A killed search is resumed from it."""
 
 import json
 import sqlite3
@@ -68,7 +68,7 @@ class History:
 
     @classmethod
     def create_or_resume(cls, path: Path, about: dict[str, Any]) -> Self:
-        """Open the history to go on with it, or begin it with the facts in `about`, of which `recipe` is compared.
+        """Open the history to continue it, or begin it with the facts in `about`, of which `recipe` is compared.
 
         Raises UserError if it belongs to a search of another recipe, isn't a history, or can't be written.
         """
@@ -91,7 +91,7 @@ class History:
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """Open an existing history to look at it; nothing of the run is changed, and it may be somebody else's.
+        """Open an existing history to look at it; nothing of the run is changed, and it may belong to another user.
 
         Raises UserError if there is none, or it can't be read.
         """
@@ -149,8 +149,8 @@ class History:
     def add_results(self, results: Sequence[tuple[EvaluationRequest, Measurement | Failure]]) -> None:
         """Store outcomes under their requests' identities, all or none of them.
 
-        Of several measurements of one request, and of several failures, the first one stays; measurements are taken for
-        valid ones (see `flaw`).
+        Of several measurements of one request, and of several failures, the first one stays. Measurements must be
+        valid (see `flaw`).
         """
         received = _now()
         with self._writing():
@@ -289,7 +289,7 @@ def _problems(path: Path) -> Iterator[None]:
                 f"{path}: not a history of nasfarm; remove it or change `name` in the search file"
             ) from error
         raise UserError(
-            f"{path}: {error}; nothing stored so far is lost: mend it and run the same command again"
+            f"{path}: {error}; nothing stored so far is lost: fix that and run the same command again"
         ) from error
     except sqlite3.DatabaseError as error:
         if type(error) is not sqlite3.DatabaseError:

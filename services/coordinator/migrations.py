@@ -113,7 +113,7 @@ def _from_format_3(connection: sqlite3.Connection) -> None:
 
 def _from_format_4(connection: sqlite3.Connection) -> None:
     """Requests, outcomes and speeds didn't say their kind, and a failure's kind meant one of two things; the column of
-    that name told measurements from failures and nothing more."""
+    that name distinguished measurements from failures and nothing more."""
     connection.execute("alter table measurements rename to former")
     connection.execute(MEASUREMENTS)
     rows = connection.execute("select sequence, identity, request, outcome, received from former order by sequence")

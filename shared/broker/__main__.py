@@ -28,7 +28,7 @@ DIGEST = re.compile(f"[0-9a-f]{{{DIGEST_CHARACTERS}}}")
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run a command. Returns the exit code: 2 with one line on stderr for what the user can mend."""
+    """Run a command. Returns the exit code: 2 with one line on stderr for an error of the user's."""
     prepare_environment()
     options = _parser().parse_args(arguments)
     try:

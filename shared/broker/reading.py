@@ -1,4 +1,5 @@
-"""From a delivery to what it says. What says nothing is set aside with the reason; nobody stops for it."""
+"""Parsing deliveries. What can't be read, or comes from who may not send it, is rejected with the reason, so that it is
+a dead letter; whoever received it continues."""
 
 import logging
 from typing import TypeVar
@@ -34,19 +35,19 @@ REQUESTS = TypeAdapter(EvaluationRequest)
 RESULTS: TypeAdapter[EvaluationResult | StopSearch] = TypeAdapter(CoordinatorMessage)
 
 UNSIGNED_VERSION = 1
-"""Results of this version come from a release that didn't sign: only evaluators may publish where they come from."""
+"""Results of this version come from a release that sent no user: only evaluators may publish to that exchange."""
 FORBIDDEN, UNKNOWN_VERSION = "forbidden", "unknown version"
-"""How reasons begin that say nothing about the request."""
+"""How a reason begins that says nothing about the request."""
 REASON_CHARACTERS = 300
 """A reason is for people to read: no longer than this."""
 
 
 def read_request(broker: Broker, delivery: Delivery) -> EvaluationRequest | None:
-    """The request that was delivered; None if it was none, or no coordinator's, and then it is set aside."""
+    """The request that was delivered; None if it was none, or no coordinator's, and then it is rejected."""
     try:
         request = _parse(REQUESTS, _readable(delivery))
         if request.version != REQUEST_VERSION:
-            raise ValueError(_of_version(request.version))
+            raise ValueError(_unknown_version(request.version))
         _check_sender(delivery, COORDINATOR, "a request")
         return request
     except ValueError as problem:
@@ -55,13 +56,13 @@ def read_request(broker: Broker, delivery: Delivery) -> EvaluationRequest | None
 
 
 def read_result(broker: Broker, delivery: Delivery) -> EvaluationResult | StopSearch | None:
-    """The result that was delivered, or the wish that the search end; None if it was neither, or not said by an
-    evaluator or an operator, and then it is set aside.
+    """The result that was delivered, or the request to stop the search; None if it was neither, or not sent by an
+    evaluator or an operator, and then it is rejected.
 
-    A request that comes back as a dead letter is a result too: its evaluators crashed, or didn't understand it.
+    A request that comes back as a dead letter is a result too: its evaluators crashed, or couldn't read it.
     """
     if delivery.dead is not None:
-        return _failed(delivery, delivery.dead)
+        return _failure_of_dead_letter(delivery, delivery.dead)
     try:
         message = _parse(RESULTS, _readable(delivery))
         _check_may_say(delivery, message)
@@ -72,7 +73,8 @@ def read_result(broker: Broker, delivery: Delivery) -> EvaluationResult | StopSe
 
 
 def identity_in(delivery: Delivery) -> str | None:
-    """The request that an evaluator's message answers, though it can't be read; None where it doesn't say."""
+    """The identity of the request that an evaluator's message answers, though the message can't be read; None where it
+    doesn't say."""
     if delivery.sender not in (EVALUATOR, None):
         return None
     body = delivery.body
@@ -85,12 +87,12 @@ def identity_in(delivery: Delivery) -> str | None:
 
 
 def _reject(broker: Broker, delivery: Delivery, problem: ValueError) -> None:
-    logger.warning("message %s in %s set aside: %s", delivery.identity, delivery.queue, problem)
+    logger.warning("message %s in %s rejected: %s", delivery.identity, delivery.queue, problem)
     delivery.reject(str(problem))
 
 
 def _check_sender(delivery: Delivery, user: str, what: str) -> None:
-    """Raises ValueError for what only `user` may say, if another did. In one process all trust each other."""
+    """Raises ValueError if another than `user` sent it. Within one process there are no users."""
     if delivery.sender not in (user, None):
         raise ValueError(f"{FORBIDDEN}: {what}, from user {delivery.sender or 'unknown'}; only the {user} may")
 
@@ -128,27 +130,27 @@ def _problem(body: bytes, error: ValidationError) -> str:
     except ValueError as no_json:
         return f"malformed: no JSON ({no_json})"
     if isinstance(content, dict) and content.get("version", REQUEST_VERSION) != REQUEST_VERSION:
-        return _of_version(content["version"])
+        return _unknown_version(content["version"])
     first = error.errors(include_url=False, include_input=False, include_context=False)[0]
     field = ".".join(str(step) for step in first["loc"])
     return f"malformed: {field}: {first['msg']}" if field else f"malformed: {first['msg']}"
 
 
-def _of_version(version: object) -> str:
+def _unknown_version(version: object) -> str:
     return f"{UNKNOWN_VERSION}: this nasfarm reads version {REQUEST_VERSION}, not {version!r}"
 
 
-def _failed(delivery: Delivery, reason: str) -> EvaluationResult | None:
+def _failure_of_dead_letter(delivery: Delivery, reason: str) -> EvaluationResult | None:
     """The failure that a dead letter stands for; None for one that says nothing about a request of ours.
 
-    The broker makes one of a coordinator's request that came back too often, and leaves its sender.
+    The broker itself dead-letters a coordinator's request that came back too often, and keeps its sender.
     """
     try:
         if delivery.sender not in (EVALUATOR, COORDINATOR, None) or reason.startswith(FORBIDDEN):
             raise ValueError(f"{reason}, says user {delivery.sender or 'unknown'}")
         request = _parse(REQUESTS, delivery.body)
     except ValueError as problem:
-        # It lies among the dead letters already, with the reason that its evaluator gave.
+        # It is in the queue of dead letters, too, with the reason that its evaluator gave.
         logger.warning("dead letter %s dropped: %s", delivery.identity, problem)
         delivery.ack()
         return None

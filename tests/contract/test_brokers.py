@@ -30,7 +30,7 @@ REQUESTS, RESULTS = RabbitFarm.requests, RabbitFarm.results
 Join = Callable[[str], Broker]
 """A user's broker: coordinator, evaluator or operator."""
 Stop = Callable[[str], None]
-"""Has an operator put the wish that a search stop into the queue RESULTS, whichever search that is."""
+"""Has an operator put a request to stop a search into the queue RESULTS, whichever search that is."""
 
 
 @pytest.fixture(params=["in process", "RabbitMQ"])
@@ -143,7 +143,7 @@ def test_what_is_given_back_comes_again_as_the_same_message(join: Join) -> None:
     assert evaluator.counters.redelivered == 1
 
 
-def test_a_delivery_can_be_parted_with_only_once(join: Join) -> None:
+def test_a_delivery_can_be_settled_only_once(join: Join) -> None:
     coordinator, evaluator = join("coordinator"), join("evaluator")
     for body in (b"1", b"2"):
         coordinator.publish(REQUESTS, body)
@@ -174,7 +174,7 @@ def test_what_comes_back_too_often_becomes_a_dead_letter_that_its_sender_reads_a
     assert evaluator.receive(REQUESTS, 0.2) is None
 
 
-def test_what_can_t_be_read_is_set_aside_with_its_reason_and_the_next_message_is_read(join: Join) -> None:
+def test_what_can_t_be_read_is_rejected_with_its_reason_and_the_next_message_is_read(join: Join) -> None:
     coordinator, evaluator = join("coordinator"), join("evaluator")
     coordinator.publish(REQUESTS, b'{"version": 7}', answer_to=RESULTS)
     coordinator.publish(REQUESTS, request_body(), answer_to=RESULTS)
@@ -238,7 +238,7 @@ def test_a_message_says_when_it_was_published_even_as_a_dead_letter(join: Join) 
         dead.ack()
 
 
-def test_a_search_can_be_asked_to_stop_and_a_request_for_another_is_set_aside(join: Join, ask_to_stop: Stop) -> None:
+def test_a_search_can_be_asked_to_stop_and_a_request_for_another_is_rejected(join: Join, ask_to_stop: Stop) -> None:
     coordinator = join("coordinator")
     for search in ("one", "two"):
         ask_to_stop(search)

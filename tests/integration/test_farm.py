@@ -135,7 +135,7 @@ def test_messages_that_are_none_and_checkpoints_that_differ_stop_no_evaluator(
     evaluator.send_signal(signal.SIGTERM)
     log, _ = evaluator.communicate(timeout=PATIENCE_SECONDS)
     assert evaluator.returncode == 0, log
-    assert "set aside" in log and "Traceback" not in log
+    assert "rejected" in log and "Traceback" not in log
 
 
 def ready(port: int) -> bool:

@@ -150,7 +150,7 @@ def test_a_host_that_does_not_answer_is_given_up_after_a_few_seconds(monkeypatch
     monkeypatch.setattr("shared.broker.rabbitmq.operator.COMMAND_ANSWER_SECONDS", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as silent:  # takes connections, and says nothing
         address = BrokerAddress("127.0.0.1", silent.getsockname()[1], "nasfarm", "operator", "secret")
-        with pytest.raises(BrokerUnreachableError, match=r"not reached \(no answer\).*mend host and port"):
+        with pytest.raises(BrokerUnreachableError, match=r"not reached \(no answer\).*change host and port"):
             show_farm(address, as_json=False)
         with pytest.raises(BrokerUnreachableError, match=r"not reached \(.*Timeout"):
             queue_depths(address, [DEAD_LETTERS])

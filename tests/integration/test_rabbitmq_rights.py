@@ -95,7 +95,7 @@ def test_what_is_announced_without_the_right_to_is_lost_with_one_warning_and_har
     brokers[user].connect(30)
 
     def warnings() -> list[str]:
-        return [record.message for record in caplog.records if "nobody hears" in record.message]
+        return [record.message for record in caplog.records if "announcements are refused" in record.message]
 
     while not warnings():
         brokers[user].announce(b"x")

@@ -1,4 +1,4 @@
-"""Services of two releases on one farm: each measures for its like, and nothing fails when a farm is upgraded."""
+"""Services of two releases on one farm: each measures for its own, and nothing fails when a farm is upgraded."""
 
 import signal
 import sys
@@ -90,7 +90,7 @@ def test_a_result_of_the_release_before_whose_messages_were_not_signed_is_used(f
     delivery.ack()
 
 
-def test_a_queue_of_another_version_goes_when_nobody_takes_from_it_any_more_and_ours_stays(
+def test_a_queue_of_another_version_goes_once_it_has_no_consumer_and_ours_stays(
     node: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("shared.broker.topology.UNUSED_QUEUE_SECONDS", 1)

@@ -39,7 +39,7 @@ class CoordinatorConnection:
         self.counters = BrokerCounters()
         self._broker = broker
         self._turn = turn
-        self._in_hand: dict[str, Delivery] = {}
+        self._unsettled: dict[str, Delivery] = {}
         self._last: Delivery | None = None
         self._again: list[Delivery] = []
         self.published: list[int] = []
@@ -68,10 +68,10 @@ class CoordinatorConnection:
         taken = self._last = delivery
 
         def ack() -> None:
-            self._in_hand.pop(taken.identity, None)
+            self._unsettled.pop(taken.identity, None)
             taken.ack()
 
-        self._in_hand[taken.identity] = taken
+        self._unsettled[taken.identity] = taken
         return replace(taken, ack=ack)
 
     def deliver_again(self) -> None:
@@ -84,13 +84,13 @@ class CoordinatorConnection:
 
     def close(self) -> None:
         """What was not acknowledged goes back, as when a connection is lost."""
-        for delivery in reversed(self._in_hand.values()):
+        for delivery in reversed(self._unsettled.values()):
             delivery.requeue()
-        self._in_hand.clear()
+        self._unsettled.clear()
 
 
 class ScriptedFarm:
-    """A broker, a clock, and evaluators by name that do what they are told."""
+    """A broker, a clock, and evaluators by name that do what the test says."""
 
     def __init__(self, plan: SearchPlan) -> None:
         self.plan = plan
@@ -119,7 +119,7 @@ class ScriptedFarm:
         self.turn()
 
     def announce(self, name: str, delivery: Delivery | None = None, idle_for: float = 0.0) -> None:
-        """An evaluator tells what it computes, or for how long it has been idle."""
+        """An evaluator announces what it computes, or for how long it has been idle."""
         announcement = EvaluatorAnnouncement(
             requests=REQUEST_VERSION,
             sent_at=self.now,

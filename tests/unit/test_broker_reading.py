@@ -1,4 +1,4 @@
-"""Whatever comes in a queue is read or set aside with a reason; nobody stops for it."""
+"""Whatever comes in a queue is read or rejected with a reason, and whoever received it continues."""
 
 import json
 import logging
@@ -52,7 +52,7 @@ def delivered(broker: InProcessBroker, body: bytes) -> Delivery:
         ),
     ],
 )
-def test_a_message_that_can_t_be_read_is_set_aside_with_its_reason(body: bytes, reason: str) -> None:
+def test_a_message_that_can_t_be_read_is_rejected_with_its_reason(body: bytes, reason: str) -> None:
     broker = InProcessBroker()
     assert read_request(broker, delivered(broker, body)) is None
     kept = broker.receive(DEAD_LETTERS, 1)
@@ -61,7 +61,7 @@ def test_a_message_that_can_t_be_read_is_set_aside_with_its_reason(body: bytes, 
     assert broker.counters.rejected == 1
 
 
-def test_an_oversized_message_is_set_aside_unread() -> None:
+def test_an_oversized_message_is_rejected_unread() -> None:
     delivery_reasons: list[str] = []
     delivery = Delivery(
         "q", b" " * (MAX_MESSAGE_BYTES + 1), "1", 1, None, None, lambda: None, lambda: None, delivery_reasons.append

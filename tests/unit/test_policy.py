@@ -32,7 +32,7 @@ def test_an_evaluator_answers_or_requeues_before_anybody_takes_its_request_away_
     assert Environment.model_fields["drain_limit"].default == policy.DRAIN_SECONDS
 
 
-def test_a_request_is_lost_only_when_every_announcement_would_have_told_otherwise() -> None:
+def test_a_request_counts_as_lost_only_when_an_announcement_would_have_shown_otherwise() -> None:
     assert 2 * policy.ANNOUNCE_SECONDS <= policy.IDLE_SECONDS < policy.LOST_SECONDS
     assert policy.PRESENT_SECONDS <= policy.LOST_SECONDS
 

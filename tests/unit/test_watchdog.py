@@ -106,9 +106,9 @@ def test_where_the_broker_refuses_the_failure_the_request_is_left_to_others() ->
                 raise AccessRefusedError("results.small: the broker refuses")
             super().publish(queue_name, body, answer_to)
 
-        def _part_with(self, number: int) -> bool:
+        def _settle(self, number: int) -> bool:
             self.parted = True
-            return super()._part_with(number)
+            return super()._settle(number)
 
     broker = Refusing()
     assert overrun(broker, lambda slow, worker: None) == ["watchdog"]

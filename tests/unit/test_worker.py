@@ -127,9 +127,9 @@ class Recording(InProcessBroker):
     def stop_receiving(self, queue_name: str) -> None:
         self.said.append("stop receiving")
 
-    def _part_with(self, number: int) -> bool:
+    def _settle(self, number: int) -> bool:
         self.said.append("part")
-        return super()._part_with(number)
+        return super()._settle(number)
 
 
 class Ill(Pretending):

@@ -47,7 +47,7 @@ class RabbitBroker:
 
     pika sends no heartbeat while its user computes and is not safe to be used from several threads: so everything that
     is pika's happens on one thread, which does nothing else. Its asynchronous connection is used because it reports
-    every loss of a channel; the blocking one goes on quietly after the broker closed its channel.
+    every loss of a channel; the blocking one continues silently after the broker closed its channel.
     """
 
     def __init__(
@@ -63,9 +63,10 @@ class RabbitBroker:
         Args:
             address: the broker's.
             name: what the broker calls this connection in its lists and logs.
-            prefetch: how many messages of a queue may be in hand at once.
+            prefetch: how many messages of a queue may be delivered and not settled.
             heartbeat_seconds: a peer that was silent for two of these is lost.
-            patient: whether to try again if the first connection doesn't come up; who waits at a command isn't.
+            patient: whether to try again if the first connection doesn't come up; a command at which a person waits
+                isn't.
         """
         self.counters = BrokerCounters()
         self._address = address
@@ -119,7 +120,7 @@ class RabbitBroker:
 
     def announce(self, body: bytes) -> None:
         check_size(ANNOUNCEMENTS, body)
-        self._run(lambda: self._announcer.tell(body))
+        self._run(lambda: self._announcer.publish(body))
 
     def announced(self, seconds: float) -> list[bytes]:
         return self._listener.heard(seconds)
@@ -150,7 +151,7 @@ class RabbitBroker:
             if failure is not None:
                 raise failure
 
-    def _bury(self, queue_name: str, body: bytes, identity: str, headers: Headers) -> None:
+    def _dead_letter(self, queue_name: str, body: bytes, identity: str, headers: Headers) -> None:
         logger.warning("message %s in %s becomes a dead letter: %s", identity, queue_name, headers[REASON])
         kept: Headers = {**headers, "queue": queue_name}
         self._send([self._outgoing(DEAD_LETTERS, body, identity or uuid.uuid4().hex, kept)])
@@ -164,7 +165,7 @@ class RabbitBroker:
             if self._ended is not None:
                 raise self._ended
             if queue_name not in self._consumers:
-                consumer = Consumer(queue_name, self._prefetch, self.counters, self._run, self._bury)
+                consumer = Consumer(queue_name, self._prefetch, self.counters, self._run, self._dead_letter)
                 self._consumers[queue_name] = consumer
                 self._run_locked(lambda: self._attach(consumer))
             return self._consumers[queue_name]
@@ -199,7 +200,7 @@ class RabbitBroker:
         self._up.set()
 
     def _reconnect_until_closed(self) -> BaseException | None:
-        """Make one connection after another. Returns the refusal that made it useless to go on, if one did."""
+        """Make one connection after another. Returns the refusal that made it useless to continue, if one did."""
         backoff = Backoff(RECONNECT_PAUSE)
         while not self._closing.is_set():
             began = time.monotonic()

@@ -51,7 +51,7 @@ class Outgoing:
         )
 
     def fail(self, error: BaseException) -> None:
-        """Tell the publisher, unless it knows better already."""
+        """Raise an error for whoever waits for the confirmation, unless that came already."""
         if not self.confirmed.done():
             self.confirmed.set_exception(error)
 
@@ -71,7 +71,7 @@ class Publisher:
         self._channel: Any = None
 
     def submit(self, message: Outgoing) -> None:
-        """Put a message in the row; `flush` sends it."""
+        """Add a message to those that wait; `flush` sends them."""
         self._waiting.append(message)
 
     def attach(self, connection: Any) -> None:
@@ -124,7 +124,7 @@ class Publisher:
                 self._counters.published += 1
                 message.confirmed.set_result(None)
             else:  # its queue is full or can't store anything just now
-                logger.warning("message %s for %s not taken, trying again", message.identity, message.queue)
+                logger.warning("message %s for %s refused for now, trying again", message.identity, message.queue)
                 self._waiting.append(message)
                 self._connection.ioloop.call_later(REPUBLISH_SECONDS, self.flush)
 

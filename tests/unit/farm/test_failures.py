@@ -27,7 +27,7 @@ BAD = Failure(kind="bad_request", reason="no such task")
 UNSUITABLE = Failure(kind="unavailable", reason="no checkpoint here")
 
 
-def test_a_failure_that_may_end_better_is_tried_again_at_the_end_of_the_row(
+def test_a_failure_that_may_end_better_is_tried_again_at_the_end_of_the_queue(
     world: ScriptedFarm, history: History
 ) -> None:
     farm, _, _ = world.coordinator(history)
@@ -155,7 +155,7 @@ def test_a_second_copy_of_a_failure_doesnt_use_up_a_retry(world: ScriptedFarm, h
 
 
 @pytest.mark.parametrize("failure", [TRANSIENT, BAD, UNSUITABLE])
-def test_a_failure_of_an_earlier_run_that_may_be_mended_is_not_believed(
+def test_a_failure_of_an_earlier_run_that_may_be_fixed_by_now_is_ignored(
     world: ScriptedFarm, history: History, failure: Failure
 ) -> None:
     world.answer(REQUESTS[0], failure)
@@ -186,7 +186,7 @@ def test_a_request_that_kills_every_evaluator_becomes_a_failure_of_its_network(
     assert value(metrics, "dead_letters_total", reason="delivery_limit") == 1
 
 
-def test_messages_that_are_no_results_are_set_aside_and_nothing_stops(world: ScriptedFarm, history: History) -> None:
+def test_messages_that_are_no_results_are_rejected_and_nothing_stops(world: ScriptedFarm, history: History) -> None:
     for body in (b"", b"{", b'{"version": 99}', b"\xff" * 100):
         world.broker.publish(world.results, body)
     farm, _, _ = world.coordinator(history)

@@ -26,7 +26,7 @@ def broken(times: int, outcome: Measurement) -> Act:
 
 
 @pytest.mark.parametrize("what", BROKEN)
-def test_a_measurement_that_is_no_answer_is_put_aside_and_the_request_measured_by_another(
+def test_a_measurement_that_is_no_answer_is_rejected_and_the_request_measured_by_another(
     world: ScriptedFarm, history: History, what: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     farm, _, metrics = world.coordinator(history)
@@ -57,7 +57,7 @@ def test_what_no_evaluator_can_answer_is_the_failure_of_its_network_and_the_next
     assert world.coordinator(history)[0].measure(REQUESTS)[0] == pretend(REQUESTS[0])
 
 
-def test_an_answer_that_cannot_be_read_is_put_aside_and_the_request_measured_by_another(
+def test_an_answer_that_cannot_be_read_is_rejected_and_the_request_measured_by_another(
     world: ScriptedFarm, history: History
 ) -> None:
     farm, _, metrics = world.coordinator(history)
@@ -80,7 +80,7 @@ def test_an_answer_that_cannot_be_read_is_put_aside_and_the_request_measured_by_
     assert value(metrics, "invalid_results_total") == 1
 
 
-def test_an_invalid_answer_of_an_earlier_run_is_not_taken(world: ScriptedFarm, history: History) -> None:
+def test_an_invalid_answer_of_an_earlier_run_is_not_used(world: ScriptedFarm, history: History) -> None:
     for request in REQUESTS[:2]:
         world.answer(request, unfinite(request))
     farm, _, metrics = world.coordinator(history)

@@ -148,7 +148,7 @@ def test_a_result_that_comes_before_its_request_was_asked_for_is_kept_until_it_i
     assert history.outcome(REQUESTS[5].identity) == pretend(REQUESTS[5])
 
 
-def test_a_request_that_nobody_has_is_sent_again(world: ScriptedFarm, history: History) -> None:
+def test_a_lost_request_is_sent_again(world: ScriptedFarm, history: History) -> None:
     farm, _, metrics = world.coordinator(history)
     lost = iter([True])
 
@@ -187,7 +187,7 @@ def test_a_search_that_is_asked_to_stop_stores_what_came_by_then(world: Scripted
     assert world.broker.receive(world.results, 0) is None and world.take() is None
 
 
-def test_a_wish_to_stop_that_nobody_was_there_to_hear_stops_no_later_run(world: ScriptedFarm, history: History) -> None:
+def test_a_request_to_stop_that_no_run_received_stops_no_later_one(world: ScriptedFarm, history: History) -> None:
     stop(world)
     world.now = time.time() + 1
     farm, _, _ = world.coordinator(history)
