@@ -12,6 +12,7 @@ from services.coordinator.reported_networks import ReportedNetwork, ReportedNetw
 from services.coordinator.results import accuracy, cost_model, cost_tables
 from services.reporting.comparisons import advantage, compare, macro_row, non_inferiority, task_row
 from services.reporting.item_answers import ItemAnswers
+from services.reporting.provenance import headline, provenance, serving
 from services.reporting.report_data import (
     Advantage,
     Comparison,
@@ -21,9 +22,8 @@ from services.reporting.report_data import (
     SpeedRow,
     TaskRow,
 )
-from services.reporting.report_item_use import ReportItemUse, count_report_item_use
+from services.reporting.report_item_use import count_report_item_use
 from services.reporting.statistics.multiple_testing import with_corrected_p_values
-from services.reporting.wording import chat_template
 from shared.architecture import Architecture, derive
 from shared.errors import UserError
 from shared.messages import EvaluationRequest, Failure, Measurement, Speed
@@ -54,17 +54,19 @@ class _Assembly:
         evaluated, failures = self._evaluated()
         rows = self._rows()
         use = count_report_item_use(plan, networks, self.history)
-        answers = ItemAnswers.of(self._measured(networks.dense.report), plan.settings.metrics)
+        dense = self._measured(networks.dense.report)
+        point = ReferencePoint(cost_model(plan, self.history).dense)
+        answers = ItemAnswers.of(dense, plan.settings.metrics)
         return ReportContent(
             name=plan.settings.name,
             model=plan.settings.model,
-            headline=self._headline(),
+            headline=headline(plan, self.history),
             created=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
             layers=whole.depth,
             mlp_width=max(whole.mlp_widths),
             mlp_widths=plan.space.mlp_widths,
             objectives=plan.settings.objectives,
-            serving=self._serving(),
+            serving=serving(plan, self.tables),
             margin=self.margin,
             report_items=len(answers.values),
             clustered=bool(answers.clusters),
@@ -78,9 +80,9 @@ class _Assembly:
             base=rows[networks.base.name],
             evaluated=evaluated,
             generations=tuple(self.history.generations()),
-            reference_point=self._reference_point().corner,
+            reference_point=point.corner,
             failures=(*failures, *self._failures_at_the_end()),
-            provenance=self._provenance(len(evaluated), use),
+            provenance=provenance(plan, self.history, self.tables, point, use, len(evaluated), dense),
         )
 
     def _measured(self, request: EvaluationRequest) -> Measurement:
@@ -238,63 +240,6 @@ class _Assembly:
         ]
         failures += [(f"speed of {name}", each) for name, each in self.speeds.items() if isinstance(each, Failure)]
         return [f"{what}: {failure.kind}, {failure.reason}" for what, failure in failures if failure is not None]
-
-    def _reference_point(self) -> ReferencePoint:
-        return ReferencePoint(cost_model(self.plan, self.history).dense)
-
-    def _serving(self) -> str | None:
-        """With what, and under which load, speeds and seconds were measured."""
-        serving = self.plan.settings.serving
-        if serving is None:
-            return None
-        table, load = self.tables[0], serving.workload
-        return (
-            f"{table.engine} {table.engine_version} on {table.device}, {table.dtype}, batch {load.batch}, "
-            f"{load.prompt_tokens} prompt tokens and {load.generated_tokens} generated tokens per sequence, "
-            f"{serving.repeats} repeats"
-        )
-
-    def _headline(self) -> str:
-        tasks = []
-        for task in self.plan.settings.tasks:
-            shots = f"{task.num_fewshot}-shot, " if task.num_fewshot is not None else ""
-            chat = chat_template(task.apply_chat_template, task.fewshot_as_multiturn)
-            tasks.append(
-                f"{task.name} ({shots}{f'{chat}, ' if chat else ''}{task.metric}; {task.search.items} items to search, "
-                f"{task.report.items} others to report)"
-            )
-        origins = self.history.about().get("origins", {})
-        data = "; ".join(f"{what}: {origin}" for what, origin in origins.items())
-        return f"Measured on {', '.join(tasks)}." + (f" {data}." if data else "")
-
-    def _provenance(self, searched: int, use: ReportItemUse) -> tuple[tuple[str, str], ...]:
-        plan, about = self.plan, self.history.about()
-        measurement = self._measured(self.networks.dense.report)
-        settings, point, serving = plan.settings, self._reference_point(), self._serving()
-        pairs = [
-            ("Base model", f"{settings.model} ({plan.base.digest})"),
-            ("Super-network", plan.supernet.digest),
-            *((f"Origin of {what}", str(origin)) for what, origin in about.get("origins", {}).items()),
-            ("Networks measured by the search", str(searched)),
-            ("Networks ever measured on the report items", f"{use.networks}, for {use.fronts} fronts"),
-            ("Search space", f"{plan.space.networks} distinct networks, {plan.space.genomes} genomes"),
-            ("Depths, MLP widths", f"{list(plan.space.depths)}, {list(plan.space.mlp_widths)}"),
-            ("Depth rule, drop order", f"{settings.space.depth_rule}, {list(plan.space.drop_order)}"),
-            ("Strategy", f"{settings.search.strategy}, generations of {settings.search.population}"),
-            ("Margin", f"{settings.reporting.margin:g} points"),
-            ("Seeds", f"search {settings.search.seed}, training {settings.training.seed}"),
-            ("Fine-tuning", ", ".join(f"{key} {value}" for key, value in settings.training.model_dump().items())),
-            *about.get("provenance", {}).items(),
-            ("Data type of the computation", plan.dtype),
-            ("Objectives", ", ".join(settings.objectives)),
-            ("Quantization", ", ".join(plan.space.quantizations)),
-            *((("Speeds measured with", serving),) if serving else ()),
-            ("Reference point", f"{point.cost} x the dense network's cost, accuracy {point.accuracy}"),
-            ("Search started", str(about["created"])),
-            *((f"Version of {name}" if name != "device" else "Device", v) for name, v in measurement.versions.items()),
-            *((f"Items of {s.task}, digest", s.items_digest) for s in measurement.scores),
-        ]
-        return tuple(pairs)
 
 
 def _compared(one: ItemAnswers | None, other: ItemAnswers | None) -> Comparison | None:
