@@ -24,26 +24,26 @@ def kendall_tau(predicted: Sequence[float], measured: Sequence[float]) -> float 
 
 
 def partial_tau(one: Sequence[float], other: Sequence[float], given: Sequence[float]) -> float | None:
-    """Rank correlation (tau-b, from -1 to 1) of two quantities where a third is held equal: of what is left of both
-    when the straight line through the third is taken off, as in Yule's partial correlation (1907, Proc. R. Soc. A 79).
-    None where nothing is left of one of them.
+    """Rank correlation (tau-b, from -1 to 1) of two quantities with a third held constant: of the residuals of both
+    after a linear fit to the third, as in Yule's partial correlation (1907, Proc. R. Soc. A 79). None where nothing is
+    left of one of them.
 
     Kendall's own partial tau (1942) is undefined where the third quantity orders one of the two completely, as size
     orders what is predicted of a front.
 
     Raises ValueError for sequences of different lengths.
     """
-    left = []
+    residuals = []
     for values in (one, other):
         line = line_through(given, values)
         if line is None:
             return None
-        left.append([round(value - line(place), DECIMALS) for value, place in zip(values, given, strict=True)])
-    return kendall_tau(*left)
+        residuals.append([round(value - line(place), DECIMALS) for value, place in zip(values, given, strict=True)])
+    return kendall_tau(*residuals)
 
 
 def line_through(places: Sequence[float], values: Sequence[float]) -> Callable[[float], float] | None:
-    """The straight line of least squares; None unless there are two different places.
+    """The least-squares straight line; None unless there are two different places.
 
     Raises ValueError for sequences of different lengths.
     """
@@ -52,8 +52,8 @@ def line_through(places: Sequence[float], values: Sequence[float]) -> Callable[[
     if len(set(places)) < 2:
         return None
     middle, height = float(np.mean(places)), float(np.mean(values))
-    away = np.subtract(places, middle)
-    slope = float(away @ np.subtract(values, height)) / float(away @ away)
+    deviations = np.subtract(places, middle)
+    slope = float(deviations @ np.subtract(values, height)) / float(deviations @ deviations)
     return lambda place: height + slope * (place - middle)
 
 

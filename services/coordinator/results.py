@@ -1,4 +1,4 @@
-"""What the measurements of a history amount to: costs, accuracies, the front."""
+"""The results of a search, computed from its history: costs, accuracies, the front."""
 
 from collections.abc import Sequence
 
@@ -19,7 +19,7 @@ def accuracy(measurement: Measurement, metrics: Sequence[str]) -> float:
 
 
 def cost_tables(plan: SearchPlan, history: History) -> tuple[CostTable, ...]:
-    """The tables that this search was begun with; none if it times nothing.
+    """The cost tables that this search started with; none if it times nothing.
 
     Raises UserError if they have not been measured yet.
     """
@@ -34,7 +34,7 @@ def cost_tables(plan: SearchPlan, history: History) -> tuple[CostTable, ...]:
 def cost_model(plan: SearchPlan, history: History) -> CostModel:
     """The costs that the search trades against accuracy.
 
-    Raises UserError if the tables that it takes have not been measured yet.
+    Raises UserError if the cost tables that it needs have not been measured yet.
     """
     return CostModel(plan.space, plan.settings.objectives, plan.dtype, cost_tables(plan, history))
 

@@ -12,6 +12,7 @@ from services.coordinator.reported_networks import ReportedNetwork, ReportedNetw
 from services.coordinator.results import accuracy, cost_model, cost_tables
 from services.reporting.comparisons import advantage, compare, macro_row, non_inferiority, task_row
 from services.reporting.item_answers import ItemAnswers
+from services.reporting.provenance import headline, provenance, serving
 from services.reporting.report_data import (
     Advantage,
     Comparison,
@@ -21,9 +22,8 @@ from services.reporting.report_data import (
     SpeedRow,
     TaskRow,
 )
-from services.reporting.report_item_use import ReportItemUse, count_report_item_use
+from services.reporting.report_item_use import count_report_item_use
 from services.reporting.statistics.multiple_testing import with_corrected_p_values
-from services.reporting.wording import chat_template
 from shared.architecture import Architecture, derive
 from shared.errors import UserError
 from shared.messages import EvaluationRequest, Failure, Measurement, Speed
@@ -41,7 +41,7 @@ class _Assembly:
         self.plan = plan
         self.history = history
         self.networks = ReportedNetworks(plan, cost_model(plan, history), front)
-        # What failed on the report items has left the front.
+        # Networks that failed on the report items are left out of the front.
         self.front = [row for row in self.networks.front if not (row.requested and self._failure(row.report))]
         self.speeds = self._speeds()
         self._answers_of: dict[str, ItemAnswers | None] = {}
@@ -54,17 +54,19 @@ class _Assembly:
         evaluated, failures = self._evaluated()
         rows = self._rows()
         use = count_report_item_use(plan, networks, self.history)
-        answers = ItemAnswers.of(self._measured(networks.dense.report), plan.settings.metrics)
+        dense = self._measured(networks.dense.report)
+        point = ReferencePoint(cost_model(plan, self.history).dense)
+        answers = ItemAnswers.of(dense, plan.settings.metrics)
         return ReportContent(
             name=plan.settings.name,
             model=plan.settings.model,
-            headline=self._headline(),
+            headline=headline(plan, self.history),
             created=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
             layers=whole.depth,
             mlp_width=max(whole.mlp_widths),
             mlp_widths=plan.space.mlp_widths,
             objectives=plan.settings.objectives,
-            serving=self._serving(),
+            serving=serving(plan, self.tables),
             margin=self.margin,
             report_items=len(answers.values),
             clustered=bool(answers.clusters),
@@ -78,9 +80,9 @@ class _Assembly:
             base=rows[networks.base.name],
             evaluated=evaluated,
             generations=tuple(self.history.generations()),
-            reference_point=self._reference_point().corner,
+            reference_point=point.corner,
             failures=(*failures, *self._failures_at_the_end()),
-            provenance=self._provenance(len(evaluated), use),
+            provenance=provenance(plan, self.history, self.tables, point, use, len(evaluated), dense),
         )
 
     def _measured(self, request: EvaluationRequest) -> Measurement:
@@ -119,7 +121,7 @@ class _Assembly:
         return {row.name: row for row in with_corrected_p_values(rows)}
 
     def _network(self, row: ReportedNetwork, dense: ReportedNetwork | None, base: ReportedNetwork | None) -> NetworkRow:
-        """A row, compared with the dense and the base network, unless it is that."""
+        """A row, compared with the dense and the base network, unless it is the same one."""
         plan, network = self.plan, derive(self.plan.space.network, row.architecture)
         search = None if row.search is None else self._measured(row.search)
         report = self._answers(row)
@@ -161,7 +163,7 @@ class _Assembly:
         return next((row for row in (*networks.front, networks.dense, *networks.random) if row.name == name), None)
 
     def _original(self, row: ReportedNetwork) -> ReportedNetwork | None:
-        """What an INT8 twin was made from."""
+        """The network that an INT8 twin was made from."""
         return self._of_name(row.name.removesuffix(" int8")) if row in self.networks.int8 else None
 
     def _advantage(self) -> Advantage | None:
@@ -170,7 +172,7 @@ class _Assembly:
         return advantage([(mine, theirs) for mine, theirs in answers if mine and theirs])
 
     def _seconds(self, architecture: Architecture) -> tuple[float | None, float | None]:
-        """Of the whole prefill and of one step of decoding, by the cost table."""
+        """Seconds of the whole prefill and of one step of decoding, by the cost table."""
         if self.times is None:
             return None, None
         prefill, decode = self.times.of(architecture)
@@ -232,69 +234,12 @@ class _Assembly:
         """One line for each network that could not be measured on the report items, and for each speed."""
         networks = self.networks
         failures = [
-            (f"{row.name}, which has left the front" if row in networks.front else row.name, self._failure(row.report))
+            (f"{row.name}, left out of the front" if row in networks.front else row.name, self._failure(row.report))
             for row in (*networks.front, *networks.int8, *networks.random)
             if row.requested
         ]
         failures += [(f"speed of {name}", each) for name, each in self.speeds.items() if isinstance(each, Failure)]
         return [f"{what}: {failure.kind}, {failure.reason}" for what, failure in failures if failure is not None]
-
-    def _reference_point(self) -> ReferencePoint:
-        return ReferencePoint(cost_model(self.plan, self.history).dense)
-
-    def _serving(self) -> str | None:
-        """With what, and under which load, speeds and seconds were measured."""
-        serving = self.plan.settings.serving
-        if serving is None:
-            return None
-        table, load = self.tables[0], serving.workload
-        return (
-            f"{table.engine} {table.engine_version} on {table.device}, {table.dtype}, batch {load.batch}, "
-            f"{load.prompt_tokens} tokens read and {load.generated_tokens} generated by each sequence, "
-            f"{serving.repeats} repeats"
-        )
-
-    def _headline(self) -> str:
-        tasks = []
-        for task in self.plan.settings.tasks:
-            shots = f"{task.num_fewshot}-shot, " if task.num_fewshot is not None else ""
-            chat = chat_template(task.apply_chat_template, task.fewshot_as_multiturn)
-            tasks.append(
-                f"{task.name} ({shots}{f'{chat}, ' if chat else ''}{task.metric}; {task.search.items} items to search, "
-                f"{task.report.items} others to report)"
-            )
-        origins = self.history.about().get("origins", {})
-        data = "; ".join(f"{what}: {origin}" for what, origin in origins.items())
-        return f"Measured on {', '.join(tasks)}." + (f" {data}." if data else "")
-
-    def _provenance(self, searched: int, use: ReportItemUse) -> tuple[tuple[str, str], ...]:
-        plan, about = self.plan, self.history.about()
-        measurement = self._measured(self.networks.dense.report)
-        settings, point, serving = plan.settings, self._reference_point(), self._serving()
-        pairs = [
-            ("Base model", f"{settings.model} ({plan.base.digest})"),
-            ("Super-network", plan.supernet.digest),
-            *((f"Origin of {what}", str(origin)) for what, origin in about.get("origins", {}).items()),
-            ("Networks measured by the search", str(searched)),
-            ("Networks ever measured on the report items", f"{use.networks}, for {use.fronts} fronts"),
-            ("Search space", f"{plan.space.networks} distinct networks, {plan.space.genomes} genomes"),
-            ("Depths, MLP widths", f"{list(plan.space.depths)}, {list(plan.space.mlp_widths)}"),
-            ("Depth rule, order of dropping", f"{settings.space.depth_rule}, {list(plan.space.drop_order)}"),
-            ("Strategy", f"{settings.search.strategy}, generations of {settings.search.population}"),
-            ("Margin", f"{settings.reporting.margin:g} points"),
-            ("Seeds", f"search {settings.search.seed}, training {settings.training.seed}"),
-            ("Fine-tuning", ", ".join(f"{key} {value}" for key, value in settings.training.model_dump().items())),
-            *about.get("provenance", {}).items(),
-            ("Arithmetic", plan.dtype),
-            ("Objectives", ", ".join(settings.objectives)),
-            ("Quantization", ", ".join(plan.space.quantizations)),
-            *((("Speeds measured with", serving),) if serving else ()),
-            ("Reference point", f"{point.cost} x the dense network's cost, accuracy {point.accuracy}"),
-            ("Search begun", str(about["created"])),
-            *((f"Version of {name}" if name != "device" else "Device", v) for name, v in measurement.versions.items()),
-            *((f"Items of {s.task}, digest", s.items_digest) for s in measurement.scores),
-        ]
-        return tuple(pairs)
 
 
 def _compared(one: ItemAnswers | None, other: ItemAnswers | None) -> Comparison | None:

@@ -23,7 +23,7 @@ def non_inferiority(one: ItemAnswers, other: ItemAnswers, margin: float) -> NonI
 
 
 def task_row(one: ItemAnswers, dense: ItemAnswers | None, base: ItemAnswers | None) -> TaskRow:
-    """A single task, as lm-eval aggregates it."""
+    """One task, aggregated as lm-eval does."""
 
     def against(other: ItemAnswers | None) -> Comparison | None:
         if other is None:

@@ -24,7 +24,7 @@ class ItemAnswers:
 
     @cached_property
     def values(self) -> list[float]:
-        """A number for each item, 1 where the answer was right, all tasks' items one after another."""
+        """A number for each item, 1 where the answer was right, the tasks one after another."""
         return correct(self.scores, self.metrics)
 
     @cached_property
@@ -41,7 +41,7 @@ class ItemAnswers:
 
     @property
     def accuracy(self) -> float:
-        """Share of all items answered right: what the search counts."""
+        """Share of all items answered right: the accuracy that the search uses."""
         return sum(self.values) / len(self.values)
 
     @property
@@ -50,12 +50,12 @@ class ItemAnswers:
         return _share_interval(self.values, self.clusters)
 
     def each(self) -> list["ItemAnswers"]:
-        """The tasks one by one."""
+        """The answers of each task by itself."""
         return [ItemAnswers((task,), (metric,)) for task, metric in zip(self.scores, self.metrics, strict=True)]
 
     @property
     def even(self) -> bool:
-        """Whether this is a group whose tasks all count the same."""
+        """Whether this is a group whose tasks all count equally."""
         return len(self.scores) == 1 and self.metrics[0] in self.scores[0].even
 
     def mean(self, other: "ItemAnswers | None" = None) -> MeanEstimate:

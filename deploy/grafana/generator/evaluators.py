@@ -4,7 +4,7 @@ from grafana_foundation_sdk.builders.dashboard import Dashboard
 
 from deploy.grafana.generator.parts import (
     CHOSEN,
-    Section,
+    DashboardRow,
     chart,
     instances,
     median_and_95,
@@ -31,11 +31,11 @@ def dashboard() -> Dashboard:
     )
 
 
-def _use() -> Section:
+def _use() -> DashboardRow:
     number = f"sum(rate(nasfarm_evaluator_evaluation_duration_seconds_count{{{CHOSEN}}}[30m]))"
     spent = f"sum(rate(nasfarm_evaluator_evaluation_duration_seconds_sum{{{CHOSEN}}}[30m]))"
     busy = (f"avg(avg_over_time({COMPUTING}[10m]))", "busy")
-    return Section(
+    return DashboardRow(
         "Use",
         [
             stat("Busy", "Share of the last 10 minutes.", busy, unit="percentunit"),
@@ -46,11 +46,11 @@ def _use() -> Section:
     )
 
 
-def _time() -> Section:
+def _time() -> DashboardRow:
     duration = f"sum by (le) (rate(nasfarm_evaluator_evaluation_duration_seconds_bucket{RATE}))"
     spent, stage = summed_by("stage", f"rate(nasfarm_evaluator_stage_duration_seconds_sum{RATE})")
     number, _ = summed_by("stage", f"rate(nasfarm_evaluator_stage_duration_seconds_count{RATE})")
-    return Section(
+    return DashboardRow(
         "Time",
         [
             chart(
@@ -77,9 +77,9 @@ def _time() -> Section:
     )
 
 
-def _throughput() -> Section:
+def _throughput() -> DashboardRow:
     scoring = f'rate(nasfarm_evaluator_stage_duration_seconds_sum{{{CHOSEN}, stage="score"}}[$__rate_interval])'
-    return Section(
+    return DashboardRow(
         "Throughput",
         [
             chart(
@@ -96,10 +96,10 @@ def _throughput() -> Section:
     )
 
 
-def _process() -> Section:
+def _process() -> DashboardRow:
     memory = (f'process_resident_memory_bytes{{job="evaluator", {CHOSEN}}}', "{{instance}}")
     cores = (f'rate(process_cpu_seconds_total{{job="evaluator", {CHOSEN}}}[$__rate_interval])', "{{instance}}")
-    return Section(
+    return DashboardRow(
         "Process",
         [
             chart("Memory", "Resident, mapped weights included.", memory, unit="bytes"),

@@ -2,7 +2,7 @@
 
 from grafana_foundation_sdk.builders.dashboard import Dashboard
 
-from deploy.grafana.generator.parts import Section, chart, median_and_95, new_dashboard, stat, summed_by
+from deploy.grafana.generator.parts import DashboardRow, chart, median_and_95, new_dashboard, stat, summed_by
 
 
 def dashboard() -> Dashboard:
@@ -18,11 +18,11 @@ def dashboard() -> Dashboard:
     )
 
 
-def _alive() -> Section:
+def _alive() -> DashboardRow:
     age = "(time() - nasfarm_evaluator_progress_timestamp_seconds)"
     at_work = 'nasfarm_evaluator_state{state=~"computing|draining"} == 1'
     coordinators = ('sum(up{job="coordinator"})', "coordinators")
-    return Section(
+    return DashboardRow(
         "Alive",
         [
             stat("Evaluators", "That answer Prometheus.", ('sum(up{job="evaluator"})', "evaluators")),
@@ -44,9 +44,9 @@ def _alive() -> Section:
     )
 
 
-def _queues() -> Section:
+def _queues() -> DashboardRow:
     wait = "sum by (le) (rate(nasfarm_evaluator_queue_wait_seconds_bucket[$__rate_interval]))"
-    return Section(
+    return DashboardRow(
         "Queues",
         [
             chart(
@@ -69,10 +69,10 @@ def _queues() -> Section:
     )
 
 
-def _failures() -> Section:
+def _failures() -> DashboardRow:
     evaluations = "nasfarm_evaluator_evaluations_total"
     failed = f'sum(increase({evaluations}{{outcome!="measurement"}}[30m])) / sum(increase({evaluations}[30m]))'
-    return Section(
+    return DashboardRow(
         "Failures",
         [
             chart(
@@ -102,13 +102,13 @@ def _failures() -> Section:
     )
 
 
-def _connections() -> Section:
+def _connections() -> DashboardRow:
     published, received = (
         summed_by("job", f"rate(nasfarm_broker_messages_{what}_total[$__rate_interval])")
         for what in ("published", "received")
     )
     reconnects = summed_by("job", "increase(nasfarm_broker_reconnects_total[30m])")
-    return Section(
+    return DashboardRow(
         "Connections",
         [
             chart(

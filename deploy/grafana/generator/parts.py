@@ -25,7 +25,7 @@ Query = tuple[str, str]
 
 
 @dataclass(frozen=True)
-class Section:
+class DashboardRow:
     """A title, and the panels below it."""
 
     title: str
@@ -33,7 +33,7 @@ class Section:
 
 
 def new_dashboard(
-    uid: str, title: str, description: str, *sections: Section, variable: QueryVariable | None = None
+    uid: str, title: str, description: str, *rows: DashboardRow, variable: QueryVariable | None = None
 ) -> Dashboard:
     """A dashboard of the last six hours, which renews itself."""
     made = (
@@ -48,9 +48,9 @@ def new_dashboard(
     )
     if variable is not None:
         made.with_variable(variable)
-    for section in sections:
-        made.with_row(Row(section.title))
-        for panel in section.panels:
+    for row in rows:
+        made.with_row(Row(row.title))
+        for panel in row.panels:
             made.with_panel(panel)
     return made
 

@@ -4,8 +4,8 @@ from grafana_foundation_sdk.builders.dashboard import Dashboard
 
 from deploy.grafana.generator.parts import (
     CHOSEN,
+    DashboardRow,
     Query,
-    Section,
     chart,
     instances,
     median_and_95,
@@ -32,7 +32,7 @@ def _metric(name: str, legend: str = "{{instance}}") -> Query:
     return f"nasfarm_coordinator_{name}{{{CHOSEN}}}", legend
 
 
-def _progress() -> Section:
+def _progress() -> DashboardRow:
     candidates = f"nasfarm_coordinator_candidates{{{CHOSEN}"
     planned = f"sum by (instance) (nasfarm_coordinator_candidates_planned{{{CHOSEN}}})"
     answered = f'sum by (instance) ({candidates}, state=~"measured|failed"}})'
@@ -40,7 +40,7 @@ def _progress() -> Section:
     pace = f'sum by (instance) (deriv({candidates}, state=~"measured|failed"}}[30m]))'
     handled = f"nasfarm_coordinator_result_handling_seconds_count{{{CHOSEN}}}[$__rate_interval]"
     done = (f"{answered} / {planned}", "{{instance}}")
-    return Section(
+    return DashboardRow(
         "Progress",
         [
             stat("Done", "Networks answered, of those planned.", done, unit="percentunit"),
@@ -68,8 +68,8 @@ def _progress() -> Section:
     )
 
 
-def _quality() -> Section:
-    return Section(
+def _quality() -> DashboardRow:
+    return DashboardRow(
         "Quality",
         [
             chart(
@@ -87,9 +87,9 @@ def _quality() -> Section:
     )
 
 
-def _coordinator() -> Section:
+def _coordinator() -> DashboardRow:
     handling = f"rate(nasfarm_coordinator_result_handling_seconds_bucket{{{CHOSEN}}}[$__rate_interval])"
-    return Section(
+    return DashboardRow(
         "Coordinator",
         [
             chart(

@@ -1,4 +1,5 @@
-"""Two networks on the same items: how much they differ, how sure that is, and how many items would make it surer."""
+"""Two networks on the same items: the difference in accuracy with its interval, the paired test of it, and how many
+items a claim about it needs."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,19 +15,19 @@ from services.reporting.statistics.intervals import NORMAL_QUANTILE
 ONE_SIDED = float(norm.ppf(0.95))
 """The normal quantile of a one-sided 95 % bound."""
 POWER = 0.8
-"""How probable a search for enough items wants it that they show what is true."""
+"""The power that the number of items needed is computed for."""
 QUANTILES = ONE_SIDED + float(norm.ppf(POWER))
 NEAREST = 1e-9
-"""Ends of intervals are looked for as near to -1 and 1 as this."""
+"""Ends of intervals are searched for up to this distance from -1 and 1."""
 
 
 @dataclass(frozen=True)
 class PairedTable:
-    """A 2x2 table of paired answers: of `items`, `only_one` were answered right by the one network alone, `only_other`
-    by the other alone.
+    """The 2x2 table of paired answers: of `items`, `only_one` were answered right by the one network only, `only_other`
+    by the other only.
 
     Where items are clustered all three are divided by the design effect of the differences (see
-    `services.reporting.statistics.clusters`), and need not be whole; `effect` is that.
+    `services.reporting.statistics.clusters`), and need not be whole; `effect` is that design effect.
     """
 
     items: float
@@ -36,7 +37,7 @@ class PairedTable:
 
     @classmethod
     def of(cls, one: Sequence[float], other: Sequence[float], clusters: Sequence[int] = ()) -> Self:
-        """From a number an item, 1 where the answer was right and 0 where not.
+        """From a number for each item, 1 where the answer was right and 0 where not.
 
         Raises ValueError for sequences of different lengths, and without any item.
         """
@@ -49,17 +50,17 @@ class PairedTable:
 
     @property
     def difference(self) -> float:
-        """Share right of the one less that of the other."""
+        """Accuracy of the one network minus that of the other."""
         return (self.only_one - self.only_other) / self.items
 
     @property
     def discordance(self) -> float:
-        """Share of items that exactly one of both answered right."""
+        """Share of items that exactly one of the two answered right."""
         return (self.only_one + self.only_other) / self.items
 
     @property
     def p_value(self) -> float:
-        """Two-sided p-value of whether the networks differ: McNemar's exact test; of clustered items McNemar's test by
+        """Two-sided p-value of whether the networks differ: McNemar's exact test; for clustered items McNemar's test by
         the normal distribution, which takes counts that aren't whole."""
         discordant = self.only_one + self.only_other
         if discordant == 0:
@@ -77,7 +78,7 @@ class PairedTable:
         """
         linear = -self.only_one - self.only_other + (2 * self.items - self.only_one + self.only_other) * difference
         constant = -self.only_other * difference * (1 - difference)
-        # The likeliest probability of "only the other is right" under the hypothesis.
+        # The maximum-likelihood estimate of the probability of "only the other is right" under the hypothesis.
         other = (sqrt(max(0.0, linear**2 - 8 * self.items * constant)) - linear) / (4 * self.items)
         variance = self.items * (2 * other + difference * (1 - difference))
         excess = self.only_one - self.only_other - self.items * difference
@@ -95,32 +96,32 @@ class PairedTable:
 
     @property
     def lower_bound(self) -> float:
-        """What the true difference is not below, with one-sided 95 % confidence."""
+        """The one-sided 95 % lower bound of the true difference."""
         return self.bounds(ONE_SIDED)[0]
 
     def items_needed(self, margin: float) -> int:
         """How many items would show, with a power of 80 %, that the one network is at most `margin` worse, if the
-        difference is what was observed, or nothing where that is a gain or more than the margin lost.
+        true difference is the observed one; or zero, where the observed one is a gain or a loss above the margin.
 
-        Of the score test under its alternative: n = (z_a + z_b)^2 (discordance - d^2) / (d + margin)^2, as Lu and Bean
-        1995; clustered items are as many times more as their design effect.
+        From the score test under its alternative: n = (z_a + z_b)^2 (discordance - d^2) / (d + margin)^2, as in Lu and
+        Bean 1995; of clustered items, as many times more as their design effect.
         """
         assumed = min(0.0, self.difference) if self.difference > -margin else 0.0
         spread = self.discordance - assumed**2
         needed = QUANTILES**2 * spread / (margin + assumed) ** 2
-        # So many are needed even if both networks agree on every item: see the score at a difference of -margin.
+        # As many are needed even if both networks agree on every item: see the score at a difference of -margin.
         least = ONE_SIDED**2 * (1 - margin) / margin
         return ceil(self.effect * max(needed, least))
 
 
 def discordance_allowed(items: int, margin: float) -> float:
-    """On what share of the items two equally good networks may differ if so many items are to show, with a power of
-    80 %, that the one is at most `margin` worse: `PairedTable.items_needed` the other way round."""
+    """The share of the items on which two equally good networks may differ, so that this many items show, with a power
+    of 80 %, that the one is at most `margin` worse: the inverse of `PairedTable.items_needed`."""
     return min(1.0, items * (margin / QUANTILES) ** 2)
 
 
 def _root(function: Callable[[float], float], low: float, high: float) -> float:
-    """Where a falling function is 0; -1 or 1 if it is negative or positive throughout."""
+    """Where a decreasing function is 0; -1 or 1 if it is negative or positive throughout."""
     if function(low) <= 0:
         return -1.0
     if function(high) >= 0:

@@ -1,5 +1,4 @@
-"""Means of items that a table of right and wrong answers doesn't describe: of tasks that count the same, whatever their
-sizes."""
+"""Means in which tasks count equally, whatever their sizes, with their intervals and p-values."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from services.reporting.statistics.clusters import mean_variance
 
 @dataclass(frozen=True)
 class MeanEstimate:
-    """A mean, its variance, and the degrees of freedom of Student's t that its error follows."""
+    """A mean, its variance, and the degrees of freedom of the Student's t distribution that its error follows."""
 
     value: float
     variance: float
@@ -34,8 +33,8 @@ class MeanEstimate:
 
 
 def item_mean(values: Sequence[float], clusters: Sequence[int], even: bool) -> MeanEstimate:
-    """Mean of a task's items, or, of a group whose tasks count `even`, of its tasks' means: then these are the sample
-    (Student's t). `clusters` numbers the task of each item of a group. Raises ValueError without items."""
+    """Mean of a task's items, or, of a group whose tasks count equally (`even`), of its tasks' means: then these are
+    the sample (Student's t). `clusters` numbers the task of each item of a group. Raises ValueError without items."""
     if not values:
         raise ValueError("no items to take the mean of")
     if even and len(set(clusters)) > 1:
@@ -46,7 +45,7 @@ def item_mean(values: Sequence[float], clusters: Sequence[int], even: bool) -> M
 
 
 def mean_over_tasks(tasks: Sequence[MeanEstimate]) -> MeanEstimate:
-    """Mean over tasks, which are fixed: their errors are independent, and add up."""
+    """Mean over tasks, which are fixed: their errors are independent, so their variances add up."""
     return MeanEstimate(
         sum(task.value for task in tasks) / len(tasks), sum(task.variance for task in tasks) / len(tasks) ** 2
     )

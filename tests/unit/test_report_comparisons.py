@@ -1,4 +1,4 @@
-"""What a network answered, task by task and together."""
+"""Networks compared on the same items, task by task and together."""
 
 import pytest
 
