@@ -1,9 +1,7 @@
 """Checkpoints from wherever they lie: a directory is used as it is, a URL or a hub id is fetched once per host."""
 
 import errno
-import fcntl
 import logging
-import os
 import re
 import shutil
 import tempfile
@@ -21,6 +19,7 @@ from shared.content import CHAT_TEMPLATES, FETCHED, FileDigests, has_digest
 from shared.digest import DIGEST_CHARACTERS, digest_json
 from shared.errors import UserError, first_line
 from shared.files import is_directory, user_path, writing
+from shared.locks import locked
 from shared.manifest import MANIFEST, SupernetManifest
 from shared.telemetry.logs import fields
 from shared.text import without_users
@@ -190,16 +189,7 @@ def _copy(remote: Remote, sizes: dict[str, int], scratch: Path) -> None:
 
 @contextmanager
 def _locked(path: Path, location: str) -> Iterator[None]:
-    """One process of the host at a time; the system frees the lock of one that dies."""
-    with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            log.info("waiting for the process that fetches it", extra=fields(location=without_users(location)))
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+    """One process of the host at a time."""
+    waiting = fields(location=without_users(location))
+    with locked(path, lambda: log.info("waiting for the process that fetches it", extra=waiting)):
         yield
-    finally:
-        os.close(descriptor)

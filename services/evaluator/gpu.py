@@ -1,13 +1,12 @@
 """A GPU of its own for each evaluator of a host, whoever starts them: processes, or containers that see all GPUs."""
 
-import fcntl
 import logging
 import os
 import subprocess
 from pathlib import Path
 
 from shared.errors import UserError, first_line
-from shared.files import writing
+from shared.locks import claim
 from shared.telemetry.logs import fields
 
 log = logging.getLogger(__name__)
@@ -30,7 +29,7 @@ def claim_gpu(locks: Path) -> str | None:
         return None
     gpus = _gpus()
     for uuid in gpus:
-        if _lock(locks / f"{uuid}.lock"):
+        if claim(locks / f"{uuid}.lock"):
             os.environ[CHOSEN] = uuid
             log.info("GPU claimed", extra=fields(gpu=uuid))
             return uuid
@@ -60,15 +59,3 @@ def _gpus() -> list[str]:
     except (OSError, subprocess.TimeoutExpired) as error:
         raise UserError(f"{PROGRAM}: doesn't answer ({first_line(error)}); mend the driver, or set {CHOSEN}") from error
     return [line.strip() for line in asked.stdout.splitlines() if line.startswith("GPU-")]
-
-
-def _lock(path: Path) -> bool:
-    with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        return False
-    return True  # the descriptor stays open: it is the claim
