@@ -2,11 +2,10 @@
 
 from collections.abc import Callable
 from datetime import date
-from typing import Any
 
-from lm_eval.models.huggingface import HFLM
 from transformers import PreTrainedTokenizerBase
 
+from services.evaluator.tasks.lm_eval_internals import NetworklessHFLM
 from shared.errors import UserError, first_line
 from shared.messages import TaskItems
 
@@ -33,7 +32,7 @@ def chat_template(asked: TaskItems, tokenizer: PreTrainedTokenizerBase | None) -
         raise ValueError(f"{asked.task}: a chat template is asked for; its tokenizer is needed")
     _require(asked, tokenizer)
     named = {"chat_template": asked.apply_chat_template} if isinstance(asked.apply_chat_template, str) else {}
-    model = _Templating(tokenizer, {**named, "strftime_now": TODAY.strftime})
+    model = NetworklessHFLM(tokenizer, {**named, "strftime_now": TODAY.strftime})
 
     def render(messages: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
         try:
@@ -45,13 +44,6 @@ def chat_template(asked: TaskItems, tokenizer: PreTrainedTokenizerBase | None) -
             ) from error
 
     return render
-
-
-class _Templating(HFLM):  # type: ignore[misc]  # lm-eval is untyped
-    """lm-eval's `hf` model, as far as it applies templates."""
-
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, arguments: dict[str, Any]) -> None:
-        self.tokenizer, self.chat_template_args = tokenizer, arguments  # HFLM's own loads a network
 
 
 def _require(asked: TaskItems, tokenizer: PreTrainedTokenizerBase) -> None:

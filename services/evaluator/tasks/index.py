@@ -8,9 +8,9 @@ from typing import Any
 
 import lm_eval.tasks
 from lm_eval.tasks import TaskManager
-from lm_eval.tasks._index import Entry, Kind
 from pydantic import TypeAdapter
 
+from services.evaluator.tasks.lm_eval_internals import index_entry
 from shared.environment import Environment
 from shared.errors import UserError
 from shared.files import is_directory, write_atomically
@@ -57,11 +57,11 @@ def _defaults() -> dict[str, Row]:
     return index
 
 
-def _row(entry: Entry) -> Row:
+def _row(entry: Any) -> Row:
     file = None if entry.yaml_path is None else str(entry.yaml_path.relative_to(THEIRS))
     return entry.kind.name, file, sorted(entry.tags)
 
 
 def _entry(name: str, row: Row) -> Any:
     kind, file, names = row
-    return Entry(name=name, kind=Kind[kind], yaml_path=None if file is None else THEIRS / file, tags=set(names))
+    return index_entry(name, kind, None if file is None else THEIRS / file, set(names))

@@ -5,24 +5,21 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from functools import cache, lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
-import lm_eval.utils
 from lm_eval.api.instance import Instance
 from lm_eval.api.metrics import aggregate_subtask_metrics, mean
 from lm_eval.api.samplers import FirstNSampler
 from lm_eval.api.task import ConfigurableTask
-from lm_eval.tasks import _factory
-from lm_eval.tasks._index import TaskIndex
 from transformers import PreTrainedTokenizerBase
 
 from services.evaluator.tasks.chat import Render, chat_template
 from services.evaluator.tasks.checked import CheckedTask, bad_row
 from services.evaluator.tasks.index import task_manager
 from services.evaluator.tasks.kinds import require_scorable
+from services.evaluator.tasks.lm_eval_internals import making
 from services.evaluator.tasks.local import Missing, local_data
 from shared.errors import UserError, first_line
 from shared.files import is_file, user_path
@@ -31,9 +28,6 @@ from shared.settings import is_task_file
 from shared.text import shortened, shown
 
 log = logging.getLogger(__name__)
-
-# lm-eval compiles a template anew each time it fills it in, for every item of every network that is scored.
-lm_eval.utils.env.from_string = lru_cache(maxsize=1024)(lm_eval.utils.env.from_string)
 
 NOTHING = Missing()
 FEWSHOT_SEED = 1234
@@ -192,7 +186,7 @@ def _first_of_each(counts: Sequence[int], limit: int) -> list[int]:
 def _configured(asked: TaskItems, data: Path | None) -> tuple[list[ConfigurableTask], str, dict[str, bool]]:
     """lm-eval's tasks of that name, set to the asked split and number of examples, where their data came from, and
     `LoadedTask.by_size`."""
-    with local_data(data) as origins, patch.object(_factory, "ConfigurableTask", CheckedTask):
+    with local_data(data) as origins, making(CheckedTask):
         leaves, by_size = _load(asked.task)
     for leaf in leaves:
         _configure(leaf, asked)
@@ -213,18 +207,12 @@ def _load(name: str) -> tuple[list[ConfigurableTask], dict[str, bool]]:
         raise
     except Exception as error:  # lm-eval and the hub's client raise many kinds; none of them is a bug of ours
         raise UserError(f"tasks.{name}: lm-eval can't load it ({first_line(error)}); mend its definition") from error
-    groups = loaded.get("groups", {})
-    tasks, group = list(loaded["tasks"].values()), groups.get(_group_of(user_path(name)) if own else name)
+    tasks, group = list(loaded["tasks"].values()), loaded.get("groups", {}).get(name)
     for task in tasks:
         require_scorable(task)
     rules = (group.aggregate_metric_list or []) if group is not None else []
     by_size = {str(rule.metric): bool(rule.weight_by_size) for rule in rules}
     return sorted(tasks, key=lambda task: str(task.task_name)), by_size
-
-
-def _group_of(file: Path) -> str | None:
-    entry = TaskIndex.entry_from_path(file)
-    return None if entry is None else str(entry.name)
 
 
 def _split(task: ConfigurableTask) -> str:

@@ -1,18 +1,18 @@
 """Benchmark data from a local directory with the hub's schemas (NASFARM_DATA), in place of a download."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import pyarrow
 from datasets import Dataset, DatasetDict
 from lm_eval.api.task import ConfigurableTask
 
 from services.evaluator.tasks.kinds import require_scorable
+from services.evaluator.tasks.lm_eval_internals import downloading
 from services.evaluator.tasks.schemas import as_at_the_hub, require_text
 from shared.errors import UserError, first_line
 from shared.rows import Placed, find_rows, placed_rows
@@ -65,19 +65,18 @@ def local_data(directory: Path | None) -> Iterator[dict[str, str]]:
     rows' (`LocalData.places`), and `missing`.
     """
     origins: dict[str, str] = {}
-    original = ConfigurableTask.download
 
-    def download(task: ConfigurableTask, dataset_kwargs: dict[str, Any] | None = None, **kwargs: Any) -> None:
+    def download(task: ConfigurableTask, as_lm_eval: Callable[[], None]) -> None:
         require_scorable(task)  # before anything is fetched for it
         if callable(task.config.custom_dataset):
             origins[task.config.task] = "built in"
-            original(task, dataset_kwargs, **kwargs)
+            as_lm_eval()
             return
         path, name = str(task.DATASET_PATH), task.DATASET_NAME
         found = load_local(directory, path, name, task) if directory is not None and path not in READERS else None
         if found is None:
             try:
-                original(task, dataset_kwargs, **kwargs)
+                as_lm_eval()
             except Exception as error:  # the hub's client raises many kinds; none of them is a bug of ours
                 raise DataMissingError(_nowhere(task, directory, error)) from error
             origins[path] = f"{path} from the hub"
@@ -86,7 +85,7 @@ def local_data(directory: Path | None) -> Iterator[dict[str, str]]:
             origins[path] = f"{path} from {found.folder}"
             task.missing = _forget_missing_splits(task, found.folder)
 
-    with patch.object(ConfigurableTask, "download", download):
+    with downloading(download):
         yield origins
 
 
