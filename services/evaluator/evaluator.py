@@ -13,9 +13,9 @@ from transformers import PreTrainedTokenizerBase
 
 from services.evaluator.cost_tables import cost_tables
 from services.evaluator.engines import Engine, EngineMissingError, make_engine
-from services.evaluator.fetching import fetch
 from services.evaluator.host_lock import HostLock
 from services.evaluator.locations import Locations
+from services.evaluator.memory import is_out_of_memory
 from services.evaluator.placement import placed
 from services.evaluator.preparation import PreparedTask, prepare_task
 from services.evaluator.progress_callback import ProgressCallback, ignore_progress
@@ -46,6 +46,7 @@ from shared.network.sizes import parameters, weight_bytes
 from shared.settings import is_task_file
 from shared.supernet.checkpoint import Checkpoint
 from shared.supernet.device import compute_device, device_name, torch_dtype
+from shared.supernet.source import fetch_checkpoint
 from shared.supernet.tokenizer import load_tokenizer
 from shared.text import without_users
 
@@ -266,7 +267,7 @@ def _failure(error: UserError | RuntimeError | MemoryError) -> Failure:
         return error.failure
     if isinstance(error, UserError):
         return Failure(kind="bad_request", reason=str(error), retry_may_help=False)
-    if not isinstance(error, torch.OutOfMemoryError | MemoryError) and "allocate memory" not in str(error):
+    if not is_out_of_memory(error):
         raise error
     return Failure(kind="out_of_memory", reason=first_line(error), retry_may_help=True)
 
@@ -281,7 +282,7 @@ def _opened(location: str, digest: str, cache: Path) -> tuple[Checkpoint, dict[s
 
     Raises UserError if it is not to be had, or not the one that is meant.
     """
-    directory = fetch(location, digest, cache)
+    directory = fetch_checkpoint(location, digest, cache)
     try:
         checkpoint = Checkpoint.open(directory)
         files = FileDigests(cache).content(directory)

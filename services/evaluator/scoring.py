@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from services.evaluator.memory import OutOfMemoryError, memory_watched
+from services.evaluator.memory import is_out_of_memory
 from services.evaluator.preparation import PreparedTask, Row
 from services.evaluator.progress_callback import ProgressCallback, ignore_progress
 from shared.messages import ItemScores
@@ -28,16 +28,14 @@ CACHED_LOGITS = 2**20
 def score(network: Decoder, task: PreparedTask, progressed: ProgressCallback = ignore_progress) -> ItemScores:
     """Score every item of a task; `progressed` is called after each wave. Where memory runs out, it is tried once more
     with half as many tokens at a time.
-
-    Raises OutOfMemoryError if that is not enough either.
     """
     try:
-        with memory_watched():
-            return _score(network, task, progressed)
-    except OutOfMemoryError:
-        torch.cuda.empty_cache()
-    with memory_watched():  # not within `except`: the error would hold on to what filled the memory
-        return _score(network, task.halved(), progressed)
+        return _score(network, task, progressed)
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+    torch.cuda.empty_cache()  # not within `except`: the error would hold on to what filled the memory
+    return _score(network, task.halved(), progressed)
 
 
 def count_waves(task: PreparedTask) -> int:

