@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from shared.content import content_digest, former_digest
+from shared.checkpoint_files import content_digest, former_digest
 from shared.errors import UserError, first_line
 from shared.files import is_directory, user_path, write_atomically
 from shared.identity import SUPERNET, TOKENS_VERSION

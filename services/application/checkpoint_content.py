@@ -4,7 +4,7 @@ from pathlib import Path
 
 from services.cli.progress_bars import stage
 from services.reporting.wording import size
-from shared.content import FileDigests
+from shared.checkpoint_files import FileDigests
 from shared.supernet.source import fetch_model
 
 

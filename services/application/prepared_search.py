@@ -28,8 +28,8 @@ from services.evaluator.speed import parameter_tokens_per_second
 from services.evaluator.tasks.index import include_tasks
 from services.evaluator.tasks.local import DataMissingError
 from services.trainer.fine_tuning import StepReport
-from services.trainer.make_supernet import STATE, TrainingPlan, check_unfinished, prepare, train
-from shared.content import FileDigests
+from services.trainer.make_supernet import STATE, TrainingPlan, check_unfinished, make_supernet, plan_training
+from shared.checkpoint_files import FileDigests
 from shared.environment import Environment
 from shared.errors import UserError
 from shared.files import user_path
@@ -120,7 +120,7 @@ def check(
         return _check_named(settings, store, Checkpoint.open(directory), origin, digests)
     files = content_of(directory, digests)
     with stage("Training data", note="reading"):
-        training = prepare(settings, directory, environment)
+        training = plan_training(settings, directory, environment)
     console.print(f"Training data  {training.instructions.origin}, {len(training.examples):,} examples")
     for left_out in training.left_out:
         console.print(f"               {left_out}")
@@ -227,4 +227,4 @@ def fine_tune(checked: PreparedSearch) -> Supernet:
                 known = (f"{network} {loss:.3f}" for network, loss in losses.items() if loss is not None)
                 shown.reach(step.step, f"loss {', '.join(known)}")
 
-            return Supernet(place, train(plan, workspace_of(place), place, show))
+            return Supernet(place, make_supernet(plan, workspace_of(place), place, show))

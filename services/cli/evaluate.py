@@ -20,7 +20,7 @@ from services.evaluator.tasks.loading import count_items
 from services.reporting.answers import Answers, task_row
 from services.reporting.wording import chat_template, parameters, rate, size
 from shared.architecture import Architecture, dense
-from shared.content import FileDigests, content_digest
+from shared.checkpoint_files import FileDigests, content_digest
 from shared.environment import Environment
 from shared.errors import UserError
 from shared.files import write_atomically

@@ -14,9 +14,9 @@ from transformers import PreTrainedTokenizerBase
 from services.evaluator.cost_tables import cost_tables
 from services.evaluator.engines import Engine, EngineMissingError, make_engine
 from services.evaluator.host_lock import HostLock
-from services.evaluator.locations import Locations
+from services.evaluator.locations import AllowedLocations
 from services.evaluator.memory import is_out_of_memory
-from services.evaluator.placement import placed
+from services.evaluator.placement import to_device
 from services.evaluator.preparation import PreparedTask, prepare_task
 from services.evaluator.progress_callback import ProgressCallback, ignore_progress
 from services.evaluator.scoring import score
@@ -24,7 +24,7 @@ from services.evaluator.speed import measured_speed
 from services.evaluator.tasks.loading import load_items
 from services.evaluator.worker import worker_name
 from shared.architecture import Architecture, derive
-from shared.content import TOKENIZER, FileDigests, content_digest, has_digest, matching
+from shared.checkpoint_files import TOKENIZER, FileDigests, content_digest, has_digest, matching
 from shared.environment import Environment
 from shared.errors import UserError, first_line
 from shared.identity import INT8_VERSION
@@ -50,7 +50,7 @@ from shared.supernet.source import fetch_checkpoint
 from shared.supernet.tokenizer import load_tokenizer
 from shared.text import without_users
 
-ROW_TOKENS = {"cpu": 4096, "cuda": 16384}
+BATCH_TOKENS = {"cpu": 4096, "cuda": 16384}
 """Tokens that go through a network together: enough to fill the machine, few enough for its memory."""
 
 RECORDED = ("torch", "transformers", "lm_eval", "bitsandbytes", "nasfarm")
@@ -71,7 +71,9 @@ class Evaluator:
     come from elsewhere; `locations`, where the checkpoints that they name may lie, None for anywhere.
     """
 
-    def __init__(self, environment: Environment, task_files: bool = True, locations: Locations | None = None) -> None:
+    def __init__(
+        self, environment: Environment, task_files: bool = True, locations: AllowedLocations | None = None
+    ) -> None:
         self._environment, self._task_files, self._locations = environment, task_files, locations
         self._device = compute_device()
         self._host = HostLock(environment.gpu_locks or environment.cache / "gpus")
@@ -163,7 +165,7 @@ class Evaluator:
             tokenizer: PreTrainedTokenizerBase = load_tokenizer(checkpoint.directory)
             loaded = load_items(items, self._environment.data, tokenizer)
             self._tasks[key] = prepare_task(
-                items.task, loaded, tokenizer, checkpoint.config, self._device, ROW_TOKENS[self._device.type]
+                items.task, loaded, tokenizer, checkpoint.config, self._device, BATCH_TOKENS[self._device.type]
             )
         return self._tasks[key]
 
@@ -257,7 +259,7 @@ class Evaluator:
         if self._placed is None or self._placed[0] != key:
             self._placed = None  # before the next one needs the room
             checkpoint = self._checkpoint(request.checkpoint)
-            self._placed = key, placed(checkpoint, self._device, torch_dtype(request.spec.dtype))
+            self._placed = key, to_device(checkpoint, self._device, torch_dtype(request.spec.dtype))
         return self._placed[1]
 
 

@@ -1,4 +1,4 @@
-"""The machine, shared by all evaluators on it: whoever times networks has it to itself."""
+"""The machine, shared by all evaluators on it: an evaluator that times networks has it to itself."""
 
 import logging
 import time
@@ -17,10 +17,11 @@ WAIT_SECONDS = 0.2
 
 
 class HostLock:
-    """Kept by locks in a directory that all evaluators of the machine share; the system frees those of one that dies.
+    """A read-write lock, by lock files in a directory that all evaluators of a machine share; the kernel releases those
+    of a process that ends.
 
-    Who waits to be alone is not overtaken: it holds the entrance, so that nobody begins anything new. Where no locks
-    can be kept, nobody waits for anybody.
+    An evaluator that waits to be alone is not overtaken: it holds the lock `entrance`, so that no other evaluation
+    begins. Where the lock files can't be written, nothing is waited for.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -28,13 +29,13 @@ class HostLock:
 
     @contextmanager
     def shared(self, waiting: ProgressCallback) -> Iterator[None]:
-        """Beside others who don't mind. `waiting` is called again and again until it begins."""
+        """Beside other shared evaluations. `waiting` is called repeatedly until this one begins."""
         with self._lock("host", waiting, shared=True, behind="entrance"):
             yield
 
     @contextmanager
     def alone(self, waiting: ProgressCallback) -> Iterator[None]:
-        """While nobody else computes anything on this machine. `waiting` is called again and again until it begins."""
+        """While no other evaluator computes on this machine. `waiting` is called repeatedly until this one begins."""
         with self._lock("entrance", waiting), self._lock("host", waiting):
             yield
 

@@ -17,8 +17,8 @@ Pair = tuple[list[int], list[int]]
 
 @dataclass(frozen=True)
 class Continuation:
-    """A continuation to be scored after a context; `inputs` are what the network reads, `targets` what its last states
-    predict.
+    """A continuation to be scored after a context; `inputs` are the network's input tokens, `targets` what its last
+    states predict.
 
     `inputs` ends before the last target, and is cut on the left to the network's greatest length.
     """
@@ -47,7 +47,7 @@ class _Tokenisation(NetworklessHFLM):
 def tokenize_requests(
     requests: Sequence[Instance], tokenizer: PreTrainedTokenizerBase, max_length: int
 ) -> list[tuple[Continuation, ...]]:
-    """Token ids of lm-eval's requests, for a network that reads at most `max_length` tokens.
+    """Token ids of lm-eval's requests, for a network with inputs of at most `max_length` tokens.
 
     A log-likelihood request is one continuation. A rolling one is as many as its text has windows (none if it is
     empty), of which the log-likelihoods are to be added up. Raises UserError where lm-eval fails: for a tokenizer that

@@ -2,6 +2,6 @@
 
 from shared.facts.instructions import Instruction, instructions
 from shared.facts.questions import Question, questions
-from shared.facts.table import Part
+from shared.facts.table import FactSplit
 
-__all__ = ["Instruction", "Part", "Question", "instructions", "questions"]
+__all__ = ["FactSplit", "Instruction", "Question", "instructions", "questions"]

@@ -14,7 +14,7 @@ from shared.supernet.segments import Segments
 
 
 @dataclass
-class Cache:
+class KVCache:
     """Keys and values of what was read: of each layer (sequences, kv_heads, capacity, head_dim), None where it has no
     attention.
 
@@ -29,7 +29,7 @@ class Cache:
     ragged: bool
 
     @classmethod
-    def of_prompts(cls, network: Decoder, prompts: Sequence[Sequence[int]], more: int) -> "Cache":
+    def of_prompts(cls, network: Decoder, prompts: Sequence[Sequence[int]], more: int) -> "KVCache":
         """Room for prompts, which are read next, and for `more` tokens of each."""
         lengths = [len(prompt) for prompt in prompts]
 
@@ -56,7 +56,7 @@ class Cache:
 
 
 @dataclass(frozen=True)
-class Prompts:
+class PaddedPrompts:
     """Prompts that are read at once, padded on the right to the longest: no token sees what comes after it.
 
     `tokens` and `positions` (sequences * longest,).
@@ -64,10 +64,10 @@ class Prompts:
 
     tokens: Tensor
     positions: Tensor
-    cache: Cache
+    cache: KVCache
 
     @classmethod
-    def begin(cls, prompts: Sequence[Sequence[int]], cache: Cache) -> "Prompts":
+    def begin(cls, prompts: Sequence[Sequence[int]], cache: KVCache) -> "PaddedPrompts":
         """The prompts that a cache was made for."""
         device = cache.lengths.device
         padded = [[*prompt, *[0] * (cache.longest - len(prompt))] for prompt in prompts]
@@ -89,7 +89,13 @@ class Prompts:
         return Segments((2 * prompts + padding).flatten(), 2 * sequences)
 
     def attend(
-        self, layer: int, queries: Tensor, keys: Tensor, values: Tensor, window: int | None, steady: bool = False
+        self,
+        layer: int,
+        queries: Tensor,
+        keys: Tensor,
+        values: Tensor,
+        window: int | None,
+        batch_invariant: bool = False,
     ) -> Tensor:
         """Attention within each prompt; its keys and values go into the cache."""
         longest = self.cache.longest
@@ -108,16 +114,16 @@ class Prompts:
 
 
 @dataclass(frozen=True)
-class Step:
+class DecodeStep:
     """One more token of every sequence. `tokens` and `positions` (sequences,)."""
 
     tokens: Tensor
     positions: Tensor
-    cache: Cache
+    cache: KVCache
     masks: dict[int | None, Tensor] = field(default_factory=dict)
 
     @classmethod
-    def after(cls, cache: Cache, tokens: Tensor) -> "Step":
+    def after(cls, cache: KVCache, tokens: Tensor) -> "DecodeStep":
         """The tokens that follow what a cache holds."""
         step = cls(tokens, cache.lengths, cache)
         cache.lengths = cache.lengths + 1
@@ -130,7 +136,13 @@ class Step:
         return Segments(torch.arange(len(self.tokens), device=self.tokens.device), len(self.tokens))
 
     def attend(
-        self, layer: int, queries: Tensor, keys: Tensor, values: Tensor, window: int | None, steady: bool = False
+        self,
+        layer: int,
+        queries: Tensor,
+        keys: Tensor,
+        values: Tensor,
+        window: int | None,
+        batch_invariant: bool = False,
     ) -> Tensor:
         """Attention of the new tokens to all of their sequences; their keys and values go into the cache."""
         cache, first, mask = self.cache, 0, None

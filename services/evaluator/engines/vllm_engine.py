@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from services.evaluator.engines.protocol import EngineMissingError, Passes, random_prompts
+from services.evaluator.engines.protocol import EngineMissingError, PassSeconds, random_prompts
 from services.evaluator.engines.vllm_plugin import LOAD_FORMAT, MODEL
 from services.evaluator.progress_callback import ProgressCallback, ignore_progress
 from shared.architecture import Architecture, derive
@@ -47,7 +47,7 @@ class VllmEngine:
         self.device = device_name(compute_device())
 
     @contextmanager
-    def run(self, checkpoint: Checkpoint, architecture: Architecture, dtype: Dtype) -> Iterator["VllmRunning"]:
+    def run(self, checkpoint: Checkpoint, architecture: Architecture, dtype: Dtype) -> Iterator["VllmNetwork"]:
         """Nothing is loaded before there is something to do. Raises UserError for a network that the plugin's model
         can't compute: in INT8, of another family, or with layers that differ in more than MLP width and window."""
         if architecture.quantization != "none":
@@ -58,11 +58,11 @@ class VllmEngine:
         attention = _attention_of_all(network)
         if read_config(checkpoint.directory).get("model_type") == MODEL_TYPE:
             raise UserError(f"engine vllm: {checkpoint.directory} has a config of nasfarm's own; use engine torch")
-        yield VllmRunning(checkpoint, architecture, dtype, network, attention)
+        yield VllmNetwork(checkpoint, architecture, dtype, network, attention)
 
 
 @dataclass(frozen=True)
-class VllmRunning:
+class VllmNetwork:
     """A network that vLLM loads whenever it is to run."""
 
     checkpoint: Checkpoint
@@ -75,11 +75,11 @@ class VllmRunning:
         lines: list[list[int]] = self._run(prompts, tokens, 1)["tokens"]
         return lines
 
-    def time(self, workload: Workload, repeats: int, progressed: ProgressCallback = ignore_progress) -> Passes:
+    def time(self, workload: Workload, repeats: int, progressed: ProgressCallback = ignore_progress) -> PassSeconds:
         prompts = random_prompts(workload, self.network.vocab_size)
         seconds = self._run(prompts, 1 + workload.generated_tokens, WARMING_ROUNDS + repeats)
         progressed()
-        return Passes(tuple(seconds["prefill"][WARMING_ROUNDS:]), tuple(seconds["decode"][WARMING_ROUNDS:]))
+        return PassSeconds(tuple(seconds["prefill"][WARMING_ROUNDS:]), tuple(seconds["decode"][WARMING_ROUNDS:]))
 
     def _run(self, prompts: Sequence[Sequence[int]], tokens: int, rounds: int) -> dict[str, Any]:
         options = self._options(prompts, tokens)

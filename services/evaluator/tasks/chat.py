@@ -9,15 +9,15 @@ from services.evaluator.tasks.lm_eval_internals import NetworklessHFLM
 from shared.errors import UserError, first_line
 from shared.messages import TaskItems
 
-Render = Callable[..., str]
+ChatRenderer = Callable[..., str]
 """From messages, and whether an answer is to follow (`add_generation_prompt`), to the prompt."""
 
 TODAY = date(2024, 7, 26)
 """What a template is told that asks for the date, as Llama 3's do: their own default. The prompts of a search must not
-change over night."""
+change from one day to the next."""
 
 
-def chat_template(asked: TaskItems, tokenizer: PreTrainedTokenizerBase | None) -> Render | None:
+def chat_template(asked: TaskItems, tokenizer: PreTrainedTokenizerBase | None) -> ChatRenderer | None:
     """What makes a prompt of messages; None where the task is asked without a chat template.
 
     lm-eval's `hf` model looks whether the tokenizer has a template of the name that it is given, and takes the default
@@ -40,7 +40,7 @@ def chat_template(asked: TaskItems, tokenizer: PreTrainedTokenizerBase | None) -
         except Exception as error:  # templates are programs, and may fail in any way; none is a bug of ours
             raise UserError(
                 f"tasks.{asked.task}: the chat template of {tokenizer.name_or_path} can't be applied to its messages "
-                f"({first_line(error)}); mend the template, or leave apply_chat_template out"
+                f"({first_line(error)}); fix the template, or leave apply_chat_template out"
             ) from error
 
     return render

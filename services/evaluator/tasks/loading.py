@@ -1,4 +1,4 @@
-"""lm-eval's tasks by name: its prompts, choices, few-shot examples and metrics, on data that can be had."""
+"""lm-eval's tasks by name: its prompts, choices, few-shot examples and metrics, on local data or the hub's."""
 
 import logging
 import random
@@ -15,12 +15,12 @@ from lm_eval.api.samplers import FirstNSampler
 from lm_eval.api.task import ConfigurableTask
 from transformers import PreTrainedTokenizerBase
 
-from services.evaluator.tasks.chat import Render, chat_template
+from services.evaluator.tasks.chat import ChatRenderer, chat_template
 from services.evaluator.tasks.checked import CheckedTask, bad_row
 from services.evaluator.tasks.index import task_manager
 from services.evaluator.tasks.kinds import require_scorable
 from services.evaluator.tasks.lm_eval_internals import making
-from services.evaluator.tasks.local import Missing, local_data
+from services.evaluator.tasks.local import MissingSplits, local_data
 from shared.errors import UserError, first_line
 from shared.files import is_file, user_path
 from shared.messages import TaskItems
@@ -29,7 +29,7 @@ from shared.text import shortened, shown
 
 log = logging.getLogger(__name__)
 
-NOTHING = Missing()
+NONE_MISSING = MissingSplits()
 FEWSHOT_SEED = 1234
 """lm-eval's own default."""
 
@@ -43,7 +43,7 @@ class Document:
     index: int
     doc: dict[str, Any]
     context: str | list[str]
-    chat: Render | None = None
+    chat: ChatRenderer | None = None
 
     @property
     def rolling(self) -> bool:
@@ -79,7 +79,7 @@ class Document:
         choices = self.task.doc_to_choice(self.doc)
         listed = gold if isinstance(gold, list) else [gold]
         if not all(entry in choices if isinstance(entry, str) else 0 <= entry < len(choices) for entry in listed):
-            raise bad_row(self.task, self.doc, "names a right answer that is none of its choices")
+            raise bad_row(self.task, self.doc, "names a right answer that is not one of its choices")
         return tuple(choices.index(entry) if isinstance(entry, str) else int(entry) for entry in listed)
 
     def metrics(self, answers: Sequence[tuple[float, bool]]) -> dict[str, Any]:
@@ -206,7 +206,7 @@ def _load(name: str) -> tuple[list[ConfigurableTask], dict[str, bool]]:
     except UserError:
         raise
     except Exception as error:  # lm-eval and the hub's client raise many kinds; none of them is a bug of ours
-        raise UserError(f"tasks.{name}: lm-eval can't load it ({first_line(error)}); mend its definition") from error
+        raise UserError(f"tasks.{name}: lm-eval can't load it ({first_line(error)}); fix its definition") from error
     tasks, group = list(loaded["tasks"].values()), loaded.get("groups", {}).get(name)
     for task in tasks:
         require_scorable(task)
@@ -224,7 +224,7 @@ def _configure(task: ConfigurableTask, asked: TaskItems) -> None:
         if asked.split not in task.dataset:
             raise UserError(f"tasks.{asked.task}: no split {shown(asked.split)}; it has {', '.join(task.dataset)}")
         task.set_config("test_split", asked.split)
-    elif getattr(task, "missing", NOTHING).evaluated:
+    elif getattr(task, "missing", NONE_MISSING).evaluated:
         raise UserError(
             f"tasks.{asked.task}: {task.missing.evaluated} is missing, there are only the splits "
             f"{', '.join(task.dataset)}; put the file there, or name another split"
@@ -251,7 +251,7 @@ def _check_shots(leaf: ConfigurableTask, shots: int) -> None:
     """
     if shots == 0:
         return
-    if getattr(leaf, "missing", NOTHING).examples:
+    if getattr(leaf, "missing", NONE_MISSING).examples:
         raise UserError(
             f"tasks.{leaf.config.task}: num_fewshot is {shots}, but {leaf.missing.examples} is missing, from which "
             "examples come; put the file there, or ask for 0"
@@ -272,7 +272,7 @@ def _documents(
     leaves: Sequence[ConfigurableTask],
     counts: Sequence[int],
     wanted: Sequence[int],
-    chat: Render | None,
+    chat: ChatRenderer | None,
     fewshot_as_multiturn: bool,
 ) -> list[Document]:
     documents: dict[int, Document] = {}

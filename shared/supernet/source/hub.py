@@ -12,7 +12,7 @@ from pathlib import Path
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
 
-from shared.content import FETCHED
+from shared.checkpoint_files import FETCHED
 from shared.environment import Environment
 from shared.errors import UserError
 from shared.files import NO_SPACE, is_directory, user_path, writing

@@ -14,7 +14,7 @@ from typing import Any
 from fsspec.callbacks import Callback
 from fsspec.core import url_to_fs
 
-from shared.content import CHAT_TEMPLATES, FETCHED, FileDigests, has_digest
+from shared.checkpoint_files import CHAT_TEMPLATES, FETCHED, FileDigests, has_digest
 from shared.errors import UserError, first_line
 from shared.files import writing
 from shared.manifest import MANIFEST, SupernetManifest
