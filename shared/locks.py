@@ -2,7 +2,7 @@
 
 All releases of nasfarm lock the same files this way, so each also keeps out the others. `filelock` does it where a file
 is nothing but a lock. It has no shared locks that go with flock (its ReadWriteLock is an SQLite database), and none of
-a file that is read, written or compared by whoever opened it: for these there is `try_lock`.
+a file that is read, written or compared by the process that opened it: for these there is `try_lock`.
 """
 
 import fcntl

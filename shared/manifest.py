@@ -140,7 +140,7 @@ def read_config(directory: Path) -> dict[str, Any]:
 
 
 def adapter(directory: Path) -> str | None:
-    """What is to be said of a directory that holds no network but an adapter (PEFT) to one; None if it doesn't."""
+    """The message for a directory that holds an adapter (PEFT) instead of a network; None for any other."""
     try:
         content = parse_json((directory / ADAPTER).read_bytes())
     except FileNotFoundError:

@@ -51,13 +51,13 @@ from shared.supernet.tokenizer import load_tokenizer
 from shared.text import without_users
 
 BATCH_TOKENS = {"cpu": 4096, "cuda": 16384}
-"""Tokens that go through a network together: enough to fill the machine, few enough for its memory."""
+"""Tokens that go through a network in one batch: enough to fill the machine, few enough for its memory."""
 
 RECORDED = ("torch", "transformers", "lm_eval", "bitsandbytes", "nasfarm")
 
 
 class RefusedError(UserError):
-    """A request that can't be answered with a measurement, for a reason other than that it makes no sense."""
+    """A valid request that this evaluator can't answer with a measurement."""
 
     def __init__(self, kind: FailureKind, reason: str, retry_may_help: bool) -> None:
         super().__init__(reason)
@@ -65,7 +65,7 @@ class RefusedError(UserError):
 
 
 class Evaluator:
-    """Measures sub-networks. Holds nothing but what can be fetched again: mapped checkpoints and prepared tasks.
+    """Measures sub-networks. Its only state is what it can load again: mapped checkpoints and prepared tasks.
 
     `task_files` says whether requests may name tasks by the files that define them, which can hold code: not those that
     come from elsewhere; `locations`, where the checkpoints that they name may lie, None for anywhere.
@@ -92,9 +92,9 @@ class Evaluator:
         progressed: ProgressCallback = ignore_progress,
         waiting: ProgressCallback | None = None,
     ) -> EvaluationResult:
-        """Answer a request. What another evaluator or another request could do better is a failure; a bug is an
-        exception. `progressed` is called at each step, of which none takes long; `waiting`, by default the same, again
-        and again while others have the machine."""
+        """Answer a request. A request that fails for a reason outside the code is a `Failure`; a bug is an exception.
+        `progressed` is called at each step, of which none takes long; `waiting`, by default the same, repeatedly while
+        other evaluators have the machine."""
         outcome: Measurement | Failure
         timing = request.spec.speed is not None or request.spec.costs is not None
         try:
@@ -108,7 +108,7 @@ class Evaluator:
     def measure(self, request: EvaluationRequest, progressed: ProgressCallback = ignore_progress) -> Measurement:
         """Measure what a request asks for.
 
-        Raises UserError for a checkpoint or task that is no good; RefusedError, which is one, where the network can't
+        Raises UserError for a checkpoint or task that can't be used; RefusedError, a subclass, where the network can't
         be measured, or not here.
         """
         spec, seconds = request.spec, dict[str, float]()
@@ -229,8 +229,8 @@ class Evaluator:
         return self._engines[name]
 
     def _for_engine(self, request: EvaluationRequest, engine: Engine) -> Checkpoint:
-        """The checkpoint as an engine is to have it: what runs in this process shares our weights, another's process
-        needs their room."""
+        """The checkpoint for an engine: one in this process shares the weights that are on the device, one in a process
+        of its own needs their memory."""
         if engine.name == "torch":
             return self._on_device(request)
         self._placed = None
@@ -247,7 +247,7 @@ class Evaluator:
                 reason = str(error)
                 if location not in (None, reference.location):
                     asked = without_users(reference.location)
-                    reason += f"; or allow {asked}, where the request has it, by NASFARM_LOCATIONS"
+                    reason += f"; or allow {asked}, which the request names, by NASFARM_LOCATIONS"
                 raise RefusedError("bad_request", reason, retry_may_help=True) from error
             self._checkpoints[reference.digest] = checkpoint
             self._tokenizers[reference.digest] = content_digest(tokenizer)
@@ -264,7 +264,7 @@ class Evaluator:
 
 
 def _failure(error: UserError | RuntimeError | MemoryError) -> Failure:
-    """What an exception says of the request. Raises it again if it is a bug."""
+    """The failure that an exception stands for. Raises it again if it is a bug."""
     if isinstance(error, RefusedError):
         return error.failure
     if isinstance(error, UserError):
@@ -282,7 +282,7 @@ def _numbers(scores: ItemScores) -> Iterator[float]:
 def _opened(location: str, digest: str, cache: Path) -> tuple[Checkpoint, dict[str, str]]:
     """A checkpoint and the digests of its tokenizer's files, fetched if need be.
 
-    Raises UserError if it is not to be had, or not the one that is meant.
+    Raises UserError if it can't be fetched, or is not the one that is meant.
     """
     directory = fetch_checkpoint(location, digest, cache)
     try:

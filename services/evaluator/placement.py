@@ -1,4 +1,4 @@
-"""A checkpoint's weights where, and as what, they are computed with."""
+"""A checkpoint's weights on the device, and in the dtype, that is computed with."""
 
 from dataclasses import replace
 

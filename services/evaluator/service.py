@@ -1,4 +1,4 @@
-"""The evaluator as a service: a process that answers the requests for one super-network until it is told to stop."""
+"""The evaluator as a service: a process that answers the requests for one super-network until it is stopped."""
 
 import logging
 import os
@@ -27,8 +27,8 @@ from shared.telemetry.server import Check, TelemetryServer
 log = logging.getLogger(__name__)
 
 RESTART_CODE = 75
-"""With this code a process ends that can't go on, as an evaluation took too long or several crashed: whoever supervises
-it starts another."""
+"""Exit code of a process that can't continue, as an evaluation took too long or several crashed: its supervisor starts
+another."""
 
 
 class ServiceEvent(Enum):
@@ -82,7 +82,7 @@ def serve_supernet(
         environment: limits, and where metrics and health are served.
 
     Raises:
-        UserError: the broker isn't reached or refuses; the address of the metrics is taken.
+        UserError: the broker isn't reached or refuses; the address of the metrics is in use.
     """
     with closing(RabbitBroker(address, f"nasfarm evaluator {worker_name()}")) as broker:
         metrics = EvaluatorMetrics(broker)

@@ -1,4 +1,4 @@
-"""The built-in benchmark and instruction set: plain facts, for where no other data is to be had."""
+"""The built-in benchmark and instruction set: plain facts, for machines without other data."""
 
 from shared.facts.instructions import Instruction, instructions
 from shared.facts.questions import Question, questions

@@ -67,7 +67,7 @@ ACTIVATIONS: Mapping[Activation, Callable[[Tensor], Tensor]] = {
 class Projection(ABC):
     """A linear layer: weight (outputs, inputs), in whatever form, and where the family has one, bias (outputs,).
 
-    What is done with its outputs is said along with it, as some forms can do both at once.
+    What is done with its outputs is asked for along with it, as some forms can do both at once.
     """
 
     weight: Tensor
@@ -355,7 +355,7 @@ class Decoder:
             rotation = rotations[shape.rotary, shape.head_dim]
             queries, keys = _rotated(queries, rotation), _rotated(keys, rotation)
         if shape.scale is not None and (factor := shape.scale * shape.head_dim**0.5) != 1:
-            queries = queries * factor  # attention itself scales as if nothing were said
+            queries = queries * factor  # attention itself always scales by the default
         return sequences.attend(index, queries, keys, values, shape.window, attention.query.batch_invariant)
 
     def _added(self, state: Tensor, projection: Projection, inputs: Tensor, norm: Tensor | None) -> Tensor:

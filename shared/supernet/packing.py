@@ -66,7 +66,7 @@ class Packed:
 
     `tokens` and `positions` have shape (T,), `ends` (T,) says where in the row what follows a token ends; `last` is the
     highest position, `starts[i]` the place in the row of the i-th given sequence's first token; each sequence is a
-    segment. With a `prefix`, all sequences go on after it.
+    segment. With a `prefix`, all sequences continue it.
     """
 
     tokens: Tensor
@@ -81,7 +81,7 @@ class Packed:
     _block_masks: dict[int | None, BlockMask] = field(default_factory=dict)
 
     def after(self, prefix: CachedPrefix | None) -> "Packed":
-        """The same row for another pass, in which all sequences go on after a prefix, if there is one."""
+        """The same row for another pass, in which all sequences continue a prefix, if there is one."""
         return replace(self, prefix=prefix, _masks={}, _block_masks={})
 
     def attend(

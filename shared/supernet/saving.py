@@ -46,7 +46,7 @@ def save_weights(weights: Mapping[str, Tensor], directory: Path) -> None:
     """Write a checkpoint's weights, each with the numbers that its tensor shows and no more."""
     contiguous = {name: tensor.detach().to("cpu").contiguous() for name, tensor in weights.items()}
     save_file(contiguous, directory / WEIGHTS, metadata={"format": "pt"})
-    # safetensors keeps its files to their owner, but evaluators may run as somebody else.
+    # safetensors keeps its files to their owner, but evaluators may run as another user.
     (directory / WEIGHTS).chmod(0o644)
 
 

@@ -1,4 +1,5 @@
-"""A key/value cache, and what a decoder reads with it: whole prompts first, then a token of each sequence at a time."""
+"""A KV cache, and the passes that use it: whole prompts first (prefill), then a token of each sequence at a time
+(decode)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ from shared.supernet.segments import Segments
 
 @dataclass
 class KVCache:
-    """Keys and values of what was read: of each layer (sequences, kv_heads, capacity, head_dim), None where it has no
+    """Keys and values of the tokens so far: of each layer (sequences, kv_heads, capacity, head_dim), None if it has no
     attention.
 
     `lengths` (sequences,): how many tokens of each sequence that is. It lies on the device, beside what the host must
@@ -30,7 +31,7 @@ class KVCache:
 
     @classmethod
     def of_prompts(cls, network: Decoder, prompts: Sequence[Sequence[int]], more: int) -> "KVCache":
-        """Room for prompts, which are read next, and for `more` tokens of each."""
+        """Room for prompts, which are prefilled next, and for `more` tokens of each."""
         lengths = [len(prompt) for prompt in prompts]
 
         def room(attention: AttentionShape | None) -> Tensor | None:
@@ -57,7 +58,7 @@ class KVCache:
 
 @dataclass(frozen=True)
 class PaddedPrompts:
-    """Prompts that are read at once, padded on the right to the longest: no token sees what comes after it.
+    """Prompts for one pass, padded on the right to the longest: no token sees what comes after it.
 
     `tokens` and `positions` (sequences * longest,).
     """
@@ -132,7 +133,7 @@ class DecodeStep:
 
     @cached_property
     def segments(self) -> Segments:
-        """Each token: what was read before is in the cache, and no longer part of the row."""
+        """Each token: those before it are in the cache, and not part of the pass."""
         return Segments(torch.arange(len(self.tokens), device=self.tokens.device), len(self.tokens))
 
     def attend(
@@ -156,7 +157,7 @@ class DecodeStep:
             kept_keys[:, :, cache.longest - 1] = keys
             kept_values[:, :, cache.longest - 1] = values
             first = 0 if window is None else max(0, cache.longest - window)
-        # The heads that share keys and values stand as if they were so many tokens: these are read once for all.
+        # The heads that share keys and values are laid out as tokens, so that these are loaded once for all.
         attended = F.scaled_dot_product_attention(
             queries.reshape(len(queries), keys.shape[1], -1, queries.shape[2]),
             kept_keys[:, :, first : cache.longest],
@@ -166,7 +167,7 @@ class DecodeStep:
         return attended.flatten(1)
 
     def _mask(self, window: int | None) -> Tensor:
-        """What each sequence's new token sees, (sequences, 1, 1, longest)."""
+        """The attention mask of each sequence's new token, (sequences, 1, 1, longest)."""
         if window not in self.masks:
             places = torch.arange(self.cache.longest, device=self.positions.device)
             visible = places <= self.positions[:, None]

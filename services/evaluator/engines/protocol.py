@@ -1,4 +1,4 @@
-"""What runs networks where speed is measured: one protocol, several engines."""
+"""Inference engines, which run the networks whose speed is measured: one protocol, several implementations."""
 
 import random
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from shared.supernet.checkpoint import Checkpoint
 
 
 class EngineMissingError(UserError):
-    """An engine is not installed on this machine; on another one it may be."""
+    """An engine that is not installed on this machine; on another one it may be."""
 
 
 @dataclass(frozen=True)
@@ -50,12 +50,12 @@ class Engine(Protocol):
 
     @property
     def name(self) -> EngineName:
-        """What messages call it."""
+        """Its name in messages."""
         ...
 
     @property
     def version(self) -> str:
-        """Of its software."""
+        """The version of its software."""
         ...
 
     @property

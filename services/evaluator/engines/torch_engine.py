@@ -1,4 +1,4 @@
-"""The engine that is always there: our own decoder with a key/value cache."""
+"""The engine that is always installed: our own decoder with a KV cache."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -50,7 +50,7 @@ class TorchNetwork:
 
     @torch.inference_mode()
     def generate(self, prompts: Sequence[Sequence[int]], tokens: int) -> list[list[int]]:
-        cache = KVCache.of_prompts(self._network, prompts, tokens - 1)  # the last token is never read
+        cache = KVCache.of_prompts(self._network, prompts, tokens - 1)  # the last token is never an input
         made = [self._prefill(prompts, cache)]
         for _ in range(tokens - 1):
             made.append(self._step(cache, made[-1]))
@@ -71,10 +71,10 @@ class TorchNetwork:
         cache = KVCache.of_prompts(self._network, prompts, steps)
         began = self._now()
         made = self._prefill(prompts, cache)
-        read = self._now()
+        prefilled = self._now()
         for _ in range(steps):
             made = self._step(cache, made)
-        return read - began, (self._now() - read) / steps
+        return prefilled - began, (self._now() - prefilled) / steps
 
     def _now(self) -> float:
         """The time when all work given to the device is done."""
@@ -83,12 +83,12 @@ class TorchNetwork:
         return time.perf_counter()
 
     def _prefill(self, prompts: Sequence[Sequence[int]], cache: KVCache) -> Tensor:
-        """Read the prompts; returns the first new token of each, (sequences,)."""
-        read = PaddedPrompts.begin(prompts, cache)
-        return self._likeliest(self._network.hidden(read)[read.ends])
+        """Prefill the prompts; returns the first new token of each, (sequences,)."""
+        padded = PaddedPrompts.begin(prompts, cache)
+        return self._likeliest(self._network.hidden(padded)[padded.ends])
 
     def _step(self, cache: KVCache, newest: Tensor) -> Tensor:
-        """Read the newest token of each sequence, (sequences,); returns the next ones."""
+        """Decode one step from the newest token of each sequence, (sequences,); returns the next ones."""
         return self._likeliest(self._network.hidden(DecodeStep.after(cache, newest)))
 
     def _likeliest(self, states: Tensor) -> Tensor:

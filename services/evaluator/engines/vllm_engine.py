@@ -1,5 +1,5 @@
 """vLLM, which serves networks in production. It runs in a process of its own, started for each run: when that ends, its
-threads, memory and graphs are gone, and what vLLM sets and prints is no concern of this process."""
+threads, memory and graphs are gone, and what vLLM sets and prints doesn't affect this process."""
 
 import importlib.metadata
 import json
@@ -123,9 +123,9 @@ class VllmNetwork:
             "dtype": self.dtype,
             "max_model_len": longest,
             "max_num_seqs": len(prompts),
-            # All prompts are read in one pass.
+            # One pass prefills all prompts.
             "max_num_batched_tokens": max(longest, sum(len(prompt) for prompt in prompts)),
-            # A prompt that was seen in an earlier round is read all the same.
+            # A prompt of an earlier round is prefilled again.
             "enable_prefix_caching": False,
             "disable_hybrid_kv_cache_manager": True,
             "kv_cache_memory_bytes": blocks * BLOCK_TOKENS * cache_bytes(self.network, self.dtype),
@@ -164,27 +164,27 @@ def _installed_version() -> str:
 
 
 def _in_child(job: dict[str, Any]) -> dict[str, Any]:
-    """Do a job in a process of its own. Raises RuntimeError, with the end of what the process said, if it dies."""
+    """Do a job in a process of its own. Raises RuntimeError, with the end of the process's stderr, if it fails."""
     environment = os.environ | {
         "HF_HUB_OFFLINE": "1",
         "OMP_NUM_THREADS": str(torch.get_num_threads()),
         "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
         "VLLM_NO_USAGE_STATS": "1",
     }
-    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as said:
+    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as stderr:
         done = subprocess.run(
             # -P: what lies in the working directory must not stand in for what is installed, or vLLM misses the plugin.
             [sys.executable, "-P", "-m", "services.evaluator.engines.vllm_child"],
             input=json.dumps(job),
             stdout=subprocess.PIPE,
-            stderr=said,
+            stderr=stderr,
             text=True,
             env=environment,
-            process_group=0,  # Ctrl-C tells us to finish what is in work: it must not end it
+            process_group=0,  # Ctrl-C lets the evaluation in flight finish: it must not end this process
             check=False,
         )
         if done.returncode == 0:
             answer: dict[str, Any] = json.loads(done.stdout)
             return answer
-        said.seek(0)
-        raise RuntimeError(f"vLLM's process ended with {done.returncode}:\n{said.read()[-4000:]}")
+        stderr.seek(0)
+        raise RuntimeError(f"vLLM's process ended with {done.returncode}:\n{stderr.read()[-4000:]}")

@@ -61,14 +61,14 @@ class RemoteDirectory:
         }
 
     def get(self, name: str, target: Path, progressed: Callable[[int], None]) -> None:
-        """Copy a file. `progressed` is told the bytes of it that are here."""
+        """Copy a file. `progressed` is called with the bytes copied so far."""
         told = Callback(hooks={"progress": lambda size, value, **_: progressed(value)})
         with self._reaching():
             self._files.get_file(f"{self._root}/{name}", str(target), callback=told)
 
     @contextmanager
     def _reaching(self) -> Iterator[None]:
-        """Every file system has exceptions of its own; all mean that the files didn't come."""
+        """Every file system has exceptions of its own; all mean that the files couldn't be fetched."""
         try:
             yield
         except FileNotFoundError as error:
@@ -103,8 +103,8 @@ def _said(error: Exception) -> str:
 
 def download(remote: RemoteDirectory, target: Path, digest: str, digests: FileDigests) -> None:
     """Put a verified copy in its place. Called under the digest's lock."""
-    for left in target.parent.glob(f".{digest}.*.part"):  # by processes that were killed
-        shutil.rmtree(left)
+    for partial in target.parent.glob(f".{digest}.*.part"):  # by processes that were killed
+        shutil.rmtree(partial)
     sizes = remote.sizes()
     total, free = sum(sizes.values()), shutil.disk_usage(target.parent).free
     if total > free:
@@ -134,7 +134,7 @@ def download(remote: RemoteDirectory, target: Path, digest: str, digests: FileDi
 
 
 def _copy(remote: RemoteDirectory, sizes: dict[str, int], scratch: Path) -> None:
-    """Copy a checkpoint's files one after the other, telling the log now and then how far it has got."""
+    """Copy a checkpoint's files one after the other, logging now and then how far that is."""
     total, done, told = sum(sizes.values()), 0, time.monotonic()
 
     def progressed(here: int) -> None:
