@@ -183,7 +183,7 @@ def test_what_isn_t_done_within_the_drain_limit_is_given_back(service: Service) 
     left = service.left()
     assert left is not None and left.attempt == 2
     assert service.outcomes(0) == []
-    assert "the request in work is given back" in service.log
+    assert "the request in flight is requeued" in service.log
 
 
 def test_a_second_signal_leaves_at_once_and_the_request_comes_again(service: Service) -> None:
@@ -215,7 +215,7 @@ def test_a_request_that_comes_again_while_it_is_computed_is_computed_once(servic
     node.control("close_all_connections", "--vhost", service.farm.vhost, "a test")
     (outcome,) = service.outcomes(1)
     assert isinstance(outcome, Measurement)
-    service.wait(lambda: "a request came again that was answered already" in service.log)
+    service.wait(lambda: "a request was redelivered that is answered already" in service.log)
     service.process.send_signal(signal.SIGTERM)
     assert service.ended() == 0
     assert service.log.count("evaluation finished") == 1

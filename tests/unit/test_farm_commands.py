@@ -20,7 +20,7 @@ from deploy.farm.process_backend import Processes
 from deploy.farm.state import FarmDirectory, FarmSpec
 from shared.announcements import EvaluatorAnnouncement, SearchAnnouncement
 from shared.broker import requests_queue
-from shared.content import content_digest
+from shared.checkpoint_files import content_digest
 from shared.digest import DIGEST_CHARACTERS
 from shared.errors import UserError
 from shared.settings import LONGEST_NAME, read_search_file
