@@ -22,7 +22,7 @@ class ServiceState:
 
 
 class Backend(Protocol):
-    """Brings a farm up and takes it down. Made with the FarmDirectory; what the user can mend raises UserError.
+    """Brings a farm up and takes it down. Made with the FarmDirectory; raises UserError for what the user can change.
 
     Bringing up is: `check`, `start_broker`, `train` (unless the super-network is there), then the operator adds the
     queues through 127.0.0.1 and `FarmSpec.port`, then `apply`.
@@ -41,12 +41,12 @@ class Backend(Protocol):
 
     def train(self, farm: FarmSpec, name: str) -> None:
         """Make the super-network of `FarmDirectory.search_file(name)` in `FarmDirectory.store`, in the foreground, with
-        its progress shown; an interrupted one goes on. Raises UserError if the farm is down, or goes down meanwhile."""
+        its progress shown; an interrupted one is resumed. Raises UserError if the farm is or goes down meanwhile."""
         ...
 
     def apply(self, farm: FarmSpec) -> None:
         """Have a coordinator run for each search, and the evaluators of each super-network: start what is missing or
-        had failed, drain what is too much. Returns without waiting for it, but no state from before is told any more.
+        had failed, drain what is too many. Returns without waiting for that, but `states` tells no state from before.
         """
         ...
 

@@ -1,4 +1,4 @@
-"""What a farm is to be: which searches, how many evaluators. Commands change it, whoever runs the farm acts on it."""
+"""What a farm is to be: which searches, how many evaluators. Commands change it, and the farm's backend acts on it."""
 
 import os
 import re
@@ -12,7 +12,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from deploy.farm.console import say
+from deploy.farm.console import print_line
 from services.application.supernet_store import SupernetStore
 from shared.errors import UserError
 from shared.files import write_atomically, writing
@@ -80,7 +80,7 @@ class FarmSpec(BaseModel):
         searches = (*others, Search(name=name, supernet=supernet, begun=begun))
         return self.model_copy(update={"preparing": preparing, "searches": searches})
 
-    def preparing_for(self, names: Iterable[str]) -> "FarmSpec":
+    def with_preparing(self, names: Iterable[str]) -> "FarmSpec":
         """The farm with searches noted that are going to run."""
         return self.model_copy(update={"preparing": tuple(dict.fromkeys((*self.preparing, *names)))})
 
@@ -172,19 +172,19 @@ class FarmDirectory:
         """Say what the farm is to be from now on."""
         write_atomically(self.farm_file, farm.model_dump_json(indent=2) + "\n")
 
-    def former(self) -> "FarmDirectory | None":
+    def previous_place(self) -> "FarmDirectory | None":
         """Where the farm was when it was brought up last, if that was elsewhere."""
         noted = _text(self.path / "place").strip()
         told = DEFINITIONS.search(_text(self.broker_files / "rabbitmq.conf"))
         path = Path(noted or (told[1] if told else self.path))
         return None if path == self.path else FarmDirectory(path, path.parent / self.runs.name)
 
-    def note_place(self) -> None:
+    def record_place(self) -> None:
         """Note where the farm is, for `former`."""
         write_atomically(self.path / "place", f"{self.path}\n")
 
     @contextmanager
-    def turn(self, command: str, shared: bool = False, patience: float = float("inf")) -> Iterator[None]:
+    def process_lock(self, command: str, shared: bool = False, patience: float = float("inf")) -> Iterator[None]:
         """Keep other commands from starting or ending the farm's processes meanwhile.
 
         Waits for one that does, and says so; but `shared` turns don't wait for one another. After `patience` seconds it
@@ -208,13 +208,13 @@ class FarmDirectory:
                     break
                 if not ours and not said:
                     lock.seek(0)
-                    say(f"Waiting        for {lock.read() or 'another command'}")
+                    print_line(f"Waiting        for {lock.read() or 'another command'}")
                     said = True
             time.sleep(LOOKING_SECONDS)
         yield
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
+    def state_lock(self) -> Iterator[None]:
         """Keep other commands from changing the farm meanwhile. Held for moments only."""
         with locked(self.path / ".lock", wait=lambda: None):
             yield

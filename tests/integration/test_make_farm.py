@@ -11,13 +11,13 @@ import pytest
 import yaml
 
 from deploy.farm.daemon import supervisor_of
-from deploy.farm.orphans import processes_of
+from deploy.farm.orphans import farm_processes
+from deploy.farm.ports import free_port
 from shared.settings import parse_settings
 from tests.chaos.arena import search_values, write_supernet
 from tests.integration.test_killed_search import measurements, stored
 from tests.support.command import search_file
 from tests.support.made_farm import MadeFarm, made_farm
-from tests.support.rabbitmq import free_port
 
 EVALUATIONS = 36
 
@@ -47,7 +47,7 @@ def test_a_farm_is_asked_for_twice_at_once_then_with_evaluators_that_can_not_mea
         failed = farm.run("farm", "--evaluators", 1)
         (evaluator,) = farm.states("evaluator-")
         assert failed.returncode == 2 and f"farm: {evaluator.name} ended: nasfarm: " in failed.stdout, failed.stdout
-        assert "mend that and give the same command again" in failed.stdout
+        assert "fix that and run the same command again" in failed.stdout
         log = (farm.directory.logs / f"{evaluator.name}.log").read_text()
         assert log.count("nasfarm: ") == begun
     assert farm.states("coordinator-")[0].pid == coordinator.pid  # all else went on
@@ -58,10 +58,10 @@ def test_a_farm_is_asked_for_twice_at_once_then_with_evaluators_that_can_not_mea
     moved.path.mkdir()
     for name in (".farm", "runs", "supernets"):
         (farm.path / name).rename(moved.path / name)
-    assert "queues are made anew" in moved.make("farm", "--evaluators", 0)
+    assert "queues are created again" in moved.make("farm", "--evaluators", 0)
     assert [state.state for state in moved.states("coordinator-")] == ["running"]
     moved.make("destroy")
-    assert processes_of(moved.directory.path) == [] and not moved.directory.path.exists()
+    assert farm_processes(moved.directory.path) == [] and not moved.directory.path.exists()
 
 
 def test_a_farm_searches_to_the_end_though_an_evaluator_and_the_supervisor_are_killed(farm: MadeFarm) -> None:
@@ -89,10 +89,10 @@ def test_a_farm_searches_to_the_end_though_an_evaluator_and_the_supervisor_are_k
     assert supervisor is not None
     os.kill(supervisor, signal.SIGKILL)
     farm.wait_for(lambda: supervisor_of(farm.directory) is None)
-    strays = set(processes_of(farm.directory.path))
-    assert strays  # RabbitMQ at least
+    orphans = set(farm_processes(farm.directory.path))
+    assert orphans  # RabbitMQ at least
     farm.make("farm")
-    assert not strays & set(processes_of(farm.directory.path))
+    assert not orphans & set(farm_processes(farm.directory.path))
     farm.wait_for(lambda: [state.exit_code for state in farm.states("coordinator-")] == [0])
     farm.wait_for(lambda: not farm.states("evaluator-"))  # nobody has work for them any more
     assert (run / "report.html").is_file() and json.loads((run / "front.json").read_text())
@@ -100,7 +100,7 @@ def test_a_farm_searches_to_the_end_though_an_evaluator_and_the_supervisor_are_k
     assert len(identities) == len(set(identities)) >= EVALUATIONS
 
     assert "make farm" in farm.make("down")
-    assert processes_of(farm.directory.path) == []
+    assert farm_processes(farm.directory.path) == []
     assert (farm.directory.broker_files / "data").is_dir()
     assert farm.run("status").returncode == 2
     farm.make("destroy")

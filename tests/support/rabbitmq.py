@@ -9,6 +9,7 @@ import socket
 import subprocess
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,15 +20,8 @@ import pika
 import pytest
 import trustme
 
-from deploy.farm.rabbitmq import (
-    PROGRAMS,
-    SERVER,
-    check_installed,
-    free_port,
-    node_environment,
-    seen_within,
-    stop_if_exposed,
-)
+from deploy.farm.ports import free_port
+from deploy.farm.rabbitmq import PROGRAMS, SERVER, check_installed, node_environment, path_within_node, stop_if_exposed
 from shared.broker import requests_queue, results_queue
 from shared.broker.address import BrokerAddress
 from shared.broker.rabbitmq import RabbitBroker, add_queues
@@ -37,6 +31,8 @@ from shared.errors import UserError
 
 ADMINISTRATOR = "administrator"
 START_SECONDS = 240
+SETTLED_SECONDS = 2.0
+"""A quorum queue younger than about a second doesn't survive its node (RabbitMQ 3.10): age is what must pass here."""
 
 
 class Node:
@@ -65,7 +61,7 @@ class Node:
         held["users"].append(administrator)
         (self.directory / "definitions.json").write_text(json.dumps(held))
         listen = f"127.0.0.1:{self.tls_port}"
-        seen = seen_within(self.directory)
+        seen = path_within_node(self.directory)
         configuration = server_configuration(f"{seen}/definitions.json", listen, f"{seen}/tls")
         configuration = configuration.replace("listeners.tcp = none", f"listeners.tcp.1 = 127.0.0.1:{self.port}")
         configuration += f"management.tcp.ip = 127.0.0.1\nmanagement.tcp.port = {self._http_port}\n"
@@ -140,6 +136,11 @@ class Node:
         command = [PROGRAMS / "rabbitmqctl", "--quiet", *arguments]
         subprocess.run(command, env=self._environment, cwd=self.directory, check=True, capture_output=True, timeout=60)
 
+    def close_connections(self, vhost: str) -> None:
+        """Close all connections to a vhost, as an administrator would."""
+        for connection in self.http("GET", f"/api/vhosts/{vhost}/connections"):
+            self.http("DELETE", f"/api/connections/{urllib.parse.quote(connection['name'], safe='')}")
+
     def http(self, method: str, path: str, content: Any = None, user: str = ADMINISTRATOR) -> Any:
         """Ask the management API. Raises OSError where it doesn't answer or refuses."""
         login = base64.b64encode(f"{user}:{self.passwords[user]}".encode()).decode()
@@ -159,7 +160,7 @@ class Node:
         held = definitions(self.passwords, vhost)
         self.http("POST", "/api/definitions", {key: value for key, value in held.items() if key != "users"})
         farm = RabbitFarm(self, vhost)
-        add_queues(farm.address("operator"), [farm.requests, farm.results])
+        farm.add_queues(farm.requests, farm.results)
         return farm
 
 
@@ -192,6 +193,16 @@ class RabbitFarm:
 
     def __init__(self, node: Node, vhost: str) -> None:
         self.node, self.vhost = node, vhost
+        self._queues_added = time.monotonic()
+
+    def add_queues(self, *names: str) -> None:
+        """Add queues, as the operator."""
+        add_queues(self.address("operator"), names)
+        self._queues_added = time.monotonic()
+
+    def settle(self) -> None:
+        """Wait until the newest queue outlives its node."""
+        time.sleep(max(0.0, self._queues_added + SETTLED_SECONDS - time.monotonic()))
 
     def address(self, user: str, port: int | None = None) -> BrokerAddress:
         return BrokerAddress("127.0.0.1", port or self.node.port, self.vhost, user, self.node.passwords[user])
