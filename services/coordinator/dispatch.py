@@ -6,7 +6,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from services.coordinator.batch import Batch
+from services.coordinator.batch import RequestBatch
 from services.coordinator.evaluators import Evaluators
 from services.coordinator.history import History
 from services.coordinator.item_consistency import ItemConsistency
@@ -84,7 +84,7 @@ class Dispatcher:
         """The outcome of every request, in their order: `begin` and `finish` in one."""
         return self.finish(self.begin(requests, tolerant))
 
-    def begin(self, requests: Sequence[EvaluationRequest], tolerant: bool = False) -> Batch:
+    def begin(self, requests: Sequence[EvaluationRequest], tolerant: bool = False) -> RequestBatch:
         """Put requests at the end of the pending queue; they are sent, and results handled, while any batch is being
         finished.
 
@@ -92,7 +92,7 @@ class Dispatcher:
         request is a failure like others, and the next run tries every failure again. Raises UserError if the history
         says that a request is bad, or if what it holds was measured on different items.
         """
-        batch = Batch(requests, tolerant)
+        batch = RequestBatch(requests, tolerant)
         for request in batch.requests.values():
             outcome = self._known(request, tolerant)
             if outcome is not None:
@@ -103,7 +103,7 @@ class Dispatcher:
                 self._pending.enqueue(PendingRequest(request, [batch]))
         return batch
 
-    def finish(self, batch: Batch) -> list[Outcome]:
+    def finish(self, batch: RequestBatch) -> list[Outcome]:
         """Wait until every request of a batch has its outcome: these, in the order of the requests.
 
         Raises UserError if a request turns out to be bad, if evaluators don't agree on what the items are, or if
@@ -145,7 +145,7 @@ class Dispatcher:
         self._events.publish(ResultsReceived(((request, early),), time.perf_counter()))
         return early
 
-    def _settle(self, batches: Sequence[Batch], request: EvaluationRequest, outcome: Outcome) -> None:
+    def _settle(self, batches: Sequence[RequestBatch], request: EvaluationRequest, outcome: Outcome) -> None:
         for batch in batches:
             batch.settle(request, outcome)
         self._events.publish(
