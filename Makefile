@@ -81,7 +81,7 @@ test-deploy: $(VENV)/ready ## Test `make deploy` with real containers
 		podman podman-compose runc netavark aardvark-dns iptables debootstrap
 	NASFARM_TEST_DEPLOY=1 $(BIN)/pytest tests/deploy
 
-# vLLM needs an environment of its own: without a GPU, it is a build for the CPU that nobody should serve with.
+# vLLM needs an environment of its own: without a GPU, it is a build for the CPU that isn't meant for serving.
 .PHONY: test-vllm
 test-vllm: ## Test the vLLM engine, in an environment of its own
 	@log=$$(mktemp); \

@@ -1,4 +1,4 @@
-"""What can happen to a farm. Each does its harm and undoes what doesn't mend itself; what must not be harmed by it is
+"""What can happen to a farm. Each does its harm and undoes what doesn't recover by itself; what must not be harmed by it is
 looked at elsewhere."""
 
 import resource
