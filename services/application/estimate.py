@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 
 from services.coordinator.budget import networks_to_measure
-from services.coordinator.front import ReportedNetworks
 from services.coordinator.history import History
 from services.coordinator.plan import SearchPlan
+from services.coordinator.reported_networks import ReportedNetworks
 from services.coordinator.results import cost_model, evaluated_so_far, front
 from shared.messages import EvaluationRequest, Measurement
 from shared.network.sizes import outer_parameters, parameters

@@ -19,7 +19,7 @@ from services.evaluator.speed import parameter_tokens_per_second
 from shared.broker import requests_queue
 from shared.environment import Environment
 from shared.events import Events
-from shared.settings import Part, SearchSettings
+from shared.settings import ItemsPart, SearchSettings
 from shared.supernet.device import preferred_dtype
 
 
@@ -52,7 +52,7 @@ def _open(prepared: PreparedSearch, supernet: Supernet, run: RunDirectory) -> tu
 def _announce(
     prepared: PreparedSearch,
     run: RunDirectory,
-    tasks: dict[Part, list[PreparedTask]],
+    tasks: dict[ItemsPart, list[PreparedTask]],
     opened: tuple[SearchPlan, History] | None,
     events: Events,
 ) -> None:

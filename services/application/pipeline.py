@@ -8,13 +8,14 @@ from services.application.run_directory import RunDirectory
 from services.application.supernet_store import Supernet
 from services.coordinator.dispatch import Dispatcher
 from services.coordinator.evaluators import Evaluators
-from services.coordinator.front import ReportedNetworks, measure_front
+from services.coordinator.front_measurement import measure_front
 from services.coordinator.history import History
 from services.coordinator.plan import SearchPlan
 from services.coordinator.recorder import HistoryRecorder
+from services.coordinator.reported_networks import ReportedNetworks
 from services.coordinator.search import measure_costs, run_search
-from services.reporting.looks import note_look
-from services.reporting.outputs import write_report
+from services.reporting.report_files import write_report
+from services.reporting.report_item_use import record_report_item_use
 from shared.broker import Broker
 from shared.errors import UserError
 from shared.events import Events, SearchFinished
@@ -63,7 +64,7 @@ def search_to_report(
     costs = measure_costs(plan, history, dispatcher, events)
     front = run_search(plan, costs, history, dispatcher, events)
     networks = ReportedNetworks(plan, costs, front)
-    note_look(networks, history)
+    record_report_item_use(networks, history)
     measure_front(networks, dispatcher, events)
     events.publish(ReportWritten(write_report(plan, history, front, run.path), run))
     events.publish(SearchFinished())

@@ -26,7 +26,7 @@ from shared.files import user_path
 from shared.identity import TOKENS_VERSION
 from shared.manifest import search_space
 from shared.messages import CheckpointRef
-from shared.settings import Part, SearchSettings
+from shared.settings import ItemsPart, SearchSettings
 from shared.space import SearchSpace
 from shared.supernet.checkpoint import Checkpoint
 from shared.supernet.order import drop_order
@@ -135,13 +135,13 @@ def _check_found(supernet: Supernet, digests: FileDigests, events: Events) -> No
     events.note("Super-network", f"{supernet.directory}, there already: made{made} in {steps} steps of fine-tuning")
 
 
-def check_tasks(evaluator: Evaluator, search: PreparedSearch, events: Events) -> dict[Part, list[PreparedTask]]:
+def check_tasks(evaluator: Evaluator, search: PreparedSearch, events: Events) -> dict[ItemsPart, list[PreparedTask]]:
     """Read all items of both parts now, so that nothing is found wrong with them after an hour of fine-tuning."""
     settings = search.settings
     if settings.include_path is not None:
         include_tasks(user_path(settings.include_path))
-    prepared: dict[Part, list[PreparedTask]] = {}
-    parts: tuple[Part, ...] = ("search", "report")
+    prepared: dict[ItemsPart, list[PreparedTask]] = {}
+    parts: tuple[ItemsPart, ...] = ("search", "report")
     for part in parts:
         spec = settings.spec(part, "float32")
         with events.step("Tasks", note="reading"):

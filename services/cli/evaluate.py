@@ -13,7 +13,8 @@ from services.cli.preparation_display import PreparationDisplay
 from services.cli.quiet import quiet_libraries
 from services.evaluator.tasks.index import include_tasks
 from services.evaluator.tasks.loading import count_items
-from services.reporting.answers import Answers, task_row
+from services.reporting.comparisons import task_row
+from services.reporting.item_answers import ItemAnswers
 from services.reporting.wording import chat_template, parameters, rate, size
 from shared.architecture import Architecture
 from shared.environment import Environment
@@ -180,7 +181,7 @@ def _accuracies(scores: ItemScores) -> Iterator[tuple[str, str, str]]:
         right = scores.metrics.get(name, ())
         shown = ""
         if right and set(right) <= {0.0, 1.0}:
-            low, high = task_row(Answers((scores,), (name,)), None, None).interval
+            low, high = task_row(ItemAnswers((scores,), (name,)), None, None).interval
             shown = f"{low:.4f} to {high:.4f}"
         yield name, f"{value:.4f}", shown
 

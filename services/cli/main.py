@@ -17,10 +17,15 @@ from services.cli.notes import show_notes
 from services.cli.optional import OptionalValues
 from shared.environment import prepare_environment
 from shared.errors import UserError
-from shared.messages import Dtype, Engine, Workload
+from shared.messages import Dtype, Engine
+from shared.settings import SearchSettings, ServingSettings, TaskSettings
 from shared.text import one_line
 
-LOAD = Workload()
+
+def _serving(key: str) -> str:
+    """What an option of the load means, and its default."""
+    return f"{ServingSettings.summary(key)} Default: {ServingSettings.model_fields[key].default}."
+
 
 app = typer.Typer(
     name="nasfarm",
@@ -53,15 +58,27 @@ Authority = Annotated[
 
 @app.command(epilog="Example: nasfarm init HuggingFaceTB/SmolLM2-135M-Instruct -o search.yaml")
 def init(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="Hugging Face id or directory of a checkpoint.")],
+    model: Annotated[str, typer.Argument(metavar="MODEL", help=SearchSettings.summary("model"))],
     output: Annotated[Path, typer.Option("--output", "-o", help="The search file to write.")] = Path("search.yaml"),
     force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
-    name: Annotated[str | None, typer.Option("--name", help="The run's name; default: made of the model's.")] = None,
+    name: Annotated[
+        str | None, typer.Option("--name", help=f"{SearchSettings.summary('name')} Default: after the model.")
+    ] = None,
 ) -> None:
     """Write a commented search file with sensible choices for a model, and print what it would search."""
     from services.cli.init import init_search_file
 
     init_search_file(model, output, force, name)
+
+
+@app.command(epilog="Example: nasfarm schema --output search.schema.json")
+def schema(
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="File for it; default: the terminal.")] = None,
+) -> None:
+    """Print the JSON Schema of search files, with which editors check and complete them."""
+    from services.cli.schema import write_schema
+
+    write_schema(output)
 
 
 @app.command(epilog="Example: nasfarm train search.yaml")
@@ -208,10 +225,10 @@ def stop(
 def evaluate(
     tasks: Annotated[
         list[str] | None,
-        typer.Option("--task", help="An lm-eval task, or several: a,b; or a task's YAML file. May be repeated."),
+        typer.Option("--task", help=f"{TaskSettings.described('name')} May be repeated."),
     ] = None,
     include_path: Annotated[
-        Path | None, typer.Option("--include-path", readable=False, help="Directory with more lm-eval tasks in YAML.")
+        Path | None, typer.Option("--include-path", readable=False, help=SearchSettings.summary("include_path"))
     ] = None,
     architecture: Annotated[
         Path | None,
@@ -243,34 +260,32 @@ def evaluate(
         ),
     ] = None,
     split: Annotated[str | None, typer.Option("--split", help="Split; default: the one lm-eval scores.")] = None,
-    num_fewshot: Annotated[int | None, typer.Option("--num-fewshot", min=0, help="Examples in the prompt.")] = None,
+    num_fewshot: Annotated[
+        int | None, typer.Option("--num-fewshot", min=0, help=TaskSettings.described("num_fewshot"))
+    ] = None,
     apply_chat_template: Annotated[
         str | None,
         typer.Option(
             "--apply-chat-template",
             metavar="[NAME]",
-            help="Make prompts by the tokenizer's chat template, or by that of its several ones which has this name.",
+            help=TaskSettings.described("apply_chat_template"),
         ),
     ] = None,
     fewshot_as_multiturn: Annotated[
         bool | None,
-        typer.Option(help="With it, examples are turns of the chat (the default), or stand in the question's turn."),
+        typer.Option(help=TaskSettings.described("fewshot_as_multiturn")),
     ] = None,
     speed: Annotated[Engine | None, typer.Option("--speed", help="Measure tokens a second by this engine.")] = None,
-    batch: Annotated[
-        int | None, typer.Option("--batch", min=1, help=f"Sequences that run together; default: {LOAD.batch}.")
-    ] = None,
+    batch: Annotated[int | None, typer.Option("--batch", min=1, help=_serving("batch"))] = None,
     prompt_tokens: Annotated[
         int | None,
-        typer.Option("--prompt-tokens", min=1, help=f"Length of each prompt; default: {LOAD.prompt_tokens}."),
+        typer.Option("--prompt-tokens", min=1, help=_serving("prompt_tokens")),
     ] = None,
     generated_tokens: Annotated[
         int | None,
-        typer.Option(
-            "--generated-tokens", min=1, help=f"Steps of decoding after it; default: {LOAD.generated_tokens}."
-        ),
+        typer.Option("--generated-tokens", min=1, help=_serving("generated_tokens")),
     ] = None,
-    repeats: Annotated[int | None, typer.Option("--repeats", min=1, help="How often all of it is run.")] = None,
+    repeats: Annotated[int | None, typer.Option("--repeats", min=1, help=_serving("repeats"))] = None,
     output: Annotated[Path | None, typer.Option("--json", help="File for the whole result, item by item.")] = None,
 ) -> None:
     """Measure one sub-network by hand: accuracy, speed or both."""

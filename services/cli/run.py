@@ -10,8 +10,8 @@ from services.cli.preparation_display import PreparationDisplay
 from services.coordinator.history import History
 from services.coordinator.plan import plan_of
 from services.coordinator.results import evaluated_so_far, front
-from services.reporting.outputs import write_report
-from services.reporting.table import front_table
+from services.reporting.report_files import write_report
+from services.reporting.tables.terminal import front_table
 from shared.errors import UserError
 from shared.events import Events
 from shared.files import UnwritableError

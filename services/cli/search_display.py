@@ -12,7 +12,7 @@ from services.cli.cost_table import cost_table_in_words
 from services.cli.progress_bars import Stage, stage
 from services.cli.search_summary import print_space
 from services.coordinator.results import accuracy
-from services.reporting.table import front_table
+from services.reporting.tables.terminal import front_table
 from services.reporting.wording import correlation, percentage
 from shared.events import CostsMeasured, Event, Failed, GenerationDone, Measured, StageBegan
 from shared.generation import GenerationRow

@@ -21,12 +21,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from services.coordinator.predictor_quality import mcnemar
 from services.evaluator.evaluator import ROW_TOKENS
 from services.evaluator.placement import placed
 from services.evaluator.preparation import prepare_task
 from services.evaluator.scoring import score
 from services.evaluator.tasks.loading import LoadedTask, load_items
+from services.reporting.statistics.paired_comparison import PairedTable
 from shared.architecture import Quantization, dense
 from shared.environment import Environment
 from shared.messages import ItemScores, TaskItems
@@ -181,7 +181,7 @@ def print_answers(checkpoint: Checkpoint, loaded: LoadedTask) -> None:
     shorter, longer = scored("int8", longest // 2), scored("int8", longest)
     Int8Linear.reading = bound  # type: ignore[method-assign]
     print_change(f"outliers of whole rows, {longest // 2} and {longest} tokens", shorter, longer)
-    p_value = mcnemar(before, after)
+    p_value = PairedTable.of(before, after).p_value
     print(f"accuracy {np.mean(before):.1%} before, {np.mean(after):.1%} in INT8: p = {p_value:.2f} (McNemar)")
 
 

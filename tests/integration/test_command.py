@@ -49,7 +49,9 @@ def refused(ended: Ended, *words: str) -> None:
         assert word in ended.error, ended.error
 
 
-@pytest.mark.parametrize("command", ["init", "train", "search", "report", "evaluate", "status", "stop", "evaluator"])
+@pytest.mark.parametrize(
+    "command", ["init", "schema", "train", "search", "report", "evaluate", "status", "stop", "evaluator"]
+)
 def test_every_command_explains_itself_with_an_example(run: Run, command: str) -> None:
     ended = run(command, "--help")
     assert ended.code == 0
@@ -252,7 +254,10 @@ def one_task(**changes: Any) -> dict[str, Any]:
         (changed("training", data="nowhere.jsonl"), ["training.data", "nowhere.jsonl"]),
         (one_task(name="no_such_task"), ["tasks.no_such_task", "lm-eval knows no such task"]),
         (one_task(name="wikitext"), ["tasks.wikitext"]),
-        (one_task(name="winogrande", search={"items": 5, "split": "validation"}), ["tasks.0", "both parts or of none"]),
+        (
+            one_task(name="winogrande", search={"items": 5, "split": "validation"}),
+            ["tasks.0", "both parts or of neither"],
+        ),
         (one_task(name="truthfulqa_mc2", metric="acc"), ["tasks.truthfulqa_mc2"]),
         (one_task(metric="bleu"), ["tasks.0.metric"]),
         (one_task(metric="exact_match"), ["tasks.plain_facts.metric", "acc, acc_norm"]),

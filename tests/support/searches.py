@@ -8,12 +8,13 @@ from typing import Any
 
 from services.coordinator.dispatch import Dispatcher
 from services.coordinator.evaluators import EmbeddedEvaluator
-from services.coordinator.front import ReportedNetworks, measure_front
+from services.coordinator.front_measurement import measure_front
 from services.coordinator.history import History
 from services.coordinator.plan import SearchPlan
 from services.coordinator.recorder import HistoryRecorder
+from services.coordinator.reported_networks import ReportedNetworks
 from services.coordinator.search import measure_costs, run_search
-from services.reporting.looks import note_look
+from services.reporting.report_item_use import record_report_item_use
 from shared.architecture import Architecture
 from shared.broker import InProcessBroker, requests_queue, results_queue
 from shared.events import Event, Events, GenerationDone
@@ -119,7 +120,7 @@ def search(
         chosen = run_search(plan, costs, history, dispatcher, events)
         if report:
             networks = ReportedNetworks(plan, costs, chosen)
-            note_look(networks, history)
+            record_report_item_use(networks, history)
             measure_front(networks, dispatcher, events)
     return chosen, seen, done, history
 

@@ -68,7 +68,7 @@ def test_a_misspelt_variable_is_named_once_with_the_nearest_that_is_known(
     os.environ[name] = "1"
     prepare_environment()
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith(f"nasfarm: {name} is no variable") and said in line
+    assert line.startswith(f"nasfarm: {name} is not a variable") and said in line
     prepare_environment()
     assert capsys.readouterr().err == ""
 

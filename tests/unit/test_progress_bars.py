@@ -108,7 +108,7 @@ def test_however_a_stage_gets_on_its_lines_are_few_and_not_close_together_and_th
         stage.tick()
         stage.advance()
     before = len(at)
-    stage._tell = told.append
+    stage._emit = told.append
     stage.ends()
     if told:
         assert f"{len(pauses)} of {len(pauses)} (100 %)" in told[0]

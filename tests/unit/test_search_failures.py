@@ -7,7 +7,7 @@ import pytest
 
 from services.coordinator.history import History
 from services.coordinator.results import evaluated_so_far, front
-from services.reporting.outputs import write_report
+from services.reporting.report_files import write_report
 from shared.architecture import dense
 from shared.errors import UserError
 from shared.messages import EvaluationRequest, Failure, FailureKind, Measurement
@@ -73,7 +73,7 @@ def test_a_network_that_fails_on_the_report_items_leaves_the_front_and_is_tried_
     assert chosen == undisturbed
     content = write_report(plan, history, chosen, tmp_path)
     assert "N1" not in [row.name for row in content.front] and not (tmp_path / "front" / "N1.json").exists()
-    assert f"N1, which has left the front: {kind}, too large" in content.failures
+    assert f"N1, left out of the front: {kind}, too large" in content.failures
     _, seen, _, history = search(plan, path, report=True)
     assert seen == [largest]
     mended, whole = (write_report(plan, each, undisturbed, tmp_path) for each in (history, other))
