@@ -253,7 +253,7 @@ def test_logs_and_names_of_others_are_shown_without_what_moves_the_cursor(
     assert "since ?, exit code 2: �]0;title�bad" in capsys.readouterr().out
 
 
-def test_logs_end_quietly_when_nobody_reads_them_any_more(
+def test_logs_end_quietly_when_their_reader_is_gone(
     directory: FarmDirectory, started: list[subprocess.Popen[bytes]]
 ) -> None:
     started.append(subprocess.Popen(SLEEP, env={**os.environ, **farm_variables(directory.path)}))

@@ -20,7 +20,7 @@ Look = Callable[[], None]
 
 
 class Scene:
-    """A farm and its broker, as somebody sees them who looks again and again: `looks` says what changes before each."""
+    """A farm and its broker, as a command sees them that polls: `looks` says what changes before each look."""
 
     def __init__(self, directory: FarmDirectory) -> None:
         self.directory = directory
