@@ -9,7 +9,6 @@ import socket
 import subprocess
 import time
 import urllib.error
-import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -111,7 +110,7 @@ class Node:
 
     @contextmanager
     def frozen(self) -> Iterator[None]:
-        """As a machine that hangs: connections stay open and nobody answers."""
+        """As a machine that hangs: connections stay open and are not answered."""
         assert self._server is not None
         os.killpg(self._server.pid, signal.SIGSTOP)
         try:
@@ -135,11 +134,6 @@ class Node:
         """Run rabbitmqctl."""
         command = [PROGRAMS / "rabbitmqctl", "--quiet", *arguments]
         subprocess.run(command, env=self._environment, cwd=self.directory, check=True, capture_output=True, timeout=60)
-
-    def close_connections(self, vhost: str) -> None:
-        """Close all connections to a vhost, as an administrator would."""
-        for connection in self.http("GET", f"/api/vhosts/{vhost}/connections"):
-            self.http("DELETE", f"/api/connections/{urllib.parse.quote(connection['name'], safe='')}")
 
     def http(self, method: str, path: str, content: Any = None, user: str = ADMINISTRATOR) -> Any:
         """Ask the management API. Raises OSError where it doesn't answer or refuses."""
