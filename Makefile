@@ -111,7 +111,7 @@ lint-deploy: $(VENV)/ready
 	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.compose-spec deploy/compose*.yml
 
 .PHONY: format
-format: $(VENV)/ready ## Format the code and mend what can be mended by itself
+format: $(VENV)/ready ## Format the code and fix what can be fixed automatically
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
@@ -135,8 +135,12 @@ bench-farm: $(VENV)/ready ## Run the farm's benchmark alone: busy evaluators, me
 	$(BIN)/python -m tests.benchmarks.farm
 
 .PHONY: dashboards
-dashboards: $(VENV)/ready ## Write Grafana's dashboards anew, after a change in shared/telemetry/dashboards
+dashboards: $(VENV)/ready ## Write Grafana's dashboards again, after a change in deploy/grafana/generator
 	$(BIN)/python -m deploy.grafana.generator deploy/grafana/dashboards
+
+.PHONY: reference
+reference: $(VENV)/ready ## Write the README's tables of keys and variables anew, after a change of a description
+	$(BIN)/python -m shared.reference README.md
 
 .PHONY: constraints
 constraints: ## Renew constraints.txt: the newest releases that go together

@@ -1,5 +1,4 @@
-"""What the services of a farm tell about themselves, every few seconds, to whoever wants to know. Nobody's work depends
-on hearing all of it."""
+"""Announcements: what the services of a farm publish about themselves every few seconds. Losing some does no harm."""
 
 import time
 from collections.abc import Iterable, Iterator
@@ -8,22 +7,18 @@ from typing import Annotated, Literal
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from shared.messages import Message
-
-ANNOUNCE_SECONDS = 10
-"""How often a service announces itself; at once when its state changes."""
-PRESENT_SECONDS = 6 * ANNOUNCE_SECONDS
-"""Who was not heard for so long is gone. A broker takes 45 seconds to find that out and to give away what they held."""
+from shared.policy import PRESENT_SECONDS
 
 
 class EvaluatorAnnouncement(Message):
-    """An evaluator's state. What a newer release says besides is passed over.
+    """An evaluator's state. Fields that only a newer release knows are ignored.
 
     Attributes:
         requests: the version of the requests that it answers (REQUEST_VERSION); releases before did not say.
         name: its own, as long as its process lives: host and process number.
         supernet: digest of the super-network that it serves.
-        state: what it is doing, `since` when (Unix time). `idle`: waits at an empty queue. `pausing`: takes no request
-            for a while, after a failure that others may not meet. `stopped`: the last that is heard of it.
+        state: what it is doing, `since` when (Unix time). `idle`: waits at an empty queue. `pausing`: accepts no
+            request for a while, after a failure that others may not meet. `stopped`: its last announcement.
         search: whose request it computes.
         candidate: the identity of that request.
         measured: requests that it answered with a measurement.
@@ -51,7 +46,7 @@ SearchState = Literal["searching", "reporting", "finished", "stopped"]
 
 
 class SearchAnnouncement(Message):
-    """How far a search has got. What a newer release says besides is passed over.
+    """How far a search has got. Fields that only a newer release knows are ignored.
 
     Attributes:
         requests: the version of the requests that it sends.
@@ -62,7 +57,7 @@ class SearchAnnouncement(Message):
         measured: those of them that are measured.
         failed: those that failed, by kind of failure.
         in_flight: requests sent and not answered.
-        eta_seconds: time until all are measured, None while there is no telling.
+        eta_seconds: time until all are measured, None while it isn't known.
         hypervolume: of the networks measured so far, None before the first generation is complete.
     """
 
@@ -88,13 +83,13 @@ _ANY: TypeAdapter[EvaluatorAnnouncement | SearchAnnouncement] = TypeAdapter(Anno
 
 
 def latest(bodies: Iterable[bytes]) -> list[EvaluatorAnnouncement | SearchAnnouncement]:
-    """The last announcement of each service, given oldest first; what can't be read says nothing."""
+    """The last announcement of each service, given oldest first; what can't be read is ignored."""
     found = {(each.kind, each.name): each for each in _readable(bodies)}
     return list(found.values())
 
 
 def present(bodies: Iterable[bytes], now: float | None = None) -> list[EvaluatorAnnouncement | SearchAnnouncement]:
-    """Those of `latest` who are there: heard lately, and not stopped. `now` is Unix time."""
+    """Those of `latest` that are there: announced lately, and not stopped. `now` is Unix time."""
     at = time.time() if now is None else now
     return [
         each

@@ -12,10 +12,10 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 
-from shared.broker.protocol import EVALUATION_LIMIT_SECONDS
 from shared.errors import UserError
 from shared.files import user_path
 from shared.home import can_be_there, can_see_directory, home, nearest, prepare_home
+from shared.policy import DRAIN_SECONDS, EVALUATION_LIMIT_SECONDS
 from shared.text import one_line
 
 PREFIX = "NASFARM_"
@@ -29,29 +29,69 @@ def _listed(text: object) -> object:
 
 
 class Environment(BaseModel):
-    """The variables NASFARM_..., or their defaults.
-
-    `data`: directory of benchmarks in the hub's schemas, or None; `cache`: where fetched models are kept; `threads`:
-    CPU threads for arithmetic, by default the cores that this process may use; `telemetry_host`, `telemetry_port`:
-    where a service serves metrics and health; `gpu_locks`: directory in which evaluators lock the GPUs that they have
-    claimed, by default in the cache; containers that share GPUs share it; `log_format`: text, JSON, or what suits where
-    the log goes; `locations`: where an evaluator opens checkpoints that requests name, besides what it is started
-    with; `evaluation_limit`: seconds that an evaluation may take; `drain_limit`: seconds that an evaluator has for the
-    evaluation in work once it is told to stop.
-    """
+    """The variables NASFARM_..., or their defaults. Their descriptions are the README's."""
 
     model_config = ConfigDict(frozen=True)
 
-    data: Path | None
-    cache: Path
-    threads: int = Field(ge=1, le=MOST_THREADS)
-    telemetry_host: str = "127.0.0.1"
-    telemetry_port: int = Field(default=9464, ge=0, le=65535)
-    gpu_locks: Path | None = None
-    log_format: Literal["auto", "json", "text"] = "auto"
-    evaluation_limit: float = Field(default=EVALUATION_LIMIT_SECONDS, gt=0, le=EVALUATION_LIMIT_SECONDS)
-    locations: Annotated[tuple[str, ...], BeforeValidator(_listed)] = ()
-    drain_limit: float = Field(default=15 * 60, ge=0, le=EVALUATION_LIMIT_SECONDS)
+    data: Annotated[
+        Path | None,
+        Field(
+            description="Directory with benchmarks as JSON Lines in the schemas of the Hugging Face hub "
+            "(`arc_easy/test.jsonl`, `mmlu/test.jsonl.gz`, `alpaca/*.jsonl.gz` ...). Without it, they come from the "
+            "hub."
+        ),
+    ]
+    cache: Annotated[
+        Path,
+        Field(
+            description="Where fetched checkpoints, a converted example model, digests of large files, lm-eval's index "
+            "of tasks and measured costs are kept; also the home of libraries where the user has none."
+        ),
+    ]
+    threads: Annotated[int, Field(ge=1, le=MOST_THREADS, description=f"CPU threads, at most {MOST_THREADS}.")]
+    locations: Annotated[
+        tuple[str, ...],
+        BeforeValidator(_listed),
+        Field(
+            description="Directories, URLs and hub ids, separated by commas, at or below which a farm's evaluator "
+            "opens checkpoints that requests name. It opens its super-network and that one's base model in any case."
+        ),
+    ] = ()
+    gpu_locks: Annotated[
+        Path | None,
+        Field(
+            description="Directory in which evaluators lock their GPUs and, while they time networks, their machine. "
+            "Containers of one machine must share it."
+        ),
+    ] = None
+    telemetry_host: Annotated[
+        str, Field(description="Address at which a service of the farm serves metrics and health.")
+    ] = "127.0.0.1"
+    telemetry_port: Annotated[int, Field(ge=0, le=65535, description="Port for these; 0 takes any that is free.")] = (
+        9464
+    )
+    evaluation_limit: Annotated[
+        float,
+        Field(
+            gt=0,
+            le=EVALUATION_LIMIT_SECONDS,
+            description="Seconds that an evaluation may take, at most the default. Then it has failed (`timed_out`), "
+            "and its evaluator exits with code 75, to be started anew.",
+        ),
+    ] = EVALUATION_LIMIT_SECONDS
+    drain_limit: Annotated[
+        float,
+        Field(
+            ge=0,
+            le=EVALUATION_LIMIT_SECONDS,
+            description="Seconds in which an evaluator that is told to stop may finish its evaluation. Whoever stops "
+            "it must wait 15 s longer.",
+        ),
+    ] = DRAIN_SECONDS
+    log_format: Annotated[
+        Literal["auto", "json", "text"],
+        Field(description="Format of logs: text, json, or auto, which is text on a terminal and JSON elsewhere."),
+    ] = "auto"
 
     @field_validator("cache", "gpu_locks")
     @classmethod
@@ -76,10 +116,10 @@ class Environment(BaseModel):
     @classmethod
     def read(cls) -> Self:
         """Read the environment. Raises UserError for a value that makes no sense."""
-        given = {name: value for name in cls.model_fields if (value := os.environ.get(_variable(name)))}
+        given = {name: value for name in cls.model_fields if (value := os.environ.get(variable(name)))}
         data = user_path(given["data"]) if "data" in given else None
         if data is not None and not can_see_directory(data):
-            raise UserError(f"NASFARM_DATA: {data} is no directory; mend the variable or unset it to use the hub")
+            raise UserError(f"NASFARM_DATA: {data} is no directory; correct the variable or unset it to use the hub")
         try:
             return cls.model_validate(
                 {
@@ -91,22 +131,32 @@ class Environment(BaseModel):
             )
         except ValidationError as error:
             field = str(error.errors()[0]["loc"][0])
-            raise UserError(f"{_variable(field)}: must be {_EXPECTED[field]}; mend the variable or unset it") from error
+            raise UserError(
+                f"{variable(field)}: must be {_EXPECTED[field]}; correct the variable or unset it"
+            ) from error
 
 
-def _variable(field: str) -> str:
+def variable(field: str) -> str:
     """The variable that a field is read from."""
     return PREFIX + field.upper()
 
 
 KNOWN = (
-    *map(_variable, Environment.model_fields),
+    *map(variable, Environment.model_fields),
     "NASFARM_FARM",  # which farm a process belongs to, and which part it has there: `deploy.farm.orphans`
     "NASFARM_FARM_PART",
     "NASFARM_IMAGES",  # images that are there already: `deploy.farm.compose_backend`
     "NASFARM_TEST_DEPLOY",  # test with real containers: tests/deploy
 )
 """All variables of nasfarm."""
+
+DEFAULTS = {
+    "data": "`../shared/data` in `make` if it is there",
+    "cache": "`nasfarm` in `XDG_CACHE_HOME`, else `~/.cache/nasfarm`",
+    "threads": "the cores that the process may use",
+    "gpu_locks": "`gpus` in the cache",
+}
+"""In words, those that are found out."""
 
 _EXPECTED = {
     "cache": "a directory that is there or can be made",
@@ -123,8 +173,8 @@ _EXPECTED = {
 def prepare_environment() -> None:
     """What each command does first: name misspelt variables, and see to it that libraries find a home."""
     for name, close in _misspelt(os.environ).items():
-        meant = f": {close}?" if close else f"; there are {', '.join(KNOWN)}"
-        print(f"nasfarm: {one_line(name)} is no variable of nasfarm and has no effect{meant}", file=sys.stderr)
+        meant = f"did you mean {close}?" if close else f"its variables are {', '.join(KNOWN)}"
+        print(f"nasfarm: {one_line(name)} is not a variable of nasfarm and has no effect; {meant}", file=sys.stderr)
         del os.environ[name]  # the commands that we run needn't say it again
     prepare_home()
 

@@ -1,19 +1,23 @@
-"""What crosses the queue: evaluation requests and their results, versioned JSON and nothing else."""
+"""What crosses the queue: evaluation requests and their results, versioned JSON and nothing else.
+
+Messages, and the parts of them that may be one thing or another, are told apart by their field `kind`.
+"""
 
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from shared.architecture import Architecture, Quantization
 from shared.digest import digest_json
 from shared.identity import EVALUATION, INT8_VERSION
 
-REQUEST_VERSION: Literal[2] = 2
+REQUEST_VERSION: Literal[3] = 3
 """Of the requests that this release sends and answers: to be raised with every change of what is in a request or a
-result. Each version has queues of its own, so that services of two releases work side by side, each for its like;
-results are read in older versions too, as long as they can be. Version 1 was not signed by its sender."""
+result. Each version has queues of its own, so that services of two releases work side by side, each with its own kind;
+results are read in older versions too, as long as they can be (`of_earlier_releases`). Version 1 was not signed by its
+sender; up to version 2 messages had no `kind`, and failures said in `retry_may_help` what their kind says now."""
 Dtype = Literal["float32", "bfloat16"]
 Engine = Literal["torch", "vllm"]
 """What runs a network where speed is measured."""
@@ -108,9 +112,10 @@ class EvaluationSpec(Message):
 
 
 class EvaluationRequest(Message):
-    """Measure one sub-network of one checkpoint. Of version 1 are those that histories of older releases hold."""
+    """Measure one sub-network of one checkpoint. Of older versions are those that histories of older releases hold."""
 
-    version: Literal[1, 2] = REQUEST_VERSION
+    kind: Literal["request"] = "request"
+    version: Literal[1, 2, 3] = REQUEST_VERSION
     search: str
     checkpoint: CheckpointRef
     architecture: Architecture
@@ -152,6 +157,7 @@ class ItemScores(Message):
 class Speed(Message):
     """How fast an engine ran the network: tokens per second of each repeat, all sequences of the batch together."""
 
+    kind: Literal["speed"] = "speed"
     engine: Engine
     engine_version: str
     device: str
@@ -187,16 +193,73 @@ class CostTable(Message):
     decode: PhaseCosts
 
 
-FailureKind = Literal["out_of_memory", "infeasible", "timed_out", "crashed", "bad_request", "invalid_result"]
-"""`invalid_result` is said by the coordinator: what came was no answer to its request."""
+def of_earlier_releases(content: Any) -> Any:
+    """A message or a part of one, as JSON values, in the words of today; what isn't of an earlier release stays as it
+    is. Up to version 2 there was no `kind`, but each had a field that no other has; and a failure's kind meant one of
+    two things, of which `retry_may_help` said which."""
+    match content:
+        case {"kind": str(kind), "retry_may_help": bool(retried), **others}:
+            return {"kind": FORMER_KINDS.get((kind, retried), kind), **others}
+        case {"kind": _}:
+            return content
+        case dict():
+            known = [kind for field, kind in FORMER_FIELDS.items() if field in content]
+            return {"kind": known[0], **content} if known else content
+    return content
+
+
+FORMER_KINDS = {
+    ("infeasible", True): "unsupported",
+    ("bad_request", True): "unavailable",
+    ("crashed", False): "dead_lettered",
+}
+"""Failures of earlier releases whose kind has another name now, by their kind and their `retry_may_help`."""
+FORMER_FIELDS = {
+    "checkpoint": "request",
+    "outcome": "result",
+    "stop": "stop",
+    "parameters": "measurement",
+    "engine_version": "speed",
+}
+"""What has the field is of that kind."""
+
+FailureKind = Literal[
+    "out_of_memory",
+    "timed_out",
+    "crashed",
+    "dead_lettered",
+    "infeasible",
+    "unsupported",
+    "unavailable",
+    "bad_request",
+    "invalid_result",
+]
+"""Why there is no measurement; `shared.policy.FAILURES` says what follows from it.
+
+* `out_of_memory`: the evaluator's machine has too little memory for the network.
+* `timed_out`: the evaluation took longer than the evaluator's limit.
+* `crashed`: a bug ended the evaluation, and the evaluator lives on.
+* `dead_lettered`: the request came back to the broker too often: it ended the processes of its evaluators, or they were
+  killed. Said by the coordinator, of a dead letter.
+* `infeasible`: nobody can measure this network.
+* `unsupported`: this evaluator can't measure this network, for want of an engine or as it computes INT8 in another way.
+* `unavailable`: this evaluator lacks what every request of the search needs: its checkpoint, or its requests' version.
+* `bad_request`: nobody can answer such a request, whatever the network.
+* `invalid_result`: what came was no answer to the request. Said by the coordinator.
+"""
 
 
 class Failure(Message):
-    """Why there is no measurement, and whether another evaluator might succeed."""
+    """Why there is no measurement: of what kind it is, and in words."""
 
     kind: FailureKind
     reason: str
-    retry_may_help: bool
+
+
+SpeedOutcome: TypeAlias = Annotated[
+    Annotated[Speed | Failure, Field(discriminator="kind")], BeforeValidator(of_earlier_releases)
+]
+"""The speed of a network, or why it could not be measured."""
 
 
 class Measurement(Message):
@@ -206,11 +269,12 @@ class Measurement(Message):
     timed, or why one could not be; `seconds`: time of each phase of the measuring.
     """
 
+    kind: Literal["measurement"] = "measurement"
     parameters: int
     bytes: int
     scores: tuple[ItemScores, ...] = ()
     speed: Speed | None = None
-    speeds: tuple[Speed | Failure, ...] = ()
+    speeds: tuple[SpeedOutcome, ...] = ()
     costs: tuple[CostTable, ...] = ()
     seconds: dict[str, float]
     tokens: int
@@ -218,21 +282,38 @@ class Measurement(Message):
     versions: dict[str, str]
 
 
-class EvaluationResult(Message):
-    """The answer to a request: a measurement or a failure."""
+Outcome: TypeAlias = Annotated[
+    Annotated[Measurement | Failure, Field(discriminator="kind")], BeforeValidator(of_earlier_releases)
+]
+"""What became of a request."""
 
-    version: Literal[1, 2] = REQUEST_VERSION
+
+class EvaluationResult(Message):
+    """The answer to a request."""
+
+    kind: Literal["result"] = "result"
+    version: Literal[1, 2, 3] = REQUEST_VERSION
     identity: str
     search: str
-    outcome: Measurement | Failure
+    outcome: Outcome
 
 
 class StopSearch(Message):
-    """Asks the coordinator of a search to end; what is measured stays, and the search can be gone on with."""
+    """Asks the coordinator of a search to end; what is measured stays, and the search can be continued.
 
+    Its `kind` isn't sent: coordinators of the release before, whose searches it stops too, know no such field.
+    """
+
+    kind: Literal["stop"] = Field(default="stop", exclude=True)
     stop: Literal[True] = True
     version: Literal[1] = 1
     search: str
+
+
+CoordinatorMessage: TypeAlias = Annotated[
+    Annotated[EvaluationResult | StopSearch, Field(discriminator="kind")], BeforeValidator(of_earlier_releases)
+]
+"""What a coordinator finds in the queue of its search's results."""
 
 
 def correct(scores: Sequence[ItemScores], metrics: Sequence[str]) -> list[float]:

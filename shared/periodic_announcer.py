@@ -1,10 +1,11 @@
-"""Tells everybody in the farm, again and again, what a service does."""
+"""Announces a service's state to the farm, again and again."""
 
 import threading
 from collections.abc import Callable
 
-from shared.announcements import ANNOUNCE_SECONDS, EvaluatorAnnouncement, SearchAnnouncement
+from shared.announcements import EvaluatorAnnouncement, SearchAnnouncement
 from shared.broker import Broker, BrokerClosedError, BrokerError
+from shared.policy import ANNOUNCE_SECONDS
 
 
 class PeriodicAnnouncer(threading.Thread):
@@ -19,11 +20,11 @@ class PeriodicAnnouncer(threading.Thread):
         self._changed, self._stopping = threading.Event(), threading.Event()
 
     def changed(self) -> None:
-        """There is something new to tell."""
+        """There is something new to announce."""
         self._changed.set()
 
     def stop(self) -> None:
-        """Tell it once more, and end."""
+        """Announce once more, and end."""
         self._stopping.set()
         self._changed.set()
         self.join()
@@ -31,12 +32,12 @@ class PeriodicAnnouncer(threading.Thread):
     def run(self) -> None:
         try:
             while not self._stopping.is_set():
-                self._tell()
+                self._announce()
                 self._changed.wait(ANNOUNCE_SECONDS)
                 self._changed.clear()
-            self._tell()
-        except (BrokerError, BrokerClosedError):  # whoever works with the broker is told too
+            self._announce()
+        except (BrokerError, BrokerClosedError):  # whoever works with the broker gets it too
             return
 
-    def _tell(self) -> None:
+    def _announce(self) -> None:
         self._broker.announce(self._describe().model_dump_json().encode())

@@ -5,9 +5,6 @@ from typing import Protocol
 
 from deploy.farm.state import FarmSpec
 
-HOPELESS_RESTARTS = 2
-"""What failed so often while somebody looked is given up: it isn't going to work by itself."""
-
 
 @dataclass(frozen=True)
 class ServiceState:
@@ -38,7 +35,7 @@ class Backend(Protocol):
     def start_broker(self, farm: FarmSpec) -> None:
         """Have RabbitMQ run with the farm's files and data, if it doesn't yet; returns when it lets users in.
 
-        `preparing.wait_for_broker` does the waiting.
+        `broker_files.wait_for_broker` does the waiting.
         """
         ...
 

@@ -13,25 +13,22 @@ from deploy.farm.console import print_line
 from deploy.farm.programs import nasfarm
 from deploy.farm.progress import wait_until_measuring
 from deploy.farm.state import BackendName, FarmDirectory, FarmSpec
-from services.application.example import example_search_file
+from services.application.example import example_search
 from services.application.run_directory import RunDirectory
-from services.application.supernet_store import clear_workspace, find_supernet
+from services.application.supernet_choice import find_supernet
+from services.application.supernet_store import clear_workspace
 from shared.broker import requests_queue, results_queue
-from shared.broker.__main__ import SETTLE_SECONDS
 from shared.broker.rabbitmq import add_queues
 from shared.environment import Environment
 from shared.errors import UserError
 from shared.files import write_atomically
+from shared.policy import DESTROY_WAIT_SECONDS, MOVED_SECONDS, SETTLE_SECONDS
 from shared.settings import read_search_file
 
 UP: dict[BackendName, str] = {"processes": "make farm", "containers": "make deploy"}
 """The command that brings each kind of farm up."""
 NO_FARM = "no farm is up; `make farm` or `make deploy` brings one up"
 STAYS_UP = "interrupted; what is up stays up (make status, make down); the same command continues"
-LEAVING_SECONDS = 30.0
-"""What a supervisor may take to notice that its farm was moved, and to leave."""
-PATIENCE_SECONDS = 10.0
-"""How long a command that brings the farm up is waited for before that farm is removed nonetheless."""
 
 
 def backend_of(directory: FarmDirectory, name: BackendName) -> Backend:
@@ -103,7 +100,7 @@ def _adopt_moved_farm(directory: FarmDirectory) -> None:
         print_line(f"Moved          from {former.path}: the queues are created again, measurements are kept")
         if not former.is_there:  # else it was copied, and what runs there is another farm
             backend_of(former, farm.backend).down()
-        deadline = time.monotonic() + LEAVING_SECONDS
+        deadline = time.monotonic() + MOVED_SECONDS
         while backend_of(directory, farm.backend).running() and time.monotonic() < deadline:
             time.sleep(0.2)
         if backend_of(directory, farm.backend).running():  # one place under two paths looks like a move, too
@@ -143,7 +140,10 @@ def _searches_to_begin(
         names = list(dict.fromkeys((*farm.preparing, *failed)))
         if names or running_searches:
             return names
-        search_file = example_search_file(Environment.read())
+        example = example_search(Environment.read())
+        for line in example.choice:
+            print_line(line)
+        search_file = example.file
     settings, text = read_search_file(search_file), search_file.read_bytes()
     copy = directory.search_file(settings.name)
     RunDirectory(directory.runs / settings.name).check_name()
@@ -256,7 +256,7 @@ def destroy(directory: FarmDirectory) -> None:
     problems: list[UserError] = []
     with ExitStack() as turn:
         with suppress(UserError):  # not even that need be possible
-            turn.enter_context(directory.process_lock("make destroy", shared=True, patience=PATIENCE_SECONDS))
+            turn.enter_context(directory.process_lock("make destroy", shared=True, patience=DESTROY_WAIT_SECONDS))
         for place in _farm_directories(directory):
             for name in UP:
                 if name == "containers" and farm is not None and not _may_have_containers(directory, farm):

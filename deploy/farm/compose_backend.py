@@ -22,21 +22,20 @@ from deploy.farm.console import print_line
 from deploy.farm.container_engine import BEGUN, NUMBER, PROJECT, SEARCH, SUPERNET, Container, ContainerEngine
 from deploy.farm.ports import is_free
 from deploy.farm.state import FarmDirectory, FarmSpec, Search
-from deploy.farm.supervisor import USERS_ERROR
 from shared.environment import Environment, usable_cores
 from shared.errors import UserError
 from shared.files import write_atomically, writing
+from shared.policy import (
+    CONTAINER_STOP_SECONDS,
+    EVALUATOR_CONTAINER_STOP_SECONDS,
+    MOST_CONTAINER_RESTARTS,
+    USER_ERROR_CODE,
+)
 from shared.settings import read_search_file
 
 FILES = Path(__file__).parents[1]
 USER = 10001
 """Who runs the containers of a farm that root deploys: the images' own user."""
-GRACE_SECONDS = 960
-"""As `stop_grace_period` of the compose file: an evaluator may finish what it measures."""
-SHORT_GRACE_SECONDS = 60
-"""Of everything else."""
-RESTARTS = 5
-"""As `restart` of the compose file's coordinator."""
 PORT_DIGITS = 5
 NAME_CHARACTERS = 40
 """What is taken of a search's name for the names of its containers."""
@@ -82,7 +81,7 @@ class ComposeBackend:
 
     def _start_failure(self) -> str | None:
         for container in self._containers("rabbitmq"):
-            if container.alive and container.restarts < RESTARTS:
+            if container.alive and container.restarts < MOST_CONTAINER_RESTARTS:
                 return None
             return self._engine.last_line(container)
         return "its container has been removed"
@@ -108,7 +107,7 @@ class ComposeBackend:
                 f"{name}: the fine-tuning was stopped; `make deploy` resumes it from its last checkpoint"
             ) from error
         finally:
-            self._engine.remove(self._containers("trainer"), SHORT_GRACE_SECONDS)
+            self._engine.remove(self._containers("trainer"), CONTAINER_STOP_SECONDS)
         if code:
             raise UserError(f"{name}: the fine-tuning ended: {last}")
 
@@ -120,7 +119,7 @@ class ComposeBackend:
         there = self._containers("coordinator")
         wanted = {search.name: search for search in farm.searches}
         former = [each for each in there if not _is_current_coordinator(each, wanted.get(each.labels[SEARCH]))]
-        self._engine.remove(former, SHORT_GRACE_SECONDS)
+        self._engine.remove(former, CONTAINER_STOP_SECONDS)
         kept = {each.labels[SEARCH] for each in there if each not in former}
         for search in farm.searches:
             if search.name not in kept:
@@ -137,7 +136,7 @@ class ComposeBackend:
         for supernet in {each.labels[SUPERNET] for each in there} | served.keys():
             own = sorted((each for each in there if each.labels[SUPERNET] == supernet), key=_number)
             wanted = farm.evaluators if supernet in served else 0
-            self._engine.drain(own[wanted:], GRACE_SECONDS)
+            self._engine.drain(own[wanted:], EVALUATOR_CONTAINER_STOP_SECONDS)
             if sum(each.alive for each in own) < wanted:
                 self._start_for_search(farm, "evaluator", served[supernet], wanted)
 
@@ -181,15 +180,15 @@ class ComposeBackend:
         evaluators = [each for each in there if each.service == "evaluator"]
         brokers = [each for each in there if each.service == "rabbitmq"]
         others = [each for each in there if each not in evaluators and each not in brokers]
-        self._engine.remove(others, SHORT_GRACE_SECONDS)
-        self._engine.remove(evaluators, GRACE_SECONDS)
-        self._engine.remove(brokers, SHORT_GRACE_SECONDS)
+        self._engine.remove(others, CONTAINER_STOP_SECONDS)
+        self._engine.remove(evaluators, EVALUATOR_CONTAINER_STOP_SECONDS)
+        self._engine.remove(brokers, CONTAINER_STOP_SECONDS)
         self._engine.remove_network(self.project)
 
     def destroy(self) -> None:
         """Remove all containers. What they keep lies in the farm's directory; podman's may belong to users that only
         it knows."""
-        self._engine.remove(self._containers(), SHORT_GRACE_SECONDS)
+        self._engine.remove(self._containers(), CONTAINER_STOP_SECONDS)
         self._engine.remove_network(self.project)
         shutil.rmtree(self._data, ignore_errors=True)
 
@@ -331,7 +330,7 @@ def _is_current_coordinator(container: Container, search: Search | None) -> bool
 
 def _has_ended_for_good(container: Container) -> bool:
     """Whether one that has ended isn't about to be started again, or would only end in the same way."""
-    return container.exit_code in {0, USERS_ERROR} or container.restarts >= RESTARTS
+    return container.exit_code in {0, USER_ERROR_CODE} or container.restarts >= MOST_CONTAINER_RESTARTS
 
 
 def _number(container: Container) -> int:

@@ -3,7 +3,6 @@
 python -m deploy.farm.daemon FARM_DIRECTORY RUNS
 """
 
-import fcntl
 import logging
 import os
 import signal
@@ -24,13 +23,13 @@ from deploy.farm.state import FarmDirectory, FarmSpec
 from deploy.farm.supervisor import ProcessState, Program, Supervisor
 from shared.errors import UserError
 from shared.files import write_atomically
+from shared.locks import is_open_at, try_lock
+from shared.policy import ORPHANS_STOP_SECONDS
 from shared.telemetry.logs import configure_logs
 
 log = logging.getLogger("deploy.farm.daemon")  # this module is also run as __main__
 
 STEP_SECONDS = 0.2
-ORPHANS_SECONDS = 10.0
-"""What processes may take to end that their supervisor left behind."""
 LOOKING_SECONDS = 2.0
 """A command that looks whether there is a supervisor holds its lock, for much less time."""
 STATES = TypeAdapter(list[ProcessState])
@@ -61,7 +60,7 @@ def supervise(directory: FarmDirectory, claim: TextIO) -> None:
     while not supervisor.is_down:
         supervisor.step()
         rotation.step()
-        if not _is_claimed_by(directory, claim):
+        if not is_open_at(claim, directory.path / "supervisor"):
             supervisor.shut_down()  # first in order, at the next step at once
         elif (states := supervisor.states()) != written:
             try:
@@ -70,7 +69,7 @@ def supervise(directory: FarmDirectory, claim: TextIO) -> None:
             except UserError as error:  # the disk is full: the processes matter more
                 log.error("%s", error)
         time.sleep(STEP_SECONDS)
-    terminate_processes(directory.path, ORPHANS_SECONDS)  # epmd, which outlives RabbitMQ
+    terminate_processes(directory.path, ORPHANS_STOP_SECONDS)  # epmd, which outlives RabbitMQ
     log.info("supervisor stopped")
 
 
@@ -103,33 +102,20 @@ def claim_farm(directory: FarmDirectory) -> Iterator[TextIO | None]:
         yield lock
 
 
-def _is_claimed_by(directory: FarmDirectory, claim: TextIO) -> bool:
-    try:
-        return os.path.samestat(os.fstat(claim.fileno()), (directory.path / "supervisor").stat())
-    except OSError:
-        return False
-
-
 def _locked(lock: TextIO) -> bool:
     deadline = time.monotonic() + LOOKING_SECONDS
-    while True:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() > deadline:
-                return False
-            time.sleep(0.05)
-        else:
-            return True
+    while not try_lock(lock):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True
 
 
 def supervisor_of(directory: FarmDirectory) -> int | None:
     """Process number of the farm's supervisor; None if there is none, or if its file was damaged."""
     try:
         with (directory.path / "supervisor").open() as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except BlockingIOError:
+            if not try_lock(lock, shared=True):
                 number = int(lock.read() or 0)
                 return number if number > 0 else None
     except (OSError, ValueError):

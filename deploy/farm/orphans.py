@@ -7,13 +7,13 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from shared.policy import KILLED_SECONDS
+
 FARM_VARIABLE = "NASFARM_FARM"
 """The variable that names the farm's directory."""
 PART_VARIABLE = "NASFARM_FARM_PART"
 """The variable that tells a fine-tuning from the processes that the supervisor runs."""
 TRAINER = "trainer"
-KILLED_SECONDS = 10.0
-"""How long the kernel may take to end what was killed."""
 
 
 def farm_variables(directory: Path, part: str = "") -> dict[str, str]:

@@ -8,10 +8,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from deploy.farm.backend import HOPELESS_RESTARTS, ServiceState
+from deploy.farm.backend import ServiceState
 from deploy.farm.broker_files import wait_for_broker, write_broker_files
 from deploy.farm.console import print_line, printable_log_line
-from deploy.farm.daemon import ORPHANS_SECONDS, read_states, supervisor_of
+from deploy.farm.daemon import read_states, supervisor_of
 from deploy.farm.log_rotation import rotated_file
 from deploy.farm.orphans import (
     TRAINER,
@@ -30,14 +30,17 @@ from deploy.farm.supervisor import ProcessState, State
 from shared.environment import Environment
 from shared.errors import UserError
 from shared.files import write_atomically
+from shared.policy import (
+    DESTROY_KILL_SECONDS,
+    DESTROY_STOP_SECONDS,
+    FOLLOW_SECONDS,
+    MOST_SERVICE_RESTARTS,
+    ORPHANS_STOP_SECONDS,
+)
 
 SUPERVISOR = "supervisor"
 SHOWN_LINES = "20"
 WAIT_SECONDS = 0.2
-FOLLOWING_SECONDS = 30.0
-"""A supervisor that hasn't done in this time what the farm's file says will not do it at all."""
-ORDERLY_SECONDS, KILLING_SECONDS = 5.0, 15.0
-"""How long a farm that is destroyed may take to end in order, and at once."""
 ENDED_BY_SIGTERM = (-signal.SIGTERM, 128 + signal.SIGTERM)
 RESUMED = "`make farm` resumes it from its last checkpoint"
 END_BYTES = 2**16
@@ -63,7 +66,7 @@ class ProcessBackend:
     def start_broker(self, farm: FarmSpec) -> None:
         if supervisor_of(self._directory) is None:
             # Left behind by a supervisor that was killed. A fine-tuning is another command's, and does no harm.
-            terminate_processes(self._directory.path, ORPHANS_SECONDS, service_processes)
+            terminate_processes(self._directory.path, ORPHANS_STOP_SECONDS, service_processes)
             self.write_files(farm)
             self._start_supervisor()
         try:
@@ -110,7 +113,7 @@ class ProcessBackend:
         if self._supervisor is not None and self._supervisor.poll() is not None:
             return f"{self._log(SUPERVISOR)}: {self.last_line(SUPERVISOR)}"
         for process in read_states(self._directory):
-            if process.name == BROKER and process.state == "waiting" and process.restarts >= HOPELESS_RESTARTS:
+            if process.name == BROKER and process.state == "waiting" and process.restarts >= MOST_SERVICE_RESTARTS:
                 return f"{self._log(BROKER)}: {self.last_line(BROKER)}"
         return self.last_line(BROKER) if self._broker_is("ended") else None
 
@@ -137,7 +140,7 @@ class ProcessBackend:
             raise UserError(f"{name}: no super-network was made, for the reason above; the same command tries again")
 
     def apply(self, farm: FarmSpec) -> None:
-        deadline = time.monotonic() + FOLLOWING_SECONDS
+        deadline = time.monotonic() + FOLLOW_SECONDS
         while not self._supervisor_follows(farm):
             if supervisor_of(self._directory) is None:
                 raise UserError(
@@ -203,12 +206,12 @@ class ProcessBackend:
 
     def down(self) -> None:
         self._signal_supervisor()
-        self._end(ORPHANS_SECONDS, training_processes)
+        self._end(ORPHANS_STOP_SECONDS, training_processes)
         shown: set[str] = set()
         while supervisor_of(self._directory) is not None:
             self._show_stopping(shown)
             time.sleep(WAIT_SECONDS)
-        self._end(ORPHANS_SECONDS)
+        self._end(ORPHANS_STOP_SECONDS)
 
     def _signal_supervisor(self) -> None:
         """Have the supervisor end the farm, even if it was halted; a second time: at once."""
@@ -229,12 +232,12 @@ class ProcessBackend:
 
     def destroy(self) -> None:
         """Everything lies in the farm's directory."""
-        for seconds in (ORDERLY_SECONDS, KILLING_SECONDS):
+        for seconds in (DESTROY_STOP_SECONDS, DESTROY_KILL_SECONDS):
             self._signal_supervisor()
             deadline = time.monotonic() + seconds
             while supervisor_of(self._directory) is not None and time.monotonic() < deadline:
                 time.sleep(WAIT_SECONDS)
-        self._end(ORPHANS_SECONDS)
+        self._end(ORPHANS_STOP_SECONDS)
 
     def _service_state(self, process: ProcessState) -> ServiceState:
         details = [f"since {_clock(process.since)}"]

@@ -11,14 +11,11 @@ from deploy.farm.rabbitmq import SERVER, node_environment, stop_if_exposed
 from deploy.farm.state import FarmDirectory, FarmSpec, Search
 from deploy.farm.supervisor import Program
 from shared.environment import usable_cores
+from shared.policy import BROKER_STOP_SECONDS, LEAVE_SECONDS, LOCAL_DRAIN_SECONDS
 
 BROKER = "rabbitmq"
 COORDINATOR = "coordinator-"
 EVALUATOR = "evaluator-"
-DRAIN_SECONDS = 120
-"""How long an evaluator that is told to stop goes on with what it measures, unless NASFARM_DRAIN_LIMIT says it."""
-LEAVE_SECONDS = 30
-"""What it may take besides, to answer and to go."""
 
 
 class FarmPrograms:
@@ -60,7 +57,7 @@ class FarmPrograms:
             inherits=False,
             directory=files,
             listens=farm.port,
-            stop_seconds=60,
+            stop_seconds=BROKER_STOP_SECONDS,
             objection=lambda: stop_if_exposed(files),
         )
 
@@ -79,7 +76,7 @@ class FarmPrograms:
         """An evaluator of the super-network of a search, which may serve other searches as well."""
         supernet = str(self._directory.supernet(search.name))
         threads_set = os.environ.get("NASFARM_THREADS") or str(threads)
-        limit = os.environ.get("NASFARM_DRAIN_LIMIT") or str(DRAIN_SECONDS)
+        limit = os.environ.get("NASFARM_DRAIN_LIMIT") or str(LOCAL_DRAIN_SECONDS)
         return Program(
             f"{EVALUATOR}{search.supernet[:8]}-{number}",
             (nasfarm(), "evaluator", "--supernet", supernet, *self._connection(farm, "evaluator")),

@@ -5,14 +5,15 @@ import time
 from collections.abc import Collection, Iterator
 from contextlib import closing, contextmanager
 
-from deploy.farm.backend import HOPELESS_RESTARTS, Backend, ServiceState
+from deploy.farm.backend import Backend, ServiceState
 from deploy.farm.broker_files import operator_address
 from deploy.farm.console import print_line
 from deploy.farm.programs import COORDINATOR
 from deploy.farm.state import FarmDirectory, FarmSpec
-from shared.announcements import ANNOUNCE_SECONDS, EvaluatorAnnouncement, SearchAnnouncement, present
+from shared.announcements import EvaluatorAnnouncement, SearchAnnouncement, present
 from shared.broker.rabbitmq import RabbitBroker
 from shared.errors import UserError
+from shared.policy import ANNOUNCE_SECONDS, MOST_SERVICE_RESTARTS
 
 LOOK_SECONDS = 0.3
 REPORT_SECONDS = 15.0
@@ -77,7 +78,7 @@ def _silenced_broker_log() -> Iterator[None]:
 def _raise_if_failed(state: ServiceState, backend: Backend, restarts: dict[str, int]) -> None:
     """Raise UserError if a service has failed, for good or again and again."""
     failures = state.restarts - restarts.setdefault(state.name, state.restarts)
-    if state.failed or failures >= HOPELESS_RESTARTS:
+    if state.failed or failures >= MOST_SERVICE_RESTARTS:
         how = "ended" if state.failed else f"ended {failures} times"
         raise UserError(
             f"{state.name} {how}: {backend.last_line(state.name)}; fix that and run the same command again "

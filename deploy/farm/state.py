@@ -1,6 +1,5 @@
 """What a farm is to be: which searches, how many evaluators. Commands change it, and the farm's backend acts on it."""
 
-import fcntl
 import os
 import re
 import shutil
@@ -9,7 +8,7 @@ from collections.abc import Container, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TextIO
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -17,6 +16,7 @@ from deploy.farm.console import print_line
 from services.application.supernet_store import SupernetStore
 from shared.errors import UserError
 from shared.files import write_atomically, writing
+from shared.locks import is_open_at, locked, try_lock
 from shared.settings import explain
 
 BackendName = Literal["processes", "containers"]
@@ -197,8 +197,8 @@ class FarmDirectory:
             with writing(self.path):
                 lock = (self.path / ".turn").open("a+")
             with lock:
-                taken = _try_lock(lock, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
-                if taken and _is_still_there(lock, self.path / ".turn"):
+                ours = try_lock(lock, shared)
+                if ours and is_open_at(lock, self.path / ".turn"):
                     lock.truncate(0)
                     lock.write(f"`{command}`, process {os.getpid()}")
                     lock.flush()
@@ -206,7 +206,7 @@ class FarmDirectory:
                     return
                 if time.monotonic() > deadline:
                     break
-                if not taken and not said:
+                if not ours and not said:
                     lock.seek(0)
                     print_line(f"Waiting        for {lock.read() or 'another command'}")
                     said = True
@@ -216,10 +216,7 @@ class FarmDirectory:
     @contextmanager
     def state_lock(self) -> Iterator[None]:
         """Keep other commands from changing the farm meanwhile. Held for moments only."""
-        with writing(self.path):
-            lock = (self.path / ".lock").open("w")
-        with lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with locked(self.path / ".lock", wait=lambda: None):
             yield
 
 
@@ -228,19 +225,3 @@ def _text(file: Path) -> str:
         return file.read_text(errors="replace")
     except OSError:
         return ""
-
-
-def _try_lock(lock: TextIO, operation: int) -> bool:
-    try:
-        fcntl.flock(lock, operation | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-def _is_still_there(lock: TextIO, path: Path) -> bool:
-    """Whether what was opened has not been removed since."""
-    try:
-        return os.path.samestat(os.fstat(lock.fileno()), path.stat())
-    except OSError:
-        return False

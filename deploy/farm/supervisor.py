@@ -14,20 +14,13 @@ from typing import Literal
 from pydantic import BaseModel
 
 from deploy.farm.ports import accepts_connections
+from shared.backoff import Backoff
+from shared.policy import CANT_START_CODE, QUICK_SECONDS, RESTART_PAUSE, STOP_SECONDS, USER_ERROR_CODE
 from shared.telemetry.logs import fields
 
 log = logging.getLogger(__name__)
 
 State = Literal["waiting", "starting", "running", "stopping", "ended"]
-
-USERS_ERROR = 2
-"""The exit code of a program that found something which only a person can mend: trying again changes nothing."""
-CANT_START = 127
-"""The exit code that a shell gives a program that can't be started."""
-QUICK_SECONDS = 10.0
-"""A program that ends sooner than that is started again only after a pause, which doubles each time."""
-FIRST_PAUSE_SECONDS = 1.0
-LAST_PAUSE_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -56,7 +49,7 @@ class Program:
     finishes: bool = False
     needs: str | None = None
     listens: int | None = None
-    stop_seconds: float = 30.0
+    stop_seconds: float = STOP_SECONDS
     begun: int = field(default=1, compare=False)
     objection: Callable[[], str | None] | None = field(default=None, compare=False)
 
@@ -154,7 +147,7 @@ class _Process:
         self._since = time.time()
         self._started = 0.0
         self._starts = 0
-        self._pause = 0.0
+        self._backoff = Backoff(RESTART_PAUSE)
         self._due_at = 0.0
         self._kill_at = 0.0
 
@@ -182,7 +175,8 @@ class _Process:
         """Start it at once if it has ended, for good or not."""
         self.program = program
         if self.state in ("ended", "waiting"):
-            self.exit_code, self._starts, self._pause, self._due_at = None, 0, 0.0, 0.0
+            self.exit_code, self._starts, self._due_at = None, 0, 0.0
+            self._backoff.reset()
             self._enter_state("waiting")
 
     def start(self) -> None:
@@ -201,7 +195,7 @@ class _Process:
                 )
         except OSError as error:  # the machine has no memory or disk left, or the program is being installed
             log.error("can't be started", extra=fields(program=self.program.name, error=error))
-            self._exited(CANT_START, needed_was_there=False)
+            self._exited(CANT_START_CODE, needed_was_there=False)
         else:
             self._enter_state("running" if self.program.listens is None else "starting")
 
@@ -246,7 +240,7 @@ class _Process:
         log.error("refused", extra=fields(program=self.program.name, reason=reason))
         with suppress(OSError), self._log_file.open("a", encoding="utf-8") as output:
             output.write(f"{reason}\n")
-        self.exit_code = USERS_ERROR
+        self.exit_code = USER_ERROR_CODE
         self._enter_state("ended")
 
     def _exited(self, code: int, needed_was_there: bool) -> None:
@@ -255,13 +249,13 @@ class _Process:
             self.state = "waiting"
             return log.info("stopped", extra=fields(program=self.program.name, exit_code=code))
         # Without the program that it needs, it may have taken that one's absence for a user's error: it is tried again.
-        if (code == 0 and self.program.finishes) or (code == USERS_ERROR and needed_was_there):
+        if (code == 0 and self.program.finishes) or (code == USER_ERROR_CODE and needed_was_there):
             return self._enter_state("ended")
         if time.monotonic() - self._started >= QUICK_SECONDS:
-            self._pause = 0.0
+            self._backoff.reset()
         else:
-            self._pause = min(LAST_PAUSE_SECONDS, max(FIRST_PAUSE_SECONDS, 2 * self._pause))
-        self._due_at = time.monotonic() + self._pause
+            self._backoff.failed()
+        self._due_at = time.monotonic() + self._backoff.seconds
         return self._enter_state("waiting")
 
     def _enter_state(self, state: State) -> None:
@@ -271,7 +265,7 @@ class _Process:
         if self._process is not None:
             told |= {"pid": self._process.pid}
         elif state == "waiting":
-            told |= {"exit_code": self.exit_code, "again_after_seconds": self._pause}
+            told |= {"exit_code": self.exit_code, "again_after_seconds": self._backoff.seconds}
         else:
             told |= {"exit_code": self.exit_code}
         log.info(state, extra=fields(**told))

@@ -1,30 +1,29 @@
-"""Checkpoints as commands have them: fetched and known by their content, with a word on what takes long."""
+"""Checkpoints fetched and known by their content, with events while that takes long."""
 
 from pathlib import Path
 
-from services.cli.progress_bars import stage
-from services.reporting.wording import size
-from shared.content import FileDigests
+from shared.checkpoint_files import FileDigests
+from shared.events import Events
 from shared.supernet.source import fetch_model
 
 
-def fetched(model: str) -> tuple[Path, str]:
-    """`fetch_model`, shown while it lasts."""
-    with stage("Model", note="fetching"):
+def fetched(model: str, events: Events) -> tuple[Path, str]:
+    """`fetch_model`, a step of its own."""
+    with events.step("Model", note="fetching"):
         return fetch_model(model)
 
 
-def content_of(directory: Path, digests: FileDigests) -> dict[str, str]:
-    """`FileDigests.content`, shown while it lasts: large files are read from end to end, once."""
+def content_of(directory: Path, digests: FileDigests, events: Events) -> dict[str, str]:
+    """`FileDigests.content`, a step of its own where large files are read from end to end, once."""
     unread = digests.unread(directory)
     if not unread:
         return digests.content(directory)
     done = 0
-    with stage("Reading", unread, str(directory), shown=size) as shown:
+    with events.step("Reading", unread, str(directory), unit="bytes") as step:
 
-        def read(more: int) -> None:
+        def advance(more: int) -> None:
             nonlocal done
             done += more
-            shown.reach(done)
+            step.reach(done)
 
-        return digests.content(directory, read)
+        return digests.content(directory, advance)

@@ -10,7 +10,7 @@ from shared.broker import Broker, InProcessBroker
 
 @contextmanager
 def embedded_farm(evaluator: Evaluator, requests: str) -> Iterator[tuple[Broker, Callable[[], None]]]:
-    """A broker with an evaluator behind its queue `requests`, and a check that raises what the evaluator died of."""
+    """A broker with an evaluator behind its queue `requests`, and a check that raises what ended the evaluator."""
     broker = InProcessBroker()
     worker = Worker(broker, requests, evaluator)
     worker.start()

@@ -2,9 +2,10 @@
 
 from dataclasses import dataclass
 
-from services.coordinator.front import ReportedNetworks
+from services.coordinator.budget import networks_to_measure
 from services.coordinator.history import History
 from services.coordinator.plan import SearchPlan
+from services.coordinator.reported_networks import ReportedNetworks
 from services.coordinator.results import cost_model, evaluated_so_far, front
 from shared.messages import EvaluationRequest, Measurement
 from shared.network.sizes import outer_parameters, parameters
@@ -71,7 +72,7 @@ def work_left(plan: SearchPlan, history: History) -> Work:
     asked = history.candidates()
     tables = whole.table_runs if serving and missing([plan.costs_request(serving)]) else 0
     # What was asked for and failed is only tried again where that may help; an estimate need not know.
-    searched = max(0, min(whole.searched, plan.space.networks) - len(asked))
+    searched = networks_to_measure(plan, history) - len(asked)
     searched += sum(
         history.outcome(plan.request(candidate.architecture, "search").identity) is None for candidate in asked
     )

@@ -1,8 +1,8 @@
 """The example search: on ARC-Easy where its data are to be had, else on the built-in plain facts; it says which."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
-from services.cli.console import console
 from shared.environment import Environment
 from shared.errors import UserError
 
@@ -10,24 +10,32 @@ SEARCHES = Path(__file__).parents[2] / "deploy" / "searches"
 HUB_SECONDS = 5
 
 
-def example_search_file(environment: Environment) -> Path:
-    """The search file of the example, chosen by the data that can be had, and loudly."""
+@dataclass(frozen=True)
+class ExampleSearch:
+    """The example's search file, and lines that say which data were chosen; `limited`: they are no public benchmark."""
+
+    file: Path
+    choice: tuple[str, ...]
+    limited: bool
+
+
+def example_search(environment: Environment) -> ExampleSearch:
+    """The example, chosen by the data that can be had. Raises UserError where this is no clone of the repository."""
     if has_benchmarks(environment):
-        path = SEARCHES / "smollm2-arc-easy.yaml"
-        console.print("Example search: ARC-Easy, fine-tuned on Alpaca.", style="bold")
+        said = "Example search: ARC-Easy, fine-tuned on Alpaca."
+        example = ExampleSearch(SEARCHES / "smollm2-arc-easy.yaml", (said,), limited=False)
     else:
-        path = SEARCHES / "smollm2-plain-facts.yaml"
-        console.print(
-            "Neither NASFARM_DATA nor the hub is there: the example search uses the built-in task "
-            "plain_facts and the built-in instructions.",
-            style="bold yellow",
+        said = (
+            "Neither NASFARM_DATA nor the hub is there: the example search uses the built-in task plain_facts and the "
+            "built-in instructions."
         )
-        console.print("Its accuracies say nothing about public benchmarks.")
-    if not path.is_file():
+        choice = (said, "Its accuracies say nothing about public benchmarks.")
+        example = ExampleSearch(SEARCHES / "smollm2-plain-facts.yaml", choice, limited=True)
+    if not example.file.is_file():
         raise UserError(
-            f"{path}: the example is part of the repository; run this in a clone of it, or give a search file"
+            f"{example.file}: the example is part of the repository; run this in a clone of it, or give a search file"
         )
-    return path
+    return example
 
 
 def has_benchmarks(environment: Environment) -> bool:

@@ -2,39 +2,26 @@
 
 import importlib.metadata
 from contextlib import closing
-from typing import Protocol
 
+from services.application.events import ReportWritten
 from services.application.run_directory import RunDirectory
 from services.application.supernet_store import Supernet
 from services.coordinator.dispatch import Dispatcher
-from services.coordinator.front import ReportedNetworks, measure_front
+from services.coordinator.evaluators import Evaluators
+from services.coordinator.front_measurement import measure_front
 from services.coordinator.history import History
 from services.coordinator.plan import SearchPlan
-from services.coordinator.results import cost_tables
-from services.coordinator.search import Observer, measure_costs, run_search
-from services.reporting.looks import note_look
-from services.reporting.outputs import write_report
-from services.reporting.report_data import ReportContent
+from services.coordinator.recorder import HistoryRecorder
+from services.coordinator.reported_networks import ReportedNetworks
+from services.coordinator.search import measure_costs, run_search
+from services.reporting.report_files import write_report
+from services.reporting.report_item_use import record_report_item_use
+from shared.broker import Broker
 from shared.errors import UserError
+from shared.events import Events, SearchFinished
 from shared.manifest import SupernetManifest, read_network, search_space
-from shared.messages import CheckpointRef, CostTable, Dtype
+from shared.messages import CheckpointRef, Dtype
 from shared.settings import SearchSettings
-
-
-class Display(Observer, Protocol):
-    """Who shows the user how a search gets on. Stages follow each other: costs, search, report."""
-
-    def measures_costs(self) -> None:
-        """What parts of a network cost is being measured."""
-
-    def searches(self, total: int, tables: tuple[CostTable, ...]) -> None:
-        """The search proper begins: `total` networks, with these costs."""
-
-    def reports(self, total: int) -> None:
-        """The front is going to be measured: `total` requests."""
-
-    def finished(self, content: ReportContent, run: RunDirectory) -> None:
-        """All is measured and written down."""
 
 
 def open_search(
@@ -42,43 +29,45 @@ def open_search(
     run: RunDirectory,
     supernet: Supernet,
     base: CheckpointRef,
-    dtype: Dtype,
+    automatic: Dtype,
 ) -> tuple[SearchPlan, History]:
-    """The search's plan and its history, begun or to be continued. `dtype` is what `auto` means where it begins.
+    """The search's plan and its history, begun or to be resumed. `automatic` as for `search_dtype`.
 
     Raises UserError if the run's history belongs to another search.
     """
-    # `auto` is decided once: a search goes on with what it began with, wherever that is.
-    decided = (_recorded_dtype(run) or dtype) if settings.dtype == "auto" else settings.dtype
     plan = SearchPlan(
         settings=settings,
         space=search_space(read_network(supernet.directory), settings.space, supernet.manifest.drop_order),
         supernet=CheckpointRef(location=str(supernet.directory.absolute()), digest=supernet.manifest.digest),
         base=base,
-        dtype=decided,
+        dtype=search_dtype(settings, run, automatic),
     )
     history = History.create_or_resume(run.history, plan.about())
     history.note("provenance", _provenance(supernet.manifest))
     return plan, history
 
 
-def search_to_the_end(
-    plan: SearchPlan, history: History, farm: Dispatcher, run: RunDirectory, display: Display
-) -> ReportContent:
+def search_dtype(settings: SearchSettings, run: RunDirectory, automatic: Dtype) -> Dtype:
+    """What the networks of a search are computed in: what the search file says; where that is `auto`, what the run's
+    search began with, wherever that was, so that it is decided once; where none has begun, `automatic`."""
+    if settings.dtype != "auto":
+        return settings.dtype
+    return _recorded_dtype(run) or automatic
+
+
+def search_to_report(
+    plan: SearchPlan, history: History, broker: Broker, evaluators: Evaluators, run: RunDirectory, events: Events
+) -> None:
     """Everything from the first measurement to the report, or what the history lacks of it."""
-    if plan.settings.serving is not None:
-        display.measures_costs()
-    costs = measure_costs(plan, history, farm)
-    total = min(max(plan.settings.search.evaluations, history.asked()), plan.space.networks)
-    display.searches(total, cost_tables(plan, history))
-    front = run_search(plan, costs, history, farm, display)
+    events.subscribe(HistoryRecorder(history), first=True)
+    dispatcher = Dispatcher(plan.settings.name, plan.supernet.digest, broker, history, events, evaluators)
+    costs = measure_costs(plan, history, dispatcher, events)
+    front = run_search(plan, costs, history, dispatcher, events)
     networks = ReportedNetworks(plan, costs, front)
-    note_look(networks, history)
-    display.reports(len(networks.controls) + len(networks.others))
-    measure_front(networks, farm, display.measured)
-    content = write_report(plan, history, front, run.path)
-    display.finished(content, run)
-    return content
+    record_report_item_use(networks, history)
+    measure_front(networks, dispatcher, events)
+    events.publish(ReportWritten(write_report(plan, history, front, run.path), run))
+    events.publish(SearchFinished())
 
 
 def _provenance(manifest: SupernetManifest) -> dict[str, str]:

@@ -1,25 +1,17 @@
-"""Super-networks: where they lie, which one a search has, and who needs it. Each is made once, for any number of
-searches."""
+"""Super-networks: where they lie, and who uses or makes them. Each is made once, for any number of searches."""
 
-import fcntl
 import re
 import shutil
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from services.application.run_directory import RunDirectory
-from services.coordinator.history import History
-from services.trainer.data import load_instructions
-from shared.content import FileDigests, has_digest
-from shared.environment import Environment
+from shared.checkpoint_files import has_digest
 from shared.errors import UserError
-from shared.files import is_directory, is_file, user_path, writing
-from shared.identity import TOKENS_VERSION, TRAINED_SPACE, TRAINING, difference
-from shared.manifest import MANIFEST, SupernetManifest, base_location
-from shared.settings import SearchSettings, parse_settings
+from shared.files import user_path, writing
+from shared.locks import locked, try_lock
+from shared.manifest import MANIFEST, SupernetManifest
 from shared.text import shortened
 
 UNFINISHED = ".unfinished"
@@ -115,7 +107,7 @@ class SupernetStore:
 
     def remove(self, directory: Path) -> None:
         """Remove a super-network, with what is unfinished of it. Raises UserError while it is being made."""
-        with _lock(directory) as free, writing(directory):
+        with locked(_lock_file(directory)) as free, writing(directory):
             if not free:
                 raise UserError(f"{directory}: is just being made; stop that first")
             (directory / MANIFEST).unlink(missing_ok=True)  # what is half removed is no super-network
@@ -143,182 +135,24 @@ def clear_workspace(directory: Path) -> None:
     workspace = workspace_of(directory)
     if not workspace.is_dir():
         return
-    with _lock(directory) as free:
+    with locked(_lock_file(directory)) as free:
         if free and {path.name for path in workspace.iterdir()} <= WORK_FILES:
             shutil.rmtree(workspace, ignore_errors=True)
 
 
-@contextmanager
-def making(directory: Path, wait: Callable[[], None]) -> Iterator[None]:
+def making(directory: Path, wait: Callable[[], None]) -> AbstractContextManager[bool]:
     """Keep other processes from making the same super-network meanwhile; `wait` is called where one does so already."""
-    with _lock(directory, wait):
-        yield
+    return locked(_lock_file(directory), wait)
 
 
 def busy(directory: Path) -> bool:
     """Whether a process just makes the super-network of a directory."""
     try:
-        lock = _lock_file(directory).open("rb")  # it may be somebody else's
+        with _lock_file(directory).open("rb") as file:  # which we may be allowed to read alone
+            return not try_lock(file, shared=True)
     except OSError:
         return False
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-    return False
-
-
-@contextmanager
-def _lock(directory: Path, wait: Callable[[], None] | None = None) -> Iterator[bool]:
-    """Lock a super-network's making: yields whether that is so, always if one is ready to `wait`."""
-    with writing(directory):
-        directory.parent.mkdir(parents=True, exist_ok=True)
-        lock = _lock_file(directory).open("w")
-    with lock:  # released by the kernel however this process ends
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if wait is None:
-                yield False
-                return
-            wait()
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        yield True
 
 
 def _lock_file(directory: Path) -> Path:
     return directory.with_name(f".{directory.name}.lock")
-
-
-@dataclass(frozen=True)
-class SupernetRequirement:
-    """What a search file asks of its super-network. Model and training data count by their content, as far as that is
-    at hand, else by their names: `base` holds the digests of the model's files, `data` the digest of the data."""
-
-    settings: SearchSettings
-    base: Mapping[str, str] | None
-    data: str | None
-
-    @classmethod
-    def at_hand(cls, settings: SearchSettings, environment: Environment) -> "SupernetRequirement":
-        """What can be told without fetching anything, and without the libraries of models."""
-        directory, file = user_path(settings.model), user_path(settings.training.data)
-        base = FileDigests(environment.cache).content(directory) if is_directory(directory) else None
-        data = load_instructions(settings.training.data, environment).digest if is_file(file) else None
-        return cls(settings, base, data)
-
-    def is_base_of(self, manifest: SupernetManifest) -> bool:
-        """Whether the super-network was made from the model that is asked for."""
-        if self.base is not None:
-            return has_digest(self.base, manifest.base_digest)
-        return manifest.base == base_location(self.settings.model)
-
-    def difference(self, manifest: SupernetManifest, methods: bool = True) -> str | None:
-        """In what a super-network differs from the one that is asked for, in words; `methods` says whether our own
-        count, which other releases may have had otherwise."""
-        if not self.is_base_of(manifest):
-            return _changed("model", manifest.base, base_location(self.settings.model))
-        data, asked = manifest.training.data, self.settings.training.data
-        if data != asked if self.data is None else manifest.data["digest"] != self.data:
-            return _changed("training.data", data, asked)
-        if methods and manifest.tokens_version != TOKENS_VERSION:
-            return f"training rows became tokens in another way, version {manifest.tokens_version}"
-        return difference(_sections(manifest), _sections(self.settings))
-
-
-def supernet_of_run(run: RunDirectory, store: SupernetStore, asked: SupernetRequirement) -> Supernet | None:
-    """The super-network that a run has already, its own or one of the store; None if it has none.
-
-    A run with a history goes on with the one that this was measured with, whatever release made it, if it was made as
-    asked. Raises UserError if it was made otherwise; or if it is gone, and what is asked for would be another one.
-    """
-    supernet = Supernet.read(run.supernet.resolve()) if is_supernet(run.supernet) else None
-    needed = None
-    if run.history.is_file():
-        with closing(History.read(run.history)) as history:
-            about = history.about()
-        needed = about["recipe"]["supernet"]
-        if supernet is None or supernet.manifest.digest != needed:
-            supernet = next((each for each in store.all() if each.manifest.digest == needed), None)
-        if supernet is None:
-            _refuse_another(run, parse_settings(about["settings"], str(run.history)), asked.settings)
-    if supernet is None:
-        return None
-    replaceable = run.supernet.is_symlink() and needed is None
-    found = asked.difference(supernet.manifest, methods=replaceable)
-    if found is None:
-        return supernet
-    if replaceable:
-        return None
-    raise UserError(
-        f"{run.supernet}: this super-network was made with other settings, model or data ({found}); "
-        "restore them, or change `name` in the search file to have another one made"
-    )
-
-
-def find_supernet(
-    settings: SearchSettings, run: RunDirectory, store: SupernetStore, environment: Environment
-) -> Supernet | None:
-    """The super-network of a search, as far as that can be told without the model and the training data; None if it is
-    still to be made.
-
-    Raises UserError if the search file names one that isn't there, or the run has one that was made otherwise.
-    """
-    asked = SupernetRequirement.at_hand(settings, environment)
-    if settings.supernet is not None:
-        return named_supernet(asked, store)
-    of_run = supernet_of_run(run, store, asked)
-    if of_run is not None:
-        return of_run
-    return next((each for each in store.all() if asked.difference(each.manifest) is None), None)
-
-
-def named_supernet(asked: SupernetRequirement, store: SupernetStore) -> Supernet:
-    """The super-network that a search file names. Raises UserError where it isn't there or doesn't go with the file."""
-    settings = asked.settings
-    supernet = store.named(settings.supernet or "")
-    manifest = supernet.manifest
-    by_name = asked.base is None and Path(manifest.base).is_absolute()  # which says nothing of a model of the hub
-    if not by_name and not asked.is_base_of(manifest):
-        raise UserError(
-            f"model: {shortened(settings.model)} is not the model that {supernet.directory} was made from, which was "
-            f"{shortened(manifest.base)}; name that, or another super-network"
-        )
-    made = manifest.space.depth_rule
-    if made != settings.space.depth_rule:
-        raise UserError(
-            f"space.depth_rule: {settings.space.depth_rule}, but the layers of {supernet.directory} were ordered by "
-            f"{made}; write that"
-        )
-    if "training" in settings.model_fields_set:
-        found = difference(_sections(manifest)["training"], _sections(settings)["training"], "training.")
-        if found is not None:
-            raise UserError(
-                f"training: {supernet.directory} was made otherwise ({found}); leave the section out, or correct it"
-            )
-    return supernet
-
-
-def _refuse_another(run: RunDirectory, then: SearchSettings, now: SearchSettings) -> None:
-    """A run whose super-network is gone can only go on if the same one is made again."""
-    found = difference(_sections(then), _sections(now))
-    if found is not None and then.supernet is None:
-        raise UserError(
-            f"{run.history}: was measured with a super-network that is gone, and the search file asks for another one "
-            f"({found}); restore that, or change `name` in the search file to begin a new search"
-        )
-
-
-def _sections(of: SupernetManifest | SearchSettings) -> dict[str, Any]:
-    """What is said of a super-network besides model and data."""
-    return {
-        "space": TRAINED_SPACE.of(of.space.model_dump(mode="json")),
-        "training": TRAINING.of(of.training.model_dump(mode="json")),
-    }
-
-
-def _changed(what: str, made: str, asked: str) -> str:
-    if made == asked:
-        return f"{what} {shortened(made)} has changed since"
-    return f"{what} was {shortened(made)}, now {shortened(asked)}"

@@ -3,34 +3,26 @@
 import statistics
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
-from pydantic import ValidationError
 from rich.table import Table
 
-from services.application.checkpoint_content import content_of, fetched
+from services.application.evaluation import NetworkChoice, evaluate_once
 from services.cli.console import console
-from services.cli.progress_bars import stage
+from services.cli.preparation_display import PreparationDisplay
 from services.cli.quiet import quiet_libraries
-from services.evaluator.evaluator import Evaluator
-from services.evaluator.scoring import count_waves
 from services.evaluator.tasks.index import include_tasks
 from services.evaluator.tasks.loading import count_items
-from services.reporting.answers import Answers, task_row
+from services.reporting.comparisons import task_row
+from services.reporting.item_answers import ItemAnswers
 from services.reporting.wording import chat_template, parameters, rate, size
-from shared.architecture import Architecture, dense
-from shared.content import FileDigests, content_digest
+from shared.architecture import Architecture
 from shared.environment import Environment
 from shared.errors import UserError
+from shared.events import Events
 from shared.files import write_atomically
-from shared.manifest import read_network
 from shared.messages import (
-    CheckpointRef,
-    Dtype,
     Engine,
-    EvaluationRequest,
-    EvaluationResult,
     EvaluationSpec,
     Failure,
     ItemScores,
@@ -40,22 +32,8 @@ from shared.messages import (
     TaskItems,
     Workload,
 )
-from shared.settings import explain, split_tasks, true_or_named
+from shared.settings import split_tasks, true_or_named
 from shared.supernet.device import preferred_dtype
-
-MORE_STEPS = 2
-"""Of a measurement, besides tasks read, rows scored and runs: the network is ready, and cut out."""
-WAITING = "waiting for another evaluator of this machine"
-
-
-@dataclass(frozen=True)
-class NetworkOptions:
-    """Which network, and held as what."""
-
-    checkpoint: str | None
-    architecture: Path | None
-    int8: bool
-    dtype: Dtype | None
 
 
 @dataclass(frozen=True)
@@ -136,7 +114,7 @@ class SpeedOptions:
         return SpeedSpec(engine=self.engine, workload=workload, repeats=self.repeats)
 
 
-def evaluate_one(network: NetworkOptions, tasks: TaskOptions, speed: SpeedOptions, output: Path | None) -> None:
+def evaluate(network: NetworkChoice, tasks: TaskOptions, speed: SpeedOptions, output: Path | None) -> None:
     """Measure a sub-network of a checkpoint and print what came out; the result goes into `output` as it is."""
     quiet_libraries()
     environment = Environment.read()
@@ -145,39 +123,14 @@ def evaluate_one(network: NetworkOptions, tasks: TaskOptions, speed: SpeedOption
     )
     if not spec.tasks and spec.speed is None:
         raise UserError("nothing to measure: give --task, --speed, or both")
-    directory, origin = fetched(
-        _supernet_of(network.architecture) if network.checkpoint is None else network.checkpoint
-    )
-    chosen = dense(read_network(directory)) if network.architecture is None else read_architecture(network.architecture)
-    if network.int8:
-        chosen = chosen.quantized("int8")
-    digest = content_digest(content_of(directory, FileDigests(environment.cache)))
-    reference = CheckpointRef(location=str(directory), digest=digest)
-    spec = spec.computing(chosen)
-    request = EvaluationRequest(search="by-hand", checkpoint=reference, architecture=chosen, spec=spec)
-    result = _evaluated(Evaluator(environment), request)
+    with PreparationDisplay() as display:
+        evaluation = evaluate_once(network, spec, environment, Events(display))
     if output is not None:
-        write_atomically(output, result.model_dump_json(indent=2) + "\n")
-    if isinstance(result.outcome, Failure):
-        raise UserError(result.outcome.reason)
-    _print(origin, chosen, spec, result.outcome)
-
-
-def _evaluated(evaluator: Evaluator, request: EvaluationRequest) -> EvaluationResult:
-    """The answer, with a word on how far it is."""
-    try:
-        with stage("Tasks", note="reading"):
-            tasks = [evaluator.prepared(request.checkpoint, items) for items in request.spec.tasks]
-    except UserError:  # the answer says so
-        tasks = []
-    speed = request.spec.speed
-    steps = sum(count_waves(task) for task in tasks) + (0 if speed is None else 1 + speed.repeats)
-    steps += len(tasks) + MORE_STEPS
-    with stage("Measuring", steps) as shown:
-        result = evaluator.evaluate(request, partial(shown.advance, ""), partial(shown.reach, 0, WAITING))
-        if isinstance(result.outcome, Measurement):
-            shown.reach(steps)
-    return result
+        write_atomically(output, evaluation.result.model_dump_json(indent=2) + "\n")
+    outcome = evaluation.result.outcome
+    if isinstance(outcome, Failure):
+        raise UserError(outcome.reason)
+    _print(evaluation.origin, evaluation.request.architecture, evaluation.request.spec, outcome)
 
 
 def _refuse(without: str, options: Mapping[str, object]) -> None:
@@ -228,7 +181,7 @@ def _accuracies(scores: ItemScores) -> Iterator[tuple[str, str, str]]:
         right = scores.metrics.get(name, ())
         shown = ""
         if right and set(right) <= {0.0, 1.0}:
-            low, high = task_row(Answers((scores,), (name,)), None, None).interval
+            low, high = task_row(ItemAnswers((scores,), (name,)), None, None).interval
             shown = f"{low:.4f} to {high:.4f}"
         yield name, f"{value:.4f}", shown
 
@@ -244,25 +197,3 @@ def _print_speed(speed: Speed) -> None:
         f"{load.prompt_tokens} prompt tokens, {load.generated_tokens} generated tokens, "
         f"{len(speed.decode_tokens_per_second)} repeats"
     )
-
-
-def _supernet_of(architecture: Path | None) -> str:
-    """The super-network of the run in whose front an architecture file lies."""
-    if architecture is None:
-        raise UserError("nothing to measure: give --architecture runs/NAME/front/N1.json, or --checkpoint, or both")
-    supernet = architecture.resolve().parent.parent / "supernet"
-    if not supernet.is_dir():
-        raise UserError(f"{architecture}: lies in no run with a super-network; say which one with --checkpoint")
-    return str(supernet)
-
-
-def read_architecture(path: Path) -> Architecture:
-    """Read an architecture file. Raises UserError that names file and field."""
-    try:
-        return Architecture.model_validate_json(path.read_bytes())
-    except OSError as error:
-        raise UserError(
-            f"{path}: can't be read ({error.strerror}); give a file such as runs/NAME/front/N1.json"
-        ) from error
-    except ValidationError as error:
-        raise UserError(f"{path}: {explain(error)}; it should hold layers and mlp_widths") from error

@@ -1,4 +1,4 @@
-"""Being told to leave, in an orderly way and at once, for a command that only waits for others."""
+"""Leaving in order at the first signal, at once at the second: for a command that only waits for others."""
 
 import signal
 import sys
@@ -10,7 +10,7 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class _InterruptedError(BaseException):
-    """No Exception: nobody but `interruptible` is meant to handle it."""
+    """No Exception: only `interruptible` is meant to handle it."""
 
 
 @contextmanager
@@ -37,7 +37,7 @@ def interruptible() -> Iterator[None]:
     try:
         yield
     except _InterruptedError:
-        sys.stderr.write("nasfarm: interrupted; the same command goes on from what is stored\n")
+        sys.stderr.write("nasfarm: interrupted; the same command resumes from what is stored\n")
         sys.exit(128 + received)
     finally:
         restore()

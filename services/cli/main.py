@@ -17,10 +17,15 @@ from services.cli.notes import show_notes
 from services.cli.optional import OptionalValues
 from shared.environment import prepare_environment
 from shared.errors import UserError
-from shared.messages import Dtype, Engine, Workload
+from shared.messages import Dtype, Engine
+from shared.settings import SearchSettings, ServingSettings, TaskSettings
 from shared.text import one_line
 
-LOAD = Workload()
+
+def _serving(key: str) -> str:
+    """What an option of the load means, and its default."""
+    return f"{ServingSettings.summary(key)} Default: {ServingSettings.model_fields[key].default}."
+
 
 app = typer.Typer(
     name="nasfarm",
@@ -53,10 +58,12 @@ Authority = Annotated[
 
 @app.command(epilog="Example: nasfarm init HuggingFaceTB/SmolLM2-135M-Instruct -o search.yaml")
 def init(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="Hugging Face id or directory of a checkpoint.")],
+    model: Annotated[str, typer.Argument(metavar="MODEL", help=SearchSettings.summary("model"))],
     output: Annotated[Path, typer.Option("--output", "-o", help="The search file to write.")] = Path("search.yaml"),
     force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
-    name: Annotated[str | None, typer.Option("--name", help="The run's name; default: made of the model's.")] = None,
+    name: Annotated[
+        str | None, typer.Option("--name", help=f"{SearchSettings.summary('name')} Default: after the model.")
+    ] = None,
 ) -> None:
     """Write a commented search file with sensible choices for a model, and print what it would search."""
     from services.cli.init import init_search_file
@@ -64,12 +71,22 @@ def init(
     init_search_file(model, output, force, name)
 
 
+@app.command(epilog="Example: nasfarm schema --output search.schema.json")
+def schema(
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="File for it; default: the terminal.")] = None,
+) -> None:
+    """Print the JSON Schema of search files, with which editors check and complete them."""
+    from services.cli.schema import write_schema
+
+    write_schema(output)
+
+
 @app.command(epilog="Example: nasfarm train search.yaml")
 def train(search_file: SearchFile, runs: Runs = Path("runs"), supernets: Supernets = None) -> None:
-    """Fine-tune the model into a super-network, for any number of searches. Interrupted, the same command goes on."""
-    from services.application.prepared_search import train_supernet
+    """Fine-tune the model into a super-network, for any number of searches. Interrupted, the same command resumes."""
+    from services.cli.search import train as make
 
-    train_supernet(search_file, runs, _store(runs, supernets))
+    make(search_file, runs, _store(runs, supernets))
 
 
 @app.command(epilog="Example: nasfarm search search.yaml    (without a file: the example search)")
@@ -89,17 +106,16 @@ def search(
     credentials: Credentials = None,
     authority: Authority = None,
 ) -> None:
-    """Fine-tune, search, measure the front and write the report. Interrupted, the same command goes on."""
-    if broker is not None:
-        from services.application.farm_search import search_on_farm
-        from shared.broker.address import BrokerAddress
+    """Fine-tune, search, measure the front and write the report. Interrupted, the same command resumes."""
+    from services.cli.search import search_here, search_on_broker
+    from shared.broker.address import BrokerAddress
 
-        search_on_farm(search_file, runs, _store(runs, supernets), BrokerAddress.parse(broker, credentials, authority))
+    store = _store(runs, supernets)
+    if broker is not None:
+        search_on_broker(search_file, runs, store, BrokerAddress.parse(broker, credentials, authority))
         return
     _refuse_without_broker(credentials, authority)
-    from services.application.local_search import search as run
-
-    run(search_file, runs, _store(runs, supernets))
+    search_here(search_file, runs, store)
 
 
 @app.command(
@@ -130,7 +146,7 @@ def report(
     ] = None,
 ) -> None:
     """Write a finished run's report again and show its table. With --output nothing of the run is changed."""
-    from services.cli.inspect import report as write
+    from services.cli.run import report as write
 
     write(run, run if output is None else output)
 
@@ -161,7 +177,7 @@ def status(
         return
     _refuse_without_broker(credentials, authority, as_json)
     if run is not None:
-        from services.cli.inspect import status as show
+        from services.cli.run import status as show
 
         show(run)
     else:
@@ -194,7 +210,7 @@ def stop(
     credentials: Credentials = None,
     authority: Authority = None,
 ) -> None:
-    """Ask a farm's search to end. What it has measured stays, and the same search command goes on with it."""
+    """Ask a farm's search to end. What it has measured stays, and the same search command resumes it."""
     from services.cli.farm_status import stop_search
     from shared.broker.address import BrokerAddress
 
@@ -209,10 +225,10 @@ def stop(
 def evaluate(
     tasks: Annotated[
         list[str] | None,
-        typer.Option("--task", help="An lm-eval task, or several: a,b; or a task's YAML file. May be repeated."),
+        typer.Option("--task", help=f"{TaskSettings.described('name')} May be repeated."),
     ] = None,
     include_path: Annotated[
-        Path | None, typer.Option("--include-path", readable=False, help="Directory with more lm-eval tasks in YAML.")
+        Path | None, typer.Option("--include-path", readable=False, help=SearchSettings.summary("include_path"))
     ] = None,
     architecture: Annotated[
         Path | None,
@@ -244,41 +260,41 @@ def evaluate(
         ),
     ] = None,
     split: Annotated[str | None, typer.Option("--split", help="Split; default: the one lm-eval scores.")] = None,
-    num_fewshot: Annotated[int | None, typer.Option("--num-fewshot", min=0, help="Examples in the prompt.")] = None,
+    num_fewshot: Annotated[
+        int | None, typer.Option("--num-fewshot", min=0, help=TaskSettings.described("num_fewshot"))
+    ] = None,
     apply_chat_template: Annotated[
         str | None,
         typer.Option(
             "--apply-chat-template",
             metavar="[NAME]",
-            help="Make prompts by the tokenizer's chat template, or by that of its several ones which has this name.",
+            help=TaskSettings.described("apply_chat_template"),
         ),
     ] = None,
     fewshot_as_multiturn: Annotated[
         bool | None,
-        typer.Option(help="With it, examples are turns of the chat (the default), or stand in the question's turn."),
+        typer.Option(help=TaskSettings.described("fewshot_as_multiturn")),
     ] = None,
     speed: Annotated[Engine | None, typer.Option("--speed", help="Measure tokens a second by this engine.")] = None,
-    batch: Annotated[
-        int | None, typer.Option("--batch", min=1, help=f"Sequences that run together; default: {LOAD.batch}.")
-    ] = None,
+    batch: Annotated[int | None, typer.Option("--batch", min=1, help=_serving("batch"))] = None,
     prompt_tokens: Annotated[
         int | None,
-        typer.Option("--prompt-tokens", min=1, help=f"Length of each prompt; default: {LOAD.prompt_tokens}."),
+        typer.Option("--prompt-tokens", min=1, help=_serving("prompt_tokens")),
     ] = None,
     generated_tokens: Annotated[
         int | None,
-        typer.Option(
-            "--generated-tokens", min=1, help=f"Steps of decoding after it; default: {LOAD.generated_tokens}."
-        ),
+        typer.Option("--generated-tokens", min=1, help=_serving("generated_tokens")),
     ] = None,
-    repeats: Annotated[int | None, typer.Option("--repeats", min=1, help="How often all of it is run.")] = None,
+    repeats: Annotated[int | None, typer.Option("--repeats", min=1, help=_serving("repeats"))] = None,
     output: Annotated[Path | None, typer.Option("--json", help="File for the whole result, item by item.")] = None,
 ) -> None:
     """Measure one sub-network by hand: accuracy, speed or both."""
-    from services.cli.evaluate import NetworkOptions, SpeedOptions, TaskOptions, evaluate_one
+    from services.application.evaluation import NetworkChoice
+    from services.cli.evaluate import SpeedOptions, TaskOptions
+    from services.cli.evaluate import evaluate as measure
 
-    evaluate_one(
-        NetworkOptions(checkpoint, architecture, int8, dtype),
+    measure(
+        NetworkChoice(checkpoint, architecture, int8, dtype),
         TaskOptions(
             tuple(tasks or ()),
             items,
@@ -327,9 +343,9 @@ def _refuse_without_broker(credentials: Path | None, authority: Path | None, as_
 
 def _leave(number: int, _frame: FrameType | None) -> None:
     """Ctrl-C or SIGTERM: leave at once. Everything is made to be killed; an orderly end would wait for the network in
-    work. The first process of a container, which nobody wraps, would not even notice a SIGTERM that it doesn't handle.
+    work. The first process of a container would not even notice a SIGTERM that it doesn't handle.
     """
     console.show_cursor()
-    sys.stderr.write("\nnasfarm: interrupted; the same command goes on from what is stored\n")
+    sys.stderr.write("\nnasfarm: interrupted; the same command resumes from what is stored\n")
     sys.stderr.flush()
     os._exit(128 + number)

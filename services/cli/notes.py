@@ -1,4 +1,4 @@
-"""What is logged while a command runs of which nobody keeps a log: our own notes are lines for the user, and so are
+"""What is logged while a command runs that has no log: our own notes are lines for the user, and so are
 others' errors."""
 
 import logging

@@ -1,5 +1,5 @@
 """How long stages of a command show that they get on, and when they may end: as bars on a terminal; elsewhere, in a
-file or a pipe, as lines, so few that they can be read and so many that nobody thinks that it hangs."""
+file or a pipe, as lines, so few that they can be read and so many that it never looks hung."""
 
 import threading
 import time
@@ -47,7 +47,7 @@ class Pace:
 
     @property
     def seconds_left(self) -> float | None:
-        """Time until all is done, if it goes on as it lately did; None while there is no telling."""
+        """Time until all is done, if it continues as it lately did; None while that is unknown."""
         if len(self._steps) < 2:
             return None
         (since, first), (_, last) = self._steps[0], self._steps[-1]
@@ -57,18 +57,18 @@ class Pace:
 
 
 class Lines:
-    """A stage as lines that are given to `tell`. Without a `total` it has no count, and is told of if it takes long."""
+    """A stage as lines that are given to `emit`. Without a `total` it has no count, and lines only if it takes long."""
 
     def __init__(
         self,
         name: str,
         total: int | None,
         note: str,
-        tell: Callable[[str], None],
+        emit: Callable[[str], None],
         shown: Callable[[int], str] = "{:,}".format,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._name, self._total, self._note, self._tell, self._shown = name, total, note, tell, shown
+        self._name, self._total, self._note, self._emit, self._shown = name, total, note, emit, shown
         self._clock, self._lock = clock, threading.Lock()
         self._pace = Pace(total or 0, clock)
         self._done = self._told = 0
@@ -99,16 +99,16 @@ class Lines:
 
     def _say(self) -> None:
         self._told, self._told_at = self._done, self._clock()
-        taken = duration(self._told_at - self._began)
+        elapsed = duration(self._told_at - self._began)
         if not self._total:
-            self._tell(f"{self._name:<15}{self._note}, {taken} so far")
+            self._emit(f"{self._name:<15}{self._note}, {elapsed} so far")
             return
         left = self._pace.seconds_left
-        ends = f"{taken} so far" if left is None else f"about {duration(left)} left"
+        ends = f"{elapsed} so far" if left is None else f"about {duration(left)} left"
         share = int(100 * self._done / self._total)
         note = f"; {self._note}" if self._note else ""
         counted = f"{self._shown(self._done)} of {self._shown(self._total)} ({share} %)"
-        self._tell(f"{self._name:<15}{counted}, {f'{taken} in all' if self._done >= self._total else ends}{note}")
+        self._emit(f"{self._name:<15}{counted}, {f'{elapsed} in all' if self._done >= self._total else ends}{note}")
 
 
 class Bar:
@@ -157,7 +157,7 @@ def _at_most(done: int, total: int | None) -> int:
 def stage(
     name: str, total: int | None = None, note: str = "", shown: Callable[[int], str] = "{:,}".format
 ) -> Iterator[Stage]:
-    """A stage of `total` steps, or of nobody knows how many; `note` says what happens first, `shown` spells a number of
+    """A stage of `total` steps, or of an unknown number; `note` says what happens first, `shown` spells a number of
     steps."""
     if console.is_terminal:
         with Bar(name, total, note, shown) as bar:

@@ -2,7 +2,7 @@
 
 from services.application.estimate import Estimate
 from services.cli.console import console, duration, networks
-from services.reporting.statistics.paired import discordance_allowed
+from services.reporting.statistics.paired_comparison import discordance_allowed
 from services.reporting.wording import parameters, size
 from shared.architecture import derive
 from shared.messages import Dtype

@@ -1,24 +1,20 @@
-"""Requests that somebody waits for together, and the outcomes that are there."""
+"""Requests that are waited for together, and those of their outcomes that are there."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
-from shared.messages import EvaluationRequest, Failure, Measurement
-
-Outcome = Measurement | Failure
-Observed = Callable[[EvaluationRequest, Outcome], None]
+from shared.messages import EvaluationRequest, Outcome
 
 
 class Batch:
-    """Requests and their outcomes; `observed` is told of each outcome as soon as it is there.
+    """Requests and their outcomes.
 
     With `tolerant` a bad request is a failure like others, and no failure is final: the next run tries it again.
     """
 
-    def __init__(self, requests: Sequence[EvaluationRequest], observed: Observed, tolerant: bool) -> None:
+    def __init__(self, requests: Sequence[EvaluationRequest], tolerant: bool) -> None:
         self.tolerant = tolerant
         self.requests = {request.identity: request for request in requests}
         self._order = [request.identity for request in requests]
-        self._observed = observed
         self._outcomes: dict[str, Outcome] = {}
 
     @property
@@ -31,7 +27,6 @@ class Batch:
         """The outcome of every request, in their order, once it is done."""
         return [self._outcomes[identity] for identity in self._order]
 
-    def take(self, request: EvaluationRequest, outcome: Outcome) -> None:
+    def settle(self, request: EvaluationRequest, outcome: Outcome) -> None:
         """One of the requests has its outcome."""
         self._outcomes[request.identity] = outcome
-        self._observed(request, outcome)

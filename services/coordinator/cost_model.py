@@ -14,8 +14,8 @@ from shared.network.sizes import WEIGHT_BYTES, layer_bytes, layer_parameters, ou
 from shared.settings import TIMES, Objective
 from shared.space import QUANTIZATIONS, SearchSpace
 
-Parts = tuple[float, list[float]]
-"""What is outside the layers, and one layer of each kind."""
+PartCosts = tuple[float, list[float]]
+"""The cost of what is outside the layers, and of one layer of each kind."""
 
 
 class LayerKind(NamedTuple):
@@ -31,7 +31,7 @@ class CostModel:
     Each cost is a sum over the network's parts: what is outside the layers, and each layer by its kind; all depend on
     the quantization. Networks with as many layers of each kind have exactly equal costs, whichever the layers are.
     Parameters and bytes are whole numbers. Seconds come from `tables`, a table for each quantization, which hold the
-    widths of the space and the dense one; only what they hold can be asked.
+    widths of the space and the dense one; the costs of other layers can't be asked for.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class CostModel:
     def _sum(self, quantizations: IntArray, counts: IntArray) -> FloatArray:
         """Costs (networks, objectives) from a quantization each, shape (networks,), and the layers of each kind."""
         total: FloatArray = self._fixed[quantizations]
-        for index in range(len(self.kinds)):  # not a matrix product, which may round otherwise for other batches
+        for index in range(len(self.kinds)):  # not a matrix product, which may round differently in other batches
             total = total + counts[:, index, None] * self._layer[quantizations, :, index]
         return total
 
@@ -97,7 +97,7 @@ def _layers(architecture: Architecture) -> list[LayerKind]:
 
 def _size(
     network: NetworkShape, objective: Objective, dtype: Dtype, quantization: Quantization, kinds: Sequence[LayerKind]
-) -> Parts:
+) -> PartCosts:
     layers = [_layer(network.layers[0], kind) for kind in kinds]
     outside = outer_parameters(network)
     if objective == "parameters":
@@ -111,6 +111,6 @@ def _layer(like: LayerShape, kind: LayerKind) -> LayerShape:
     return replace(like, attention=like.attention if kind.attention else None, mlp=mlp)
 
 
-def _seconds(table: CostTable, objective: Objective, kinds: Sequence[LayerKind]) -> Parts:
+def _seconds(table: CostTable, objective: Objective, kinds: Sequence[LayerKind]) -> PartCosts:
     phase = table.prefill if objective == "prefill_seconds" else table.decode
     return phase.fixed, [kind.attention * phase.attention + phase.mlp[kind.mlp_width] for kind in kinds]

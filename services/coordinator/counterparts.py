@@ -1,4 +1,4 @@
-"""Random networks of the same size: what a search is worth is what its networks have over these."""
+"""Random networks of the same sizes as those of a front, whose advantage over them is what the search achieved."""
 
 import random
 from collections.abc import Collection, Iterator, Sequence
@@ -7,7 +7,7 @@ from shared.architecture import Architecture
 from shared.space import SearchSpace
 
 DRAWS = 1000
-"""How often an arrangement is drawn that isn't taken, before another size is tried."""
+"""How often an order of the layers is drawn before another size is tried."""
 
 
 LayerGenes = tuple[int, ...]
@@ -15,30 +15,30 @@ LayerGenes = tuple[int, ...]
 
 
 def counterpart(
-    space: SearchSpace, network: Architecture, taken: Collection[Architecture], seed: int
+    space: SearchSpace, network: Architecture, excluded: Collection[Architecture], seed: int
 ) -> Architecture | None:
-    """A random network with the layers of `network` in another order, and its quantization, that is none of `taken`;
+    """A random network with the layers of `network` in another order, and its quantization, that is none of `excluded`;
     None if the space holds none of nearly that size.
 
-    It has as many layers of each width, then. Where these can't be arranged otherwise, one layer has the next wider or
-    narrower of the space's. The draw depends on the seed and the network alone, but for what is taken.
+    So it has as many layers of each width. Where there is no other order of these, one layer has the space's next wider
+    or narrower width. The draw depends on the seed, the network and what is excluded alone.
     """
     rng = random.Random(f"{seed} {network.digest}")
     genome = list(space.genome(network.quantized(space.quantizations[0])))
     places = [[place for place, gene in enumerate(space.genes) if gene.layer == layer] for layer in network.layers]
     choices = [space.genes[place].choices for place in places[0]]
-    for layers in _sizes([tuple(genome[place] for place in of_layer) for of_layer in places], choices, rng):
+    for layers in _layer_choices([tuple(genome[place] for place in of_layer) for of_layer in places], choices, rng):
         for _ in range(DRAWS):
             for of_layer, values in zip(places, rng.sample(layers, len(layers)), strict=True):
                 for place, value in zip(of_layer, values, strict=True):
                     genome[place] = value
             drawn = space.architecture(genome).quantized(network.quantization)
-            if drawn not in taken and drawn != network:
+            if drawn not in excluded and drawn != network:
                 return drawn
     return None
 
 
-def _sizes(layers: list[LayerGenes], choices: Sequence[int], rng: random.Random) -> Iterator[list[LayerGenes]]:
+def _layer_choices(layers: list[LayerGenes], choices: Sequence[int], rng: random.Random) -> Iterator[list[LayerGenes]]:
     """The network's layers, then those with one gene of one layer a step up or down, in random order."""
     if len(set(layers)) > 1:
         yield layers

@@ -1,4 +1,4 @@
-"""The farm as the coordinator sees it: requests go out, results come back, each is stored once."""
+"""Requests go out to the farm, results come back, each counts once."""
 
 import logging
 import time
@@ -6,33 +6,35 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from services.coordinator.batch import Batch, Observed, Outcome
+from services.coordinator.batch import Batch
 from services.coordinator.evaluators import Evaluators
 from services.coordinator.history import History
 from services.coordinator.item_consistency import ItemConsistency
 from services.coordinator.pending import PendingQueue, PendingRequest
-from services.coordinator.progress import Progress
 from shared.broker import REASON_CHARACTERS, Broker, Delivery, identity_in, read_result, requests_queue, results_queue
 from shared.errors import UserError
-from shared.messages import EvaluationRequest, EvaluationResult, Failure, FailureKind, Measurement, StopSearch
-from shared.telemetry.metrics import CoordinatorMetrics
+from shared.events import (
+    DeadLetterReceived,
+    Events,
+    Failed,
+    InFlightChanged,
+    Measured,
+    RequestsResent,
+    ResultIgnored,
+    ResultsReceived,
+)
+from shared.messages import EvaluationRequest, EvaluationResult, Failure, Measurement, Outcome, StopSearch
+from shared.policy import FAILURES, RESULTS_PREFETCH, RETRIES
 
 log = logging.getLogger(__name__)
 
-RESULTS_AT_ONCE = 64
-"""Results that are stored in one transaction; what a broker should deliver before any is acknowledged."""
 POLL_SECONDS = 0.5
-RETRIES = 2
-"""How often a run tries again what may end better another time."""
-LASTING: frozenset[FailureKind] = frozenset({"infeasible", "bad_request"})
-"""What the network or the request is to blame for. Whatever else failed is tried again by the next run: there may be
-more memory then, or a repaired evaluator."""
 EARLY_RESULTS = 1000
 """Measurements kept that were not asked for yet: those of an earlier run whose requests come later in this one."""
 
 
 class SearchStoppedError(Exception):
-    """Somebody asked the search to stop. What was measured is stored; the same command goes on with it."""
+    """An operator asked the search to stop. What was measured is stored; the same command resumes it."""
 
 
 @dataclass
@@ -49,7 +51,8 @@ class Dispatcher:
     """Measures networks by sending requests through a broker; what the history knows is not measured again,
     unless it is a failure of an earlier run that may end better now.
 
-    `supernet` is the digest of the search's super-network. `progress` tells how far the search has got.
+    `supernet` is the digest of the search's super-network. What happens is published to `events`, of which the first
+    subscriber must store results in `history` (services.coordinator.recorder): they are acknowledged once it has.
     """
 
     def __init__(
@@ -58,59 +61,57 @@ class Dispatcher:
         supernet: str,
         broker: Broker,
         history: History,
-        metrics: CoordinatorMetrics,
+        events: Events,
         evaluators: Evaluators,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self.progress = Progress(search, supernet, metrics, clock)
         self._search = search
         self._requests = requests_queue(supernet)
         self._results = results_queue(search)
         self._broker = broker
         self._history = history
-        self._metrics = metrics
+        self._events = events
         self._evaluators = evaluators
         self._clock = clock
         self._began = clock()
-        self._drained = False
+        self._backlog_received = False
         self._items = ItemConsistency()
-        self._supply = PendingQueue()
+        self._pending = PendingQueue()
         self._early: OrderedDict[str, Measurement] = OrderedDict()
         self._failed: set[str] = set()
 
-    def measure(
-        self, requests: Sequence[EvaluationRequest], observed: Observed, tolerant: bool = False
-    ) -> list[Outcome]:
+    def measure(self, requests: Sequence[EvaluationRequest], tolerant: bool = False) -> list[Outcome]:
         """The outcome of every request, in their order: `begin` and `finish` in one."""
-        return self.finish(self.begin(requests, observed, tolerant))
+        return self.finish(self.begin(requests, tolerant))
 
-    def begin(self, requests: Sequence[EvaluationRequest], observed: Observed, tolerant: bool = False) -> Batch:
-        """Put requests at the end of the row; they are sent, and answers taken, while any batch is being finished.
+    def begin(self, requests: Sequence[EvaluationRequest], tolerant: bool = False) -> Batch:
+        """Put requests at the end of the pending queue; they are sent, and results handled, while any batch is being
+        finished.
 
-        `observed` is told of each outcome as soon as it is there, of those that are known already now. With `tolerant`
-        a bad request is a failure like others, and the next run tries every failure again. Raises UserError
-        if the history says that a request is bad, or if what it holds was measured on different items.
+        Each outcome is published as soon as it is there, those that are known already now. With `tolerant` a bad
+        request is a failure like others, and the next run tries every failure again. Raises UserError if the history
+        says that a request is bad, or if what it holds was measured on different items.
         """
-        batch = Batch(requests, observed, tolerant)
+        batch = Batch(requests, tolerant)
         for request in batch.requests.values():
             outcome = self._known(request, tolerant)
             if outcome is not None:
-                batch.take(request, outcome)
-            elif (asked := self._supply.find(request.identity)) is not None:
-                asked.batches.append(batch)
+                self._settle([batch], request, outcome)
+            elif (pending := self._pending.find(request.identity)) is not None:
+                pending.batches.append(batch)
             else:
-                self._supply.enqueue(PendingRequest(request, [batch]))
+                self._pending.enqueue(PendingRequest(request, [batch]))
         return batch
 
     def finish(self, batch: Batch) -> list[Outcome]:
         """Wait until every request of a batch has its outcome: these, in the order of the requests.
 
         Raises UserError if a request turns out to be bad, if evaluators don't agree on what the items are, or if
-        results can't be stored; SearchStoppedError if somebody asks for that. Whatever came by then is stored.
+        results can't be stored; SearchStoppedError if an operator asks for that. Whatever came by then is stored.
         """
         while not batch.done:
-            if not self._drained:
-                self._drain()
+            if not self._backlog_received:
+                self._receive_backlog()
                 continue
             self._send()
             deliveries = self._receive(POLL_SECONDS)
@@ -122,14 +123,14 @@ class Dispatcher:
         return batch.outcomes
 
     def _known(self, request: EvaluationRequest, tolerant: bool) -> Outcome | None:
-        """The outcome of a request that needs no evaluator any more."""
+        """The outcome of a request that needs no evaluator."""
         outcome = self._history.outcome(request.identity)
         if isinstance(outcome, Failure):
             if request.identity in self._failed:
                 return outcome
-            if tolerant or outcome.retry_may_help or outcome.kind not in LASTING:
+            if tolerant or not FAILURES[outcome.kind].lasting:
                 outcome = None
-            elif outcome.kind == "bad_request":
+            elif FAILURES[outcome.kind].ends_search:
                 raise UserError(outcome.reason)
         elif outcome is not None and (problem := self._items.disagreement(request, outcome)):
             raise UserError(problem)
@@ -141,18 +142,25 @@ class Dispatcher:
             return outcome
         if self._items.disagreement(request, early):
             return outcome
-        self._history.add_results([(request, early)])
+        self._events.publish(ResultsReceived(((request, early),), time.perf_counter()))
         return early
 
-    def _drain(self) -> None:
-        """Take what came while no coordinator was there, so that it is not asked for again."""
-        while deliveries := self._receive(self._evaluators.late_seconds):
+    def _settle(self, batches: Sequence[Batch], request: EvaluationRequest, outcome: Outcome) -> None:
+        for batch in batches:
+            batch.settle(request, outcome)
+        self._events.publish(
+            Measured(request, outcome) if isinstance(outcome, Measurement) else Failed(request, outcome)
+        )
+
+    def _receive_backlog(self) -> None:
+        """Handle the results that came while no coordinator was there, so that nothing is measured again."""
+        while deliveries := self._receive(self._evaluators.backlog_seconds):
             self._handle(deliveries)
-        self._drained = True
+        self._backlog_received = True
 
     def _receive(self, timeout_seconds: float) -> list[Delivery]:
         deliveries: list[Delivery] = []
-        while len(deliveries) < RESULTS_AT_ONCE:
+        while len(deliveries) < RESULTS_PREFETCH:
             delivery = self._broker.receive(self._results, 0 if deliveries else timeout_seconds)
             if delivery is None:
                 break
@@ -160,15 +168,16 @@ class Dispatcher:
         return deliveries
 
     def _send(self) -> None:
-        """Give the evaluators what they have room for."""
-        self._publish(self._supply.take_for_evaluators(self._evaluators.number, self._clock()))
-        self.progress.in_flight(len(self._supply.sent))
+        """Send as many requests as keep the evaluators busy."""
+        self._publish(self._pending.next_to_send(self._evaluators.number, self._clock()))
+        self._events.publish(InFlightChanged(len(self._pending.sent)))
 
     def _send_lost(self) -> None:
-        """Send again what nobody has. No result waits now, or there would have been a delivery."""
-        lost = self._evaluators.lost(self._supply.sent)
-        self._publish([self._supply.sent_again(identity, self._clock()) for identity in lost])
-        self._metrics.resent.inc(len(lost))
+        """Send lost requests again. No result waits now, or there would have been a delivery."""
+        lost = self._evaluators.lost(self._pending.sent)
+        self._publish([self._pending.resend(identity, self._clock()) for identity in lost])
+        if lost:
+            self._events.publish(RequestsResent(len(lost)))
 
     def _publish(self, requests: Sequence[EvaluationRequest]) -> None:
         if requests:
@@ -176,23 +185,22 @@ class Dispatcher:
             self._broker.publish_all(self._requests, bodies, self._results)
 
     def _handle(self, deliveries: Sequence[Delivery]) -> None:
-        """Store the results, supply the evaluators, acknowledge: in this order, so that nothing is lost in between."""
+        """Store the results, supply the evaluators, acknowledge: in this order, so that nothing is lost on the way."""
         began = time.perf_counter()
         handled = _Handled()
         for delivery in deliveries:
             self._read(delivery, handled)
         if handled.settled:
-            self._history.add_results([(asked.request, outcome) for asked, outcome in handled.settled])
-            self.progress.stored(len(handled.settled), time.perf_counter() - began)
+            results = tuple((pending.request, outcome) for pending, outcome in handled.settled)
+            self._events.publish(ResultsReceived(results, began))
         ends = handled.problem is not None or handled.stopped
-        if self._drained and not ends:
+        if self._backlog_received and not ends:
             self._send()
         for delivery in handled.deliveries:
             delivery.ack()
-        self._failed |= {asked.request.identity for asked, outcome in handled.settled if isinstance(outcome, Failure)}
-        for asked, outcome in handled.settled:
-            for batch in asked.batches:
-                batch.take(asked.request, outcome)
+        self._failed |= {each.request.identity for each, outcome in handled.settled if isinstance(outcome, Failure)}
+        for pending, outcome in handled.settled:
+            self._settle(pending.batches, pending.request, outcome)
         if handled.problem is not None:
             raise handled.problem
         if handled.stopped:
@@ -201,89 +209,90 @@ class Dispatcher:
     def _read(self, delivery: Delivery, handled: _Handled) -> None:
         message = read_result(self._broker, delivery)
         if delivery.dead is not None:
-            self._metrics.came_back_dead("delivery_limit" if delivery.dead == "delivery_limit" else "unreadable")
+            limit_reached = delivery.dead == "delivery_limit"
+            self._events.publish(DeadLetterReceived("delivery_limit" if limit_reached else "unreadable"))
         if message is None:
             if (identity := identity_in(delivery)) is not None:
-                self._metrics.invalid.inc()
-                self._ask_another(identity, delivery, "an answer that can't be read: see the log", handled)
+                self._events.publish(ResultIgnored("invalid"))
+                self._retry_invalid(identity, delivery, "an answer that can't be read: see the log", handled)
             return
         if isinstance(message, StopSearch):
             handled.deliveries.append(delivery)
-            # One that was sent before this run began was meant for another.
+            # One that was sent before this run began was meant for an earlier one.
             handled.stopped |= delivery.sent_at is None or delivery.sent_at >= self._began
             return
-        asked = self._supply.find(message.identity)
-        if asked is not None and isinstance(message.outcome, Measurement):
-            flaw = self._history.flaw(asked.request, message.outcome)
+        pending = self._pending.find(message.identity)
+        if pending is not None and isinstance(message.outcome, Measurement):
+            flaw = self._history.flaw(pending.request, message.outcome)
             if flaw is not None:
                 reason = self._ignore(message.outcome, flaw)
                 delivery.reject(reason)
-                self._ask_another(message.identity, delivery, reason, handled)
+                self._retry_invalid(message.identity, delivery, reason, handled)
                 return
         handled.deliveries.append(delivery)
-        if asked is None:
-            self._take_unasked(message, handled)
+        if pending is None:
+            self._keep_early(message, handled)
             return
         try:
-            if self._settles(asked, delivery, message.outcome):
-                self._supply.remove(message.identity)
-                handled.settled.append((asked, message.outcome))
+            if self._settles(pending, delivery, message.outcome):
+                self._pending.remove(message.identity)
+                handled.settled.append((pending, message.outcome))
         except UserError as problem:
             handled.problem = handled.problem or problem
 
     def _ignore(self, measurement: Measurement, flaw: str) -> str:
-        """Count a measurement that is no answer, and say whose it is."""
+        """Report a measurement that doesn't answer its request; the reason, with its evaluator."""
         reason = f"evaluator {measurement.worker} answered {flaw}"[:REASON_CHARACTERS]
         log.warning("result ignored: %s", reason)
-        self._metrics.invalid.inc()
+        self._events.publish(ResultIgnored("invalid"))
         return reason
 
-    def _ask_another(self, identity: str, delivery: Delivery, reason: str, handled: _Handled) -> None:
-        """What came was no answer: another evaluator may have a better one, until the retries are used up."""
-        asked = self._supply.find(identity)
-        if asked is None or not self._supply.is_in_flight(identity) or self._tries_again(asked, delivery):
+    def _retry_invalid(self, identity: str, delivery: Delivery, reason: str, handled: _Handled) -> None:
+        """The result was invalid: another evaluator's may not be, until the retries are used up."""
+        pending = self._pending.find(identity)
+        if pending is None or not self._pending.is_in_flight(identity) or self._retried(pending, delivery):
             return
-        self._supply.remove(identity)
-        handled.settled.append((asked, Failure(kind="invalid_result", reason=reason, retry_may_help=True)))
+        self._pending.remove(identity)
+        handled.settled.append((pending, Failure(kind="invalid_result", reason=reason)))
 
-    def _settles(self, asked: PendingRequest, delivery: Delivery, outcome: Outcome) -> bool:
+    def _settles(self, pending: PendingRequest, delivery: Delivery, outcome: Outcome) -> bool:
         """Whether it is the request's outcome.
 
-        What says nothing about the network is refused before it is stored: a bad request would be bad for every
-        network, and networks may only be compared on the same items. Raises UserError then. But of what this run has
-        not asked (now), only good news is believed: what was wrong in an earlier run may have been mended.
+        What says nothing about the network is not stored, and raises UserError: a bad request would be bad for every
+        network, and networks may only be compared on the same items. But a result that this run has not asked for (yet)
+        counts only if it is a good one: what was wrong in an earlier run may have been fixed since.
         """
-        in_flight = self._supply.is_in_flight(asked.request.identity)
+        in_flight = self._pending.is_in_flight(pending.request.identity)
         problem: str | None = None
         if isinstance(outcome, Measurement):
-            problem = self._items.disagreement(asked.request, outcome)
-        elif in_flight and outcome.retry_may_help and self._tries_again(asked, delivery):
+            problem = self._items.disagreement(pending.request, outcome)
+        elif in_flight and FAILURES[outcome.kind].retried and self._retried(pending, delivery):
             return False
-        elif outcome.kind == "bad_request" and not all(batch.tolerant for batch in asked.batches):
+        elif FAILURES[outcome.kind].ends_search and not all(batch.tolerant for batch in pending.batches):
             problem = outcome.reason
-        if not in_flight and (problem or (isinstance(outcome, Failure) and outcome.retry_may_help)):
-            self._metrics.duplicates.inc()
+        if not in_flight and (problem or (isinstance(outcome, Failure) and FAILURES[outcome.kind].retried)):
+            self._events.publish(ResultIgnored("duplicate"))
             return False
         if problem:
             raise UserError(problem)
         return True
 
-    def _tries_again(self, asked: PendingRequest, delivery: Delivery) -> bool:
-        """Whether a failure that may end better is not the last word: the request is at the end of the row again."""
-        if delivery.identity in asked.failures:  # a second copy; the answer to what was sent since is still to come
-            self._metrics.duplicates.inc()
+    def _retried(self, pending: PendingRequest, delivery: Delivery) -> bool:
+        """Whether a request is retried after a failure: then it is at the end of the pending queue again."""
+        if delivery.identity in pending.failures:  # a second copy; the retry's result is still to come
+            self._events.publish(ResultIgnored("duplicate"))
             return True
-        asked.failures.add(delivery.identity)
-        if len(asked.failures) > RETRIES:
+        pending.failures.add(delivery.identity)
+        if len(pending.failures) > RETRIES:
             return False
-        self._supply.enqueue(asked)
+        self._pending.enqueue(pending)
         return True
 
-    def _take_unasked(self, result: EvaluationResult, handled: _Handled) -> None:
-        """Ignore what says nothing new, and keep what may be asked for later in this run."""
-        known = any(asked.request.identity == result.identity for asked, _ in handled.settled)
+    def _keep_early(self, result: EvaluationResult, handled: _Handled) -> None:
+        """Keep a measurement that may be asked for later in this run; ignore anything else that isn't waited for."""
+        known = any(pending.request.identity == result.identity for pending, _ in handled.settled)
         if known or isinstance(result.outcome, Failure) or self._history.knows(result.identity):
-            self._metrics.duplicates.inc()
+            self._events.publish(ResultIgnored("duplicate"))
             return
         self._early[result.identity] = result.outcome
         if len(self._early) > EARLY_RESULTS:

@@ -1,29 +1,24 @@
-"""The evaluators that measure for a search, as far as the coordinator knows of them."""
+"""The evaluators of a search, as far as the coordinator knows them."""
 
 import time
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
-from shared.announcements import PRESENT_SECONDS, EvaluatorAnnouncement, present
+from shared.announcements import EvaluatorAnnouncement, present
 from shared.broker import Broker
 from shared.messages import REQUEST_VERSION
+from shared.policy import ALONE_SECONDS, IDLE_SECONDS, LOST_SECONDS, PRESENT_SECONDS
 
 REFRESH_SECONDS = 1.0
 """Announcements are read no more often; nor so often that reading takes more than SHARE_OF_TIME."""
 SHARE_OF_TIME = 0.05
-LOST_SECONDS = 60.0
-"""A request that was sent less long ago isn't lost: who took it may not have said so yet."""
-ALONE_SECONDS = 30.0
-"""Who has had no evaluator for so long should be told."""
-IDLE_SECONDS = 30.0
-"""Who has been idle for so long has found the queue empty."""
 
 
 class Evaluators(Protocol):
-    """Who measures for a search."""
+    """The evaluators of a search."""
 
-    late_seconds: float
-    """How long to wait for results that came while no coordinator was there."""
+    backlog_seconds: float
+    """How long to wait at the start for results that came while no coordinator was there."""
 
     @property
     def number(self) -> int:
@@ -31,20 +26,19 @@ class Evaluators(Protocol):
         ...
 
     def lost(self, sent: Mapping[str, float]) -> list[str]:
-        """Those requests in flight, given with the Unix time at which each was sent, that nobody is going to answer
-        any more: the queue is empty, and nobody computes them. A result that waits for the coordinator is not known
-        here."""
+        """Those requests in flight, given with the Unix time at which each was sent, that no evaluator is going to
+        answer: the queue is empty, and none computes them. Results that wait for the coordinator are not considered."""
         ...
 
     def check(self) -> None:
-        """Look whether results can come, while none does. Raises if none can come any more."""
+        """To be called while no result comes. Raises if none can come any more."""
         ...
 
 
 class EmbeddedEvaluator:
-    """The one in this process, of which nothing is lost. `check` raises what it died of."""
+    """The one in this process, which loses no request. `check` raises the exception that ended it."""
 
-    late_seconds = 0.0
+    backlog_seconds = 0.0
     number = 1
 
     def __init__(self, check: Callable[[], None]) -> None:
@@ -58,14 +52,14 @@ class EmbeddedEvaluator:
 
 
 class AnnouncedEvaluators:
-    """Those of a super-network that announce themselves. Who is lost may be replaced any time, so there is always hope:
-    where none is there for a while, `check` calls `alone`, once, with the number of those that are of another release:
-    they answer requests of another version.
+    """Those of a super-network that announce themselves. One that is lost may be replaced at any time, so `check` never
+    raises: where none is there for a while it calls `alone`, once, with the number of those of another release, which
+    answer requests of another version.
 
     `clock` gives Unix time.
     """
 
-    late_seconds = 1.0
+    backlog_seconds = 1.0
 
     def __init__(
         self, broker: Broker, supernet: str, alone: Callable[[int], None], clock: Callable[[], float] = time.time
@@ -74,25 +68,25 @@ class AnnouncedEvaluators:
         self._supernet = supernet
         self._alone = alone
         self._clock = clock
-        self._accompanied = clock()
-        self._told = False
+        self._last_present = clock()
+        self._alone_reported = False
         self._present: list[EvaluatorAnnouncement] = []
-        self._others = 0
-        self._next_look = 0.0
+        self._of_other_releases = 0
+        self._next_refresh = 0.0
 
     @property
     def number(self) -> int:
-        self._look()
+        self._refresh()
         return len(self._present)
 
     def lost(self, sent: Mapping[str, float]) -> list[str]:
-        # The queue is one for all: what was sent before an evaluator had waited in vain for a while has been taken by
-        # another. Who took it announced so at once, and again every few seconds as long as it lives. The margins leave
-        # time for the announcements, and for clocks that differ a little.
+        # All evaluators share one queue: if one of them has been idle for a while, every request that was sent before
+        # was delivered to another. That one announced it at once, and does so every few seconds as long as it lives.
+        # The margins leave time for the announcements, and for clocks that differ a little.
         old = [identity for identity, at in sent.items() if self._clock() - at > LOST_SECONDS]
         if not old:
             return []
-        self._look()
+        self._refresh()
         if not any(each.state == "idle" and each.sent_at - each.since >= IDLE_SECONDS for each in self._present):
             return []
         in_work = {each.candidate for each in self._present}
@@ -100,14 +94,14 @@ class AnnouncedEvaluators:
 
     def check(self) -> None:
         if self.number:
-            self._accompanied, self._told = self._clock(), False
-        elif not self._told and self._clock() - self._accompanied > ALONE_SECONDS:
-            self._told = True
-            self._alone(self._others)
+            self._last_present, self._alone_reported = self._clock(), False
+        elif not self._alone_reported and self._clock() - self._last_present > ALONE_SECONDS:
+            self._alone_reported = True
+            self._alone(self._of_other_releases)
 
-    def _look(self) -> None:
+    def _refresh(self) -> None:
         now = self._clock()
-        if now < self._next_look:
+        if now < self._next_refresh:
             return
         began = time.perf_counter()
         there = [
@@ -116,5 +110,5 @@ class AnnouncedEvaluators:
             if isinstance(each, EvaluatorAnnouncement) and each.supernet == self._supernet
         ]
         self._present = [each for each in there if each.requests == REQUEST_VERSION]
-        self._others = len(there) - len(self._present)
-        self._next_look = now + max(REFRESH_SECONDS, (time.perf_counter() - began) / SHARE_OF_TIME)
+        self._of_other_releases = len(there) - len(self._present)
+        self._next_refresh = now + max(REFRESH_SECONDS, (time.perf_counter() - began) / SHARE_OF_TIME)

@@ -49,7 +49,7 @@ class Encoding:
         return self._effective[genomes[:, self._depth]]
 
     def features(self, genomes: IntArray) -> FloatArray:
-        """What a predictor sees, shape (networks, sum of all genes' choices), all 0 or 1.
+        """The features that predictors are fitted to, shape (networks, sum of all genes' choices), all 0 or 1.
 
         Each gene's value is one-hot, in the order of the genes; a gene without effect is all zeros.
         """
@@ -58,10 +58,10 @@ class Encoding:
         np.put_along_axis(features, columns, self.effective(genomes), axis=1)
         return features
 
-    def every(self) -> IntArray:
+    def all_genomes(self) -> IntArray:
         """The canonical genomes of all networks, in a fixed order. Only for spaces that fit into memory.
 
-        Of two genes the later changes slower, and any gene of the whole network slower than those of layers.
+        Of two genes the later one varies slower, and any gene of the whole network slower than those of layers.
         """
         whole = np.array([gene.layer is None for gene in self.space.genes])
         batches = []

@@ -1,4 +1,4 @@
-"""The history of a search: one SQLite file, one writer, append only. A killed search goes on from it."""
+"""The history of a search: one SQLite file, one writer, append only. A killed search is resumed from it."""
 
 import json
 import sqlite3
@@ -11,7 +11,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, Self
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from services.coordinator.migrations import (
     CANDIDATES_INDEX,
@@ -29,7 +29,7 @@ from shared.errors import UserError
 from shared.files import writing
 from shared.generation import GenerationRow
 from shared.identity import difference
-from shared.messages import EvaluationRequest, Failure, Measurement
+from shared.messages import EvaluationRequest, Failure, Measurement, Outcome
 
 STATEMENTS = (
     "create table about (key text primary key, value text not null) strict",
@@ -42,6 +42,7 @@ STATEMENTS = (
     "create table generations (generation integer primary key, content text not null) strict",
     CANDIDATES_INDEX,
 )
+OUTCOMES: TypeAdapter[Measurement | Failure] = TypeAdapter(Outcome)
 CANDIDATES = "select number, generation, architecture, identity, predicted from candidates"
 
 
@@ -67,7 +68,7 @@ class History:
 
     @classmethod
     def create_or_resume(cls, path: Path, about: dict[str, Any]) -> Self:
-        """Open the history to go on with it, or begin it with the facts in `about`, of which `recipe` is compared.
+        """Open the history to continue it, or begin it with the facts in `about`, of which `recipe` is compared.
 
         Raises UserError if it belongs to a search of another recipe, isn't a history, or can't be written.
         """
@@ -90,7 +91,7 @@ class History:
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """Open an existing history to look at it; nothing of the run is changed, and it may be somebody else's.
+        """Open an existing history to look at it; nothing of the run is changed, and it may belong to another user.
 
         Raises UserError if there is none, or it can't be read.
         """
@@ -148,18 +149,17 @@ class History:
     def add_results(self, results: Sequence[tuple[EvaluationRequest, Measurement | Failure]]) -> None:
         """Store outcomes under their requests' identities, all or none of them.
 
-        Of several measurements of one request, and of several failures, the first one stays; measurements are taken for
-        valid ones (see `flaw`).
+        Of several measurements of one request, and of several failures, the first one stays. Measurements must be
+        valid (see `flaw`).
         """
         received = _now()
         with self._writing():
             for request, outcome in results:
-                kind = "measurement" if isinstance(outcome, Measurement) else "failure"
-                if next(self._outcomes(request.identity, kind), None) is not None:
+                if next(self._outcomes(request.identity, isinstance(outcome, Measurement)), None) is not None:
                     continue
                 self._connection.execute(
                     "insert into measurements (identity, request, outcome, kind, received) values (?, ?, ?, ?, ?)",
-                    (request.identity, request.model_dump_json(), outcome.model_dump_json(), kind, received),
+                    (request.identity, request.model_dump_json(), outcome.model_dump_json(), outcome.kind, received),
                 )
 
     def knows(self, identity: str) -> bool:
@@ -173,7 +173,7 @@ class History:
 
         Earlier releases stored measurements without looking at them.
         """
-        return next(chain(self._outcomes(identity, "measurement"), self._outcomes(identity, "failure")), None)
+        return next(chain(self._outcomes(identity, measured=True), self._outcomes(identity, measured=False)), None)
 
     def flaw(self, request: EvaluationRequest, measurement: Measurement) -> str | None:
         """Why a measurement is no answer to a request of this search, in words; None if it is one."""
@@ -184,20 +184,21 @@ class History:
         """What the search counts of each task."""
         return tuple(task["metric"] for task in self.about()["recipe"]["tasks"])
 
-    def _outcomes(self, identity: str, kind: str) -> Iterator[Measurement | Failure]:
-        """What is known under an identity, but for measurements that are no answers."""
+    def _outcomes(self, identity: str, measured: bool) -> Iterator[Measurement | Failure]:
+        """The measurements under an identity, but for those that are no answers, or the failures."""
         with _problems(self.path):
             rows = self._connection.execute(
-                "select request, outcome from measurements where identity = ? and kind = ? order by sequence",
-                (identity, kind),
+                "select request, outcome from measurements where identity = ? and (kind = 'measurement') = ? "
+                "order by sequence",
+                (identity, measured),
             ).fetchall()
-        for request, outcome in rows:
-            if kind == "failure":
-                yield Failure.model_validate_json(outcome)
-                continue
-            asked, measurement = EvaluationRequest.model_validate_json(request), _measurement(outcome)
-            if measurement is not None and self.flaw(asked, measurement) is None:
-                yield measurement
+        for request, text in rows:
+            outcome = _outcome(text)
+            if isinstance(outcome, Measurement):
+                flawed = self.flaw(EvaluationRequest.model_validate_json(request), outcome) is not None
+                outcome = None if flawed else outcome
+            if outcome is not None:
+                yield outcome
 
     def int8_version(self) -> int:
         """How the latest of its networks in INT8 were computed; 1 where there are none."""
@@ -253,10 +254,10 @@ class History:
                 raise
 
 
-def _measurement(text: str) -> Measurement | None:
-    """A measurement that was stored; None for one with numbers that aren't finite, which JSON has no words for."""
+def _outcome(text: str) -> Measurement | Failure | None:
+    """An outcome that was stored; None for one with numbers that aren't finite, which JSON has no words for."""
     try:
-        return Measurement.model_validate_json(text)
+        return OUTCOMES.validate_json(text)
     except ValidationError:
         return None
 
@@ -288,7 +289,7 @@ def _problems(path: Path) -> Iterator[None]:
                 f"{path}: not a history of nasfarm; remove it or change `name` in the search file"
             ) from error
         raise UserError(
-            f"{path}: {error}; nothing stored so far is lost: mend it and run the same command again"
+            f"{path}: {error}; nothing stored so far is lost: fix that and run the same command again"
         ) from error
     except sqlite3.DatabaseError as error:
         if type(error) is not sqlite3.DatabaseError:

@@ -8,20 +8,21 @@ from typing import Any
 
 from shared.architecture import derive
 from shared.identity import SEARCH
-from shared.messages import EvaluationRequest
+from shared.messages import EvaluationRequest, of_earlier_releases
 from shared.network.shape import AttentionShape, LayerShape, MlpShape, NetworkShape
 from shared.network.sizes import weight_bytes
 from shared.settings import parse_settings
 
-FORMAT = 4
+FORMAT = 5
 TABLES = ("about", "candidates", "measurements", "generations")
 APPEND_ONLY = (
     """create trigger {table}_{action} before {action} on {table} begin select raise(abort, 'append only'); end"""
 )
 MEASUREMENTS = """create table measurements (
     sequence integer primary key, identity text not null, request text not null, outcome text not null,
-    kind text not null check (kind in ('measurement', 'failure')), received text not null
+    kind text not null, received text not null
 ) strict"""
+"""`kind` is the outcome's own: `measurement`, or a kind of failure."""
 MEASUREMENTS_INDEX = "create index measurements_by_identity on measurements (identity, kind)"
 CANDIDATES_INDEX = "create index if not exists candidates_by_generation on candidates (generation)"
 IN_RECIPE = ("supernet", "base", "dtype", "drop_order", "reference_point")
@@ -41,6 +42,7 @@ def migrate(connection: sqlite3.Connection) -> None:
         1: _from_format_1,
         2: _from_format_2,
         3: _from_format_3,
+        4: _from_format_4,
     }
     with _changeable(connection):
         for number in range(format_of(connection) or FORMAT, FORMAT):
@@ -107,6 +109,24 @@ def _from_format_3(connection: sqlite3.Connection) -> None:
     """All layers of a model were alike, and said once."""
     network = _uniform(_about(connection)["shape"])
     connection.execute("insert into about values ('network', ?)", (json.dumps(network.to_json()),))
+
+
+def _from_format_4(connection: sqlite3.Connection) -> None:
+    """Requests, outcomes and speeds didn't say their kind, and a failure's kind meant one of two things; the column of
+    that name distinguished measurements from failures and nothing more."""
+    connection.execute("alter table measurements rename to former")
+    connection.execute(MEASUREMENTS)
+    rows = connection.execute("select sequence, identity, request, outcome, received from former order by sequence")
+    for sequence, identity, request, text, received in rows:
+        outcome = of_earlier_releases(json.loads(text))
+        if outcome["kind"] == "measurement":
+            outcome["speed"] = of_earlier_releases(outcome.get("speed"))
+            outcome["speeds"] = [of_earlier_releases(speed) for speed in outcome.get("speeds", ())]
+        asked = json.dumps(of_earlier_releases(json.loads(request)))
+        values = (sequence, identity, asked, json.dumps(outcome), outcome["kind"], received)
+        connection.execute("insert into measurements values (?, ?, ?, ?, ?, ?)", values)
+    connection.execute("drop table former")
+    connection.execute(MEASUREMENTS_INDEX)
 
 
 def _uniform(shape: dict[str, Any]) -> NetworkShape:

@@ -21,8 +21,7 @@ class ReferencePoint:
     """The corner that a hypervolume is measured from; two hypervolumes compare only at the same one.
 
     `units` are the unit of each cost (those of the dense network), `cost` the corner's place in each of these units,
-    `accuracy` its accuracy. A tenth above the dense network, because at 1 that network's accuracy would count for
-    nothing.
+    `accuracy` its accuracy. A tenth above the dense network, because at 1 that network would add nothing.
     """
 
     units: tuple[float, ...]
@@ -54,7 +53,7 @@ def non_dominated(costs: Costs, accuracies: Accuracies) -> list[int]:
     return sorted(front, key=lambda index: tuple(points[index]))
 
 
-def best(costs: Costs, accuracies: Accuracies, count: int) -> list[int]:
+def select_best(costs: Costs, accuracies: Accuracies, count: int) -> list[int]:
     """Indices of `count` networks (or all): front after front; of the last one, those evenly spread over the costs."""
     # Each cost's own range is its unit, so that none counts for more than another.
     values = np.asarray(costs, dtype=np.float64)
@@ -63,7 +62,7 @@ def best(costs: Costs, accuracies: Accuracies, count: int) -> list[int]:
     chosen: list[int] = []
     for front in fronts(costs, accuracies):
         if len(chosen) + len(front) > count:
-            front = front[_spread(values[front], values[chosen], ranges, count - len(chosen))]  # noqa: PLW2901
+            front = front[_farthest(values[front], values[chosen], ranges, count - len(chosen))]  # noqa: PLW2901
         chosen += front.tolist()
         if len(chosen) >= count:
             break
@@ -75,7 +74,7 @@ def hypervolume(costs: Costs, accuracies: Accuracies, reference: ReferencePoint)
 
     Exact. Networks beyond the reference point add nothing.
     """
-    front = non_dominated(costs, accuracies)  # in an order of its own, so that dominated networks change no bit
+    front = non_dominated(costs, accuracies)  # sorted, so that dominated networks don't change the last bit
     if not front:
         return 0.0
     points = _points(costs, accuracies)[front]
@@ -92,8 +91,8 @@ def _points(costs: Costs, accuracies: Accuracies) -> FloatArray:
     return np.hstack([np.asarray(costs, dtype=np.float64), last])
 
 
-def _spread(values: FloatArray, taken: FloatArray, ranges: FloatArray, count: int) -> list[int]:
-    """Indices of `count` of the values, each time the one farthest from all taken before (the first of several)."""
+def _farthest(values: FloatArray, chosen_before: FloatArray, ranges: FloatArray, count: int) -> list[int]:
+    """Indices of `count` of the values, each time the one farthest from all chosen before (the first of several)."""
 
     def distances(place: FloatArray) -> FloatArray:
         # Divided after subtracting: equal differences stay equal.
@@ -101,7 +100,7 @@ def _spread(values: FloatArray, taken: FloatArray, ranges: FloatArray, count: in
         return distance
 
     nearest = np.full(len(values), np.inf)
-    for place in taken:
+    for place in chosen_before:
         nearest = np.minimum(nearest, distances(place))
     chosen: list[int] = []
     for _ in range(count):

@@ -1,4 +1,4 @@
-"""Requests that have no outcome yet: a row in the coordinator, and a few of them in flight."""
+"""Requests that have no outcome yet: a queue in the coordinator, and a few of them in flight."""
 
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -6,9 +6,7 @@ from dataclasses import dataclass, field
 
 from services.coordinator.batch import Batch
 from shared.messages import EvaluationRequest
-
-IN_FLIGHT_PER_EVALUATOR = 2
-"""One that it computes, and one that it finds in the queue as soon as it has answered."""
+from shared.policy import IN_FLIGHT_PER_EVALUATOR
 
 
 @dataclass
@@ -16,9 +14,9 @@ class PendingRequest:
     """A request without an outcome.
 
     Attributes:
-        request: what is asked.
-        batches: who waits for it.
-        failures: the messages in which failures came that are tried again.
+        request: the request.
+        batches: those that wait for its outcome.
+        failures: the messages in which failures came after which it was retried.
     """
 
     request: EvaluationRequest
@@ -27,10 +25,11 @@ class PendingRequest:
 
 
 class PendingQueue:
-    """Keeps evaluators supplied, and no more than that: what waits in the coordinator can't be lost on the way."""
+    """Chooses as many requests to send as keep the evaluators busy, and no more: what waits in the coordinator can't
+    get lost on the way, and leaves room for other searches."""
 
     def __init__(self) -> None:
-        self._row: OrderedDict[str, PendingRequest] = OrderedDict()
+        self._waiting: OrderedDict[str, PendingRequest] = OrderedDict()
         self._in_flight: dict[str, PendingRequest] = {}
         self._sent: dict[str, float] = {}
 
@@ -40,38 +39,38 @@ class PendingQueue:
         return self._sent
 
     def find(self, identity: str) -> PendingRequest | None:
-        """What was asked under an identity and has no outcome yet."""
-        return self._in_flight.get(identity) or self._row.get(identity)
+        """The request of an identity that has no outcome yet."""
+        return self._in_flight.get(identity) or self._waiting.get(identity)
 
     def is_in_flight(self, identity: str) -> bool:
-        """Whether it was sent, and not answered."""
+        """Whether it was sent and not answered."""
         return identity in self._in_flight
 
-    def enqueue(self, asked: PendingRequest) -> None:
-        """Put it at the end of the row, wherever it was before."""
-        self.remove(asked.request.identity)
-        self._row[asked.request.identity] = asked
+    def enqueue(self, pending: PendingRequest) -> None:
+        """Put it at the end of the queue, wherever it was before."""
+        self.remove(pending.request.identity)
+        self._waiting[pending.request.identity] = pending
 
-    def take_for_evaluators(self, evaluators: int, now: float) -> list[EvaluationRequest]:
-        """What is to be sent so that so many evaluators are supplied; from now on it is in flight.
+    def next_to_send(self, evaluators: int, now: float) -> list[EvaluationRequest]:
+        """The requests to send so that so many evaluators are busy; from now on they are in flight.
 
-        Where none is known two are in flight, so that the first one finds something.
+        As for one evaluator where none is known, so that the first one finds something.
         """
         places = IN_FLIGHT_PER_EVALUATOR * max(1, evaluators) - len(self._in_flight)
-        taken: list[EvaluationRequest] = []
-        while self._row and places > len(taken):
-            identity, asked = self._row.popitem(last=False)
-            self._in_flight[identity], self._sent[identity] = asked, now
-            taken.append(asked.request)
-        return taken
+        requests: list[EvaluationRequest] = []
+        while self._waiting and places > len(requests):
+            identity, pending = self._waiting.popitem(last=False)
+            self._in_flight[identity], self._sent[identity] = pending, now
+            requests.append(pending.request)
+        return requests
 
-    def sent_again(self, identity: str, now: float) -> EvaluationRequest:
-        """A request in flight, which is sent once more."""
+    def resend(self, identity: str, now: float) -> EvaluationRequest:
+        """A request in flight, to be sent once more."""
         self._sent[identity] = now
         return self._in_flight[identity].request
 
     def remove(self, identity: str) -> None:
-        """It has its outcome, or goes elsewhere."""
-        self._row.pop(identity, None)
+        """It has its outcome, or moves within the queue."""
+        self._waiting.pop(identity, None)
         self._in_flight.pop(identity, None)
         self._sent.pop(identity, None)

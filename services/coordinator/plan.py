@@ -10,7 +10,7 @@ from shared.architecture import Architecture, Quantization, dense
 from shared.identity import INT8_VERSION, SEARCH
 from shared.messages import CheckpointRef, CostSpec, Dtype, EvaluationRequest, EvaluationSpec
 from shared.network.shape import NetworkShape
-from shared.settings import Part, SearchSettings, ServingSettings
+from shared.settings import ItemsPart, SearchSettings, ServingSettings
 from shared.space import QUANTIZATIONS, SearchSpace
 
 
@@ -46,11 +46,11 @@ class SearchPlan:
             "network": self.space.network.to_json(),
         }
 
-    def request(self, architecture: Architecture, part: Part) -> EvaluationRequest:
+    def request(self, architecture: Architecture, part: ItemsPart) -> EvaluationRequest:
         """Measure a sub-network on the `search` or the `report` items."""
         return self._request(self.supernet, architecture, self.settings.spec(part, self.dtype))
 
-    def base_request(self, part: Part) -> EvaluationRequest:
+    def base_request(self, part: ItemsPart) -> EvaluationRequest:
         """Measure the untouched base model."""
         return self._request(self.base, dense(self.space.network), self.settings.spec(part, self.dtype))
 

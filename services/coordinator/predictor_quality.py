@@ -1,27 +1,13 @@
-"""The few statistics that a search reports."""
+"""How well an accuracy predictor predicts: rank correlations, with and without size, and errors."""
 
 from collections.abc import Callable, Sequence
-from math import isnan, sqrt
+from math import isnan
 
 import numpy as np
 from scipy.stats import kendalltau
 
 DECIMALS = 12
-"""Of accuracies: what differs further behind is rounding."""
-NORMAL_QUANTILE = 1.959963984540054  # of 97.5 %: a two-sided 95 % interval
-
-
-def wilson_interval(correct: float, items: float) -> tuple[float, float]:
-    """95 % score interval of a share of `correct` among `items` (Wilson 1927), both ends between 0 and 1.
-
-    Counts divided by a design effect need not be whole. Raises ValueError unless 0 <= correct <= items and items > 0.
-    """
-    if items <= 0 or not 0 <= correct <= items:
-        raise ValueError(f"{correct} correct of {items} items")
-    share, square = correct / items, NORMAL_QUANTILE**2 / items
-    centre = (share + square / 2) / (1 + square)
-    half = NORMAL_QUANTILE / (1 + square) * sqrt(share * (1 - share) / items + square / (4 * items))
-    return max(0.0, centre - half), min(1.0, centre + half)
+"""To which accuracies are compared: smaller differences are rounding errors."""
 
 
 def kendall_tau(predicted: Sequence[float], measured: Sequence[float]) -> float | None:
@@ -38,26 +24,26 @@ def kendall_tau(predicted: Sequence[float], measured: Sequence[float]) -> float 
 
 
 def partial_tau(one: Sequence[float], other: Sequence[float], given: Sequence[float]) -> float | None:
-    """Rank correlation (tau-b, from -1 to 1) of two quantities where a third is held equal: of what is left of both
-    when the straight line through the third is taken off, as in Yule's partial correlation (1907, Proc. R. Soc. A 79).
-    None where nothing is left of one of them.
+    """Rank correlation (tau-b, from -1 to 1) of two quantities with a third held constant: of the residuals of both
+    after a linear fit to the third, as in Yule's partial correlation (1907, Proc. R. Soc. A 79). None where nothing is
+    left of one of them.
 
     Kendall's own partial tau (1942) is undefined where the third quantity orders one of the two completely, as size
     orders what is predicted of a front.
 
     Raises ValueError for sequences of different lengths.
     """
-    left = []
+    residuals = []
     for values in (one, other):
         line = line_through(given, values)
         if line is None:
             return None
-        left.append([round(value - line(place), DECIMALS) for value, place in zip(values, given, strict=True)])
-    return kendall_tau(*left)
+        residuals.append([round(value - line(place), DECIMALS) for value, place in zip(values, given, strict=True)])
+    return kendall_tau(*residuals)
 
 
 def line_through(places: Sequence[float], values: Sequence[float]) -> Callable[[float], float] | None:
-    """The straight line of least squares; None unless there are two different places.
+    """The least-squares straight line; None unless there are two different places.
 
     Raises ValueError for sequences of different lengths.
     """
@@ -66,8 +52,8 @@ def line_through(places: Sequence[float], values: Sequence[float]) -> Callable[[
     if len(set(places)) < 2:
         return None
     middle, height = float(np.mean(places)), float(np.mean(values))
-    away = np.subtract(places, middle)
-    slope = float(away @ np.subtract(values, height)) / float(away @ away)
+    deviations = np.subtract(places, middle)
+    slope = float(deviations @ np.subtract(values, height)) / float(deviations @ deviations)
     return lambda place: height + slope * (place - middle)
 
 

@@ -12,19 +12,20 @@ from services.coordinator.genomes import Encoding, FloatArray, IntArray
 
 RIDGE_ALPHAS = (0.1, 1.0, 10.0, 100.0)
 SVR_COSTS = (1.0, 10.0, 100.0)
-SVR_REACHES = (0.1, 0.3, 1.0)
-"""RBF kernels: gamma is this over the number of genes of layers, which is the scale of squared distances between
+SVR_GAMMAS = (0.1, 0.3, 1.0)
+"""The RBF kernel's gamma, times the number of genes of layers, which is the scale of squared distances between
 genomes."""
 SVR_TOLERANCE = 0.1
 """Errors below this many standard deviations cost nothing."""
 
-MOST = 500
+MAX_SAMPLES = 500
+"""Networks that models are compared with, and SVR is fitted to, at most: its time grows with their square."""
 FOLDS = 5
-SVR_SAMPLES = 10
-"""Below this, folds are too small to tell a kernel's width from luck, and ridge competes alone."""
+SVR_MIN_SAMPLES = 10
+"""With fewer networks, folds are too small to choose a kernel's width by, and only ridge regression is tried."""
 DECIMALS = 6
 """Predictions are rounded, in standard deviations: sums differ in the last bit between BLAS builds and thread counts,
-and a resumed search must not rank networks otherwise because of it."""
+and a resumed search must not rank networks differently because of it."""
 
 
 class _Model(Protocol):
@@ -36,8 +37,7 @@ class _Model(Protocol):
 class Predictor:
     """The better of ridge and RBF-SVR by cross-validation, fitted to the networks given.
 
-    Of more than `MOST` networks, every k-th decides between them; and SVR, whose time grows with the square of their
-    number, learns from these alone.
+    Of more than `MAX_SAMPLES` networks, every k-th decides between them, and SVR is fitted to these alone.
 
     `genomes` has shape (networks, genes), `accuracies` (networks,), two or more; any unit. The fit is deterministic and
     depends on the order of the networks. Raises ValueError for fewer than two networks.
@@ -52,11 +52,11 @@ class Predictor:
         features, targets = encoding.features(genomes), (accuracies - self._mean) / self._scale
         layered = sum(gene.layer is not None for gene in encoding.space.genes)
         candidates = list(_candidates(len(genomes), layered))
-        some = slice(None, None, -(-len(genomes) // MOST))
+        some = slice(None, None, -(-len(genomes) // MAX_SAMPLES))
         errors = [_cross_validate(model, features[some], targets[some]) for _, model in candidates]
         self.name, self._model = candidates[int(np.argmin(errors))]
-        learnt = some if self.name == "svr" else slice(None)
-        self._model.fit(features[learnt], targets[learnt])
+        fitted = some if self.name == "svr" else slice(None)
+        self._model.fit(features[fitted], targets[fitted])
 
     def predict(self, genomes: IntArray) -> FloatArray:
         """Predicted accuracy of each network, shape (networks,), in the unit of the accuracies fitted to."""
@@ -72,14 +72,14 @@ def _candidates(samples: int, layered: int) -> Iterator[tuple[str, _Model]]:
 
     for alpha in RIDGE_ALPHAS:
         yield "ridge", Ridge(alpha=alpha)
-    if samples >= SVR_SAMPLES:
+    if samples >= SVR_MIN_SAMPLES:
         for cost in SVR_COSTS:
-            for reach in SVR_REACHES:
-                yield "svr", SVR(C=cost, gamma=reach / layered, epsilon=SVR_TOLERANCE)
+            for gamma in SVR_GAMMAS:
+                yield "svr", SVR(C=cost, gamma=gamma / layered, epsilon=SVR_TOLERANCE)
 
 
 def _cross_validate(model: _Model, features: FloatArray, targets: FloatArray) -> float:
-    """Mean squared error on networks left out, rounded so that a last bit decides nothing."""
+    """Mean squared error on networks left out, rounded so that the last bit decides nothing."""
     # Every k-th network, so that each fold has its share of every generation.
     folds = min(FOLDS, len(targets))
     fold = np.arange(len(targets)) % folds

@@ -1,12 +1,12 @@
-"""What the measurements of a history amount to: costs, accuracies, the front."""
+"""The results of a search, computed from its history: costs, accuracies, the front."""
 
 from collections.abc import Sequence
 
 from services.coordinator.cost_model import CostModel
+from services.coordinator.evaluated import Evaluated
 from services.coordinator.history import History
 from services.coordinator.pareto import non_dominated
 from services.coordinator.plan import SearchPlan
-from services.coordinator.strategies import Evaluated
 from shared.architecture import Architecture
 from shared.errors import UserError
 from shared.messages import CostTable, Measurement, correct
@@ -19,7 +19,7 @@ def accuracy(measurement: Measurement, metrics: Sequence[str]) -> float:
 
 
 def cost_tables(plan: SearchPlan, history: History) -> tuple[CostTable, ...]:
-    """The tables that this search was begun with; none if it times nothing.
+    """The cost tables that this search started with; none if it times nothing.
 
     Raises UserError if they have not been measured yet.
     """
@@ -34,7 +34,7 @@ def cost_tables(plan: SearchPlan, history: History) -> tuple[CostTable, ...]:
 def cost_model(plan: SearchPlan, history: History) -> CostModel:
     """The costs that the search trades against accuracy.
 
-    Raises UserError if the tables that it takes have not been measured yet.
+    Raises UserError if the cost tables that it needs have not been measured yet.
     """
     return CostModel(plan.space, plan.settings.objectives, plan.dtype, cost_tables(plan, history))
 

@@ -1,60 +1,56 @@
-"""The search: strategy, farm and history brought together."""
+"""The search: strategy, dispatch and history brought together."""
 
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
-from services.coordinator.batch import Batch, Outcome
+from services.coordinator.batch import Batch
+from services.coordinator.budget import networks_to_measure
 from services.coordinator.cost_model import CostModel
-from services.coordinator.dispatch import LASTING, Dispatcher
+from services.coordinator.dispatch import Dispatcher
 from services.coordinator.history import History
 from services.coordinator.pareto import ReferencePoint, hypervolume
 from services.coordinator.plan import SearchPlan
 from services.coordinator.predictor_quality import kendall_tau, line_through, mean_absolute_error, partial_tau
-from services.coordinator.results import accuracy, best_networks, cost_model
+from services.coordinator.results import accuracy, best_networks, cost_model, cost_tables
 from services.coordinator.strategies import Evaluated, Strategy, make_strategy
 from shared.architecture import Architecture
 from shared.errors import UserError
+from shared.events import CandidatesChosen, CostsMeasured, Events, GenerationDone, StageBegan
 from shared.generation import GenerationRow
-from shared.messages import EvaluationRequest, Failure, Measurement
+from shared.messages import EvaluationRequest, Failure, Measurement, Outcome
+from shared.policy import FAILURES
 
 
-class Observer(Protocol):
-    """Who wants to know how the search gets on."""
-
-    def measured(self, request: EvaluationRequest, outcome: Outcome) -> None:
-        """A network was measured, now or before the search was interrupted."""
-
-    def generation_done(self, row: GenerationRow) -> None:
-        """A generation is complete."""
-
-
-def measure_costs(plan: SearchPlan, history: History, farm: Dispatcher) -> CostModel:
+def measure_costs(plan: SearchPlan, history: History, dispatcher: Dispatcher, events: Events) -> CostModel:
     """The costs that are traded against accuracy; what they take of a machine is measured now, once for the search.
 
     Raises UserError if that fails.
     """
     serving = plan.settings.serving
     if serving is not None:
-        (outcome,) = farm.measure([plan.costs_request(serving)], lambda request, outcome: None, tolerant=True)
+        events.publish(StageBegan("costs", 1))
+        (outcome,) = dispatcher.measure([plan.costs_request(serving)], tolerant=True)
         if isinstance(outcome, Failure):
             raise UserError(
                 f"serving: the cost table can't be measured with engine {serving.engine} ({outcome.reason}); "
-                "mend that, or choose another engine or load"
+                "fix that, or choose another engine or load"
             )
+    events.publish(CostsMeasured(cost_tables(plan, history)))
     return cost_model(plan, history)
 
 
 def run_search(
-    plan: SearchPlan, costs: CostModel, history: History, farm: Dispatcher, observer: Observer
+    plan: SearchPlan, costs: CostModel, history: History, dispatcher: Dispatcher, events: Events
 ) -> list[Architecture]:
     """Search until the budget is spent or the space exhausted; the front, from the least of the first cost.
 
     Raises UserError if all networks of a generation fail and nothing can be done without them.
     """
     strategy = make_strategy(costs, plan.settings.search)
-    asking = _Asking(plan, history, farm, strategy, observer)
+    budget = networks_to_measure(plan, history)
+    events.publish(StageBegan("search", budget))
+    asking = _Asking(plan, history, dispatcher, strategy, events, budget)
     ahead = 1 if plan.settings.search.overlap else 0
     under_way: deque[_Generation] = deque()
     best: list[Evaluated] = []
@@ -66,7 +62,7 @@ def run_search(
         if not under_way:
             return [network.architecture for network in best]
         generation = under_way.popleft()
-        outcomes = farm.finish(generation.batch)
+        outcomes = dispatcher.finish(generation.batch)
         told = _told(plan, costs, generation, outcomes)
         if all(network.accuracy is None for network in told):
             last = asking.done and not under_way
@@ -74,9 +70,7 @@ def run_search(
         best = best_networks([*best, *told])
         row = _generation_row(plan, costs, generation, best, measured, told)
         measured += told
-        history.add_generation(row)
-        farm.progress.generation_done(row)
-        observer.generation_done(row)
+        events.publish(GenerationDone(row))
         strategy.tell(told)
 
 
@@ -94,19 +88,21 @@ class _Generation:
 
 
 class _Asking:
-    """Asks the strategy for one generation after the other, and the farm to measure them, until the budget is
-    asked for."""
+    """Asks the strategy for one generation after the other, and has them measured, until the budget is asked for."""
 
     def __init__(
-        self, plan: SearchPlan, history: History, farm: Dispatcher, strategy: Strategy, observer: Observer
+        self,
+        plan: SearchPlan,
+        history: History,
+        dispatcher: Dispatcher,
+        strategy: Strategy,
+        events: Events,
+        budget: int,
     ) -> None:
-        self._plan, self._history, self._farm, self._strategy = plan, history, farm, strategy
-        # A budget may be raised at any time, but what has been asked for already is not forgotten if it is lowered.
-        self._budget = max(plan.settings.search.evaluations, history.asked())
+        self._plan, self._history, self._dispatcher, self._strategy = plan, history, dispatcher, strategy
+        self._events, self._budget = events, budget
         self._generations = 0
         self._asked: set[Architecture] = set()
-        farm.progress.begins("searching", min(self._budget, plan.space.networks))
-        self._observed = farm.progress.counting(observer.measured)
 
     @property
     def done(self) -> bool:
@@ -121,9 +117,10 @@ class _Asking:
         requests = self._candidates()
         if not requests:
             return None
-        self._farm.progress.asked(len(requests))
-        batch = self._farm.begin(requests, self._observed)
         strategy = self._strategy
+        candidates = tuple((request, strategy.predictions.get(request.architecture)) for request in requests)
+        self._events.publish(CandidatesChosen(self._generations, candidates))
+        batch = self._dispatcher.begin(requests)
         generation = _Generation(
             self._generations, requests, batch, dict(strategy.predictions), strategy.predictor_name, known
         )
@@ -142,12 +139,7 @@ class _Asking:
         if recorded:
             return [self._plan.request(candidate.architecture, "search") for candidate in recorded]
         # What was recorded instead of what it asked for then, a strategy may not have been told of yet.
-        requests = [self._plan.request(network, "search") for network in asked if network not in self._asked]
-        predictions = self._strategy.predictions
-        self._history.add_candidates(
-            self._generations, [(request, predictions.get(request.architecture)) for request in requests]
-        )
-        return requests
+        return [self._plan.request(network, "search") for network in asked if network not in self._asked]
 
 
 def _told(plan: SearchPlan, costs: CostModel, generation: _Generation, outcomes: Sequence[Outcome]) -> list[Evaluated]:
@@ -166,7 +158,7 @@ def _go_on_without(generation: _Generation, outcomes: Sequence[Outcome], measure
     Raises UserError otherwise: so as not to spend the budget on evaluators that measure nothing.
     """
     failures = [outcome for outcome in outcomes if isinstance(outcome, Failure)]
-    lasting = all(failure.kind in LASTING and not failure.retry_may_help for failure in failures)
+    lasting = all(FAILURES[failure.kind].lasting for failure in failures)
     if measured and (last or lasting):
         return
     again = "fix that and run the same command again, which tries them again"

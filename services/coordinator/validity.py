@@ -1,7 +1,7 @@
 """Whether a measurement answers its request: evaluators may be of another release, have another lm-eval, or be broken.
 
-What doesn't is no result, however well-formed: nothing may be computed from it, so it is looked at before it is stored,
-and ignored where a history of an earlier release holds it.
+One that doesn't is no result, however well-formed: nothing may be computed from it. So each is checked before it is
+stored, and ignored where a history of an earlier release holds it.
 """
 
 from collections.abc import Iterator, Sequence
@@ -26,7 +26,7 @@ from shared.messages import (
 def flaw(request: EvaluationRequest, measurement: Measurement, metrics: Sequence[str]) -> str | None:
     """Why a measurement is no answer to a request, in words; None if it is one.
 
-    `metrics[i]` is what the search counts of its i-th task. What wasn't asked for is not looked at.
+    `metrics[i]` is what the search counts of its i-th task. What wasn't asked for is not checked.
     """
     return next(_flaws(request, measurement, metrics), None)
 

@@ -1,4 +1,4 @@
-"""What an evaluator tells about itself: metrics, health, log, and a line for everybody in the farm."""
+"""What an evaluator reports about itself: metrics, health, logs, and announcements to the farm."""
 
 import logging
 import threading
@@ -6,53 +6,45 @@ import time
 from collections.abc import Callable
 
 from services.evaluator.progress_callback import ProgressCallback, ignore_progress
-from services.evaluator.worker import Answering, worker_name
+from services.evaluator.worker import RequestEvaluator, worker_name
 from shared.announcements import EvaluatorAnnouncement
 from shared.broker import Broker, Delivery
 from shared.errors import first_line
 from shared.messages import REQUEST_VERSION, EvaluationRequest, EvaluationResult, Failure, Measurement
+from shared.policy import MOST_CRASHES, NO_PROGRESS_SECONDS
 from shared.telemetry.logs import fields
 from shared.telemetry.metrics import EvaluatorMetrics, EvaluatorState
 from shared.telemetry.server import Pulse
 
 log = logging.getLogger(__name__)
 
-PROGRESS_SECONDS = 30 * 60
-"""How long an evaluation may do without getting on. Its longest step, vLLM loading and running a network, takes a few
-minutes."""
-
-
-CRASHES = 3
-"""After so many evaluations in a row that crashed the process itself may be broken, as a GPU's context is after some
-errors."""
-
 
 class CrashGuard:
-    """An evaluator for which a bug is the failure of one request."""
+    """An evaluator for which an exception is the failure of one request, not of the process."""
 
-    def __init__(self, evaluator: Answering) -> None:
+    def __init__(self, evaluator: RequestEvaluator) -> None:
         self._evaluator = evaluator
 
     def evaluate(self, request: EvaluationRequest, progressed: ProgressCallback) -> EvaluationResult:
         """The evaluator's answer; an exception is logged with its traceback and answered as `crashed`."""
         try:
             return self._evaluator.evaluate(request, progressed)
-        except Exception as error:  # a bug, which other requests may not meet
+        except Exception as error:  # a bug, which other requests may not run into
             log.exception("evaluation crashed")
             reason = f"{type(error).__name__}: {first_line(error)}"
-            failure = Failure(kind="crashed", reason=reason, retry_may_help=True)
+            failure = Failure(kind="crashed", reason=reason)
             return EvaluationResult(identity=request.identity, search=request.search, outcome=failure)
 
 
 class EvaluatorStatus:
     """The observer of a service's worker. May be asked from any thread.
 
-    `hung` is a check for `/healthz`: it fails where an evaluation hasn't got on for PROGRESS_SECONDS. `changed` is
-    called whenever `announcement` says another state, `broken` when the last CRASHES evaluations crashed.
+    `hung` is a check for `/healthz`: it fails where an evaluation hasn't got on for NO_PROGRESS_SECONDS. `changed` is
+    called whenever `announcement` says another state, `broken` when the last MOST_CRASHES evaluations crashed.
     """
 
     def __init__(self, broker: Broker, metrics: EvaluatorMetrics, supernet: str, device: str) -> None:
-        self.hung = Pulse("evaluation", PROGRESS_SECONDS)
+        self.hung = Pulse("evaluation", NO_PROGRESS_SECONDS)
         self.changed: Callable[[], None] = ignore_progress
         self.broken: Callable[[], None] = ignore_progress
         self._broker, self._metrics, self._supernet, self._device = broker, metrics, supernet, device
@@ -64,9 +56,9 @@ class EvaluatorStatus:
         self._request: EvaluationRequest | None = None
         self._measured = self._failed = self._crashes = 0
 
-    def taken(self, delivery: Delivery, request: EvaluationRequest) -> None:
+    def received(self, delivery: Delivery, request: EvaluationRequest) -> None:
         self.hung.beat()
-        self._metrics.taken(None if delivery.sent_at is None else time.time() - delivery.sent_at)
+        self._metrics.request_taken(None if delivery.sent_at is None else time.time() - delivery.sent_at)
         self._go("computing", request)
 
     def progressed(self) -> None:
@@ -79,36 +71,35 @@ class EvaluatorStatus:
         with self._lock:
             self._measured += isinstance(outcome, Measurement)
             self._failed += isinstance(outcome, Failure)
-        kind = "measurement" if isinstance(outcome, Measurement) else outcome.kind
-        self._crashes = self._crashes + 1 if kind == "crashed" else 0
-        log.info("evaluation finished", extra=fields(outcome=kind, seconds=seconds))
+        self._crashes = self._crashes + 1 if outcome.kind == "crashed" else 0
+        log.info("evaluation finished", extra=fields(outcome=outcome.kind, seconds=seconds))
 
     def settled(self, pausing: bool) -> None:
         self._go("pausing" if pausing else "idle", None)
-        if self._crashes >= CRASHES:
+        if self._crashes >= MOST_CRASHES:
             self.broken()
 
     def resumed(self) -> None:
         self._go("idle", None)
 
     def drain(self) -> None:
-        """What is in work is the last."""
+        """No request is received after the one in flight."""
         with self._lock:
             self._draining = True
             request = self._request
         self._go("draining", request)
 
     def stop(self) -> None:
-        """Nothing is in work any more, nor will be."""
+        """No request is in flight any more, nor will be."""
         with self._lock:
             self._stopped = True
 
     def refusal(self) -> str | None:
-        """Why no requests are taken, if that is so: a check for `/readyz`."""
+        """Why no requests are received, if that is so: a check for `/readyz`."""
         return "told to stop" if self._draining else None
 
     def announcement(self) -> EvaluatorAnnouncement:
-        """The state, for everybody in the farm."""
+        """The state, to be announced to the farm."""
         reconnects = self._broker.counters.reconnects
         with self._lock:
             request = self._request

@@ -1,17 +1,18 @@
-"""From a finished search to what its report says."""
+"""From the history of a finished search to what its report says."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from statistics import median
 
 from services.coordinator.cost_model import CostModel
-from services.coordinator.front import Reported, ReportedNetworks
 from services.coordinator.history import History
 from services.coordinator.pareto import ReferencePoint
 from services.coordinator.plan import SearchPlan
+from services.coordinator.reported_networks import ReportedNetwork, ReportedNetworks
 from services.coordinator.results import accuracy, cost_model, cost_tables
-from services.reporting.answers import Answers, advantage, compared, macro_row, non_inferiority, task_row
-from services.reporting.looks import Looks, count_looks
+from services.reporting.comparisons import advantage, compare, macro_row, non_inferiority, task_row
+from services.reporting.item_answers import ItemAnswers
+from services.reporting.provenance import headline, provenance, serving
 from services.reporting.report_data import (
     Advantage,
     Comparison,
@@ -21,8 +22,8 @@ from services.reporting.report_data import (
     SpeedRow,
     TaskRow,
 )
-from services.reporting.statistics.multiple_testing import corrected
-from services.reporting.wording import chat_template
+from services.reporting.report_item_use import count_report_item_use
+from services.reporting.statistics.multiple_testing import with_corrected_p_values
 from shared.architecture import Architecture, derive
 from shared.errors import UserError
 from shared.messages import EvaluationRequest, Failure, Measurement, Speed
@@ -40,10 +41,10 @@ class _Assembly:
         self.plan = plan
         self.history = history
         self.networks = ReportedNetworks(plan, cost_model(plan, history), front)
-        # What failed on the report items has left the front.
-        self.front = [row for row in self.networks.front if not (row.asked and self._failure(row.report))]
+        # Networks that failed on the report items are left out of the front.
+        self.front = [row for row in self.networks.front if not (row.requested and self._failure(row.report))]
         self.speeds = self._speeds()
-        self._read: dict[str, Answers | None] = {}
+        self._answers_of: dict[str, ItemAnswers | None] = {}
         self.margin = plan.settings.reporting.margin / 100
         self.tables = cost_tables(plan, history)
         self.times = CostModel(plan.space, TIMES, plan.dtype, self.tables) if self.tables else None
@@ -52,23 +53,25 @@ class _Assembly:
         plan, whole, networks = self.plan, self.plan.space.network, self.networks
         evaluated, failures = self._evaluated()
         rows = self._rows()
-        looks = count_looks(plan, networks, self.history)
-        answers = Answers.of(self._measured(networks.dense.report), plan.settings.metrics)
+        use = count_report_item_use(plan, networks, self.history)
+        dense = self._measured(networks.dense.report)
+        point = ReferencePoint(cost_model(plan, self.history).dense)
+        answers = ItemAnswers.of(dense, plan.settings.metrics)
         return ReportContent(
             name=plan.settings.name,
             model=plan.settings.model,
-            headline=self._headline(),
+            headline=headline(plan, self.history),
             created=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
             layers=whole.depth,
             mlp_width=max(whole.mlp_widths),
             mlp_widths=plan.space.mlp_widths,
             objectives=plan.settings.objectives,
-            serving=self._serving(),
+            serving=serving(plan, self.tables),
             margin=self.margin,
             report_items=len(answers.values),
             clustered=bool(answers.clusters),
-            looked_at=looks.networks,
-            fronts=looks.fronts,
+            networks_on_report_items=use.networks,
+            reported_fronts=use.fronts,
             front=tuple(rows[row.name] for row in self.front),
             int8=tuple(rows[row.name] for row in networks.int8 if row.name in rows),
             random=tuple(rows[row.name] for row in networks.random if row.name in rows),
@@ -77,9 +80,9 @@ class _Assembly:
             base=rows[networks.base.name],
             evaluated=evaluated,
             generations=tuple(self.history.generations()),
-            reference_point=self._reference_point().corner,
+            reference_point=point.corner,
             failures=(*failures, *self._failures_at_the_end()),
-            provenance=self._provenance(len(evaluated), looks),
+            provenance=provenance(plan, self.history, self.tables, point, use, len(evaluated), dense),
         )
 
     def _measured(self, request: EvaluationRequest) -> Measurement:
@@ -91,15 +94,16 @@ class _Assembly:
             )
         return outcome
 
-    def _answers(self, row: Reported | None) -> Answers | None:
-        """On the report items; None for a network that was not measured on them, be it that nobody asked for it."""
+    def _answers(self, row: ReportedNetwork | None) -> ItemAnswers | None:
+        """On the report items; None for a network that was not measured on them."""
         if row is None:
             return None
         identity = row.report.identity
-        if identity not in self._read:
+        if identity not in self._answers_of:
             outcome, metrics = self.history.outcome(identity), self.plan.settings.metrics
-            self._read[identity] = Answers.of(outcome, metrics) if isinstance(outcome, Measurement) else None
-        return self._read[identity]
+            answers = ItemAnswers.of(outcome, metrics) if isinstance(outcome, Measurement) else None
+            self._answers_of[identity] = answers
+        return self._answers_of[identity]
 
     def _failure(self, request: EvaluationRequest | None) -> Failure | None:
         outcome = None if request is None else self.history.outcome(request.identity)
@@ -108,16 +112,16 @@ class _Assembly:
     def _rows(self) -> dict[str, NetworkRow]:
         """All networks by their names; of INT8 and random ones those that were measured."""
         networks = self.networks
-        for row in (*(row for row in self.front if row.asked), networks.dense, networks.base):
+        for row in (*(row for row in self.front if row.requested), networks.dense, networks.base):
             self._measured(row.report)
         whole = [*self.front, networks.dense, networks.base]
         whole += [row for row in networks.int8 if self._answers(row)]
         rows = [self._network(row, networks.dense, networks.base) for row in whole]
         rows += [self._network(row, None, None) for row in networks.random if self._answers(row)]
-        return {row.name: row for row in corrected(rows)}
+        return {row.name: row for row in with_corrected_p_values(rows)}
 
-    def _network(self, row: Reported, dense: Reported | None, base: Reported | None) -> NetworkRow:
-        """A row, compared with the dense and the base network, unless it is that."""
+    def _network(self, row: ReportedNetwork, dense: ReportedNetwork | None, base: ReportedNetwork | None) -> NetworkRow:
+        """A row, compared with the dense and the base network, unless it is the same one."""
         plan, network = self.plan, derive(self.plan.space.network, row.architecture)
         search = None if row.search is None else self._measured(row.search)
         report = self._answers(row)
@@ -154,12 +158,12 @@ class _Assembly:
             non_inferiority=(non_inferiority(report, against_dense, self.margin) if report and against_dense else None),
         )
 
-    def _of_name(self, name: str) -> Reported | None:
+    def _of_name(self, name: str) -> ReportedNetwork | None:
         networks = self.networks
         return next((row for row in (*networks.front, networks.dense, *networks.random) if row.name == name), None)
 
-    def _original(self, row: Reported) -> Reported | None:
-        """What an INT8 twin was made from."""
+    def _original(self, row: ReportedNetwork) -> ReportedNetwork | None:
+        """The network that an INT8 twin was made from."""
         return self._of_name(row.name.removesuffix(" int8")) if row in self.networks.int8 else None
 
     def _advantage(self) -> Advantage | None:
@@ -168,14 +172,14 @@ class _Assembly:
         return advantage([(mine, theirs) for mine, theirs in answers if mine and theirs])
 
     def _seconds(self, architecture: Architecture) -> tuple[float | None, float | None]:
-        """Of the whole prefill and of one step of decoding, by the cost table."""
+        """Seconds of the whole prefill and of one step of decoding, by the cost table."""
         if self.times is None:
             return None, None
         prefill, decode = self.times.of(architecture)
         return prefill, decode
 
     def _speeds(self) -> dict[str, Speed | Failure]:
-        """Of each network that was timed, by its name: in one go with the others or, by an earlier release, alone."""
+        """Of each network that was timed, by its name: together with the others or, by an earlier release, alone."""
         networks, together = self.networks, self._outcome(self.networks.speeds)
         if isinstance(together, Measurement) and together.speed is not None:
             return dict(zip((row.name for row in networks.timed), (together.speed, *together.speeds), strict=True))
@@ -190,7 +194,7 @@ class _Assembly:
     def _outcome(self, request: EvaluationRequest | None) -> Measurement | Failure | None:
         return None if request is None else self.history.outcome(request.identity)
 
-    def _speed(self, row: Reported) -> SpeedRow | None:
+    def _speed(self, row: ReportedNetwork) -> SpeedRow | None:
         speed = self.speeds.get(row.name)
         if not isinstance(speed, Speed):
             return None
@@ -230,80 +234,23 @@ class _Assembly:
         """One line for each network that could not be measured on the report items, and for each speed."""
         networks = self.networks
         failures = [
-            (f"{row.name}, which has left the front" if row in networks.front else row.name, self._failure(row.report))
+            (f"{row.name}, left out of the front" if row in networks.front else row.name, self._failure(row.report))
             for row in (*networks.front, *networks.int8, *networks.random)
-            if row.asked
+            if row.requested
         ]
         failures += [(f"speed of {name}", each) for name, each in self.speeds.items() if isinstance(each, Failure)]
         return [f"{what}: {failure.kind}, {failure.reason}" for what, failure in failures if failure is not None]
 
-    def _reference_point(self) -> ReferencePoint:
-        return ReferencePoint(cost_model(self.plan, self.history).dense)
 
-    def _serving(self) -> str | None:
-        """With what, and under which load, speeds and seconds were measured."""
-        serving = self.plan.settings.serving
-        if serving is None:
-            return None
-        table, load = self.tables[0], serving.workload
-        return (
-            f"{table.engine} {table.engine_version} on {table.device}, {table.dtype}, batch {load.batch}, "
-            f"{load.prompt_tokens} tokens read and {load.generated_tokens} generated by each sequence, "
-            f"{serving.repeats} repeats"
-        )
-
-    def _headline(self) -> str:
-        tasks = []
-        for task in self.plan.settings.tasks:
-            shots = f"{task.num_fewshot}-shot, " if task.num_fewshot is not None else ""
-            chat = chat_template(task.apply_chat_template, task.fewshot_as_multiturn)
-            tasks.append(
-                f"{task.name} ({shots}{f'{chat}, ' if chat else ''}{task.metric}; {task.search.items} items to search, "
-                f"{task.report.items} others to report)"
-            )
-        origins = self.history.about().get("origins", {})
-        data = "; ".join(f"{what}: {origin}" for what, origin in origins.items())
-        return f"Measured on {', '.join(tasks)}." + (f" {data}." if data else "")
-
-    def _provenance(self, searched: int, looks: Looks) -> tuple[tuple[str, str], ...]:
-        plan, about = self.plan, self.history.about()
-        measurement = self._measured(self.networks.dense.report)
-        settings, point, serving = plan.settings, self._reference_point(), self._serving()
-        pairs = [
-            ("Base model", f"{settings.model} ({plan.base.digest})"),
-            ("Super-network", plan.supernet.digest),
-            *((f"Origin of {what}", str(origin)) for what, origin in about.get("origins", {}).items()),
-            ("Networks measured by the search", str(searched)),
-            ("Networks ever measured on the report items", f"{looks.networks}, for {looks.fronts} fronts"),
-            ("Search space", f"{plan.space.networks} distinct networks, {plan.space.genomes} genomes"),
-            ("Depths, MLP widths", f"{list(plan.space.depths)}, {list(plan.space.mlp_widths)}"),
-            ("Depth rule, order of dropping", f"{settings.space.depth_rule}, {list(plan.space.drop_order)}"),
-            ("Strategy", f"{settings.search.strategy}, generations of {settings.search.population}"),
-            ("Margin", f"{settings.reporting.margin:g} points"),
-            ("Seeds", f"search {settings.search.seed}, training {settings.training.seed}"),
-            ("Fine-tuning", ", ".join(f"{key} {value}" for key, value in settings.training.model_dump().items())),
-            *about.get("provenance", {}).items(),
-            ("Arithmetic", plan.dtype),
-            ("Objectives", ", ".join(settings.objectives)),
-            ("Quantization", ", ".join(plan.space.quantizations)),
-            *((("Speeds measured with", serving),) if serving else ()),
-            ("Reference point", f"{point.cost} x the dense network's cost, accuracy {point.accuracy}"),
-            ("Search begun", str(about["created"])),
-            *((f"Version of {name}" if name != "device" else "Device", v) for name, v in measurement.versions.items()),
-            *((f"Items of {s.task}, digest", s.items_digest) for s in measurement.scores),
-        ]
-        return tuple(pairs)
+def _compared(one: ItemAnswers | None, other: ItemAnswers | None) -> Comparison | None:
+    return None if one is None or other is None else compare(one, other)
 
 
-def _compared(one: Answers | None, other: Answers | None) -> Comparison | None:
-    return None if one is None or other is None else compared(one, other)
-
-
-def _by_task(one: Answers, dense: Answers | None, base: Answers | None) -> dict[str, TaskRow]:
+def _by_task(one: ItemAnswers, dense: ItemAnswers | None, base: ItemAnswers | None) -> dict[str, TaskRow]:
     others = zip(_each(dense, one), _each(base, one), strict=True)
     tasks = zip(one.each(), others, strict=True)
     return {task.scores[0].task: task_row(task, *against) for task, against in tasks}
 
 
-def _each(answers: Answers | None, like: Answers) -> Sequence[Answers | None]:
+def _each(answers: ItemAnswers | None, like: ItemAnswers) -> Sequence[ItemAnswers | None]:
     return [None] * len(like.scores) if answers is None else answers.each()

@@ -1,73 +1,71 @@
-"""The result of a search in a sentence or two that claims no more than the data show."""
+"""The findings of a search, in a sentence or two that claim no more than the data show."""
 
 from collections.abc import Sequence
 from itertools import takewhile
+from typing import NamedTuple
 
 from services.reporting import wording
-from services.reporting.objectives import MEASURES, Measure
+from services.reporting.displayed_costs import COSTS, DisplayedCost
 from services.reporting.report_data import Comparison, NetworkRow, NonInferiority, ReportContent
 
 
-def results(content: ReportContent) -> list[str]:
+def findings(content: ReportContent) -> list[str]:
     """All that can be said, the most important first."""
-    found = (key_result(content), int8_result(content), random_result(content))
-    return [result for result in found if result is not None]
+    sentences = (key_finding(content), int8_finding(content), random_finding(content))
+    return [sentence for sentence in sentences if sentence is not None]
 
 
-def key_result(content: ReportContent) -> str:
+def key_finding(content: ReportContent) -> str:
     """How much smaller (or faster) a network may be and still be shown to lose no more than the margin against the
-    dense one, or that none was; of the measures that were traded, the first counts.
+    dense one, or that none was; of the costs that were traded, the first counts.
 
-    Networks are tested from the worst of that measure to the best, each at one-sided 95 %, and only while all before
-    were shown to hold: so the probability that any of them is called as good wrongly is at most 5 % (fixed-sequence
-    testing, Westfall and Krishen 2001).
+    Networks are tested from the highest of that cost to the lowest, each at one-sided 95 %, and only while all before
+    passed: so the probability that any of them passes wrongly is at most 5 % (fixed-sequence testing, Westfall and
+    Krishen 2001).
     """
-    measure, dense = MEASURES[content.objectives[0]], content.dense
-    if not any(_value(row, measure) < _value(dense, measure) for row in content.front):
+    cost, dense = COSTS[content.objectives[0]], content.dense
+    if not any(cost.required_of(row) < cost.required_of(dense) for row in content.front):
         return (
-            f"No network on the front is {measure.better} than the dense one: "
-            "this search found nothing to shrink it to."
+            f"No network on the front is {cost.comparative} than the dense one: "
+            "this search found no network to replace it."
         )
-    smaller = [row for row in content.reported if _value(row, measure) < _value(dense, measure)]
-    tested = _tested(sorted(smaller, key=lambda row: -_value(row, measure)))
+    less = [row for row in content.reported if cost.required_of(row) < cost.required_of(dense)]
+    tested = _tested(sorted(less, key=lambda row: -cost.required_of(row)))
     if not tested:
         return "The networks on the front were not compared with the dense network, so no loss or gain can be claimed."
-    margin = _margin(content)
-    held = _held(tested, content)
-    if not held:
+    passed, margin = _passed(tested, content), _margin(content)
+    if not passed:
         return (
             f"No network on the front was shown to lose at most {margin} against the dense network. "
-            f"{_none_held(tested[0], content, measure)}"
+            f"{_none_passed(tested[0], content, cost)}"
         )
-    best, against, bound = held[-1]
-    result = (
-        f"{_named(best)} is the {measure.best} network on the front that was shown to lose at most {margin} against "
-        f"the dense network on the report part: {_gain(best, dense, measure)}, with "
-        f"{_against_dense(best, dense, against, bound)}."
+    least = passed[-1]
+    return (
+        f"{_named(least.row)} is the {cost.superlative} network on the front that was shown to lose at most {margin} "
+        f"against the dense network on the report part: {_gain_and_loss(least, dense, cost)}"
+        f"{_first_not_passed(tested[len(passed) :])}"
     )
-    return result + _next(tested[len(held) :])
 
 
-def int8_result(content: ReportContent) -> str | None:
+def int8_finding(content: ReportContent) -> str | None:
     """The same of the INT8 twins, by their memory; None if there are none that were compared."""
     tested = _tested(sorted(content.int8, key=lambda row: -row.bytes))
     if not tested:
         return None
-    held, margin = _held(tested, content), _margin(content)
-    if not held:
+    passed, margin = _passed(tested, content), _margin(content)
+    if not passed:
         return (
             f"Re-measured in INT8, no network was shown to lose at most {margin} against the dense network. "
-            f"{_none_held(tested[0], content, MEASURES['bytes'])}"
+            f"{_none_passed(tested[0], content, COSTS['bytes'])}"
         )
-    best, against, bound = held[-1]
-    result = (
-        f"Re-measured in INT8, the smallest in memory that was shown to lose at most {margin} is {best.name}: "
-        f"{_gain(best, content.dense, MEASURES['bytes'])}, with {_against_dense(best, content.dense, against, bound)}."
+    least = passed[-1]
+    return (
+        f"Re-measured in INT8, the smallest in memory that was shown to lose at most {margin} is {least.row.name}: "
+        f"{_gain_and_loss(least, content.dense, COSTS['bytes'])}{_first_not_passed(tested[len(passed) :])}"
     )
-    return result + _next(tested[len(held) :])
 
 
-def random_result(content: ReportContent) -> str | None:
+def random_finding(content: ReportContent) -> str | None:
     """By how much the front's networks are better than random ones of their sizes; None if there are none."""
     gain = content.advantage
     if gain is None:
@@ -82,41 +80,39 @@ def random_result(content: ReportContent) -> str | None:
     )
 
 
-Tested = tuple[NetworkRow, Comparison, NonInferiority]
+class _Tested(NamedTuple):
+    """A network that was compared with the dense one."""
+
+    row: NetworkRow
+    difference: Comparison
+    non_inferiority: NonInferiority
 
 
-def _tested(rows: Sequence[NetworkRow]) -> list[Tested]:
+def _tested(rows: Sequence[NetworkRow]) -> list[_Tested]:
     """Those that were compared with the dense network."""
-    return [(row, row.versus_dense, row.non_inferiority) for row in rows if row.versus_dense and row.non_inferiority]
+    return [
+        _Tested(row, row.versus_dense, row.non_inferiority) for row in rows if row.versus_dense and row.non_inferiority
+    ]
 
 
-def _held(tested: Sequence[Tested], content: ReportContent) -> list[Tested]:
+def _passed(tested: Sequence[_Tested], content: ReportContent) -> list[_Tested]:
     """Those that are shown to lose no more than the margin, up to the first that is not."""
-    return list(takewhile(lambda each: each[2].lower_bound > -content.margin, tested))
+    return list(takewhile(lambda each: each.non_inferiority.lower_bound > -content.margin, tested))
 
 
-def _next(rest: Sequence[Tested]) -> str:
-    """Where the sequence ended."""
-    if not rest:
-        return ""
-    row, against, bound = rest[0]
-    return f" {_named(row)}, the next, was not ({_loss(against, bound)})."
+def _first_not_passed(rest: Sequence[_Tested]) -> str:
+    """The network at which the sequence of tests ended."""
+    return f" {_named(rest[0].row)}, the next, was not ({_loss(rest[0])})." if rest else ""
 
 
-def _none_held(first: Tested, content: ReportContent, measure: Measure) -> str:
+def _none_passed(first: _Tested, content: ReportContent, cost: DisplayedCost) -> str:
     """The network that was tested first, and how many items would have shown it."""
-    row, against, bound = first
-    needed = f"about {bound.items_needed:,} items would probably show it"
-    if against.difference <= -content.margin:
-        outlook = f"If in truth nothing were lost, {needed}"
-    elif against.difference < 0:
-        outlook = f"If that is its loss in truth, {needed}"
-    else:
-        outlook = f"If in truth nothing is lost, {needed}"
+    loss_is_assumed = -content.margin < first.difference.difference < 0  # see PairedTable.items_needed
     return (
-        f"The {measure.worst} of those tested, {_named(row)}, has "
-        f"{_against_dense(row, content.dense, against, bound)}. "
-        f"{outlook}; the report part has {content.report_items:,}."
+        f"The {cost.opposite} of those tested, {_named(first.row)}, has {_against_dense(first, content.dense)}. "
+        f"If {'that is its true loss' if loss_is_assumed else 'its true loss were zero'}, "
+        f"about {first.non_inferiority.items_needed:,} items would probably show it; "
+        f"the report part has {content.report_items:,}."
     )
 
 
@@ -124,36 +120,33 @@ def _margin(content: ReportContent) -> str:
     return f"{100 * content.margin:g} point{'' if content.margin == 0.01 else 's'}"
 
 
-def _value(row: NetworkRow, measure: Measure) -> float:
-    value = measure.of(row)
-    if value is None:
-        raise ValueError(f"{row.name} has no {measure.objective}, which the search traded")
-    return value
-
-
 def _named(row: NetworkRow) -> str:
     gene = row.architecture.quantization == "int8" and not row.name.endswith(" int8")
     return f"{row.name} (INT8)" if gene else row.name
 
 
-def _against_dense(row: NetworkRow, dense: NetworkRow, against: Comparison, bound: NonInferiority) -> str:
+def _gain_and_loss(network: _Tested, dense: NetworkRow, cost: DisplayedCost) -> str:
+    return f"{_gain(network.row, dense, cost)}, with {_against_dense(network, dense)}."
+
+
+def _against_dense(network: _Tested, dense: NetworkRow) -> str:
     return (
-        f"an accuracy of {wording.percent(row.reported[0])} against {wording.percent(dense.reported[0])} "
-        f"({_loss(against, bound)})"
+        f"an accuracy of {wording.percent(network.row.reported[0])} against {wording.percent(dense.reported[0])} "
+        f"({_loss(network)})"
     )
 
 
-def _loss(against: Comparison, bound: NonInferiority) -> str:
+def _loss(network: _Tested) -> str:
     return (
-        f"{wording.points(against.difference)} points; one-sided 95{wording.SPACE}% bound: "
-        f"{wording.points(bound.lower_bound)}"
+        f"{wording.points(network.difference.difference)} points; one-sided 95{wording.SPACE}% bound: "
+        f"{wording.points(network.non_inferiority.lower_bound)}"
     )
 
 
-def _gain(row: NetworkRow, dense: NetworkRow, measure: Measure) -> str:
-    mine, whole = _value(row, measure), _value(dense, measure)
-    shown = f"{measure.show(mine)}{{}} instead of {measure.show(whole)}"
+def _gain(row: NetworkRow, dense: NetworkRow, cost: DisplayedCost) -> str:
+    mine, whole = cost.required_of(row), cost.required_of(dense)
+    shown = f"{cost.show(mine)}{{}} instead of {cost.show(whole)}"
     smaller = f"{row.ratio:.2f} times smaller in bytes"
-    if measure.objective in ("prefill_seconds", "decode_seconds"):
-        return f"{whole / mine:.2f} times faster ({measure.phrase} {shown.format('')}) and {smaller}"
-    return f"{smaller} ({shown.format(' parameters' if measure.objective == 'parameters' else '')})"
+    if cost.objective in ("prefill_seconds", "decode_seconds"):
+        return f"{whole / mine:.2f} times faster ({cost.phrase} {shown.format('')}) and {smaller}"
+    return f"{smaller} ({shown.format(' parameters' if cost.objective == 'parameters' else '')})"

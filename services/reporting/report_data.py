@@ -7,15 +7,15 @@ from shared.generation import GenerationRow
 from shared.settings import Objective
 
 
-class Part(BaseModel):
-    """Common to all parts of a report's content."""
+class ReportModel(BaseModel):
+    """What all models of a report's content have in common."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Comparison(Part):
+class Comparison(ReportModel):
     """A network against another on the same items: `difference` in accuracy (positive: better) with its 95 % interval;
-    the p-value of whether they differ, and the same `corrected` for the number of comparisons."""
+    the p-value of whether they differ, uncorrected and `corrected` for the number of comparisons."""
 
     difference: float
     interval: tuple[float, float]
@@ -23,16 +23,16 @@ class Comparison(Part):
     corrected: float = 1.0
 
 
-class NonInferiority(Part):
+class NonInferiority(ReportModel):
     """How much worse than the dense network a network is at most: its difference is above `lower_bound` with one-sided
-    95 % confidence. `items_needed` would probably show that it is above the margin (see `Paired.items_needed`)."""
+    95 % confidence. `items_needed` would probably show that it is above the margin (see `PairedTable.items_needed`)."""
 
     lower_bound: float
     items_needed: int
 
 
-class TaskRow(Part):
-    """A network on one task, or on all tasks counting the same; accuracy as lm-eval aggregates it, with its 95 %
+class TaskRow(ReportModel):
+    """A network on one task, or its mean over all tasks; accuracy as lm-eval aggregates it, with its 95 %
     interval."""
 
     accuracy: float
@@ -41,7 +41,7 @@ class TaskRow(Part):
     versus_base: Comparison | None
 
 
-class Advantage(Part):
+class Advantage(ReportModel):
     """By how much the front's networks are better than random ones of their sizes: mean over `pairs` of networks, with
     its 95 % interval."""
 
@@ -50,7 +50,7 @@ class Advantage(Part):
     pairs: int
 
 
-class SpeedRow(Part):
+class SpeedRow(ReportModel):
     """What an engine reached with a network on a device: median, least and most tokens per second over the repeats."""
 
     engine: str
@@ -59,12 +59,12 @@ class SpeedRow(Part):
     decode: tuple[float, float, float]
 
 
-class NetworkRow(Part):
+class NetworkRow(ReportModel):
     """One network of the report.
 
     `name` is a short label (`N1`, `N2` ... from the greatest to the least first objective on the front; `dense`;
     `base`; with ` int8` for what was re-measured in INT8, with ` random` for a random network of the same size).
-    `bytes` counts weights and scales as they are held, without the cache of keys and values, which takes
+    `bytes` counts weights and scales as they are held, without the KV cache, which takes
     `cache_bytes_per_token`; `ratio` is the dense network's bytes, without INT8, divided by these. Accuracies are shares
     between 0 and 1. What follows `search_accuracy` is None, or empty, for a network of the front that was not measured
     on the report items: `interval` is the 95 % interval of `report_accuracy`, `macro` is None for a single task, and
@@ -102,7 +102,7 @@ class NetworkRow(Part):
         return self.report_accuracy, self.interval
 
 
-class EvaluatedNetwork(Part):
+class EvaluatedNetwork(ReportModel):
     """One network that the search measured, in the order of measuring from 1."""
 
     number: int
@@ -116,19 +116,19 @@ class EvaluatedNetwork(Part):
     on_front: bool
 
 
-class ReportContent(Part):
+class ReportContent(ReportModel):
     """Everything a report shows.
 
     `headline` is one sentence on the task and data that were used; `objectives` what was traded against accuracy, the
     first is what networks are named by; `front` is the whole front, measured on the report items or not; `int8` holds
     networks of the front and the dense network, re-measured in INT8, `random` random ones of the sizes of the front's
-    (both empty if the search didn't ask for it), and `advantage` what the front's have over these; `margin` is what may
-    be lost (a share); `report_items` how many items of the report part there are;
-    `clustered` says whether some of these belong together; `looked_at` counts the networks that were ever measured on
-    them, for `fronts` fronts; `serving` says with what, and under which load, speeds and seconds were measured (None:
-    not measured); `provenance` is a list of (what, value) pairs in the order in which they are shown; `failures` one
-    line for each candidate, INT8 network or speed that could not be measured. `reference_point`: each objective's, as a
-    multiple of the dense network's, then the accuracy's.
+    (both empty if the search didn't ask for it), and `advantage` by how much the front's are better; `margin` is the
+    loss that is acceptable (a share); `report_items` how many items of the report part there are;
+    `clustered` says whether some of these belong together; `networks_on_report_items` counts the networks that were
+    ever measured on them, for `reported_fronts` fronts; `serving` says with what, and under which load, speeds and
+    seconds were measured (None: not measured); `provenance` is a list of (what, value) pairs in the order in which they
+    are shown; `failures` one line for each candidate, INT8 network or speed that could not be measured;
+    `reference_point` each objective's, as a multiple of the dense network's, then the accuracy's.
     """
 
     name: str
@@ -143,8 +143,8 @@ class ReportContent(Part):
     margin: float
     report_items: int
     clustered: bool
-    looked_at: int
-    fronts: int
+    networks_on_report_items: int
+    reported_fronts: int
     front: tuple[NetworkRow, ...]
     int8: tuple[NetworkRow, ...]
     random: tuple[NetworkRow, ...]

@@ -1,4 +1,4 @@
-"""Numbers as a reader wants them: the page, the figure and the terminal's table word them alike."""
+"""Numbers as text, the same on the page, in the figure and in the terminal's table."""
 
 import math
 
@@ -8,7 +8,7 @@ DASH = "\N{EN DASH}"
 NOT_MEASURED = DASH
 
 Units = tuple[tuple[float, str], ...]
-"""What a unit is worth and its name, from the largest to the smallest."""
+"""The size of each unit and its name, from the largest to the smallest."""
 COUNTS: Units = ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k"), (1.0, ""))
 BYTES: Units = ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB"), (1.0, "B"))
 SECONDS: Units = ((1.0, "s"), (1e-3, "ms"), (1e-6, "\N{GREEK SMALL LETTER MU}s"))
@@ -75,8 +75,8 @@ def points_interval(bounds: tuple[float, float]) -> str:
 
 
 def chat_template(applied: bool | str, fewshot_as_multiturn: bool) -> str:
-    """How a task's prompts are made of messages: `chat template`, `chat template rag, examples in one turn`, or nothing
-    where they aren't."""
+    """Which chat template a task's prompts are made with: `chat template`, `chat template rag, examples in one turn`,
+    or an empty string without one."""
     if applied is False:
         return ""
     named = f" {applied}" if isinstance(applied, str) else ""
@@ -88,13 +88,6 @@ def p_value(p: float) -> str:
     if p < 0.001:
         return "<0.001"
     return f"{p:.2f}" if p >= 0.1 else f"{p:.3f}".rstrip("0")
-
-
-def p_equation(p: float) -> str:
-    """A p-value within a sentence: `p = 0.61`, `p < 0.001`."""
-    shown = p_value(p)
-    sign, value = ("<", shown[1:]) if shown.startswith("<") else ("=", shown)
-    return f"p{SPACE}{sign}{SPACE}{value}"
 
 
 def unit_for(value: float, units: Units) -> tuple[float, str]:

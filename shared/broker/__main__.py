@@ -21,15 +21,14 @@ from shared.environment import prepare_environment
 from shared.errors import UserError
 from shared.files import write_atomically
 from shared.manifest import SupernetManifest
+from shared.policy import SETTLE_SECONDS
 from shared.text import one_line
 
 DIGEST = re.compile(f"[0-9a-f]{{{DIGEST_CHARACTERS}}}")
-SETTLE_SECONDS = 2.0
-"""A quorum queue whose node dies within its first second stays without a leader for ever (RabbitMQ 3.10)."""
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run a command. Returns the exit code: 2 with one line on stderr for what the user can mend."""
+    """Run a command. Returns the exit code: 2 with one line on stderr for an error of the user's."""
     prepare_environment()
     options = _parser().parse_args(arguments)
     try:

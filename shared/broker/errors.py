@@ -1,4 +1,4 @@
-"""What a broker can't do, however often it is tried. Not a lost connection: a broker mends that by itself."""
+"""What a broker can't do, however often it is tried. A lost connection is no error: a broker replaces it by itself."""
 
 from shared.errors import UserError
 
@@ -28,4 +28,4 @@ class MessageTooLargeError(BrokerError):
 
 
 class BrokerClosedError(Exception):
-    """The broker was closed in this process while somebody waited for it, or before."""
+    """The broker was closed in this process, before the call or during it."""

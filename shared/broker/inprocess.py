@@ -12,12 +12,12 @@ from shared.broker.errors import BrokerClosedError
 from shared.broker.protocol import (
     ANNOUNCEMENTS,
     DEAD_LETTERS,
-    DELIVERY_LIMIT,
     REMEMBERED_SECONDS,
     BrokerCounters,
     Delivery,
     check_size,
 )
+from shared.policy import DELIVERY_LIMIT
 
 logger = logging.getLogger(__name__)
 
@@ -35,14 +35,14 @@ class _Message:
 class InProcessBroker:
     """Queues that live as long as the process and are made when they are first named.
 
-    No consumer can be lost without its broker, so a message comes back only if it is given back: then it is the first
-    of its queue again, until it has come back DELIVERY_LIMIT times.
+    No consumer can be lost without its broker, so a message comes back only if it is requeued: then it is the first of
+    its queue again, until it has come back DELIVERY_LIMIT times.
     """
 
     def __init__(self) -> None:
         self.counters = BrokerCounters()
         self._queues: defaultdict[str, deque[_Message]] = defaultdict(deque)
-        self._in_hand: dict[int, tuple[str, _Message]] = {}
+        self._unsettled: dict[int, tuple[str, _Message]] = {}
         self._announced: deque[tuple[float, bytes]] = deque()
         self._deliveries = 0
         self._closed = False
@@ -90,18 +90,18 @@ class InProcessBroker:
             self._check_open()
             message = self._queues[queue_name].popleft()
             self._deliveries += 1
-            self._in_hand[self._deliveries] = (queue_name, message)
+            self._unsettled[self._deliveries] = (queue_name, message)
             self.counters.received += 1
             self.counters.redelivered += message.attempt > 1
             return self._delivery(self._deliveries, queue_name, message)
 
     def stop_receiving(self, queue_name: str) -> None:
-        """Nothing to do: no message leaves a queue before somebody asks for it."""
+        """Nothing to do: no message leaves a queue before it is asked for."""
 
     def close(self) -> None:
         with self._changed:
             self._closed = True
-            self._in_hand.clear()
+            self._unsettled.clear()
             self._changed.notify_all()
 
     def _check_open(self) -> None:
@@ -110,15 +110,15 @@ class InProcessBroker:
 
     def _delivery(self, number: int, queue_name: str, message: _Message) -> Delivery:
         def ack() -> None:
-            self._part_with(number)
+            self._settle(number)
 
         def requeue() -> None:
-            if self._part_with(number):
-                self._return(queue_name, message)
+            if self._settle(number):
+                self._requeue(queue_name, message)
 
         def reject(reason: str) -> None:
-            if self._part_with(number):
-                self._bury(queue_name, message, reason)
+            if self._settle(number):
+                self._dead_letter(queue_name, message, reason)
 
         return Delivery(
             queue=queue_name,
@@ -132,22 +132,22 @@ class InProcessBroker:
             reject=reject,
         )
 
-    def _part_with(self, number: int) -> bool:
+    def _settle(self, number: int) -> bool:
         with self._changed:
-            known = self._in_hand.pop(number, None) is not None
+            known = self._unsettled.pop(number, None) is not None
         if not known:
-            logger.info("delivery %d was parted with before", number)
+            logger.info("delivery %d was settled before", number)
         return known
 
-    def _return(self, queue_name: str, message: _Message) -> None:
+    def _requeue(self, queue_name: str, message: _Message) -> None:
         if message.attempt > DELIVERY_LIMIT:
-            self._bury(queue_name, message, "delivery_limit")
+            self._dead_letter(queue_name, message, "delivery_limit")
             return
         with self._changed:
             self._queues[queue_name].appendleft(replace(message, attempt=message.attempt + 1))
             self._changed.notify_all()
 
-    def _bury(self, queue_name: str, message: _Message, reason: str) -> None:
+    def _dead_letter(self, queue_name: str, message: _Message, reason: str) -> None:
         dead = replace(message, attempt=1, dead=reason)
         with self._changed:
             self.counters.rejected += 1

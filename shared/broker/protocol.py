@@ -1,4 +1,7 @@
-"""What coordinator and evaluators ask of a broker, whichever it is."""
+"""The interface of a message broker, as coordinator and evaluators use it: queues, deliveries, announcements.
+
+`InProcessBroker` and `RabbitBroker` implement it; `tests/contract/test_brokers.py` holds both to it.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -9,40 +12,35 @@ from shared.messages import REQUEST_VERSION
 
 MAX_MESSAGE_BYTES = 8 * 2**20
 """No message is larger. RabbitMQ 4 takes up to 16 MiB."""
-EVALUATION_LIMIT_SECONDS = 2 * 3600
-"""What an evaluation may take. The broker takes a request away from whoever holds it for much longer."""
-DELIVERY_LIMIT = 3
-"""How often a request that came back is delivered again; after that it is a dead letter."""
 
 COORDINATOR, EVALUATOR, OPERATOR, MONITORING = "coordinator", "evaluator", "operator", "monitoring"
-"""The users of a farm's broker, one for each kind of service: who a message comes from is who may have sent it."""
+"""The users of a farm's broker, one for each kind of service. A message may say what its user may."""
 
 DEAD_LETTERS = "dead-letters"
-"""The queue that keeps, for people to look at, what nobody could handle."""
-
+"""The queue of dead letters: messages that nobody could process, kept for people to look at."""
 
 ANNOUNCEMENTS = "announcements"
-"""The stream in which services tell about themselves; everybody reads the same, and it forgets."""
+"""The stream of announcements. Every reader gets all of them, and old ones are dropped."""
 REMEMBERED_SECONDS = 300.0
-"""How long an announcement is remembered at least."""
+"""How long an announcement is kept at least."""
 
 
 def requests_queue(supernet_digest: str, version: int = REQUEST_VERSION) -> str:
-    """The queue from which the evaluators of a super-network take their requests, whichever search asks.
+    """The queue of requests for the evaluators of a super-network, from all searches.
 
-    Each version of requests has one of its own: what a release doesn't understand it never sees, so that requests of
-    another one wait for an evaluator that does.
+    Each version of requests has a queue of its own: a release never receives what it can't read, and requests of
+    another release wait for an evaluator that can.
     """
     return f"requests.{supernet_digest}" if version == 1 else f"requests.{supernet_digest}.v{version}"
 
 
 def results_queue(search: str) -> str:
-    """The queue in which a search finds its results, and its requests that became dead letters."""
+    """The queue of a search's results, and of those of its requests that became dead letters."""
     return f"results.{search}"
 
 
 def check_size(queue_name: str, body: bytes) -> None:
-    """Raises MessageTooLargeError for a message that is."""
+    """Raises MessageTooLargeError for a message of more than MAX_MESSAGE_BYTES."""
     if len(body) > MAX_MESSAGE_BYTES:
         raise MessageTooLargeError(
             f"a message of {len(body):,} bytes for {queue_name}: {MAX_MESSAGE_BYTES:,} are the most; ask for less"
@@ -51,21 +49,23 @@ def check_size(queue_name: str, body: bytes) -> None:
 
 @dataclass(frozen=True)
 class Delivery:
-    """A message in somebody's hands, until one of the three ways to part with it is called: then it is gone from them.
+    """A message that was delivered, and belongs to the receiver until it is settled: by `ack`, `requeue` or `reject`,
+    whichever is called first. Later calls do nothing.
 
     Attributes:
-        queue: where it was taken from.
+        queue: the queue that it came from.
         body: the message.
-        identity: the message's own; the same whenever it is delivered.
-        attempt: 1 when it is delivered for the first time, as far as the broker knows.
+        identity: the message's own, the same at every delivery.
+        attempt: the number of the delivery, from 1, as far as the broker knows.
         dead: why it became a dead letter; None if it is none.
-        unreadable: why the broker's client can't decode what comes with it; None where it can.
-        sender: the broker's user who published it, for which the broker vouches: "" where it doesn't, None where there
-            are no users, as all share one process.
+        unreadable: why the broker's client can't decode its properties; None where it can.
+        sender: the broker's user who published it, as verified by the broker: "" where it isn't verified, None where
+            there are no users, as all share one process.
         sent_at: when it was published (Unix time), by its publisher's clock; None where that isn't known.
-        ack: it was dealt with. Where the connection on which it came is lost this does nothing: it comes again.
-        requeue: somebody else shall have it. It counts as an attempt, as a lost consumer does.
-        reject: nobody can deal with it, for the reason given: makes it a dead letter.
+        ack: acknowledges it: it was processed. Does nothing once the connection on which it came is lost; the message
+            is delivered again then.
+        requeue: puts it back, for another receiver. It counts as an attempt, as a lost consumer does.
+        reject: makes it a dead letter, for the reason given: nobody can process it.
     """
 
     queue: str
@@ -83,7 +83,7 @@ class Delivery:
 
 @dataclass
 class BrokerCounters:
-    """What happened since this process began: numbers for telemetry that only grow."""
+    """What happened since this process started: numbers for telemetry that only grow."""
 
     published: int = 0
     received: int = 0
@@ -94,10 +94,10 @@ class BrokerCounters:
 
 
 class Broker(Protocol):
-    """Named queues of JSON messages, delivered at least once: what consumers didn't acknowledge comes back when they
-    are lost. May be used from several threads.
+    """Named queues of JSON messages, delivered at least once: a message that its consumer didn't settle is delivered
+    again when that consumer is lost. May be used from several threads.
 
-    A lost connection is made anew without anybody noticing, but for `connected`. What can't succeed raises BrokerError.
+    A lost connection is replaced without callers noticing, but for `connected`. What can't succeed raises BrokerError.
     `pumped_at` is when (`time.monotonic`) the broker's own thread was last seen alive.
     """
 
@@ -105,53 +105,53 @@ class Broker(Protocol):
 
     @property
     def connected(self) -> bool:
-        """Whether messages can go to and fro right now."""
+        """Whether messages can be sent and received right now."""
         ...
 
     @property
     def pumped_at(self) -> float: ...
 
     def publish(self, queue_name: str, body: bytes, answer_to: str | None = None) -> None:
-        """Put a message at the end of a queue; returns when the broker has it for good, however long that takes.
+        """Put a message at the end of a queue; returns when the broker has confirmed it, however long that takes.
 
         `answer_to` is the queue that gets the message if it becomes a dead letter. After a lost connection a message
-        may be there twice.
+        may be in the queue twice.
         """
         ...
 
     def publish_all(self, queue_name: str, bodies: Sequence[bytes], answer_to: str | None = None) -> None:
-        """`publish` several messages: one wait for all confirmations, so that many cost hardly more time than one.
+        """`publish` several messages and wait for all confirmations together, so that many take hardly longer than one.
 
         None is published if one is too large. Of several errors the first is raised, when the others are known.
         """
         ...
 
     def announce(self, body: bytes) -> None:
-        """Tell everybody something that is soon out of date. Doesn't wait: lost where the broker isn't there."""
+        """Publish an announcement to all readers. Doesn't wait: it is lost while there is no connection."""
         ...
 
     def announced(self, seconds: float) -> list[bytes]:
-        """What anybody announced in the last `seconds` (by the clock of who did), oldest first.
+        """All announcements of the last `seconds` (by their publishers' clocks), oldest first.
 
-        The first call begins to listen, and waits up to a few seconds for what was announced before it: for no longer
-        than its own `seconds`, whatever later calls ask for.
+        The first call subscribes, and waits up to a few seconds for announcements from before it, of its own last
+        `seconds`; later calls don't reach further back than that.
         """
         ...
 
     def receive(self, queue_name: str, timeout_seconds: float) -> Delivery | None:
-        """Take the first message of a queue, or None if none comes in time.
+        """The next message of a queue, or None if none comes in time.
 
-        One at a time: the next message may be held back until this one is parted with.
+        One at a time: the next one may be held back until this one is settled.
         """
         ...
 
     def stop_receiving(self, queue_name: str) -> None:
-        """Take no more from a queue until the next `receive`; what was delivered stays in hand.
+        """Receive no more from a queue until the next `receive`; what was delivered can still be settled.
 
-        Before the last acknowledgement, so that no message comes that would only be given back.
+        To be called before the last acknowledgement, so that no message comes that would only be requeued.
         """
         ...
 
     def close(self) -> None:
-        """Give back what is in hand and end all waiting with BrokerClosedError."""
+        """Requeue what isn't settled and end all waiting with BrokerClosedError."""
         ...

@@ -1,14 +1,14 @@
-"""From a delivery to what it says. What says nothing is set aside with the reason; nobody stops for it."""
+"""Parsing deliveries. What can't be read, or comes from who may not send it, is rejected with the reason, so that it is
+a dead letter; whoever received it continues."""
 
 import logging
 from typing import TypeVar
 
 import pydantic_core
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from shared.broker.protocol import (
     COORDINATOR,
-    DELIVERY_LIMIT,
     EVALUATOR,
     MAX_MESSAGE_BYTES,
     OPERATOR,
@@ -16,26 +16,38 @@ from shared.broker.protocol import (
     Delivery,
     results_queue,
 )
-from shared.messages import REQUEST_VERSION, EvaluationRequest, EvaluationResult, Failure, StopSearch
+from shared.messages import (
+    REQUEST_VERSION,
+    CoordinatorMessage,
+    EvaluationRequest,
+    EvaluationResult,
+    Failure,
+    StopSearch,
+)
+from shared.policy import DELIVERY_LIMIT
+from shared.text import one_line
 
 logger = logging.getLogger(__name__)
 
-M = TypeVar("M", EvaluationRequest, EvaluationResult, StopSearch)
+M = TypeVar("M")
+
+REQUESTS = TypeAdapter(EvaluationRequest)
+RESULTS: TypeAdapter[EvaluationResult | StopSearch] = TypeAdapter(CoordinatorMessage)
 
 UNSIGNED_VERSION = 1
-"""Results of this version come from a release that didn't sign: only evaluators may publish where they come from."""
+"""Results of this version come from a release that sent no user: only evaluators may publish to that exchange."""
 FORBIDDEN, UNKNOWN_VERSION = "forbidden", "unknown version"
-"""How reasons begin that say nothing about the request."""
+"""How a reason begins that says nothing about the request."""
 REASON_CHARACTERS = 300
 """A reason is for people to read: no longer than this."""
 
 
 def read_request(broker: Broker, delivery: Delivery) -> EvaluationRequest | None:
-    """The request that was delivered; None if it was none, or no coordinator's, and then it is set aside."""
+    """The request that was delivered; None if it was none, or no coordinator's, and then it is rejected."""
     try:
-        request = _parse(EvaluationRequest, _readable(delivery))
+        request = _parse(REQUESTS, _readable(delivery))
         if request.version != REQUEST_VERSION:
-            raise ValueError(_of_version(request.version))
+            raise ValueError(_unknown_version(request.version))
         _check_sender(delivery, COORDINATOR, "a request")
         return request
     except ValueError as problem:
@@ -44,22 +56,25 @@ def read_request(broker: Broker, delivery: Delivery) -> EvaluationRequest | None
 
 
 def read_result(broker: Broker, delivery: Delivery) -> EvaluationResult | StopSearch | None:
-    """The result that was delivered, or the wish that the search end; None if it was neither, or not said by an
-    evaluator or an operator, and then it is set aside.
+    """The result that was delivered, or the request to stop the search; None if it was neither, or not sent by an
+    evaluator or an operator, and then it is rejected.
 
-    A request that comes back as a dead letter is a result too: its evaluators crashed, or didn't understand it.
+    A request that comes back as a dead letter is a result too: its evaluators crashed, or couldn't read it.
     """
     if delivery.dead is not None:
-        return _failed(delivery, delivery.dead)
+        return _failure_of_dead_letter(delivery, delivery.dead)
     try:
-        return _result_or_stop(delivery, _readable(delivery))
+        message = _parse(RESULTS, _readable(delivery))
+        _check_may_say(delivery, message)
+        return message
     except ValueError as problem:
         _reject(broker, delivery, problem)
         return None
 
 
 def identity_in(delivery: Delivery) -> str | None:
-    """The request that an evaluator's message answers, though it can't be read; None where it doesn't say."""
+    """The identity of the request that an evaluator's message answers, though the message can't be read; None where it
+    doesn't say."""
     if delivery.sender not in (EVALUATOR, None):
         return None
     body = delivery.body
@@ -72,37 +87,24 @@ def identity_in(delivery: Delivery) -> str | None:
 
 
 def _reject(broker: Broker, delivery: Delivery, problem: ValueError) -> None:
-    logger.warning("message %s in %s set aside: %s", delivery.identity, delivery.queue, problem)
+    logger.warning("message %s in %s rejected: %s", delivery.identity, delivery.queue, problem)
     delivery.reject(str(problem))
 
 
 def _check_sender(delivery: Delivery, user: str, what: str) -> None:
-    """Raises ValueError for what only `user` may say, if another did. In one process all trust each other."""
+    """Raises ValueError if another than `user` sent it. Within one process there are no users."""
     if delivery.sender not in (user, None):
         raise ValueError(f"{FORBIDDEN}: {what}, from user {delivery.sender or 'unknown'}; only the {user} may")
 
 
-def _result_or_stop(delivery: Delivery, body: bytes) -> EvaluationResult | StopSearch:
-    try:
-        result = _parse(EvaluationResult, body)
-    except ValueError:
-        wish = _stop_request(body)
-        if wish is None:
-            raise
-        _check_sender(delivery, OPERATOR, "the wish that a search stop")
-        if delivery.queue != results_queue(wish.search):
-            raise ValueError("misplaced: the wish that another search stop") from None
-        return wish
-    if result.version != UNSIGNED_VERSION or delivery.sender != "":
+def _check_may_say(delivery: Delivery, message: EvaluationResult | StopSearch) -> None:
+    """Raises ValueError for a result or a request to stop from who may not send it, or in another search's queue."""
+    if isinstance(message, StopSearch):
+        _check_sender(delivery, OPERATOR, "a request to stop the search")
+        if delivery.queue != results_queue(message.search):
+            raise ValueError("misplaced: a request to stop another search")
+    elif message.version != UNSIGNED_VERSION or delivery.sender != "":
         _check_sender(delivery, EVALUATOR, "a result")
-    return result
-
-
-def _stop_request(body: bytes) -> StopSearch | None:
-    try:
-        return _parse(StopSearch, body)
-    except ValueError:
-        return None
 
 
 def _readable(delivery: Delivery) -> bytes:
@@ -112,14 +114,14 @@ def _readable(delivery: Delivery) -> bytes:
     return delivery.body
 
 
-def _parse(kind: type[M], body: bytes) -> M:
+def _parse(kind: TypeAdapter[M], body: bytes) -> M:
     """The message. Raises ValueError that says why it is none."""
     if len(body) > MAX_MESSAGE_BYTES:
         raise ValueError(f"oversized: {len(body):,} bytes, {MAX_MESSAGE_BYTES:,} are the most")
     try:
-        return kind.model_validate_json(body)
+        return kind.validate_json(body)
     except ValidationError as error:
-        raise ValueError(_problem(body, error)[:REASON_CHARACTERS]) from error
+        raise ValueError(one_line(_problem(body, error))[:REASON_CHARACTERS]) from error
 
 
 def _problem(body: bytes, error: ValidationError) -> str:
@@ -128,35 +130,35 @@ def _problem(body: bytes, error: ValidationError) -> str:
     except ValueError as no_json:
         return f"malformed: no JSON ({no_json})"
     if isinstance(content, dict) and content.get("version", REQUEST_VERSION) != REQUEST_VERSION:
-        return _of_version(content["version"])
+        return _unknown_version(content["version"])
     first = error.errors(include_url=False, include_input=False, include_context=False)[0]
     field = ".".join(str(step) for step in first["loc"])
     return f"malformed: {field}: {first['msg']}" if field else f"malformed: {first['msg']}"
 
 
-def _of_version(version: object) -> str:
+def _unknown_version(version: object) -> str:
     return f"{UNKNOWN_VERSION}: this nasfarm reads version {REQUEST_VERSION}, not {version!r}"
 
 
-def _failed(delivery: Delivery, reason: str) -> EvaluationResult | None:
+def _failure_of_dead_letter(delivery: Delivery, reason: str) -> EvaluationResult | None:
     """The failure that a dead letter stands for; None for one that says nothing about a request of ours.
 
-    The broker makes one of a coordinator's request that came back too often, and leaves its sender.
+    The broker itself dead-letters a coordinator's request that came back too often, and keeps its sender.
     """
     try:
         if delivery.sender not in (EVALUATOR, COORDINATOR, None) or reason.startswith(FORBIDDEN):
             raise ValueError(f"{reason}, says user {delivery.sender or 'unknown'}")
-        request = _parse(EvaluationRequest, delivery.body)
+        request = _parse(REQUESTS, delivery.body)
     except ValueError as problem:
-        # It lies among the dead letters already, with the reason that its evaluator gave.
+        # It is in the queue of dead letters, too, with the reason that its evaluator gave.
         logger.warning("dead letter %s dropped: %s", delivery.identity, problem)
         delivery.ack()
         return None
     if reason == "delivery_limit":
-        reason = f"{DELIVERY_LIMIT + 1} evaluators died of it, or were killed: see their logs"
-        failure = Failure(kind="crashed", reason=reason, retry_may_help=False)
+        reason = f"{DELIVERY_LIMIT + 1} evaluators crashed at it, or were killed: see their logs"
+        failure = Failure(kind="dead_lettered", reason=reason)
     else:
         other_release = reason.startswith(UNKNOWN_VERSION)  # another evaluator may be of ours
         reason = f"refused by an evaluator: {reason}"
-        failure = Failure(kind="bad_request", reason=reason, retry_may_help=other_release)
+        failure = Failure(kind="unavailable" if other_release else "bad_request", reason=reason)
     return EvaluationResult(identity=request.identity, search=request.search, outcome=failure)

@@ -1,25 +1,26 @@
-"""What a farm's broker holds: exchanges, policies and users with their rights, as files for RabbitMQ 3.10 to 4.
+"""The topology of a farm's broker: exchanges, queues, policies and users with their rights, as files for RabbitMQ 3.10
+to 4.
 
-Services declare nothing. What lasts as long as the farm is declared by a definitions file when the broker starts:
+Services declare nothing. A definitions file declares, when the broker starts, what lasts as long as the farm:
 
-* exchanges `requests` and `results`, which bring a message to the queue that it names. Rights to publish are given by
-  exchange; through the default exchange anybody who may publish at all could publish anywhere.
-* the exchange `control`, by which an operator speaks to a search: in its queue of results, but nobody who answers
-  requests may publish there.
-* the exchange `dead-letters`, from which the queue of that name gets everything, and the results of a search the
-  requests of its own: by the header `answer-to`, which a dead letter keeps. No queue of requests is bound to it, as
-  evaluators publish there.
-* the exchange and the stream `announcements`, which everybody reads from wherever they like and which forgets.
-* policies: delivery limits, and dead-lettering at least once. As policies, because the arguments of a queue can't be
-  changed once it has messages.
+* the exchanges `requests` and `results`, which route a message to the queue that it names. Rights to publish are
+  granted per exchange; through the default exchange any user who may publish at all could publish to every queue.
+* the exchange `control`, through which an operator reaches a search's queue of results; evaluators may not publish
+  there.
+* the exchange `dead-letters`. Everything in it goes to the queue of that name, and requests also go to the results of
+  their search, by the header `answer-to`, which a dead letter keeps. No queue of requests is bound to it, as evaluators
+  may publish to it.
+* the exchange and the stream `announcements`. A stream keeps messages for a while, for any number of readers.
+* policies: delivery limits (`shared.policy`) and dead-lettering at least once. They are policies, and no arguments of
+  the queues, as a queue's arguments can't be changed once it exists.
 
-The queues of a super-network and of a search come and go with them, so an operator adds them (`python -m shared.broker
-add`) before the search begins, with the only user who may. A fixed pool of numbered queues would need no operator, but
-somebody would have to keep the book of who uses which. Evaluators of one super-network share a queue; each search has
-one of results, of which it is the only reader.
+The queues of a super-network and of a search are created and deleted with it. An operator, the only user who may, adds
+them before the search begins (`python -m shared.broker add`). A fixed pool of numbered queues would need no operator,
+but something would have to assign them. The evaluators of a super-network share one queue of requests; each search has
+one queue of results, and is its only reader.
 
-A queue is no proof of who wrote what is in it. Every message says its user, for which the broker vouches, and its
-reader asks whether that user may say such a thing (`shared/broker/reading.py`).
+That a message is in a queue doesn't prove who wrote it. Every message carries its user, verified by the broker, and its
+reader checks whether that user may send such a message (`shared/broker/reading.py`).
 """
 
 import base64
@@ -33,8 +34,6 @@ from shared.broker.protocol import (
     ANNOUNCEMENTS,
     COORDINATOR,
     DEAD_LETTERS,
-    DELIVERY_LIMIT,
-    EVALUATION_LIMIT_SECONDS,
     EVALUATOR,
     MONITORING,
     OPERATOR,
@@ -43,20 +42,17 @@ from shared.broker.protocol import (
 from shared.errors import UserError
 from shared.files import write_atomically, writing
 from shared.messages import REQUEST_VERSION
+from shared.policy import CONSUMER_TIMEOUT_SECONDS, DELIVERY_LIMIT, RESULTS_DELIVERY_LIMIT
 
 VHOST = "nasfarm"
 CONTROL = "control"
-"""The exchange by which searches are asked to end."""
+"""The exchange for requests to stop a search."""
 UNUSED_QUEUE_SECONDS = 3600
-"""So long after its last consumer a queue of requests of another version goes: what was in it is asked for anew."""
-CONSUMER_TIMEOUT_SECONDS = EVALUATION_LIMIT_SECONDS + 600
-"""The evaluators' own limit comes first; a whole node shares this one, as RabbitMQ 3.10 knows no other."""
-RESULTS_DELIVERY_LIMIT = 20
-"""A coordinator may be killed that often with the same result in hand."""
+"""A queue of requests of another version is deleted after so long without a consumer. Its requests were sent again."""
 DEAD_LETTERS_BYTES = 2**30
-"""The oldest dead letters give way to new ones."""
+"""Beyond that the oldest dead letters are dropped."""
 MAX_BROKER_MESSAGE_BYTES = 16 * 2**20
-"""The most that RabbitMQ 4 takes; older ones are brought down to it."""
+"""The most that RabbitMQ 4 accepts; older releases are limited to it."""
 QUEUE_ARGUMENTS = {"x-queue-type": "quorum"}
 STREAM_ARGUMENTS = {
     "x-queue-type": "stream",
@@ -64,7 +60,7 @@ STREAM_ARGUMENTS = {
     "x-max-length-bytes": 2**28,
     "x-stream-max-segment-size-bytes": 2**20,
 }
-"""A stream forgets whole segments, when it begins another: small ones, so that it does."""
+"""A stream drops whole segments, whenever it starts another one: they are small, so that it does."""
 
 # For each user the names that may be declared (`configure`), published to or bound (`write`), and read. From RabbitMQ
 # 4.3 on, asking for a queue's depth takes the right to declare it.
@@ -79,7 +75,7 @@ RIGHTS: dict[str, tuple[str, str, str]] = {
     ),
 }
 OTHER_VERSIONS = rf"^requests\.(?!.*\.v{REQUEST_VERSION}$)"
-"""Queues that `requests_queue` names for other versions than ours."""
+"""The queues that `requests_queue` names for other versions of requests."""
 EXCHANGES = {**dict.fromkeys(("requests", "results", CONTROL, ANNOUNCEMENTS), "direct"), DEAD_LETTERS: "headers"}
 TAGS = {MONITORING: ["monitoring"]}
 
@@ -139,7 +135,7 @@ def _binding(vhost: str, name: str, routing_key: str, arguments: Mapping[str, st
 
 
 def _policy(vhost: str, name: str, pattern: str, definition: Mapping[str, Any], priority: int = 0) -> dict[str, Any]:
-    """A policy; of those that fit a queue only the one with the highest priority counts."""
+    """A policy; of those that match a queue only the one with the highest priority applies."""
     common = {"vhost": vhost, "name": name, "pattern": pattern, "apply-to": "queues", "priority": priority}
     return {**common, "definition": dict(definition)}
 
@@ -169,8 +165,8 @@ def server_configuration(definitions_file: str, listen: str, tls_directory: str 
     Args:
         definitions_file: path of the definitions, as the server sees it.
         listen: address and port to listen on, as `127.0.0.1:5672`, or a port alone for all addresses.
-        tls_directory: directory with `ca.pem`, `certificate.pem` and `key.pem`, as the server sees it; None for a
-            server that speaks in the clear.
+        tls_directory: directory with `ca.pem`, `certificate.pem` and `key.pem`, as the server sees it; None for
+            connections without TLS.
     """
     lines = [
         f"load_definitions = {definitions_file}",

@@ -1,1 +1,1 @@
-"""What a service tells about itself: logs, metrics, health."""
+"""What a service reports about itself: logs, metrics, health."""

@@ -65,7 +65,7 @@ def configure_logs(log_format: Format = "auto", stream: TextIO | None = None) ->
     as_json = log_format == "json" or (log_format == "auto" and not output.isatty())
     handler = logging.StreamHandler(output)
     handler.addFilter(_bind)
-    handler.addFilter(RepetitionFilter(_said, _tell_repetitions))
+    handler.addFilter(RepetitionFilter(_said, _note_repetitions))
     handler.setFormatter(JsonFormatter() if as_json else TextFormatter())
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
     for name in OURS:
@@ -116,7 +116,7 @@ def _said(record: logging.LogRecord) -> str:
     return f"{record.getMessage()} {_fields_of(record)} {error!r}"
 
 
-def _tell_repetitions(record: logging.LogRecord, count: int) -> None:
+def _note_repetitions(record: logging.LogRecord, count: int) -> None:
     setattr(record, _FIELDS, {**_fields_of(record), "repeated": count})
 
 

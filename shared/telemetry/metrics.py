@@ -1,9 +1,9 @@
 """Metrics of the services, for Prometheus: each service has one object with a registry of its own.
 
 A help text is for the person on call: what the number is, and what a strange one means. Points in time are timestamps,
-so that an age stays true when nobody updates it. Every label value that can be is there from the start, as 0: a rate
+so that an age stays true when it isn't updated. Every label value that can be is there from the start, as 0: a rate
 misses the first event of a series that begins with it. What isn't known yet is NaN. No label names a candidate or a
-search; a coordinator serves one search, so its `instance` tells searches apart.
+search; a coordinator serves one search, so its `instance` distinguishes searches.
 """
 
 import math
@@ -34,7 +34,7 @@ HANDLING = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 5.0)
 
 
 class EvaluatorMetrics:
-    """What an evaluator tells. `broker` is the one that it takes its requests from."""
+    """The metrics of an evaluator. `broker` is the one that it takes its requests from."""
 
     def __init__(self, broker: Broker) -> None:
         make = _Maker("nasfarm_evaluator", broker)
@@ -66,13 +66,13 @@ class EvaluatorMetrics:
             "state",
             "1 for the state the evaluator is in: idle (waits for a request), computing, pausing (takes none for up to "
             "a minute after a failure that others may not meet), draining (was told to stop and finishes what it has). "
-            "Idle while requests wait: look at its connection to the broker. Pausing again and again: it is ill.",
+            "Idle while requests wait: look at its connection to the broker. Pausing again and again: look at its log.",
             {"state": get_args(EvaluatorState)},
         )
         self._progress = make.gauge(
             "progress_timestamp_seconds",
             "Unix time at which the evaluator last got on: took a request, finished a batch or a stage, answered. Old "
-            "while it computes: it hangs. Old while it is idle: nobody asks for anything.",
+            "while it computes: it hangs. Old while it is idle: there are no requests.",
         )
         self._queue_wait = make.histogram(
             "queue_wait_seconds",
@@ -91,8 +91,8 @@ class EvaluatorMetrics:
         """The evaluator has got on just now."""
         self._progress.set_to_current_time()
 
-    def taken(self, waited_seconds: float | None) -> None:
-        """A request was taken, which lay in the queue for so long (None where that isn't known)."""
+    def request_taken(self, waited_seconds: float | None) -> None:
+        """A request was taken, which waited in the queue for so long (None where that isn't known)."""
         if waited_seconds is not None:
             self._queue_wait.observe(max(0.0, waited_seconds))  # two machines' clocks never quite agree
         self.progressed()
@@ -112,7 +112,7 @@ class EvaluatorMetrics:
 
 
 class CoordinatorMetrics:
-    """What the coordinator of a search tells. `broker` is the one that it sends its requests through.
+    """The metrics of the coordinator of a search. `broker` is the one that it sends its requests through.
 
     `planned`, `in_flight`, `generation` and `hypervolume` are set, `resent`, `duplicates` and `invalid` counted up, as
     they come.
@@ -167,7 +167,7 @@ class CoordinatorMetrics:
         )
         self._last_result = make.unknown(
             "last_result_timestamp_seconds",
-            "Unix time of the last result that was stored. Old while requests are in flight: nobody answers.",
+            "Unix time of the last result that was stored. Old while requests are in flight: no evaluator answers.",
         )
         self._handling = make.histogram(
             "result_handling_seconds",
@@ -211,12 +211,12 @@ class _BrokerCollector(Collector):
         )
         yield CounterMetricFamily(
             "nasfarm_broker_reconnects",
-            "Connections made anew after one was lost. More than a few: the network or the broker is ill.",
+            "Connections made anew after one was lost. More than a few: look at the network and the broker.",
             counters.reconnects,
         )
         yield CounterMetricFamily(
             "nasfarm_broker_redeliveries",
-            "Messages taken that somebody had before and lost, by a crash, a lost connection or a timeout.",
+            "Messages taken that another consumer had before and lost, by a crash, a lost connection or a timeout.",
             counters.redelivered,
         )
         yield CounterMetricFamily(
@@ -228,7 +228,7 @@ class _BrokerCollector(Collector):
         yield CounterMetricFamily(
             "nasfarm_broker_announcements_skipped",
             "Announcements whose headers can't be decoded, or that weren't their sender's to make. None should be: "
-            "somebody sends what is none of the farm's.",
+            "something sends what isn't the farm's.",
             counters.skipped,
         )
         yield CounterMetricFamily(

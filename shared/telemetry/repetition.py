@@ -21,18 +21,18 @@ class _Given:
 class RepetitionFilter(logging.Filter):
     """Lets a warning or an error that says the same as an earlier one through once in SECONDS.
 
-    `describe` says what a record says. One that was kept back is counted, and the next one is told how often.
+    `describe` says what a record says. Those that were kept back are counted, and the next one says how many.
     """
 
     def __init__(
         self,
         describe: Callable[[logging.LogRecord], str],
-        tell: Callable[[logging.LogRecord, int], None],
+        note_repetitions: Callable[[logging.LogRecord, int], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`tell` adds to a record how often it was kept back before."""
+        """`note_repetitions` adds to a record how often it was kept back before."""
         super().__init__()
-        self._describe, self._tell, self._clock = describe, tell, clock
+        self._describe, self._note_repetitions, self._clock = describe, note_repetitions, clock
         self._given: dict[tuple[str, int, str], _Given] = {}
         self._lock = threading.Lock()
 
@@ -50,5 +50,5 @@ class RepetitionFilter(logging.Filter):
                 del self._given[next(iter(self._given))]
             self._given[key] = _Given(now)
         if given is not None and given.unsaid:
-            self._tell(record, given.unsaid)
+            self._note_repetitions(record, given.unsaid)
         return True

@@ -18,28 +18,28 @@ from pathlib import Path
 
 import pytest
 
-from services.coordinator.batch import Outcome
 from services.coordinator.cost_model import CostModel
-from services.coordinator.dispatch import POLL_SECONDS, RESULTS_AT_ONCE, Dispatcher
+from services.coordinator.dispatch import POLL_SECONDS, Dispatcher
 from services.coordinator.evaluators import AnnouncedEvaluators, EmbeddedEvaluator
 from services.coordinator.history import History
-from services.coordinator.pending import IN_FLIGHT_PER_EVALUATOR
 from services.coordinator.plan import SearchPlan
+from services.coordinator.recorder import HistoryRecorder
 from services.coordinator.results import accuracy
 from services.coordinator.search import measure_costs, run_search
+from services.coordinator.search_metrics import SearchMetrics
 from services.coordinator.strategies import Evaluated, make_strategy
-from shared.announcements import ANNOUNCE_SECONDS, PRESENT_SECONDS
-from shared.broker import InProcessBroker, results_queue
+from shared.broker import Broker, InProcessBroker, results_queue
 from shared.broker.rabbitmq import RabbitBroker
-from shared.messages import EvaluationRequest, EvaluationResult, Measurement
+from shared.events import Events
+from shared.messages import EvaluationRequest, EvaluationResult, Measurement, Outcome
 from shared.network.shape import NetworkShape
+from shared.policy import ANNOUNCE_SECONDS, IN_FLIGHT_PER_EVALUATOR, PRESENT_SECONDS, RESULTS_PREFETCH
 from shared.supernet.source import EXAMPLE_MODEL, fetch_model
 from shared.telemetry.metrics import CoordinatorMetrics
 from tests.support.command import start_nasfarm
 from tests.support.pretending import pretend
 from tests.support.rabbitmq import Node, RabbitFarm, running_node
 from tests.support.scaling import coordinator, example_plan, some_requests, started, wait_until_said, where
-from tests.support.searches import Silent
 from tests.support.spaces import EXAMPLE
 from tests.support.stand_in import start_stand_in
 from tests.support.supernets import declare_supernet, write_supernet
@@ -63,15 +63,16 @@ def busy(node: Node, directory: Path) -> None:
             name, directory / "supernet", digest, 40, evaluations=BUSY_EVALUATIONS, population=50, overlap=overlap
         )
         rabbit = node.farm()
-        with coordinator(rabbit, plan, directory) as (farm, history):
+        events = Events()
+        with coordinator(rabbit, plan, directory, events) as (farm, history):
             served = [*where(rabbit, "evaluator", directory), "--supernet", directory / "supernet"]
             logs = [directory / f"{name}-{number}.log" for number in range(2)]
             evaluators = [start_stand_in(*served, "--seconds", BUSY_SECONDS, log=log) for log in logs]
             with started(*evaluators):
                 wait_until_said("evaluator ready", logs, evaluators)
-                costs = measure_costs(plan, history, farm)
+                costs = measure_costs(plan, history, farm, events)
                 began = time.perf_counter()
-                run_search(plan, costs, history, farm, Silent())
+                run_search(plan, costs, history, farm, events)
                 seconds = time.perf_counter() - began
         share = BUSY_EVALUATIONS * BUSY_SECONDS / (len(evaluators) * seconds)
         met = "aim met" if share >= BUSY_AIM else f"below the aim of {BUSY_AIM:.0%}"
@@ -99,20 +100,20 @@ class AtOnce(InProcessBroker):
 class Several(EmbeddedEvaluator):
     """So many evaluators that as many results as possible come at once."""
 
-    number = RESULTS_AT_ONCE // IN_FLIGHT_PER_EVALUATOR
+    number = RESULTS_PREFETCH // IN_FLIGHT_PER_EVALUATOR
 
 
 def growth(_node: Node, directory: Path) -> None:
     """A coordinator's time for a result, by the number of results in its history."""
-    print(f"coordinator's time for a result of {GROWTH_ITEMS} items, {RESULTS_AT_ONCE} at once, written to the disk:")
+    print(f"coordinator's time for a result of {GROWTH_ITEMS} items, {RESULTS_PREFETCH} at once, written to the disk:")
     digest = write_supernet(directory / "supernet", config=EXAMPLE)
     plan = example_plan("growth", directory / "supernet", digest, GROWTH_ITEMS)
-    requests = some_requests(plan, GROWTH[-1] + len(GROWTH) * GROWTH_BLOCKS * RESULTS_AT_ONCE)
+    requests = some_requests(plan, GROWTH[-1] + len(GROWTH) * GROWTH_BLOCKS * RESULTS_PREFETCH)
     broker = AtOnce(plan.space.network)
     first = 0.0
     with closing(History.create_or_resume(directory / "history.sqlite", plan.about())) as history:
-        farm = Dispatcher("growth", digest, broker, history, CoordinatorMetrics(broker), Several(lambda: None))
-        farm.measure(requests[-1:], ignore_progress)  # what is prepared for the first result is not counted
+        farm = Dispatcher("growth", digest, broker, history, recorded(history, broker), Several(lambda: None))
+        farm.measure(requests[-1:])  # what is prepared for the first result is not counted
         for number in GROWTH:
             while missing := number - history.asked():
                 some, requests = requests[: min(missing, 1000)], requests[min(missing, 1000) :]
@@ -120,10 +121,10 @@ def growth(_node: Node, directory: Path) -> None:
                 history.add_results([(request, pretend(request, plan.space.network)) for request in some])
             seconds: list[float] = []
             for block in range(GROWTH_BLOCKS):
-                some, requests = requests[:RESULTS_AT_ONCE], requests[RESULTS_AT_ONCE:]
+                some, requests = requests[:RESULTS_PREFETCH], requests[RESULTS_PREFETCH:]
                 began, answering = time.perf_counter(), broker.seconds
                 history.add_candidates(number + block, [(request, None) for request in some])
-                farm.measure(some, ignore_progress)
+                farm.measure(some)
                 seconds.append((time.perf_counter() - began - broker.seconds + answering) / len(some))
             middle = statistics.median(seconds)
             first = first or middle
@@ -157,12 +158,12 @@ def messages(node: Node, directory: Path) -> None:
     """What one coordinator can handle of many evaluators that answer at once, and how many that would feed."""
     digest = write_supernet(directory / "supernet", config=EXAMPLE)
     plan = example_plan("messages", directory / "supernet", digest, CROWD_ITEMS)
-    requests = some_requests(plan, CROWD_REQUESTS + RESULTS_AT_ONCE)
+    requests = some_requests(plan, CROWD_REQUESTS + RESULTS_PREFETCH)
     rabbit = node.farm()
     with coordinator(rabbit, plan, directory) as (farm, _), crowd(rabbit, directory, CROWD):
-        farm.measure(requests[CROWD_REQUESTS:], ignore_progress)
+        farm.measure(requests[CROWD_REQUESTS:])
         began, computing = time.perf_counter(), time.process_time()
-        farm.measure(requests[:CROWD_REQUESTS], ignore_progress)
+        farm.measure(requests[:CROWD_REQUESTS])
         seconds, computed = time.perf_counter() - began, time.process_time() - computing
     rate, each = CROWD_REQUESTS / seconds, computed / CROWD_REQUESTS
     print(
@@ -228,10 +229,10 @@ def evaluators(node: Node, directory: Path) -> None:
             with started(*processes):
                 ready = set[str]()
                 while len(ready) < count:  # what is prepared for the first network is not counted
-                    outcomes = farm.measure(list(itertools.islice(others, 2 * count)), ignore_progress)
+                    outcomes = farm.measure(list(itertools.islice(others, 2 * count)))
                     ready |= {_measured(outcome).worker for outcome in outcomes}
                 began = time.perf_counter()
-                outcomes = farm.measure(timed, ignore_progress)
+                outcomes = farm.measure(timed)
                 taken[count].append(time.perf_counter() - began)
         each = statistics.median(sum(outcome.seconds.values()) for outcome in map(_measured, outcomes))
         print(f"  {count} at work: {taken[count][-1]:.1f} s, {each:.2f} s for a network", flush=True)
@@ -245,8 +246,9 @@ def _measured(outcome: Outcome) -> Measurement:
     return outcome
 
 
-def ignore_progress(_request: EvaluationRequest, _outcome: Outcome) -> None:
-    """Nobody wants to know each outcome."""
+def recorded(history: History, broker: Broker) -> Events:
+    """The events of a search that is stored and counted, as every farm's is."""
+    return Events(HistoryRecorder(history), SearchMetrics(CoordinatorMetrics(broker)))
 
 
 PARTS: dict[str, Callable[[Node, Path], None]] = {

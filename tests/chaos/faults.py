@@ -14,15 +14,15 @@ from pydantic import TypeAdapter
 
 from shared.broker import results_queue
 from shared.broker.rabbitmq import RabbitBroker
-from shared.broker.topology import CONSUMER_TIMEOUT_SECONDS
-from shared.messages import EvaluationRequest, EvaluationResult, Failure, Measurement
+from shared.messages import EvaluationRequest, EvaluationResult, Failure, Measurement, Outcome
+from shared.policy import CONSUMER_TIMEOUT_SECONDS
 from tests.chaos.arena import PATIENCE_SECONDS, Arena
 
 Fault = Callable[[Arena, Random], None]
 
 COPIES = 5
 """Messages that come a second time at once."""
-OUTCOME: TypeAdapter[Measurement | Failure] = TypeAdapter(Measurement | Failure)
+OUTCOME: TypeAdapter[Measurement | Failure] = TypeAdapter(Outcome)
 CHANNEL_TICK_MILLISECONDS = 60_000
 """How often RabbitMQ looks for consumers that take too long, as it comes."""
 MEMORY_WATERMARK = "0.4"

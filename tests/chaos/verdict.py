@@ -50,7 +50,7 @@ class Verdict:
 def judge(run: Run, killers: float, directory: Path) -> Verdict:
     """Compare a finished search with the same one in a single process, which is done in `directory`.
 
-    `killers` is the share of networks that kill evaluators: in the undisturbed search they fail as crashed.
+    `killers` is the share of networks that kill evaluators: in the undisturbed search they fail as `dead_lettered`.
     """
     undisturbed = directory / "history.sqlite"
     settings = read_search_file(run.search_file)
@@ -78,8 +78,7 @@ def outcomes(path: Path) -> dict[str, list[tuple[str, str]]]:
         rows = connection.execute("select identity, kind, outcome from measurements order by sequence").fetchall()
     found: dict[str, list[tuple[str, str]]] = {}
     for identity, kind, text in rows:
-        outcome = json.loads(text)
-        told = (kind, json.dumps(outcome["scores"])) if kind == MEASUREMENT else (outcome["kind"], "")
+        told = (kind, json.dumps(json.loads(text)["scores"]) if kind == MEASUREMENT else "")
         found.setdefault(identity, []).append(told)
     return found
 
@@ -87,7 +86,7 @@ def outcomes(path: Path) -> dict[str, list[tuple[str, str]]]:
 def _answer(killers: float) -> Callable[[EvaluationRequest], Measurement | Failure]:
     def answer(request: EvaluationRequest) -> Measurement | Failure:
         if concerns(str(killers), request.architecture):
-            return Failure(kind="crashed", reason="killed its evaluator", retry_may_help=False)
+            return Failure(kind="dead_lettered", reason="killed its evaluator")
         return pretend(request)
 
     return answer

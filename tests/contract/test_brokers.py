@@ -9,7 +9,6 @@ import pytest
 from shared.architecture import dense
 from shared.broker import (
     DEAD_LETTERS,
-    DELIVERY_LIMIT,
     MAX_MESSAGE_BYTES,
     Broker,
     BrokerClosedError,
@@ -22,6 +21,7 @@ from shared.broker import (
 from shared.broker.rabbitmq import RabbitBroker
 from shared.broker.topology import CONTROL
 from shared.messages import EvaluationResult, Failure, StopSearch
+from shared.policy import DELIVERY_LIMIT
 from tests.support.rabbitmq import Node, RabbitFarm, publish_as
 from tests.support.searches import SHAPE, small_plan
 
@@ -30,7 +30,7 @@ REQUESTS, RESULTS = RabbitFarm.requests, RabbitFarm.results
 Join = Callable[[str], Broker]
 """A user's broker: coordinator, evaluator or operator."""
 Stop = Callable[[str], None]
-"""Has an operator put the wish that a search stop into the queue RESULTS, whichever search that is."""
+"""Has an operator put a request to stop a search into the queue RESULTS, whichever search that is."""
 
 
 @pytest.fixture(params=["in process", "RabbitMQ"])
@@ -143,7 +143,7 @@ def test_what_is_given_back_comes_again_as_the_same_message(join: Join) -> None:
     assert evaluator.counters.redelivered == 1
 
 
-def test_a_delivery_can_be_parted_with_only_once(join: Join) -> None:
+def test_a_delivery_can_be_settled_only_once(join: Join) -> None:
     coordinator, evaluator = join("coordinator"), join("evaluator")
     for body in (b"1", b"2"):
         coordinator.publish(REQUESTS, body)
@@ -166,7 +166,7 @@ def test_what_comes_back_too_often_becomes_a_dead_letter_that_its_sender_reads_a
     assert dead is not None and dead.dead == "delivery_limit"
     result = read_result(coordinator, dead)
     assert isinstance(result, EvaluationResult) and isinstance(result.outcome, Failure)
-    assert result.outcome.kind == "crashed"
+    assert result.outcome.kind == "dead_lettered"
     dead.ack()
     kept = join("operator").receive(DEAD_LETTERS, 30)
     assert kept is not None and kept.body == request_body()
@@ -174,7 +174,7 @@ def test_what_comes_back_too_often_becomes_a_dead_letter_that_its_sender_reads_a
     assert evaluator.receive(REQUESTS, 0.2) is None
 
 
-def test_what_can_t_be_read_is_set_aside_with_its_reason_and_the_next_message_is_read(join: Join) -> None:
+def test_what_can_t_be_read_is_rejected_with_its_reason_and_the_next_message_is_read(join: Join) -> None:
     coordinator, evaluator = join("coordinator"), join("evaluator")
     coordinator.publish(REQUESTS, b'{"version": 7}', answer_to=RESULTS)
     coordinator.publish(REQUESTS, request_body(), answer_to=RESULTS)
@@ -185,7 +185,7 @@ def test_what_can_t_be_read_is_set_aside_with_its_reason_and_the_next_message_is
     good.ack()
     kept = join("operator").receive(DEAD_LETTERS, 30)
     assert kept is not None and kept.body == b'{"version": 7}'
-    assert kept.dead == "unknown version: this nasfarm reads version 2, not 7"
+    assert kept.dead == "unknown version: this nasfarm reads version 3, not 7"
     kept.ack()
     told = coordinator.receive(RESULTS, 30)
     assert told is not None and told.dead == kept.dead and read_result(coordinator, told) is None
@@ -238,18 +238,18 @@ def test_a_message_says_when_it_was_published_even_as_a_dead_letter(join: Join) 
         dead.ack()
 
 
-def test_a_search_can_be_asked_to_stop_and_another_search_s_wish_is_set_aside(join: Join, ask_to_stop: Stop) -> None:
+def test_a_search_can_be_asked_to_stop_and_a_request_for_another_is_rejected(join: Join, ask_to_stop: Stop) -> None:
     coordinator = join("coordinator")
     for search in ("one", "two"):
         ask_to_stop(search)
-    wish = coordinator.receive(RESULTS, 30)
+    stop = coordinator.receive(RESULTS, 30)
     assert results_queue("one") == RESULTS
-    assert wish is not None and read_result(coordinator, wish) == StopSearch(search="one")
-    wish.ack()
+    assert stop is not None and read_result(coordinator, stop) == StopSearch(search="one")
+    stop.ack()
     misplaced = coordinator.receive(RESULTS, 30)
     assert misplaced is not None and read_result(coordinator, misplaced) is None
     kept = join("operator").receive(DEAD_LETTERS, 30)
-    assert kept is not None and kept.dead == "misplaced: the wish that another search stop"
+    assert kept is not None and kept.dead == "misplaced: a request to stop another search"
     kept.ack()
 
 

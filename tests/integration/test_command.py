@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from services.trainer.training_state import TrainingState, save_state
-from shared import content as digests
+from shared import checkpoint_files as digests
 from shared.digest import digest_file
 from shared.messages import EvaluationResult, Failure, Measurement, Workload
 from shared.settings import read_search_file
@@ -49,7 +49,9 @@ def refused(ended: Ended, *words: str) -> None:
         assert word in ended.error, ended.error
 
 
-@pytest.mark.parametrize("command", ["init", "train", "search", "report", "evaluate", "status", "stop", "evaluator"])
+@pytest.mark.parametrize(
+    "command", ["init", "schema", "train", "search", "report", "evaluate", "status", "stop", "evaluator"]
+)
 def test_every_command_explains_itself_with_an_example(run: Run, command: str) -> None:
     ended = run(command, "--help")
     assert ended.code == 0
@@ -212,7 +214,7 @@ def test_an_engine_that_isnt_installed_is_named_with_what_installs_it(run: Run, 
     ended = run("evaluate", "--checkpoint", tmp_path / "base", "--speed", "vllm", "--json", tmp_path / "result.json")
     refused(ended, "vllm", "pip install 'nasfarm[vllm]'")
     failure = EvaluationResult.model_validate_json((tmp_path / "result.json").read_bytes()).outcome
-    assert isinstance(failure, Failure) and failure.retry_may_help
+    assert isinstance(failure, Failure) and failure.kind == "unsupported"
 
 
 def test_init_writes_a_search_file_that_can_be_read_and_prints_its_profile(run: Run, tmp_path: Path) -> None:
@@ -252,7 +254,10 @@ def one_task(**changes: Any) -> dict[str, Any]:
         (changed("training", data="nowhere.jsonl"), ["training.data", "nowhere.jsonl"]),
         (one_task(name="no_such_task"), ["tasks.no_such_task", "lm-eval knows no such task"]),
         (one_task(name="wikitext"), ["tasks.wikitext"]),
-        (one_task(name="winogrande", search={"items": 5, "split": "validation"}), ["tasks.0", "both parts or of none"]),
+        (
+            one_task(name="winogrande", search={"items": 5, "split": "validation"}),
+            ["tasks.0", "both parts or of neither"],
+        ),
         (one_task(name="truthfulqa_mc2", metric="acc"), ["tasks.truthfulqa_mc2"]),
         (one_task(metric="bleu"), ["tasks.0.metric"]),
         (one_task(metric="exact_match"), ["tasks.plain_facts.metric", "acc, acc_norm"]),

@@ -93,7 +93,7 @@ def test_a_search_whose_queues_are_missing_ends_with_one_line_after_it_told_the_
     assert farm.ended(farm.search("one"), "one") == 2
     *logged, line = farm.log_of("one").read_text().splitlines()
     assert json.loads(logged[0])["supernet"] == farm.digest
-    assert re.match(rf"nasfarm: (requests.{farm.digest}.v2|results.one): the broker has no such queue; ", line)
+    assert re.match(rf"nasfarm: (requests.{farm.digest}.v3|results.one): the broker has no such queue; ", line)
 
 
 def test_what_evaluators_find_wrong_with_the_request_ends_the_search_in_one_line(make: Make) -> None:
@@ -131,7 +131,7 @@ def test_a_farm_is_watched_and_a_search_stopped_and_told_to_leave_goes_on_as_if_
         assert ended.code == 0, ended
         return ended
 
-    assert "Nobody is there" in asked("status").output
+    assert "No search and no evaluator was heard" in asked("status").output
     search = farm.search("one")
     farm.wait(lambda: "search ready" in farm.log_of("one").read_text(), "one")
     ready = next(each for each in events(farm.log_of("one")) if each["event"] == "search ready")
@@ -164,7 +164,7 @@ def test_a_farm_is_watched_and_a_search_stopped_and_told_to_leave_goes_on_as_if_
     search.send_signal(signal.SIGTERM)
     assert farm.ended(search, "one") == 128 + signal.SIGTERM
     assert (
-        farm.log_of("one").read_text().endswith("nasfarm: interrupted; the same command goes on from what is stored\n")
+        farm.log_of("one").read_text().endswith("nasfarm: interrupted; the same command resumes from what is stored\n")
     )
 
     farm.evaluator()

@@ -63,7 +63,7 @@ def work(evaluator: EvaluatorMetrics, coordinator: CoordinatorMetrics, broker: I
         worker="w",
         versions={},
     )
-    failure = Failure(kind="out_of_memory", reason="too large", retry_may_help=True)
+    failure = Failure(kind="out_of_memory", reason="too large")
     evaluator.answered(failure if step % 3 == 0 else measurement, seconds=8.0)
     coordinator.stored(seconds=0.003)
     coordinator.candidates(asked=2, measured=step, failed=step // 3)

@@ -88,4 +88,4 @@ def test_networks_that_kill_every_evaluator_fail_and_the_search_goes_on(node: No
         farm.finish()
         verdict = judge(run, KILLERS, tmp_path / "undisturbed")
     assert verdict.good, verdict
-    assert set(verdict.failed) == {"crashed"}, verdict
+    assert set(verdict.failed) == {"dead_lettered"}, verdict

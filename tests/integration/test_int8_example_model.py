@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from services.coordinator.predictor_quality import wilson_interval
 from services.evaluator.evaluator import Evaluator
-from services.reporting.statistics.paired import Paired
+from services.reporting.statistics.intervals import wilson_interval
+from services.reporting.statistics.paired_comparison import PairedTable
 from shared.architecture import Architecture, Quantization
 from shared.environment import Environment
 from shared.messages import CheckpointRef, EvaluationRequest, EvaluationSpec, Measurement, TaskItems
@@ -61,7 +61,7 @@ def test_int8_leaves_the_accuracy_within_its_interval_and_the_margins_close(
     plain, quantized = (measured(example, architecture, how) for how in ("none", "int8"))
     before, after = plain.scores[0].metrics["acc"], quantized.scores[0].metrics["acc"]
     assert sum(before) > 0.4 * ITEMS, "the network knows too little for INT8 to do harm"
-    assert Paired.of(before, after).p_value > 0.01
+    assert PairedTable.of(before, after).p_value > 0.01
     low, high = wilson_interval(sum(before), ITEMS)
     assert low < sum(after) / ITEMS < high
     margins, quantized_margins = np.array(plain.scores[0].margins), np.array(quantized.scores[0].margins)

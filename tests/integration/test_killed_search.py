@@ -43,7 +43,7 @@ def test_an_interrupted_command_leaves_at_once_and_says_how_to_go_on(tmp_path: P
     process.send_signal(number)
     output, _ = process.communicate(timeout=PATIENCE_SECONDS)
     assert process.returncode == 128 + number, output
-    assert "nasfarm: interrupted; the same command goes on" in output
+    assert "nasfarm: interrupted; the same command resumes" in output
     assert "Traceback" not in output
 
 

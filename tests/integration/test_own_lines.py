@@ -21,7 +21,7 @@ HEADED = re.compile(
 CONTINUED = re.compile(r" {15}\S")
 TABLE = re.compile(r"[ ─━┏┓┡┩└┘┃│┳╇┴┷].*[─━┓┩┘┃│%)–a-z ]$|(N\d+|dense|base|Name) +\S.*$")
 SENTENCES = re.compile(
-    r"(No network|N\d+ is the|The largest|Speed: |Tokens a second|.* items? of plain_facts in |torch .* repeats$|"
+    r"(No network|N\d+ is the|The largest|Speed: |Tokens per second|.* items? of plain_facts in |torch .* repeats$|"
     r"directory .*: \d+ layers|)"
 )
 

@@ -104,7 +104,7 @@ def test_a_search_that_is_said_to_have_ended_is_asked_to_stop_nonetheless(
 def test_a_search_is_not_asked_to_stop_later_when_a_full_broker_refused_to_ask_it(
     node: Node, farm: RabbitFarm, coordinator: RabbitBroker, alarm: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("shared.broker.rabbitmq.operator.BLOCKED_SECONDS", 0.5)
+    monkeypatch.setattr("shared.broker.rabbitmq.operator.COMMAND_BLOCKED_SECONDS", 0.5)
     with alarmed(node, alarm):
         assert queue_depths(farm.address("operator"), [farm.results]) == {farm.results: QueueDepth(0, 0)}
         with pytest.raises(BrokerError, match=r"one: not asked to stop, nothing was sent: .* memory or disk is full;"):
@@ -120,7 +120,7 @@ def test_a_search_is_not_asked_to_stop_later_when_a_full_broker_refused_to_ask_i
 def test_a_broker_that_becomes_full_while_a_search_is_asked_to_stop_says_that_it_may_stop_yet(
     node: Node, farm: RabbitFarm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("shared.broker.rabbitmq.operator.BLOCKED_SECONDS", 0.5)
+    monkeypatch.setattr("shared.broker.rabbitmq.operator.COMMAND_BLOCKED_SECONDS", 0.5)
     with ExitStack() as until_then:
 
         class Late(Outgoing):
@@ -142,11 +142,11 @@ def test_a_broker_that_isn_t_there_is_named() -> None:
 
 
 def test_a_host_that_does_not_answer_is_given_up_after_a_few_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("shared.broker.rabbitmq.client.ANSWER_SECONDS", 0.2)
-    monkeypatch.setattr("shared.broker.rabbitmq.operator.ANSWER_SECONDS", 0.2)
+    monkeypatch.setattr("shared.broker.rabbitmq.client.COMMAND_ANSWER_SECONDS", 0.2)
+    monkeypatch.setattr("shared.broker.rabbitmq.operator.COMMAND_ANSWER_SECONDS", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as silent:  # takes connections, and says nothing
         address = BrokerAddress("127.0.0.1", silent.getsockname()[1], "nasfarm", "operator", "secret")
-        with pytest.raises(BrokerUnreachableError, match=r"not reached \(no answer\).*mend host and port"):
+        with pytest.raises(BrokerUnreachableError, match=r"not reached \(no answer\).*change host and port"):
             show_farm(address, as_json=False)
         with pytest.raises(BrokerUnreachableError, match=r"not reached \(.*Timeout"):
             queue_depths(address, [DEAD_LETTERS])
@@ -159,7 +159,7 @@ def test_a_host_that_does_not_answer_is_given_up_after_a_few_seconds(monkeypatch
 def test_who_looks_at_a_farm_whose_broker_is_not_there_is_told_so_in_one_line_at_the_first_try(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("shared.broker.rabbitmq.client.ANSWER_SECONDS", 3600)
+    monkeypatch.setattr("shared.broker.rabbitmq.client.COMMAND_ANSWER_SECONDS", 3600)
     address = BrokerAddress("127.0.0.1", free_port(), "nasfarm", "operator", "secret")
     for ask in (lambda: show_farm(address, as_json=False), lambda: stop_search(address, "one")):
         with pytest.raises(BrokerUnreachableError, match=r"amqp://127\.0\.0\.1:\d+/nasfarm: not reached \(.*refused"):

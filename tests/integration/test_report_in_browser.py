@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, FloatRect, Locator, Page, expect
 
-from services.reporting.objectives import MEASURES
+from services.reporting.displayed_costs import COSTS
 from services.reporting.page import render_page
 from services.reporting.report_data import ReportContent
 from tests.support.report_content import report_content
@@ -268,7 +268,7 @@ def test_a_large_search_with_several_tasks_and_one_without_predictor_open_too(op
 
 def test_the_axis_is_switched_by_mouse_and_by_keyboard(opened: Opener) -> None:
     page = opened(MANY)
-    plots = {measure: page.locator(f".plot.front.{measure}") for measure in MEASURES}
+    plots = {measure: page.locator(f".plot.front.{measure}") for measure in COSTS}
     expect(plots["decode_seconds"]).to_be_visible()
     page.get_by_role("radio", name="memory of the weights").check()
     for measure, plot in plots.items():

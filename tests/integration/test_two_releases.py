@@ -1,4 +1,4 @@
-"""Services of two releases on one farm: each measures for its like, and nothing fails when a farm is upgraded."""
+"""Services of two releases on one farm: each measures for its own, and nothing fails when a farm is upgraded."""
 
 import signal
 import sys

@@ -7,9 +7,9 @@ python -m tests.support.impatient services.cli.main search ...
 from tests.support.changed import run_changed
 
 CHANGES = {
-    "shared.broker.rabbitmq.client": {"HEARTBEAT_SECONDS = 15\n": "HEARTBEAT_SECONDS = 3\n"},
-    "shared.announcements": {"ANNOUNCE_SECONDS = 10\n": "ANNOUNCE_SECONDS = 2\n"},
-    "services.coordinator.evaluators": {
+    "shared.policy": {
+        "HEARTBEAT_SECONDS = 15\n": "HEARTBEAT_SECONDS = 3\n",
+        "ANNOUNCE_SECONDS = 10\n": "ANNOUNCE_SECONDS = 2\n",
         "LOST_SECONDS = 60.0\n": "LOST_SECONDS = 12.0\n",
         "IDLE_SECONDS = 30.0\n": "IDLE_SECONDS = 6.0\n",
     },

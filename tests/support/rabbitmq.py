@@ -27,11 +27,10 @@ from shared.broker.rabbitmq import RabbitBroker, add_queues
 from shared.broker.rabbitmq.client import parameters
 from shared.broker.topology import RIGHTS, definitions, server_configuration
 from shared.errors import UserError
+from shared.policy import SETTLE_SECONDS
 
 ADMINISTRATOR = "administrator"
 START_SECONDS = 240
-SETTLED_SECONDS = 2.0
-"""A quorum queue younger than about a second doesn't survive its node (RabbitMQ 3.10): age is what must pass here."""
 
 
 class Node:
@@ -196,7 +195,7 @@ class RabbitFarm:
 
     def settle(self) -> None:
         """Wait until the newest queue outlives its node."""
-        time.sleep(max(0.0, self._queues_added + SETTLED_SECONDS - time.monotonic()))
+        time.sleep(max(0.0, self._queues_added + SETTLE_SECONDS - time.monotonic()))
 
     def address(self, user: str, port: int | None = None) -> BrokerAddress:
         return BrokerAddress("127.0.0.1", port or self.node.port, self.vhost, user, self.node.passwords[user])

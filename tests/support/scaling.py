@@ -9,14 +9,18 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-from services.coordinator.dispatch import RESULTS_AT_ONCE, Dispatcher
+from services.coordinator.dispatch import Dispatcher
 from services.coordinator.evaluators import AnnouncedEvaluators
 from services.coordinator.history import History
 from services.coordinator.plan import SearchPlan
+from services.coordinator.recorder import HistoryRecorder
+from services.coordinator.search_metrics import SearchMetrics
 from shared.broker import requests_queue, results_queue
 from shared.broker.rabbitmq import RabbitBroker, add_queues
+from shared.events import Events
 from shared.manifest import read_network, search_space
 from shared.messages import CheckpointRef, EvaluationRequest
+from shared.policy import RESULTS_PREFETCH
 from shared.settings import parse_settings
 from shared.telemetry.metrics import CoordinatorMetrics
 from tests.support.rabbitmq import RabbitFarm
@@ -49,15 +53,21 @@ def some_requests(plan: SearchPlan, number: int, seed: int = 0) -> list[Evaluati
 
 
 @contextmanager
-def coordinator(rabbit: RabbitFarm, plan: SearchPlan, directory: Path) -> Iterator[tuple[Dispatcher, History]]:
-    """A coordinator in this process, with a new history, and its queues."""
+def coordinator(
+    rabbit: RabbitFarm, plan: SearchPlan, directory: Path, events: Events | None = None
+) -> Iterator[tuple[Dispatcher, History]]:
+    """A coordinator in this process, with a new history, and its queues; what happens is recorded and counted, then
+    published to `events`."""
     name, digest = plan.settings.name, plan.supernet.digest
     add_queues(rabbit.address("operator"), [requests_queue(digest), results_queue(name)])
-    with closing(RabbitBroker(rabbit.address("coordinator"), f"search {name}", RESULTS_AT_ONCE)) as broker:
+    with closing(RabbitBroker(rabbit.address("coordinator"), f"search {name}", RESULTS_PREFETCH)) as broker:
         broker.connect()
         with closing(History.create_or_resume(directory / name / "history.sqlite", plan.about())) as history:
             evaluators = AnnouncedEvaluators(broker, digest, lambda others: None)
-            yield Dispatcher(name, digest, broker, history, CoordinatorMetrics(broker), evaluators), history
+            events = events or Events()
+            events.subscribe(HistoryRecorder(history), first=True)
+            events.subscribe(SearchMetrics(CoordinatorMetrics(broker)))
+            yield Dispatcher(name, digest, broker, history, events, evaluators), history
 
 
 def where(rabbit: RabbitFarm, user: str, directory: Path) -> list[str]:

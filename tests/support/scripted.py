@@ -3,14 +3,16 @@
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from services.coordinator.batch import Outcome
 from services.coordinator.dispatch import Dispatcher
 from services.coordinator.evaluators import AnnouncedEvaluators, Evaluators
 from services.coordinator.history import History
 from services.coordinator.plan import SearchPlan
+from services.coordinator.recorder import HistoryRecorder
+from services.coordinator.search_metrics import SearchMetrics
 from shared.announcements import EvaluatorAnnouncement
 from shared.broker import BrokerCounters, Delivery, InProcessBroker, requests_queue, results_queue
-from shared.messages import REQUEST_VERSION, EvaluationRequest, EvaluationResult, Failure
+from shared.events import Events
+from shared.messages import REQUEST_VERSION, EvaluationRequest, EvaluationResult, Failure, Outcome
 from shared.telemetry.metrics import CoordinatorMetrics
 from tests.support.pretending import pretend
 from tests.support.searches import small_plan
@@ -21,8 +23,8 @@ REQUESTS = [
     for depth in (8, 7, 6)
     for network in (PLAN.space.largest(depth), PLAN.space.smallest(depth))
 ]
-TRANSIENT = Failure(kind="out_of_memory", reason="too little", retry_may_help=True)
-FINAL = Failure(kind="infeasible", reason="no such network", retry_may_help=False)
+TRANSIENT = Failure(kind="out_of_memory", reason="too little")
+FINAL = Failure(kind="infeasible", reason="no such network")
 
 Act = Callable[[EvaluationRequest], Outcome | None]
 
@@ -37,7 +39,7 @@ class CoordinatorConnection:
         self.counters = BrokerCounters()
         self._broker = broker
         self._turn = turn
-        self._in_hand: dict[str, Delivery] = {}
+        self._unsettled: dict[str, Delivery] = {}
         self._last: Delivery | None = None
         self._again: list[Delivery] = []
         self.published: list[int] = []
@@ -66,10 +68,10 @@ class CoordinatorConnection:
         taken = self._last = delivery
 
         def ack() -> None:
-            self._in_hand.pop(taken.identity, None)
+            self._unsettled.pop(taken.identity, None)
             taken.ack()
 
-        self._in_hand[taken.identity] = taken
+        self._unsettled[taken.identity] = taken
         return replace(taken, ack=ack)
 
     def deliver_again(self) -> None:
@@ -82,13 +84,13 @@ class CoordinatorConnection:
 
     def close(self) -> None:
         """What was not acknowledged goes back, as when a connection is lost."""
-        for delivery in reversed(self._in_hand.values()):
+        for delivery in reversed(self._unsettled.values()):
             delivery.requeue()
-        self._in_hand.clear()
+        self._unsettled.clear()
 
 
 class ScriptedFarm:
-    """A broker, a clock, and evaluators by name that do what they are told."""
+    """A broker, a clock, and evaluators by name that do what the test says."""
 
     def __init__(self, plan: SearchPlan) -> None:
         self.plan = plan
@@ -99,22 +101,25 @@ class ScriptedFarm:
         self.results = results_queue(plan.settings.name)
 
     def coordinator(
-        self, history: History, evaluators: Evaluators | None = None
+        self, history: History, evaluators: Evaluators | None = None, events: Events | None = None
     ) -> tuple[Dispatcher, CoordinatorConnection, CoordinatorMetrics]:
-        """A coordinator's life: its farm, its connection, its metrics."""
+        """A coordinator's life: its dispatcher, which publishes to `events`, its connection, its metrics."""
         connection = CoordinatorConnection(self.broker, self._wait)
         metrics, digest = CoordinatorMetrics(connection), self.plan.supernet.digest
         announced = AnnouncedEvaluators(connection, digest, lambda others: None, lambda: self.now)
-        farm = Dispatcher(
-            self.plan.settings.name, digest, connection, history, metrics, evaluators or announced, lambda: self.now
+        events = events or Events()
+        events.subscribe(HistoryRecorder(history), first=True)
+        events.subscribe(SearchMetrics(metrics))
+        dispatcher = Dispatcher(
+            self.plan.settings.name, digest, connection, history, events, evaluators or announced, lambda: self.now
         )
-        return farm, connection, metrics
+        return dispatcher, connection, metrics
 
     def _wait(self) -> None:
         self.turn()
 
     def announce(self, name: str, delivery: Delivery | None = None, idle_for: float = 0.0) -> None:
-        """An evaluator tells what it computes, or for how long it has been idle."""
+        """An evaluator announces what it computes, or for how long it has been idle."""
         announcement = EvaluatorAnnouncement(
             requests=REQUEST_VERSION,
             sent_at=self.now,
@@ -152,10 +157,6 @@ def request_in(delivery: Delivery) -> EvaluationRequest:
 def value(metrics: CoordinatorMetrics, name: str, **labels: str) -> float | None:
     """The value of a coordinator's metric now."""
     return metrics.registry.get_sample_value(f"nasfarm_coordinator_{name}", labels)
-
-
-def ignore_progress(request: EvaluationRequest, outcome: Outcome) -> None:
-    """Nobody wants to know."""
 
 
 def acting(world: ScriptedFarm, act: Act = pretend) -> list[str]:

@@ -8,13 +8,16 @@ from typing import Any
 
 from services.coordinator.dispatch import Dispatcher
 from services.coordinator.evaluators import EmbeddedEvaluator
-from services.coordinator.front import ReportedNetworks, measure_front
+from services.coordinator.front_measurement import measure_front
 from services.coordinator.history import History
 from services.coordinator.plan import SearchPlan
+from services.coordinator.recorder import HistoryRecorder
+from services.coordinator.reported_networks import ReportedNetworks
 from services.coordinator.search import measure_costs, run_search
-from services.reporting.looks import note_look
+from services.reporting.report_item_use import record_report_item_use
 from shared.architecture import Architecture
 from shared.broker import InProcessBroker, requests_queue, results_queue
+from shared.events import Event, Events, GenerationDone
 from shared.generation import GenerationRow
 from shared.manifest import search_space
 from shared.messages import (
@@ -25,7 +28,6 @@ from shared.messages import (
     Measurement,
 )
 from shared.settings import parse_settings
-from shared.telemetry.metrics import CoordinatorMetrics
 from tests.support.pretending import SHAPE, pretend
 
 Answer = Callable[[EvaluationRequest], Measurement | Failure]
@@ -66,9 +68,10 @@ def small_plan(changes: dict[str, Any] | None = None, **search: Any) -> SearchPl
 
 @contextmanager
 def pretending_farm(
-    plan: SearchPlan, history: History, answer: Answer = pretend
+    plan: SearchPlan, history: History, answer: Answer = pretend, events: Events | None = None
 ) -> Iterator[tuple[Dispatcher, list[str]]]:
-    """A farm that answers through a real broker, and the identities of all requests that reached it."""
+    """A farm that answers through a real broker, and the identities of all requests that reached it; what happens is
+    recorded first, then published to `events`."""
     broker, stop, seen = InProcessBroker(), threading.Event(), list[str]()
     requests = requests_queue(plan.supernet.digest)
 
@@ -85,40 +88,41 @@ def pretending_farm(
     thread = threading.Thread(target=work)
     thread.start()
     try:
-        metrics, evaluators = CoordinatorMetrics(broker), EmbeddedEvaluator(lambda: None)
-        yield Dispatcher(plan.settings.name, plan.supernet.digest, broker, history, metrics, evaluators), seen
+        published = events or Events()
+        published.subscribe(HistoryRecorder(history), first=True)
+        evaluators = EmbeddedEvaluator(lambda: None)
+        yield Dispatcher(plan.settings.name, plan.supernet.digest, broker, history, published, evaluators), seen
     finally:
         stop.set()
         thread.join()
 
 
-class Silent:
-    """An observer that remembers the generations."""
+class GenerationList:
+    """A subscriber that remembers the generations."""
 
     def __init__(self) -> None:
         self.generations: list[GenerationRow] = []
 
-    def measured(self, request: EvaluationRequest, outcome: Measurement | Failure) -> None:
-        """Nothing to do."""
-
-    def generation_done(self, row: GenerationRow) -> None:
-        """Remember."""
-        self.generations.append(row)
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, GenerationDone):
+            self.generations.append(event.row)
 
 
 def search(
     plan: SearchPlan, path: Path, answer: Answer = pretend, report: bool = False
-) -> tuple[list[Architecture], list[str], Silent, History]:
-    """Search, and measure the front if `report`: the front, the identities of all requests, observer and history."""
-    history, observer = History.create_or_resume(path, plan.about()), Silent()
-    with pretending_farm(plan, history, answer) as (farm, seen):
-        costs = measure_costs(plan, history, farm)
-        chosen = run_search(plan, costs, history, farm, observer)
+) -> tuple[list[Architecture], list[str], GenerationList, History]:
+    """Search, and measure the front if `report`: the front, the identities of all requests, the generations and the
+    history."""
+    history, done = History.create_or_resume(path, plan.about()), GenerationList()
+    events = Events(done)
+    with pretending_farm(plan, history, answer, events) as (dispatcher, seen):
+        costs = measure_costs(plan, history, dispatcher, events)
+        chosen = run_search(plan, costs, history, dispatcher, events)
         if report:
             networks = ReportedNetworks(plan, costs, chosen)
-            note_look(networks, history)
-            measure_front(networks, farm, lambda request, outcome: None)
-    return chosen, seen, observer, history
+            record_report_item_use(networks, history)
+            measure_front(networks, dispatcher, events)
+    return chosen, seen, done, history
 
 
 def after(count: int, then: Callable[[EvaluationRequest], Measurement | Failure]) -> Answer:
@@ -129,7 +133,7 @@ def after(count: int, then: Callable[[EvaluationRequest], Measurement | Failure]
 
 def refused(request: EvaluationRequest) -> Failure:
     """An evaluator that can't do what is asked."""
-    return Failure(kind="bad_request", reason="no engine here", retry_may_help=False)
+    return Failure(kind="bad_request", reason="no engine here")
 
 
 def only(wrong: Callable[[EvaluationRequest], bool], otherwise: Answer = refused) -> Answer:

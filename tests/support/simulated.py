@@ -14,12 +14,13 @@ import time
 from contextlib import closing
 from pathlib import Path
 
-from shared.announcements import ANNOUNCE_SECONDS, EvaluatorAnnouncement
+from shared.announcements import EvaluatorAnnouncement
 from shared.broker import Delivery, requests_queue, results_queue
 from shared.broker.address import BrokerAddress
 from shared.broker.rabbitmq import RabbitBroker
 from shared.manifest import SupernetManifest, read_network
 from shared.messages import REQUEST_VERSION, EvaluationRequest, EvaluationResult, Measurement
+from shared.policy import ANNOUNCE_SECONDS
 from tests.support.pretending import pretend
 
 AT_ONCE = 100

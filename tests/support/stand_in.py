@@ -8,7 +8,7 @@ every process. How long it takes and what goes wrong is said by options, and dep
     --seconds 0.5:2         an evaluation takes from 0.5 to 2 seconds
     --crash 0.05            one in twenty architectures kills the process, as SIGKILL does
     --hang 3f9a             the architecture whose digest begins so is never finished
-    --fail out_of_memory=0.1 --retry-may-help
+    --fail out_of_memory=0.1
     --bug 0.1               one in ten raises an exception
 
 Shares have a point and are of all architectures, the same ones in every process with the same share; a larger share
@@ -60,7 +60,6 @@ class StandIn:
     hang: str = "0.0"
     bug: str = "0.0"
     fail: Mapping[FailureKind, str] = field(default_factory=dict)
-    retry_may_help: bool = False
 
     def evaluate(self, request: EvaluationRequest, progressed: ProgressCallback) -> EvaluationResult:
         architecture = request.architecture
@@ -83,7 +82,7 @@ class StandIn:
     def _outcome(self, request: EvaluationRequest) -> Measurement | Failure:
         for kind, which in self.fail.items():
             if concerns(which, request.architecture):
-                return Failure(kind=kind, reason="the stand-in was told so", retry_may_help=self.retry_may_help)
+                return Failure(kind=kind, reason="the stand-in was told so")
         return pretend(request, self.shape).model_copy(update={"worker": worker_name()})
 
 
@@ -126,7 +125,6 @@ def main() -> None:
     parser.add_argument("--hang", default="0.0", help="architectures that are never finished")
     parser.add_argument("--bug", default="0.0", help="architectures at which an exception is raised")
     parser.add_argument("--fail", action="append", default=[], metavar="KIND=WHICH", help="architectures that fail so")
-    parser.add_argument("--retry-may-help", action="store_true", help="say so in failures")
     given = parser.parse_args()
     environment = Environment.read()
     configure_logs(environment.log_format)
@@ -145,7 +143,6 @@ def main() -> None:
         given.hang,
         given.bug,
         fail,
-        given.retry_may_help,
     )
     address = BrokerAddress.parse(given.broker, given.credentials, given.authority)
     serve_supernet(address, digest, "stand-in", evaluator, environment)

@@ -3,15 +3,13 @@ from collections.abc import Sequence
 import pytest
 
 from services.coordinator.evaluators import (
-    ALONE_SECONDS,
-    IDLE_SECONDS,
-    LOST_SECONDS,
     REFRESH_SECONDS,
     AnnouncedEvaluators,
 )
-from shared.announcements import PRESENT_SECONDS, EvaluatorAnnouncement
+from shared.announcements import EvaluatorAnnouncement
 from shared.broker import InProcessBroker
 from shared.messages import REQUEST_VERSION
+from shared.policy import ALONE_SECONDS, IDLE_SECONDS, LOST_SECONDS, PRESENT_SECONDS
 
 NOW = 1_000_000.0
 LONG_AGO = NOW - LOST_SECONDS - 1
@@ -29,7 +27,9 @@ class CountingBroker(InProcessBroker):
         return super().announced(seconds)
 
 
-def told(name: str, state: str = "idle", ago: float = 1.0, idle_for: float = IDLE_SECONDS, **more: object) -> bytes:
+def announcement(
+    name: str, state: str = "idle", ago: float = 1.0, idle_for: float = IDLE_SECONDS, **more: object
+) -> bytes:
     said = {
         "requests": REQUEST_VERSION,
         "sent_at": NOW - ago,
@@ -56,14 +56,14 @@ def listening(announcements: Sequence[bytes]) -> AnnouncedEvaluators:
 
 def test_those_are_counted_who_were_heard_lately_serve_the_super_network_and_did_not_stop() -> None:
     announcements = [
-        told("idle"),
-        told("computing", "computing"),
-        told("draining", "draining"),
-        told("stopped"),
-        told("stopped", "stopped"),
-        told("silent", ago=PRESENT_SECONDS + 1),
-        told("of another", supernet="another"),
-        told("of another release", requests=REQUEST_VERSION + 1),
+        announcement("idle"),
+        announcement("computing", "computing"),
+        announcement("draining", "draining"),
+        announcement("stopped"),
+        announcement("stopped", "stopped"),
+        announcement("silent", ago=PRESENT_SECONDS + 1),
+        announcement("of another", supernet="another"),
+        announcement("of another release", requests=REQUEST_VERSION + 1),
         OF_AN_OLDER_RELEASE,
         b'{"kind": "search"}',
         b"nothing",
@@ -73,7 +73,7 @@ def test_those_are_counted_who_were_heard_lately_serve_the_super_network_and_did
 
 def test_who_waits_is_told_how_many_evaluators_are_of_another_release() -> None:
     broker, now, others = InProcessBroker(), NOW, list[int]()
-    for body in (told("newer", requests=REQUEST_VERSION + 1, more="than we know"), OF_AN_OLDER_RELEASE):
+    for body in (announcement("newer", requests=REQUEST_VERSION + 1, more="than we know"), OF_AN_OLDER_RELEASE):
         broker.announce(body)
     evaluators = AnnouncedEvaluators(broker, "ours", others.append, lambda: now)
     now += ALONE_SECONDS + 1
@@ -85,7 +85,7 @@ def test_announcements_are_read_no_more_often_than_every_second() -> None:
     broker, now = CountingBroker(), NOW
     evaluators = AnnouncedEvaluators(broker, "ours", lambda others: None, lambda: now)
     assert evaluators.number == 0
-    broker.announce(told("new"))
+    broker.announce(announcement("new"))
     assert evaluators.number == 0 and broker.read == 1
     now += REFRESH_SECONDS
     assert evaluators.number == 1 and broker.read == 2
@@ -97,14 +97,14 @@ def test_who_has_had_no_evaluator_for_a_while_is_told_once_each_time() -> None:
     for now in (NOW, NOW + ALONE_SECONDS, NOW + ALONE_SECONDS + 1, NOW + 100 * ALONE_SECONDS):  # noqa: B007  # read above
         evaluators.check()
     assert told_at == [NOW + ALONE_SECONDS + 1]
-    broker.announce(told("came", ago=-101 * ALONE_SECONDS))
+    broker.announce(announcement("came", ago=-101 * ALONE_SECONDS))
     for now in (NOW + 101 * ALONE_SECONDS, NOW + 200 * ALONE_SECONDS, NOW + 201 * ALONE_SECONDS):  # noqa: B007
         evaluators.check()
     assert told_at[1:] == [NOW + 200 * ALONE_SECONDS]
 
 
 def test_a_request_is_lost_when_somebody_has_waited_in_vain_for_a_while_and_nobody_computes_it() -> None:
-    evaluators = listening([told("idle"), told("busy", "computing", candidate="b")])
+    evaluators = listening([announcement("idle"), announcement("busy", "computing", candidate="b")])
     assert evaluators.lost({"a": LONG_AGO, "b": LONG_AGO}) == ["a"]
 
 
@@ -112,16 +112,16 @@ def test_a_request_is_lost_when_somebody_has_waited_in_vain_for_a_while_and_nobo
     "announcements",
     [
         [],
-        [told("busy", "computing", candidate="another")],
-        [told("busy", "draining", candidate="another")],
-        [told("pausing", "pausing")],
-        [told("idle", idle_for=IDLE_SECONDS - 1)],
-        [told("gone", ago=PRESENT_SECONDS + 1)],
-        [told("gone"), told("gone", "stopped")],
-        [told("idle"), told("has it", "computing", candidate="a")],
-        [told("idle"), told("has it and is to leave", "draining", candidate="a")],
-        [told("serves another", supernet="another")],
-        [told("of another release", requests=REQUEST_VERSION + 1)],
+        [announcement("busy", "computing", candidate="another")],
+        [announcement("busy", "draining", candidate="another")],
+        [announcement("pausing", "pausing")],
+        [announcement("idle", idle_for=IDLE_SECONDS - 1)],
+        [announcement("gone", ago=PRESENT_SECONDS + 1)],
+        [announcement("gone"), announcement("gone", "stopped")],
+        [announcement("idle"), announcement("has it", "computing", candidate="a")],
+        [announcement("idle"), announcement("has it and is to leave", "draining", candidate="a")],
+        [announcement("serves another", supernet="another")],
+        [announcement("of another release", requests=REQUEST_VERSION + 1)],
     ],
 )
 def test_nothing_is_lost_as_long_as_it_may_be_in_the_queue_or_in_work(announcements: list[bytes]) -> None:
@@ -129,5 +129,5 @@ def test_nothing_is_lost_as_long_as_it_may_be_in_the_queue_or_in_work(announceme
 
 
 def test_a_request_that_was_just_sent_is_not_lost() -> None:
-    evaluators = listening([told("idle", ago=0)])
+    evaluators = listening([announcement("idle", ago=0)])
     assert evaluators.lost({"a": NOW - LOST_SECONDS, "b": NOW}) == []

@@ -16,8 +16,9 @@ from shared.broker import REMEMBERED_SECONDS, BrokerUnreachableError
 from shared.broker.__main__ import main
 from shared.broker.address import BrokerAddress
 from shared.broker.rabbitmq import remove_queues
-from shared.broker.topology import CONSUMER_TIMEOUT_SECONDS, RIGHTS, definitions, queue_arguments
+from shared.broker.topology import RIGHTS, definitions, queue_arguments
 from shared.errors import UserError
+from shared.policy import CONSUMER_TIMEOUT_SECONDS
 
 
 def test_an_address_is_read_from_its_url_and_never_shows_user_and_password() -> None:

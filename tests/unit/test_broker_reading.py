@@ -1,4 +1,4 @@
-"""Whatever comes in a queue is read or set aside with a reason; nobody stops for it."""
+"""Whatever comes in a queue is read or rejected with a reason, and whoever received it continues."""
 
 import json
 import logging
@@ -20,7 +20,7 @@ from shared.broker import (
     read_result,
     results_queue,
 )
-from shared.messages import EvaluationRequest, EvaluationResult, Failure, Message, StopSearch
+from shared.messages import EvaluationRequest, EvaluationResult, Failure, FailureKind, Message, StopSearch
 from tests.support.searches import SHAPE, pretend, small_plan
 
 REQUEST = small_plan().request(dense(SHAPE), "search")
@@ -44,15 +44,15 @@ def delivered(broker: InProcessBroker, body: bytes) -> Delivery:
         (b"[" * 100_000, "malformed: no JSON"),
         (b"[]", "malformed: Input should be an object"),
         (b"{}", "malformed: search: Field required"),
-        (b'{"version": 3}', "unknown version: this nasfarm reads version 2, not 3"),
-        (b'{"version": "' + b"x" * 10_000 + b'"}', "unknown version: this nasfarm reads version 2, not 'xxx"),
+        (b'{"version": 4}', "unknown version: this nasfarm reads version 3, not 4"),
+        (b'{"version": "' + b"x" * 10_000 + b'"}', "unknown version: this nasfarm reads version 3, not 'xxx"),
         (
             REQUEST.model_copy(update={"version": 1}).model_dump_json().encode(),
-            "unknown version: this nasfarm reads version 2, not 1",
+            "unknown version: this nasfarm reads version 3, not 1",
         ),
     ],
 )
-def test_a_message_that_can_t_be_read_is_set_aside_with_its_reason(body: bytes, reason: str) -> None:
+def test_a_message_that_can_t_be_read_is_rejected_with_its_reason(body: bytes, reason: str) -> None:
     broker = InProcessBroker()
     assert read_request(broker, delivered(broker, body)) is None
     kept = broker.receive(DEAD_LETTERS, 1)
@@ -61,7 +61,7 @@ def test_a_message_that_can_t_be_read_is_set_aside_with_its_reason(body: bytes, 
     assert broker.counters.rejected == 1
 
 
-def test_an_oversized_message_is_set_aside_unread() -> None:
+def test_an_oversized_message_is_rejected_unread() -> None:
     delivery_reasons: list[str] = []
     delivery = Delivery(
         "q", b" " * (MAX_MESSAGE_BYTES + 1), "1", 1, None, None, lambda: None, lambda: None, delivery_reasons.append
@@ -71,21 +71,17 @@ def test_an_oversized_message_is_set_aside_unread() -> None:
 
 
 @pytest.mark.parametrize(
-    ("reason", "kind", "again"),
-    [
-        ("delivery_limit", "crashed", False),
-        ("malformed: x", "bad_request", False),
-        ("unknown version: x", "bad_request", True),
-    ],
+    ("reason", "kind"),
+    [("delivery_limit", "dead_lettered"), ("malformed: x", "bad_request"), ("unknown version: x", "unavailable")],
 )
-def test_a_dead_letter_is_the_failure_of_its_request(reason: str, kind: str, again: bool) -> None:
+def test_a_dead_letter_is_the_failure_of_its_request(reason: str, kind: FailureKind) -> None:
     delivery = Delivery(
         "q", REQUEST.model_dump_json().encode(), "1", 1, reason, None, lambda: None, lambda: None, lambda why: None
     )
     result = read_result(InProcessBroker(), delivery)
     assert isinstance(result, EvaluationResult) and isinstance(result.outcome, Failure)
     assert (result.identity, result.search) == (REQUEST.identity, REQUEST.search)
-    assert (result.outcome.kind, result.outcome.retry_may_help) == (kind, again)
+    assert result.outcome.kind == kind
 
 
 BODIES: dict[str, tuple[Callable[[Broker, Delivery], object], Message]] = {

@@ -8,7 +8,7 @@ from scipy.stats import ttest_1samp
 
 from services.reporting.statistics.advantage import mean_advantage
 from services.reporting.statistics.clusters import design_effect, mean_variance
-from services.reporting.statistics.means import Mean, item_mean, macro
+from services.reporting.statistics.task_means import MeanEstimate, item_mean, mean_over_tasks
 
 
 @given(st.lists(st.sampled_from([0.0, 1.0]), min_size=2, max_size=60))
@@ -62,11 +62,11 @@ def test_of_tasks_that_count_alike_the_test_is_students() -> None:
 
 
 def test_a_mean_without_variance_differs_from_0_or_does_not() -> None:
-    assert Mean(0.0, 0.0).p_value == 1.0 and Mean(0.1, 0.0).p_value == 0.0
+    assert MeanEstimate(0.0, 0.0).p_value == 1.0 and MeanEstimate(0.1, 0.0).p_value == 0.0
 
 
 def test_tasks_that_count_the_same_add_up_their_errors() -> None:
-    both = macro([Mean(0.4, 0.0004), Mean(0.6, 0.0012)])
+    both = mean_over_tasks([MeanEstimate(0.4, 0.0004), MeanEstimate(0.6, 0.0012)])
     assert (both.value, both.variance) == pytest.approx((0.5, 0.0004))
     assert both.interval == pytest.approx((0.5 - 1.96 * 0.02, 0.5 + 1.96 * 0.02), abs=1e-4)
 

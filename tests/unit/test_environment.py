@@ -68,7 +68,7 @@ def test_a_misspelt_variable_is_named_once_with_the_nearest_that_is_known(
     os.environ[name] = "1"
     prepare_environment()
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith(f"nasfarm: {name} is no variable") and said in line
+    assert line.startswith(f"nasfarm: {name} is not a variable") and said in line
     prepare_environment()
     assert capsys.readouterr().err == ""
 
@@ -120,7 +120,7 @@ def test_an_absurd_value_is_refused_in_one_line_that_names_its_variable(
         main()
     (line,) = capsys.readouterr().err.splitlines()
     assert ended.value.code == 2
-    assert line.startswith(f"nasfarm: {variable}: ") and "mend the variable or unset it" in line
+    assert line.startswith(f"nasfarm: {variable}: ") and "correct the variable or unset it" in line
 
 
 @pytest.mark.parametrize("host", ["::", "::1", "fe80::1%eth0", "0.0.0.0", "localhost", "my-machine.example."])

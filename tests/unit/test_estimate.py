@@ -42,7 +42,7 @@ def test_what_is_measured_is_not_counted_again(tmp_path: Path) -> None:
     plan = small_plan(REMEASURED)
 
     def die(request: EvaluationRequest) -> Failure:
-        return Failure(kind="bad_request", reason="the end", retry_may_help=False)
+        return Failure(kind="bad_request", reason="the end")
 
     with pytest.raises(UserError, match="the end"):
         search(plan, tmp_path / "h.sqlite", after(1 + 11, die))

@@ -10,11 +10,12 @@ import pytest
 import torch
 
 from services.evaluator import evaluator as module
+from services.evaluator import scoring
 from services.evaluator.cost_tables import REPEATS, SWEEPS
 from services.evaluator.evaluator import Evaluator
 from services.evaluator.host_lock import HostLock
-from services.evaluator.locations import Locations
-from services.evaluator.placement import placed
+from services.evaluator.locations import AllowedLocations
+from services.evaluator.placement import to_device
 from shared.architecture import Architecture
 from shared.environment import Environment
 from shared.identity import INT8_VERSION
@@ -25,6 +26,7 @@ from shared.messages import (
     EvaluationResult,
     EvaluationSpec,
     Failure,
+    FailureKind,
     Measurement,
     Speed,
     SpeedSpec,
@@ -70,9 +72,9 @@ def measured(result: EvaluationResult) -> Measurement:
     return result.outcome
 
 
-def failed(result: EvaluationResult, kind: str, *, retry_may_help: bool) -> str:
+def failed(result: EvaluationResult, kind: FailureKind) -> str:
     assert isinstance(result.outcome, Failure)
-    assert (result.outcome.kind, result.outcome.retry_may_help) == (kind, retry_may_help)
+    assert result.outcome.kind == kind
     return result.outcome.reason
 
 
@@ -136,24 +138,24 @@ def test_a_farm_s_evaluator_runs_no_code_of_a_task_that_a_request_names_by_file(
     items = TaskItems(task=str(tmp_path / "mine.yaml"), stop=1)
     farms = Evaluator(Environment(data=None, cache=tmp_path / "cache", threads=1), task_files=False)
     result = farms.evaluate(request_of(tmp_path / "model", EvaluationSpec(tasks=(items,), dtype="float32")))
-    assert "evaluators of a farm read no tasks from files" in failed(result, "bad_request", retry_may_help=False)
+    assert "evaluators of a farm read no tasks from files" in failed(result, "bad_request")
     assert not (tmp_path / "ran").exists()
 
 
 def test_a_farm_s_evaluator_opens_no_checkpoint_but_what_it_was_started_for(tmp_path: Path) -> None:
     network, other = request_of(tmp_path / "nets" / "one"), request_of(tmp_path / "other")
 
-    def started(locations: Locations) -> Evaluator:
+    def started(locations: AllowedLocations) -> Evaluator:
         environment = Environment(data=None, cache=tmp_path / "cache", threads=1)
         return Evaluator(environment, task_files=False, locations=locations)
 
-    measured(started(Locations([str(tmp_path / "nets")], {})).evaluate(network))
-    refusing = started(Locations([str(tmp_path / "another")], {}))
-    reason = failed(refusing.evaluate(other), "bad_request", retry_may_help=True)
+    measured(started(AllowedLocations([str(tmp_path / "nets")], {})).evaluate(network))
+    refusing = started(AllowedLocations([str(tmp_path / "another")], {}))
+    reason = failed(refusing.evaluate(other), "unavailable")
     assert reason.startswith(f"{tmp_path}/other: this evaluator may open no checkpoint there")
-    measured(started(Locations([], {other.checkpoint.digest: str(tmp_path / "other")})).evaluate(network))
-    misled = started(Locations([], {other.checkpoint.digest: str(tmp_path / "moved")}))
-    reason = failed(misled.evaluate(other), "bad_request", retry_may_help=True)
+    measured(started(AllowedLocations([], {other.checkpoint.digest: str(tmp_path / "other")})).evaluate(network))
+    misled = started(AllowedLocations([], {other.checkpoint.digest: str(tmp_path / "moved")}))
+    reason = failed(misled.evaluate(other), "unavailable")
     assert f"{tmp_path}/moved" in reason and reason.endswith(
         f"or allow {tmp_path}/other, where the request has it, by NASFARM_LOCATIONS"
     )
@@ -164,12 +166,10 @@ def test_a_location_that_can_be_no_directory_is_answered_with_a_failure(name: st
     (tmp_path / "circle").symlink_to("circle")
     request = request_of(tmp_path / "model")
     reference = request.checkpoint.model_copy(update={"location": f"{tmp_path}/{name}"})
-    for locations in (None, Locations([str(tmp_path)], {})):
+    for locations in (None, AllowedLocations([str(tmp_path)], {})):
         environment = Environment(data=None, cache=tmp_path / "cache", threads=1)
         answering = Evaluator(environment, task_files=False, locations=locations)
-        failed(
-            answering.evaluate(request.model_copy(update={"checkpoint": reference})), "bad_request", retry_may_help=True
-        )
+        failed(answering.evaluate(request.model_copy(update={"checkpoint": reference})), "unavailable")
 
 
 def test_a_checkpoint_whose_files_can_not_be_read_is_answered_with_a_failure(
@@ -180,7 +180,7 @@ def test_a_checkpoint_whose_files_can_not_be_read_is_answered_with_a_failure(
 
     request = request_of(tmp_path / "model")
     monkeypatch.setattr(module.FileDigests, "content", refuse)
-    reason = failed(evaluator.evaluate(request), "bad_request", retry_may_help=True)
+    reason = failed(evaluator.evaluate(request), "unavailable")
     assert reason == f"{tmp_path}/model: can't be read (Permission denied); check its files"
 
 
@@ -234,11 +234,11 @@ def test_one_converted_copy_of_a_checkpoint_is_held_at_most(
     made: list[weakref.ref[Checkpoint]] = []
 
     def noted(*arguments: Any) -> Checkpoint:
-        checkpoint = placed(*arguments)
+        checkpoint = to_device(*arguments)
         made.append(weakref.ref(checkpoint))
         return checkpoint
 
-    monkeypatch.setattr(module, "placed", noted)
+    monkeypatch.setattr(module, "to_device", noted)
     write_checkpoint(tmp_path / "other", "llama", seed=1)
     spec = EvaluationSpec(tasks=(FACTS,), dtype="bfloat16")
     first, second = request_of(tmp_path / "model", spec), request_of(tmp_path / "other", spec)
@@ -253,7 +253,7 @@ def test_one_converted_copy_of_a_checkpoint_is_held_at_most(
 
 def test_a_request_for_nothing_is_a_bad_one(evaluator: Evaluator, tmp_path: Path) -> None:
     result = evaluator.evaluate(request_of(tmp_path / "model", EvaluationSpec(dtype="float32")))
-    assert "nothing" in failed(result, "bad_request", retry_may_help=False)
+    assert "nothing" in failed(result, "bad_request")
 
 
 def test_a_network_that_the_checkpoint_doesnt_hold_is_infeasible_everywhere(
@@ -264,14 +264,14 @@ def test_a_network_that_the_checkpoint_doesnt_hold_is_infeasible_everywhere(
         Architecture(layers=(0,), mlp_widths=(WIDTH + 1,)),
     ):
         result = evaluator.evaluate(request_of(tmp_path / "model", architecture=architecture))
-        assert "model" in failed(result, "infeasible", retry_may_help=False)
+        assert "model" in failed(result, "infeasible")
 
 
 def test_a_checkpoint_that_is_missing_or_another_may_be_right_elsewhere(evaluator: Evaluator, tmp_path: Path) -> None:
     missing = evaluator.evaluate(request_of(tmp_path / "model", location=str(tmp_path / "nowhere")))
-    assert "nowhere" in failed(missing, "bad_request", retry_may_help=True)
+    assert "nowhere" in failed(missing, "unavailable")
     other = evaluator.evaluate(request_of(tmp_path / "model", digest="of another"))
-    assert "digest differs" in failed(other, "bad_request", retry_may_help=True)
+    assert "digest differs" in failed(other, "unavailable")
 
 
 def test_a_checkpoint_at_a_url_is_fetched_and_measured_like_one_in_a_directory(
@@ -288,7 +288,7 @@ def test_a_checkpoint_at_a_url_is_fetched_and_measured_like_one_in_a_directory(
 
 def test_a_task_that_doesnt_exist_is_a_bad_request(evaluator: Evaluator, tmp_path: Path) -> None:
     spec = EvaluationSpec(tasks=(TaskItems(task="no_such_task", stop=1),), dtype="float32")
-    reason = failed(evaluator.evaluate(request_of(tmp_path / "model", spec)), "bad_request", retry_may_help=False)
+    reason = failed(evaluator.evaluate(request_of(tmp_path / "model", spec)), "bad_request")
     assert "no_such_task" in reason
 
 
@@ -299,13 +299,13 @@ def test_scores_that_are_no_numbers_are_no_measurement(evaluator: Evaluator, tmp
     model.save_pretrained(tmp_path / "model")
     spec = EvaluationSpec(tasks=(FACTS,), dtype="float32")
     result = evaluator.evaluate(request_of(tmp_path / "model", spec))
-    assert "finite" in failed(result, "infeasible", retry_may_help=False)
+    assert "finite" in failed(result, "infeasible")
 
 
 @pytest.mark.skipif(find_spec("vllm") is not None, reason="vLLM is installed here")
 def test_an_engine_that_isnt_installed_here_may_be_elsewhere(evaluator: Evaluator, tmp_path: Path) -> None:
     spec = EvaluationSpec(dtype="float32", speed=SpeedSpec(engine="vllm", workload=WORKLOAD))
-    reason = failed(evaluator.evaluate(request_of(tmp_path / "model", spec)), "infeasible", retry_may_help=True)
+    reason = failed(evaluator.evaluate(request_of(tmp_path / "model", spec)), "unsupported")
     assert "pip install 'nasfarm[vllm]'" in reason
 
 
@@ -323,9 +323,9 @@ def test_a_machine_that_is_too_small_says_so(
     def exhausted(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr(module, "score", exhausted)
+    monkeypatch.setattr(scoring, "_score", exhausted)  # at the first try and at the second, of half the size
     result = evaluator.evaluate(request_of(tmp_path / "model"))
-    assert "\n" not in failed(result, "out_of_memory", retry_may_help=True)
+    assert "\n" not in failed(result, "out_of_memory")
 
 
 def test_a_bug_is_no_failure(evaluator: Evaluator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

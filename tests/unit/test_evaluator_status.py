@@ -16,7 +16,7 @@ from tests.support.pretending import SHAPE, pretend
 from tests.support.searches import small_plan
 
 REQUEST = small_plan().request(dense(SHAPE), "search")
-FAILURE = Failure(kind="out_of_memory", reason="too small", retry_may_help=True)
+FAILURE = Failure(kind="out_of_memory", reason="too small")
 
 
 class Subject:
@@ -39,7 +39,7 @@ class Subject:
         return self.metrics.registry.get_sample_value(f"nasfarm_evaluator_{name}", labels)
 
     def take(self) -> EvaluationRequest:
-        self.status.taken(self.delivery(), REQUEST)
+        self.status.received(self.delivery(), REQUEST)
         return REQUEST
 
 
@@ -80,14 +80,14 @@ def test_who_drains_stays_so_and_tells_what_is_still_in_work() -> None:
 
 def test_the_time_in_the_queue_is_observed_where_it_is_known() -> None:
     subject = Subject()
-    subject.status.taken(replace(subject.delivery(), sent_at=time.time() - 100), REQUEST)
-    subject.status.taken(replace(subject.delivery(), sent_at=None), REQUEST)
+    subject.status.received(replace(subject.delivery(), sent_at=time.time() - 100), REQUEST)
+    subject.status.received(replace(subject.delivery(), sent_at=None), REQUEST)
     assert subject.value("queue_wait_seconds_count") == 1
     assert subject.value("queue_wait_seconds_sum") == pytest.approx(100, abs=20)
 
 
 def test_an_evaluation_that_doesn_t_get_on_is_unhealthy_and_nothing_else_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(status_module, "PROGRESS_SECONDS", -1)
+    monkeypatch.setattr(status_module, "NO_PROGRESS_SECONDS", -1)
     subject = Subject()
     assert subject.status.hung() is None
     subject.take()
@@ -145,7 +145,7 @@ def test_one_crash_after_the_other_means_that_the_process_is_broken_but_not_befo
     subject = Subject()
     broken: list[int] = []
     subject.status.broken = lambda: broken.append(subject.status.announcement().failed)
-    crash = Failure(kind="crashed", reason="a bug", retry_may_help=True)
+    crash = Failure(kind="crashed", reason="a bug")
     for outcome in (crash, crash, FAILURE, crash, crash, crash):
         subject.take()
         subject.status.evaluated(outcome, 1.0)

@@ -1,17 +1,20 @@
 """The search files that ship with the project."""
 
+import re
 from pathlib import Path
 
 import pytest
 import yaml
 
-from services.application.example import SEARCHES, example_search_file
+from services.application.example import SEARCHES, example_search
 from services.cli.init import search_text
-from services.reporting.statistics.paired import Paired
+from services.reporting.statistics.paired_comparison import PairedTable
 from shared.environment import Environment
 from shared.manifest import search_space
 from shared.settings import SearchSettings, ServingSettings, parse_settings, read_search_file
+from shared.settings.values import Section
 from shared.supernet.order import drop_order
+from shared.yaml_text import parse_yaml
 from tests.support.pretending import SHAPE
 from tests.support.spaces import LLAMA2_7B
 
@@ -66,7 +69,7 @@ def test_a_shipped_search_has_items_enough_to_show_that_a_network_which_loses_no
     settings = read_search_file(path)
     items = sum(task.report.items for task in settings.tasks)
     differing = DISCORDANCE * items / 2
-    assert Paired(items, differing, differing).items_needed(settings.reporting.margin / 100) <= items
+    assert PairedTable(items, differing, differing).items_needed(settings.reporting.margin / 100) <= items
     assert settings.reporting.random
 
 
@@ -79,36 +82,43 @@ def test_the_search_that_init_writes_reports_as_the_examples_do(benchmarks: bool
     assert settings.tasks[0].report == example.tasks[0].report
 
 
-@pytest.mark.parametrize("gene", [False, True])
-def test_the_options_that_init_leaves_as_comments_are_valid(gene: bool) -> None:
+UNCOMMENTED = (r"^( *)# ( *[a-z_0-9]+:)", r"\1\2")
+
+
+@pytest.mark.parametrize("benchmarks", [False, True])
+def test_what_init_leaves_as_comments_is_all_there_is_with_its_defaults(benchmarks: bool) -> None:
+    text = search_text("somewhere/some-model", LLAMA2_7B, Path("search.yaml"), benchmarks)
+    plain = parse_settings(parse_yaml(text), "as written")
+    values = parse_yaml(re.sub(*UNCOMMENTED, text, flags=re.MULTILINE))
+    full = parse_settings(values, "all of it")
+    assert plain.serving is None and plain.supernet is None and plain.tasks[0].num_fewshot is None
+    assert full.serving == ServingSettings() and full.supernet is not None and full.tasks[0].num_fewshot is not None
+    assert values == full.model_dump(mode="json")
+    no_default = {"supernet": None, "include_path": None, "serving": None, "tasks": plain.tasks}
+    assert full.model_copy(update=no_default) == plain
+
+
+def test_init_comments_on_every_key() -> None:
     text = search_text("somewhere/some-model", LLAMA2_7B, Path("search.yaml"), benchmarks=False)
-    plain = parse_settings(yaml.safe_load(text), "as written")
-    assert plain.serving is None and plain.space.quantization == ("none",) and not plain.remeasure_int8
-    for option in ("serving:", "  engine:", "  batch:", "  prompt_tokens:", "  generated_tokens:", "  repeats:"):
-        assert f"\n# {option}" in text
-        text = text.replace(f"\n# {option}", f"\n{option}")
-    text = text.replace("objectives: [parameters]", "objectives: [bytes, decode_seconds]")
-    if gene:
-        text = text.replace("  # quantization:", "  quantization:")
-    else:
-        text = text.replace("# remeasure_int8:", "remeasure_int8:")
-    settings = parse_settings(yaml.safe_load(text), "with options")
-    assert settings.serving == ServingSettings()
-    assert settings.objectives == ("bytes", "decode_seconds")
-    assert settings.remeasure_int8 != gene and settings.space.quantization == (("none", "int8") if gene else ("none",))
+    sections: tuple[type[Section], ...] = (SearchSettings, *SearchSettings.sections())
+    for section in sections:
+        for key in section.model_fields:
+            assert f" {key}: " in f" {text}".replace("\n", " ") and section.summary(key).removesuffix(".") in text
+    assert all(len(line) <= 120 for line in text.splitlines())
 
 
-def test_the_example_says_loudly_which_task_and_data_it_takes(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_example_says_loudly_which_task_and_data_it_takes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def chosen(data: Path | None) -> tuple[str, str]:
+        example = example_search(Environment(data=data, cache=tmp_path, threads=1))
+        return example.file.stem, " ".join(example.choice)
+
     monkeypatch.setattr("services.application.example._hub_answers", lambda: False)
     for folder in ("arc_easy", "alpaca"):
-        assert example_search_file(Environment(data=tmp_path, cache=tmp_path, threads=1)).stem == "smollm2-plain-facts"
-        assert "built-in task plain_facts" in capsys.readouterr().out
+        file, said = chosen(tmp_path)
+        assert file == "smollm2-plain-facts" and "built-in task plain_facts" in said
         (tmp_path / folder).mkdir()
-    assert example_search_file(Environment(data=tmp_path, cache=tmp_path, threads=1)).stem == "smollm2-arc-easy"
-    assert "ARC-Easy, fine-tuned on Alpaca" in capsys.readouterr().out
-    assert example_search_file(Environment(data=None, cache=tmp_path, threads=1)).stem == "smollm2-plain-facts"
-    assert "say nothing about public benchmarks" in capsys.readouterr().out
+    assert chosen(tmp_path) == ("smollm2-arc-easy", "Example search: ARC-Easy, fine-tuned on Alpaca.")
+    file, said = chosen(None)
+    assert file == "smollm2-plain-facts" and "say nothing about public benchmarks" in said
     monkeypatch.setattr("services.application.example._hub_answers", lambda: True)
-    assert example_search_file(Environment(data=None, cache=tmp_path, threads=1)).stem == "smollm2-arc-easy"
+    assert chosen(None)[0] == "smollm2-arc-easy"

@@ -10,16 +10,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from services.coordinator.batch import Outcome
-from services.coordinator.dispatch import RETRIES
 from services.coordinator.history import Candidate, History
 from services.coordinator.plan import SearchPlan
 from services.coordinator.search import measure_costs, run_search
 from shared.architecture import Architecture
-from shared.broker import DELIVERY_LIMIT, Delivery
-from shared.messages import EvaluationRequest
+from shared.broker import Delivery
+from shared.events import Events
+from shared.messages import EvaluationRequest, Outcome
+from shared.policy import DELIVERY_LIMIT, RETRIES
 from tests.support.scripted import FINAL, TRANSIENT, CoordinatorConnection, ScriptedFarm, request_in
-from tests.support.searches import Silent, pretend, small_plan
+from tests.support.searches import pretend, small_plan
 
 NAMES = ("one", "two", "three")
 FAULTS = (
@@ -139,10 +139,11 @@ def search_through(plan: SearchPlan, faults: list[tuple[str, int]], path: Path) 
     farm.turn = chaos.turn
     while True:
         history = History.create_or_resume(path, plan.about())
-        coordinator, connection, _ = farm.coordinator(history)
+        events = Events()
+        dispatcher, connection, _ = farm.coordinator(history, events=events)
         chaos.connect(connection)
         try:
-            return run_search(plan, measure_costs(plan, history, coordinator), history, coordinator, Silent())
+            return run_search(plan, measure_costs(plan, history, dispatcher, events), history, dispatcher, events)
         except KilledError:
             continue
         finally:

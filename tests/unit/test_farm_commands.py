@@ -18,7 +18,7 @@ from deploy.farm.process_backend import ProcessBackend
 from deploy.farm.state import FarmDirectory, FarmSpec
 from shared.announcements import EvaluatorAnnouncement, SearchAnnouncement
 from shared.broker import requests_queue
-from shared.content import content_digest
+from shared.checkpoint_files import content_digest
 from shared.digest import DIGEST_CHARACTERS
 from shared.errors import UserError
 from shared.settings import LONGEST_NAME, read_search_file
@@ -344,7 +344,7 @@ def test_a_farm_that_runs_under_another_path_of_the_same_directory_is_not_taken_
     data.mkdir()
     (tmp_path / "again").symlink_to(tmp_path)
     backend.directory = FarmDirectory(tmp_path / "again" / ".farm", tmp_path / "again" / "runs")
-    monkeypatch.setattr(commands, "LEAVING_SECONDS", 0.0)
+    monkeypatch.setattr(commands, "MOVED_SECONDS", 0.0)
     capsys.readouterr()
     with pytest.raises(UserError, match=f"the farm still runs from {tmp_path}/.farm; run `make down` there first"):
         commands.bring_up(backend.directory, "processes", None)

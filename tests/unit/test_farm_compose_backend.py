@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 import yaml
 
-from deploy.farm.compose_backend import SHORT_GRACE_SECONDS, ComposeBackend
+from deploy.farm.compose_backend import ComposeBackend
 from deploy.farm.container_engine import Container, ContainerEngine
 from deploy.farm.state import FarmDirectory, FarmSpec
 from shared.errors import UserError
+from shared.policy import CONTAINER_STOP_SECONDS
 
 SETTINGS: dict[str, Any] = {
     "name": "small",
@@ -164,7 +165,7 @@ def test_a_farm_is_destroyed_without_waiting_for_what_its_evaluators_measure(
     monkeypatch.setattr(Recorded, "remove", lambda _, which, seconds: removed.append((list(which), seconds)))
     monkeypatch.setattr(Recorded, "remove_network", lambda *_: None)
     farm.destroy()
-    assert removed == [([container], SHORT_GRACE_SECONDS)]
+    assert removed == [([container], CONTAINER_STOP_SECONDS)]
 
 
 def test_what_a_container_writes_is_shown_without_what_moves_the_cursor(

@@ -31,9 +31,9 @@ SLEEP = [sys.executable, "-c", "import time; time.sleep(1000)"]
 @pytest.fixture
 def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FarmDirectory]:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(process_backend, "ORDERLY_SECONDS", 1.0)
-    monkeypatch.setattr(process_backend, "KILLING_SECONDS", 1.0)
-    monkeypatch.setattr(process_backend, "ORPHANS_SECONDS", 1.0)
+    monkeypatch.setattr(process_backend, "DESTROY_STOP_SECONDS", 1.0)
+    monkeypatch.setattr(process_backend, "DESTROY_KILL_SECONDS", 1.0)
+    monkeypatch.setattr(process_backend, "ORPHANS_STOP_SECONDS", 1.0)
     monkeypatch.setattr(ContainerEngine, "find", no_engine)
     directory = FarmDirectory(tmp_path / ".farm", tmp_path / "runs")
     directory.make()
@@ -208,7 +208,7 @@ def test_containers_that_can_not_be_looked_for_are_said_and_all_else_is_removed(
 def test_destroying_does_not_wait_for_ever_for_a_command_that_was_halted(
     directory: FarmDirectory, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(commands, "PATIENCE_SECONDS", 0.3)
+    monkeypatch.setattr(commands, "DESTROY_WAIT_SECONDS", 0.3)
     with directory.process_lock("make farm"):
         assert run("destroy") == 0
     assert f"Waiting        for `make farm`, process {os.getpid()}" in capsys.readouterr().out

@@ -13,6 +13,7 @@ import pytest
 from deploy.farm import supervisor as supervisor_module
 from deploy.farm.ports import free_port
 from deploy.farm.supervisor import ProcessState, Program, Supervisor
+from shared.backoff import BackoffLimits
 
 PATIENCE_SECONDS = 30
 FOREVER = "trap 'exit 0' TERM; echo begun; while :; do sleep 0.05; done"
@@ -57,7 +58,7 @@ class Bench:
 
 @pytest.fixture
 def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
-    monkeypatch.setattr(supervisor_module, "FIRST_PAUSE_SECONDS", 0.02)
+    monkeypatch.setattr(supervisor_module, "RESTART_PAUSE", BackoffLimits(0.02, 60.0))
     bench = Bench(tmp_path)
     yield bench
     bench.end()
@@ -120,7 +121,7 @@ def test_one_that_ended_is_started_again_when_it_is_asked_for_again(bench: Bench
 def test_what_runs_keeps_running_when_it_is_asked_for_again_and_what_waits_is_started_at_once(
     bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(supervisor_module, "FIRST_PAUSE_SECONDS", 1000.0)
+    monkeypatch.setattr(supervisor_module, "RESTART_PAUSE", BackoffLimits(1000.0, 1000.0))
     waiting = f"echo begun; [ -e {tmp_path}/now ] || exit 1; {FOREVER}"
     bench.programs = [shell("runs", FOREVER), shell("waits", waiting)]
     bench.until(lambda: bench.pid("runs") and (state := bench.of("waits")) and state.exit_code == 1)
@@ -193,7 +194,7 @@ def test_what_needs_another_waits_until_that_listens_and_ends_before_it(bench: B
 def test_a_users_error_without_what_it_needs_is_no_reason_to_give_up(
     bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(supervisor_module, "FIRST_PAUSE_SECONDS", 1000.0)
+    monkeypatch.setattr(supervisor_module, "RESTART_PAUSE", BackoffLimits(1000.0, 1000.0))
     waiting = f"until [ -e {tmp_path}/now ]; do sleep 0.02; done; exit 2"
     bench.programs = [shell("broker", FOREVER), shell("one", waiting, needs="broker")]
     bench.until(lambda: bench.pid("one"))

@@ -13,7 +13,7 @@ from hypothesis import given
 from services.coordinator.cost_model import CostModel
 from services.coordinator.counterparts import counterpart
 from services.coordinator.genomes import Encoding, IntArray, rows
-from services.coordinator.strategies import Evaluated, linas, make_strategy, stratified
+from services.coordinator.strategies import Evaluated, linas, make_strategy, stratified_sampling
 from services.coordinator.strategies.evolution import Evolution
 from shared.architecture import Architecture
 from shared.settings import StrategyName, StrategySettings
@@ -73,7 +73,7 @@ def test_genes_are_found_by_their_names(space: SearchSpace) -> None:
 
 
 def test_every_kind_of_gene_is_drawn() -> None:
-    assert stratified.DRAWING.keys() == set(get_args(GeneKind))
+    assert stratified_sampling.DRAWING.keys() == set(get_args(GeneKind))
 
 
 def test_an_encoding_carries_a_kind_of_gene_that_it_does_not_know() -> None:
@@ -83,7 +83,7 @@ def test_an_encoding_carries_a_kind_of_gene_that_it_does_not_know() -> None:
 
 
 def test_every_network_with_another_kind_of_gene_is_listed_once() -> None:
-    genomes = rows(Encoding(SMALL).every())
+    genomes = rows(Encoding(SMALL).all_genomes())
     assert len(set(genomes)) == len(genomes) == SMALL.networks == 4**3 + 4**2
     assert genomes == [SMALL.genome(SMALL.architecture(one)) for one in genomes]
 
@@ -125,7 +125,7 @@ def test_evolution_crosses_another_kind_of_gene() -> None:
 
 @pytest.mark.parametrize("name", get_args(StrategyName))
 def test_a_strategy_searches_another_kind_of_gene(name: StrategyName, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(stratified.DRAWING, "attention", stratified.DRAWING["mlp_width"])
+    monkeypatch.setitem(stratified_sampling.DRAWING, "attention", stratified_sampling.DRAWING["mlp_width"])
     monkeypatch.setattr(linas, "INNER_GENERATIONS", 20)
     costs = CostModel(SPACE, ("parameters",), "float32")
     strategy = make_strategy(costs, StrategySettings(strategy=name, population=20))
@@ -153,9 +153,9 @@ def test_what_is_listed_and_drawn_is_what_former_releases_listed_and_drew() -> N
     few = Encoding(SearchSpace(SHAPE, (3, 1), WIDTHS, (6, 3, 2, 5, 1, 4, 7), ("none", "int8")))
     deep = ["00000000", "01000000", "00000100", "01000100"]
     unquantised = [f"{genome}{last}" for last in "01" for genome in deep] + ["100000000", "110000000"]
-    assert _texts(few.every()) == [f"{genome}{quantization}" for quantization in "01" for genome in unquantised]
+    assert _texts(few.all_genomes()) == [f"{genome}{quantization}" for quantization in "01" for genome in unquantised]
     space = SearchSpace(SHAPE, (8, 6), (48, 32, 16), (6, 3), ("none", "int8"))
-    drawn = stratified.draw(Encoding(space), 4, np.random.default_rng(0))
+    drawn = stratified_sampling.random_genomes(Encoding(space), 4, np.random.default_rng(0))
     assert _texts(drawn) == ["1000000001", "1000000000", "1210012020", "0222112221"]
     mixed = space.architecture((0, 2, 0, 1, 0, 1, 1, 1, 2, 0))
     others = [counterpart(space, one, (), 0).mlp_widths for one in (mixed, space.largest(6))]

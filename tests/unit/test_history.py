@@ -1,3 +1,4 @@
+import json
 import shutil
 import sqlite3
 from contextlib import closing
@@ -13,6 +14,7 @@ from shared.errors import UserError
 from shared.messages import CheckpointRef, Failure, Measurement
 from tests.support.searches import SHAPE, pretend, small_plan
 
+FIXTURES = Path(__file__).parents[1] / "fixtures"
 PLAN = small_plan()
 REQUEST = PLAN.request(dense(SHAPE), "search")
 
@@ -24,12 +26,12 @@ def store(history: History, outcome: Measurement | Failure | None = None) -> Non
 def test_a_result_is_stored_once_and_read_back_whole(tmp_path: Path) -> None:
     history = History.create_or_resume(tmp_path / "history.sqlite", PLAN.about())
     assert history.outcome(REQUEST.identity) is None
-    failed = Failure(kind="out_of_memory", reason="early", retry_may_help=True)
+    failed = Failure(kind="out_of_memory", reason="early")
     store(history, failed)
     assert history.outcome(REQUEST.identity) == failed
     store(history)
     store(history, pretend(REQUEST).model_copy(update={"worker": "another"}))
-    store(history, Failure(kind="crashed", reason="late", retry_may_help=False))
+    store(history, Failure(kind="crashed", reason="late"))
     assert history.outcome(REQUEST.identity) == pretend(REQUEST)
 
 
@@ -93,6 +95,63 @@ def test_a_history_of_a_newer_release_or_of_none_is_refused_in_one_line_and_left
             opened(tmp_path / "history.sqlite")
         assert "\n" not in str(refusal.value)
     assert (tmp_path / "history.sqlite").read_bytes() == former
+
+
+def left_by_the_release_before(path: Path, outcomes: dict[str, str]) -> None:
+    """A history of format 4 in which there are these outcomes, too, by identity."""
+    shutil.copyfile(FIXTURES / "format-4" / "runs" / "served" / "history.sqlite", path)
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        (request,) = connection.execute("select request from measurements limit 1").fetchone()
+        for identity, outcome in outcomes.items():
+            connection.execute(
+                "insert into measurements (identity, request, outcome, kind, received) values (?, ?, ?, 'failure', '')",
+                (identity, request, outcome),
+            )
+
+
+@pytest.mark.parametrize("continued", [False, True])
+def test_failures_of_the_release_before_get_the_kinds_of_today_and_measurements_stay_as_they_are(
+    tmp_path: Path, continued: bool
+) -> None:
+    path, former = tmp_path / "history.sqlite", {"infeasible": "unsupported", "crashed": "dead_lettered"}
+    retried = {"infeasible": True, "crashed": False}
+    left_by_the_release_before(
+        path,
+        {kind: json.dumps({"kind": kind, "reason": "r", "retry_may_help": retried[kind]}) for kind in former},
+    )
+    with closing(sqlite3.connect(path)) as connection:
+        before = connection.execute("select sequence, identity, outcome, received from measurements").fetchall()
+    history = History.read(path)
+    if continued:
+        about = history.about()
+        history.close()
+        history = History.create_or_resume(path, about)
+    assert {kind: history.outcome(kind) for kind in former} == {
+        kind: Failure(kind=now, reason="r")  # type: ignore[arg-type]
+        for kind, now in former.items()
+    }
+    after = history._connection.execute("select sequence, identity, kind, request, outcome, received from measurements")
+    rows = after.fetchall()
+    assert [(sequence, identity, received) for sequence, identity, _, _, _, received in rows] == [
+        (sequence, identity, received) for sequence, identity, _, received in before
+    ]
+    timed = 0
+    for (_, _, kind, request, text, _), (_, _, former_text, _) in zip(rows, before, strict=True):
+        outcome, was = json.loads(text), json.loads(former_text)
+        assert outcome["kind"] == kind and json.loads(request)["kind"] == "request"
+        assert "retry_may_help" not in text
+        if kind == "measurement":
+            speeds = [speed for speed in (outcome["speed"], *outcome["speeds"]) if speed is not None]
+            timed += len(speeds)
+            for each in (outcome, *speeds):
+                assert each.pop("kind") == ("measurement" if each is outcome else "speed")
+            assert outcome == was
+    assert timed > 1
+    store(history, Failure(kind="unavailable", reason="elsewhere"))
+    assert history.outcome(REQUEST.identity) == Failure(kind="unavailable", reason="elsewhere")
+    with pytest.raises(sqlite3.IntegrityError, match="append only"):
+        history._connection.execute("delete from measurements")
+    history.close()
 
 
 def test_a_history_that_was_killed_while_it_began_is_begun_again(tmp_path: Path) -> None:

@@ -1,29 +1,34 @@
 """What crosses the queue."""
 
+import json
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from shared.architecture import Architecture
 from shared.digest import digest_json
 from shared.messages import (
     CheckpointRef,
+    CoordinatorMessage,
     CostTable,
     EvaluationRequest,
     EvaluationResult,
     EvaluationSpec,
     Failure,
+    FailureKind,
     ItemScores,
     Measurement,
     PhaseCosts,
     Speed,
+    StopSearch,
     TaskItems,
     Workload,
     correct,
 )
+from shared.policy import FAILURES
 
 words = st.text(min_size=1, max_size=12)
 numbers = st.floats(allow_nan=False, allow_infinity=False)
@@ -105,6 +110,7 @@ measurements = st.builds(
     parameters=counts,
     bytes=counts,
     speed=st.none() | speeds,
+    speeds=st.lists(speeds | st.builds(Failure), max_size=2).map(tuple),
     costs=st.lists(tables, max_size=2).map(tuple),
     scores=st.lists(item_scores(), max_size=2).map(tuple),
     seconds=st.dictionaries(words, numbers, max_size=2),
@@ -113,6 +119,8 @@ measurements = st.builds(
     versions=st.dictionaries(words, words, max_size=2),
 )
 failures = st.builds(Failure)
+stops = st.builds(StopSearch, search=words)
+MESSAGE: TypeAdapter[EvaluationResult | StopSearch] = TypeAdapter(CoordinatorMessage)
 results = st.builds(EvaluationResult, identity=words, search=words, outcome=measurements | failures)
 
 
@@ -126,6 +134,96 @@ def test_a_request_survives_json(request_: EvaluationRequest) -> None:
 @given(results)
 def test_a_result_survives_json_to_the_last_bit(result: EvaluationResult) -> None:
     assert EvaluationResult.model_validate_json(result.model_dump_json()) == result
+
+
+@given(results | stops)
+def test_what_a_coordinator_receives_is_told_apart_by_its_kind(message: EvaluationResult | StopSearch) -> None:
+    assert MESSAGE.validate_json(message.model_dump_json()) == message
+    assert MESSAGE.validate_python(message.model_dump() | {"kind": message.kind}) == message
+
+
+def as_of_version_2(content: Any) -> Any:
+    """JSON values as the release before wrote them: without `kind`, but in failures."""
+    if isinstance(content, list):
+        return [as_of_version_2(each) for each in content]
+    if not isinstance(content, dict):
+        return content
+    failure = "reason" in content and "kind" in content
+    former = {name: as_of_version_2(each) for name, each in content.items() if failure or name != "kind"}
+    if "version" in former:
+        former["version"] = 2
+    if failure:
+        former["kind"], former["retry_may_help"] = FORMER.get(former["kind"], (former["kind"], True))
+    return former
+
+
+FORMER = {
+    "unsupported": ("infeasible", True),
+    "unavailable": ("bad_request", True),
+    "dead_lettered": ("crashed", False),
+}
+FORMER |= {kind: (kind, False) for kind in ("infeasible", "bad_request", "timed_out")}
+
+
+@given(results)
+def test_a_result_of_the_release_before_is_read_with_its_kinds_of_today(result: EvaluationResult) -> None:
+    former = as_of_version_2(json.loads(result.model_dump_json()))
+    assert "kind" not in former
+    read = MESSAGE.validate_json(json.dumps(former))
+    assert read == result.model_copy(update={"version": 2})
+    if isinstance(result.outcome, Measurement):
+        assert read == EvaluationResult.model_validate_json(json.dumps(former))
+
+
+@pytest.mark.parametrize(
+    ("kind", "retry_may_help", "now"),
+    [
+        ("out_of_memory", True, "out_of_memory"),
+        ("infeasible", False, "infeasible"),
+        ("infeasible", True, "unsupported"),
+        ("bad_request", False, "bad_request"),
+        ("bad_request", True, "unavailable"),
+        ("crashed", True, "crashed"),
+        ("crashed", False, "dead_lettered"),
+        ("timed_out", False, "timed_out"),
+        ("invalid_result", True, "invalid_result"),
+    ],
+)
+def test_a_failure_of_earlier_releases_has_the_kind_that_says_what_it_meant(
+    kind: str, retry_may_help: bool, now: FailureKind
+) -> None:
+    former = {"kind": kind, "reason": "r", "retry_may_help": retry_may_help}
+    outcome = EvaluationResult.model_validate({"version": 1, "identity": "i", "search": "s", "outcome": former}).outcome
+    assert outcome == Failure(kind=now, reason="r")
+    # As it was decided before: tried again in the run, and by the next one.
+    assert FAILURES[now].retried == retry_may_help
+    assert FAILURES[now].lasting == (not retry_may_help and kind in ("infeasible", "bad_request"))
+    assert FAILURES[now].ends_search == (kind == "bad_request")
+    assert FAILURES[now].backs_off == (retry_may_help and kind != "invalid_result")  # which no evaluator says
+
+
+def test_a_request_to_stop_is_one_that_the_release_before_understands_and_the_other_way_round() -> None:
+    former = b'{"stop":true,"version":1,"search":"s"}'
+    assert StopSearch(search="s").model_dump_json().encode() == former
+    assert MESSAGE.validate_json(former) == StopSearch(search="s")
+
+
+@pytest.mark.parametrize(
+    "outcome",
+    [
+        {"kind": "infeasible", "reason": "r", "retry_may_help": "yes"},
+        {"kind": ["crashed"], "reason": "r", "retry_may_help": True},
+        {"kind": "unlucky", "reason": "r", "retry_may_help": True},
+        {"kind": "measurement", "reason": "r"},
+        {"kind": "speed"},
+        {"retry_may_help": True},
+        [],
+        None,
+    ],
+)
+def test_an_outcome_of_no_known_kind_is_refused(outcome: object) -> None:
+    with pytest.raises(ValidationError):
+        EvaluationResult.model_validate({"identity": "i", "search": "s", "outcome": outcome})
 
 
 @given(requests(), words, words)
@@ -168,7 +266,8 @@ def test_whatever_changes_the_answer_changes_the_identity(changes: dict[str, Any
 @pytest.mark.parametrize(
     "changes",
     [
-        {"version": 3},
+        {"version": 4},
+        {"kind": "result"},
         {"extra": 1},
         {"spec": {"tasks": (), "dtype": "float16"}},
         {"spec": {"tasks": ({"task": "arc_easy", "stop": 0},), "dtype": "float32"}},

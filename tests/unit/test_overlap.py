@@ -8,9 +8,10 @@ from services.coordinator.plan import SearchPlan
 from services.coordinator.search import measure_costs, run_search
 from services.coordinator.strategies import make_strategy
 from shared.errors import UserError
+from shared.events import Events
 from shared.messages import EvaluationRequest, Failure
 from tests.support.scripted import ScriptedFarm, request_in
-from tests.support.searches import Silent, after, pretend, search, small_plan
+from tests.support.searches import after, pretend, search, small_plan
 
 NARROW = {"space": {"mlp_widths": [48, 16]}}
 
@@ -37,8 +38,9 @@ def held_back(plan: SearchPlan, path: Path, patience: int) -> tuple[list[int], H
             answered.append(generations[request.identity])
 
     farm.turn = turn
-    coordinator, _, _ = farm.coordinator(history, EmbeddedEvaluator(lambda: None))
-    run_search(plan, measure_costs(plan, history, coordinator), history, coordinator, Silent())
+    events = Events()
+    dispatcher, _, _ = farm.coordinator(history, EmbeddedEvaluator(lambda: None), events)
+    run_search(plan, measure_costs(plan, history, dispatcher, events), history, dispatcher, events)
     return answered, history
 
 
@@ -64,7 +66,7 @@ def test_the_order_of_the_results_changes_nothing(tmp_path: Path, strategy: str)
 def test_a_strategy_knows_all_generations_but_the_one_in_work(tmp_path: Path) -> None:
     plan = small_plan(NARROW, strategy="nsga2", overlap=True)
     _, _, observer, history = search(plan, tmp_path / "h.sqlite")
-    costs = measure_costs(plan, history, None)  # type: ignore[arg-type]  # nothing is to be measured
+    costs = measure_costs(plan, history, None, Events())  # type: ignore[arg-type]  # nothing is to be measured
     strategy = make_strategy(costs, plan.settings.search)
     asked = [strategy.ask(8), strategy.ask(8)]
     assert [[c.architecture for c in history.generation(number)] for number in (0, 1)] == asked
@@ -78,7 +80,7 @@ def test_an_interrupted_search_with_overlap_ends_like_an_undisturbed_one(
 ) -> None:
     plan = small_plan(NARROW, strategy=strategy, overlap=True)
     undisturbed, _, _, first = search(plan, tmp_path / "undisturbed.sqlite")
-    end = Failure(kind="bad_request", reason="the end", retry_may_help=False)
+    end = Failure(kind="bad_request", reason="the end")
     with pytest.raises(UserError, match="the end"):
         search(plan, tmp_path / "h.sqlite", after(answered, lambda request: end))
     resumed, seen, _, second = search(plan, tmp_path / "h.sqlite")

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.coordinator.pareto import ReferencePoint, best, fronts, hypervolume, non_dominated
+from services.coordinator.pareto import ReferencePoint, fronts, hypervolume, non_dominated, select_best
 
 Network = tuple[tuple[int, ...], float]
 ACCURACY = st.integers(0, 8).map(lambda eighths: eighths / 8)
@@ -80,20 +80,20 @@ def test_a_network_that_is_better_in_a_second_cost_only_is_not_dominated() -> No
 @given(MANY, st.integers(0, 25))
 def test_the_best_are_distinct_and_never_leave_out_a_better_front(networks: list[Network], count: int) -> None:
     rank = {index: number for number, front in enumerate(peeled(networks)) for index in front}
-    chosen = best(*columns(networks), count)
+    chosen = select_best(*columns(networks), count)
     assert len(chosen) == len(set(chosen)) == min(count, len(networks))
     assert sorted(rank[index] for index in chosen) == sorted(rank.values())[: len(chosen)]
 
 
 def test_of_a_front_that_is_too_long_an_even_spread_over_the_cost_is_chosen() -> None:
     sizes = list(range(101))
-    chosen = best([[size] for size in sizes], [size / 100 for size in sizes], 5)
+    chosen = select_best([[size] for size in sizes], [size / 100 for size in sizes], 5)
     assert sorted(sizes[index] for index in chosen) == [0, 25, 50, 75, 100]
 
 
 def test_of_a_front_over_two_costs_the_corners_and_the_middle_are_chosen_whatever_the_units() -> None:
     places = list(product(range(11), repeat=2))
-    chosen = best([[x, 1e9 * y] for x, y in places], [(x + y) / 20 for x, y in places], 5)
+    chosen = select_best([[x, 1e9 * y] for x, y in places], [(x + y) / 20 for x, y in places], 5)
     assert {places[index] for index in chosen} == {(0, 0), (10, 10), (0, 10), (10, 0), (5, 5)}
 
 
@@ -142,4 +142,4 @@ def test_another_network_never_lessens_the_hypervolume(networks: list[Network], 
 
 
 def test_costs_may_come_as_arrays() -> None:
-    assert best(np.array([[3.0], [1.0]]), np.array([0.5, 0.5]), 1) == [1]
+    assert select_best(np.array([[3.0], [1.0]]), np.array([0.5, 0.5]), 1) == [1]

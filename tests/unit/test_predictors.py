@@ -10,7 +10,7 @@ from services.coordinator import predictors
 from services.coordinator.cost_model import CostModel
 from services.coordinator.genomes import Encoding, FloatArray, IntArray, rows
 from services.coordinator.predictors import Predictor
-from services.coordinator.strategies.stratified import draw, stratified
+from services.coordinator.strategies.stratified_sampling import random_genomes, stratified_sample
 from shared.architecture import Quantization
 from shared.network.config import network_of
 from shared.space import SearchSpace
@@ -34,7 +34,9 @@ ENCODING = Encoding(SPACE)
 
 
 def _networks(count: int, seed: int = 0) -> IntArray:
-    return stratified(ENCODING, CostModel(SPACE, ("parameters",), "float32"), count, set(), np.random.default_rng(seed))
+    return stratified_sample(
+        ENCODING, CostModel(SPACE, ("parameters",), "float32"), count, set(), np.random.default_rng(seed)
+    )
 
 
 def _additive(genomes: IntArray) -> FloatArray:
@@ -59,7 +61,7 @@ def test_canonical_genomes_are_those_of_the_space() -> None:
 @pytest.mark.parametrize("quantizations", [("none",), ("none", "int8")])
 def test_every_network_of_a_small_space_is_listed_once(quantizations: tuple[Quantization, ...]) -> None:
     space = replace(SMALL, quantizations=quantizations)
-    genomes = rows(Encoding(space).every())
+    genomes = rows(Encoding(space).all_genomes())
     assert len(genomes) == len(set(genomes)) == space.networks
     assert genomes == [space.genome(space.architecture(one)) for one in genomes]
 
@@ -80,28 +82,31 @@ def test_features_tell_quantised_networks_from_others() -> None:
 
 def test_a_predictor_learns_what_a_quantization_costs() -> None:
     encoding = Encoding(replace(SPACE, quantizations=("none", "int8")))
-    known, unseen = draw(encoding, 200, np.random.default_rng(0)), draw(encoding, 200, np.random.default_rng(1))
+    known, unseen = (
+        random_genomes(encoding, 200, np.random.default_rng(0)),
+        random_genomes(encoding, 200, np.random.default_rng(1)),
+    )
     predictor = Predictor(encoding, known, _additive(known) - 0.05 * known[:, -1])
     assert predictor.predict(unseen) == pytest.approx(_additive(unseen) - 0.05 * unseen[:, -1], abs=4e-3)
 
 
 def test_ridge_wins_on_an_additive_accuracy_and_predicts_networks_it_never_saw() -> None:
-    known, unseen = _networks(250), draw(ENCODING, 500, np.random.default_rng(1))
+    known, unseen = _networks(250), random_genomes(ENCODING, 500, np.random.default_rng(1))
     predictor = Predictor(ENCODING, known, _additive(known))
     assert predictor.name == "ridge"
     assert predictor.predict(unseen) == pytest.approx(_additive(unseen), abs=2e-3)
 
 
 def test_support_vectors_win_on_an_accuracy_that_is_not_additive() -> None:
-    known, unseen = _networks(250), draw(ENCODING, 500, np.random.default_rng(1))
+    known, unseen = _networks(250), random_genomes(ENCODING, 500, np.random.default_rng(1))
     predictor = Predictor(ENCODING, known, _curved(known))
     assert predictor.name == "svr"
     assert np.corrcoef(predictor.predict(unseen), _curved(unseen))[0, 1] > 0.9
 
 
 def test_of_many_networks_support_vectors_learn_from_some_and_ridge_from_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(predictors, "MOST", 100)
-    known, unseen = _networks(300), draw(ENCODING, 500, np.random.default_rng(1))
+    monkeypatch.setattr(predictors, "MAX_SAMPLES", 100)
+    known, unseen = _networks(300), random_genomes(ENCODING, 500, np.random.default_rng(1))
     curved = Predictor(ENCODING, known, _curved(known))
     assert curved.name == "svr"
     assert curved._model.shape_fit_[0] == 100  # networks that it was fitted to
@@ -142,7 +147,7 @@ def test_the_same_measurements_make_bitwise_the_same_predictor() -> None:
 
 
 def test_a_fit_takes_about_a_second_at_most_and_20_000_predictions_less() -> None:
-    known, many = _networks(250), draw(ENCODING, 20_000, np.random.default_rng(1))
+    known, many = _networks(250), random_genomes(ENCODING, 20_000, np.random.default_rng(1))
     start = time.process_time()
     predictor = Predictor(ENCODING, known, _curved(known))
     fitted = time.process_time()

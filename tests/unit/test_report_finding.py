@@ -1,7 +1,7 @@
 """The result of a search in words: what the data show, and no more."""
 
 from services.reporting import wording
-from services.reporting.finding import int8_result, key_result
+from services.reporting.finding import int8_finding, key_finding
 from services.reporting.report_data import Comparison, NetworkRow, NonInferiority, ReportContent
 from tests.support.report_content import report_content
 
@@ -24,7 +24,7 @@ def _against_dense(*bounds: float, **changes: object) -> ReportContent:
 
 
 def test_the_result_is_the_smallest_network_that_was_shown_to_lose_no_more_than_the_margin() -> None:
-    result = key_result(_against_dense(-0.005, -0.0199, -0.0201))
+    result = key_finding(_against_dense(-0.005, -0.0199, -0.0201))
     assert result.startswith("N2 is the smallest network on the front that was shown to lose at most 2 points against")
     bound = f"one-sided 95{wording.SPACE}% bound: {wording.MINUS}"
     assert f"{wording.MINUS}1.0 points; {bound}2.0" in result
@@ -32,25 +32,25 @@ def test_the_result_is_the_smallest_network_that_was_shown_to_lose_no_more_than_
 
 
 def test_no_network_after_one_that_was_not_shown_to_hold_counts() -> None:
-    assert key_result(_against_dense(-0.01, -0.03, -0.01)).startswith("N1 is the smallest")
-    assert key_result(_against_dense(-0.03, -0.01, -0.01)).startswith("No network on the front was shown")
+    assert key_finding(_against_dense(-0.01, -0.03, -0.01)).startswith("N1 is the smallest")
+    assert key_finding(_against_dense(-0.03, -0.01, -0.01)).startswith("No network on the front was shown")
 
 
 def test_the_margin_is_the_search_files() -> None:
-    result = key_result(_against_dense(-0.005, -0.04, margin=0.05))
+    result = key_finding(_against_dense(-0.005, -0.04, margin=0.05))
     assert result.startswith("N2 is the smallest network on the front that was shown to lose at most 5 points")
     assert "the next" not in result
 
 
 def test_the_result_says_that_none_was_shown_to_hold_and_how_many_items_would_show_it() -> None:
-    result = key_result(_against_dense(-0.025, -0.06))
+    result = key_finding(_against_dense(-0.025, -0.06))
     assert result.startswith("No network on the front was shown to lose at most 2 points against the dense network.")
     assert "The largest of those tested, N1, has an accuracy of" in result
     assert result.endswith(
-        "If that is its loss in truth, about 4,321 items would probably show it; the report part has 600."
+        "If that is its true loss, about 4,321 items would probably show it; the report part has 600."
     )
-    assert "If in truth nothing were lost, about" in key_result(_against_dense(-0.06))
-    assert "If in truth nothing is lost, about" in key_result(_gained())
+    assert "If its true loss were zero, about" in key_finding(_against_dense(-0.06))
+    assert "If its true loss were zero, about" in key_finding(_gained())
 
 
 def _gained() -> ReportContent:
@@ -64,23 +64,23 @@ def _gained() -> ReportContent:
 
 def test_networks_that_were_not_measured_on_the_report_items_are_passed_by() -> None:
     content = report_content(front=6, unread=3)
-    assert not any(name in key_result(content) for name in ("N2", "N3", "N4"))
+    assert not any(name in key_finding(content) for name in ("N2", "N3", "N4"))
 
 
 def test_the_result_claims_nothing_without_a_comparison_or_a_smaller_network() -> None:
     content = report_content(front=2)
     alone = tuple(row.model_copy(update={"versus_dense": None}) for row in content.front)
-    assert "not compared" in key_result(content.model_copy(update={"front": alone}))
+    assert "not compared" in key_finding(content.model_copy(update={"front": alone}))
     whole: NetworkRow = content.dense.model_copy(update={"name": "N1"})
-    assert "No network on the front is smaller" in key_result(content.model_copy(update={"front": (whole,)}))
+    assert "No network on the front is smaller" in key_finding(content.model_copy(update={"front": (whole,)}))
 
 
 def test_the_result_speaks_of_time_if_time_was_traded_first() -> None:
     content = report_content(objectives=("decode_seconds",), timed=True)
-    result = key_result(content.model_copy(update={"margin": 0.5}))
+    result = key_finding(content.model_copy(update={"margin": 0.5}))
     assert "the fastest network on the front" in result
     assert "times faster (decode time" in result
-    assert "The slowest of those tested" in key_result(content.model_copy(update={"margin": 0.0001}))
+    assert "The slowest of those tested" in key_finding(content.model_copy(update={"margin": 0.0001}))
 
 
 def test_the_result_in_int8_is_the_smallest_twin_that_was_shown_to_hold_after_all_larger_ones() -> None:
@@ -91,9 +91,9 @@ def test_the_result_in_int8_is_the_smallest_twin_that_was_shown_to_hold_after_al
         row.model_copy(update={"non_inferiority": NonInferiority(lower_bound=bound, items_needed=1)})
         for row, bound in zip(twins, bounds, strict=True)
     )
-    result = int8_result(content.model_copy(update={"int8": changed}))
+    result = int8_finding(content.model_copy(update={"int8": changed}))
     assert result is not None
     assert f"is {twins[1].name}:" in result and f"{twins[2].name}, the next, was not" in result
     lost = content.model_copy(update={"int8": changed, "margin": 0.001})
-    assert "no network was shown to lose at most 0.1 points" in str(int8_result(lost))
-    assert int8_result(report_content()) is None
+    assert "no network was shown to lose at most 0.1 points" in str(int8_finding(lost))
+    assert int8_finding(report_content()) is None

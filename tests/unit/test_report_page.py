@@ -10,17 +10,17 @@ import pytest
 from rich.console import Console
 
 from services.reporting import wording
-from services.reporting.charts import hypervolume_chart, tau_chart
-from services.reporting.columns import COMPARED, columns
-from services.reporting.drawing import draw_strips
-from services.reporting.figure import draw_figure
-from services.reporting.finding import key_result, random_result
-from services.reporting.front_chart import front_charts
-from services.reporting.networks import front_keys, listed
-from services.reporting.objectives import MEASURES, non_dominated
+from services.reporting.charts.front_chart import front_charts
+from services.reporting.charts.front_figure import draw_figure
+from services.reporting.charts.layer_strips import layer_strips
+from services.reporting.charts.search_charts import hypervolume_chart, tau_chart
+from services.reporting.displayed_costs import COSTS, non_dominated
+from services.reporting.finding import key_finding, random_finding
+from services.reporting.listed_networks import front_keys, listed_networks
 from services.reporting.page import render_page
 from services.reporting.report_data import Advantage, ReportContent
-from services.reporting.table import front_table
+from services.reporting.tables.columns import COMPARED, page_columns
+from services.reporting.tables.terminal import front_table
 from shared.settings import Objective
 from tests.support.report_content import report_content
 
@@ -88,7 +88,7 @@ def test_the_page_names_every_network_in_chart_drawing_and_table(content: Report
     keys = {f"n{index}" for index in range(1, len(content.front) + 1)}
     axes = sum(attributes.get("name") == "axis" for _, attributes in page.found)
     identifiers = {attributes.get("id") for _, attributes in page.found}
-    assert {f"row-{each.key}" for each in listed(content)} <= identifiers
+    assert {f"row-{each.key}" for each in listed_networks(content)} <= identifiers
     assert {"row-dense", "row-base"} <= identifiers
     assert (
         sum(str(identifier).startswith("row-") for identifier in identifiers)
@@ -103,7 +103,7 @@ def test_the_page_names_every_network_in_chart_drawing_and_table(content: Report
 
 
 @each_search
-def test_the_page_asks_nobody_for_anything(content: ReportContent) -> None:
+def test_the_page_loads_nothing(content: ReportContent) -> None:
     text = render_page(content)
     for tag, attributes in _Elements(text).found:
         assert tag not in ("iframe", "object", "embed", "base", "img")
@@ -127,13 +127,13 @@ def test_text_from_outside_is_never_markup() -> None:
 def test_the_page_shows_headline_result_failures_and_provenance() -> None:
     content = report_content()
     text = render_page(content)
-    for shown in (content.name, content.model, content.headline, key_result(content), *content.failures):
+    for shown in (content.name, content.model, content.headline, key_finding(content), *content.failures):
         assert escape(shown) in text
     for what, value in content.provenance:
         assert escape(what) in text and escape(value) in text
 
 
-def test_the_page_says_how_to_take_its_numbers() -> None:
+def test_the_page_says_how_to_read_its_numbers() -> None:
     text = render_page(report_content())
     assert "the best of 250 measured networks look better than they are" in text
     assert "a loss above 2 points" in text
@@ -143,22 +143,22 @@ def test_the_page_says_how_to_take_its_numbers() -> None:
     assert "design effect" not in text and "Random networks" not in text
 
 
-def test_the_page_says_that_the_items_were_read_again_after_a_raised_budget() -> None:
-    text = render_page(report_content().model_copy(update={"fronts": 3, "looked_at": 21}))
+def test_the_page_says_that_the_items_were_used_again_after_a_raised_budget() -> None:
+    text = render_page(report_content().model_copy(update={"reported_fronts": 3, "networks_on_report_items": 21}))
     assert "21 networks, controls included, were ever measured on the report part, for 3 fronts." in text
-    assert "the same items were read again" in text
+    assert "the same items were used again" in text
 
 
 def test_the_page_explains_what_only_some_searches_have() -> None:
     text = render_page(SEARCHES["random networks, some of the front not measured"])
     assert "5 of the 10 networks of the front were not measured on the report part" in text
     assert "<b>Random networks</b>" in text and "design effect" in text
-    assert "Tasks alike&rdquo; is the mean over the tasks" in text
+    assert "Mean over tasks&rdquo; counts every task equally" in text
 
 
 def test_tasks_have_columns_only_if_there_are_several_or_lm_eval_counts_a_group_otherwise() -> None:
     def titles(content: ReportContent) -> list[str]:
-        return [column.title for column in columns(content)]
+        return [column.title for column in page_columns(content)]
 
     several = titles(SEARCHES["several tasks"])
     assert [title for title in several if "arc_easy" in title] == [
@@ -166,9 +166,9 @@ def test_tasks_have_columns_only_if_there_are_several_or_lm_eval_counts_a_group_
         "arc_easy, against dense",
         "arc_easy, against base",
     ]
-    assert "Tasks alike" in several
+    assert "Mean over tasks" in several
     usual = SEARCHES["usual"]
-    assert not any("arc" in title or "alike" in title for title in titles(usual))
+    assert not any("arc" in title or "Mean over" in title for title in titles(usual))
     (task,) = usual.dense.by_task.values()
     otherwise = {"by_task": {"blimp": task.model_copy(update={"accuracy": task.accuracy + 0.1})}}
     assert "blimp" in titles(usual.model_copy(update={"dense": usual.dense.model_copy(update=otherwise)}))
@@ -176,8 +176,8 @@ def test_tasks_have_columns_only_if_there_are_several_or_lm_eval_counts_a_group_
 
 def test_what_was_not_measured_on_the_report_items_is_a_dash() -> None:
     content = SEARCHES["random networks, some of the front not measured"]
-    unread = next(each for each in listed(content) if each.row not in content.reported and each.drawn == "n2")
-    shown = {(column.title, column.unit): column.cell(unread).shown for column in columns(content)}
+    unread = next(each for each in listed_networks(content) if each.row not in content.reported and each.drawn == "n2")
+    shown = {(column.title, column.unit): column.cell(unread).shown for column in page_columns(content)}
     assert shown["Accuracy", "report part (95 %)"] == shown["arc_easy", "report part (95 %)"] == wording.NOT_MEASURED
     assert shown["Accuracy", "search part"] != wording.NOT_MEASURED
 
@@ -185,9 +185,9 @@ def test_what_was_not_measured_on_the_report_items_is_a_dash() -> None:
 def test_comparisons_have_their_interval_and_both_p_values() -> None:
     content = report_content(random_ones=True)
     row = content.front[3]
-    each = next(each for each in listed(content) if each.row is row)
+    each = next(each for each in listed_networks(content) if each.row is row)
     for title, against in (("dense", row.versus_dense), ("base", row.versus_base), ("random", row.versus_random)):
-        (column,) = (column for column in columns(content) if column.title == f"Against {title}")
+        (column,) = (column for column in page_columns(content) if column.title == f"Against {title}")
         assert against is not None
         assert column.cell(each).shown == (
             f"{wording.points(against.difference)} ({wording.points_interval(against.interval)}); "
@@ -197,7 +197,7 @@ def test_comparisons_have_their_interval_and_both_p_values() -> None:
 
 
 def test_a_random_network_stands_below_the_one_whose_size_it_has() -> None:
-    networks = listed(report_content(random_ones=True, int8=True, front=3))
+    networks = listed_networks(report_content(random_ones=True, int8=True, front=3))
     assert [each.row.name for each in networks[:3]] == ["N1", "N1 int8", "N1 random"]
     assert [each.key for each in networks if each.random] == ["n1-random", "n2-random", "n3-random"]
 
@@ -241,11 +241,11 @@ def test_the_first_objective_is_shown_first_and_only_what_all_networks_have_is_o
     assert "prefill_seconds" not in offered(timed.model_copy(update={"base": untimed}))
 
 
-@pytest.mark.parametrize("objective", MEASURES)
+@pytest.mark.parametrize("objective", COSTS)
 def test_the_line_rises_with_every_measure_and_passes_by_what_is_dominated(objective: Objective) -> None:
     content = report_content(objectives=("bytes", "prefill_seconds"), quantizations=("none", "int8"), timed=True)
     front = [network for network in content.evaluated if network.on_front]
-    measure = MEASURES[objective]
+    measure = COSTS[objective]
     joined = non_dominated(front, measure)
     assert len(joined) < len(front) or objective in ("bytes", "prefill_seconds")
     for network in front:
@@ -277,20 +277,20 @@ def test_int8_among_the_searched_networks_is_hollow_and_named_in_the_drawing() -
     for _, chart in front_charts(content):
         reported = [mark for mark in chart.marks if mark.part == "report" and mark.shape == "front"]
         assert [mark.hollow for mark in reported] == [row in quantised for row in content.front]
-    for row, strip in zip(content.front, draw_strips(content), strict=True):
+    for row, strip in zip(content.front, layer_strips(content), strict=True):
         assert ("INT8" in strip.about) == ("INT8" in strip.summary) == (row in quantised)
 
 
 @each_search
 def test_no_column_is_dashes_only(content: ReportContent) -> None:
-    for column in columns(content):
-        assert any(column.cell(each).value is not None for each in listed(content))
+    for column in page_columns(content):
+        assert any(column.cell(each).value is not None for each in listed_networks(content))
 
 
 def test_columns_of_int8_and_speed_are_there_only_if_the_search_has_them() -> None:
     def extra(content: ReportContent) -> set[tuple[str, str]]:
-        plain = {(column.title, column.unit) for column in columns(report_content())}
-        return {(column.title, column.unit) for column in columns(content)} - plain
+        plain = {(column.title, column.unit) for column in page_columns(report_content())}
+        return {(column.title, column.unit) for column in page_columns(content)} - plain
 
     assert extra(report_content(int8=True)) == {("INT8", ""), ("Change by INT8", COMPARED)}
     assert extra(report_content(timed=True)) == {("Prefill time", "all prompts"), ("Decode time", "one step")}
@@ -303,8 +303,8 @@ def test_columns_of_int8_and_speed_are_there_only_if_the_search_has_them() -> No
 
 def test_a_twin_stands_below_its_original_with_what_it_lost() -> None:
     content = report_content(int8=True)
-    networks = listed(content)
-    (change,) = (column for column in columns(content) if column.title == "Change by INT8")
+    networks = listed_networks(content)
+    (change,) = (column for column in page_columns(content) if column.title == "Change by INT8")
     for original, twin in zip(networks[:-1:2], networks[1::2], strict=True):
         assert twin.original is original.row and original.original is None
         assert twin.row.name == f"{original.row.name} int8"
@@ -318,9 +318,9 @@ def test_the_page_says_under_which_load_and_over_what() -> None:
     content = SEARCHES["several objectives, INT8 and speeds"]
     text = render_page(content)
     assert content.serving is not None and escape(content.serving) in text
-    assert "The volume that the front takes up over decode time and prefill time and accuracy" in text
+    assert "The volume that the front dominates over decode time and prefill time and accuracy" in text
     assert "1 times the dense network's decode time" in text.replace("&#39;", "'")
-    assert "The area that the front takes up over parameters and accuracy" in render_page(report_content())
+    assert "The area that the front dominates over parameters and accuracy" in render_page(report_content())
 
 
 def test_the_predictor_is_shown_beside_what_size_alone_reaches() -> None:
@@ -346,7 +346,7 @@ def test_what_earlier_releases_did_not_say_of_their_predictor_is_a_dash() -> Non
 
 def test_strips_show_which_layers_are_dropped_and_narrow() -> None:
     content = report_content()
-    for row, strip in zip(content.front, draw_strips(content), strict=True):
+    for row, strip in zip(content.front, layer_strips(content), strict=True):
         assert len(strip.cells) == content.layers
         assert tuple(cell.layer for cell in strip.cells if cell.share is not None) == row.architecture.layers
         assert sum(cell.share == 0.5 for cell in strip.cells) == row.narrow_mlps
@@ -412,7 +412,7 @@ def test_the_page_says_what_the_front_has_over_random_networks(interval: tuple[f
     content = report_content(random_ones=True).model_copy(
         update={"advantage": Advantage(difference=0.02, interval=interval, pairs=6)}
     )
-    result = random_result(content)
+    result = random_finding(content)
     assert result is not None and f"{says} random ones of the same sizes: +2.0 points (mean over 6 pairs" in result
     assert escape(result) in render_page(content)
-    assert random_result(report_content()) is None
+    assert random_finding(report_content()) is None

@@ -1,9 +1,8 @@
-"""The words and axes that the report's page, figure and table share."""
+"""Numbers as text, as the report's page, figure and table share them."""
 
 import pytest
 
 from services.reporting import wording
-from services.reporting.axis import axis_over, count_axis, decimals
 
 
 @pytest.mark.parametrize(
@@ -44,26 +43,6 @@ def test_differences_carry_their_sign() -> None:
     assert wording.points(0.0042) == "+0.4"
     assert wording.points(-0.0123) == f"{wording.MINUS}1.2"
     assert wording.points(-0.0001) == "0.0"
-
-
-@pytest.mark.parametrize(
-    "values", [[0.2], [0.0], [0.31, 0.44], [0.4, 0.4001], [3.4e9, 6.7e9], [-0.2, 1.0], [1e-5, 2e-5]]
-)
-def test_ticks_are_few_and_told_apart(values: list[float]) -> None:
-    axis = axis_over("any", values, lambda value, step: f"{value:.{decimals(step)}f}")
-    labels = [tick.label for tick in axis.ticks]
-    assert 2 <= len(labels) <= 8
-    assert len(set(labels)) == len(labels)
-    assert all(0 <= tick.at <= 100 for tick in axis.ticks)
-    assert all(0 < axis.place(value) < 100 for value in values)
-
-
-@pytest.mark.parametrize("values", [[0], [1], [0, 1], [0, 4], [0, 250], [1, 12]])
-def test_counts_have_whole_ticks(values: list[float]) -> None:
-    labels = [tick.label for tick in count_axis("any", values).ticks]
-    assert labels == list(dict.fromkeys(labels))
-    assert all(int(label) >= 0 for label in labels)
-    assert labels
 
 
 @pytest.mark.parametrize(

@@ -73,7 +73,7 @@ def test_an_interrupted_search_ends_like_an_undisturbed_one(tmp_path: Path, stra
     undisturbed, _, _, first = search(plan, tmp_path / "undisturbed.sqlite")
 
     def die(request: EvaluationRequest) -> Failure:
-        return Failure(kind="bad_request", reason="the end", retry_may_help=False)
+        return Failure(kind="bad_request", reason="the end")
 
     with pytest.raises(UserError, match="the end"):
         search(plan, tmp_path / "h.sqlite", after(answered, die))
@@ -156,7 +156,7 @@ def test_the_cost_table_covers_all_that_a_search_or_its_report_times() -> None:
 def test_a_cost_table_that_cant_be_measured_ends_the_search_and_is_tried_again_by_the_next_run(tmp_path: Path) -> None:
     plan = small_plan(SERVED)
     for answer in (refused, only(lambda request: request.spec.costs is not None)):
-        with pytest.raises(UserError, match=r"serving: the cost table .* engine torch \(no engine here\); mend that"):
+        with pytest.raises(UserError, match=r"serving: the cost table .* engine torch \(no engine here\); fix that"):
             search(plan, tmp_path / "h.sqlite", answer)
     assert len(search(plan, tmp_path / "h.sqlite")[1]) == 21
 

@@ -7,7 +7,7 @@ import pytest
 
 from services.coordinator.history import History
 from services.coordinator.results import evaluated_so_far, front
-from services.reporting.outputs import write_report
+from services.reporting.report_files import write_report
 from shared.architecture import dense
 from shared.errors import UserError
 from shared.messages import EvaluationRequest, Failure, FailureKind, Measurement
@@ -23,7 +23,7 @@ from tests.support.searches import (
 
 def test_a_failure_that_may_end_better_is_tried_again_by_the_next_run(tmp_path: Path) -> None:
     def short_of_memory(request: EvaluationRequest) -> Failure:
-        return Failure(kind="out_of_memory", reason="too little", retry_may_help=True)
+        return Failure(kind="out_of_memory", reason="too little")
 
     search(small_plan(evaluations=8), tmp_path / "h.sqlite", after(7, short_of_memory))
     _, seen, _, history = search(small_plan(evaluations=8), tmp_path / "h.sqlite")
@@ -34,7 +34,7 @@ def test_a_failure_that_may_end_better_is_tried_again_by_the_next_run(tmp_path: 
 def test_failed_networks_are_kept_with_their_reason_and_the_search_goes_on(tmp_path: Path) -> None:
     def refuse_shallow(request: EvaluationRequest) -> Measurement | Failure:
         if request.architecture.depth == 6 and request.spec.tasks[0].split == "validation":
-            return Failure(kind="out_of_memory", reason="too little", retry_may_help=True)
+            return Failure(kind="out_of_memory", reason="too little")
         return pretend(request)
 
     plan = small_plan()
@@ -52,13 +52,13 @@ def test_a_search_in_which_everything_fails_stops_with_the_reason(tmp_path: Path
         search(
             small_plan(),
             tmp_path / "h.sqlite",
-            lambda _: Failure(kind="crashed", reason="broken", retry_may_help=False),
+            lambda _: Failure(kind="crashed", reason="broken"),
         )
 
 
 def failing(kind: FailureKind, *which: Callable[[EvaluationRequest], bool]) -> Answer:
     """Fails at some requests in this way, as an evaluator of too little memory does."""
-    failure = Failure(kind=kind, reason="too large", retry_may_help=False)
+    failure = Failure(kind=kind, reason="too large")
     return lambda request: failure if any(each(request) for each in which) else pretend(request)
 
 
@@ -73,7 +73,7 @@ def test_a_network_that_fails_on_the_report_items_leaves_the_front_and_is_tried_
     assert chosen == undisturbed
     content = write_report(plan, history, chosen, tmp_path)
     assert "N1" not in [row.name for row in content.front] and not (tmp_path / "front" / "N1.json").exists()
-    assert f"N1, which has left the front: {kind}, too large" in content.failures
+    assert f"N1, left out of the front: {kind}, too large" in content.failures
     _, seen, _, history = search(plan, path, report=True)
     assert seen == [largest]
     mended, whole = (write_report(plan, each, undisturbed, tmp_path) for each in (history, other))
@@ -97,23 +97,23 @@ def test_a_control_that_fails_ends_the_run_with_what_will_happen_and_the_next_on
 @pytest.mark.parametrize("kind", ["timed_out", "infeasible"])
 def test_a_last_generation_of_which_everything_fails_doesnt_end_the_search(tmp_path: Path, kind: FailureKind) -> None:
     plan, path = small_plan(evaluations=17), tmp_path / "h.sqlite"  # 8, 8 and 1
-    failure = Failure(kind=kind, reason="too large", retry_may_help=False)
+    failure = Failure(kind=kind, reason="too large")
     chosen, _, observer, history = search(plan, path, after(16, lambda request: failure))
     assert [row.evaluations for row in observer.generations] == [8, 16, 17]
     assert chosen == front(evaluated_so_far(plan, history))
 
 
-@pytest.mark.parametrize(("kind", "goes_on"), [("crashed", False), ("infeasible", True)])
+@pytest.mark.parametrize(("kind", "goes_on"), [("timed_out", False), ("infeasible", True)])
 def test_another_generation_of_which_everything_fails_ends_it_unless_the_networks_are_to_blame(
     tmp_path: Path, kind: FailureKind, goes_on: bool
 ) -> None:
     plan, path = small_plan(), tmp_path / "h.sqlite"
-    failure, numbers = Failure(kind=kind, reason="broken", retry_may_help=False), iter(range(10**6))
+    failure, numbers = Failure(kind=kind, reason="broken"), iter(range(10**6))
     second: Answer = lambda request: failure if 8 <= next(numbers) < 16 else pretend(request)  # noqa: E731
     if goes_on:
         assert search(plan, path, second)[2].generations[-1].evaluations == 20
         return
-    with pytest.raises(UserError, match=r"generation 1: every network failed, .*crashed: broken; .* tries them again"):
+    with pytest.raises(UserError, match=r"generation 1: every network .*timed_out: broken; .* tries them again"):
         search(plan, path, second)
     recorded = History.read(path).candidates()
     _, seen, _, history = search(plan, path)

@@ -11,18 +11,17 @@ from services.application.run_directory import RunDirectory
 from shared.environment import Environment
 from shared.errors import UserError
 from shared.messages import SpeedSpec, Workload
-from shared.settings import LONGEST_NAME, Part, SearchSettings, parse_settings, read_search_file, write_search_file
+from shared.settings import (
+    LONGEST_NAME,
+    ItemsPart,
+    SearchSettings,
+    ServingSettings,
+    parse_settings,
+    read_search_file,
+    write_search_file,
+)
 from shared.yaml_text import format_yaml
-
-GOOD: dict[str, Any] = {
-    "name": "example",
-    "model": "HuggingFaceTB/SmolLM2-135M-Instruct",
-    "space": {"depths": [30, 26], "mlp_widths": [1536, 768]},
-    "tasks": [
-        {"name": "arc_easy", "search": {"items": 200}, "report": {"items": 500}},
-        {"name": "winogrande", "metric": "acc", "num_fewshot": 5, "search": {"items": 100}, "report": {"items": 300}},
-    ],
-}
+from tests.support.search_keys import GOOD
 
 
 def changed(path: str, value: Any) -> dict[str, Any]:
@@ -84,7 +83,7 @@ def test_parts_that_are_put_on_the_same_split_share_no_item(
 @pytest.mark.parametrize(
     ("path", "value", "complaint"),
     [
-        ("colour", "red", "colour: unknown key; remove it or mend its spelling"),
+        ("colour", "red", "colour: unknown key; remove it or correct its spelling"),
         ("space.heads", [1], "space.heads: unknown key"),
         ("training.lr", 1, "training.lr: unknown key"),
         ("tasks.1.report.shots", 1, r"tasks.1.report.shots: unknown key"),
@@ -102,7 +101,7 @@ def test_parts_that_are_put_on_the_same_split_share_no_item(
         ("tasks.1.name", "arc_easy", "tasks: a task is listed twice"),
         ("tasks.0.search.items", 0, "tasks.0.search.items: should be a number, 1 or more"),
         ("name", "../up", r"name: should be letters .*such as smollm2-arc-easy \(it is '../up'\)$"),
-        ("name", 7, r"name: should be a text; put it in quotes \(it is 7\)$"),
+        ("name", 7, r"name: should be text; put it in quotes \(it is 7\)$"),
         ("space.depths", 4, r"space.depths: should be a list, such as \[28, 26\] \(it is 4\)$"),
         ("space", "wide", r"space: should be a section, with keys of its own \(key: value\) \(it is 'wide'\)$"),
         ("training.steps", 1.5, r"training.steps: should be a whole number, such as 4 \(it is 1.5\)$"),
@@ -150,7 +149,7 @@ def test_a_bad_value_is_refused_with_file_and_field(tmp_path: Path, path: str, v
 def test_int8_is_not_measured_again_where_networks_are_in_int8_already() -> None:
     for choices in (["int8"], ["none", "int8"]):
         values = {**changed("space.quantization", choices), "objectives": ["bytes"], "remeasure_int8": True}
-        with pytest.raises(UserError, match=r"^x: remeasure_int8: .*take int8 from space\.quantization$"):
+        with pytest.raises(UserError, match=r"^x: remeasure_int8: .*remove int8 from space\.quantization$"):
             parse_settings(values, "x")
 
 
@@ -171,6 +170,10 @@ def test_serving_says_how_speed_is_measured() -> None:
     assert serving.speed == SpeedSpec(
         engine="torch", workload=Workload(batch=4, prompt_tokens=128, generated_tokens=32), repeats=7
     )
+
+
+def test_a_search_serves_by_default_as_a_measurement_by_hand_does() -> None:
+    assert ServingSettings().speed == SpeedSpec(engine="torch", workload=Workload())
 
 
 @pytest.mark.parametrize("key", ["name", "model", "space", "tasks"])
@@ -255,6 +258,8 @@ def test_what_is_no_finite_number_is_refused_where_one_is_wanted(tmp_path: Path,
         "training.seed",
         "training.learning_rate",
         "serving.batch",
+        "reporting.margin",
+        "reporting.networks",
     ],
 )
 def test_a_boolean_is_no_number(path: str) -> None:
@@ -279,7 +284,9 @@ def test_a_name_is_what_is_written(tmp_path: Path, name: str) -> None:
 
 
 def test_a_key_that_is_given_twice_is_refused(tmp_path: Path) -> None:
-    complaint = r"search\.yaml: not valid YAML in line 6 \(the key 'steps' is given twice, first in line 5\); mend it"
+    complaint = (
+        r"search\.yaml: not valid YAML in line 6 \(the key 'steps' is given twice, first in line 5\); correct it"
+    )
     with pytest.raises(UserError, match=complaint):
         read_search_file(written(tmp_path, "\n  steps: 1\n  steps: 2"))
 
@@ -377,7 +384,7 @@ def test_a_variable_that_makes_no_sense_is_refused_by_name(
     monkeypatch: pytest.MonkeyPatch, variable: str, value: str
 ) -> None:
     monkeypatch.setenv(variable, value)
-    with pytest.raises(UserError, match=f"^{variable}: .*mend the variable or unset it"):
+    with pytest.raises(UserError, match=f"^{variable}: .*correct the variable or unset it"):
         Environment.read()
 
 
@@ -403,7 +410,7 @@ def test_a_chat_template_is_applied_by_yes_no_or_its_name(tmp_path: Path, writte
     file.write_text(f"{start}tasks:{tasks}", encoding="utf-8")
     settings = read_search_file(file)
     assert settings.tasks[0].apply_chat_template == value
-    parts: tuple[Part, ...] = ("search", "report")
+    parts: tuple[ItemsPart, ...] = ("search", "report")
     for part in parts:
         (asked,) = settings.spec(part, "float32").tasks
         assert (asked.apply_chat_template, asked.fewshot_as_multiturn) == (value, True)

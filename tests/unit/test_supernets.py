@@ -3,24 +3,23 @@
 import json
 import multiprocessing
 import shutil
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
-from services.application import prepared_search as training
 from services.application.pipeline import open_search
 from services.application.prepared_search import PreparedSearch
 from services.application.run_directory import RunDirectory
+from services.application.supernet_choice import find_supernet
+from services.application.supernet_making import fine_tune
 from services.application.supernet_store import (
     Supernet,
     SupernetStore,
     busy,
     clear_workspace,
-    find_supernet,
     making,
     workspace_of,
 )
@@ -29,6 +28,7 @@ from services.trainer.data import load_instructions
 from shared.digest import digest_json
 from shared.environment import Environment
 from shared.errors import UserError
+from shared.events import Event, Events, Noted
 from shared.manifest import base_location
 from shared.messages import CheckpointRef
 from shared.settings import parse_settings
@@ -289,31 +289,23 @@ def test_what_is_unfinished_is_removed_unless_it_is_just_being_made(store: Super
 
 
 def test_who_waits_for_another_to_make_it_says_that_and_shows_no_fine_tuning(
-    store: SupernetStore, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    store: SupernetStore,
 ) -> None:
     place = store.place("0f12")
     settings = parse_settings(search_values("any", 0, 2, 2), "test")
     plan = SimpleNamespace(digest=digest_json("plan"))
-    checked = SimpleNamespace(training=plan, place=place, settings=settings)
+    prepared = SimpleNamespace(training=plan, place=place, settings=settings)
+    published: list[Event] = []
 
-    @contextmanager
-    def no_stage(*_: object) -> Iterator[None]:
-        raise AssertionError("nothing is fine-tuned here")
-        yield
-
-    say = training._say_that_another_makes_it
-
-    def another_ends() -> None:
-        say()
+    def another_ends(event: Event) -> None:
+        published.append(event)
         write_supernet(place)
         others.close()
 
-    monkeypatch.setattr(training, "stage", no_stage)
-    monkeypatch.setattr(training, "_say_that_another_makes_it", another_ends)
     with ExitStack() as others:
         others.enter_context(making(place, lambda: None))
-        assert training.fine_tune(cast(PreparedSearch, checked)).directory == place
-    assert capsys.readouterr().out == "Super-network  another nasfarm just makes it; waiting for that\n"
+        assert fine_tune(cast(PreparedSearch, prepared), Events(another_ends)).directory == place
+    assert published == [Noted("Super-network", "another nasfarm just makes it; waiting for that")]
 
 
 def test_what_lies_elsewhere_is_not_removed(store: SupernetStore, tmp_path: Path) -> None:

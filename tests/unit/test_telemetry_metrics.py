@@ -46,7 +46,7 @@ def test_a_measurement_counts_its_stages_items_and_tokens() -> None:
 @pytest.mark.parametrize("kind", get_args(FailureKind))
 def test_a_failure_counts_under_its_kind_and_has_a_duration(kind: FailureKind) -> None:
     metrics = EvaluatorMetrics(InProcessBroker())
-    metrics.answered(Failure(kind=kind, reason="r", retry_may_help=False), seconds=6000)
+    metrics.answered(Failure(kind=kind, reason="r"), seconds=6000)
     assert value(metrics.registry, "nasfarm_evaluator_evaluations_total", outcome=kind) == 1
     assert value(metrics.registry, "nasfarm_evaluator_evaluations_total", outcome="measurement") == 0
     assert value(metrics.registry, "nasfarm_evaluator_evaluation_duration_seconds_bucket", le="3600.0") == 0
@@ -76,9 +76,9 @@ def test_progress_is_a_timestamp() -> None:
 
 def test_a_wait_in_the_queue_is_never_negative_and_not_counted_where_it_isn_t_known() -> None:
     metrics = EvaluatorMetrics(InProcessBroker())
-    metrics.taken(-0.3)
-    metrics.taken(None)
-    metrics.taken(40.0)
+    metrics.request_taken(-0.3)
+    metrics.request_taken(None)
+    metrics.request_taken(40.0)
     assert value(metrics.registry, "nasfarm_evaluator_queue_wait_seconds_count") == 2
     assert value(metrics.registry, "nasfarm_evaluator_queue_wait_seconds_sum") == 40
 

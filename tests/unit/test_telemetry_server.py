@@ -169,5 +169,5 @@ def test_a_variable_of_telemetry_that_makes_no_sense_is_refused_by_name(
     monkeypatch: pytest.MonkeyPatch, variable: str, value: str
 ) -> None:
     monkeypatch.setenv(variable, value)
-    with pytest.raises(UserError, match=f"^{variable}: must be .*; mend the variable or unset it$"):
+    with pytest.raises(UserError, match=f"^{variable}: must be .*; correct the variable or unset it$"):
         Environment.read()

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from rich.table import Table
 from rich.text import Text
 
-from services.cli import farm_status as watching
+from services.application.farm_status import FarmStatus
+from services.cli import farm_status
 from services.cli.console import PlainConsole
-from services.cli.farm_status import FarmStatus
 from shared.announcements import EvaluatorAnnouncement, SearchAnnouncement, latest
 from shared.text import LONGEST_LINE, LONGEST_SHOWN, one_line, printable
 from shared.text import shown as spelt
@@ -101,6 +101,6 @@ def test_one_bad_announcement_does_not_hide_the_others() -> None:
     searches = tuple(each for each in heard if isinstance(each, SearchAnnouncement))
     evaluators = tuple(each for each in heard if isinstance(each, EvaluatorAnnouncement))
     status = FarmStatus(now, searches, evaluators, {"requests.abc": None})
-    tables = [watching._searches(status), watching._evaluators(status), watching._queues(status)]
+    tables = [farm_status._searches(status), farm_status._evaluators(status), farm_status._queues(status)]
     output = shown(*tables)
     assert harmless(output) and "good" in output and "4 of 9" in output and "2 �[31m" in output

@@ -69,7 +69,7 @@ def test_speeds_are_finite_and_positive_and_of_every_repeat(rates: tuple[float, 
 
 
 def test_speeds_are_of_all_networks_that_were_asked_for_and_may_say_why_one_has_none() -> None:
-    failure = Failure(kind="infeasible", reason="no INT8 here", retry_may_help=False)
+    failure = Failure(kind="infeasible", reason="no INT8 here")
     assert found(SPEEDS, speeds(lambda measured: {"speeds": (failure, measured.speeds[1])})) is None
     assert found(SPEEDS, speeds(lambda measured: {"speed": None})) == "not the speeds of 3 networks"
     assert found(SPEEDS, speeds(lambda measured: {"speeds": measured.speeds[1:]})) == "not the speeds of 3 networks"

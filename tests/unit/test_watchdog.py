@@ -42,7 +42,7 @@ def overrun(broker: InProcessBroker, meanwhile: Callable[[Slow, Worker], None]) 
         told.set()
 
     worker = Worker(broker, REQUESTS, slow, ended=lambda: ends.append("worker"))
-    watchdog = Watchdog(broker, worker.desk, 0.05, answered)
+    watchdog = Watchdog(broker, worker.lease_slot, 0.05, answered)
     ask(broker)
     watchdog.start()
     worker.start()
@@ -66,9 +66,7 @@ def outcomes(broker: InProcessBroker) -> list[Measurement | Failure]:
 def test_an_evaluation_over_the_limit_is_answered_as_timed_out_and_never_again() -> None:
     broker = InProcessBroker()
     assert overrun(broker, lambda slow, worker: None) == ["watchdog"]
-    failure = Failure(
-        kind="timed_out", reason="not finished after 0.05 s, the limit of this evaluator", retry_may_help=False
-    )
+    failure = Failure(kind="timed_out", reason="not finished after 0.05 s, the limit of this evaluator")
     assert outcomes(broker) == [failure]
     assert broker.receive(REQUESTS, 0) is None
 
@@ -108,9 +106,9 @@ def test_where_the_broker_refuses_the_failure_the_request_is_left_to_others() ->
                 raise AccessRefusedError("results.small: the broker refuses")
             super().publish(queue_name, body, answer_to)
 
-        def _part_with(self, number: int) -> bool:
+        def _settle(self, number: int) -> bool:
             self.parted = True
-            return super()._part_with(number)
+            return super()._settle(number)
 
     broker = Refusing()
     assert overrun(broker, lambda slow, worker: None) == ["watchdog"]
@@ -118,14 +116,14 @@ def test_where_the_broker_refuses_the_failure_the_request_is_left_to_others() ->
 
 
 def test_of_many_who_claim_what_is_in_work_one_gets_it() -> None:
-    broker, desk = InProcessBroker(), LeaseSlot()
+    broker, lease_slot = InProcessBroker(), LeaseSlot()
     request = ask(broker)
     delivery = broker.receive(REQUESTS, 0)
     assert delivery is not None
     with ThreadPoolExecutor(8) as threads:
         for _ in range(50):
-            desk.put(Lease(request, delivery, began=0, reconnects=0))
-            claimed = list(threads.map(lambda _: desk.claim(), range(8)))
+            lease_slot.hold(Lease(request, delivery, began=0, reconnects=0))
+            claimed = list(threads.map(lambda _: lease_slot.claim(), range(8)))
             assert sum(each is not None for each in claimed) == 1
 
 

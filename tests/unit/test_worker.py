@@ -8,8 +8,9 @@ import pytest
 from services.evaluator.progress_callback import ProgressCallback
 from services.evaluator.service import Events, ServiceEvent, stop_at_signals
 from services.evaluator.status import CrashGuard, EvaluatorStatus
-from services.evaluator.worker import Answering, Backoff, NullObserver, Worker, WorkerObserver
+from services.evaluator.worker import NullObserver, RequestEvaluator, Worker, WorkerObserver
 from shared.architecture import dense
+from shared.backoff import Backoff, BackoffLimits
 from shared.broker import DEAD_LETTERS, Delivery, InProcessBroker, QueueMissingError
 from shared.messages import EvaluationRequest, EvaluationResult, Failure, Measurement
 from shared.telemetry.metrics import EvaluatorMetrics
@@ -38,14 +39,15 @@ class Pretending:
 def work(
     broker: InProcessBroker,
     pretending: Pretending,
-    evaluator: Answering | None = None,
+    evaluator: RequestEvaluator | None = None,
     observer: WorkerObserver | None = None,
     requests: int = 2,
+    backoff: Backoff | None = None,
 ) -> None:
     """Have so many requests worked off, as far as the evaluator goes."""
     for _ in range(requests):
         broker.publish(REQUESTS, small_plan().request(dense(SHAPE), "search").model_dump_json().encode(), RESULTS)
-    pretending.worker = Worker(broker, REQUESTS, evaluator or pretending, observer)
+    pretending.worker = Worker(broker, REQUESTS, evaluator or pretending, observer, backoff)
     pretending.worker.start()
     pretending.worker.join(30)
     assert not pretending.worker.is_alive()
@@ -64,7 +66,7 @@ def test_a_bug_is_a_failure_of_one_request_with_its_traceback_in_the_log(caplog:
     with caplog.at_level(logging.INFO):
         work(broker, pretending, CrashGuard(pretending), EvaluatorStatus(broker, metrics, "x", "none"))
     crashed, measured = outcomes(broker)
-    assert crashed == Failure(kind="crashed", reason="ZeroDivisionError: a bug", retry_may_help=True)
+    assert crashed == Failure(kind="crashed", reason="ZeroDivisionError: a bug")
     assert isinstance(measured, Measurement)
     assert "in evaluate" in caplog.text and "ZeroDivisionError: a bug" in caplog.text
     for outcome in ("crashed", "measurement"):
@@ -125,9 +127,9 @@ class Recording(InProcessBroker):
     def stop_receiving(self, queue_name: str) -> None:
         self.said.append("stop receiving")
 
-    def _part_with(self, number: int) -> bool:
+    def _settle(self, number: int) -> bool:
         self.said.append("part")
-        return super()._part_with(number)
+        return super()._settle(number)
 
 
 class Ill(Pretending):
@@ -135,17 +137,30 @@ class Ill(Pretending):
 
     def evaluate(self, request: EvaluationRequest, progressed: ProgressCallback) -> EvaluationResult:
         super().evaluate(request, progressed)
-        failure = Failure(kind="out_of_memory", reason="too small", retry_may_help=True)
+        failure = Failure(kind="out_of_memory", reason="too small")
         return EvaluationResult(identity=request.identity, search=request.search, outcome=failure)
 
 
 def test_pauses_grow_with_failures_in_a_row_that_others_may_not_meet() -> None:
-    backoff = Backoff()
-    ill = Failure(kind="crashed", reason="a bug", retry_may_help=True)
-    hopeless = Failure(kind="infeasible", reason="too deep", retry_may_help=False)
-    measured = pretend(small_plan().request(dense(SHAPE), "search"))
-    outcomes = [measured, ill, ill, ill, hopeless, ill, ill, measured, *[ill] * 8]
-    assert [backoff.after(each) for each in outcomes] == [0, 1, 2, 4, 0, 1, 2, 0, 1, 2, 4, 8, 16, 32, 60, 60]
+    class Scripted(Pretending):
+        """Has these outcomes, one after the other."""
+
+        def evaluate(self, request: EvaluationRequest, progressed: ProgressCallback) -> EvaluationResult:
+            answered = super().evaluate(request, progressed)
+            return answered.model_copy(update={"outcome": script[self.asked - 1] or answered.outcome})
+
+    class Noting(NullObserver):
+        def settled(self, pausing: bool) -> None:
+            pauses.append(round(1000 * backoff.seconds))
+            assert pausing == (backoff.seconds > 0)
+
+    elsewhere = Failure(kind="crashed", reason="a bug")
+    hopeless = Failure(kind="infeasible", reason="too deep")
+    script = [None, elsewhere, elsewhere, elsewhere, hopeless, elsewhere, elsewhere, None, *[elsewhere] * 8]
+    pauses: list[int] = []
+    broker, backoff, scripted = InProcessBroker(), Backoff(BackoffLimits(0.001, 0.06)), Scripted(last=len(script))
+    work(broker, scripted, observer=Noting(), requests=len(script), backoff=backoff)
+    assert pauses == [0, 1, 2, 4, 0, 1, 2, 0, 1, 2, 4, 8, 16, 32, 60, 60]
 
 
 def test_an_ill_evaluator_takes_nothing_while_it_pauses_and_stops_at_once() -> None:
@@ -159,7 +174,7 @@ def test_an_ill_evaluator_takes_nothing_while_it_pauses_and_stops_at_once() -> N
             broker.said.append("resumed")
 
     broker = Recording()
-    worker = Worker(broker, REQUESTS, Ill(last=0), Observed(), Backoff(first_seconds=1000, last_seconds=1000))
+    worker = Worker(broker, REQUESTS, Ill(last=0), Observed(), Backoff(BackoffLimits(1000, 1000)))
     broker.publish(REQUESTS, small_plan().request(dense(SHAPE), "search").model_dump_json().encode(), RESULTS)
     worker.start()
     worker.join(30)
@@ -194,8 +209,8 @@ def test_a_request_that_comes_when_the_worker_is_told_to_stop_is_given_back() ->
 
 def test_who_observes_a_worker_is_told_of_everything_in_its_order() -> None:
     class Observed:
-        def taken(self, delivery: Delivery, request: EvaluationRequest) -> None:
-            told.append(f"taken {delivery.attempt} {request.search}")
+        def received(self, delivery: Delivery, request: EvaluationRequest) -> None:
+            told.append(f"received {delivery.attempt} {request.search}")
 
         def progressed(self) -> None:
             told.append("progressed")
@@ -219,7 +234,7 @@ def test_who_observes_a_worker_is_told_of_everything_in_its_order() -> None:
     told: list[str] = []
     broker, stepping = InProcessBroker(), Stepping(last=1)
     work(broker, stepping, observer=Observed(), requests=1)
-    assert told == ["taken 1 small", "progressed", "evaluated, 1 published", "settled, 2 published"]
+    assert told == ["received 1 small", "progressed", "evaluated, 1 published", "settled, 2 published"]
 
 
 def test_the_first_signal_tells_to_stop_and_the_second_leaves_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,6 @@
 """Grafana's dashboards, written in Python and kept as JSON in deploy/grafana/dashboards.
 
-They lie here as they speak of the metrics beside them; no service imports them. They need the `dev` extra.
+Generating them needs the `dev` extra; `make dashboards` does. No service imports this.
 """
 
 from collections.abc import Mapping

@@ -3,9 +3,10 @@
 from collections.abc import Callable, Mapping
 
 from services.coordinator.cost_model import CostModel
+from services.coordinator.evaluated import Evaluated
 from services.coordinator.strategies.linas import Linas
 from services.coordinator.strategies.nsga2 import Nsga2
-from services.coordinator.strategies.protocol import Evaluated, Strategy
+from services.coordinator.strategies.protocol import Strategy
 from services.coordinator.strategies.random_search import RandomSearch
 from shared.settings import StrategyName, StrategySettings
 

@@ -17,13 +17,13 @@ from services.coordinator.genomes import Encoding, FloatArray, IntArray
 CROSSOVER = 0.9
 """Probability that two parents are crossed rather than copied (LINAS, arXiv 2205.10358)."""
 MUTATION = 0.02
-"""Probability that a gene is drawn anew (LINAS, arXiv 2205.10358)."""
+"""Probability that a gene is drawn again (LINAS, arXiv 2205.10358)."""
 
 
 class Evolution:
-    """NSGA-II that is handed the costs and the accuracies of its children.
+    """NSGA-II with `ask` and `tell`: the costs and the accuracies of its children come from the caller.
 
-    Starts from the best `population` of the networks given, by rank and crowding. `genomes` has shape (networks,
+    It starts from the best `population` of the networks given, by rank and crowding. `genomes` has shape (networks,
     genes), `costs` (networks, objectives), `accuracies` (networks,). Children are canonical, and differ from each other
     and from their parents.
     """
@@ -45,8 +45,8 @@ class Evolution:
             pop_size=population,
             sampling=RankAndCrowding().do(problem, start, n_survive=population, random_state=rng),
             crossover=UniformCrossover(prob=CROSSOVER),
-            mutation=_DrawAnew(self._genes),
-            repair=_Canonical(self._genes),
+            mutation=_RandomResetMutation(self._genes),
+            repair=_CanonicalRepair(self._genes),
         )
         self._algorithm.setup(problem, seed=int(rng.integers(2**63)), termination=NoTermination())
         self._algorithm.tell(infills=self._algorithm.ask())
@@ -85,10 +85,10 @@ class _VaryingGenes:
         return self.encoding.canonical(genomes)
 
 
-class _DrawAnew(Mutation):  # type: ignore[misc]
-    """Each gene is drawn anew with probability `MUTATION`.
+class _RandomResetMutation(Mutation):  # type: ignore[misc]
+    """Each gene is drawn again with probability `MUTATION`.
 
-    pymoo's polynomial mutation, rounded, hardly ever moves a gene that has two choices.
+    pymoo's polynomial mutation, rounded, hardly ever changes a gene that has two choices.
     """
 
     def __init__(self, genes: _VaryingGenes) -> None:
@@ -100,7 +100,7 @@ class _DrawAnew(Mutation):  # type: ignore[misc]
         return np.where(random_state.random(X.shape) < MUTATION, drawn, X)
 
 
-class _Canonical(Repair):  # type: ignore[misc]
+class _CanonicalRepair(Repair):  # type: ignore[misc]
     """Genes without effect are 0, so that pymoo knows equal networks from their genomes."""
 
     def __init__(self, genes: _VaryingGenes) -> None:

@@ -1,6 +1,6 @@
-"""LINAS (arXiv 2205.10358): a predictor learns from everything measured, and NSGA-II searches on the predictor.
+"""LINAS (arXiv 2205.10358): a predictor learns from everything measured, and NSGA-II searches on its predictions.
 
-Other than the authors' code: costs are computed, not predicted; networks are compared by their canonical genomes;
+Differences from the authors' code: costs are computed, not predicted; networks are compared by their canonical genomes;
 a generation is chosen from all networks that were predicted, not only the last population, so that it is always full.
 """
 
@@ -10,11 +10,11 @@ import numpy as np
 
 from services.coordinator.cost_model import CostModel
 from services.coordinator.genomes import FloatArray, IntArray
-from services.coordinator.pareto import best
+from services.coordinator.pareto import select_best
 from services.coordinator.predictors import Predictor
 from services.coordinator.strategies.evolution import Evolution
-from services.coordinator.strategies.generations import Generations
-from services.coordinator.strategies.stratified import ENUMERABLE, draw
+from services.coordinator.strategies.generational import GenerationalStrategy
+from services.coordinator.strategies.stratified_sampling import ENUMERABLE, random_genomes
 from shared.architecture import Architecture
 from shared.settings import StrategySettings
 
@@ -24,8 +24,8 @@ INNER_GENERATIONS = 100
 """With `POPULATION`, 20 000 predicted networks, as the authors use: about a second."""
 
 
-class Linas(Generations):
-    """Generations are the predicted front, evenly spread over the costs, as far as it was not measured already."""
+class Linas(GenerationalStrategy):
+    """Each generation is the part of the predicted front that was not measured yet, evenly spread over the costs."""
 
     def __init__(self, costs: CostModel, settings: StrategySettings) -> None:
         super().__init__(costs, settings)
@@ -51,27 +51,27 @@ class Linas(Generations):
         genomes, _, accuracies = self._measured()
         self._predictor = Predictor(self._encoding, genomes, accuracies)
         if self._encoding.space.networks <= ENUMERABLE:
-            candidates = self._encoding.every()
+            candidates = self._encoding.all_genomes()
         else:
-            candidates = self._search(self._predictor, genomes, rng)
+            candidates = self._search_on_predictions(self._predictor, genomes, rng)
         unknown = self._encoding.array(self._unknown(candidates))
         predicted = self._predictor.predict(unknown)
-        return unknown[best(self._costs.of_genomes(unknown), predicted, count)]
+        return unknown[select_best(self._costs.of_genomes(unknown), predicted, count)]
 
-    def _search(self, predictor: Predictor, measured: IntArray, rng: np.random.Generator) -> IntArray:
-        """NSGA-II on predictions; all networks it came upon, shape (about 20 000, genes)."""
+    def _search_on_predictions(self, predictor: Predictor, measured: IntArray, rng: np.random.Generator) -> IntArray:
+        """NSGA-II on predictions; all networks that it visited, shape (about 20 000, genes)."""
 
         def objectives(genomes: IntArray) -> tuple[FloatArray, FloatArray]:
             return self._costs.of_genomes(genomes), predictor.predict(genomes)
 
-        # Random ones beside the measured, or the inner search would only refine what is known.
-        start = np.unique(np.vstack([measured, draw(self._encoding, POPULATION, rng)]), axis=0)
+        # With random networks beside the measured ones: otherwise the inner search would only refine what is known.
+        start = np.unique(np.vstack([measured, random_genomes(self._encoding, POPULATION, rng)]), axis=0)
         evolution = Evolution(self._encoding, POPULATION, start, *objectives(start), rng)
-        seen = [start]
+        visited = [start]
         for _ in range(INNER_GENERATIONS - 1):
             children = evolution.ask()
             if not len(children):
                 break
             evolution.tell(*objectives(children))
-            seen.append(children)
-        return np.vstack(seen)
+            visited.append(children)
+        return np.vstack(visited)

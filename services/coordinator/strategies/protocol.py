@@ -1,19 +1,10 @@
-"""What the coordinator asks of a strategy, whichever it is."""
+"""The interface of all strategies."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
+from services.coordinator.evaluated import Evaluated
 from shared.architecture import Architecture
-
-
-@dataclass(frozen=True)
-class Evaluated:
-    """A network, its costs in the order of the objectives, and its accuracy; None where the measurement failed."""
-
-    architecture: Architecture
-    costs: tuple[float, ...]
-    accuracy: float | None
 
 
 class Strategy(Protocol):
@@ -37,14 +28,15 @@ class Strategy(Protocol):
     def ask(self, limit: int) -> list[Architecture]:
         """The next generation: `population` networks, or `limit` if that is less, none asked or told before.
 
-        Fewer where the space has no more; empty when it is exhausted (or `limit` is 0). No tell is needed in between.
+        Fewer where the space has no more; empty when it is exhausted (or `limit` is 0). `ask` may be called again
+        before `tell`.
         """
         ...
 
     def tell(self, evaluated: Sequence[Evaluated]) -> None:
-        """Take in measurements, in the order of the history; of several of one network the first counts.
+        """Learn from measurements, in the order of the history; of several of one network the first counts.
 
-        Networks that failed are never asked again and don't enter predictors. Networks that were never asked are
-        welcome. Raises UserError for a network that is not in the space.
+        Networks that failed are never asked again and don't enter predictors. Networks that were never asked may be
+        told, too. Raises UserError for a network that is not in the space.
         """
         ...

@@ -1,4 +1,4 @@
-"""By how much several networks beat their counterparts, all measured on the same items: a mean with an interval."""
+"""By how much several networks are better than their random counterparts on the same items: a mean with an interval."""
 
 from collections.abc import Sequence
 from math import sqrt
@@ -6,19 +6,19 @@ from math import sqrt
 import numpy as np
 from scipy.stats import t
 
-from services.coordinator.predictor_quality import NORMAL_QUANTILE
 from services.reporting.statistics.clusters import mean_variance
+from services.reporting.statistics.intervals import NORMAL_QUANTILE
 
 
 def mean_advantage(
     differences: Sequence[Sequence[float]], clusters: Sequence[int] = ()
 ) -> tuple[float, tuple[float, float]]:
-    """Mean of all differences and its 95 % interval; `differences` holds for each pair of networks a number an item.
+    """Mean of all differences and its 95 % interval; `differences` holds, for each pair of networks, a number per item.
 
-    Other items and other pairs would both have given another mean: the variance is clustered both ways (Cameron,
+    With other items or other pairs the mean would be different: the variance is clustered both ways (Cameron,
     Gelbach and Miller 2011, "Robust inference with multiway clustering", equation 2.5: items' plus pairs' less that of
     single differences, and no less than either), with Student's t of one degree of freedom less than there are pairs. A
-    single pair says nothing of others: then the interval is of the items alone. `clusters` as for `design_effect`.
+    single pair says nothing about others: then the interval is for the items alone. `clusters` as for `design_effect`.
     Raises ValueError without any difference.
     """
     table = np.asarray(differences, np.float64)

@@ -1,4 +1,4 @@
-"""What items that belong together (the questions of a subject) tell: less than as many independent ones.
+"""Clustered items (the questions of a subject) tell less than as many independent ones: by how much.
 
 A mean's variance is estimated from the sums of clusters (Liang and Zeger 1986; for benchmarks: Miller 2024,
 arXiv 2411.00640, section 2.2); its ratio to that of independent items is the design effect. Counts divided by the

@@ -1,18 +1,27 @@
-"""p-values beside those that are corrected for how many comparisons a report makes."""
+"""Multiple testing: p-values corrected for how many comparisons a report makes."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from services.reporting.report_data import NetworkRow
-from services.reporting.statistics.paired import holm
 
 Path = tuple[str, ...]
 """Where a comparison stands in a row: names of fields and keys."""
 
 
-def corrected(rows: Sequence[NetworkRow]) -> list[NetworkRow]:
-    """The rows with corrected p-values. A family are all comparisons with the same network: over all items; task by
-    task; over tasks that count the same."""
+def holm(p_values: Sequence[float]) -> list[float]:
+    """The p-values of one family corrected for their number, by Holm's step-down procedure (1979): rejecting those
+    below a level makes any false rejection at most as probable as the level."""
+    corrected, largest = [0.0] * len(p_values), 0.0
+    for rank, index in enumerate(sorted(range(len(p_values)), key=lambda index: p_values[index])):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[index]))
+        corrected[index] = largest
+    return corrected
+
+
+def with_corrected_p_values(rows: Sequence[NetworkRow]) -> list[NetworkRow]:
+    """The rows with corrected p-values. A family is all comparisons with the same network: over all items; task by
+    task; in the mean over tasks."""
     result: list[Any] = list(rows)
     for family in _families(rows):
         p_values = [_found(result[index], path).p_value for index, path in family]

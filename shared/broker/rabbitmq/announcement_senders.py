@@ -6,18 +6,18 @@ from shared.broker.reading import FORBIDDEN, UNSIGNED_VERSION
 
 
 class AnnouncementSenders:
-    """Tells announcements from those that pretend to be somebody else's.
+    """Finds announcements that pretend to be another service's.
 
-    The release before didn't sign what it announced. It is believed, of a search only until that was heard signed: the
-    unsigned word of an evaluator says nothing against its coordinator.
+    Releases of version 1 sent no user with what they announced. They are believed, of a search only until it was
+    announced by its coordinator's user: without a user it may come from an evaluator.
     """
 
     def __init__(self) -> None:
         self._signed: set[str] = set()
 
     def objection(self, body: bytes, sender: str) -> str | None:
-        """Why something that `sender` announced ("": nobody whom the broker vouches for) isn't theirs to say; None if
-        it is, or if it can't be read, and so says nothing."""
+        """Why `sender` ("" where the broker verified none) may not announce this; None if it may, or if the
+        announcement can't be read, and so says nothing."""
         for each in latest([body]):
             of_search = isinstance(each, SearchAnnouncement)
             user = COORDINATOR if of_search else EVALUATOR

@@ -12,11 +12,11 @@ from typing import Any
 from shared.broker.errors import QueueMissingError
 from shared.broker.protocol import ANNOUNCEMENTS, REMEMBERED_SECONDS, BrokerCounters
 from shared.broker.rabbitmq.announcement_senders import AnnouncementSenders
-from shared.broker.rabbitmq.consumer import REOPEN_SECONDS
 from shared.broker.rabbitmq.decoding import unreadable
 from shared.broker.rabbitmq.headers import SENT_AT, now, sent_at
 from shared.broker.rabbitmq.publisher import Outgoing
 from shared.broker.rabbitmq.refusals import channel_refusal
+from shared.policy import REOPEN_SECONDS
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ PREFETCH = 500
 class AnnouncementPublisher:
     """Publishes without confirmations, on a channel of its own that is opened when first something is announced.
 
-    `user` is the broker's, who we are. `tell` runs on the connection's thread, as all else here does.
+    `user` is the broker's, who we are. `publish` runs on the connection's thread, as all else here does.
     """
 
     def __init__(self, user: str) -> None:
@@ -48,8 +48,8 @@ class AnnouncementPublisher:
         self._connection, self._channel = connection, None
         self._waiting.clear()
 
-    def tell(self, body: bytes) -> None:
-        """Announce something, if there is anybody to tell it to."""
+    def publish(self, body: bytes) -> None:
+        """Announce something, if there is a connection."""
         if self._connection is None or not self._connection.is_open:
             return
         self._waiting.append(body)
@@ -65,7 +65,7 @@ class AnnouncementPublisher:
             channel.basic_publish(message.exchange, message.queue, message.body, message.properties)
 
     def _closed(self, channel: Any, reason: BaseException) -> None:
-        """The next announcement opens another channel. A refusal is told once, as it comes again with each."""
+        """The next announcement opens another channel. A refusal is logged once, as each announcement repeats it."""
         if channel is not self._channel:
             return
         self._channel = None
@@ -73,25 +73,25 @@ class AnnouncementPublisher:
         refusal = channel_refusal(reason, ANNOUNCEMENTS)
         if refusal is not None and str(refusal) != self._refused:
             self._refused = str(refusal)
-            logger.warning("nobody hears what is announced: %s", refusal)
+            logger.warning("announcements are refused: %s", refusal)
 
 
 class AnnouncementListener:
     """Hears the stream on a channel of its own, and remembers what was announced in the last REMEMBERED_SECONDS.
 
     `heard` and `end` may be called from any thread, all else runs on the connection's own. After a lost connection it
-    goes back to some time before, and passes over what it knows: by its identity, as a stream that was deleted and
-    declared anew counts its messages from 0 again.
+    goes back to some time before, and ignores what it knows: by its identity, as a stream that was deleted and
+    declared again counts its messages from 0 again.
 
     Args:
-        counters: where announcements that can't be decoded, or pretend to be another's, are counted; they are passed
-            over.
+        counters: where announcements that can't be decoded, or pretend to be another's, are counted; they are
+            ignored.
         run: runs something on the connection's thread; False where there is no connection.
     """
 
     def __init__(self, counters: BrokerCounters, run: Callable[[Callable[[], None]], bool]) -> None:
         self._counters, self._run = counters, run
-        self._speakers = AnnouncementSenders()
+        self._senders = AnnouncementSenders()
         self._wanted = False
         self._heard: OrderedDict[str, tuple[float, bytes | None]] = (
             OrderedDict()
@@ -139,7 +139,7 @@ class AnnouncementListener:
             self._open()
 
     def end(self, error: BaseException) -> None:
-        """Nothing will be heard any more; now and whenever somebody asks."""
+        """Nothing will be heard any more: `heard` raises the error from now on."""
         self._fail(error, final=True)
 
     def _fail(self, error: BaseException, final: bool = False) -> None:
@@ -174,9 +174,9 @@ class AnnouncementListener:
                 return
             at = min(sent_at(properties.headers or {}) or arrived, arrived)
             self._caught_up |= at >= self._began
-            problem = unreadable(properties) or self._speakers.objection(body, properties.user_id or "")
+            problem = unreadable(properties) or self._senders.objection(body, properties.user_id or "")
             if problem is not None:
-                logger.warning("%s: a message was passed over: %s", ANNOUNCEMENTS, problem)
+                logger.warning("%s: a message was ignored: %s", ANNOUNCEMENTS, problem)
                 self._counters.skipped += 1
             self._heard[properties.message_id] = (at, body if problem is None else None)
             while self._heard and self._heard[oldest := next(iter(self._heard))][0] < arrived - REMEMBERED_SECONDS:

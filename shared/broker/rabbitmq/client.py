@@ -11,6 +11,7 @@ from typing import Any
 import pika
 from pika.adapters.select_connection import IOLoop
 
+from shared.backoff import Backoff
 from shared.broker.address import BrokerAddress
 from shared.broker.errors import BrokerClosedError
 from shared.broker.protocol import ANNOUNCEMENTS, DEAD_LETTERS, BrokerCounters, Delivery, check_size
@@ -21,30 +22,24 @@ from shared.broker.rabbitmq.headers import ANSWER_TO, REASON, SENT_AT, Headers, 
 from shared.broker.rabbitmq.publisher import Outgoing, Publisher
 from shared.broker.rabbitmq.refusals import cause, connection_refusal, unreached
 from shared.errors import first_line
+from shared.policy import (
+    BLOCKED_SECONDS,
+    CLOSE_SECONDS,
+    CLOSE_UNANSWERED_SECONDS,
+    COMMAND_ANSWER_SECONDS,
+    CONNECT_SECONDS,
+    HEARTBEAT_SECONDS,
+    JOIN_SECONDS,
+    RECONNECT_PAUSE,
+    REQUESTS_PREFETCH,
+)
 
 logger = logging.getLogger(__name__)
 # pika reports each lost connection several times, with tracebacks. What it means for us is logged here, once.
 logging.getLogger("pika").setLevel(logging.CRITICAL)
 tolerate()
 
-HEARTBEAT_SECONDS = 15
-BLOCKED_SECONDS = 3600
-"""How long a broker may refuse to read (its memory or disk is full) before the connection is made anew.
-
-Long: a new one would be refused as well, and what is in hand would come again as one more attempt. A broker that is
-gone is noticed by its heartbeats."""
-CONNECT_SECONDS = 10
-FIRST_RETRY_SECONDS = 0.25
-LAST_RETRY_SECONDS = 15.0
 TICK_SECONDS = 1.0
-JOIN_SECONDS = 30.0
-"""How long a broker may take to be there when a service starts. Later it may be away for as long as it likes."""
-ANSWER_SECONDS = 8.0
-"""How long it may take to answer somebody who waits at a command."""
-CLOSE_SECONDS = 5.0
-"""How long a broker may take to say goodbye."""
-STRANGER_SECONDS = 0.5
-"""The same for one that has said nothing yet."""
 
 
 class RabbitBroker:
@@ -52,14 +47,14 @@ class RabbitBroker:
 
     pika sends no heartbeat while its user computes and is not safe to be used from several threads: so everything that
     is pika's happens on one thread, which does nothing else. Its asynchronous connection is used because it reports
-    every loss of a channel; the blocking one goes on quietly after the broker closed its channel.
+    every loss of a channel; the blocking one continues silently after the broker closed its channel.
     """
 
     def __init__(
         self,
         address: BrokerAddress,
         name: str,
-        prefetch: int = 1,
+        prefetch: int = REQUESTS_PREFETCH,
         heartbeat_seconds: int = HEARTBEAT_SECONDS,
         patient: bool = True,
     ) -> None:
@@ -68,9 +63,10 @@ class RabbitBroker:
         Args:
             address: the broker's.
             name: what the broker calls this connection in its lists and logs.
-            prefetch: how many messages of a queue may be in hand at once.
+            prefetch: how many messages of a queue may be delivered and not settled.
             heartbeat_seconds: a peer that was silent for two of these is lost.
-            patient: whether to try again if the first connection doesn't come up; who waits at a command isn't.
+            patient: whether to try again if the first connection doesn't come up; a command at which a person waits
+                isn't.
         """
         self.counters = BrokerCounters()
         self._address = address
@@ -100,11 +96,12 @@ class RabbitBroker:
         return self._pumped_at
 
     def connect(self, timeout_seconds: float | None = None) -> None:
-        """Wait until the first connection is up, by default for JOIN_SECONDS, or ANSWER_SECONDS without patience.
+        """Wait until the first connection is up, by default for JOIN_SECONDS; for COMMAND_ANSWER_SECONDS if not
+        patient.
 
         Raises BrokerError where it won't be, or isn't in time.
         """
-        usual = JOIN_SECONDS if self._patient else ANSWER_SECONDS
+        usual = JOIN_SECONDS if self._patient else COMMAND_ANSWER_SECONDS
         self._up.wait(usual if timeout_seconds is None else timeout_seconds)
         if self._ended is not None:
             raise self._ended
@@ -123,7 +120,7 @@ class RabbitBroker:
 
     def announce(self, body: bytes) -> None:
         check_size(ANNOUNCEMENTS, body)
-        self._run(lambda: self._announcer.tell(body))
+        self._run(lambda: self._announcer.publish(body))
 
     def announced(self, seconds: float) -> list[bytes]:
         return self._listener.heard(seconds)
@@ -140,7 +137,7 @@ class RabbitBroker:
         self._closing.set()
         self._run(self._say_goodbye)
         # What never answered isn't waited for: its thread ends by itself.
-        self._thread.join(2 * CLOSE_SECONDS if self._up.is_set() else STRANGER_SECONDS)
+        self._thread.join(2 * CLOSE_SECONDS if self._up.is_set() else CLOSE_UNANSWERED_SECONDS)
 
     def _send(self, messages: Sequence[Outgoing]) -> None:
         """Put messages on their way and wait until each is confirmed or has failed. Raises the first failure."""
@@ -154,7 +151,7 @@ class RabbitBroker:
             if failure is not None:
                 raise failure
 
-    def _bury(self, queue_name: str, body: bytes, identity: str, headers: Headers) -> None:
+    def _dead_letter(self, queue_name: str, body: bytes, identity: str, headers: Headers) -> None:
         logger.warning("message %s in %s becomes a dead letter: %s", identity, queue_name, headers[REASON])
         kept: Headers = {**headers, "queue": queue_name}
         self._send([self._outgoing(DEAD_LETTERS, body, identity or uuid.uuid4().hex, kept)])
@@ -168,7 +165,7 @@ class RabbitBroker:
             if self._ended is not None:
                 raise self._ended
             if queue_name not in self._consumers:
-                consumer = Consumer(queue_name, self._prefetch, self.counters, self._run, self._bury)
+                consumer = Consumer(queue_name, self._prefetch, self.counters, self._run, self._dead_letter)
                 self._consumers[queue_name] = consumer
                 self._run_locked(lambda: self._attach(consumer))
             return self._consumers[queue_name]
@@ -203,8 +200,8 @@ class RabbitBroker:
         self._up.set()
 
     def _reconnect_until_closed(self) -> BaseException | None:
-        """Make one connection after another. Returns the refusal that made it useless to go on, if one did."""
-        pause = FIRST_RETRY_SECONDS
+        """Make one connection after another. Returns the refusal that made it useless to continue, if one did."""
+        backoff = Backoff(RECONNECT_PAUSE)
         while not self._closing.is_set():
             began = time.monotonic()
             self._one_connection()
@@ -213,13 +210,12 @@ class RabbitBroker:
                 return refusal
             if not self._patient and not self._up.is_set():
                 return unreached(self._address, self._lost_because)
-            if time.monotonic() - began > LAST_RETRY_SECONDS:
-                pause = FIRST_RETRY_SECONDS
+            if time.monotonic() - began > RECONNECT_PAUSE.last_seconds:
+                backoff.reset()
             if not self._closing.is_set():
                 reason = first_line(self._lost_because)
                 logger.warning("no connection to %s (%s); trying again", self._address, reason)
-                self._closing.wait(pause * random.uniform(0.5, 1))
-                pause = min(2 * pause, LAST_RETRY_SECONDS)
+                self._closing.wait(backoff.failed() * random.uniform(0.5, 1))
         return None
 
     def _one_connection(self) -> None:

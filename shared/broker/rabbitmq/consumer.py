@@ -10,11 +10,9 @@ from shared.broker.protocol import BrokerCounters, Delivery
 from shared.broker.rabbitmq.decoding import unreadable
 from shared.broker.rabbitmq.headers import ANSWER_TO, REASON, SENT_AT, Headers, sent_at
 from shared.broker.rabbitmq.refusals import channel_refusal
+from shared.policy import REOPEN_SECONDS
 
 logger = logging.getLogger(__name__)
-
-REOPEN_SECONDS = 0.5
-"""After a broker that closed the channel or cancelled the consumer, but not the connection."""
 
 
 class Consumer:
@@ -25,10 +23,10 @@ class Consumer:
 
     Args:
         queue: the queue's name.
-        prefetch: how many messages may be in hand.
+        prefetch: how many messages may be delivered and not settled.
         counters: where deliveries are counted.
         run: runs something on the connection's thread; False where there is no connection.
-        bury: publishes a dead letter, from (queue, body, identity, headers).
+        dead_letter: publishes a dead letter, from (queue, body, identity, headers).
     """
 
     def __init__(
@@ -37,11 +35,11 @@ class Consumer:
         prefetch: int,
         counters: BrokerCounters,
         run: Callable[[Callable[[], None]], bool],
-        bury: Callable[[str, bytes, str, Headers], None],
+        dead_letter: Callable[[str, bytes, str, Headers], None],
     ) -> None:
         self.wanted = False
         self._queue, self._prefetch, self._counters = queue, prefetch, counters
-        self._run, self._bury = run, bury
+        self._run, self._dead_letter = run, dead_letter
         self._ready: deque[Delivery] = deque()
         self._error: BaseException | None = None
         self._final = False
@@ -76,18 +74,18 @@ class Consumer:
             self._open()
 
     def stop(self) -> None:
-        """Cancel at the broker; give back what nobody has taken yet."""
+        """Cancel at the broker; requeue what was delivered and not yet asked for."""
         if self._channel is not None and self._channel.is_open and self._tag is not None:
             self._channel.basic_cancel(self._tag)
             self._tag = None
         with self._changed:
-            untaken = list(self._ready)
+            unclaimed = list(self._ready)
             self._ready.clear()
-        for delivery in untaken:
+        for delivery in unclaimed:
             delivery.requeue()
 
     def end(self, error: BaseException) -> None:
-        """Nothing will come any more; now and whenever somebody asks."""
+        """Nothing will come any more: `take` raises the error from now on."""
         self._fail(error, final=True)
 
     def _fail(self, error: BaseException, final: bool = False) -> None:
@@ -151,14 +149,14 @@ class Consumer:
                 if channel.is_open:
                     act()
                 else:
-                    logger.info("message %s in %s will come again: its channel was lost", identity, self._queue)
+                    logger.info("message %s in %s will be delivered again: its channel was lost", identity, self._queue)
 
             if settled.is_set():
-                logger.info("message %s in %s was parted with before", identity, self._queue)
+                logger.info("message %s in %s was settled before", identity, self._queue)
                 return
             settled.set()
             if not (channel.is_open and self._run(on_thread)):
-                logger.info("message %s in %s will come again: its connection was lost", identity, self._queue)
+                logger.info("message %s in %s will be delivered again: its connection was lost", identity, self._queue)
 
         def ack() -> None:
             settle(lambda: channel.basic_ack(method.delivery_tag))
@@ -168,12 +166,12 @@ class Consumer:
 
         def reject(reason: str) -> None:
             kept: Headers = {REASON: reason}
-            told = headers.get(ANSWER_TO)
-            if told is not None and self._queue.startswith("requests."):  # what comes as an answer tells nobody else
-                kept[ANSWER_TO] = str(told)
+            answer_to = headers.get(ANSWER_TO)
+            if answer_to is not None and self._queue.startswith("requests."):  # a dead result has no answer
+                kept[ANSWER_TO] = str(answer_to)
             if sent is not None:
                 kept[SENT_AT] = headers[SENT_AT]
-            self._bury(self._queue, body, identity, kept)
+            self._dead_letter(self._queue, body, identity, kept)
             ack()
 
         returns = headers.get("x-delivery-count", int(method.redelivered))

@@ -1,5 +1,5 @@
-"""Messages whose outside can't be decoded: anybody who may publish can send one, and pika (1.4.4) gives up its
-connection at it, and at the next one, to which the broker delivers the message again."""
+"""Messages whose properties can't be decoded: any publisher can send one, and pika (1.4.4) drops its connection at it,
+and the next connection too, to which the broker delivers the message again."""
 
 import hashlib
 from typing import Any

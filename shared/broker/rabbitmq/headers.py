@@ -1,4 +1,4 @@
-"""What a message says on its outside."""
+"""The headers of a message."""
 
 import time
 from collections.abc import Mapping
@@ -7,7 +7,8 @@ from typing import Any
 Headers = dict[str, str | int]
 
 ANSWER_TO, REASON, SENT_AT = "answer-to", "reason", "sent-at"
-"""Who is told of a dead letter, why somebody made it one, and when a message was published (Unix time in ms)."""
+"""The queue that gets a message if it becomes a dead letter, why it became one, and when it was published (Unix time in
+ms)."""
 
 
 def now() -> int:

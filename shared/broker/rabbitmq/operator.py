@@ -14,25 +14,24 @@ from pika.exceptions import AMQPError, ConnectionBlockedTimeout, NackError, Unro
 from shared.broker.address import BrokerAddress
 from shared.broker.errors import BrokerError, BrokerUnreachableError, ExchangeMissingError, QueueMissingError
 from shared.broker.protocol import DEAD_LETTERS, results_queue
-from shared.broker.rabbitmq.client import ANSWER_SECONDS, parameters
+from shared.broker.rabbitmq.client import parameters
 from shared.broker.rabbitmq.headers import ANSWER_TO, SENT_AT, now
 from shared.broker.rabbitmq.publisher import Outgoing
 from shared.broker.rabbitmq.refusals import cause, channel_refusal, connection_refusal, unreached
 from shared.broker.topology import CONTROL, queue_arguments
 from shared.errors import first_line
 from shared.messages import StopSearch
+from shared.policy import COMMAND_ANSWER_SECONDS, COMMAND_BLOCKED_SECONDS
 
-BLOCKED_SECONDS = 5.0
-"""How long somebody at a command waits for a broker whose memory or disk is full."""
-NO_QUEUE = "nobody"
-"""A routing key that no queue has."""
+NO_QUEUE = "no-queue"
+"""A routing key to which no queue is bound."""
 PROBE = b"x"
 """Not empty: a broker that is full stops to read after a message's header, so that it would take one without a body."""
 
 
 @dataclass(frozen=True)
 class QueueDepth:
-    """How many messages wait in a queue, without those in somebody's hands, and how many consumers it has."""
+    """How many messages wait in a queue, without those delivered and not settled, and how many consumers it has."""
 
     ready: int
     consumers: int
@@ -56,7 +55,7 @@ def add_queues(address: BrokerAddress, queue_names: Sequence[str]) -> None:
 
 
 def remove_queues(address: BrokerAddress, queue_names: Sequence[str]) -> None:
-    """Delete queues with all that is in them; one that isn't there is none the less gone."""
+    """Delete queues with all that is in them; one that isn't there is no error."""
     _for_each(address, queue_names, lambda channel, name: channel.queue_delete(name))
 
 
@@ -77,7 +76,7 @@ def queue_depths(address: BrokerAddress, queue_names: Iterable[str]) -> dict[str
 
 
 def request_stop(address: BrokerAddress, search: str) -> None:
-    """Ask the coordinator of a search to end. Returns when the broker has the message for good.
+    """Ask the coordinator of a search to end. Returns when the broker has confirmed the message.
 
     A broker whose memory or disk is full reads nothing from who publishes, until there is room again: what was sent
     would stop the search then. So something that no queue gets is sent first, and the message only if that is answered.
@@ -116,10 +115,10 @@ def _not_stopped(error: AMQPError, search: str, sent: bool) -> BrokerError:
     if sent:
         return BrokerError(
             f"{search}: {why}, and had not confirmed the message when that began; the search ends when it gets it, "
-            "if it does: look with `nasfarm status`, and ask again if it goes on"
+            "if it does: look with `nasfarm status`, and ask again if it still runs"
         )
-    mend = "make room there" if blocked else "see to the broker"
-    return BrokerError(f"{search}: not asked to stop, nothing was sent: {why}; {mend}, then ask again")
+    remedy = "make room there" if blocked else "look after the broker"
+    return BrokerError(f"{search}: not asked to stop, nothing was sent: {why}; {remedy}, then ask again")
 
 
 def _for_each(address: BrokerAddress, queue_names: Sequence[str], act: Callable[[Any, str], None]) -> None:
@@ -140,7 +139,12 @@ def _refusal(error: AMQPError, queue_name: str) -> BrokerError:
 def _connected(address: BrokerAddress) -> Iterator[pika.BlockingConnection]:
     try:
         connection = pika.BlockingConnection(
-            parameters(address, "nasfarm operator", blocked_seconds=BLOCKED_SECONDS, connect_seconds=ANSWER_SECONDS)
+            parameters(
+                address,
+                "nasfarm operator",
+                blocked_seconds=COMMAND_BLOCKED_SECONDS,
+                connect_seconds=COMMAND_ANSWER_SECONDS,
+            )
         )
     except (AMQPError, AMQPConnectorException, OSError) as error:
         reason = cause(error)

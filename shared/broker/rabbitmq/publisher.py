@@ -14,12 +14,11 @@ from shared.broker.errors import MessageTooLargeError
 from shared.broker.protocol import BrokerCounters
 from shared.broker.rabbitmq.headers import Headers
 from shared.broker.rabbitmq.refusals import PRECONDITION_FAILED, channel_refusal, missing
+from shared.policy import REPUBLISH_SECONDS
 
 logger = logging.getLogger(__name__)
 
 PERSISTENT = 2
-RETRY_SECONDS = 1.0
-"""After a broker that didn't want a message, or closed the channel."""
 
 
 @dataclass(eq=False)
@@ -52,7 +51,7 @@ class Outgoing:
         )
 
     def fail(self, error: BaseException) -> None:
-        """Tell the publisher, unless it knows better already."""
+        """Raise an error for whoever waits for the confirmation, unless that came already."""
         if not self.confirmed.done():
             self.confirmed.set_exception(error)
 
@@ -72,7 +71,7 @@ class Publisher:
         self._channel: Any = None
 
     def submit(self, message: Outgoing) -> None:
-        """Put a message in the row; `flush` sends it."""
+        """Add a message to those that wait; `flush` sends them."""
         self._waiting.append(message)
 
     def attach(self, connection: Any) -> None:
@@ -125,9 +124,9 @@ class Publisher:
                 self._counters.published += 1
                 message.confirmed.set_result(None)
             else:  # its queue is full or can't store anything just now
-                logger.warning("message %s for %s not taken, trying again", message.identity, message.queue)
+                logger.warning("message %s for %s refused for now, trying again", message.identity, message.queue)
                 self._waiting.append(message)
-                self._connection.ioloop.call_later(RETRY_SECONDS, self.flush)
+                self._connection.ioloop.call_later(REPUBLISH_SECONDS, self.flush)
 
     def _returned(self, _channel: Any, _method: Any, properties: Any, _body: bytes) -> None:
         for message in self._unconfirmed.values():
@@ -141,7 +140,7 @@ class Publisher:
         if isinstance(reason, ChannelClosedByBroker):
             logger.warning("publishing interrupted by the broker: %s", reason.reply_text)
             self._fail_culprits(unconfirmed, reason)
-            self._connection.ioloop.call_later(RETRY_SECONDS, self._open)
+            self._connection.ioloop.call_later(REPUBLISH_SECONDS, self._open)
         self._waiting.extendleft(reversed([message for message in unconfirmed if not message.confirmed.done()]))
 
     @staticmethod

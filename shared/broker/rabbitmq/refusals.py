@@ -1,4 +1,4 @@
-"""Which of pika's exceptions mean that trying again is in vain, and what to tell the user then."""
+"""Which of pika's exceptions mean that trying again is useless, and the errors that users get then."""
 
 import ssl
 
@@ -35,9 +35,9 @@ def connection_refusal(reason: BaseException, address: BrokerAddress) -> BrokerE
     """
     said = str(reason)
     if isinstance(reason, AuthenticationError) or (isinstance(reason, LoginError) and f"({ACCESS_REFUSED})" in said):
-        return AccessRefusedError(f"{address}: the broker refuses this user or password; mend them")
+        return AccessRefusedError(f"{address}: the broker refuses this user or password; change them")
     if isinstance(reason, ProbableAccessDeniedError) and f"({NOT_ALLOWED})" in said:
-        return AccessRefusedError(f"{address}: no such vhost, or this user may not enter it; mend the address")
+        return AccessRefusedError(f"{address}: no such vhost, or this user may not enter it; change the address")
     if isinstance(reason, ssl.SSLCertVerificationError):
         return AccessRefusedError(
             f"{address}: the broker's certificate isn't trusted ({reason.verify_message}); name the authority that "
@@ -51,7 +51,7 @@ def connection_refusal(reason: BaseException, address: BrokerAddress) -> BrokerE
 def unreached(address: BrokerAddress, reason: BaseException) -> BrokerUnreachableError:
     """The error for a broker that isn't there, or not for us."""
     return BrokerUnreachableError(
-        f"{address}: not reached ({first_line(reason)}); start the broker, or mend host and port"
+        f"{address}: not reached ({first_line(reason)}); start the broker, or change host and port"
     )
 
 

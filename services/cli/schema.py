@@ -1,0 +1,33 @@
+"""`nasfarm schema`: the search file's JSON Schema, for editors."""
+
+import json
+import sys
+from pathlib import Path
+
+from services.cli.console import console
+from shared.errors import UserError
+from shared.files import write_atomically
+from shared.json_text import parse_json
+from shared.settings.schema import TITLE, search_file_schema
+
+
+def write_schema(output: Path | None) -> None:
+    """Write the schema into a file, or as it is to the standard output."""
+    text = json.dumps(search_file_schema(), indent=2) + "\n"
+    if output is None:
+        sys.stdout.write(text)
+        return
+    if output.exists() and not _is_schema(output):
+        raise UserError(f"{output}: exists already and is no schema of nasfarm; give another --output")
+    write_atomically(output, text)
+    console.print(f"Schema         {output}")
+    console.print(f"Next           begin a search file with: # yaml-language-server: $schema={output}")
+
+
+def _is_schema(path: Path) -> bool:
+    """Whether an earlier schema is there, which may be replaced."""
+    try:
+        content = parse_json(path.read_bytes())
+    except (OSError, ValueError):
+        return False
+    return isinstance(content, dict) and content.get("title") == TITLE

@@ -1,0 +1,123 @@
+"""A search as its user sees it: lines, and each stage with its progress."""
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from statistics import median
+from types import TracebackType
+from typing import Self
+
+from services.application.events import FarmSearchReady, NoEvaluatorPresent, ReportWritten
+from services.cli.console import console
+from services.cli.cost_table import cost_table_in_words
+from services.cli.progress_bars import Stage, stage
+from services.cli.search_summary import print_space
+from services.coordinator.results import accuracy
+from services.reporting.tables.terminal import front_table
+from services.reporting.wording import correlation, percentage
+from shared.events import CostsMeasured, Event, Failed, GenerationDone, Measured, StageBegan
+from shared.generation import GenerationRow
+from shared.messages import EvaluationRequest, Measurement
+from shared.text import one_line
+
+
+class SearchDisplay:
+    """Subscriber that shows a search; `metrics` are what it counts of each task."""
+
+    def __init__(self, metrics: Sequence[str]) -> None:
+        self._metrics = metrics
+        self._shown = ExitStack()
+        self._stage: Stage
+        self._counting = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._shown.close()
+
+    def __call__(self, event: Event) -> None:
+        match event:
+            case StageBegan():
+                self._show(event)
+            case CostsMeasured():
+                self._shown.close()
+                for table in event.tables:
+                    console.print(f"Cost table     {cost_table_in_words(table)}")
+            case Measured() if self._counting:
+                self._stage.advance(_in_words(event.request, event.measurement, self._metrics))
+            case Failed() if self._counting:
+                self._stage.advance(f"failed: {one_line(event.failure.reason)}")
+            case GenerationDone():
+                console.print(_generation_in_words(event.row))
+            case FarmSearchReady():
+                _print_farm(event)
+            case NoEvaluatorPresent():
+                console.print(_waiting(event))
+            case ReportWritten():
+                self._shown.close()
+                _print_report(event)
+
+    def _show(self, event: StageBegan) -> None:
+        self._shown.close()
+        self._counting = event.stage != "costs"
+        if self._counting:
+            name = "Search" if event.stage == "search" else "Report"
+            self._stage = self._shown.enter_context(stage(name, event.planned))
+        else:
+            self._shown.enter_context(stage("Cost table", note="measuring what parts of a network cost"))
+
+
+def _in_words(request: EvaluationRequest, measurement: Measurement, metrics: Sequence[str]) -> str:
+    words = f"{request.architecture.depth} layers, {measurement.parameters / 1e6:.1f} M"
+    if request.architecture.quantization != "none":
+        words += f", {request.architecture.quantization}"
+    if measurement.speed is not None:
+        return f"{words}: {median(measurement.speed.decode_tokens_per_second):.1f} tokens/s"
+    return f"{words}: {accuracy(measurement, metrics):.3f}"
+
+
+def _generation_in_words(row: GenerationRow) -> str:
+    quality = ""
+    if row.predictor is not None:
+        tau, of_size, at_equal = map(correlation, (row.kendall_tau, row.size_tau, row.partial_tau))
+        quality = (
+            f", {row.predictor} on the unseen batch: Kendall tau {tau} (size alone {of_size}, at equal size "
+            f"{at_equal}), mean error {percentage(row.mean_absolute_error)} points "
+            f"(size alone {percentage(row.size_error)})"
+        )
+    return (
+        f"Generation {row.generation}: {row.evaluations} networks measured, hypervolume {row.hypervolume:.4f}{quality}"
+    )
+
+
+def _print_farm(event: FarmSearchReady) -> None:
+    """What is going to be searched, and where."""
+    plan, search = event.plan, event.plan.settings.search
+    console.print(f"Model          {plan.base.location}")
+    print_space(plan.space, plan.dtype)
+    console.print(
+        f"Search         {search.strategy}, {search.evaluations} networks in generations of {search.population}"
+    )
+    console.print(f"Farm           {event.broker}, evaluators of super-network {plan.supernet.digest}")
+    console.print(f"Telemetry      port {event.telemetry_port}: /metrics, /healthz, /readyz")
+
+
+def _waiting(event: NoEvaluatorPresent) -> str:
+    if event.of_another_release:
+        return (
+            f"Waiting        the evaluators of super-network {event.supernet} ({event.of_another_release}) are of "
+            "another release; start one of this one"
+        )
+    return f"Waiting        no evaluator of super-network {event.supernet} is there; start one"
+
+
+def _print_report(event: ReportWritten) -> None:
+    run = event.run
+    console.print(front_table(event.content))
+    console.print(f"Report         {run.path / 'report.html'}")
+    front = f"{run.path / 'front.json'}, {run.path / 'front.svg'}, {run.path / 'front'}/N*.json"
+    console.print(f"Front          {front}")
+    console.print(f"Super-network  {run.supernet}")
+    console.print(f"History        {run.history}")

@@ -1,0 +1,82 @@
+"""What the strategies have in common: they remember what was asked and told, and fill every generation."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from services.coordinator.cost_model import CostModel
+from services.coordinator.evaluated import Evaluated
+from services.coordinator.genomes import Encoding, FloatArray, IntArray, rows
+from services.coordinator.strategies.stratified_sampling import stratified_sample
+from shared.architecture import Architecture
+from shared.settings import StrategySettings
+from shared.space import Genome
+
+MIN_MEASURED = 2
+"""Measured networks needed before anything can be learnt from them."""
+
+
+class GenerationalStrategy(ABC):
+    """A strategy that proposes genomes for each generation; everything else is done here.
+
+    Known networks are left out, and a stratified random sample fills the generation: all of the first.
+    """
+
+    def __init__(self, costs: CostModel, settings: StrategySettings) -> None:
+        self._costs = costs
+        self._encoding = Encoding(costs.space)
+        self._settings = settings
+        self._known: set[Genome] = set()
+        self._evaluated: dict[Genome, Evaluated] = {}
+
+    @property
+    def predictions(self) -> Mapping[Architecture, float]:
+        return {}
+
+    @property
+    def predictor_name(self) -> str | None:
+        return None
+
+    def ask(self, limit: int) -> list[Architecture]:
+        count = min(limit, self._settings.population)
+        if count < 1:
+            return []
+        # Each generation has a random stream of its own, whatever earlier ones drew.
+        rng = np.random.default_rng([self._settings.seed % 2**64, len(self._known)])
+        chosen = self._unknown(self._propose(count, rng))[:count] if self._measured_enough else []
+        chosen += rows(
+            stratified_sample(self._encoding, self._costs, count - len(chosen), self._known | set(chosen), rng)
+        )
+        self._known.update(chosen)
+        return [self._encoding.space.architecture(genome) for genome in chosen]
+
+    def tell(self, evaluated: Sequence[Evaluated]) -> None:
+        genomes = [self._encoding.space.genome(one.architecture) for one in evaluated]
+        for genome, one in zip(genomes, evaluated, strict=True):
+            self._known.add(genome)
+            self._evaluated.setdefault(genome, one)
+
+    @abstractmethod
+    def _propose(self, count: int, rng: np.random.Generator) -> IntArray:
+        """Genomes for the next generation, the best first, shape (any number, genes).
+
+        Only called when `MIN_MEASURED` networks were measured. Known ones and duplicates are tolerated.
+        """
+
+    @property
+    def _measured_enough(self) -> bool:
+        return sum(one.accuracy is not None for one in self._evaluated.values()) >= MIN_MEASURED
+
+    def _measured(self) -> tuple[IntArray, FloatArray, FloatArray]:
+        """Genomes (networks, genes), costs (networks, objectives) and accuracies (networks,) of the measured networks,
+        as told."""
+        measured = [
+            (genome, one.costs, one.accuracy) for genome, one in self._evaluated.items() if one.accuracy is not None
+        ]
+        genomes, costs, accuracies = zip(*measured, strict=True)
+        return np.array(genomes, np.int64), np.array(costs, np.float64), np.array(accuracies, np.float64)
+
+    def _unknown(self, genomes: IntArray) -> list[Genome]:
+        """Those genomes that were neither asked nor told, without duplicates, in order."""
+        return list(dict.fromkeys(genome for genome in rows(genomes) if genome not in self._known))

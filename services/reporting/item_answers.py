@@ -1,0 +1,76 @@
+"""Which items a network answered right, and its accuracy on them with the 95 % interval."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from services.reporting.statistics.clusters import design_effect
+from services.reporting.statistics.intervals import wilson_interval
+from services.reporting.statistics.task_means import MeanEstimate, item_mean
+from shared.messages import ItemScores, Measurement, correct
+
+
+@dataclass(frozen=True)
+class ItemAnswers:
+    """The scores of a network on all tasks, and the metric of each that says which answers were right."""
+
+    scores: tuple[ItemScores, ...]
+    metrics: tuple[str, ...]
+
+    @classmethod
+    def of(cls, measurement: Measurement, metrics: tuple[str, ...]) -> "ItemAnswers":
+        """From a measurement."""
+        return cls(measurement.scores, metrics)
+
+    @cached_property
+    def values(self) -> list[float]:
+        """A number for each item, 1 where the answer was right, the tasks one after another."""
+        return correct(self.scores, self.metrics)
+
+    @cached_property
+    def clusters(self) -> tuple[int, ...]:
+        """The number of each item's cluster: its task within a group, otherwise one of its own. Empty if there are no
+        groups."""
+        if not any(task.clusters for task in self.scores):
+            return ()
+        numbers: list[int] = []
+        for task in self.scores:
+            first = max(numbers, default=-1) + 1
+            numbers += [first + number for number in (task.clusters or range(len(task.items)))]
+        return tuple(numbers)
+
+    @property
+    def accuracy(self) -> float:
+        """Share of all items answered right: the accuracy that the search uses."""
+        return sum(self.values) / len(self.values)
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """95 % interval of the accuracy."""
+        return _share_interval(self.values, self.clusters)
+
+    def each(self) -> list["ItemAnswers"]:
+        """The answers of each task by itself."""
+        return [ItemAnswers((task,), (metric,)) for task, metric in zip(self.scores, self.metrics, strict=True)]
+
+    @property
+    def even(self) -> bool:
+        """Whether this is a group whose tasks all count equally."""
+        return len(self.scores) == 1 and self.metrics[0] in self.scores[0].even
+
+    def mean(self, other: "ItemAnswers | None" = None) -> MeanEstimate:
+        """Mean of a task by its own rule; with another network given, the mean difference from it."""
+        values = self.values if other is None else differences(self, other)
+        return item_mean(values, self.clusters, self.even)
+
+
+def differences(one: ItemAnswers, other: ItemAnswers) -> list[float]:
+    """Item by item. Raises ValueError if the networks were not measured on as many items."""
+    return [mine - theirs for mine, theirs in zip(one.values, other.values, strict=True)]
+
+
+def _share_interval(values: Sequence[float], clusters: Sequence[int]) -> tuple[float, float]:
+    """Wilson's interval of the counts divided by their design effect, as Dean and Pagano 2015 recommend for clustered
+    samples."""
+    effect = design_effect(values, clusters)
+    return wilson_interval(sum(values) / effect, len(values) / effect)

@@ -1,0 +1,42 @@
+"""How often the report items were used: every use is another chance of a lucky result, so reports count them."""
+
+from dataclasses import dataclass
+
+from services.coordinator.history import History
+from services.coordinator.plan import SearchPlan
+from services.coordinator.reported_networks import ReportedNetworks
+from shared.digest import digest_json
+
+NOTE = "report items looked at: "
+"""How the history's notes of this begin; histories keep it."""
+
+
+@dataclass(frozen=True)
+class ReportItemUse:
+    """`networks`: how many different ones were ever measured on the report items, controls included; `fronts`: for how
+    many fronts, one for each budget whose front was reported."""
+
+    networks: int
+    fronts: int
+
+
+def record_report_item_use(networks: ReportedNetworks, history: History) -> None:
+    """Record that these networks are going to be measured on the report items. The same networks again are the same
+    use."""
+    asked = sorted(request.identity for request in networks.on_report_items)
+    history.note(NOTE + digest_json(asked), asked)
+
+
+def count_report_item_use(plan: SearchPlan, networks: ReportedNetworks, history: History) -> ReportItemUse:
+    """How often the report items were used so far.
+
+    What was measured by releases that recorded nothing is found among the networks of the search and of this report,
+    and counts as one more front.
+    """
+    noted = {key: value for key, value in history.about().items() if key.startswith(NOTE)}
+    recorded = {identity for asked in noted.values() for identity in asked}
+    possible = {plan.request(candidate.architecture, "report").identity for candidate in history.candidates()}
+    possible |= {request.identity for request in networks.on_report_items}
+    unrecorded = {identity for identity in possible - recorded if history.knows(identity)}
+    fronts = sum(any(map(history.knows, asked)) for asked in noted.values())  # one may have been interrupted at once
+    return ReportItemUse(sum(map(history.knows, recorded)) + len(unrecorded), fronts + bool(unrecorded))

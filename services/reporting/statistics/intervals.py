@@ -1,0 +1,24 @@
+"""The 95 % interval of an accuracy."""
+
+from math import sqrt
+
+from scipy.stats import norm
+
+NORMAL_QUANTILE = float(norm.ppf(0.975))
+"""The normal quantile of a two-sided 95 % interval."""
+
+
+def wilson_interval(correct: float, items: float) -> tuple[float, float]:
+    """95 % score interval of a share of `correct` among `items` (Wilson 1927), both ends between 0 and 1.
+
+    Counts divided by a design effect need not be whole. scipy has the same formula, but for whole counts only:
+    `binomtest(correct, items).proportion_ci(method="wilson")`.
+
+    Raises ValueError unless 0 <= correct <= items and items > 0.
+    """
+    if items <= 0 or not 0 <= correct <= items:
+        raise ValueError(f"{correct} correct of {items} items")
+    share, square = correct / items, NORMAL_QUANTILE**2 / items
+    centre = (share + square / 2) / (1 + square)
+    half = NORMAL_QUANTILE / (1 + square) * sqrt(share * (1 - share) / items + square / (4 * items))
+    return max(0.0, centre - half), min(1.0, centre + half)

@@ -1,0 +1,121 @@
+"""The search file as a JSON Schema (draft 2020-12), for editors that check it and complete it while it is written.
+
+It refuses what the settings refuse as far as JSON Schema can say it. It can't say that a task is listed twice, nor how
+large a number is that is written as text; and JSON has no infinity and no NaN.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
+from pydantic_core import core_schema
+
+from shared.settings.search_file import TIMES, SearchSettings
+from shared.settings.tasks import SPLITS, TaskSettings
+from shared.settings.values import REAL_TEXT, WHOLE_TEXT, Section
+
+TITLE = "Search file of nasfarm"
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+BOUNDS = {"ge": "minimum", "gt": "exclusiveMinimum", "le": "maximum", "lt": "exclusiveMaximum"}
+ACRONYMS = {"mlp": "MLP", "int8": "INT8"}
+
+Schema = dict[str, Any]
+
+
+def search_file_schema() -> Schema:
+    """The schema of a search file."""
+    schema = SearchSettings.model_json_schema(schema_generator=_Generator)
+    schemas = {SearchSettings.__name__: schema, **schema["$defs"]}
+    sections: tuple[type[Section], ...] = (SearchSettings, *SearchSettings.sections())
+    for section in sections:
+        ours = schemas[section.__name__]
+        ours["title"] = section.__name__.removesuffix("Settings")
+        del ours["description"]  # each of its keys has one, and so has the key that holds it
+        for key, value in ours["properties"].items():
+            value["description"] = section.described(key)
+    schema |= {"title": TITLE, "allOf": SEARCH_RULES}
+    task = schemas[TaskSettings.__name__]
+    task["properties"]["name"]["pattern"] = NAMES
+    task["properties"]["apply_chat_template"] |= {"anyOf": [TRUE_OR_FALSE, {"type": "string", "pattern": r"\S"}]}
+    task["allOf"] = TASK_RULES
+    return {"$schema": DIALECT, **schema}
+
+
+class _Generator(GenerateJsonSchema):
+    """pydantic's own schema, and what pydantic takes besides: numbers and booleans that are written as text (as `1_000`
+    and `yes` are in YAML 1.2), and 1 and 0 for booleans. Of several types, each keyword looks at those that it is for.
+    """
+
+    def int_schema(self, schema: core_schema.IntSchema) -> JsonSchemaValue:
+        return {**super().int_schema(schema), "type": ["integer", "string"], "pattern": f"^({WHOLE_TEXT})$"}
+
+    def float_schema(self, schema: core_schema.FloatSchema) -> JsonSchemaValue:
+        return {**super().float_schema(schema), "type": ["number", "string"], "pattern": f"^({REAL_TEXT})$"}
+
+    def bool_schema(self, schema: core_schema.BoolSchema) -> JsonSchemaValue:
+        return dict(TRUE_OR_FALSE)
+
+    def generate_inner(self, schema: Any) -> JsonSchemaValue:
+        """The bounds of a number that a validator sees first have pydantic's names for them."""
+        made = super().generate_inner(schema)
+        return made | {BOUNDS[key]: made.pop(key) for key in BOUNDS if key in made}
+
+    def get_title_from_name(self, name: str) -> str:
+        words = " ".join(ACRONYMS.get(word, word) for word in name.split("_"))
+        return words[:1].upper() + words[1:]
+
+
+def _any_case(words: Iterable[str]) -> str:
+    """A pattern for words in capital and small letters."""
+    spelt = ("".join(f"[{each.upper()}{each}]" if each.isalpha() else each for each in word) for word in words)
+    return f"^({'|'.join(spelt)})$"
+
+
+def _given(key: str, value: Schema) -> Schema:
+    """Where a section has a key with such a value."""
+    return {"properties": {key: value}, "required": [key]}
+
+
+YES, NO = ("1", "on", "t", "true", "y", "yes"), ("0", "off", "f", "false", "n", "no")
+TRUE: Schema = {"anyOf": [{"enum": [True, 1]}, {"type": "string", "pattern": _any_case(YES)}]}
+FALSE: Schema = {"anyOf": [{"enum": [False, 0]}, {"type": "string", "pattern": _any_case(NO)}]}
+TRUE_OR_FALSE: Schema = {
+    "type": ["boolean", "string", "integer"],
+    "pattern": _any_case((*YES, *NO)),
+    "minimum": 0,
+    "maximum": 1,
+}
+
+NAMES = r"^[^,]*[^,\s][^,]*(,[^,]*[^,\s][^,]*)*$"
+_HAVE_SPLITS = f"({'|'.join(SPLITS)})"
+HAVE_SPLITS = rf"^({_HAVE_SPLITS}|\s*{_HAVE_SPLITS}\s*(,\s*{_HAVE_SPLITS}\s*)+)$"
+SPLIT = _given("split", {"type": "string"})
+
+TASK_RULES: list[Schema] = [
+    {  # fewshot_as_multiturn: false means nothing without apply_chat_template
+        "if": _given("fewshot_as_multiturn", FALSE),
+        "then": _given("apply_chat_template", {"not": FALSE}),
+    },
+    {  # the splits of both parts or of neither
+        "if": _given("name", {"not": {"pattern": HAVE_SPLITS}}),
+        "then": {
+            "if": _given("search", SPLIT),
+            "then": _given("report", SPLIT),
+            "else": {"not": _given("report", SPLIT)},
+        },
+    },
+]
+SEARCH_RULES: list[Schema] = [
+    {  # seconds need `serving`
+        "if": _given("objectives", {"contains": {"enum": list(TIMES)}}),
+        "then": _given("serving", {"type": "object"}),
+    },
+    {  # several quantizations need an objective that sees them
+        "if": _given("space", _given("quantization", {"minItems": 2})),
+        "then": _given("objectives", {"contains": {"not": {"const": "parameters"}}}),
+    },
+    {  # nothing is measured again in INT8 that is in INT8
+        "if": _given("remeasure_int8", TRUE),
+        "then": {"properties": {"space": {"properties": {"quantization": {"not": {"contains": {"const": "int8"}}}}}}},
+    },
+]

@@ -1,0 +1,219 @@
+"""The other sections of a search file: space, training, search, serving, reporting."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator
+
+from shared.architecture import Quantization
+from shared.messages import Engine, SpeedSpec, Workload
+from shared.settings.values import Real, Section, Whole, distinct
+
+DepthRule = Literal["importance", "first"]
+NeuronOrder = Literal["importance", "none"]
+StrategyName = Literal["linas", "nsga2", "random"]
+
+LOAD = Workload()
+
+
+class SpaceSettings(Section):
+    """The search space: which sub-networks there are to choose from."""
+
+    depths: Annotated[
+        tuple[Whole, ...],
+        Field(
+            min_length=1,
+            description="Numbers of layers to choose from. Any number of choices, none above the model's own.",
+            examples=[[30, 29, 28]],
+        ),
+    ]
+    mlp_widths: Annotated[
+        tuple[Whole, ...],
+        Field(
+            min_length=1,
+            description="Numbers of MLP neurons to choose from, layer by layer. Any number of choices, none above the "
+            "model's own; multiples of 64 suit matrix units.",
+            examples=[[1536, 1152, 768]],
+        ),
+    ]
+    depth_rule: Annotated[
+        DepthRule,
+        Field(
+            description="Which layers shallower networks drop: those of least influence, or with `first` the last "
+            "ones. A layer's influence is one minus the similarity of its input and output. The LLaMA-NAS paper keeps "
+            "the first layers."
+        ),
+    ] = "importance"
+    quantization: Annotated[
+        tuple[Quantization, ...],
+        Field(
+            min_length=1,
+            description="How weights may be held: none, int8 (LLM.int8()), or both to let each network choose. Both "
+            "need an objective that sees the difference: bytes or seconds.",
+            json_schema_extra={"uniqueItems": True},
+            examples=[["none", "int8"]],
+        ),
+    ] = ("none",)
+
+    @field_validator("quantization")
+    @classmethod
+    def _distinct_choices(cls, choices: tuple[Quantization, ...]) -> tuple[Quantization, ...]:
+        return distinct(choices, "a choice")
+
+
+class TrainingSettings(Section):
+    """The one fine-tuning that turns the model into a super-network. All sub-networks share its weights."""
+
+    data: Annotated[
+        str,
+        Field(
+            description="Training data: alpaca, plain_facts (built in), or a file with instruction, input and output. "
+            "The file may be JSON Lines, JSON, CSV or Parquet.",
+            examples=["alpaca", "plain_facts", "instructions.jsonl"],
+        ),
+    ] = "alpaca"
+    steps: Annotated[
+        Whole,
+        Field(
+            ge=0,
+            description="Optimiser steps, of the whole network and a random sub-network in turn; 0: no fine-tuning. "
+            "The time of the fine-tuning grows with them.",
+        ),
+    ] = 400
+    tokens_per_step: Annotated[
+        Whole,
+        Field(ge=64, description="Tokens in each step. Memory for activations grows with it."),
+    ] = 1024
+    learning_rate: Annotated[
+        Real,
+        Field(
+            gt=0,
+            lt=1,
+            description="Highest learning rate of AdamW. It falls to a tenth along a half cosine. Lower it if the loss "
+            "is not finite.",
+        ),
+    ] = 3e-5
+    warmup_steps: Annotated[
+        Whole, Field(ge=0, description="Steps in which the learning rate rises linearly from near 0.")
+    ] = 20
+    weight_decay: Annotated[Real, Field(ge=0, description="AdamW's weight decay.")] = 0.0
+    clip_norm: Annotated[
+        Real, Field(gt=0, description="Gradients with a larger norm are scaled down to this norm.")
+    ] = 1.0
+    neuron_order: Annotated[
+        NeuronOrder,
+        Field(
+            description="Sort each MLP's neurons by importance beforehand, or `none`. A narrower MLP keeps the first "
+            "neurons, so the order decides which ones. The LLaMA-NAS paper leaves them as they are."
+        ),
+    ] = "importance"
+    calibration_tokens: Annotated[
+        Whole,
+        Field(
+            ge=256,
+            description="Tokens of the training data with which the importance of layers and neurons is measured.",
+        ),
+    ] = 8192
+    checkpoint_every_seconds: Annotated[
+        Real,
+        Field(
+            gt=0,
+            description="Seconds between checkpoints, from which an interrupted fine-tuning resumes. It changes "
+            "nothing in the super-network.",
+        ),
+    ] = 120.0
+    seed: Annotated[
+        Whole, Field(description="Seed for the order of the training data and for the random sub-networks.")
+    ] = 0
+
+
+class StrategySettings(Section):
+    """The search itself: which strategy, and how many networks it may measure."""
+
+    strategy: Annotated[
+        StrategyName,
+        Field(
+            description="Search strategy: linas, nsga2 or random. linas predicts accuracy and measures what looks "
+            "best, nsga2 evolves measured networks, random draws them."
+        ),
+    ] = "linas"
+    evaluations: Annotated[
+        Whole,
+        Field(
+            ge=1,
+            description="Networks to measure in all; raise it and run again to continue a finished search.",
+        ),
+    ] = 250
+    population: Annotated[
+        Whole,
+        Field(
+            ge=2,
+            description="Networks in each generation. On a farm, set it to twice the number of evaluators or more.",
+        ),
+    ] = 50
+    seed: Annotated[Whole, Field(description="Seed for all random choices of the strategy.")] = 0
+    overlap: Annotated[
+        bool,
+        Field(
+            description="Choose the next generation while one is still being measured. No evaluator of a farm waits "
+            "for a generation's last network then, but the strategy knows one generation less."
+        ),
+    ] = False
+
+
+class ServingSettings(Section):
+    """How networks will be served: the engine and load with which speed is measured. Objectives in seconds need it;
+    without such, the speeds of the front are measured with it."""
+
+    engine: Annotated[
+        Engine,
+        Field(
+            description="Engine that runs the networks: torch or vllm. vllm needs a GPU and the package's extra `vllm`."
+        ),
+    ] = "torch"
+    batch: Annotated[Whole, Field(ge=1, description="Sequences that run together.")] = LOAD.batch
+    prompt_tokens: Annotated[
+        Whole, Field(ge=1, description="Length of each prompt in tokens, all read at once (prefill).")
+    ] = LOAD.prompt_tokens
+    generated_tokens: Annotated[
+        Whole, Field(ge=1, description="Tokens generated after each prompt, one at a time (decode).")
+    ] = LOAD.generated_tokens
+    repeats: Annotated[
+        Whole,
+        Field(ge=1, description="Timed runs of each network. The report shows their median and range."),
+    ] = 5
+
+    @property
+    def workload(self) -> Workload:
+        """The load."""
+        return Workload(batch=self.batch, prompt_tokens=self.prompt_tokens, generated_tokens=self.generated_tokens)
+
+    @property
+    def speed(self) -> SpeedSpec:
+        """How the speed of one network is measured."""
+        return SpeedSpec(engine=self.engine, workload=self.workload, repeats=self.repeats)
+
+
+class ReportingSettings(Section):
+    """What is measured on the report items, and what the report claims."""
+
+    margin: Annotated[
+        Real,
+        Field(
+            gt=0,
+            le=50,
+            description="Points of accuracy that a network may lose against the whole one and still count as good. "
+            "Fixed when the search begins; showing a smaller loss takes more report items.",
+        ),
+    ] = 2.0
+    networks: Annotated[
+        Whole,
+        Field(
+            ge=2,
+            description="Networks of the front to measure: both ends, the others spread evenly between them. They are "
+            "spread by the first objective.",
+        ),
+    ] = 6
+    random: Annotated[
+        bool,
+        Field(description="Measure a random network of the same size beside each. It shows what the search was worth."),
+    ] = False
