@@ -16,12 +16,12 @@ import subprocess
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from deploy.farm.backend import ServiceState
 from deploy.farm.broker_files import wait_for_broker, write_broker_files
 from deploy.farm.console import print_line
 from deploy.farm.container_engine import BEGUN, NUMBER, PROJECT, SEARCH, SUPERNET, Container, ContainerEngine
 from deploy.farm.ports import is_free
 from deploy.farm.state import FarmDirectory, FarmSpec, Search
+from deploy.farm.status import ServiceState
 from shared.environment import Environment, usable_cores
 from shared.errors import UserError
 from shared.files import write_atomically, writing

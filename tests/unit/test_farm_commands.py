@@ -13,9 +13,9 @@ import pytest
 
 from deploy.farm import __main__ as command_line
 from deploy.farm import commands, process_backend, progress
-from deploy.farm.backend import ServiceState
 from deploy.farm.process_backend import ProcessBackend
 from deploy.farm.state import FarmDirectory, FarmSpec
+from deploy.farm.status import ServiceState
 from shared.announcements import EvaluatorAnnouncement, SearchAnnouncement
 from shared.broker import requests_queue
 from shared.checkpoint_files import content_digest

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from deploy.farm import progress
-from deploy.farm.backend import ServiceState
 from deploy.farm.progress import wait_until_measuring
 from deploy.farm.state import FarmDirectory, FarmSpec
+from deploy.farm.status import ServiceState
 from shared.announcements import EvaluatorAnnouncement, SearchAnnouncement
 from shared.errors import UserError
 
