@@ -94,7 +94,10 @@ def test_five_searches_in_one_process_each_share_a_super_network_though_two_are_
     (directory,) = (path for path in supernets.iterdir() if path.is_dir())
     refused = nasfarm(capsys, monkeypatch, "remove", directory.name[:8], "--runs", runs)
     assert refused.code == 2 and "needed by" in refused.error and directory.is_dir()
-    assert "finished already" in nasfarm(capsys, monkeypatch, "train", files["reseeded"], "--runs", runs).output
+    assert (
+        "the super-network is finished"
+        in nasfarm(capsys, monkeypatch, "train", files["reseeded"], "--runs", runs).output
+    )
 
 
 def test_five_searches_on_a_farm_share_a_super_network_its_queue_and_its_evaluator_though_these_are_killed(
