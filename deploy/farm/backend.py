@@ -1,24 +1,9 @@
 """What can run a farm: processes of this machine, or containers. Both are given the same farm and directory."""
 
-from dataclasses import dataclass
 from typing import Protocol
 
 from deploy.farm.state import FarmSpec
-
-
-@dataclass(frozen=True)
-class ServiceState:
-    """What `make status` says of one service: its name, a word for its state, and what else is worth knowing.
-
-    `restarts`: how often it was started again because it had failed. `failed`: whether it is down after a failure, and
-    isn't started again by itself.
-    """
-
-    name: str
-    state: str
-    detail: str = ""
-    restarts: int = 0
-    failed: bool = False
+from deploy.farm.status import ServiceState
 
 
 class Backend(Protocol):
@@ -35,7 +20,7 @@ class Backend(Protocol):
     def start_broker(self, farm: FarmSpec) -> None:
         """Have RabbitMQ run with the farm's files and data, if it doesn't yet; returns when it lets users in.
 
-        `preparing.wait_for_broker` does the waiting.
+        `broker_files.wait_for_broker` does the waiting.
         """
         ...
 

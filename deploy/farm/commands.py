@@ -1,7 +1,6 @@
 """What the commands of a farm do, whichever backend runs it."""
 
 import shutil
-import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -10,9 +9,9 @@ from pathlib import Path
 from deploy.farm.backend import Backend
 from deploy.farm.broker_files import broker_url, operator_address
 from deploy.farm.console import print_line
-from deploy.farm.programs import nasfarm
 from deploy.farm.progress import wait_until_measuring
 from deploy.farm.state import BackendName, FarmDirectory, FarmSpec
+from deploy.farm.status import print_searches, print_services
 from services.application.example import example_search
 from services.application.run_directory import RunDirectory
 from services.application.supernet_choice import find_supernet
@@ -207,18 +206,11 @@ def scale(directory: FarmDirectory, evaluators: int) -> None:
 def status(directory: FarmDirectory) -> None:
     """Show the services, and how far the searches are."""
     farm, damage = _read(directory)
-    for each in _running_backend(directory, farm, damage).states():
-        print_line(f"{each.name:<32} {each.state:<10} {each.detail}")
+    print_services(_running_backend(directory, farm, damage).states())
     if farm is None:
-        return print_line(
-            str(damage or f"{directory.farm_file}: isn't there; `make destroy` removes what is left of the farm")
-        )
-    for name in farm.preparing:
-        print_line(f"{name:<32} {'preparing':<10} its super-network isn't there yet")
-    print_line("")
-    credentials = str(directory.credentials / "operator")
-    subprocess.run([nasfarm(), "status", "--broker", broker_url(farm), "--credentials", credentials], check=False)
-    return None
+        remedy = "`make destroy` removes what is left of the farm"
+        return print_line(str(damage or f"{directory.farm_file}: isn't there; {remedy}"))
+    return print_searches(directory, farm)
 
 
 def logs(directory: FarmDirectory) -> None:

@@ -16,12 +16,12 @@ import subprocess
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from deploy.farm.backend import ServiceState
 from deploy.farm.broker_files import wait_for_broker, write_broker_files
 from deploy.farm.console import print_line
 from deploy.farm.container_engine import BEGUN, NUMBER, PROJECT, SEARCH, SUPERNET, Container, ContainerEngine
 from deploy.farm.ports import is_free
 from deploy.farm.state import FarmDirectory, FarmSpec, Search
+from deploy.farm.status import ServiceState
 from shared.environment import Environment, usable_cores
 from shared.errors import UserError
 from shared.files import write_atomically, writing
@@ -35,10 +35,10 @@ from shared.settings import read_search_file
 
 FILES = Path(__file__).parents[1]
 USER = 10001
-"""Who runs the containers of a farm that root deploys: the images' own user."""
+"""The user of the containers of a farm that root deploys: the images' own."""
 PORT_DIGITS = 5
 NAME_CHARACTERS = 40
-"""What is taken of a search's name for the names of its containers."""
+"""How much of a search's name is used in the names of its containers."""
 MONITORING = ("prometheus", "grafana")
 DATA_DIRECTORIES = ("cache", "prometheus", "rabbitmq")
 """Directories of what containers keep."""
@@ -228,7 +228,7 @@ class ComposeBackend:
         variables: Mapping[str, str] | None = None,
     ) -> str:
         """Run a compose command; the last line that it printed, unless it is `shown`. podman-compose's exit code says
-        nothing, so callers look at what has become."""
+        nothing, so callers look at the containers."""
         files = [FILES / "compose.yml", *([FILES / "compose.gpu.yml"] if farm.profile == "gpu" else []), self._paths]
         options = ["-p", project, *(word for file in files for word in ("-f", str(file)))]
         done = subprocess.run(
@@ -268,7 +268,7 @@ class ComposeBackend:
 
     @property
     def _user(self) -> str:
-        """Who runs the containers: whoever deploys. An engine without rights calls them root."""
+        """The user of the containers: the one who deploys, whom a rootless engine calls root."""
         if self._engine.rootless:
             return "0:0"
         return f"{os.getuid()}:{os.getgid()}" if os.getuid() else f"{USER}:{USER}"
@@ -284,7 +284,7 @@ class ComposeBackend:
 
     @property
     def _paths(self) -> Path:
-        """A compose file that shows the services what search files name, under the names that it has outside."""
+        """A compose file that mounts what search files name, under the same paths as outside."""
         return self._directory.path / "paths.json"
 
     def _write_paths(self, farm: FarmSpec) -> None:
@@ -324,7 +324,7 @@ def _check_readable(paths: Iterable[Path]) -> None:
 
 
 def _is_current_coordinator(container: Container, search: Search | None) -> bool:
-    """Whether a coordinator is that of a search, as it was begun last."""
+    """Whether a coordinator is that of a search, as it was last started."""
     return search is not None and container.labels.get(BEGUN) == str(search.begun)
 
 
@@ -338,7 +338,7 @@ def _number(container: Container) -> int:
 
 
 def _display_name(container: Container) -> str:
-    """What people call it."""
+    """The name that users see."""
     labels = container.labels
     if container.service == "evaluator":
         return f"evaluator-{labels[SUPERNET][:8]}-{_number(container)}"

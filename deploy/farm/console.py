@@ -1,4 +1,4 @@
-"""What the farm's commands print: names, reasons and logs are others' text, which is not to move the cursor."""
+"""What the farm's commands print: names, reasons and logs are others' text, which must not move the cursor."""
 
 from shared.text import one_line
 

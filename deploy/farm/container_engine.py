@@ -23,7 +23,7 @@ ALIVE = {"created", "initialized", "restarting", "running", "stopping"}
 
 @dataclass(frozen=True)
 class Container:
-    """A container of the farm: the engine's id and name for it, its labels, and how it is."""
+    """A container of the farm: the engine's id and name for it, its labels, and its state."""
 
     id: str
     name: str

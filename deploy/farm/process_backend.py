@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from deploy.farm.backend import ServiceState
 from deploy.farm.broker_files import wait_for_broker, write_broker_files
 from deploy.farm.console import print_line, printable_log_line
 from deploy.farm.daemon import read_states, supervisor_of
@@ -26,6 +25,7 @@ from deploy.farm.ports import is_free
 from deploy.farm.programs import BROKER, COORDINATOR, EVALUATOR, nasfarm
 from deploy.farm.rabbitmq import METRICS_PORT_ABOVE, check_installed, path_within_node
 from deploy.farm.state import PORT, FarmDirectory, FarmSpec
+from deploy.farm.status import ServiceState
 from deploy.farm.supervisor import ProcessState, State
 from shared.environment import Environment
 from shared.errors import UserError

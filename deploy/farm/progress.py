@@ -5,11 +5,12 @@ import time
 from collections.abc import Collection, Iterator
 from contextlib import closing, contextmanager
 
-from deploy.farm.backend import Backend, ServiceState
+from deploy.farm.backend import Backend
 from deploy.farm.broker_files import operator_address
 from deploy.farm.console import print_line
 from deploy.farm.programs import COORDINATOR
 from deploy.farm.state import FarmDirectory, FarmSpec
+from deploy.farm.status import ServiceState
 from shared.announcements import EvaluatorAnnouncement, SearchAnnouncement, present
 from shared.broker.rabbitmq import RabbitBroker
 from shared.errors import UserError

@@ -28,7 +28,7 @@ def check_installed() -> None:
 
 
 def path_within_node(directory: Path) -> str:
-    """What a node that is started in its `directory` calls it.
+    """The path by which a node that is started in its `directory` reads it.
 
     RabbitMQ's disk monitor gives the path of its data to a shell without quotes (3.10: `df -kP ...`), and where it
     can't be read there is no alarm when the disk runs full. What a shell wouldn't take as one word is named by way of

@@ -34,7 +34,7 @@ class Search(BaseModel):
     Attributes:
         name: its own, which is its run's, too.
         supernet: digest of its super-network.
-        begun: how often it was asked for; asking again starts one that had ended.
+        begun: how often it was asked for: asking again restarts one that has ended.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -54,7 +54,7 @@ class FarmSpec(BaseModel):
         evaluators: how many there are of each super-network of which something is searched.
         preparing: names of searches that were asked for and have no super-network yet.
         searches: those that can run, in the order in which they were asked for.
-        asked: how often the farm was asked for; asking again starts evaluators that had ended.
+        asked: how often the farm was asked for: asking again restarts evaluators that have ended.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -81,7 +81,7 @@ class FarmSpec(BaseModel):
         return self.model_copy(update={"preparing": preparing, "searches": searches})
 
     def with_preparing(self, names: Iterable[str]) -> "FarmSpec":
-        """The farm with searches noted that are going to run."""
+        """The farm with searches added that are going to run."""
         return self.model_copy(update={"preparing": tuple(dict.fromkeys((*self.preparing, *names)))})
 
     def without(self, names: Container[str]) -> "FarmSpec":
@@ -169,7 +169,7 @@ class FarmDirectory:
             raise UserError(f"{path}: damaged, or of a later release ({explain(error)}); {remedy}") from error
 
     def write(self, farm: FarmSpec) -> None:
-        """Say what the farm is to be from now on."""
+        """Record what the farm is to be from now on."""
         write_atomically(self.farm_file, farm.model_dump_json(indent=2) + "\n")
 
     def previous_place(self) -> "FarmDirectory | None":
@@ -180,7 +180,7 @@ class FarmDirectory:
         return None if path == self.path else FarmDirectory(path, path.parent / self.runs.name)
 
     def record_place(self) -> None:
-        """Note where the farm is, for `former`."""
+        """Record where the farm is, for `previous_place`."""
         write_atomically(self.path / "place", f"{self.path}\n")
 
     @contextmanager

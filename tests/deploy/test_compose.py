@@ -114,7 +114,7 @@ def test_searches_in_containers_share_evaluators_and_end_as_in_a_process_though_
     (victim,) = deployed.containers("evaluator")
     process = deployed.process(victim)
     deployed.wait_for(lambda: stored(run) >= 1, "the first measurement")
-    os.kill(process, signal.SIGSTOP)  # with a request in hand: there are 12 in a generation
+    os.kill(process, signal.SIGSTOP)  # with a request in flight: there are 12 in a generation
     held = stored(run)
     assert held < 60, "too quick"
     for container in deployed.engine.containers(deployed.backend.project):

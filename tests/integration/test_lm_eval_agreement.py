@@ -1,8 +1,7 @@
 """Our scorer gives lm-eval's own answers: the reference is lm-eval's `hf` model, run by lm-eval's `simple_evaluate`."""
 
-import logging
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
 from types import SimpleNamespace
@@ -49,11 +48,7 @@ WIKITEXT = TaskItems(task="wikitext", stop=1)
 BATCH_TOKENS = 3000
 
 
-@pytest.fixture(autouse=True)
-def quiet() -> Iterator[None]:
-    logging.disable(logging.WARNING)
-    yield
-    logging.disable(logging.NOTSET)
+pytestmark = pytest.mark.usefixtures("without_warnings")
 
 
 def compare(

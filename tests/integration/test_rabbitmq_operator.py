@@ -32,11 +32,6 @@ from tests.support.supernets import write_supernet
 
 
 @pytest.fixture
-def farm(node: Node) -> RabbitFarm:
-    return node.farm()
-
-
-@pytest.fixture
 def coordinator(farm: RabbitFarm) -> Iterator[RabbitBroker]:
     broker = RabbitBroker(farm.address("coordinator"), "coordinator")
     yield broker

@@ -9,7 +9,6 @@ import socket
 import subprocess
 import time
 import urllib.error
-import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -28,11 +27,10 @@ from shared.broker.rabbitmq import RabbitBroker, add_queues
 from shared.broker.rabbitmq.client import parameters
 from shared.broker.topology import RIGHTS, definitions, server_configuration
 from shared.errors import UserError
+from shared.policy import SETTLE_SECONDS
 
 ADMINISTRATOR = "administrator"
 START_SECONDS = 240
-SETTLED_SECONDS = 2.0
-"""A quorum queue younger than about a second doesn't survive its node (RabbitMQ 3.10): age is what must pass here."""
 
 
 class Node:
@@ -111,7 +109,7 @@ class Node:
 
     @contextmanager
     def frozen(self) -> Iterator[None]:
-        """As a machine that hangs: connections stay open and nobody answers."""
+        """As a machine that hangs: connections stay open and are not answered."""
         assert self._server is not None
         os.killpg(self._server.pid, signal.SIGSTOP)
         try:
@@ -135,11 +133,6 @@ class Node:
         """Run rabbitmqctl."""
         command = [PROGRAMS / "rabbitmqctl", "--quiet", *arguments]
         subprocess.run(command, env=self._environment, cwd=self.directory, check=True, capture_output=True, timeout=60)
-
-    def close_connections(self, vhost: str) -> None:
-        """Close all connections to a vhost, as an administrator would."""
-        for connection in self.http("GET", f"/api/vhosts/{vhost}/connections"):
-            self.http("DELETE", f"/api/connections/{urllib.parse.quote(connection['name'], safe='')}")
 
     def http(self, method: str, path: str, content: Any = None, user: str = ADMINISTRATOR) -> Any:
         """Ask the management API. Raises OSError where it doesn't answer or refuses."""
@@ -202,7 +195,7 @@ class RabbitFarm:
 
     def settle(self) -> None:
         """Wait until the newest queue outlives its node."""
-        time.sleep(max(0.0, self._queues_added + SETTLED_SECONDS - time.monotonic()))
+        time.sleep(max(0.0, self._queues_added + SETTLE_SECONDS - time.monotonic()))
 
     def address(self, user: str, port: int | None = None) -> BrokerAddress:
         return BrokerAddress("127.0.0.1", port or self.node.port, self.vhost, user, self.node.passwords[user])

@@ -13,9 +13,9 @@ import pytest
 
 from deploy.farm import __main__ as command_line
 from deploy.farm import commands, process_backend, progress
-from deploy.farm.backend import ServiceState
 from deploy.farm.process_backend import ProcessBackend
 from deploy.farm.state import FarmDirectory, FarmSpec
+from deploy.farm.status import ServiceState
 from shared.announcements import EvaluatorAnnouncement, SearchAnnouncement
 from shared.broker import requests_queue
 from shared.checkpoint_files import content_digest
@@ -89,7 +89,7 @@ class Recorder:
         return f"nasfarm: {name} is impossible\x1b[2J"
 
     def announced(self, looks: int) -> list[bytes]:
-        """What is announced to somebody who looks for the so many-th time."""
+        """What is announced at the so many-th look."""
         farm = farm_of(self)
         evaluators = [
             heard_evaluator(supernet, number) for supernet in farm.supernets for number in range(farm.evaluators)
@@ -111,7 +111,7 @@ class Recorder:
 @pytest.fixture
 def backend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Recorder:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "base").mkdir()  # the model, at which nobody looks here
+    (tmp_path / "base").mkdir()  # the model, which isn't read here
     recorder = Recorder(FarmDirectory(tmp_path / ".farm", tmp_path / "runs"))
     monkeypatch.setattr(commands, "backend_of", lambda *_: recorder)
     monkeypatch.setattr(commands, "SETTLE_SECONDS", 0)
@@ -297,7 +297,7 @@ def test_scaling_takes_its_turn_as_the_other_commands_do(
     assert backend.asked[-1] == f"`make scale`, process {os.getpid()}"
 
 
-def test_a_farm_is_left_running_when_nobody_waits_for_it_any_more(
+def test_a_farm_is_left_running_when_the_command_that_waits_for_it_is_interrupted(
     backend: Recorder, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupt(_: int) -> list[bytes]:
@@ -325,7 +325,7 @@ def test_a_farm_that_was_moved_begins_with_new_queues_and_one_that_was_copied_le
         backend.up, backend.asked = False, []
         backend.directory = FarmDirectory(new / ".farm", new / "runs")
         monkeypatch.chdir(new)
-        for times in (1, 2):  # the second time they are asked for as those of a search that goes on
+        for times in (1, 2):  # the second time they are asked for as those of a search that continues
             assert run("farm") == 0
             assert backend.asked.count(f"queues {requests_queue(DIGEST)} results.tiny") == times
         assert backend.asked.count("down") == ended and "train tiny" not in backend.asked

@@ -51,7 +51,7 @@ def test_the_supervisor_keeps_all_logs_small(directory: FarmDirectory) -> None:
     supervisor.wait(PATIENCE_SECONDS)
 
 
-def test_what_a_killed_supervisor_left_behind_is_found_and_ended(directory: FarmDirectory) -> None:
+def test_processes_of_a_killed_supervisor_are_found_and_ended(directory: FarmDirectory) -> None:
     supervisor = supervised(directory)
     supervisor.kill()
     supervisor.wait()

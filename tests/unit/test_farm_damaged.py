@@ -16,7 +16,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from deploy.farm import __main__ as command_line
-from deploy.farm import commands, process_backend
+from deploy.farm import commands, process_backend, status
 from deploy.farm.container_engine import ContainerEngine
 from deploy.farm.daemon import read_states, supervisor_of
 from deploy.farm.orphans import TRAINER, farm_processes, farm_variables, terminate_processes
@@ -248,12 +248,12 @@ def test_logs_and_names_of_others_are_shown_without_what_moves_the_cursor(
     farm_states = '[{"name": "evaluator", "state": "ended", "since": 1e300, "exit_code": 2}]'
     (directory.path / "processes.json").write_text(farm_states)
     monkeypatch.setattr(process_backend, "supervisor_of", lambda _: 6)
-    monkeypatch.setattr(commands.subprocess, "run", lambda *_, **__: None)
+    monkeypatch.setattr(status.subprocess, "run", lambda *_, **__: None)
     assert run("status") == 0
     assert "since ?, exit code 2: �]0;title�bad" in capsys.readouterr().out
 
 
-def test_logs_end_quietly_when_nobody_reads_them_any_more(
+def test_logs_end_quietly_when_their_reader_is_gone(
     directory: FarmDirectory, started: list[subprocess.Popen[bytes]]
 ) -> None:
     started.append(subprocess.Popen(SLEEP, env={**os.environ, **farm_variables(directory.path)}))

@@ -74,7 +74,7 @@ def test_evaluators_leave_when_the_last_search_of_their_super_network_has_ended(
     assert evaluators(programs(directory, farm, one=0, two=2, three=0)) == []
 
 
-def test_a_search_that_begins_again_is_the_same_program_begun_anew(directory: FarmDirectory) -> None:
+def test_a_search_that_begins_again_is_the_same_program_started_again(directory: FarmDirectory) -> None:
     farm = FarmSpec(backend="processes", evaluators=0).with_search("one", "d" * 32)
     again = farm.with_search("one", "d" * 32)
     assert [[program.begun for program in programs(directory, each)] for each in (farm, again)] == [[1, 1], [1, 2]]

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from deploy.farm import progress
-from deploy.farm.backend import ServiceState
 from deploy.farm.progress import wait_until_measuring
 from deploy.farm.state import FarmDirectory, FarmSpec
+from deploy.farm.status import ServiceState
 from shared.announcements import EvaluatorAnnouncement, SearchAnnouncement
 from shared.errors import UserError
 
@@ -20,7 +20,7 @@ Look = Callable[[], None]
 
 
 class Scene:
-    """A farm and its broker, as somebody sees them who looks again and again: `looks` says what changes before each."""
+    """A farm and its broker, as a command sees them that polls: `looks` says what changes before each look."""
 
     def __init__(self, directory: FarmDirectory) -> None:
         self.directory = directory

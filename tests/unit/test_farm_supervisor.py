@@ -25,7 +25,7 @@ def shell(name: str, script: str, **more: object) -> Program:
 
 
 class Bench:
-    """A supervisor whose wish list a test changes."""
+    """A supervisor whose wanted programs a test changes."""
 
     def __init__(self, directory: Path) -> None:
         self.programs: list[Program] = []
@@ -111,14 +111,14 @@ def test_a_program_that_ends_otherwise_is_started_again(bench: Bench, code: int,
     bench.until(lambda: bench.log("one").count("begun") >= 2)
 
 
-def test_one_that_ended_is_started_again_when_it_is_asked_for_anew(bench: Bench) -> None:
+def test_one_that_ended_is_started_again_when_it_is_asked_for_again(bench: Bench) -> None:
     bench.programs = [shell("one", "echo begun", finishes=True)]
     bench.until(bench.supervisor.ended)
     bench.programs = [shell("one", "echo begun", finishes=True, begun=2)]
     bench.until(lambda: bench.log("one") == "begun\nbegun\n")
 
 
-def test_what_runs_goes_on_when_it_is_asked_for_anew_and_what_waits_is_started_at_once(
+def test_what_runs_keeps_running_when_it_is_asked_for_again_and_what_waits_is_started_at_once(
     bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(supervisor_module, "RESTART_PAUSE", BackoffLimits(1000.0, 1000.0))
@@ -148,7 +148,7 @@ def test_fewer_programs_drain_those_that_are_too_many_and_more_add_to_them(bench
     assert bench.pid("evaluator-0") == kept
 
 
-def test_a_program_that_is_to_run_differently_is_drained_and_started_anew(bench: Bench) -> None:
+def test_a_program_that_is_to_run_differently_is_drained_and_started_again(bench: Bench) -> None:
     script = "trap 'exit 0' TERM; echo $THREADS; while :; do sleep 0.02; done"
     for threads in ("2", "1"):
         bench.programs = [shell("one", script, environment={"THREADS": threads})]
@@ -251,7 +251,7 @@ def test_to_leave_twice_kills_what_does_not_end(bench: Bench) -> None:
 
 
 def gone(process: int) -> bool:
-    """Whether a process has ended; where nobody reaps it a zombie is left."""
+    """Whether a process has ended; where its parent doesn't reap it a zombie is left."""
     try:
         return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
     except FileNotFoundError:
