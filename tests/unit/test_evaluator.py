@@ -157,7 +157,7 @@ def test_a_farm_s_evaluator_opens_no_checkpoint_but_what_it_was_started_for(tmp_
     misled = started(AllowedLocations([], {other.checkpoint.digest: str(tmp_path / "moved")}))
     reason = failed(misled.evaluate(other), "unavailable")
     assert f"{tmp_path}/moved" in reason and reason.endswith(
-        f"or allow {tmp_path}/other, where the request has it, by NASFARM_LOCATIONS"
+        f"or allow {tmp_path}/other, which the request names, by NASFARM_LOCATIONS"
     )
 
 
