@@ -70,9 +70,10 @@ down: $(VENV)/ready ## Stop the farm; `make farm` or `make deploy` goes on from 
 destroy: $(VENV)/ready ## Stop the farm and remove its data; runs/ and supernets/ stay
 	@$(FARM) destroy
 
+# Three processes keep two cores busy: much of what is tested waits for others, as for RabbitMQ nodes that start.
 .PHONY: test
 test: $(VENV)/ready system-packages lint lint-deploy ## Lint, then run all tests
-	NASFARM_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+	NASFARM_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
 # Where Docker answers it makes the images as for anybody; elsewhere podman, with images for which no registry is needed.
 .PHONY: test-deploy
@@ -81,7 +82,7 @@ test-deploy: $(VENV)/ready ## Test `make deploy` with real containers
 		podman podman-compose runc netavark aardvark-dns iptables debootstrap
 	NASFARM_TEST_DEPLOY=1 $(BIN)/pytest tests/deploy
 
-# vLLM needs an environment of its own: without a GPU, it is a build for the CPU that nobody should serve with.
+# vLLM needs an environment of its own: without a GPU, it is a build for the CPU that isn't meant for serving.
 .PHONY: test-vllm
 test-vllm: ## Test the vLLM engine, in an environment of its own
 	@log=$$(mktemp); \

@@ -10,13 +10,13 @@ from pathlib import Path
 from shared.errors import UserError
 
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, None)
-"""What more room would mend; None: a library that writes by itself gave no number."""
+"""Errors for lack of space; None: a library that writes by itself gave no number."""
 
 NO_NAME = (errno.ENAMETOOLONG, errno.EINVAL)
 
 
 class UnwritableError(UserError):
-    """A place that can't be written: `what`, to go on with what to do, and the usual remedy."""
+    """A place that can't be written: `what` is wrong, to be followed by what to do, and the usual remedy."""
 
     def __init__(self, what: str, remedy: str) -> None:
         super().__init__(f"{what}; {remedy}")
@@ -24,7 +24,7 @@ class UnwritableError(UserError):
 
 
 def user_path(text: str) -> Path:
-    """A path as people write it, with ~ for a home directory; one of somebody unknown stays as it is."""
+    """A path as people write it, with ~ for a home directory; one of an unknown user stays as it is."""
     try:
         return Path(text).expanduser()
     except RuntimeError:

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from shared.content import content_digest, former_digest
+from shared.checkpoint_files import content_digest, former_digest
 from shared.errors import UserError, first_line
 from shared.files import is_directory, user_path, write_atomically
 from shared.identity import SUPERNET, TOKENS_VERSION
@@ -140,7 +140,7 @@ def read_config(directory: Path) -> dict[str, Any]:
 
 
 def adapter(directory: Path) -> str | None:
-    """What is to be said of a directory that holds no network but an adapter (PEFT) to one; None if it doesn't."""
+    """The message for a directory that holds an adapter (PEFT) instead of a network; None for any other."""
     try:
         content = parse_json((directory / ADAPTER).read_bytes())
     except FileNotFoundError:

@@ -241,10 +241,10 @@ FailureKind = Literal[
 * `crashed`: a bug ended the evaluation, and the evaluator lives on.
 * `dead_lettered`: the request came back to the broker too often: it ended the processes of its evaluators, or they were
   killed. Said by the coordinator, of a dead letter.
-* `infeasible`: nobody can measure this network.
+* `infeasible`: no evaluator can measure this network.
 * `unsupported`: this evaluator can't measure this network, for want of an engine or as it computes INT8 in another way.
 * `unavailable`: this evaluator lacks what every request of the search needs: its checkpoint, or its requests' version.
-* `bad_request`: nobody can answer such a request, whatever the network.
+* `bad_request`: no evaluator can answer such a request, whatever the network.
 * `invalid_result`: what came was no answer to the request. Said by the coordinator.
 """
 

@@ -12,13 +12,13 @@ from shared.errors import UserError, first_line
 from shared.json_text import parse_json
 
 ENDINGS = (".jsonl", ".jsonl.gz", ".json", ".json.gz", ".parquet", ".csv")
-"""Of the files that are looked for, the first first."""
+"""Of the files that are looked for, in this order."""
 
-Placed = tuple[str, dict[str, Any]]
-"""The place where a person finds a row, and the row."""
+LocatedRow = tuple[str, dict[str, Any]]
+"""Where a row is, for messages (file and line), and the row."""
 
 
-def find_rows(directory: Path, name: str) -> Path | None:
+def find_rows_file(directory: Path, name: str) -> Path | None:
     """The file of that name with one of `ENDINGS` in a directory, or as the hub's snapshots have it, in one part;
     None if there is none."""
     shard = f"{name}-00000-of-00001.parquet"
@@ -27,17 +27,11 @@ def find_rows(directory: Path, name: str) -> Path | None:
     return next((path for path in candidates if path.is_file()), None)
 
 
-def read_rows(path: Path) -> list[dict[str, Any]]:
-    """All rows of a file.
+def located_rows(path: Path) -> list[LocatedRow]:
+    """All rows of a file, each with its place: the file and the line, or the number of the row.
 
-    Raises UserError if the file can't be read, is empty, or a row is no object.
+    Raises UserError if the file can't be read, is empty, or a row is not an object.
     """
-    return [row for _, row in placed_rows(path)]
-
-
-def placed_rows(path: Path) -> list[Placed]:
-    """All rows of a file, each with its place: the file and the line, or the number of the row. Raises what `read_rows`
-    does."""
     try:
         if path.suffix == ".parquet":
             rows = _of_parquet(path)
@@ -47,7 +41,7 @@ def placed_rows(path: Path) -> list[Placed]:
     except (OSError, EOFError, UnicodeError, zlib.error) as error:
         raise UserError(f"{path}: can't be read ({error}); check the path or fetch the file again") from error
     if not rows:
-        raise UserError(f"{path}: holds no rows; fetch the file again or name another one")
+        raise UserError(f"{path}: has no rows; fetch the file again or name another one")
     return rows
 
 
@@ -60,8 +54,8 @@ def _opened(path: Path) -> IO[str]:
     return text
 
 
-def _of_json(file: IO[str], path: Path) -> list[Placed]:
-    rows: list[Placed] = []
+def _of_json(file: IO[str], path: Path) -> list[LocatedRow]:
+    rows: list[LocatedRow] = []
     for number, line in enumerate(file, start=1):
         if not line.strip():
             continue
@@ -72,7 +66,7 @@ def _of_json(file: IO[str], path: Path) -> list[Placed]:
     return rows
 
 
-def _of_array(text: str, path: Path) -> list[Placed]:
+def _of_array(text: str, path: Path) -> list[LocatedRow]:
     """The rows of a file that is one JSON array, as Alpaca's is."""
     found = _parsed(text, str(path))
     places = (f"{path} row {number}" for number in range(1, len(found) + 1))
@@ -83,27 +77,27 @@ def _parsed(text: str, where: str) -> Any:
     try:
         return parse_json(text)
     except ValueError as error:
-        raise UserError(f"{where}: not JSON ({first_line(error)}); mend or remove the line") from error
+        raise UserError(f"{where}: not JSON ({first_line(error)}); fix or remove the line") from error
 
 
 def _object(row: object, where: str) -> dict[str, Any]:
     if not isinstance(row, dict):
-        raise UserError(f"{where}: not a JSON object; mend or remove the line")
+        raise UserError(f"{where}: not a JSON object; fix or remove the line")
     return row
 
 
-def _of_csv(file: IO[str], path: Path) -> list[Placed]:
+def _of_csv(file: IO[str], path: Path) -> list[LocatedRow]:
     """Rows under the names in the first line. What looks like a JSON array or object is one: CSV has no other."""
     reader = csv.DictReader(file)
-    rows: list[Placed] = []
+    rows: list[LocatedRow] = []
     try:
         for row in reader:
             where = f"{path}:{reader.line_num}"
             if None in row or None in row.values():
-                raise UserError(f"{where}: has more or fewer values than the first line has names; mend the line")
+                raise UserError(f"{where}: has more or fewer values than the first line has names; fix the line")
             rows.append((where, {name: _nested(value) for name, value in row.items()}))
     except csv.Error as error:
-        raise UserError(f"{path}:{reader.line_num}: not CSV ({error}); mend the line") from error
+        raise UserError(f"{path}:{reader.line_num}: not CSV ({error}); fix the line") from error
     return rows
 
 
@@ -116,12 +110,12 @@ def _nested(value: str) -> Any:
     return value
 
 
-def _of_parquet(path: Path) -> list[Placed]:
-    import pyarrow  # what reads nothing but JSON does without it
+def _of_parquet(path: Path) -> list[LocatedRow]:
+    import pyarrow  # not needed for JSON
     from pyarrow import parquet
 
     try:
         found = parquet.read_table(path).to_pylist()
     except pyarrow.ArrowException as error:
-        raise UserError(f"{path}: no readable Parquet file ({first_line(error)}); fetch it again") from error
+        raise UserError(f"{path}: not a readable Parquet file ({first_line(error)}); fetch it again") from error
     return [(f"{path} row {number}", row) for number, row in enumerate(found, start=1)]

@@ -42,10 +42,10 @@ def shortened(text: str, longest: int = LONGEST_SHOWN) -> str:
 
 def shown(value: object, longest: int = LONGEST_SHOWN) -> str:
     """The beginning of a value as Python spells it; quickly, however large it is or deeply it goes."""
-    return shortened(_BEGINNING.repr(value), longest)
+    return shortened(_LONG_REPR.repr(value), longest)
 
 
-class _Beginning(reprlib.Repr):
+class _LongRepr(reprlib.Repr):
     """The beginning of what `repr` says, longer than is ever shown."""
 
     def __init__(self) -> None:
@@ -66,4 +66,4 @@ class _Beginning(reprlib.Repr):
         return f"{{{', '.join(f'{self.repr1(key, level - 1)}: {self.repr1(each, level - 1)}' for key, each in some)}}}"
 
 
-_BEGINNING = _Beginning()
+_LONG_REPR = _LongRepr()

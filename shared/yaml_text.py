@@ -44,7 +44,7 @@ LONGEST_PROBLEM = 200
 
 
 class NotYamlError(Exception):
-    """A text that is no YAML; says where and why, to go on after "not valid YAML"."""
+    """A text that is not YAML; the message says where and why, and continues "not valid YAML"."""
 
 
 def parse_yaml(text: str) -> Any:
@@ -132,7 +132,7 @@ class _Loader(yaml.SafeLoader):
         text = str(self.construct_scalar(node))  # type: ignore[arg-type]  # which refuses what is no scalar
         if not _pattern(node.tag).match(text):
             kind = node.tag.removeprefix(PREFIX)
-            raise ConstructorError(None, None, f"{shown(text)} is no {kind}", node.start_mark)
+            raise ConstructorError(None, None, f"{shown(text)} is not a valid {kind}", node.start_mark)
         return text
 
     def _bool(self, node: Node) -> bool:

@@ -21,7 +21,7 @@ BACKENDS: dict[str, BackendName] = {"farm": "processes", "deploy": "containers"}
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run a command. Returns the exit code: 2 with one line on stderr for what the user can mend."""
+    """Run a command. Returns the exit code: 2 with one line on stderr for what the user can change."""
     prepare_environment()
     options = _parser().parse_args(arguments)
     directory = FarmDirectory(Path(".farm").absolute(), Path("runs").absolute())
@@ -39,7 +39,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"farm: {one_line(str(error))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as interrupted:
-        print(f"\nfarm: {str(interrupted) or 'interrupted; the same command goes on'}", file=sys.stderr)
+        print(f"\nfarm: {str(interrupted) or 'interrupted; the same command continues'}", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:  # who read what we print has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -51,7 +51,7 @@ def _parser() -> argparse.ArgumentParser:
     chosen = parser.add_subparsers(dest="command", required=True)
     for command, what in (("farm", "as processes"), ("deploy", "in containers")):
         up = chosen.add_parser(command, help=f"bring a farm up {what}, or add a search to it")
-        up.add_argument("--search", type=Path, help="the search file; default: what it had to do, or the example")
+        up.add_argument("--search", type=Path, help="the search file; default: its unfinished searches, or the example")
         up.add_argument("--evaluators", type=_evaluators, help="of each super-network")
         up.add_argument("--port", type=_port, help="of the broker, on 127.0.0.1")
         if command == "deploy":
@@ -61,7 +61,7 @@ def _parser() -> argparse.ArgumentParser:
     for command, what in (
         ("status", "show how far it is"),
         ("logs", "follow the logs"),
-        ("down", "stop it, data are kept"),
+        ("down", "stop it; its data are kept"),
         ("destroy", "stop it and remove its data; runs and super-networks stay"),
     ):
         chosen.add_parser(command, help=what)

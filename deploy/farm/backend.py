@@ -1,28 +1,13 @@
 """What can run a farm: processes of this machine, or containers. Both are given the same farm and directory."""
 
-from dataclasses import dataclass
 from typing import Protocol
 
 from deploy.farm.state import FarmSpec
-
-
-@dataclass(frozen=True)
-class ServiceState:
-    """What `make status` says of one service: its name, a word for its state, and what else is worth knowing.
-
-    `restarts`: how often it was started again because it had failed. `failed`: whether it is down after a failure, and
-    isn't started again by itself.
-    """
-
-    name: str
-    state: str
-    detail: str = ""
-    restarts: int = 0
-    failed: bool = False
+from deploy.farm.status import ServiceState
 
 
 class Backend(Protocol):
-    """Brings a farm up and takes it down. Made with the FarmDirectory; what the user can mend raises UserError.
+    """Brings a farm up and takes it down. Made with the FarmDirectory; raises UserError for what the user can change.
 
     Bringing up is: `check`, `start_broker`, `train` (unless the super-network is there), then the operator adds the
     queues through 127.0.0.1 and `FarmSpec.port`, then `apply`.
@@ -35,18 +20,18 @@ class Backend(Protocol):
     def start_broker(self, farm: FarmSpec) -> None:
         """Have RabbitMQ run with the farm's files and data, if it doesn't yet; returns when it lets users in.
 
-        `preparing.wait_for_broker` does the waiting.
+        `broker_files.wait_for_broker` does the waiting.
         """
         ...
 
     def train(self, farm: FarmSpec, name: str) -> None:
         """Make the super-network of `FarmDirectory.search_file(name)` in `FarmDirectory.store`, in the foreground, with
-        its progress shown; an interrupted one goes on. Raises UserError if the farm is down, or goes down meanwhile."""
+        its progress shown; an interrupted one is resumed. Raises UserError if the farm is or goes down meanwhile."""
         ...
 
     def apply(self, farm: FarmSpec) -> None:
         """Have a coordinator run for each search, and the evaluators of each super-network: start what is missing or
-        had failed, drain what is too much. Returns without waiting for it, but no state from before is told any more.
+        had failed, drain what is too many. Returns without waiting for that, but `states` tells no state from before.
         """
         ...
 

@@ -40,14 +40,14 @@ def broker_url(farm: FarmSpec) -> str:
 
 
 def operator_address(directory: FarmDirectory, farm: FarmSpec) -> BrokerAddress:
-    """The broker's address, for who adds queues and looks at the farm."""
+    """The broker's address, for adding queues and reading how the farm is."""
     return BrokerAddress.parse(broker_url(farm), directory.credentials / "operator")
 
 
 def wait_for_broker(directory: FarmDirectory, farm: FarmSpec, obstacle: Callable[[], str | None]) -> None:
     """Return when the broker lets the operator in.
 
-    `obstacle` says why it won't ever, or None while there is hope. Raises UserError with what it says, or after
+    `obstacle` returns why it never will, or None while it may. Raises UserError with that reason, or after
     START_SECONDS.
     """
     address = operator_address(directory, farm)

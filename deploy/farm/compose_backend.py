@@ -11,17 +11,17 @@ import json
 import os
 import re
 import shutil
-import socket
 import stat
 import subprocess
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from deploy.farm.backend import ServiceState
 from deploy.farm.broker_files import wait_for_broker, write_broker_files
-from deploy.farm.console import say
+from deploy.farm.console import print_line
 from deploy.farm.container_engine import BEGUN, NUMBER, PROJECT, SEARCH, SUPERNET, Container, ContainerEngine
+from deploy.farm.ports import is_free
 from deploy.farm.state import FarmDirectory, FarmSpec, Search
+from deploy.farm.status import ServiceState
 from shared.environment import Environment, usable_cores
 from shared.errors import UserError
 from shared.files import write_atomically, writing
@@ -35,21 +35,21 @@ from shared.settings import read_search_file
 
 FILES = Path(__file__).parents[1]
 USER = 10001
-"""Who runs the containers of a farm that root deploys: the images' own user."""
+"""The user of the containers of a farm that root deploys: the images' own."""
 PORT_DIGITS = 5
 NAME_CHARACTERS = 40
-"""What is taken of a search's name for the names of its containers."""
+"""How much of a search's name is used in the names of its containers."""
 MONITORING = ("prometheus", "grafana")
-KEPT = ("cache", "prometheus", "rabbitmq")
+DATA_DIRECTORIES = ("cache", "prometheus", "rabbitmq")
 """Directories of what containers keep."""
 
 
-class Compose:
+class ComposeBackend:
     """The backend of `make deploy`."""
 
     def __init__(self, directory: FarmDirectory) -> None:
         self._directory = directory
-        self._kept = directory.path / "containers"
+        self._data = directory.path / "containers"
         self.project = f"nasfarm-{hashlib.sha256(str(directory.path).encode()).hexdigest()[:6]}"
         self._engine = ContainerEngine.find()
 
@@ -60,46 +60,42 @@ class Compose:
             return
         ports = {"FARM_PORT": farm.port, **{f"{name.upper()}_PORT": _port(name) for name in MONITORING}}
         for variable, port in ports.items():
-            with socket.socket() as listener:
-                listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                try:
-                    listener.bind(("127.0.0.1", port))
-                except OSError as error:
-                    raise UserError(f"port {port} is taken; choose another: make deploy {variable}=...") from error
+            if not is_free(port):
+                raise UserError(f"port {port} is in use; choose another: make deploy {variable}=...")
 
     def start_broker(self, farm: FarmSpec) -> None:
         """Build the images, and have RabbitMQ run."""
         write_broker_files(self._directory, listen="5672", seen_as="/etc/nasfarm")
-        with writing(self._kept):
-            for name in KEPT:
-                (self._kept / name).mkdir(parents=True, exist_ok=True)
+        with writing(self._data):
+            for name in DATA_DIRECTORIES:
+                (self._data / name).mkdir(parents=True, exist_ok=True)
             (self._directory.path / "searches").mkdir(exist_ok=True)
         self._write_paths(farm)
-        self._give(self._kept, self._directory.credentials, self._directory.path / "searches")
+        self._give_ownership(self._data, self._directory.credentials, self._directory.path / "searches")
         if not os.environ.get("NASFARM_IMAGES"):
-            say("Images         take some minutes the first time")
+            print_line("Images         take some minutes the first time")
             self._compose(farm, self.project, "build", "coordinator", "evaluator", shown=True)
         self._engine.make_network(self.project)
-        self._up(farm, "rabbitmq")
-        wait_for_broker(self._directory, farm, self._obstacle)
+        self._start_service(farm, "rabbitmq")
+        wait_for_broker(self._directory, farm, self._start_failure)
 
-    def _obstacle(self) -> str | None:
+    def _start_failure(self) -> str | None:
         for container in self._containers("rabbitmq"):
             if container.alive and container.restarts < MOST_CONTAINER_RESTARTS:
                 return None
             return self._engine.last_line(container)
-        return "its container is gone"
+        return "its container has been removed"
 
     def train(self, farm: FarmSpec, name: str) -> None:
         """Run the trainer, and show what it writes."""
-        with self._directory.turn("make deploy"):  # `make down` is either before this or finds the container
+        with self._directory.process_lock("make deploy"):  # `make down` is either before this or finds the container
             if not any(container.alive for container in self._containers("rabbitmq")):
-                raise UserError(f"{name}: the farm went down meanwhile; `make deploy` goes on with its fine-tuning")
+                raise UserError(f"{name}: the farm went down meanwhile; `make deploy` resumes its fine-tuning")
             if any(container.alive for container in self._containers("trainer")):
-                raise UserError(f"{name}: another fine-tuning is under way; `make deploy` goes on when that is done")
+                raise UserError(f"{name}: another fine-tuning is running; run `make deploy` again when that is done")
             self._write_paths(farm)
-            self._give(self._directory.store.path, self._directory.search_file(name))
-            self._up(farm, "trainer", {"FARM_SEARCH": name})
+            self._give_ownership(self._directory.store.path, self._directory.search_file(name))
+            self._start_service(farm, "trainer", {"FARM_SEARCH": name})
             trainers = self._containers("trainer")
         try:
             code = self._engine.watch(trainers[0])
@@ -108,7 +104,7 @@ class Compose:
             if self._containers("trainer"):
                 raise
             raise UserError(
-                f"{name}: the fine-tuning was ended; `make deploy` goes on from its last checkpoint"
+                f"{name}: the fine-tuning was stopped; `make deploy` resumes it from its last checkpoint"
             ) from error
         finally:
             self._engine.remove(self._containers("trainer"), CONTAINER_STOP_SECONDS)
@@ -119,17 +115,17 @@ class Compose:
         """Bring up what is missing, drain what is too much."""
         self._write_paths(farm)
         for service in MONITORING:
-            self._up(farm, service)
+            self._start_service(farm, service)
         there = self._containers("coordinator")
         wanted = {search.name: search for search in farm.searches}
-        former = [each for each in there if not _same(each, wanted.get(each.labels[SEARCH]))]
+        former = [each for each in there if not _is_current_coordinator(each, wanted.get(each.labels[SEARCH]))]
         self._engine.remove(former, CONTAINER_STOP_SECONDS)
         kept = {each.labels[SEARCH] for each in there if each not in former}
         for search in farm.searches:
             if search.name not in kept:
-                self._give(self._directory.runs, recursively=False)
-                self._give(self._directory.runs / search.name, self._directory.search_file(search.name))
-                self._begin(farm, "coordinator", search, 1)
+                self._give_ownership(self._directory.runs, recursively=False)
+                self._give_ownership(self._directory.runs / search.name, self._directory.search_file(search.name))
+                self._start_for_search(farm, "coordinator", search, 1)
         self._apply_evaluators(farm)
 
     def _apply_evaluators(self, farm: FarmSpec) -> None:
@@ -142,7 +138,7 @@ class Compose:
             wanted = farm.evaluators if supernet in served else 0
             self._engine.drain(own[wanted:], EVALUATOR_CONTAINER_STOP_SECONDS)
             if sum(each.alive for each in own) < wanted:
-                self._begin(farm, "evaluator", served[supernet], wanted)
+                self._start_for_search(farm, "evaluator", served[supernet], wanted)
 
     def running(self) -> bool:
         """Whether the farm is up, or a part of it."""
@@ -154,9 +150,9 @@ class Compose:
         for each in self._containers():
             detail = each.health if each.alive else f"exit code {each.exit_code}"
             restarted = f"restarted {each.restarts} times" if each.restarts else ""
-            failed = not each.alive and _for_good(each) and each.exit_code != 0
+            failed = not each.alive and _has_ended_for_good(each) and each.exit_code != 0
             text = ", ".join(filter(None, (detail, restarted)))
-            states.append(ServiceState(_title(each), each.status, text, each.restarts, failed))
+            states.append(ServiceState(_display_name(each), each.status, text, each.restarts, failed))
         return states
 
     def ended(self) -> dict[str, int]:
@@ -164,15 +160,15 @@ class Compose:
         return {
             each.labels[SEARCH]: each.exit_code
             for each in self._containers("coordinator")
-            if not each.alive and _for_good(each)
+            if not each.alive and _has_ended_for_good(each)
         }
 
     def last_line(self, name: str) -> str:
         """The last line of a container's log."""
         for each in self._containers():
-            if _title(each) == name:
+            if _display_name(each) == name:
                 return self._engine.last_line(each)
-        return "its container is gone"
+        return "its container has been removed"
 
     def follow_logs(self) -> None:
         """Show the logs of what runs."""
@@ -194,20 +190,20 @@ class Compose:
         it knows."""
         self._engine.remove(self._containers(), CONTAINER_STOP_SECONDS)
         self._engine.remove_network(self.project)
-        shutil.rmtree(self._kept, ignore_errors=True)
+        shutil.rmtree(self._data, ignore_errors=True)
 
     def _containers(self, service: str | None = None) -> list[Container]:
         found = self._engine.containers(self.project)
         return [container for container in found if service in (None, container.service)]
 
-    def _begin(self, farm: FarmSpec, service: str, search: Search, count: int) -> None:
+    def _start_for_search(self, farm: FarmSpec, service: str, search: Search, count: int) -> None:
         """Have `count` containers of a service that a farm has several times, for a search."""
         of = search.name if service == "coordinator" else search.supernet[:12]
-        project = f"{self.project}-{re.sub('[^a-z0-9]', '-', of.lower())[:NAME_CHARACTERS]}-{_short(of)}"
+        project = f"{self.project}-{re.sub('[^a-z0-9]', '-', of.lower())[:NAME_CHARACTERS]}-{_short_digest(of)}"
         own = {"FARM_SEARCH": search.name, "FARM_BEGUN": str(search.begun), "FARM_SUPERNET": search.supernet}
-        self._up(farm, service, own, project, count)
+        self._start_service(farm, service, own, project, count)
 
-    def _up(
+    def _start_service(
         self,
         farm: FarmSpec,
         service: str,
@@ -231,8 +227,8 @@ class Compose:
         shown: bool = False,
         variables: Mapping[str, str] | None = None,
     ) -> str:
-        """Run a compose command; the last line that it said, unless it is `shown`. podman-compose's exit code says
-        nothing, so callers look at what has become."""
+        """Run a compose command; the last line that it printed, unless it is `shown`. podman-compose's exit code says
+        nothing, so callers look at the containers."""
         files = [FILES / "compose.yml", *([FILES / "compose.gpu.yml"] if farm.profile == "gpu" else []), self._paths]
         options = ["-p", project, *(word for file in files for word in ("-f", str(file)))]
         done = subprocess.run(
@@ -272,12 +268,12 @@ class Compose:
 
     @property
     def _user(self) -> str:
-        """Who runs the containers: whoever deploys. An engine without rights calls them root."""
+        """The user of the containers: the one who deploys, whom a rootless engine calls root."""
         if self._engine.rootless:
             return "0:0"
         return f"{os.getuid()}:{os.getgid()}" if os.getuid() else f"{USER}:{USER}"
 
-    def _give(self, *paths: Path, recursively: bool = True) -> None:
+    def _give_ownership(self, *paths: Path, recursively: bool = True) -> None:
         """Let the containers' user own what they read and write, where that isn't us."""
         if os.getuid() or self._engine.rootless:
             return
@@ -288,13 +284,13 @@ class Compose:
 
     @property
     def _paths(self) -> Path:
-        """A compose file that shows the services what search files name, under the names that it has outside."""
+        """A compose file that mounts what search files name, under the same paths as outside."""
         return self._directory.path / "paths.json"
 
     def _write_paths(self, farm: FarmSpec) -> None:
         names = {*farm.preparing, *(search.name for search in farm.searches)}
         files = [file for name in names if (file := self._directory.search_file(name)).exists()]
-        named = sorted(_named(files))
+        named = sorted(_paths_named_in(files))
         if self._user == f"{USER}:{USER}":
             _check_readable(named)
         mounts = [
@@ -305,7 +301,7 @@ class Compose:
         write_atomically(self._paths, json.dumps({"services": services}, indent=2) + "\n")
 
 
-def _named(search_files: Iterable[Path]) -> set[Path]:
+def _paths_named_in(search_files: Iterable[Path]) -> set[Path]:
     """The directories and files outside that searches need: base models, training data, benchmarks."""
     names = {os.environ.get("NASFARM_DATA") or ""}
     for file in search_files:
@@ -327,12 +323,12 @@ def _check_readable(paths: Iterable[Path]) -> None:
                 raise UserError(f"{each}: containers of root's farm run as user {USER}, who can't read it; chmod a+r")
 
 
-def _same(container: Container, search: Search | None) -> bool:
-    """Whether a coordinator is that of a search, as it was begun last."""
+def _is_current_coordinator(container: Container, search: Search | None) -> bool:
+    """Whether a coordinator is that of a search, as it was last started."""
     return search is not None and container.labels.get(BEGUN) == str(search.begun)
 
 
-def _for_good(container: Container) -> bool:
+def _has_ended_for_good(container: Container) -> bool:
     """Whether one that has ended isn't about to be started again, or would only end in the same way."""
     return container.exit_code in {0, USER_ERROR_CODE} or container.restarts >= MOST_CONTAINER_RESTARTS
 
@@ -341,8 +337,8 @@ def _number(container: Container) -> int:
     return int(container.labels.get(NUMBER, "1"))
 
 
-def _title(container: Container) -> str:
-    """What people call it."""
+def _display_name(container: Container) -> str:
+    """The name that users see."""
     labels = container.labels
     if container.service == "evaluator":
         return f"evaluator-{labels[SUPERNET][:8]}-{_number(container)}"
@@ -358,5 +354,5 @@ def _port(service: str) -> int:
     return int(text)
 
 
-def _short(text: str) -> str:
+def _short_digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:6]

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
-from deploy.farm.console import log_line, say
+from deploy.farm.console import print_line, printable_log_line
 from shared.errors import UserError
 
 FARM, SEARCH, SUPERNET, BEGUN = "nasfarm.farm", "nasfarm.search", "nasfarm.supernet", "nasfarm.begun"
@@ -23,7 +23,7 @@ ALIVE = {"created", "initialized", "restarting", "running", "stopping"}
 
 @dataclass(frozen=True)
 class Container:
-    """A container of the farm: the engine's id and name for it, its labels, and how it is."""
+    """A container of the farm: the engine's id and name for it, its labels, and its state."""
 
     id: str
     name: str
@@ -55,17 +55,17 @@ class ContainerEngine:
     @classmethod
     def find(cls) -> Self:
         """Docker where its daemon answers, else podman. Raises UserError where there is neither."""
-        if _answer("docker", "compose", "version") is not None:
-            options = _answer("docker", "info", "--format", "{{.SecurityOptions}}")
+        if _output_of("docker", "compose", "version") is not None:
+            options = _output_of("docker", "info", "--format", "{{.SecurityOptions}}")
             if options is not None:
                 return cls("docker", ("docker", "compose"), "rootless" in options)
         if shutil.which("podman-compose"):
-            rootless = _answer("podman", "info", "--format", "{{.Host.Security.Rootless}}")
+            rootless = _output_of("podman", "info", "--format", "{{.Host.Security.Rootless}}")
             if rootless is not None:
                 return cls("podman", ("podman-compose",), rootless == "true")
         raise UserError(
-            "no containers: neither does Docker's daemon answer (with `docker compose`), nor is there podman with "
-            "podman-compose; install one of them, or have the farm as processes: make farm"
+            "no containers: Docker's daemon doesn't answer (or lacks `docker compose`), and there is no podman with "
+            "podman-compose; install one of them, or run the farm as processes: make farm"
         )
 
     def run(self, *arguments: str) -> str:
@@ -83,25 +83,25 @@ class ContainerEngine:
                 return []
             try:
                 found = json.loads(self.run("inspect", "--type", "container", *ids))
-            except UserError:  # one has gone meanwhile
+            except UserError:  # one was removed meanwhile
                 continue
             return sorted((_container(each) for each in found), key=lambda container: container.name)
 
     def make_network(self, name: str) -> None:
         """Have a network of this name."""
-        if _answer(self.program, "network", "inspect", name) is None:
+        if _output_of(self.program, "network", "inspect", name) is None:
             self.run("network", "create", "--label", f"{FARM}={name}", name)
 
     def remove_network(self, name: str) -> None:
         """Have no network of this name."""
-        if _answer(self.program, "network", "inspect", name) is not None:
+        if _output_of(self.program, "network", "inspect", name) is not None:
             self.run("network", "rm", name)
 
     def remove(self, containers: Iterable[Container], grace_seconds: int) -> None:
         """Stop containers, all at once, and remove them; those that take longer than `grace_seconds` are killed."""
         ids = [container.id for container in containers]
         if ids:
-            _answer(self.program, "stop", "-t", str(grace_seconds), *ids)  # some may have gone by themselves
+            _output_of(self.program, "stop", "-t", str(grace_seconds), *ids)  # some may have ended by themselves
             self.run("rm", "--force", *ids)
 
     def drain(self, containers: Iterable[Container], grace_seconds: int) -> None:
@@ -146,7 +146,7 @@ class ContainerEngine:
         command = [self.program, "logs", "--follow", "--tail", "100", container.id]
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
             for line in process.stdout or ():
-                say(f"{container.name:<{width}} | {log_line(line)}")
+                print_line(f"{container.name:<{width}} | {printable_log_line(line)}")
 
 
 def _container(found: dict[str, Any]) -> Container:
@@ -163,7 +163,7 @@ def _container(found: dict[str, Any]) -> Container:
     )
 
 
-def _answer(*command: str) -> str | None:
+def _output_of(*command: str) -> str | None:
     """What a command prints, or None where it fails or is missing."""
     if shutil.which(command[0]) is None:
         return None
@@ -174,4 +174,4 @@ def _answer(*command: str) -> str | None:
 
 def _last_line(text: str) -> str:
     lines = [line for line in text.splitlines() if line.strip()]
-    return lines[-1].strip() if lines else "it says nothing"
+    return lines[-1].strip() if lines else "it has written nothing"

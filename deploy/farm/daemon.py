@@ -3,7 +3,6 @@
 python -m deploy.farm.daemon FARM_DIRECTORY RUNS
 """
 
-import fcntl
 import logging
 import os
 import signal
@@ -16,14 +15,15 @@ from typing import TextIO
 
 from pydantic import TypeAdapter, ValidationError
 
-from deploy.farm.log_rotation import Rotation
-from deploy.farm.orphans import end_processes
-from deploy.farm.programs import Programs
-from deploy.farm.rabbitmq import free_port
+from deploy.farm.log_rotation import LogRotation
+from deploy.farm.orphans import terminate_processes
+from deploy.farm.ports import free_port
+from deploy.farm.programs import FarmPrograms
 from deploy.farm.state import FarmDirectory, FarmSpec
 from deploy.farm.supervisor import ProcessState, Program, Supervisor
 from shared.errors import UserError
 from shared.files import write_atomically
+from shared.locks import is_open_at, try_lock
 from shared.policy import ORPHANS_STOP_SECONDS
 from shared.telemetry.logs import configure_logs
 
@@ -40,7 +40,7 @@ def main() -> int:
     configure_logs("text")
     logging.getLogger("deploy").setLevel(logging.INFO)
     directory = FarmDirectory(*map(Path, sys.argv[1:3]))
-    with claimed(directory) as claim:
+    with claim_farm(directory) as claim:
         if claim is not None:
             supervise(directory, claim)
     return 0
@@ -49,19 +49,19 @@ def main() -> int:
 def supervise(directory: FarmDirectory, claim: TextIO) -> None:
     """Run the farm until SIGTERM, then end its processes in order; at a second SIGTERM at once, as well as when the
     directory was moved or removed: `claim` is then no file of it any more."""
-    wanted = _Wanted(directory, Programs(directory, (free_port(), free_port())))
+    wanted = _ProgramsOfFarmFile(directory, FarmPrograms(directory, (free_port(), free_port())))
     supervisor = Supervisor(wanted, directory.logs)
-    rotation = Rotation([directory.logs, directory.broker_files / "log"])
+    rotation = LogRotation([directory.logs, directory.broker_files / "log"])
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: supervisor.leave())
+        signal.signal(number, lambda *_: supervisor.shut_down())
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the shell that started it may go
     log.info("supervisor ready")
     written: list[ProcessState] | None = None
-    while not supervisor.left:
+    while not supervisor.is_down:
         supervisor.step()
         rotation.step()
-        if not _is_claimed_by(directory, claim):
-            supervisor.leave()  # first in order, at the next step at once
+        if not is_open_at(claim, directory.path / "supervisor"):
+            supervisor.shut_down()  # first in order, at the next step at once
         elif (states := supervisor.states()) != written:
             try:
                 write_states(directory, states)
@@ -69,14 +69,14 @@ def supervise(directory: FarmDirectory, claim: TextIO) -> None:
             except UserError as error:  # the disk is full: the processes matter more
                 log.error("%s", error)
         time.sleep(STEP_SECONDS)
-    end_processes(directory.path, ORPHANS_STOP_SECONDS)  # epmd, which outlives RabbitMQ
+    terminate_processes(directory.path, ORPHANS_STOP_SECONDS)  # epmd, which outlives RabbitMQ
     log.info("supervisor stopped")
 
 
-class _Wanted:
-    """The programs of the farm as its file says now; while that can't be read, as it said before."""
+class _ProgramsOfFarmFile:
+    """The programs of the farm as its file says now; while that can't be read, as it last said."""
 
-    def __init__(self, directory: FarmDirectory, programs: Programs) -> None:
+    def __init__(self, directory: FarmDirectory, programs: FarmPrograms) -> None:
         self._directory = directory
         self._programs = programs
         self._farm: FarmSpec | None = None
@@ -86,11 +86,11 @@ class _Wanted:
             self._farm = self._directory.read()
         except UserError as error:
             log.error("%s", error)
-        return [] if self._farm is None else self._programs.of(self._farm, ended)
+        return [] if self._farm is None else self._programs.wanted(self._farm, ended)
 
 
 @contextmanager
-def claimed(directory: FarmDirectory) -> Iterator[TextIO | None]:
+def claim_farm(directory: FarmDirectory) -> Iterator[TextIO | None]:
     """The file that makes us the farm's only supervisor, as long as it is open; None if there is another one."""
     with (directory.path / "supervisor").open("a+") as lock:  # the kernel releases it however this process ends
         if not _locked(lock):
@@ -102,33 +102,20 @@ def claimed(directory: FarmDirectory) -> Iterator[TextIO | None]:
         yield lock
 
 
-def _is_claimed_by(directory: FarmDirectory, claim: TextIO) -> bool:
-    try:
-        return os.path.samestat(os.fstat(claim.fileno()), (directory.path / "supervisor").stat())
-    except OSError:
-        return False
-
-
 def _locked(lock: TextIO) -> bool:
     deadline = time.monotonic() + LOOKING_SECONDS
-    while True:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() > deadline:
-                return False
-            time.sleep(0.05)
-        else:
-            return True
+    while not try_lock(lock):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True
 
 
 def supervisor_of(directory: FarmDirectory) -> int | None:
     """Process number of the farm's supervisor; None if there is none, or if its file was damaged."""
     try:
         with (directory.path / "supervisor").open() as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except BlockingIOError:
+            if not try_lock(lock, shared=True):
                 number = int(lock.read() or 0)
                 return number if number > 0 else None
     except (OSError, ValueError):
@@ -142,7 +129,7 @@ def write_states(directory: FarmDirectory, states: list[ProcessState]) -> None:
 
 
 def read_states(directory: FarmDirectory) -> list[ProcessState]:
-    """What `write_states` told last; nothing where that can't be read. It is written anew at the next change."""
+    """What `write_states` wrote last; nothing where that can't be read. It is written again at the next change."""
     try:
         return STATES.validate_json((directory.path / "processes.json").read_bytes())
     except (OSError, ValidationError):

@@ -1,4 +1,4 @@
-"""On which addresses processes listen, as the kernel says (Linux), whatever they were told."""
+"""On which addresses processes listen, according to the kernel (Linux), whatever they were configured to do."""
 
 import sys
 from collections.abc import Iterable
@@ -15,7 +15,7 @@ def open_to_others(processes: Iterable[int]) -> list[str]:
     for process in processes:
         try:
             found |= {f"{_shown(address)}:{port}" for address, port in _listening(process) if not address.is_loopback}
-        except OSError:  # it has just ended, or is somebody else's
+        except OSError:  # it has just ended, or belongs to another user
             continue
     return sorted(found)
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from deploy.farm.broker_files import broker_url
-from deploy.farm.orphans import marked
+from deploy.farm.orphans import farm_variables
 from deploy.farm.rabbitmq import SERVER, node_environment, stop_if_exposed
 from deploy.farm.state import FarmDirectory, FarmSpec, Search
 from deploy.farm.supervisor import Program
@@ -18,14 +18,14 @@ COORDINATOR = "coordinator-"
 EVALUATOR = "evaluator-"
 
 
-class Programs:
+class FarmPrograms:
     """What is to run of a farm. `ports` are those that Erlang wants for itself: distribution, and names."""
 
     def __init__(self, directory: FarmDirectory, ports: tuple[int, int]) -> None:
         self._directory = directory
         self._broker_environment = node_environment(directory.broker_files, "nasfarm", *ports)
 
-    def of(self, farm: FarmSpec, ended: Mapping[str, int]) -> list[Program]:
+    def wanted(self, farm: FarmSpec, ended: Mapping[str, int]) -> list[Program]:
         """All programs. Evaluators are wanted as long as a search of their super-network has not ended, so that they
         don't keep memory and GPUs from others."""
         active = {search.supernet for search in farm.searches if coordinator(search) not in ended}
@@ -46,7 +46,7 @@ class Programs:
         # As under systemd it is one process, which SIGTERM ends in order; else a shell stands between.
         environment = {
             **self._broker_environment,
-            **marked(self._directory.path),
+            **farm_variables(self._directory.path),
             "RUNNING_UNDER_SYSTEMD": "true",
         }
         files = self._directory.broker_files
@@ -67,7 +67,7 @@ class Programs:
             coordinator(search),
             (nasfarm(), *command, *self._connection(farm, "coordinator")),
             _service_environment(),
-            ends_well=True,
+            finishes=True,
             begun=search.begun,
             needs=BROKER,
         )

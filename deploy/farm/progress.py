@@ -5,21 +5,22 @@ import time
 from collections.abc import Collection, Iterator
 from contextlib import closing, contextmanager
 
-from deploy.farm.backend import Backend, ServiceState
+from deploy.farm.backend import Backend
 from deploy.farm.broker_files import operator_address
-from deploy.farm.console import say
+from deploy.farm.console import print_line
 from deploy.farm.programs import COORDINATOR
 from deploy.farm.state import FarmDirectory, FarmSpec
+from deploy.farm.status import ServiceState
 from shared.announcements import EvaluatorAnnouncement, SearchAnnouncement, present
 from shared.broker.rabbitmq import RabbitBroker
 from shared.errors import UserError
 from shared.policy import ANNOUNCE_SECONDS, MOST_SERVICE_RESTARTS
 
 LOOK_SECONDS = 0.3
-SAY_SECONDS = 15.0
-"""How often it is said what is waited for."""
-HEARD_SECONDS = 2 * ANNOUNCE_SECONDS
-"""Whoever is there was heard within this time."""
+REPORT_SECONDS = 15.0
+"""How often the user is told what the command waits for."""
+RECENT_SECONDS = 2 * ANNOUNCE_SECONDS
+"""Every service that is present announced itself within this time."""
 
 SILENT_SECONDS = 300.0
 """A coordinator that runs says within this time how far it is, unless RabbitMQ doesn't pass it on."""
@@ -27,43 +28,45 @@ SILENT_SECONDS = 300.0
 Announced = list[EvaluatorAnnouncement | SearchAnnouncement]
 
 
-def watch(directory: FarmDirectory, farm: FarmSpec, backend: Backend, begun: Collection[str], began: float) -> None:
+def wait_until_measuring(
+    directory: FarmDirectory, farm: FarmSpec, backend: Backend, begun: Collection[str], began: float
+) -> None:
     """Return when all evaluators are there and each search that hasn't ended has measured something.
 
     What was measured earlier counts for a search that was under way already, if its evaluators are at work; those in
-    `begun` were not. What was said before `began` (Unix time) is of processes that may be gone. Raises UserError with
-    what is wrong and what to do where something ended.
+    `begun` were not. Announcements from before `began` (Unix time) are of processes that may have ended. Raises
+    UserError with what is wrong and what to do where something ended.
     """
-    progress = _Progress(farm, frozenset(begun))
+    progress = _FarmProgress(farm, frozenset(begun))
     restarts: dict[str, int] = {}
-    say_at, silent_at = time.monotonic() + SAY_SECONDS, time.monotonic() + SILENT_SECONDS
-    with closing(RabbitBroker(operator_address(directory, farm), "nasfarm farm")) as broker, _quiet():
+    report_at, silent_at = time.monotonic() + REPORT_SECONDS, time.monotonic() + SILENT_SECONDS
+    with closing(RabbitBroker(operator_address(directory, farm), "nasfarm farm")) as broker, _silenced_broker_log():
         while True:
             states = backend.states()
             for state in states:
-                _check(state, backend, restarts)
+                _raise_if_failed(state, backend, restarts)
             if not backend.running():
                 raise UserError("the farm was taken down meanwhile; the same command brings it up again")
             progress.evaluators = (directory.read() or farm).evaluators  # it may be scaled meanwhile
-            progress.hear(present(broker.announced(HEARD_SECONDS)), began)
-            progress.end({name for name, code in backend.ended().items() if code == 0})
+            progress.update(present(broker.announced(RECENT_SECONDS)), began)
+            progress.set_ended({name for name, code in backend.ended().items() if code == 0})
             if progress.done:
-                return say(f"Measuring      {progress.told()}")
+                return print_line(f"Measuring      {progress.summary()}")
             if progress.silent and time.monotonic() > silent_at:
                 coordinator = f"{COORDINATOR}{progress.silent[0]}"
                 raise UserError(
-                    f"nothing is heard of {coordinator} (it wrote last: {backend.last_line(coordinator)}); "
+                    f"{coordinator} doesn't announce itself (its last line: {backend.last_line(coordinator)}); "
                     "`make down`, then the same command again"
                 )
-            if time.monotonic() > say_at:
-                say(f"Waiting        {progress.told()}; Ctrl-C leaves the farm running")
-                say_at = time.monotonic() + SAY_SECONDS
+            if time.monotonic() > report_at:
+                print_line(f"Waiting        {progress.summary()}; Ctrl-C leaves the farm running")
+                report_at = time.monotonic() + REPORT_SECONDS
             time.sleep(LOOK_SECONDS)
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Have the connection say nothing of what it mends by itself: what remains wrong shows here."""
+def _silenced_broker_log() -> Iterator[None]:
+    """Keep the connection from logging what it recovers from by itself: what stays wrong is reported here."""
     log = logging.getLogger("shared.broker")
     before = log.level
     log.setLevel(logging.CRITICAL)
@@ -73,19 +76,19 @@ def _quiet() -> Iterator[None]:
         log.setLevel(before)
 
 
-def _check(state: ServiceState, backend: Backend, restarts: dict[str, int]) -> None:
+def _raise_if_failed(state: ServiceState, backend: Backend, restarts: dict[str, int]) -> None:
     """Raise UserError if a service has failed, for good or again and again."""
     failures = state.restarts - restarts.setdefault(state.name, state.restarts)
     if state.failed or failures >= MOST_SERVICE_RESTARTS:
         how = "ended" if state.failed else f"ended {failures} times"
         raise UserError(
-            f"{state.name} {how}: {backend.last_line(state.name)}; mend that and give the same command again "
+            f"{state.name} {how}: {backend.last_line(state.name)}; fix that and run the same command again "
             "(the farm is up: make status, make logs, make down)"
         )
 
 
-class _Progress:
-    """What was heard of a farm's evaluators and searches; `evaluators`: how many each super-network is to have."""
+class _FarmProgress:
+    """What a farm's evaluators and searches have announced; `evaluators`: how many each super-network is to have."""
 
     def __init__(self, farm: FarmSpec, begun: frozenset[str]) -> None:
         self.evaluators = farm.evaluators
@@ -97,8 +100,8 @@ class _Progress:
         self._ended: set[str] = set()
         self._present: dict[str, set[str]] = {}
 
-    def hear(self, announced: Announced, began: float) -> None:
-        """Take note of who was heard lately; what was said before `began` is of processes that may be gone."""
+    def update(self, announced: Announced, began: float) -> None:
+        """Note the latest announcements; those from before `began` are of processes that may have ended."""
         heard = [each for each in announced if each.sent_at >= began]
         evaluators = [each for each in heard if isinstance(each, EvaluatorAnnouncement)]
         self._present = {
@@ -114,13 +117,13 @@ class _Progress:
             elif each.measured and each.search is not None and each.search not in self._begun:
                 self._measuring.add(each.search)
 
-    def end(self, ended: Collection[str]) -> None:
-        """Take note of the searches that have come to their end."""
+    def set_ended(self, ended: Collection[str]) -> None:
+        """Note the searches that have finished."""
         self._ended = set(ended)
 
     @property
     def silent(self) -> list[str]:
-        """The searches that have not ended and were never heard."""
+        """The searches that have neither ended nor announced themselves."""
         return sorted(self._active - self._last.keys())
 
     @property
@@ -131,15 +134,15 @@ class _Progress:
         there = all(len(self._present.get(each, ())) >= self.evaluators for each in self._served)
         return there and self._active <= self._measuring
 
-    def told(self) -> str:
+    def summary(self) -> str:
         """How far it is, in words."""
         wanted = self.evaluators * len(self._served)
         there = sum(len(self._present.get(each, ())) for each in self._served)
-        return ", ".join([f"{there} of {wanted} evaluators are there", *map(self._of_search, sorted(self._active))])
+        return ", ".join([f"{there} of {wanted} evaluators are ready", *map(self._of_search, sorted(self._active))])
 
     def _of_search(self, name: str) -> str:
         if (heard := self._last.get(name)) is None:
-            return f"{name} begins"
+            return f"{name} is starting"
         failed = sum(heard.failed.values())
         return f"{name}: {heard.measured} of {heard.planned} networks measured" + (
             f", {failed} failed" if failed else ""

@@ -4,11 +4,10 @@ import os
 import shlex
 import shutil
 import signal
-import socket
 from pathlib import Path
 
 from deploy.farm.listeners import open_to_others
-from deploy.farm.orphans import processes_with, send
+from deploy.farm.orphans import processes_started_with, send_signal
 from shared.errors import UserError
 
 PROGRAMS = Path("/usr/lib/rabbitmq/bin")
@@ -28,27 +27,8 @@ def check_installed() -> None:
         )
 
 
-def is_free(port: int) -> bool:
-    """Whether we could listen on a port of 127.0.0.1."""
-    with socket.socket() as listener:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listener.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True
-
-
-def free_port() -> int:
-    """A port of 127.0.0.1 that is free now."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-    return port
-
-
-def seen_within(directory: Path) -> str:
-    """What a node that is started in its `directory` calls it.
+def path_within_node(directory: Path) -> str:
+    """The path by which a node that is started in its `directory` reads it.
 
     RabbitMQ's disk monitor gives the path of its data to a shell without quotes (3.10: `df -kP ...`), and where it
     can't be read there is no alarm when the disk runs full. What a shell wouldn't take as one word is named by way of
@@ -68,7 +48,7 @@ def node_environment(directory: Path, name: str, distribution_port: int, names_p
     `distribution_port` is for its command line tools, `names_port` for epmd, Erlang's name server, which comes with the
     node and outlives it.
     """
-    seen = seen_within(directory)
+    seen = path_within_node(directory)
     return {
         "PATH": os.environ.get("PATH", os.defpath),
         "LANG": "C.UTF-8",
@@ -94,12 +74,12 @@ def node_environment(directory: Path, name: str, distribution_port: int, names_p
 
 def stop_if_exposed(directory: Path) -> str | None:
     """Kill a node of `directory`, epmd too, if it listens where others can reach it. Returns a line that says so."""
-    node = processes_with(HOME, str(directory))
+    node = processes_started_with(HOME, str(directory))
     addresses = open_to_others(node)
     if not addresses:
         return None
     for process in node:
-        send(process, signal.SIGKILL)
+        send_signal(process, signal.SIGKILL)
     return (
         f"RabbitMQ was stopped, as it listened on {', '.join(addresses)}, where others can reach it: remove what has "
         f"it do so from {directory} or from RabbitMQ's installation ({PROGRAMS})"

@@ -1,6 +1,5 @@
-"""What a farm is to be: which searches, how many evaluators. Commands change it, whoever runs the farm acts on it."""
+"""What a farm is to be: which searches, how many evaluators. Commands change it, and the farm's backend acts on it."""
 
-import fcntl
 import os
 import re
 import shutil
@@ -9,14 +8,15 @@ from collections.abc import Container, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TextIO
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from deploy.farm.console import say
+from deploy.farm.console import print_line
 from services.application.supernet_store import SupernetStore
 from shared.errors import UserError
 from shared.files import write_atomically, writing
+from shared.locks import is_open_at, locked, try_lock
 from shared.settings import explain
 
 BackendName = Literal["processes", "containers"]
@@ -34,7 +34,7 @@ class Search(BaseModel):
     Attributes:
         name: its own, which is its run's, too.
         supernet: digest of its super-network.
-        begun: how often it was asked for; asking again starts one that had ended.
+        begun: how often it was asked for: asking again restarts one that has ended.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -54,7 +54,7 @@ class FarmSpec(BaseModel):
         evaluators: how many there are of each super-network of which something is searched.
         preparing: names of searches that were asked for and have no super-network yet.
         searches: those that can run, in the order in which they were asked for.
-        asked: how often the farm was asked for; asking again starts evaluators that had ended.
+        asked: how often the farm was asked for: asking again restarts evaluators that have ended.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -80,8 +80,8 @@ class FarmSpec(BaseModel):
         searches = (*others, Search(name=name, supernet=supernet, begun=begun))
         return self.model_copy(update={"preparing": preparing, "searches": searches})
 
-    def preparing_for(self, names: Iterable[str]) -> "FarmSpec":
-        """The farm with searches noted that are going to run."""
+    def with_preparing(self, names: Iterable[str]) -> "FarmSpec":
+        """The farm with searches added that are going to run."""
         return self.model_copy(update={"preparing": tuple(dict.fromkeys((*self.preparing, *names)))})
 
     def without(self, names: Container[str]) -> "FarmSpec":
@@ -169,22 +169,22 @@ class FarmDirectory:
             raise UserError(f"{path}: damaged, or of a later release ({explain(error)}); {remedy}") from error
 
     def write(self, farm: FarmSpec) -> None:
-        """Say what the farm is to be from now on."""
+        """Record what the farm is to be from now on."""
         write_atomically(self.farm_file, farm.model_dump_json(indent=2) + "\n")
 
-    def former(self) -> "FarmDirectory | None":
+    def previous_place(self) -> "FarmDirectory | None":
         """Where the farm was when it was brought up last, if that was elsewhere."""
         noted = _text(self.path / "place").strip()
         told = DEFINITIONS.search(_text(self.broker_files / "rabbitmq.conf"))
         path = Path(noted or (told[1] if told else self.path))
         return None if path == self.path else FarmDirectory(path, path.parent / self.runs.name)
 
-    def note_place(self) -> None:
-        """Note where the farm is, for `former`."""
+    def record_place(self) -> None:
+        """Record where the farm is, for `previous_place`."""
         write_atomically(self.path / "place", f"{self.path}\n")
 
     @contextmanager
-    def turn(self, command: str, shared: bool = False, patience: float = float("inf")) -> Iterator[None]:
+    def process_lock(self, command: str, shared: bool = False, patience: float = float("inf")) -> Iterator[None]:
         """Keep other commands from starting or ending the farm's processes meanwhile.
 
         Waits for one that does, and says so; but `shared` turns don't wait for one another. After `patience` seconds it
@@ -197,8 +197,8 @@ class FarmDirectory:
             with writing(self.path):
                 lock = (self.path / ".turn").open("a+")
             with lock:
-                taken = _try_lock(lock, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
-                if taken and _is_still_there(lock, self.path / ".turn"):
+                ours = try_lock(lock, shared)
+                if ours and is_open_at(lock, self.path / ".turn"):
                     lock.truncate(0)
                     lock.write(f"`{command}`, process {os.getpid()}")
                     lock.flush()
@@ -206,20 +206,17 @@ class FarmDirectory:
                     return
                 if time.monotonic() > deadline:
                     break
-                if not taken and not said:
+                if not ours and not said:
                     lock.seek(0)
-                    say(f"Waiting        for {lock.read() or 'another command'}")
+                    print_line(f"Waiting        for {lock.read() or 'another command'}")
                     said = True
             time.sleep(LOOKING_SECONDS)
         yield
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
+    def state_lock(self) -> Iterator[None]:
         """Keep other commands from changing the farm meanwhile. Held for moments only."""
-        with writing(self.path):
-            lock = (self.path / ".lock").open("w")
-        with lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with locked(self.path / ".lock", wait=lambda: None):
             yield
 
 
@@ -228,19 +225,3 @@ def _text(file: Path) -> str:
         return file.read_text(errors="replace")
     except OSError:
         return ""
-
-
-def _try_lock(lock: TextIO, operation: int) -> bool:
-    try:
-        fcntl.flock(lock, operation | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-def _is_still_there(lock: TextIO, path: Path) -> bool:
-    """Whether what was opened has not been removed since."""
-    try:
-        return os.path.samestat(os.fstat(lock.fileno()), path.stat())
-    except OSError:
-        return False

@@ -1,9 +1,8 @@
-"""Keeps programs running: starts what is wanted, restarts what crashes, ends what isn't wanted any more."""
+"""Keeps programs running: starts what is wanted, restarts what crashes, stops what is no longer wanted."""
 
 import logging
 import os
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -14,6 +13,7 @@ from typing import Literal
 
 from pydantic import BaseModel
 
+from deploy.farm.ports import accepts_connections
 from shared.backoff import Backoff
 from shared.policy import CANT_START_CODE, QUICK_SECONDS, RESTART_PAUSE, STOP_SECONDS, USER_ERROR_CODE
 from shared.telemetry.logs import fields
@@ -33,12 +33,12 @@ class Program:
         environment: its variables.
         inherits: whether it has our variables besides.
         directory: where it is started; None: where we are.
-        ends_well: whether exit code 0 means that its work is done; others are to run for ever.
+        finishes: whether exit code 0 means that its work is done; other programs are to run for ever.
         needs: name of the program that must listen before this one starts, and that stops after it.
         listens: the port of 127.0.0.1 on which it listens when it is ready; None: it is ready at once.
         stop_seconds: how long it may take to end after SIGTERM.
-        begun: one that ended is started again when this is another number; one that runs stays as it is.
-        objection: asked from its start until it listens: why it must not run, after seeing to it that it doesn't.
+        begun: how often it was asked for: a program that ended is started again when this changes, one that runs isn't.
+        objection: called from its start until it listens: kills it if it must not run, and returns the reason.
     """
 
     name: str
@@ -46,7 +46,7 @@ class Program:
     environment: Mapping[str, str] = field(default_factory=dict)
     inherits: bool = True
     directory: Path | None = None
-    ends_well: bool = False
+    finishes: bool = False
     needs: str | None = None
     listens: int | None = None
     stop_seconds: float = STOP_SECONDS
@@ -55,8 +55,8 @@ class Program:
 
 
 class ProcessState(BaseModel):
-    """How a program is: since when (Unix time), as which process, how often it was started again, how it ended
-    the last time, and which of Program's numbers `begun` it goes by."""
+    """The state of a program: since when (Unix time), as which process, how often it was started again, its last exit
+    code, and the `begun` of the Program that it runs."""
 
     name: str
     state: State
@@ -67,50 +67,50 @@ class ProcessState(BaseModel):
     begun: int = 1
 
 
-Wanted = Callable[[Mapping[str, int]], Sequence[Program]]
+WantedPrograms = Callable[[Mapping[str, int]], Sequence[Program]]
 """The programs that are to run, given the exit codes of those that ended for good."""
 
 
 class Supervisor:
     """Runs what `wanted` says, each program in a session of its own with a log in `logs`.
 
-    Whoever has one calls `step` several times a second.
+    The caller calls `step` several times a second.
     """
 
-    def __init__(self, wanted: Wanted, logs: Path) -> None:
+    def __init__(self, wanted: WantedPrograms, logs: Path) -> None:
         self._wanted = wanted
         self._logs = logs
         self._processes: dict[str, _Process] = {}
-        self._leaving = False
+        self._shutting_down = False
 
     def step(self) -> None:
-        """Look after everything once. Doesn't wait."""
+        """Start, restart and stop what is due. Doesn't wait."""
         for process in self._processes.values():
-            process.look(self._listening(process.program.needs))
-        wanted = [] if self._leaving else self._wanted(self.ended())
+            process.poll(self._listening(process.program.needs))
+        wanted = [] if self._shutting_down else self._wanted(self.ended())
         programs = {program.name: program for program in wanted}
         for name, process in list(self._processes.items()):
             program = programs.get(name)
             if program is None or program != process.program:
-                self._retire(name, process)
+                self._remove(name, process)
             elif program.begun != process.program.begun:
-                process.begin_again(program)
+                process.restart_if_ended(program)
         for name, program in programs.items():
             process = self._processes.setdefault(name, _Process(program, self._logs / f"{name}.log"))
             if process.due and self._listening(program.needs):
                 process.start()
 
-    def leave(self) -> None:
+    def shut_down(self) -> None:
         """Have everything end, in order; a second call kills what is left."""
-        if self._leaving:
+        if self._shutting_down:
             for process in self._processes.values():
                 process.kill()
-        self._leaving = True
+        self._shutting_down = True
 
     @property
-    def left(self) -> bool:
-        """Whether all have ended after `leave`."""
-        return self._leaving and not self._processes
+    def is_down(self) -> bool:
+        """Whether all have ended after `shut_down`."""
+        return self._shutting_down and not self._processes
 
     def ended(self) -> dict[str, int]:
         """Exit codes of the programs that ended for good."""
@@ -127,7 +127,7 @@ class Supervisor:
     def _listening(self, name: str | None) -> bool:
         return name is None or (name in self._processes and self._processes[name].state == "running")
 
-    def _retire(self, name: str, process: "_Process") -> None:
+    def _remove(self, name: str, process: "_Process") -> None:
         needed = any(other.program.needs == name for other in self._processes.values())
         if not process.alive:
             del self._processes[name]
@@ -171,13 +171,13 @@ class _Process:
             begun=self.program.begun,
         )
 
-    def begin_again(self, program: Program) -> None:
-        """Try anew at once if it has ended, whether or not that was for good."""
+    def restart_if_ended(self, program: Program) -> None:
+        """Start it at once if it has ended, for good or not."""
         self.program = program
         if self.state in ("ended", "waiting"):
             self.exit_code, self._starts, self._due_at = None, 0, 0.0
             self._backoff.reset()
-            self._is("waiting")
+            self._enter_state("waiting")
 
     def start(self) -> None:
         self._started = time.monotonic()
@@ -193,37 +193,38 @@ class _Process:
                     stderr=output,
                     start_new_session=True,
                 )
-        except OSError as error:  # the machine has no memory or no disk left, or somebody is installing
+        except OSError as error:  # the machine has no memory or disk left, or the program is being installed
             log.error("can't be started", extra=fields(program=self.program.name, error=error))
-            self._gone(CANT_START_CODE, needed_was_there=False)
+            self._exited(CANT_START_CODE, needed_was_there=False)
         else:
-            self._is("running" if self.program.listens is None else "starting")
+            self._enter_state("running" if self.program.listens is None else "starting")
 
-    def look(self, needed_is_there: bool) -> None:
-        """Notice that it listens, that it ended, or that it doesn't end though it was told to."""
+    def poll(self, needed_is_there: bool) -> None:
+        """Notice that it listens, that it ended, or that it doesn't end in time after SIGTERM."""
         if self._process is None:
             return
         code = self._process.poll()
         if code is not None:
             _kill_group(self._process.pid)  # what it left behind
             self._process = None
-            self._gone(code, needed_is_there)
+            self._exited(code, needed_is_there)
         elif self.state == "starting":
-            ready = _accepts(self.program.listens)  # asked first, so that what it listens on by then is looked at
+            # Asked before the objection, so that every address on which it listens by then is checked.
+            ready = accepts_connections(self.program.listens or 0)
             if self.program.objection is not None and (reason := self.program.objection()) is not None:
                 self._refuse(reason)
             elif ready:
-                self._is("running")
+                self._enter_state("running")
         elif self.state == "stopping" and time.monotonic() > self._kill_at:
             log.warning("killed, as it doesn't end", extra=fields(program=self.program.name))
             self.kill()
 
     def stop(self) -> None:
-        """Ask it to end."""
+        """Ask it to end (SIGTERM)."""
         if self._process is not None and self.state != "stopping":
             self._process.terminate()
             self._kill_at = time.monotonic() + self.program.stop_seconds
-            self._is("stopping")
+            self._enter_state("stopping")
 
     def kill(self) -> None:
         """End it, and whatever it started."""
@@ -231,7 +232,7 @@ class _Process:
             _kill_group(self._process.pid)
 
     def _refuse(self, reason: str) -> None:
-        """Have it be over for good, and say why where one looks for it."""
+        """End it for good, and write the reason to its log."""
         if self._process is not None:
             _kill_group(self._process.pid)
             self._process.wait()
@@ -240,24 +241,24 @@ class _Process:
         with suppress(OSError), self._log_file.open("a", encoding="utf-8") as output:
             output.write(f"{reason}\n")
         self.exit_code = USER_ERROR_CODE
-        self._is("ended")
+        self._enter_state("ended")
 
-    def _gone(self, code: int, needed_was_there: bool) -> None:
+    def _exited(self, code: int, needed_was_there: bool) -> None:
         self.exit_code = code
         if self.state == "stopping":
             self.state = "waiting"
             return log.info("stopped", extra=fields(program=self.program.name, exit_code=code))
-        # Without what it needs even a program that thinks that the user is wrong deserves another try.
-        if (code == 0 and self.program.ends_well) or (code == USER_ERROR_CODE and needed_was_there):
-            return self._is("ended")
+        # Without the program that it needs, it may have taken that one's absence for a user's error: it is tried again.
+        if (code == 0 and self.program.finishes) or (code == USER_ERROR_CODE and needed_was_there):
+            return self._enter_state("ended")
         if time.monotonic() - self._started >= QUICK_SECONDS:
             self._backoff.reset()
         else:
             self._backoff.failed()
         self._due_at = time.monotonic() + self._backoff.seconds
-        return self._is("waiting")
+        return self._enter_state("waiting")
 
-    def _is(self, state: State) -> None:
+    def _enter_state(self, state: State) -> None:
         self.state = state
         self._since = time.time()
         told: dict[str, object] = {"program": self.program.name}
@@ -268,14 +269,6 @@ class _Process:
         else:
             told |= {"exit_code": self.exit_code}
         log.info(state, extra=fields(**told))
-
-
-def _accepts(port: int | None) -> bool:
-    try:
-        with socket.create_connection(("127.0.0.1", port or 0), 1):
-            return True
-    except OSError:
-        return False
 
 
 def _kill_group(leader: int) -> None:

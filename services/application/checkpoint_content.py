@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from shared.content import FileDigests
+from shared.checkpoint_files import FileDigests
 from shared.events import Events
 from shared.supernet.source import fetch_model
 

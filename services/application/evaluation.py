@@ -10,7 +10,7 @@ from services.application.checkpoint_content import content_of, fetched
 from services.evaluator.evaluator import Evaluator
 from services.evaluator.scoring import count_waves
 from shared.architecture import Architecture, dense
-from shared.content import FileDigests, content_digest
+from shared.checkpoint_files import FileDigests, content_digest
 from shared.environment import Environment
 from shared.errors import UserError
 from shared.events import Events

@@ -17,8 +17,8 @@ from services.application.supernet_store import (
 from services.evaluator.evaluator import Evaluator
 from services.evaluator.preparation import PreparedTask
 from services.evaluator.tasks.index import include_tasks
-from services.trainer.make_supernet import STATE, TrainingPlan, check_unfinished, prepare
-from shared.content import FileDigests
+from services.trainer.make_supernet import STATE, TrainingPlan, check_unfinished, plan_training
+from shared.checkpoint_files import FileDigests
 from shared.environment import Environment
 from shared.errors import UserError
 from shared.events import Events
@@ -81,7 +81,7 @@ def prepare_search(
         return _check_named(settings, store, Checkpoint.open(directory), origin, digests, events)
     files = content_of(directory, digests, events)
     with events.step("Training data", note="reading"):
-        training = prepare(settings, directory, environment)
+        training = plan_training(settings, directory, environment)
     events.note("Training data", f"{training.instructions.origin}, {len(training.examples):,} examples")
     for left_out in training.left_out:
         events.note("", left_out)

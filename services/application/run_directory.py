@@ -1,6 +1,5 @@
 """A run's directory: where everything of one search lies, used by one process at a time."""
 
-import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,6 +8,7 @@ from pathlib import Path
 
 from shared.errors import UserError
 from shared.files import write_atomically, writing
+from shared.locks import locked
 from shared.settings import SearchSettings, check_new_name, read_search_file
 from shared.yaml_text import format_yaml
 
@@ -76,10 +76,7 @@ class RunDirectory:
         self.check_name()
         with writing(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
-            lock = (self.path / ".lock").open("w")
-        with lock:  # released by the kernel however this process ends
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise UserError(f"{self.path}: another nasfarm works in this run; wait for it or stop it") from error
+        with locked(self.path / ".lock") as ours:
+            if not ours:
+                raise UserError(f"{self.path}: another nasfarm works in this run; wait for it or stop it")
             yield

@@ -10,7 +10,7 @@ from services.application.run_directory import RunDirectory
 from services.application.supernet_store import Supernet, SupernetStore, is_supernet
 from services.coordinator.history import History
 from services.trainer.data import load_instructions
-from shared.content import FileDigests, has_digest
+from shared.checkpoint_files import FileDigests, has_digest
 from shared.environment import Environment
 from shared.errors import UserError
 from shared.files import is_directory, is_file, user_path

@@ -11,7 +11,7 @@ from services.evaluator.evaluator import Evaluator
 from services.evaluator.speed import parameter_tokens_per_second
 from services.evaluator.tasks.local import DataMissingError
 from services.trainer.fine_tuning import StepReport
-from services.trainer.make_supernet import TrainingPlan, train
+from services.trainer.make_supernet import TrainingPlan, make_supernet
 from shared.environment import Environment
 from shared.errors import UserError
 from shared.events import Events
@@ -75,4 +75,4 @@ def fine_tune(search: PreparedSearch, events: Events) -> Supernet:
                 known = (f"{network} {loss:.3f}" for network, loss in losses.items() if loss is not None)
                 shown.reach(step.step, f"loss {', '.join(known)}")
 
-            return Supernet(place, train(plan, workspace_of(place), place, show))
+            return Supernet(place, make_supernet(plan, workspace_of(place), place, show))

@@ -1,16 +1,16 @@
 """Super-networks: where they lie, and who uses or makes them. Each is made once, for any number of searches."""
 
-import fcntl
 import re
 import shutil
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
-from shared.content import has_digest
+from shared.checkpoint_files import has_digest
 from shared.errors import UserError
 from shared.files import user_path, writing
+from shared.locks import locked, try_lock
 from shared.manifest import MANIFEST, SupernetManifest
 from shared.text import shortened
 
@@ -107,7 +107,7 @@ class SupernetStore:
 
     def remove(self, directory: Path) -> None:
         """Remove a super-network, with what is unfinished of it. Raises UserError while it is being made."""
-        with _lock(directory) as free, writing(directory):
+        with locked(_lock_file(directory)) as free, writing(directory):
             if not free:
                 raise UserError(f"{directory}: is just being made; stop that first")
             (directory / MANIFEST).unlink(missing_ok=True)  # what is half removed is no super-network
@@ -135,48 +135,23 @@ def clear_workspace(directory: Path) -> None:
     workspace = workspace_of(directory)
     if not workspace.is_dir():
         return
-    with _lock(directory) as free:
+    with locked(_lock_file(directory)) as free:
         if free and {path.name for path in workspace.iterdir()} <= WORK_FILES:
             shutil.rmtree(workspace, ignore_errors=True)
 
 
-@contextmanager
-def making(directory: Path, wait: Callable[[], None]) -> Iterator[None]:
+def making(directory: Path, wait: Callable[[], None]) -> AbstractContextManager[bool]:
     """Keep other processes from making the same super-network meanwhile; `wait` is called where one does so already."""
-    with _lock(directory, wait):
-        yield
+    return locked(_lock_file(directory), wait)
 
 
 def busy(directory: Path) -> bool:
     """Whether a process just makes the super-network of a directory."""
     try:
-        lock = _lock_file(directory).open("rb")  # it may be another user's
+        with _lock_file(directory).open("rb") as file:  # which we may be allowed to read alone
+            return not try_lock(file, shared=True)
     except OSError:
         return False
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-    return False
-
-
-@contextmanager
-def _lock(directory: Path, wait: Callable[[], None] | None = None) -> Iterator[bool]:
-    """Lock a super-network's making: yields whether that is so, always if one is ready to `wait`."""
-    with writing(directory):
-        directory.parent.mkdir(parents=True, exist_ok=True)
-        lock = _lock_file(directory).open("w")
-    with lock:  # released by the kernel however this process ends
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if wait is None:
-                yield False
-                return
-            wait()
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        yield True
 
 
 def _lock_file(directory: Path) -> Path:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from shared.messages import EvaluationRequest, Outcome
 
 
-class Batch:
+class RequestBatch:
     """Requests and their outcomes.
 
     With `tolerant` a bad request is a failure like others, and no failure is final: the next run tries it again.

@@ -1,50 +1,31 @@
-"""Requests go out to the farm, results come back, each counts once."""
+"""Requests go out to the farm, and are waited for; what is known already is not asked again."""
 
-import logging
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 
-from services.coordinator.batch import Batch
+from services.coordinator.batch import RequestBatch
 from services.coordinator.evaluators import Evaluators
 from services.coordinator.history import History
-from services.coordinator.item_consistency import ItemConsistency
 from services.coordinator.pending import PendingQueue, PendingRequest
-from shared.broker import REASON_CHARACTERS, Broker, Delivery, identity_in, read_result, requests_queue, results_queue
+from services.coordinator.result_intake import ResultIntake
+from shared.broker import Broker, Delivery, requests_queue, results_queue
 from shared.errors import UserError
 from shared.events import (
-    DeadLetterReceived,
     Events,
     Failed,
     InFlightChanged,
     Measured,
     RequestsResent,
-    ResultIgnored,
     ResultsReceived,
 )
-from shared.messages import EvaluationRequest, EvaluationResult, Failure, Measurement, Outcome, StopSearch
-from shared.policy import FAILURES, RESULTS_PREFETCH, RETRIES
-
-log = logging.getLogger(__name__)
+from shared.messages import EvaluationRequest, Failure, Measurement, Outcome
+from shared.policy import FAILURES, RESULTS_PREFETCH
 
 POLL_SECONDS = 0.5
-EARLY_RESULTS = 1000
-"""Measurements kept that were not asked for yet: those of an earlier run whose requests come later in this one."""
 
 
 class SearchStoppedError(Exception):
     """An operator asked the search to stop. What was measured is stored; the same command resumes it."""
-
-
-@dataclass
-class _Handled:
-    """What a few deliveries amount to: results to be stored, deliveries to be acknowledged, reasons to end."""
-
-    settled: list[tuple[PendingRequest, Outcome]] = field(default_factory=list)
-    deliveries: list[Delivery] = field(default_factory=list)
-    problem: UserError | None = None
-    stopped: bool = False
 
 
 class Dispatcher:
@@ -73,18 +54,16 @@ class Dispatcher:
         self._events = events
         self._evaluators = evaluators
         self._clock = clock
-        self._began = clock()
         self._backlog_received = False
-        self._items = ItemConsistency()
         self._pending = PendingQueue()
-        self._early: OrderedDict[str, Measurement] = OrderedDict()
+        self._intake = ResultIntake(broker, history, events, self._pending, began=clock())
         self._failed: set[str] = set()
 
     def measure(self, requests: Sequence[EvaluationRequest], tolerant: bool = False) -> list[Outcome]:
         """The outcome of every request, in their order: `begin` and `finish` in one."""
         return self.finish(self.begin(requests, tolerant))
 
-    def begin(self, requests: Sequence[EvaluationRequest], tolerant: bool = False) -> Batch:
+    def begin(self, requests: Sequence[EvaluationRequest], tolerant: bool = False) -> RequestBatch:
         """Put requests at the end of the pending queue; they are sent, and results handled, while any batch is being
         finished.
 
@@ -92,7 +71,7 @@ class Dispatcher:
         request is a failure like others, and the next run tries every failure again. Raises UserError if the history
         says that a request is bad, or if what it holds was measured on different items.
         """
-        batch = Batch(requests, tolerant)
+        batch = RequestBatch(requests, tolerant)
         for request in batch.requests.values():
             outcome = self._known(request, tolerant)
             if outcome is not None:
@@ -103,7 +82,7 @@ class Dispatcher:
                 self._pending.enqueue(PendingRequest(request, [batch]))
         return batch
 
-    def finish(self, batch: Batch) -> list[Outcome]:
+    def finish(self, batch: RequestBatch) -> list[Outcome]:
         """Wait until every request of a batch has its outcome: these, in the order of the requests.
 
         Raises UserError if a request turns out to be bad, if evaluators don't agree on what the items are, or if
@@ -132,20 +111,17 @@ class Dispatcher:
                 outcome = None
             elif FAILURES[outcome.kind].ends_search:
                 raise UserError(outcome.reason)
-        elif outcome is not None and (problem := self._items.disagreement(request, outcome)):
-            raise UserError(problem)
-        early = self._early.pop(request.identity, None)
-        if early is None or isinstance(outcome, Measurement):
+        elif outcome is not None:
+            self._intake.check_items(request, outcome)
+        if isinstance(outcome, Measurement):
             return outcome
-        if (flaw := self._history.flaw(request, early)) is not None:
-            self._ignore(early, flaw)
-            return outcome
-        if self._items.disagreement(request, early):
+        early = self._intake.take_early(request)
+        if early is None:
             return outcome
         self._events.publish(ResultsReceived(((request, early),), time.perf_counter()))
         return early
 
-    def _settle(self, batches: Sequence[Batch], request: EvaluationRequest, outcome: Outcome) -> None:
+    def _settle(self, batches: Sequence[RequestBatch], request: EvaluationRequest, outcome: Outcome) -> None:
         for batch in batches:
             batch.settle(request, outcome)
         self._events.publish(
@@ -187,113 +163,19 @@ class Dispatcher:
     def _handle(self, deliveries: Sequence[Delivery]) -> None:
         """Store the results, supply the evaluators, acknowledge: in this order, so that nothing is lost on the way."""
         began = time.perf_counter()
-        handled = _Handled()
-        for delivery in deliveries:
-            self._read(delivery, handled)
-        if handled.settled:
-            results = tuple((pending.request, outcome) for pending, outcome in handled.settled)
+        taken_in = self._intake.take_in(deliveries)
+        if taken_in.settled:
+            results = tuple((pending.request, outcome) for pending, outcome in taken_in.settled)
             self._events.publish(ResultsReceived(results, began))
-        ends = handled.problem is not None or handled.stopped
+        ends = taken_in.problem is not None or taken_in.stopped
         if self._backlog_received and not ends:
             self._send()
-        for delivery in handled.deliveries:
+        for delivery in taken_in.to_acknowledge:
             delivery.ack()
-        self._failed |= {each.request.identity for each, outcome in handled.settled if isinstance(outcome, Failure)}
-        for pending, outcome in handled.settled:
+        self._failed |= {each.request.identity for each, outcome in taken_in.settled if isinstance(outcome, Failure)}
+        for pending, outcome in taken_in.settled:
             self._settle(pending.batches, pending.request, outcome)
-        if handled.problem is not None:
-            raise handled.problem
-        if handled.stopped:
+        if taken_in.problem is not None:
+            raise taken_in.problem
+        if taken_in.stopped:
             raise SearchStoppedError(f"search {self._search} was asked to stop")
-
-    def _read(self, delivery: Delivery, handled: _Handled) -> None:
-        message = read_result(self._broker, delivery)
-        if delivery.dead is not None:
-            limit_reached = delivery.dead == "delivery_limit"
-            self._events.publish(DeadLetterReceived("delivery_limit" if limit_reached else "unreadable"))
-        if message is None:
-            if (identity := identity_in(delivery)) is not None:
-                self._events.publish(ResultIgnored("invalid"))
-                self._retry_invalid(identity, delivery, "an answer that can't be read: see the log", handled)
-            return
-        if isinstance(message, StopSearch):
-            handled.deliveries.append(delivery)
-            # One that was sent before this run began was meant for an earlier one.
-            handled.stopped |= delivery.sent_at is None or delivery.sent_at >= self._began
-            return
-        pending = self._pending.find(message.identity)
-        if pending is not None and isinstance(message.outcome, Measurement):
-            flaw = self._history.flaw(pending.request, message.outcome)
-            if flaw is not None:
-                reason = self._ignore(message.outcome, flaw)
-                delivery.reject(reason)
-                self._retry_invalid(message.identity, delivery, reason, handled)
-                return
-        handled.deliveries.append(delivery)
-        if pending is None:
-            self._keep_early(message, handled)
-            return
-        try:
-            if self._settles(pending, delivery, message.outcome):
-                self._pending.remove(message.identity)
-                handled.settled.append((pending, message.outcome))
-        except UserError as problem:
-            handled.problem = handled.problem or problem
-
-    def _ignore(self, measurement: Measurement, flaw: str) -> str:
-        """Report a measurement that doesn't answer its request; the reason, with its evaluator."""
-        reason = f"evaluator {measurement.worker} answered {flaw}"[:REASON_CHARACTERS]
-        log.warning("result ignored: %s", reason)
-        self._events.publish(ResultIgnored("invalid"))
-        return reason
-
-    def _retry_invalid(self, identity: str, delivery: Delivery, reason: str, handled: _Handled) -> None:
-        """The result was invalid: another evaluator's may not be, until the retries are used up."""
-        pending = self._pending.find(identity)
-        if pending is None or not self._pending.is_in_flight(identity) or self._retried(pending, delivery):
-            return
-        self._pending.remove(identity)
-        handled.settled.append((pending, Failure(kind="invalid_result", reason=reason)))
-
-    def _settles(self, pending: PendingRequest, delivery: Delivery, outcome: Outcome) -> bool:
-        """Whether it is the request's outcome.
-
-        What says nothing about the network is not stored, and raises UserError: a bad request would be bad for every
-        network, and networks may only be compared on the same items. But a result that this run has not asked for (yet)
-        counts only if it is a good one: what was wrong in an earlier run may have been fixed since.
-        """
-        in_flight = self._pending.is_in_flight(pending.request.identity)
-        problem: str | None = None
-        if isinstance(outcome, Measurement):
-            problem = self._items.disagreement(pending.request, outcome)
-        elif in_flight and FAILURES[outcome.kind].retried and self._retried(pending, delivery):
-            return False
-        elif FAILURES[outcome.kind].ends_search and not all(batch.tolerant for batch in pending.batches):
-            problem = outcome.reason
-        if not in_flight and (problem or (isinstance(outcome, Failure) and FAILURES[outcome.kind].retried)):
-            self._events.publish(ResultIgnored("duplicate"))
-            return False
-        if problem:
-            raise UserError(problem)
-        return True
-
-    def _retried(self, pending: PendingRequest, delivery: Delivery) -> bool:
-        """Whether a request is retried after a failure: then it is at the end of the pending queue again."""
-        if delivery.identity in pending.failures:  # a second copy; the retry's result is still to come
-            self._events.publish(ResultIgnored("duplicate"))
-            return True
-        pending.failures.add(delivery.identity)
-        if len(pending.failures) > RETRIES:
-            return False
-        self._pending.enqueue(pending)
-        return True
-
-    def _keep_early(self, result: EvaluationResult, handled: _Handled) -> None:
-        """Keep a measurement that may be asked for later in this run; ignore anything else that isn't waited for."""
-        known = any(pending.request.identity == result.identity for pending, _ in handled.settled)
-        if known or isinstance(result.outcome, Failure) or self._history.knows(result.identity):
-            self._events.publish(ResultIgnored("duplicate"))
-            return
-        self._early[result.identity] = result.outcome
-        if len(self._early) > EARLY_RESULTS:
-            self._early.popitem(last=False)

@@ -4,7 +4,7 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from services.coordinator.batch import Batch
+from services.coordinator.batch import RequestBatch
 from shared.messages import EvaluationRequest
 from shared.policy import IN_FLIGHT_PER_EVALUATOR
 
@@ -20,7 +20,7 @@ class PendingRequest:
     """
 
     request: EvaluationRequest
-    batches: list[Batch]
+    batches: list[RequestBatch]
     failures: set[str] = field(default_factory=set)
 
 

@@ -7,8 +7,6 @@ from collections.abc import Iterator
 from typing import Protocol
 
 import numpy as np
-from sklearn.linear_model import Ridge
-from sklearn.svm import SVR
 
 from services.coordinator.genomes import Encoding, FloatArray, IntArray
 
@@ -69,6 +67,9 @@ class Predictor:
 
 
 def _candidates(samples: int, layered: int) -> Iterator[tuple[str, _Model]]:
+    from sklearn.linear_model import Ridge  # takes over a second to load, which not all searches need, and none at once
+    from sklearn.svm import SVR
+
     for alpha in RIDGE_ALPHAS:
         yield "ridge", Ridge(alpha=alpha)
     if samples >= SVR_MIN_SAMPLES:

@@ -13,12 +13,12 @@ WAL, INDEX, JOURNAL = "-wal", "-shm", "-journal"
 
 def open_to_read(path: Path) -> sqlite3.Connection:
     """A connection that changes nothing and makes no files, which even reading does in the usual mode (WAL): whoever
-    made them by looking would keep a search of somebody else from writing them. Raises sqlite3.Error and OSError."""
+    made them by looking would keep another user's search from writing them. Raises sqlite3.Error and OSError."""
     with path.open("rb"):  # says why it can't be read, SQLite doesn't
         pass
     path = path.resolve()  # what SQLite has beside a file lies beside the one that a link leads to
     if not _beside(path, WAL).exists() and not _beside(path, JOURNAL).exists():
-        return _connected(path, "mode=ro&immutable=1")  # nobody writes, and all is in the file
+        return _connected(path, "mode=ro&immutable=1")  # no process writes, and all is in the file
     if _beside(path, INDEX).exists():
         try:
             return _connected(path, "mode=ro")
@@ -26,7 +26,7 @@ def open_to_read(path: Path) -> sqlite3.Connection:
             pass
     try:
         return _of_a_copy(path)
-    except sqlite3.DatabaseError:  # copied just while somebody wrote
+    except sqlite3.DatabaseError:  # copied while a process was writing
         return _of_a_copy(path)
 
 

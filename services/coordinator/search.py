@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from services.coordinator.batch import Batch
+from services.coordinator.batch import RequestBatch
 from services.coordinator.budget import networks_to_measure
 from services.coordinator.cost_model import CostModel
 from services.coordinator.dispatch import Dispatcher
@@ -81,7 +81,7 @@ class _Generation:
 
     number: int
     requests: list[EvaluationRequest]
-    batch: Batch
+    batch: RequestBatch
     predictions: Mapping[Architecture, float]
     predictor: str | None
     known: int

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from pydantic import ValidationError
 
-from services.evaluator.engines import Engine, Passes
+from services.evaluator.engines import Engine, PassSeconds
 from services.evaluator.progress_callback import ProgressCallback, ignore_progress
 from shared.architecture import Architecture, derive
 from shared.digest import digest_json
@@ -70,7 +70,7 @@ def _measured(
     progressed: ProgressCallback,
 ) -> CostTable:
     sizes = [(depth, width) for width in spec.mlp_widths for depth in (architecture.depth, architecture.depth // 2)]
-    passes: dict[Size, list[Passes]] = {size: [] for size in sizes}
+    passes: dict[Size, list[PassSeconds]] = {size: [] for size in sizes}
     started = time.monotonic()
     for sweep in range(MOST_SWEEPS):
         if sweep >= SWEEPS and time.monotonic() - started > ENOUGH_SECONDS:

@@ -13,10 +13,10 @@ from transformers import PreTrainedTokenizerBase
 
 from services.evaluator.cost_tables import cost_tables
 from services.evaluator.engines import Engine, EngineMissingError, make_engine
-from services.evaluator.fetching import fetch
 from services.evaluator.host_lock import HostLock
-from services.evaluator.locations import Locations
-from services.evaluator.placement import placed
+from services.evaluator.locations import AllowedLocations
+from services.evaluator.memory import is_out_of_memory
+from services.evaluator.placement import to_device
 from services.evaluator.preparation import PreparedTask, prepare_task
 from services.evaluator.progress_callback import ProgressCallback, ignore_progress
 from services.evaluator.scoring import score
@@ -24,7 +24,7 @@ from services.evaluator.speed import measured_speed
 from services.evaluator.tasks.loading import load_items
 from services.evaluator.worker import worker_name
 from shared.architecture import Architecture, derive
-from shared.content import TOKENIZER, FileDigests, content_digest, has_digest, matching
+from shared.checkpoint_files import TOKENIZER, FileDigests, content_digest, has_digest, matching
 from shared.environment import Environment
 from shared.errors import UserError, first_line
 from shared.identity import INT8_VERSION
@@ -46,17 +46,18 @@ from shared.network.sizes import parameters, weight_bytes
 from shared.settings import is_task_file
 from shared.supernet.checkpoint import Checkpoint
 from shared.supernet.device import compute_device, device_name, torch_dtype
+from shared.supernet.source import fetch_checkpoint
 from shared.supernet.tokenizer import load_tokenizer
 from shared.text import without_users
 
-ROW_TOKENS = {"cpu": 4096, "cuda": 16384}
-"""Tokens that go through a network together: enough to fill the machine, few enough for its memory."""
+BATCH_TOKENS = {"cpu": 4096, "cuda": 16384}
+"""Tokens that go through a network in one batch: enough to fill the machine, few enough for its memory."""
 
 RECORDED = ("torch", "transformers", "lm_eval", "bitsandbytes", "nasfarm")
 
 
 class RefusedError(UserError):
-    """A request that can't be answered with a measurement, for a reason other than that it makes no sense."""
+    """A valid request that this evaluator can't answer with a measurement."""
 
     def __init__(self, kind: FailureKind, reason: str) -> None:
         super().__init__(reason)
@@ -64,13 +65,15 @@ class RefusedError(UserError):
 
 
 class Evaluator:
-    """Measures sub-networks. Holds nothing but what can be fetched again: mapped checkpoints and prepared tasks.
+    """Measures sub-networks. Its only state is what it can load again: mapped checkpoints and prepared tasks.
 
     `task_files` says whether requests may name tasks by the files that define them, which can hold code: not those that
     come from elsewhere; `locations`, where the checkpoints that they name may lie, None for anywhere.
     """
 
-    def __init__(self, environment: Environment, task_files: bool = True, locations: Locations | None = None) -> None:
+    def __init__(
+        self, environment: Environment, task_files: bool = True, locations: AllowedLocations | None = None
+    ) -> None:
         self._environment, self._task_files, self._locations = environment, task_files, locations
         self._device = compute_device()
         self._host = HostLock(environment.gpu_locks or environment.cache / "gpus")
@@ -89,9 +92,9 @@ class Evaluator:
         progressed: ProgressCallback = ignore_progress,
         waiting: ProgressCallback | None = None,
     ) -> EvaluationResult:
-        """Answer a request. What another evaluator or another request could do better is a failure; a bug is an
-        exception. `progressed` is called at each step, of which none takes long; `waiting`, by default the same, again
-        and again while others have the machine."""
+        """Answer a request. A request that fails for a reason outside the code is a `Failure`; a bug is an exception.
+        `progressed` is called at each step, of which none takes long; `waiting`, by default the same, repeatedly while
+        other evaluators have the machine."""
         outcome: Measurement | Failure
         timing = request.spec.speed is not None or request.spec.costs is not None
         try:
@@ -105,7 +108,7 @@ class Evaluator:
     def measure(self, request: EvaluationRequest, progressed: ProgressCallback = ignore_progress) -> Measurement:
         """Measure what a request asks for.
 
-        Raises UserError for a checkpoint or task that is no good; RefusedError, which is one, where the network can't
+        Raises UserError for a checkpoint or task that can't be used; RefusedError, a subclass, where the network can't
         be measured, or not here.
         """
         spec, seconds = request.spec, dict[str, float]()
@@ -160,7 +163,7 @@ class Evaluator:
             tokenizer: PreTrainedTokenizerBase = load_tokenizer(checkpoint.directory)
             loaded = load_items(items, self._environment.data, tokenizer)
             self._tasks[key] = prepare_task(
-                items.task, loaded, tokenizer, checkpoint.config, self._device, ROW_TOKENS[self._device.type]
+                items.task, loaded, tokenizer, checkpoint.config, self._device, BATCH_TOKENS[self._device.type]
             )
         return self._tasks[key]
 
@@ -224,8 +227,8 @@ class Evaluator:
         return self._engines[name]
 
     def _for_engine(self, request: EvaluationRequest, engine: Engine) -> Checkpoint:
-        """The checkpoint as an engine is to have it: what runs in this process shares our weights, another's process
-        needs their room."""
+        """The checkpoint for an engine: one in this process shares the weights that are on the device, one in a process
+        of its own needs their memory."""
         if engine.name == "torch":
             return self._on_device(request)
         self._placed = None
@@ -242,7 +245,7 @@ class Evaluator:
                 reason = str(error)
                 if location not in (None, reference.location):
                     asked = without_users(reference.location)
-                    reason += f"; or allow {asked}, where the request has it, by NASFARM_LOCATIONS"
+                    reason += f"; or allow {asked}, which the request names, by NASFARM_LOCATIONS"
                 raise RefusedError("unavailable", reason) from error
             self._checkpoints[reference.digest] = checkpoint
             self._tokenizers[reference.digest] = content_digest(tokenizer)
@@ -254,17 +257,17 @@ class Evaluator:
         if self._placed is None or self._placed[0] != key:
             self._placed = None  # before the next one needs the room
             checkpoint = self._checkpoint(request.checkpoint)
-            self._placed = key, placed(checkpoint, self._device, torch_dtype(request.spec.dtype))
+            self._placed = key, to_device(checkpoint, self._device, torch_dtype(request.spec.dtype))
         return self._placed[1]
 
 
 def _failure(error: UserError | RuntimeError | MemoryError) -> Failure:
-    """What an exception says of the request. Raises it again if it is a bug."""
+    """The failure that an exception stands for. Raises it again if it is a bug."""
     if isinstance(error, RefusedError):
         return error.failure
     if isinstance(error, UserError):
         return Failure(kind="bad_request", reason=str(error))
-    if not isinstance(error, torch.OutOfMemoryError | MemoryError) and "allocate memory" not in str(error):
+    if not is_out_of_memory(error):
         raise error
     return Failure(kind="out_of_memory", reason=first_line(error))
 
@@ -277,9 +280,9 @@ def _numbers(scores: ItemScores) -> Iterator[float]:
 def _opened(location: str, digest: str, cache: Path) -> tuple[Checkpoint, dict[str, str]]:
     """A checkpoint and the digests of its tokenizer's files, fetched if need be.
 
-    Raises UserError if it is not to be had, or not the one that is meant.
+    Raises UserError if it can't be fetched, or is not the one that is meant.
     """
-    directory = fetch(location, digest, cache)
+    directory = fetch_checkpoint(location, digest, cache)
     try:
         checkpoint = Checkpoint.open(directory)
         files = FileDigests(cache).content(directory)

@@ -1,13 +1,13 @@
-"""A GPU of its own for each evaluator of a host, whoever starts them: processes, or containers that see all GPUs."""
+"""A GPU of its own for each evaluator of a host, however they are started: as processes, or in containers that see all
+GPUs."""
 
-import fcntl
 import logging
 import os
 import subprocess
 from pathlib import Path
 
 from shared.errors import UserError, first_line
-from shared.files import writing
+from shared.locks import claim
 from shared.telemetry.logs import fields
 
 log = logging.getLogger(__name__)
@@ -19,18 +19,18 @@ CHOSEN = "CUDA_VISIBLE_DEVICES"
 
 
 def claim_gpu(locks: Path) -> str | None:
-    """Take a GPU that no other evaluator has, and let CUDA see no other. To be called before torch is imported.
+    """Claim a GPU that no other evaluator has, and let CUDA see no other. To be called before torch is imported.
 
-    A GPU is taken by locking a file of its UUID in the directory `locks`, until the process ends in whatever way.
+    A GPU is claimed by locking a file of its UUID in the directory `locks`, until the process ends in whatever way.
     Where CUDA_VISIBLE_DEVICES is set, or where there is no GPU, nothing is done. Returns the GPU's UUID.
 
-    Raises UserError if all are taken, or if the locks can't be kept.
+    Raises UserError if all are claimed, or if the lock files can't be written.
     """
     if CHOSEN in os.environ:
         return None
     gpus = _gpus()
     for uuid in gpus:
-        if _lock(locks / f"{uuid}.lock"):
+        if claim(locks / f"{uuid}.lock"):
             os.environ[CHOSEN] = uuid
             log.info("GPU claimed", extra=fields(gpu=uuid))
             return uuid
@@ -58,17 +58,5 @@ def _gpus() -> list[str]:
         log.warning("no GPU is used: nvidia-smi fails", extra=fields(reason=error.stdout.strip() or error.stderr))
         return []
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise UserError(f"{PROGRAM}: doesn't answer ({first_line(error)}); mend the driver, or set {CHOSEN}") from error
+        raise UserError(f"{PROGRAM}: doesn't answer ({first_line(error)}); fix the driver, or set {CHOSEN}") from error
     return [line.strip() for line in asked.stdout.splitlines() if line.startswith("GPU-")]
-
-
-def _lock(path: Path) -> bool:
-    with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        return False
-    return True  # the descriptor stays open: it is the claim

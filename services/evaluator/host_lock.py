@@ -1,16 +1,15 @@
-"""The machine, shared by all evaluators on it: whoever times networks has it to itself."""
+"""The machine, shared by all evaluators on it: an evaluator that times networks has it to itself."""
 
-import fcntl
 import logging
-import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from services.evaluator.progress_callback import ProgressCallback
 from shared.errors import UserError
 from shared.files import writing
+from shared.locks import try_lock
 
 log = logging.getLogger(__name__)
 
@@ -18,10 +17,11 @@ WAIT_SECONDS = 0.2
 
 
 class HostLock:
-    """Kept by locks in a directory that all evaluators of the machine share; the system frees those of one that dies.
+    """A read-write lock, by lock files in a directory that all evaluators of a machine share; the kernel releases those
+    of a process that ends.
 
-    Who waits to be alone is not overtaken: it holds the entrance, so that nobody begins anything new. Where no locks
-    can be kept, nobody waits for anybody.
+    An evaluator that waits to be alone is not overtaken: it holds the lock `entrance`, so that no other evaluation
+    begins. Where the lock files can't be written, nothing is waited for.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -29,44 +29,32 @@ class HostLock:
 
     @contextmanager
     def shared(self, waiting: ProgressCallback) -> Iterator[None]:
-        """Beside others who don't mind. `waiting` is called again and again until it begins."""
-        with self._lock("host", fcntl.LOCK_SH, waiting, behind="entrance"):
+        """Beside other shared evaluations. `waiting` is called repeatedly until this one begins."""
+        with self._lock("host", waiting, shared=True, behind="entrance"):
             yield
 
     @contextmanager
     def alone(self, waiting: ProgressCallback) -> Iterator[None]:
-        """While nobody else computes anything on this machine. `waiting` is called again and again until it begins."""
-        with self._lock("entrance", fcntl.LOCK_EX, waiting), self._lock("host", fcntl.LOCK_EX, waiting):
+        """While no other evaluator computes on this machine. `waiting` is called repeatedly until this one begins."""
+        with self._lock("entrance", waiting), self._lock("host", waiting):
             yield
 
     @contextmanager
-    def _lock(self, name: str, kind: int, waiting: ProgressCallback, behind: str | None = None) -> Iterator[None]:
+    def _lock(
+        self, name: str, waiting: ProgressCallback, shared: bool = False, behind: str | None = None
+    ) -> Iterator[None]:
         path = self._directory / f"{name}.lock"
         try:
             with writing(path):
                 path.parent.mkdir(parents=True, exist_ok=True)
-                descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+                file = path.open("a+")
         except UserError as error:
             log.warning("times may be disturbed by other evaluators of this machine: %s", error)
             yield
             return
-        try:
-            if behind is None:
-                _wait(descriptor, kind, waiting)
-            else:
-                with self._lock(behind, fcntl.LOCK_EX, waiting):
-                    _wait(descriptor, kind, waiting)
+        with file:
+            with nullcontext() if behind is None else self._lock(behind, waiting):
+                while not try_lock(file, shared):
+                    waiting()
+                    time.sleep(WAIT_SECONDS)
             yield
-        finally:
-            os.close(descriptor)
-
-
-def _wait(descriptor: int, kind: int, waiting: ProgressCallback) -> None:
-    while True:
-        try:
-            fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
-        except BlockingIOError:
-            waiting()
-            time.sleep(WAIT_SECONDS)
-        else:
-            return

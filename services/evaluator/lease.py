@@ -1,5 +1,5 @@
-"""The request in work. Several may want to part with it: who computes it, who finds that it takes too long, who has to
-leave. Only one of them may."""
+"""The lease of the request that is being evaluated. The worker, the watchdog and a shutdown may each want to answer or
+requeue it; only the one that claims it may."""
 
 import threading
 import time
@@ -12,7 +12,7 @@ from shared.policy import REDELIVERY_SECONDS
 
 @dataclass(frozen=True)
 class Lease:
-    """A request in work since `began` (`time.monotonic`), when connections had been made anew `reconnects` times."""
+    """A request that is evaluated since `began` (`time.monotonic`), when there had been `reconnects` reconnections."""
 
     request: EvaluationRequest
     delivery: Delivery
@@ -21,27 +21,27 @@ class Lease:
 
 
 class LeaseSlot:
-    """Holds one assignment at a time; whoever claims it is the one who answers it or gives it back."""
+    """Holds one lease at a time. Whichever thread claims it answers its request or requeues it."""
 
     def __init__(self) -> None:
         self._held: Lease | None = None
         self._changed = threading.Condition()
 
-    def put(self, assignment: Lease) -> None:
-        """Begin to work on something."""
+    def hold(self, lease: Lease) -> None:
+        """Put in a lease, whose evaluation begins."""
         with self._changed:
-            self._held = assignment
+            self._held = lease
             self._changed.notify_all()
 
     def claim(self) -> Lease | None:
-        """What is in work, for the caller alone; None if nothing is, or another has claimed it."""
+        """The lease, for the caller alone; None if there is none, or another thread has claimed it."""
         with self._changed:
             held, self._held = self._held, None
             self._changed.notify_all()
         return held
 
     def claim_expired(self, limit_seconds: float) -> Lease:
-        """Wait until something has been in work for so long, and claim it."""
+        """Wait until a lease has been held for so long, and claim it."""
         with self._changed:
             while True:
                 held = self._held
@@ -52,28 +52,28 @@ class LeaseSlot:
                 self._changed.wait(left)
 
 
-def answer(broker: Broker, assignment: Lease, result: EvaluationResult, last: bool) -> bool:
-    """Publish a result, and part with its request once the broker has it for good; False if nobody can take the result
-    and the request was set aside. `last`: take no more requests, for now.
+def answer(broker: Broker, lease: Lease, result: EvaluationResult, last: bool) -> bool:
+    """Publish a result, and acknowledge its request once the broker has confirmed that; False if the result can't be
+    delivered and the request was rejected. `last`: receive no more requests, for now.
 
-    Waits for as long as the broker is away. Raises BrokerError where it refuses for good, BrokerClosedError.
+    Waits while the broker can't be reached. Raises BrokerError where it refuses for good, BrokerClosedError.
     """
-    delivery = assignment.delivery
+    delivery = lease.delivery
     try:
         broker.publish(results_queue(result.search), result.model_dump_json().encode())
     except (QueueMissingError, MessageTooLargeError) as error:
         delivery.reject(str(error))
         return False
     if last:
-        if broker.counters.reconnects != assignment.reconnects:
-            _adopt(broker, delivery)
+        if broker.counters.reconnects != lease.reconnects:
+            _ack_redelivered(broker, delivery)
         broker.stop_receiving(delivery.queue)
     delivery.ack()
     return True
 
 
-def _adopt(broker: Broker, lost: Delivery) -> None:
-    """Part with what came again, over a new connection, of a request that is answered."""
+def _ack_redelivered(broker: Broker, lost: Delivery) -> None:
+    """Acknowledge an answered request that was redelivered over a new connection."""
     again = broker.receive(lost.queue, REDELIVERY_SECONDS)
     if again is None:
         return

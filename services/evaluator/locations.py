@@ -1,5 +1,5 @@
-"""Which checkpoints an evaluator of a farm opens: whoever may send requests is not thereby given the run of its files,
-its network and its credentials."""
+"""Which checkpoints an evaluator of a farm opens: the right to send requests is no right to its files, its network and
+its credentials."""
 
 from collections.abc import Mapping, Sequence
 from urllib.parse import unquote
@@ -13,20 +13,20 @@ DIRECTORY_URLS = ("file://", "local://")
 """How URLs begin that name directories of this machine."""
 
 
-class Locations:
+class AllowedLocations:
     """What requests may name: what lies at or below a location that the evaluator was started with.
 
     Args:
         allowed: directories, URLs, ids at the hub.
-        known: by digest, where checkpoints lie that may be asked for whatever the request calls them: the same search
-            may know them under another path.
+        known: by digest, where checkpoints are that are allowed whatever location the request names: another machine
+            may have them under another path.
     """
 
     def __init__(self, allowed: Sequence[str], known: Mapping[str, str]) -> None:
         self._allowed, self._known = tuple(allowed), dict(known)
 
     def of(self, reference: CheckpointRef) -> str:
-        """Where to open a checkpoint. Raises UserError for one that nothing was said of."""
+        """Where to open a checkpoint. Raises UserError for one that is not allowed."""
         if any(is_below(reference.location, each) for each in self._allowed):
             return reference.location
         if reference.digest in self._known:

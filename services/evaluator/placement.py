@@ -1,4 +1,4 @@
-"""A checkpoint's weights where, and as what, they are computed with."""
+"""A checkpoint's weights on the device, and in the dtype, that is computed with."""
 
 from dataclasses import replace
 
@@ -7,6 +7,6 @@ import torch
 from shared.supernet.checkpoint import Checkpoint
 
 
-def placed(checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype) -> Checkpoint:
+def to_device(checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype) -> Checkpoint:
     """The checkpoint with all weights on a device in a dtype: the mapped ones themselves where they are so already."""
     return replace(checkpoint, weights={name: tensor.to(device, dtype) for name, tensor in checkpoint.weights.items()})

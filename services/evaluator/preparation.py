@@ -1,4 +1,4 @@
-"""Items made ready to be scored, once for all networks: read, tokenised, merged into trees, packed into rows."""
+"""Items made ready to be scored, once for all networks: loaded, tokenised, merged into trees, packed into batches."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -16,13 +16,13 @@ from shared.supernet.tokenizer import require_embedded
 from shared.supernet.tree import Tree
 
 DEFAULT_LENGTH = 2048
-"""lm-eval's, for a model that doesn't say how much it can read."""
+"""lm-eval's, for a model whose config names no greatest length."""
 WORTH_SHARING = 256
-"""Tokens that a shared prefix must save: reading one costs a pass of its own through the whole network."""
+"""Tokens that a shared prefix must save: it costs a pass of its own through the whole network."""
 
 
 @dataclass(frozen=True)
-class Scored:
+class ScoredTree:
     """A tree, and the tokens that are scored after it: at `places` (N,) of the tree the `targets` (N,) are predicted,
     each for one of the task's requests, `owners` (N,)."""
 
@@ -33,8 +33,8 @@ class Scored:
 
 
 @dataclass(frozen=True)
-class Row:
-    """Trees of one family that go through a network together.
+class Batch:
+    """Trees of one group that go through a network together.
 
     `places` (P,) are where something is predicted; `targets` (N,) what, at which of the places (`at`, (N,)) and for
     which request of the task (`owners`, (N,)).
@@ -48,12 +48,13 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Family:
-    """What begins alike: the tokens of the beginning, the trees that go on after it, and these in rows."""
+class PrefixGroup:
+    """Items of one subject that begin alike: the tokens of their shared prefix, what follows it as trees, and these in
+    batches."""
 
     prefix: tuple[int, ...]
-    members: tuple[Scored, ...]
-    rows: tuple[Row, ...]
+    members: tuple[ScoredTree, ...]
+    batches: tuple[Batch, ...]
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ class PreparedTask:
     """A task's items, ready.
 
     `loaded.documents[i]` has `requests[i]` requests, numbered through; `golds[i]` are its right choices among its
-    `choices[i]`; `metrics` lm-eval's of the task; `tokens` what a network reads for it.
+    `choices[i]`; `metrics` lm-eval's of the task; `tokens` how many a network processes for it.
     """
 
     name: str
@@ -70,8 +71,8 @@ class PreparedTask:
     golds: tuple[tuple[int, ...], ...]
     choices: tuple[int, ...]
     metrics: tuple[str, ...]
-    families: tuple[Family, ...]
-    row_tokens: int
+    prefix_groups: tuple[PrefixGroup, ...]
+    batch_tokens: int
     device: torch.device
     tokens: int
     digest: str
@@ -87,10 +88,12 @@ class PreparedTask:
         return self.loaded.origin
 
     def halved(self) -> "PreparedTask":
-        """The same in rows of half the length."""
-        tokens = max(1, self.row_tokens // 2)
-        families = (replace(family, rows=tuple(_rows(family.members, tokens, self.device))) for family in self.families)
-        return replace(self, families=tuple(families), row_tokens=tokens)
+        """The same in batches of half the length."""
+        tokens = max(1, self.batch_tokens // 2)
+        prefix_groups = (
+            replace(group, batches=tuple(_batches(group.members, tokens, self.device))) for group in self.prefix_groups
+        )
+        return replace(self, prefix_groups=tuple(prefix_groups), batch_tokens=tokens)
 
 
 def prepare_task(
@@ -99,9 +102,9 @@ def prepare_task(
     tokenizer: PreTrainedTokenizerBase,
     config: PretrainedConfig,
     device: torch.device,
-    row_tokens: int,
+    batch_tokens: int,
 ) -> PreparedTask:
-    """Make a loaded task ready; a row has at most `row_tokens` tokens, unless a single tree is longer.
+    """Make a loaded task ready; a batch has at most `batch_tokens` tokens, unless a single tree is longer.
 
     Raises UserError for an item that can't be scored.
     """
@@ -121,7 +124,7 @@ def prepare_task(
             )
         # The windows of a text have nothing in common: each is a tree of its own.
         subjects.setdefault(id(document.task), []).extend([[w] for w in numbered] if document.rolling else [numbered])
-    families = tuple(_family(items, device, row_tokens) for items in subjects.values() if items)
+    prefix_groups = tuple(_prefix_group(items, device, batch_tokens) for items in subjects.values() if items)
     golds = tuple(document.golds() for document in loaded.documents)
     return PreparedTask(
         name=name,
@@ -130,18 +133,20 @@ def prepare_task(
         golds=golds,
         choices=tuple(document.choices for document in loaded.documents),
         metrics=tuple(loaded.documents[0].task.aggregation()),
-        families=families,
-        row_tokens=row_tokens,
+        prefix_groups=prefix_groups,
+        batch_tokens=batch_tokens,
         device=device,
-        tokens=sum(len(family.prefix) + sum(len(member.tree) for member in family.members) for family in families),
+        tokens=sum(len(group.prefix) + sum(len(member.tree) for member in group.members) for group in prefix_groups),
         digest=digest_json(
             [[(window.inputs, window.targets) for window in request] for request in windows] + [golds, start]
         ),
     )
 
 
-def _family(items: Sequence[Sequence[tuple[int, Continuation]]], device: torch.device, row_tokens: int) -> Family:
-    """The items of one subject; what they begin with is taken out if that saves enough."""
+def _prefix_group(
+    items: Sequence[Sequence[tuple[int, Continuation]]], device: torch.device, batch_tokens: int
+) -> PrefixGroup:
+    """The items of one subject; the prefix that they share is split off if that saves enough."""
     inputs = [window.inputs for item in items for _, window in item]
     common = next(
         (index for index, tokens in enumerate(zip(*inputs, strict=False)) if len(set(tokens)) > 1),
@@ -152,10 +157,10 @@ def _family(items: Sequence[Sequence[tuple[int, Continuation]]], device: torch.d
     if common * (len(items) - 1) < WORTH_SHARING:
         common = 0
     members = tuple(_merged(item, common) for item in items)
-    return Family(tuple(inputs[0][:common]), members, tuple(_rows(members, row_tokens, device)))
+    return PrefixGroup(tuple(inputs[0][:common]), members, tuple(_batches(members, batch_tokens, device)))
 
 
-def _merged(windows: Sequence[tuple[int, Continuation]], skipped: int) -> Scored:
+def _merged(windows: Sequence[tuple[int, Continuation]], skipped: int) -> ScoredTree:
     """The windows as one tree, without the first tokens of each."""
     tree, paths = Tree.merged([window.inputs[skipped:] for _, window in windows], skipped)
     scored = [
@@ -164,24 +169,24 @@ def _merged(windows: Sequence[tuple[int, Continuation]], skipped: int) -> Scored
         for place, target in zip(path[len(path) - len(window.targets) :], window.targets, strict=True)
     ]
     places, targets, owners = zip(*scored, strict=True)
-    return Scored(tree, places, targets, owners)
+    return ScoredTree(tree, places, targets, owners)
 
 
-def _rows(members: Sequence[Scored], row_tokens: int, device: torch.device) -> Iterator[Row]:
-    """Trees of similar length share a row, the longest first, so that memory runs out at once or not at all."""
-    row: list[Scored] = []
+def _batches(members: Sequence[ScoredTree], batch_tokens: int, device: torch.device) -> Iterator[Batch]:
+    """Trees of similar length share a batch, the longest first, so that memory runs out at once or not at all."""
+    batch: list[ScoredTree] = []
     filled = 0
     for member in sorted(members, key=lambda member: -len(member.tree)):
-        if row and filled + len(member.tree) > row_tokens:
-            yield _row(row, device)
-            row, filled = [], 0
-        row.append(member)
+        if batch and filled + len(member.tree) > batch_tokens:
+            yield _batch(batch, device)
+            batch, filled = [], 0
+        batch.append(member)
         filled += len(member.tree)
-    if row:
-        yield _row(row, device)
+    if batch:
+        yield _batch(batch, device)
 
 
-def _row(members: Sequence[Scored], device: torch.device) -> Row:
+def _batch(members: Sequence[ScoredTree], device: torch.device) -> Batch:
     packed = pack([member.tree for member in members], device)
     places: dict[int, int] = {}
     at: list[int] = []
@@ -191,4 +196,4 @@ def _row(members: Sequence[Scored], device: torch.device) -> Row:
         at += [places.setdefault(start + place, len(places)) for place in member.places]
         targets += member.targets
         owners += member.owners
-    return Row(packed, *(torch.tensor(numbers, device=device) for numbers in (list(places), at, targets, owners)))
+    return Batch(packed, *(torch.tensor(numbers, device=device) for numbers in (list(places), at, targets, owners)))

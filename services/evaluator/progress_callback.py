@@ -1,10 +1,10 @@
-"""How an evaluation says that it gets on."""
+"""How an evaluation reports its progress."""
 
 from collections.abc import Callable
 
 ProgressCallback = Callable[[], None]
-"""Called whenever an evaluation has got on: a batch, a repeat, a stage is done."""
+"""Called after each step of an evaluation: a batch, a repeat, a stage."""
 
 
 def ignore_progress() -> None:
-    """For those who don't want to know."""
+    """Does nothing."""

@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from services.evaluator.memory import OutOfMemoryError, memory_watched
-from services.evaluator.preparation import PreparedTask, Row
+from services.evaluator.memory import is_out_of_memory
+from services.evaluator.preparation import Batch, PreparedTask
 from services.evaluator.progress_callback import ProgressCallback, ignore_progress
 from shared.messages import ItemScores
 from shared.supernet.blocked import blocked
@@ -16,9 +16,9 @@ from shared.supernet.prefix import Prefix
 
 HEAD_TOKENS = 256
 """Places that go through the language head at a time: a vocabulary of 128,000 in bfloat16 makes 66 MB of them."""
-WAVE_ROWS = 8
-"""Rows that go through the network together, layer by layer: each layer is prepared once for so many, and a prefix read
-once; their states are held meanwhile."""
+WAVE_BATCHES = 8
+"""Batches that go through the network together, layer by layer: each layer is prepared once for so many, and a prefix
+computed once; their states are held meanwhile."""
 MANY_TOKENS = 4096
 """From so many tokens on it pays to reorder a layer's weights for them."""
 CACHED_LOGITS = 2**20
@@ -28,20 +28,18 @@ CACHED_LOGITS = 2**20
 def score(network: Decoder, task: PreparedTask, progressed: ProgressCallback = ignore_progress) -> ItemScores:
     """Score every item of a task; `progressed` is called after each wave. Where memory runs out, it is tried once more
     with half as many tokens at a time.
-
-    Raises OutOfMemoryError if that is not enough either.
     """
     try:
-        with memory_watched():
-            return _score(network, task, progressed)
-    except OutOfMemoryError:
-        torch.cuda.empty_cache()
-    with memory_watched():  # not within `except`: the error would hold on to what filled the memory
-        return _score(network, task.halved(), progressed)
+        return _score(network, task, progressed)
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+    torch.cuda.empty_cache()  # not within `except`: the error would hold on to what filled the memory
+    return _score(network, task.halved(), progressed)
 
 
 def count_waves(task: PreparedTask) -> int:
-    """How often `score` says that it gets on."""
+    """How often `score` calls `progressed`."""
     return sum(1 for _ in _waves(task))
 
 
@@ -78,46 +76,46 @@ def _score(network: Decoder, task: PreparedTask, progressed: ProgressCallback) -
     )
 
 
-Wave = list[tuple[Sequences, Row | None]]
-"""What goes through a network together: prefixes (without a row), each followed by the rows that go on after it."""
+Wave = list[tuple[Sequences, Batch | None]]
+"""What goes through a network together: prefixes (without a batch), each followed by the batches that continue it."""
 
 
 def _waves(task: PreparedTask) -> Iterator[Wave]:
-    """A task's rows, so many at a time as memory is meant for."""
+    """A task's batches, as many at a time as memory is meant for."""
     wave: Wave = []
     filled = 0
-    for family in task.families:
-        prefix = Prefix(family.prefix, task.device) if family.prefix else None
+    for group in task.prefix_groups:
+        prefix = Prefix(group.prefix, task.device) if group.prefix else None
         begun = prefix is None
-        for row in family.rows:
-            coming = len(row.packed.tokens) + (0 if begun else len(family.prefix))
-            if filled and filled + coming > WAVE_ROWS * task.row_tokens:
+        for batch in group.batches:
+            coming = len(batch.packed.tokens) + (0 if begun else len(group.prefix))
+            if filled and filled + coming > WAVE_BATCHES * task.batch_tokens:
                 yield wave
                 wave, filled, begun = [], 0, prefix is None
             if prefix is not None and not begun:
                 wave.append((prefix, None))
-                filled += len(family.prefix)
+                filled += len(group.prefix)
                 begun = True
-            wave.append((row.packed.after(prefix), row))
-            filled += len(row.packed.tokens)
+            wave.append((batch.packed.after(prefix), batch))
+            filled += len(batch.packed.tokens)
     if wave:
         yield wave
 
 
 def _score_wave(network: Decoder, wave: Wave, likelihoods: Tensor, misses: Tensor) -> None:
     """Add to the log-likelihood of each request, and to the number of its tokens that are not the likeliest."""
-    many = sum(len(read.tokens) for read, _ in wave) >= MANY_TOKENS
-    states = network.hidden_together((read for read, _ in wave), blocked if many else lambda layer: layer)
-    for (_, row), state in zip(wave, states, strict=True):
-        if row is not None:
-            found, greedy = _predicted(network, state[row.places], row.at, row.targets)
-            likelihoods.index_add_(0, row.owners.cpu(), found.double().cpu())
-            misses.index_add_(0, row.owners.cpu(), (~greedy).long().cpu())
+    many = sum(len(sequences.tokens) for sequences, _ in wave) >= MANY_TOKENS
+    states = network.hidden_together((sequences for sequences, _ in wave), blocked if many else lambda layer: layer)
+    for (_, batch), state in zip(wave, states, strict=True):
+        if batch is not None:
+            found, greedy = _predicted(network, state[batch.places], batch.at, batch.targets)
+            likelihoods.index_add_(0, batch.owners.cpu(), found.double().cpu())
+            misses.index_add_(0, batch.owners.cpu(), (~greedy).long().cpu())
 
 
 def _predicted(network: Decoder, states: Tensor, at: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """Log-probability (N,) of each target after the state (of (P, hidden)) that it is predicted at, and whether no word
-    is likelier (N,)."""
+    """Log-probability (N,) of each target after the state (of (P, hidden)) that it is predicted at, and whether no
+    token is likelier (N,)."""
     found = torch.empty(len(targets), dtype=torch.float32, device=states.device)
     greedy = torch.empty(len(targets), dtype=torch.bool, device=states.device)
     for start in range(0, len(states), HEAD_TOKENS):

@@ -1,4 +1,4 @@
-"""The evaluator as a service: a process that answers the requests for one super-network until it is told to stop."""
+"""The evaluator as a service: a process that answers the requests for one super-network until it is stopped."""
 
 import logging
 import os
@@ -7,11 +7,10 @@ import signal
 from contextlib import closing
 from enum import Enum, auto
 
-from services.evaluator.fetching import fetch
-from services.evaluator.locations import Locations
+from services.evaluator.locations import AllowedLocations
 from services.evaluator.status import CrashGuard, EvaluatorStatus
 from services.evaluator.watchdog import Watchdog
-from services.evaluator.worker import Answering, Worker, worker_name
+from services.evaluator.worker import RequestEvaluator, Worker, worker_name
 from shared.backoff import Backoff
 from shared.broker import Broker, requests_queue
 from shared.broker.address import BrokerAddress
@@ -21,6 +20,7 @@ from shared.manifest import SupernetManifest
 from shared.messages import CheckpointRef
 from shared.periodic_announcer import PeriodicAnnouncer
 from shared.policy import EVALUATOR_PAUSE, RESTART_CODE
+from shared.supernet.source import fetch_checkpoint
 from shared.telemetry.connection import live_checks, ready_checks
 from shared.telemetry.logs import fields
 from shared.telemetry.metrics import EvaluatorMetrics
@@ -35,7 +35,7 @@ class ServiceEvent(Enum):
     TOLD_TO_STOP = auto()
     WORKER_ENDED = auto()
     TIMED_OUT = auto()
-    """The evaluation in work took too long; its request is answered."""
+    """The evaluation in flight took too long; its request is answered."""
     BROKEN = auto()
     """Evaluations crashed one after the other; another process may do better."""
 
@@ -52,23 +52,23 @@ def run_evaluator(address: BrokerAddress, supernet: str, environment: Environmen
     from services.evaluator.evaluator import Evaluator
     from shared.supernet.device import compute_device, device_name
 
-    directory = fetch(supernet, None, environment.cache)
+    directory = fetch_checkpoint(supernet, None, environment.cache)
     manifest = SupernetManifest.read(directory)
     digest = manifest.digest
     known = {digest: str(directory), manifest.base_digest: manifest.base}
-    locations = Locations((supernet, manifest.base, *environment.locations), known)
+    locations = AllowedLocations((supernet, manifest.base, *environment.locations), known)
     evaluator = Evaluator(environment, task_files=False, locations=locations)
     evaluator.hold(CheckpointRef(location=str(directory), digest=digest))
     serve_supernet(address, digest, device_name(compute_device()), evaluator, environment)
 
 
 def serve_supernet(
-    address: BrokerAddress, digest: str, device: str, evaluator: Answering, environment: Environment
+    address: BrokerAddress, digest: str, device: str, evaluator: RequestEvaluator, environment: Environment
 ) -> None:
     """Have the requests for a super-network answered by `evaluator`, until SIGTERM or SIGINT.
 
-    The first signal leaves the evaluation in work `environment.drain_limit` seconds to be finished and answered, then
-    its request is given back. At the second signal the process leaves at once, and the broker gives the request to
+    The first signal leaves the evaluation in flight `environment.drain_limit` seconds to be finished and answered, then
+    its request is requeued. At the second signal the process ends at once, and the broker delivers the request to
     another evaluator. An evaluation that takes longer than `environment.evaluation_limit` is answered as timed out, and
     the process ends with RESTART_CODE; as it does when one evaluation after the other crashes.
 
@@ -76,11 +76,11 @@ def serve_supernet(
         address: the broker's.
         digest: the super-network's.
         device: what `evaluator` computes on, for people.
-        evaluator: answers, on a thread of its own; a bug in it is the failure of one request.
+        evaluator: answers the requests, on a thread of its own; a bug in it is the failure of one request.
         environment: limits, and where metrics and health are served.
 
     Raises:
-        UserError: the broker isn't reached or refuses; the address of the metrics is taken.
+        UserError: the broker isn't reached or refuses; the address of the metrics is in use.
     """
     with closing(RabbitBroker(address, f"nasfarm evaluator {worker_name()}")) as broker:
         metrics = EvaluatorMetrics(broker)
@@ -96,9 +96,9 @@ def serve_supernet(
 
 
 def serve(
-    broker: Broker, requests: str, evaluator: Answering, status: EvaluatorStatus, environment: Environment
+    broker: Broker, requests: str, evaluator: RequestEvaluator, status: EvaluatorStatus, environment: Environment
 ) -> None:
-    """Work until one of the ends comes; the forced ones end the process here."""
+    """Serve until one of the `ServiceEvent`s happens; the forced ones end the process here."""
     events = Events()
     worker = Worker(
         broker,
@@ -108,7 +108,9 @@ def serve(
         Backoff(EVALUATOR_PAUSE),
         lambda: events.put(ServiceEvent.WORKER_ENDED),
     )
-    watchdog = Watchdog(broker, worker.desk, environment.evaluation_limit, lambda: events.put(ServiceEvent.TIMED_OUT))
+    watchdog = Watchdog(
+        broker, worker.lease_slot, environment.evaluation_limit, lambda: events.put(ServiceEvent.TIMED_OUT)
+    )
     announcer = PeriodicAnnouncer(broker, status.announcement)
     status.changed, status.broken = announcer.changed, lambda: events.put(ServiceEvent.BROKEN)
     stop_at_signals(events)
@@ -116,7 +118,7 @@ def serve(
         thread.start()
     ended = events.get()  # signals are handled meanwhile: Python does that on this thread, which never computes
     if ended is ServiceEvent.TOLD_TO_STOP:
-        log.info("told to stop: the evaluation in work is finished first, another signal leaves at once")
+        log.info("told to stop: the evaluation in flight is finished first, another signal ends the process at once")
         worker.stop.set()
         status.drain()
         try:
@@ -128,26 +130,26 @@ def serve(
     if ended is ServiceEvent.WORKER_ENDED:
         worker.check()
         return
-    broker.close()  # what was said to the broker reaches it before
-    log.info("evaluator stopped, with its thread at work")
+    broker.close()  # what was sent to the broker reaches it before
+    log.info("evaluator stopped, while its thread was computing")
     os._exit(
         RESTART_CODE if ended in (ServiceEvent.TIMED_OUT, ServiceEvent.BROKEN) else 0
     )  # an evaluation can't be stopped
 
 
 def requeue(broker: Broker, worker: Worker) -> None:
-    """Let another evaluator have what is in work. If it is being answered, which only waits for the broker, it comes
-    again by itself."""
-    assignment = worker.desk.claim()
-    if assignment is None:
-        log.warning("told to stop: the answer in hand can't be delivered, the request will come again")
+    """Requeue the request in flight, for another evaluator. If it is being answered, which only waits for the broker,
+    the broker redelivers it by itself."""
+    lease = worker.lease_slot.claim()
+    if lease is None:
+        log.warning("told to stop: the answer can't be delivered, the request will be redelivered")
         return
-    request, delivery = assignment.request, assignment.delivery
+    request, delivery = lease.request, lease.delivery
     log.warning(
-        "told to stop: the request in work is given back",
+        "told to stop: the request in flight is requeued",
         extra=fields(search=request.search, candidate=request.identity, attempt=delivery.attempt),
     )
-    broker.stop_receiving(delivery.queue)  # or it would come to us again
+    broker.stop_receiving(delivery.queue)  # or it would be delivered to us again
     delivery.requeue()
 
 

@@ -1,4 +1,4 @@
-"""How fast a network runs: by an engine, as a result; or roughly, in a second, to say beforehand how long a search may
+"""How fast a network runs: in an engine, as a result; or roughly, within a second, to estimate how long a search will
 take."""
 
 import statistics
@@ -27,7 +27,7 @@ def measured_speed(
     spec: SpeedSpec,
     progressed: ProgressCallback = ignore_progress,
 ) -> Speed:
-    """Run a network and say how many tokens a second it read and made; `progressed` is called after each repeat."""
+    """Run a network and return its prefill and decode speeds; `progressed` is called after each repeat."""
     workload = spec.workload
     prompts = workload.batch * workload.prompt_tokens
     with engine.run(checkpoint, architecture, dtype) as running:

@@ -1,4 +1,4 @@
-"""What an evaluator tells about itself: metrics, health, log, and a line for everybody in the farm."""
+"""What an evaluator reports about itself: metrics, health, logs, and announcements to the farm."""
 
 import logging
 import threading
@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 
 from services.evaluator.progress_callback import ProgressCallback, ignore_progress
-from services.evaluator.worker import Answering, worker_name
+from services.evaluator.worker import RequestEvaluator, worker_name
 from shared.announcements import EvaluatorAnnouncement
 from shared.broker import Broker, Delivery
 from shared.errors import first_line
@@ -20,16 +20,16 @@ log = logging.getLogger(__name__)
 
 
 class CrashGuard:
-    """An evaluator for which a bug is the failure of one request."""
+    """An evaluator for which an exception is the failure of one request, not of the process."""
 
-    def __init__(self, evaluator: Answering) -> None:
+    def __init__(self, evaluator: RequestEvaluator) -> None:
         self._evaluator = evaluator
 
     def evaluate(self, request: EvaluationRequest, progressed: ProgressCallback) -> EvaluationResult:
         """The evaluator's answer; an exception is logged with its traceback and answered as `crashed`."""
         try:
             return self._evaluator.evaluate(request, progressed)
-        except Exception as error:  # a bug, which other requests may not meet
+        except Exception as error:  # a bug, which other requests may not run into
             log.exception("evaluation crashed")
             reason = f"{type(error).__name__}: {first_line(error)}"
             failure = Failure(kind="crashed", reason=reason)
@@ -56,7 +56,7 @@ class EvaluatorStatus:
         self._request: EvaluationRequest | None = None
         self._measured = self._failed = self._crashes = 0
 
-    def taken(self, delivery: Delivery, request: EvaluationRequest) -> None:
+    def received(self, delivery: Delivery, request: EvaluationRequest) -> None:
         self.hung.beat()
         self._metrics.request_taken(None if delivery.sent_at is None else time.time() - delivery.sent_at)
         self._go("computing", request)
@@ -83,23 +83,23 @@ class EvaluatorStatus:
         self._go("idle", None)
 
     def drain(self) -> None:
-        """What is in work is the last."""
+        """No request is received after the one in flight."""
         with self._lock:
             self._draining = True
             request = self._request
         self._go("draining", request)
 
     def stop(self) -> None:
-        """Nothing is in work any more, nor will be."""
+        """No request is in flight any more, nor will be."""
         with self._lock:
             self._stopped = True
 
     def refusal(self) -> str | None:
-        """Why no requests are taken, if that is so: a check for `/readyz`."""
+        """Why no requests are received, if that is so: a check for `/readyz`."""
         return "told to stop" if self._draining else None
 
     def announcement(self) -> EvaluatorAnnouncement:
-        """The state, for everybody in the farm."""
+        """The state, to be announced to the farm."""
         reconnects = self._broker.counters.reconnects
         with self._lock:
             request = self._request

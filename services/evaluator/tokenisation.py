@@ -2,15 +2,13 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 from lm_eval.api.instance import Instance
-from lm_eval.api.model import TemplateLM
-from lm_eval.models.huggingface import HFLM
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 from transformers import PreTrainedTokenizerBase
 
+from services.evaluator.tasks.lm_eval_internals import NetworklessHFLM
 from shared.errors import UserError
 
 Pair = tuple[list[int], list[int]]
@@ -19,8 +17,8 @@ Pair = tuple[list[int], list[int]]
 
 @dataclass(frozen=True)
 class Continuation:
-    """A continuation to be scored after a context; `inputs` are what the network reads, `targets` what its last states
-    predict.
+    """A continuation to be scored after a context; `inputs` are the network's input tokens, `targets` what its last
+    states predict.
 
     `inputs` ends before the last target, and is cut on the left to the network's greatest length.
     """
@@ -29,17 +27,8 @@ class Continuation:
     targets: tuple[int, ...]
 
 
-class _Tokenisation(HFLM):  # type: ignore[misc]  # lm-eval is untyped
-    """lm-eval's `hf` model without the model: where it would compute, it hands back the token ids."""
-
-    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
-        TemplateLM.__init__(self)  # HFLM's own loads a network
-        self.tokenizer = tokenizer
-        self.backend = "causal"
-        self.add_bos_token = None
-        self.custom_prefix_token_id = None
-        self.enable_thinking = False
-        self.tok_encode = lru_cache(maxsize=4)(super().tok_encode)  # all choices of an item have the same context
+class _Tokenisation(NetworklessHFLM):
+    """Where lm-eval's `hf` model would compute, it returns the token ids."""
 
     def _loglikelihood_tokens(self, requests: Iterable[tuple[Any, list[int], list[int]]], **_: Any) -> list[Pair]:
         return [(context, continuation) for _, context, continuation in requests]
@@ -58,7 +47,7 @@ class _Tokenisation(HFLM):  # type: ignore[misc]  # lm-eval is untyped
 def tokenize_requests(
     requests: Sequence[Instance], tokenizer: PreTrainedTokenizerBase, max_length: int
 ) -> list[tuple[Continuation, ...]]:
-    """Token ids of lm-eval's requests, for a network that reads at most `max_length` tokens.
+    """Token ids of lm-eval's requests, for a network with inputs of at most `max_length` tokens.
 
     A log-likelihood request is one continuation. A rolling one is as many as its text has windows (none if it is
     empty), of which the log-likelihoods are to be added up. Raises UserError where lm-eval fails: for a tokenizer that

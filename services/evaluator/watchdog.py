@@ -1,5 +1,5 @@
-"""The hard limit of an evaluation: a thread can't be stopped, so what takes too long is answered for, and the process
-ends."""
+"""The hard limit of an evaluation. A thread can't be stopped, so a request that takes too long is answered as timed
+out, and the process ends."""
 
 import logging
 import threading
@@ -14,27 +14,29 @@ log = logging.getLogger(__name__)
 
 
 class Watchdog(threading.Thread):
-    """Answers `timed_out` for the request that has been in work for `limit_seconds`, once; then calls `answered`.
+    """Answers `timed_out` for the request whose evaluation has taken `limit_seconds`, once; then calls `answered`.
 
-    It waits for a broker that is away, as the worker does. Where the broker refuses the answer for good, `answered` is
-    called all the same: the request then goes to another evaluator.
+    It waits while the broker can't be reached, as the worker does. Where the broker refuses the answer for good,
+    `answered` is called all the same: the request then goes to another evaluator.
     """
 
-    def __init__(self, broker: Broker, desk: LeaseSlot, limit_seconds: float, answered: Callable[[], None]) -> None:
+    def __init__(
+        self, broker: Broker, lease_slot: LeaseSlot, limit_seconds: float, answered: Callable[[], None]
+    ) -> None:
         super().__init__(name="watchdog", daemon=True)
-        self._broker, self._desk, self._limit, self._answered = broker, desk, limit_seconds, answered
+        self._broker, self._lease_slot, self._limit, self._answered = broker, lease_slot, limit_seconds, answered
 
     def run(self) -> None:
-        assignment = self._desk.claim_expired(self._limit)
-        request, attempt = assignment.request, assignment.delivery.attempt
+        lease = self._lease_slot.claim_expired(self._limit)
+        request, attempt = lease.request, lease.delivery.attempt
         reason = f"not finished after {self._limit:g} s, the limit of this evaluator"
         failure = Failure(kind="timed_out", reason=reason)
         result = EvaluationResult(identity=request.identity, search=request.search, outcome=failure)
         with bound(search=request.search, candidate=request.identity, attempt=attempt):
             log.error("evaluation timed out", extra=fields(limit_seconds=self._limit))
             try:
-                answer(self._broker, assignment, result, last=True)
+                answer(self._broker, lease, result, last=True)
             except Exception:
-                log.exception("the evaluation's failure can't be told")
+                log.exception("the evaluation's failure can't be published")
             finally:
                 self._answered()

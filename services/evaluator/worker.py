@@ -1,4 +1,4 @@
-"""The evaluator at work: takes requests from the broker, answers them, one at a time."""
+"""The evaluator's main loop: receives requests from the broker and answers them, one at a time."""
 
 import logging
 import os
@@ -27,31 +27,31 @@ def worker_name() -> str:
     return f"{platform.node()}:{os.getpid()}"
 
 
-class Answering(Protocol):
-    """What a worker has its requests answered by."""
+class RequestEvaluator(Protocol):
+    """Answers a worker's requests."""
 
     def evaluate(self, request: EvaluationRequest, progressed: ProgressCallback) -> EvaluationResult:
-        """The answer to a request. `progressed` is called whenever the evaluation has got on."""
+        """The answer to a request. `progressed` is called after each step of the evaluation."""
         ...
 
 
 class WorkerObserver(Protocol):
-    """Who wants to know what a worker does."""
+    """Is told what a worker does."""
 
-    def taken(self, delivery: Delivery, request: EvaluationRequest) -> None:
-        """A request was taken, and is going to be evaluated."""
+    def received(self, delivery: Delivery, request: EvaluationRequest) -> None:
+        """A request was received, and is going to be evaluated."""
         ...
 
     def progressed(self) -> None:
-        """Its evaluation has got on."""
+        """A step of its evaluation is done."""
         ...
 
     def evaluated(self, outcome: Measurement | Failure, seconds: float) -> None:
-        """Its evaluation is over; the broker hasn't the result yet."""
+        """Its evaluation is over; the result is not published yet."""
         ...
 
     def settled(self, pausing: bool) -> None:
-        """The request is answered or set aside. `pausing`: no other one is taken before `resumed`."""
+        """The request is acknowledged or rejected. `pausing`: no other one is received before `resumed`."""
         ...
 
     def resumed(self) -> None:
@@ -60,72 +60,73 @@ class WorkerObserver(Protocol):
 
 
 class NullObserver:
-    """For a worker that nobody watches."""
+    """Does nothing."""
 
-    def taken(self, delivery: Delivery, request: EvaluationRequest) -> None:
-        """Nobody wants to know."""
+    def received(self, delivery: Delivery, request: EvaluationRequest) -> None:
+        """Does nothing."""
 
     def progressed(self) -> None:
-        """Nobody wants to know."""
+        """Does nothing."""
 
     def evaluated(self, outcome: Measurement | Failure, seconds: float) -> None:
-        """Nobody wants to know."""
+        """Does nothing."""
 
     def settled(self, pausing: bool) -> None:
-        """Nobody wants to know."""
+        """Does nothing."""
 
     def resumed(self) -> None:
-        """Nobody wants to know."""
+        """Does nothing."""
 
 
 class Worker(threading.Thread):
-    """Answers what comes in the queue `requests` until `stop` is set; what is being computed then is finished.
+    """Answers the requests of the queue `requests` until `stop` is set; an evaluation in flight then is finished.
 
-    The result is published, and confirmed, before the request is acknowledged. A request that comes again because its
-    connection was lost while it was computed is not computed again. One whose result nobody can take is set aside.
-    After a failure that another evaluator may not meet there may be a pause, in which the queue is left to others.
+    The result is published, and confirmed, before the request is acknowledged. A request that is redelivered because
+    the connection was lost during its evaluation is not evaluated again. One whose result can't be delivered is
+    rejected. After a failure that another evaluator may not have there may be a pause, in which the queue is left to
+    others.
 
     Args:
         broker: where requests come from and results go.
         requests: the queue.
-        evaluator: what answers.
-        observer: told of everything, on this thread.
+        evaluator: answers the requests.
+        observer: is told of everything, on this thread.
         backoff: how long to pause after failures; never by default.
-        ended: called when the thread has nothing more to do; not if somebody else claimed what is on its `desk`, who
-            then ends the process.
+        ended: called when the thread has nothing more to do; not if another thread claimed its lease, which then ends
+            the process.
     """
 
     def __init__(
         self,
         broker: Broker,
         requests: str,
-        evaluator: Answering,
+        evaluator: RequestEvaluator,
         observer: WorkerObserver | None = None,
         backoff: Backoff | None = None,
         ended: Callable[[], None] = ignore_progress,
     ) -> None:
         super().__init__(name="evaluator")
         self.stop = threading.Event()
-        self.desk = LeaseSlot()
+        self.lease_slot = LeaseSlot()
         self._broker, self._requests = broker, requests
         self._evaluator, self._observer, self._ended = evaluator, observer or NullObserver(), ended
         self._backoff = backoff
         self._answered = ""
-        self._died: BaseException | None = None
+        self._error: BaseException | None = None
 
     def run(self) -> None:
         try:
             self._serve()
         except _LeaseLostError:
             return
-        except BaseException as error:  # carried to the thread that checks
-            self._died = error
+        except BaseException as error:  # raised again by `check`, in another thread
+            self._error = error
         self._ended()
 
     def check(self) -> None:
-        """Raise what the worker died of."""
-        if self._died is not None:
-            raise self._died
+        """Raise the exception that ended the thread, if one did."""
+        if self._error is not None:
+            raise self._error
 
     def _serve(self) -> None:
         while not self.stop.is_set():
@@ -133,7 +134,7 @@ class Worker(threading.Thread):
             if delivery is None:
                 continue
             if delivery.identity and delivery.identity == self._answered:
-                log.info("a request came again that was answered already")
+                log.info("a request was redelivered that is answered already")
                 delivery.ack()
                 continue
             if self.stop.is_set():
@@ -150,15 +151,15 @@ class Worker(threading.Thread):
     def _work_on(self, request: EvaluationRequest, delivery: Delivery) -> float:
         """Answer a request; returns how long to pause then, in seconds."""
         began = time.monotonic()
-        self._observer.taken(delivery, request)
-        self.desk.put(Lease(request, delivery, began, self._broker.counters.reconnects))
+        self._observer.received(delivery, request)
+        self.lease_slot.hold(Lease(request, delivery, began, self._broker.counters.reconnects))
         result = self._evaluator.evaluate(request, self._observer.progressed)
-        assignment = self.desk.claim()
-        if assignment is None:
+        lease = self.lease_slot.claim()
+        if lease is None:
             raise _LeaseLostError
         self._observer.evaluated(result.outcome, time.monotonic() - began)
         pause = self._pause_after(result.outcome)
-        if answer(self._broker, assignment, result, last=self.stop.is_set() or pause > 0):
+        if answer(self._broker, lease, result, last=self.stop.is_set() or pause > 0):
             self._answered = delivery.identity
         self._observer.settled(pausing=pause > 0)
         return pause
@@ -173,10 +174,10 @@ class Worker(threading.Thread):
         return 0.0
 
     def _rest(self, seconds: float) -> None:
-        log.warning("pausing, as others may do better", extra=fields(seconds=seconds))
+        log.warning("pausing: another evaluator may not have this failure", extra=fields(seconds=seconds))
         self.stop.wait(seconds)
         self._observer.resumed()
 
 
 class _LeaseLostError(Exception):
-    """Somebody else claimed the request that was in work."""
+    """Another thread claimed the lease of the request that was evaluated."""

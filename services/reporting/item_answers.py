@@ -1,11 +1,9 @@
 """Which items a network answered right, and its accuracy on them with the 95 % interval."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from services.reporting.statistics.clusters import design_effect
-from services.reporting.statistics.intervals import wilson_interval
+from services.reporting.statistics.intervals import accuracy_interval
 from services.reporting.statistics.task_means import MeanEstimate, item_mean
 from shared.messages import ItemScores, Measurement, correct
 
@@ -47,7 +45,7 @@ class ItemAnswers:
     @property
     def interval(self) -> tuple[float, float]:
         """95 % interval of the accuracy."""
-        return _share_interval(self.values, self.clusters)
+        return accuracy_interval(self.values, self.clusters)
 
     def each(self) -> list["ItemAnswers"]:
         """The answers of each task by itself."""
@@ -67,10 +65,3 @@ class ItemAnswers:
 def differences(one: ItemAnswers, other: ItemAnswers) -> list[float]:
     """Item by item. Raises ValueError if the networks were not measured on as many items."""
     return [mine - theirs for mine, theirs in zip(one.values, other.values, strict=True)]
-
-
-def _share_interval(values: Sequence[float], clusters: Sequence[int]) -> tuple[float, float]:
-    """Wilson's interval of the counts divided by their design effect, as Dean and Pagano 2015 recommend for clustered
-    samples."""
-    effect = design_effect(values, clusters)
-    return wilson_interval(sum(values) / effect, len(values) / effect)

@@ -5,7 +5,6 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from shared import facts
@@ -13,12 +12,12 @@ from shared.digest import digest_json
 from shared.environment import Environment
 from shared.errors import UserError
 from shared.files import is_file, user_path
-from shared.rows import find_rows, placed_rows
+from shared.rows import find_rows_file, located_rows
 from shared.text import shown
 
 ALPACA_HUB = "tatsu-lab/alpaca"
 REQUIRED = {"instruction": True, "input": False, "output": True}
-"""The fields of Alpaca's schema, and whether a row is nothing without one."""
+"""The fields of Alpaca's schema, and whether a row can't do without one."""
 
 OTHER_FORMATS = {
     frozenset({"conversations"}): "it looks like ShareGPT's (conversations): give each turn as a row with instruction, "
@@ -30,21 +29,19 @@ OTHER_FORMATS = {
     frozenset({"prompt", "completion"}): "rename prompt to instruction, and completion to output",
     frozenset({"question", "answer"}): "rename question to instruction, and answer to output",
 }
-"""By the fields of data in other formats, what makes them Alpaca's."""
+"""By the fields of data in other formats, how to convert them to Alpaca's."""
 
-Row = dict[str, str]
-Placed = tuple[str, Mapping[str, Any]]
-"""A row as it was found, after the place where a person finds it."""
+InstructionRow = dict[str, str]
 
 
 @dataclass(frozen=True)
 class Instructions:
     """Rows in Alpaca's schema, where they came from, and the digest of their content.
 
-    `left_out`: what is to be said of the rows that can't be trained on; empty where there are none.
+    `left_out`: a message about the rows that can't be trained on; empty where there are none.
     """
 
-    rows: tuple[Row, ...]
+    rows: tuple[InstructionRow, ...]
     origin: str
     left_out: str = ""
 
@@ -55,13 +52,13 @@ class Instructions:
 
 
 class _UnusableError(Exception):
-    """A row that can't be trained on; says what such rows have in common, to go on after a number of them."""
+    """A row that can't be trained on; the message says why, and continues a number of such rows ("3 rows ...")."""
 
 
 def load_instructions(name: str, environment: Environment) -> Instructions:
     """Instruction data by the name a search file gives it: `alpaca`, `plain_facts` or a file.
 
-    Raises UserError where it is not to be had.
+    Raises UserError where it can't be loaded.
     """
     if name == "plain_facts":
         built_in = ((f"row {number}", row) for number, row in enumerate(facts.instructions(), start=1))
@@ -72,38 +69,35 @@ def load_instructions(name: str, environment: Environment) -> Instructions:
     if not is_file(path):
         raise UserError(
             f"training.data: {shown(name)} is neither 'alpaca', 'plain_facts' nor a JSON Lines file; "
-            "mend the search file"
+            "change the search file"
         )
-    return _usable(_placed(path), str(path))
-
-
-def _placed(path: Path) -> Iterable[Placed]:
-    return placed_rows(path)
+    return _usable(located_rows(path), str(path))
 
 
 def _alpaca(environment: Environment) -> Instructions:
     if environment.data is not None:
         folder = environment.data / "alpaca"
         names = sorted({path.name.split(".jsonl")[0] for path in folder.glob("*.jsonl*")})
-        files = [path for name in names if (path := find_rows(folder, name))]
+        files = [path for name in names if (path := find_rows_file(folder, name))]
         if files:
-            return _usable((row for path in files for row in _placed(path)), f"Alpaca from {folder}")
+            return _usable((row for path in files for row in located_rows(path)), f"Alpaca from {folder}")
     try:
         from datasets import load_dataset  # slow to import, and only needed here
 
         found = list(load_dataset(ALPACA_HUB, split="train"))
     except (OSError, ValueError) as error:
         raise UserError(
-            "training.data: alpaca is neither in NASFARM_DATA nor to be had from the hub; "
+            "training.data: alpaca is neither in NASFARM_DATA nor can it be fetched from the hub; "
             "set NASFARM_DATA, or use plain_facts, the built-in data"
         ) from error
-    placed = ((f"{ALPACA_HUB} row {number}", row) for number, row in enumerate(found, start=1))
-    return _usable(placed, f"{ALPACA_HUB} from the hub")
+    located = ((f"{ALPACA_HUB} row {number}", row) for number, row in enumerate(found, start=1))
+    return _usable(located, f"{ALPACA_HUB} from the hub")
 
 
-def _usable(rows: Iterable[Placed], origin: str) -> Instructions:
-    """The rows that can be trained on, and a word on the others. Raises UserError if there are only others."""
-    kept: list[Row] = []
+def _usable(rows: Iterable[tuple[str, Mapping[str, Any]]], origin: str) -> Instructions:
+    """The rows that can be trained on, of rows with their places, and a message about the others. Raises UserError if
+    there are only others."""
+    kept: list[InstructionRow] = []
     reasons: Counter[str] = Counter()
     first = ""
     seen: set[str] = set()
@@ -117,13 +111,11 @@ def _usable(rows: Iterable[Placed], origin: str) -> Instructions:
     left_out = _in_words(reasons, first) if reasons else ""
     if not kept:
         remedy = next((remedy for fields, remedy in OTHER_FORMATS.items() if fields <= seen), "name another file")
-        raise UserError(
-            f"training.data: {origin} holds no row with an instruction and an output; {remedy} ({left_out})"
-        )
+        raise UserError(f"training.data: {origin} has no row with an instruction and an output; {remedy} ({left_out})")
     return Instructions(tuple(kept), origin, left_out)
 
 
-def _row(found: Mapping[str, Any]) -> Row:
+def _row(found: Mapping[str, Any]) -> InstructionRow:
     """A row of texts. A field that is missing, null or empty is the same: nothing."""
     texts = {field: _text(found.get(field), field) for field in REQUIRED}
     for field, required in REQUIRED.items():
@@ -133,17 +125,17 @@ def _row(found: Mapping[str, Any]) -> Row:
 
 
 def _text(value: object, field: str) -> str:
-    """A field's text: numbers and booleans as JSON spells them. What Python would make of the rest is nobody's text."""
+    """A field's text: numbers and booleans as JSON spells them. Anything else is not text."""
     if value is None:
         return ""
     if isinstance(value, str):
         try:
-            value.encode()  # JSON can spell halves of surrogate pairs, which are no text
+            value.encode()  # JSON can spell halves of surrogate pairs, which are not text
         except UnicodeEncodeError as error:
-            raise _UnusableError(f"whose {field} is no valid Unicode") from error
+            raise _UnusableError(f"whose {field} is not valid Unicode") from error
         return value
     if isinstance(value, float) and not math.isfinite(value):
-        raise _UnusableError(f"whose {field} is no finite number")
+        raise _UnusableError(f"whose {field} is not a finite number")
     if isinstance(value, bool | int | float):
         return json.dumps(value)
     kind = {"list": "a list", "dict": "an object"}.get(type(value).__name__, f"of type {type(value).__name__}")

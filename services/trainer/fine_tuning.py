@@ -26,13 +26,12 @@ from shared.supernet.packing import pack
 from shared.supernet.tree import Tree
 
 LOSS_MEMORY = 0.95
-"""Weight of the past in the running means of the losses."""
+"""Decay of the running means of the losses."""
 
 
 @dataclass(frozen=True)
 class StepReport:
-    """What is shown after each step: running mean losses of the full network and of the sub-networks (None: not yet
-    seen)."""
+    """Progress after a step: running mean losses of the full network and of the sub-networks (None: no step yet)."""
 
     step: int
     steps: int

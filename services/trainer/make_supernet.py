@@ -14,7 +14,7 @@ from services.trainer.data import Instructions, load_instructions
 from services.trainer.examples import Example, batches, tokenize
 from services.trainer.fine_tuning import StepReport, fine_tune
 from services.trainer.training_state import TrainingState, load_state
-from shared.content import FileDigests, content_digest
+from shared.checkpoint_files import FileDigests, content_digest
 from shared.digest import digest_json
 from shared.environment import Environment
 from shared.errors import UserError
@@ -38,7 +38,7 @@ LOSSES = "training.jsonl"
 
 @dataclass(frozen=True)
 class TrainingPlan:
-    """What a fine-tuning is going to do: all that is needed, loaded and checked before anything is computed."""
+    """What a fine-tuning is going to do: all that it needs, loaded and checked before anything is computed."""
 
     settings: SearchSettings
     base: Checkpoint
@@ -60,14 +60,14 @@ class TrainingPlan:
 
     @property
     def left_out(self) -> list[str]:
-        """What is to be said of rows of the data that are not trained on."""
+        """Messages about rows of the data that are not trained on."""
         long = len(self.instructions.rows) - len(self.examples)
         fit = f"{long:,} {'row' if long == 1 else 'rows'} left out: prompts that fill training.tokens_per_step"
         return [said for said in (self.instructions.left_out, fit if long else "") if said]
 
 
-def prepare(settings: SearchSettings, base_directory: Path, environment: Environment) -> TrainingPlan:
-    """Load and check everything. Raises UserError if the model, the space or the data are no good."""
+def plan_training(settings: SearchSettings, base_directory: Path, environment: Environment) -> TrainingPlan:
+    """Load and check everything. Raises UserError if the model, the space or the data can't be used."""
     torch.set_num_threads(environment.threads)
     base = Checkpoint.open(base_directory)
     search_space(base.network, settings.space, drop_order(base.network.depth, None))  # refuses impossible choices
@@ -92,11 +92,11 @@ def check_unfinished(plan: TrainingPlan, workspace: Path) -> None:
     load_state(workspace / STATE, plan.digest, mapped=True)
 
 
-def train(
+def make_supernet(
     plan: TrainingPlan, workspace: Path, directory: Path, report: Callable[[StepReport], None]
 ) -> SupernetManifest:
-    """Make the super-network `directory`, going on where an earlier call was interrupted. `workspace` holds what is
-    unfinished, and is gone in the end."""
+    """Make the super-network `directory`, resuming where an earlier call was interrupted. `workspace` holds what is
+    unfinished, and is removed at the end."""
     state_file, device = workspace / STATE, compute_device()
     compute = torch_dtype(preferred_dtype())
     with writing(workspace):
@@ -125,7 +125,7 @@ def train(
 def _begin(plan: TrainingPlan, compute: torch.dtype, device: torch.device) -> TrainingState:
     settings = plan.settings
     network = plan.base.cut().map(lambda tensor: tensor.to(device, compute))
-    importance = measure_importance(network, _calibration_text(plan, device))
+    importance = measure_importance(network, _calibration_batches(plan, device))
     influence = importance.layers if settings.space.depth_rule == "importance" else None
     weights = dict(plan.base.weights)
     if settings.training.neuron_order == "importance":
@@ -141,7 +141,7 @@ def _begin(plan: TrainingPlan, compute: torch.dtype, device: torch.device) -> Tr
     )
 
 
-def _calibration_text(plan: TrainingPlan, device: torch.device) -> Iterator[Packed]:
+def _calibration_batches(plan: TrainingPlan, device: torch.device) -> Iterator[Packed]:
     tokens = 0
     for batch in batches(plan.examples, plan.settings.training.tokens_per_step, plan.settings.training.seed):
         yield pack([Tree.plain(example.tokens) for example in batch], device)

@@ -1,4 +1,4 @@
-"""The state of a fine-tuning on disk: killed at any moment, it goes on from the last one written."""
+"""The state of a fine-tuning on disk: killed at any moment, it resumes from the last one written."""
 
 import os
 from dataclasses import dataclass
@@ -15,8 +15,7 @@ from shared.files import writing
 
 @dataclass
 class TrainingState:
-    """Everything a fine-tuning needs to go on: `plan` is the digest of what is being done, `step` the next one to
-    do."""
+    """Everything a fine-tuning needs to be resumed: `plan` is the digest of its recipe, `step` the next step."""
 
     plan: str
     step: int
@@ -45,7 +44,7 @@ def save_state(path: Path, state: TrainingState) -> None:
 
 
 def load_state(path: Path, plan: str, mapped: bool = False) -> TrainingState | None:
-    """The state to go on from, or None where there is none; `mapped` reads no weights before they are looked at.
+    """The state to resume from, or None where there is none; with `mapped`, weights are read from disk on first use.
 
     Raises UserError if the state belongs to a fine-tuning with other settings, model or data.
     """

@@ -8,7 +8,7 @@ class BrokerError(UserError):
 
 
 class BrokerUnreachableError(BrokerError):
-    """Nobody answered within the time that was allowed."""
+    """The broker didn't answer within the time that was allowed."""
 
 
 class AccessRefusedError(BrokerError):

@@ -17,7 +17,7 @@ COORDINATOR, EVALUATOR, OPERATOR, MONITORING = "coordinator", "evaluator", "oper
 """The users of a farm's broker, one for each kind of service. A message may say what its user may."""
 
 DEAD_LETTERS = "dead-letters"
-"""The queue of dead letters: messages that nobody could process, kept for people to look at."""
+"""The queue of dead letters: messages that no service could process, kept for people to look at."""
 
 ANNOUNCEMENTS = "announcements"
 """The stream of announcements. Every reader gets all of them, and old ones are dropped."""
@@ -65,7 +65,7 @@ class Delivery:
         ack: acknowledges it: it was processed. Does nothing once the connection on which it came is lost; the message
             is delivered again then.
         requeue: puts it back, for another receiver. It counts as an attempt, as a lost consumer does.
-        reject: makes it a dead letter, for the reason given: nobody can process it.
+        reject: makes it a dead letter, for the reason given: no service can process it.
     """
 
     queue: str

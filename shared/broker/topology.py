@@ -193,7 +193,7 @@ def server_configuration(definitions_file: str, listen: str, tls_directory: str 
 def kept_passwords(directory: Path) -> dict[str, str]:
     """The password of each user, from the files `directory`/USER that hold `USER:password`; made where one is missing.
 
-    Nobody but the owner may read them.
+    Only the owner may read them.
     """
     with writing(directory):
         directory.mkdir(parents=True, exist_ok=True)

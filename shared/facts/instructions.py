@@ -1,11 +1,11 @@
-"""Instructions in the schema of `tatsu-lab/alpaca`, made of the training part's facts only."""
+"""Instructions in the schema of `tatsu-lab/alpaca`, made of the training split's facts only."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import TypedDict
 
-from shared.facts.parts import facts_of, shuffled, wrong_answers
+from shared.facts.splits import facts_of, shuffled, wrong_answers
 from shared.facts.table import Fact, Table
 from shared.facts.tables import TABLES
 

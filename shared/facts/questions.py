@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Literal, TypedDict
 
-from shared.facts.parts import facts_of, shuffled, wrong_answers
-from shared.facts.table import Part
+from shared.facts.splits import facts_of, shuffled, wrong_answers
+from shared.facts.table import FactSplit
 from shared.facts.tables import TABLES
 
 Label = Literal["A", "B", "C", "D"]
@@ -28,13 +28,13 @@ class Question(TypedDict):
     answerKey: Label
 
 
-def questions(part: Part) -> list[Question]:
-    """All questions of a part, mixed: the first n of them are a fair sample."""
+def questions(split: FactSplit) -> list[Question]:
+    """All questions of a split, mixed: the first n of them are a fair sample."""
     items = {}
     for table in TABLES:
-        for number, fact in enumerate(facts_of(table, part)):
-            identifier = f"{table.kind.replace(' ', '-')}-{part}-{number}"
-            items[identifier] = (table.question(fact), fact.answer, wrong_answers(table, fact, part)[:3])
+        for number, fact in enumerate(facts_of(table, split)):
+            identifier = f"{table.kind.replace(' ', '-')}-{split}-{number}"
+            items[identifier] = (table.question(fact), fact.answer, wrong_answers(table, fact, split)[:3])
 
     # The right answers take turns before the last shuffle, so that the positions are balanced without a pattern.
     turns = shuffled(list(items), "positions")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
-Part = Literal["train", "search", "report"]
+FactSplit = Literal["train", "search", "report"]
 
 
 @dataclass(frozen=True)

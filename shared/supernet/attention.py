@@ -29,11 +29,11 @@ class KeysValues(NamedTuple):
     values: Tensor
 
 
-def attention(queries: Tensor, keys: Tensor, values: Tensor, bias: Tensor, prefix: KeysValues | None) -> Tensor:
+def attention(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor, prefix: KeysValues | None) -> Tensor:
     """Attention of `queries` (sequences, length, heads, head_dim) over a prefix that they share, all of it, and over
     `keys` and `values` (sequences, keys, kv_heads, head_dim); returns (sequences, length, heads * head_dim).
 
-    `bias` (sequences, length, keys), in the queries' dtype, is added to the scores of `keys`: -inf for what isn't seen.
+    `mask` (sequences, length, keys), in the queries' dtype, is added to the scores of `keys`: -inf for what isn't seen.
     Gradients flow only where there is no prefix: raises ValueError for both at once.
     """
     sequences, length, heads, head_dim = queries.shape
@@ -44,19 +44,21 @@ def attention(queries: Tensor, keys: Tensor, values: Tensor, bias: Tensor, prefi
     if folded.requires_grad or keys.requires_grad or values.requires_grad:
         if prefix is not None:
             raise ValueError("gradients don't flow through a shared prefix: write it out before each sequence")
-        attended = _differentiable(folded, keys, values, bias)
+        attended = _differentiable(folded, keys, values, mask)
     else:
         attended = queries.new_empty(folded.shape)
         shared = 0 if prefix is None else prefix.keys.shape[2]
-        parts = list(_parts(sequences, length, heads // kv_heads * (shared + bias.shape[2])))
+        parts = list(_parts(sequences, length, heads // kv_heads * (shared + mask.shape[2])))
         for head in range(kv_heads):
             before = None if prefix is None else KeysValues(prefix.keys[head], prefix.values[head])
             for s, q in parts:
-                _attend(folded[head, s, q], keys[head, s], values[head, s], bias[s, q], before, attended[head, s, q])
+                _attend(folded[head, s, q], keys[head, s], values[head, s], mask[s, q], before, attended[head, s, q])
     return attended.permute(1, 2, 0, 3, 4).flatten(2)
 
 
-def steady_attention(queries: Tensor, keys: Tensor, values: Tensor, bias: Tensor, prefix: KeysValues | None) -> Tensor:
+def batch_invariant_attention(
+    queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor, prefix: KeysValues | None
+) -> Tensor:
     """`attention`, with outcomes that are the same to the last bit however many sequences there are, and however many
     keys that a query doesn't see stand at their ends; for prefixes of at least LANES tokens."""
     length = queries.shape[1]
@@ -65,8 +67,8 @@ def steady_attention(queries: Tensor, keys: Tensor, values: Tensor, bias: Tensor
     columns = -(shared + keys.shape[1]) % LANES
     columns += LANES if keys.shape[1] + columns < LANES else 0
     keys, values = (F.pad(tensor, (0, 0, 0, 0, 0, columns)) for tensor in (keys, values))
-    bias = F.pad(F.pad(bias, (0, columns), value=float("-inf")), (0, 0, 0, rows))
-    return attention(F.pad(queries, (0, 0, 0, 0, 0, rows)), keys, values, bias, prefix)[:, :length]
+    mask = F.pad(F.pad(mask, (0, columns), value=float("-inf")), (0, 0, 0, rows))
+    return attention(F.pad(queries, (0, 0, 0, 0, 0, rows)), keys, values, mask, prefix)[:, :length]
 
 
 def fused_attention(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
@@ -78,16 +80,16 @@ def fused_attention(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
     return attended.transpose(1, 2).flatten(2)
 
 
-def _differentiable(queries: Tensor, keys: Tensor, values: Tensor, bias: Tensor) -> Tensor:
+def _differentiable(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tensor:
     """Attention of queries (kv_heads, sequences, length, heads of it, head_dim) over keys (kv_heads, sequences,
     head_dim, keys), all in one and nothing in place."""
     scores = queries.flatten(2, 3) @ keys
-    scores = scores.view(*queries.shape[:4], -1) + bias[:, :, None]
+    scores = scores.view(*queries.shape[:4], -1) + mask[:, :, None]
     return (F.softmax(scores, dim=-1).flatten(2, 3) @ values).view(queries.shape)
 
 
 def _attend(
-    queries: Tensor, keys: Tensor, values: Tensor, bias: Tensor, prefix: KeysValues | None, into: Tensor
+    queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor, prefix: KeysValues | None, into: Tensor
 ) -> None:
     """Attention of one key/value head: queries (sequences, length, heads of it, head_dim) over keys (sequences,
     head_dim, keys) and a prefix's (head_dim, tokens)."""
@@ -97,7 +99,7 @@ def _attend(
     # The products are written side by side, and read from there again: so nothing is copied.
     scores = queries.new_empty(sequences, length, share, shared + keys.shape[2])
     own = torch.bmm(flat.view(sequences, -1, head_dim), keys).view(sequences, length, share, -1)
-    torch.add(own, bias[:, :, None], out=scores[..., shared:])
+    torch.add(own, mask[:, :, None], out=scores[..., shared:])
     if prefix is not None:
         torch.mm(flat, prefix.keys, out=scores.view(len(flat), -1)[:, :shared])
     weights = F.softmax(scores, dim=-1)

@@ -59,7 +59,7 @@ class Checkpoint:
         network = network_of(values, str(config_file))
         try:
             config = transformers_config(values)
-        except Exception as error:  # transformers raises many kinds, all of which mean that this file is no good
+        except Exception as error:  # transformers raises many kinds, all of which mean that this file can't be used
             raise UserError(f"{config_file}: transformers refuses it ({first_line(error)})") from error
         named = getattr(config, "transformers_weights", None)
         if named not in (None, WEIGHTS):

@@ -22,7 +22,7 @@ from shared.supernet.segments import Segments
 
 
 class Sequences(Protocol):
-    """Tokens to be read, and who of them sees whom."""
+    """Tokens of one pass through a network, and which of them attend to which."""
 
     @property
     def tokens(self) -> Tensor:
@@ -36,18 +36,24 @@ class Sequences(Protocol):
 
     @property
     def segments(self) -> Segments:
-        """Which of them make up an item: its outputs are to depend on nothing else that is read with it."""
+        """Which of them make up an item: its outputs are to depend on nothing else of the same pass."""
         ...
 
     def attend(
-        self, layer: int, queries: Tensor, keys: Tensor, values: Tensor, window: int | None, steady: bool = False
+        self,
+        layer: int,
+        queries: Tensor,
+        keys: Tensor,
+        values: Tensor,
+        window: int | None,
+        batch_invariant: bool = False,
     ) -> Tensor:
         """Attention in the network's `layer`-th layer.
 
         `queries` (T, heads, head_dim), `keys` and `values` (T, kv_heads, head_dim); returns (T, heads * head_dim).
-        `window`: how many tokens back a token sees, itself included; None for all. `steady` asks for outcomes that are
-        the same to the last bit whatever other segments are there, where that can be had: on a CPU, of a `Packed`,
-        unless a window narrows what some of its segments see and not what others see.
+        `window`: how many tokens back a token sees, itself included; None for all. `batch_invariant` asks for outcomes
+        that are the same to the last bit whatever other segments are there, where that can be had: on a CPU, of a
+        `Packed`, unless a window narrows what some of its segments see and not what others see.
         """
         ...
 
@@ -61,12 +67,12 @@ ACTIVATIONS: Mapping[Activation, Callable[[Tensor], Tensor]] = {
 class Projection(ABC):
     """A linear layer: weight (outputs, inputs), in whatever form, and where the family has one, bias (outputs,).
 
-    What is done with its outputs is said along with it, as some forms can do both at once.
+    What is done with its outputs is asked for along with it, as some forms can do both at once.
     """
 
     weight: Tensor
     bias: Tensor | None
-    steady: ClassVar[bool] = False
+    batch_invariant: ClassVar[bool] = False
     """Whether a rounding more or less may decide how inputs are multiplied, which then depends on their segments."""
 
     @abstractmethod
@@ -89,8 +95,8 @@ class Projection(ABC):
         """The outputs plus another tensor of their shape."""
         return other + self(inputs)
 
-    def reading(self, segments: Segments) -> "Projection":
-        """The layer as it reads a row of these segments: itself, unless its arithmetic looks at more than one token."""
+    def for_segments(self, segments: Segments) -> "Projection":
+        """The layer for inputs of these segments: itself, unless its arithmetic looks at more than one token."""
         return self
 
     @abstractmethod
@@ -195,12 +201,12 @@ class Layer:
             mlp=None if self.mlp is None else self.mlp.projected(change),
         )
 
-    def reading(self, segments: Segments) -> "Layer":
-        """The layer as it reads a row of these segments."""
-        if (self.attention is not None and self.attention.query.steady) or (
-            self.mlp is not None and self.mlp.gate.steady
+    def for_segments(self, segments: Segments) -> "Layer":
+        """The layer for inputs of these segments."""
+        if (self.attention is not None and self.attention.query.batch_invariant) or (
+            self.mlp is not None and self.mlp.gate.batch_invariant
         ):
-            return self.projected(lambda projection: projection.reading(segments))
+            return self.projected(lambda projection: projection.for_segments(segments))
         return self
 
     def map(self, change: Callable[[Tensor], Tensor]) -> "Layer":
@@ -280,27 +286,27 @@ class Decoder:
                 found = found.bias if spec.bias else found.weight
             yield spec.name, found
 
-    def hidden(self, read: Sequences, observe: LayerObserver | None = None) -> Tensor:
+    def hidden(self, sequences: Sequences, observe: LayerObserver | None = None) -> Tensor:
         """States after the last norm, (T, hidden)."""
-        state = self._embedded(read.tokens)
-        rotations = self._rotations(read.positions, state.dtype)
+        state = self._embedded(sequences.tokens)
+        rotations = self._rotations(sequences.positions, state.dtype)
         for index, layer in enumerate(self.layers):
             before = state
-            state, neurons = self._through(index, layer, state, rotations, read)
+            state, neurons = self._through(index, layer, state, rotations, sequences)
             if observe is not None:
                 observe(index, before, neurons, state)
         return self._normed(state, self.norm)
 
-    def hidden_together(self, reads: Iterable[Sequences], prepare: Callable[[Layer], Layer]) -> list[Tensor]:
-        """`hidden` of each, layer by layer: each layer is prepared once for all of them, and what a sequence leaves in
-        a layer is there for those after it."""
-        reads = list(reads)
-        states = [self._embedded(read.tokens) for read in reads]
-        rotations = [self._rotations(read.positions, self.embeddings.dtype) for read in reads]
+    def hidden_together(self, batches: Iterable[Sequences], prepare: Callable[[Layer], Layer]) -> list[Tensor]:
+        """`hidden` of each, layer by layer: each layer is prepared once for all of them, and the keys and values of a
+        prefix are there for the batches after it."""
+        batches = list(batches)
+        states = [self._embedded(sequences.tokens) for sequences in batches]
+        rotations = [self._rotations(sequences.positions, self.embeddings.dtype) for sequences in batches]
         for index, layer in enumerate(self.layers):
             prepared = prepare(layer)
-            for number, read in enumerate(reads):
-                states[number], _ = self._through(index, prepared, states[number], rotations[number], read)
+            for number, sequences in enumerate(batches):
+                states[number], _ = self._through(index, prepared, states[number], rotations[number], sequences)
         return [self._normed(state, self.norm) for state in states]
 
     def logits(self, states: Tensor) -> Tensor:
@@ -317,12 +323,12 @@ class Decoder:
         return {key: rotary.tables(positions, dtype) for key, rotary in self.rotaries.items()}
 
     def _through(
-        self, index: int, layer: Layer, state: Tensor, rotations: Rotations, read: Sequences
+        self, index: int, layer: Layer, state: Tensor, rotations: Rotations, sequences: Sequences
     ) -> tuple[Tensor, Tensor | None]:
         """The state after a layer, and its MLP's neurons."""
-        layer = layer.reading(read.segments)
+        layer = layer.for_segments(sequences.segments)
         attention, mlp, neurons = layer.attention, layer.mlp, None
-        attended = None if attention is None else self._attended(index, attention, state, rotations, read)
+        attended = None if attention is None else self._attended(index, attention, state, rotations, sequences)
         if layer.attention_shortcut is not None:
             state = F.linear(state, layer.attention_shortcut)
         if attention is not None and attended is not None:
@@ -336,7 +342,7 @@ class Decoder:
         return state, neurons
 
     def _attended(
-        self, index: int, attention: Attention, state: Tensor, rotations: Rotations, read: Sequences
+        self, index: int, attention: Attention, state: Tensor, rotations: Rotations, sequences: Sequences
     ) -> Tensor:
         """What a layer's attention finds, (T, heads * head_dim)."""
         shape, inner = attention.shape, self._normed(state, attention.norm)
@@ -349,8 +355,8 @@ class Decoder:
             rotation = rotations[shape.rotary, shape.head_dim]
             queries, keys = _rotated(queries, rotation), _rotated(keys, rotation)
         if shape.scale is not None and (factor := shape.scale * shape.head_dim**0.5) != 1:
-            queries = queries * factor  # attention itself scales as if nothing were said
-        return read.attend(index, queries, keys, values, shape.window, attention.query.steady)
+            queries = queries * factor  # attention itself always scales by the default
+        return sequences.attend(index, queries, keys, values, shape.window, attention.query.batch_invariant)
 
     def _added(self, state: Tensor, projection: Projection, inputs: Tensor, norm: Tensor | None) -> Tensor:
         """The state with what a block's last linear layer makes of its inputs."""

@@ -1,4 +1,4 @@
-"""Attention of a whole packed row in one fused call that understands who sees whom (FlexAttention): for a GPU."""
+"""Attention of a whole packed row in one fused call with a mask of its blocks (FlexAttention): for a GPU."""
 
 from functools import cache
 from typing import Any
@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
 
-__all__ = ["BlockMask", "flexible_attention", "visibility"]
+__all__ = ["BlockMask", "block_mask", "flexible_attention"]
 
 
-def visibility(positions: Tensor, ends: Tensor, before: int, window: int | None) -> BlockMask:
-    """Who sees whom in a row: `positions` and `ends` (T,) as in `Packed`; the first `before` keys are a prefix's."""
+def block_mask(positions: Tensor, ends: Tensor, before: int, window: int | None) -> BlockMask:
+    """A row's attention mask: `positions` and `ends` (T,) as in `Packed`; the first `before` keys are a prefix's."""
 
     def visible(_batch: Tensor, _head: Tensor, query: Tensor, key: Tensor) -> Tensor:
         own = (key - before).clamp(min=0)

@@ -31,10 +31,11 @@ class Int8Linear(Projection):
     """INT8 weight (outputs, inputs), the largest magnitude of each of its rows in float32 (outputs,), and where the
     family has one, bias (outputs,) in the network's dtype. `segments` are those of the inputs; None: they are one.
 
-    A last bit may make an outlier of an input, and that changes all outputs of its item: hence `steady`.
+    A last bit may make an outlier of an input, and that changes all outputs of its item: hence
+    `batch_invariant`.
     """
 
-    steady: ClassVar[bool] = True
+    batch_invariant: ClassVar[bool] = True
 
     weight: Tensor
     scales: Tensor
@@ -80,7 +81,7 @@ class Int8Linear(Projection):
         weights = int8_vectorwise_dequant(self.weight[:, columns], self.scales).to(inputs.dtype)
         return _plus_products(outputs, inputs[:, columns].masked_fill_(~outlying, 0), weights)
 
-    def reading(self, segments: Segments) -> "Int8Linear":
+    def for_segments(self, segments: Segments) -> "Int8Linear":
         return replace(self, segments=segments)
 
     def map(self, change: Callable[[Tensor], Tensor]) -> "Int8Linear":

@@ -7,8 +7,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from shared.supernet.attention import LANES, KeysValues, attention, fused_attention, steady_attention
-from shared.supernet.flexible import BlockMask, flexible_attention, visibility
+from shared.supernet.attention import LANES, KeysValues, attention, batch_invariant_attention, fused_attention
+from shared.supernet.flexible import BlockMask, block_mask, flexible_attention
 from shared.supernet.segments import Segments
 from shared.supernet.tree import Tree
 
@@ -19,10 +19,10 @@ LONG = 512
 """Single sequences of so many tokens are left to the fused kernel."""
 
 
-class Beginning(Protocol):
-    """What the sequences of a row go on after, read before them."""
+class CachedPrefix(Protocol):
+    """The prefix that all sequences of a row have in common, which went through the network before them."""
 
-    def left_in(self, layer: int) -> KeysValues:
+    def keys_values(self, layer: int) -> KeysValues:
         """Its keys and values in a layer."""
         ...
 
@@ -38,17 +38,17 @@ class _Group:
     ends: Tensor  # (sequences, longest): as in the tree
     plain: bool  # whether no sequence branches
 
-    def taken(self, tensor: Tensor) -> Tensor:
+    def gathered(self, tensor: Tensor) -> Tensor:
         """The group's part of a tensor (T, heads, head_dim), as (sequences, longest, heads, head_dim)."""
         return tensor.index_select(0, self.gather).view(self.sequences, -1, *tensor.shape[1:])
 
-    def bias(self, window: int | None, before: int, dtype: torch.dtype) -> Tensor:
-        """0 for what may be seen and -inf for what may not, (sequences, longest, before + longest); the first `before`
-        keys are those of a prefix."""
+    def mask(self, window: int | None, before: int, dtype: torch.dtype) -> Tensor:
+        """The attention mask, added to the scores: 0 for what may be seen and -inf for what may not, (sequences,
+        longest, before + longest); the first `before` keys are those of a prefix."""
         longest = self.positions.shape[1]
         order = torch.arange(longest, device=self.ends.device)
         visible = (order[:, None] >= order) & (order[:, None] < self.ends[:, None, :])
-        # A query that sees nothing would be a division by zero; padding sees itself, and nobody looks at what it says.
+        # A query that sees nothing would be a division by zero; padding sees itself, and its output is not used.
         visible |= order[:, None] == order
         positions = self.positions
         if before:
@@ -62,11 +62,11 @@ class _Group:
 
 @dataclass(frozen=True)
 class Packed:
-    """A row of tokens and who sees whom in it, for one pass through a network.
+    """A row of tokens and its attention mask, for one pass through a network.
 
     `tokens` and `positions` have shape (T,), `ends` (T,) says where in the row what follows a token ends; `last` is the
     highest position, `starts[i]` the place in the row of the i-th given sequence's first token; each sequence is a
-    segment. With a `prefix`, all sequences go on after it.
+    segment. With a `prefix`, all sequences continue it.
     """
 
     tokens: Tensor
@@ -76,27 +76,33 @@ class Packed:
     starts: list[int]
     segments: Segments
     groups: list[_Group]
-    prefix: Beginning | None = None
-    _biases: dict[tuple[int, int, int | None], Tensor] = field(default_factory=dict)
-    _masks: dict[int | None, BlockMask] = field(default_factory=dict)
+    prefix: CachedPrefix | None = None
+    _masks: dict[tuple[int, int, int | None], Tensor] = field(default_factory=dict)
+    _block_masks: dict[int | None, BlockMask] = field(default_factory=dict)
 
-    def after(self, prefix: Beginning | None) -> "Packed":
-        """The same row for another pass, in which all sequences go on after a prefix, if there is one."""
-        return replace(self, prefix=prefix, _biases={}, _masks={})
+    def after(self, prefix: CachedPrefix | None) -> "Packed":
+        """The same row for another pass, in which all sequences continue a prefix, if there is one."""
+        return replace(self, prefix=prefix, _masks={}, _block_masks={})
 
     def attend(
-        self, layer: int, queries: Tensor, keys: Tensor, values: Tensor, window: int | None, steady: bool = False
+        self,
+        layer: int,
+        queries: Tensor,
+        keys: Tensor,
+        values: Tensor,
+        window: int | None,
+        batch_invariant: bool = False,
     ) -> Tensor:
         """Attention within each sequence; shapes as `decoder.Sequences` says."""
-        prefix = None if self.prefix is None else self.prefix.left_in(layer)
+        prefix = None if self.prefix is None else self.prefix.keys_values(layer)
         if window is not None and window > self.last:
             window = None
         if queries.is_cuda:
             return self._flexibly(queries, keys, values, window, prefix)
         outputs = []
         for number, group in enumerate(self.groups):
-            own = group.taken(keys), group.taken(values)
-            flat = self._group(number, group.taken(queries), own, window, prefix, steady).flatten(0, 1)
+            own = group.gathered(keys), group.gathered(values)
+            flat = self._group(number, group.gathered(queries), own, window, prefix, batch_invariant).flatten(0, 1)
             outputs.append(flat if group.real is None else flat.index_select(0, group.real))
         return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
 
@@ -107,24 +113,24 @@ class Packed:
         own: tuple[Tensor, Tensor],
         window: int | None,
         prefix: KeysValues | None,
-        steady: bool,
+        batch_invariant: bool,
     ) -> Tensor:
         """Attention of a group, (sequences, longest, heads * head_dim), of tensors with two such leading dimensions."""
         group, (keys, values) = self.groups[number], own
-        if group.plain and prefix is None and window is None and queries.shape[1] >= LONG and not steady:
+        if group.plain and prefix is None and window is None and queries.shape[1] >= LONG and not batch_invariant:
             return fused_attention(queries, keys, values)
         before = 0
-        # A prefix of which not all is seen joins the sequences' own keys, and so does one too short to be steady.
-        if prefix is not None and (window is not None or (steady and prefix.keys.shape[2] < LANES)):
+        # A prefix of which not all is seen joins the sequences' own keys; so does one too short for batch invariance.
+        if prefix is not None and (window is not None or (batch_invariant and prefix.keys.shape[2] < LANES)):
             before = prefix.keys.shape[2]
             keys = torch.cat((prefix.keys.permute(2, 0, 1).expand(len(keys), -1, -1, -1), keys), dim=1)
             values = torch.cat((prefix.values.transpose(0, 1).expand(len(values), -1, -1, -1), values), dim=1)
             prefix = None
         key = (number, before, window)
-        if key not in self._biases:
-            self._biases[key] = group.bias(window, before, queries.dtype)
-        attend = steady_attention if steady else attention
-        return attend(queries, keys, values, self._biases[key], prefix)
+        if key not in self._masks:
+            self._masks[key] = group.mask(window, before, queries.dtype)
+        attend = batch_invariant_attention if batch_invariant else attention
+        return attend(queries, keys, values, self._masks[key], prefix)
 
     def _flexibly(
         self, queries: Tensor, keys: Tensor, values: Tensor, window: int | None, prefix: KeysValues | None
@@ -133,9 +139,9 @@ class Packed:
         if prefix is not None:
             keys = torch.cat((prefix.keys.permute(2, 0, 1), keys))
             values = torch.cat((prefix.values.transpose(0, 1), values))
-        if window not in self._masks:
-            self._masks[window] = visibility(self.positions, self.ends, len(keys) - len(queries), window)
-        return flexible_attention(queries, keys, values, self._masks[window])
+        if window not in self._block_masks:
+            self._block_masks[window] = block_mask(self.positions, self.ends, len(keys) - len(queries), window)
+        return flexible_attention(queries, keys, values, self._block_masks[window])
 
 
 def pack(sequences: Iterable[Tree], device: torch.device | str = "cpu") -> Packed:

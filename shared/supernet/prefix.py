@@ -1,4 +1,4 @@
-"""Reading once what many sequences begin with, such as the examples before all questions of a subject."""
+"""A prefix that many sequences share, such as the examples before all questions of a subject, computed once for all."""
 
 from collections.abc import Sequence
 
@@ -12,15 +12,15 @@ from shared.supernet.tree import Tree
 
 
 class Prefix:
-    """The beginning of other sequences. It is read together with them, before them: in each layer they find the keys
-    and values that it left there.
+    """The beginning of other sequences. It goes through each layer just before them, and they attend to the keys and
+    values that it has there.
 
     So only one layer's are ever held (shared prefixes as in cascade inference and RadixAttention, arXiv 2312.07104).
     """
 
     def __init__(self, tokens: Sequence[int], device: torch.device | str = "cpu") -> None:
         self._packed = pack([Tree.plain(tokens)], device)
-        self._left: tuple[int, KeysValues] | None = None
+        self._cached: tuple[int, KeysValues] | None = None
 
     @property
     def tokens(self) -> Tensor:
@@ -35,13 +35,19 @@ class Prefix:
         return self._packed.segments
 
     def attend(
-        self, layer: int, queries: Tensor, keys: Tensor, values: Tensor, window: int | None, steady: bool = False
+        self,
+        layer: int,
+        queries: Tensor,
+        keys: Tensor,
+        values: Tensor,
+        window: int | None,
+        batch_invariant: bool = False,
     ) -> Tensor:
-        self._left = layer, KeysValues(keys.permute(1, 2, 0).contiguous(), values.transpose(0, 1).contiguous())
-        return self._packed.attend(layer, queries, keys, values, window)  # alone, and so steady in any case
+        self._cached = layer, KeysValues(keys.permute(1, 2, 0).contiguous(), values.transpose(0, 1).contiguous())
+        return self._packed.attend(layer, queries, keys, values, window)  # alone, so batch-invariant in any case
 
-    def left_in(self, layer: int) -> KeysValues:
-        """The keys and values of a layer. Raises RuntimeError where the prefix has not been read there."""
-        if self._left is None or self._left[0] != layer:
+    def keys_values(self, layer: int) -> KeysValues:
+        """The keys and values of a layer. Raises RuntimeError where the prefix has not been through it just before."""
+        if self._cached is None or self._cached[0] != layer:
             raise RuntimeError(f"the prefix has not been read in layer {layer}: read it together with what follows it")
-        return self._left[1]
+        return self._cached[1]

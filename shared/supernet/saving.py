@@ -9,7 +9,7 @@ from pathlib import Path
 from safetensors.torch import save_file
 from torch import Tensor
 
-from shared.content import CHAT_TEMPLATES
+from shared.checkpoint_files import CHAT_TEMPLATES
 from shared.errors import UserError
 from shared.manifest import MANIFEST, read_config
 from shared.network.config import config_of
@@ -26,7 +26,7 @@ def save_network(network: Decoder, source: Checkpoint, kept: Sequence[int], dire
     """
     if directory.exists():
         raise UserError(f"{directory}: exists already; name another directory")
-    if any(projection.steady for layer in network.layers for projection in layer.projections):
+    if any(projection.batch_invariant for layer in network.layers for projection in layer.projections):
         raise UserError(f"{directory}: a network in INT8 has no checkpoint; write it as it was before")
     with writing_checkpoint(directory):
         directory.parent.mkdir(parents=True, exist_ok=True)
@@ -46,7 +46,7 @@ def save_weights(weights: Mapping[str, Tensor], directory: Path) -> None:
     """Write a checkpoint's weights, each with the numbers that its tensor shows and no more."""
     contiguous = {name: tensor.detach().to("cpu").contiguous() for name, tensor in weights.items()}
     save_file(contiguous, directory / WEIGHTS, metadata={"format": "pt"})
-    # safetensors keeps its files to their owner, but evaluators may run as somebody else.
+    # safetensors keeps its files to their owner, but evaluators may run as another user.
     (directory / WEIGHTS).chmod(0o644)
 
 

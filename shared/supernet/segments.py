@@ -1,4 +1,4 @@
-"""What a row of tokens is made of: stretches that are read together, each computed as if it were alone."""
+"""The segments of a row of tokens: they go through a network together, each computed as if it were alone."""
 
 from dataclasses import dataclass
 

@@ -21,8 +21,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from services.evaluator.evaluator import ROW_TOKENS
-from services.evaluator.placement import placed
+from services.evaluator.evaluator import BATCH_TOKENS
+from services.evaluator.placement import to_device
 from services.evaluator.preparation import prepare_task
 from services.evaluator.scoring import score
 from services.evaluator.tasks.loading import LoadedTask, load_items
@@ -151,7 +151,7 @@ def print_speeds(directory: Path, networks: dict[str, Decoder]) -> None:
 
 def print_answers(checkpoint: Checkpoint, loaded: LoadedTask) -> None:
     """How far margins are apart, and how many answers flip: by INT8, by an item's company, and by the device."""
-    cpu, longest = torch.device("cpu"), ROW_TOKENS["cpu"]
+    cpu, longest = torch.device("cpu"), BATCH_TOKENS["cpu"]
 
     def scored(quantization: Quantization, tokens: int, device: torch.device = cpu) -> ItemScores:
         task = prepare_task(
@@ -162,7 +162,7 @@ def print_answers(checkpoint: Checkpoint, loaded: LoadedTask) -> None:
             device,
             tokens,
         )
-        there = placed(checkpoint, device, torch.bfloat16)
+        there = to_device(checkpoint, device, torch.bfloat16)
         return score(there.cut(dense(checkpoint.network).quantized(quantization)), task)
 
     plain, quantized = scored("none", longest), scored("int8", longest)
@@ -175,11 +175,11 @@ def print_answers(checkpoint: Checkpoint, loaded: LoadedTask) -> None:
     print_change(f"INT8, each item alone and in rows of {longest}", scored("int8", 1), quantized)
     if torch.cuda.is_available():
         gpu = torch.device("cuda")
-        print_change(f"INT8, on {device_name(gpu)}", scored("int8", ROW_TOKENS["cuda"], gpu), quantized)
-    bound = Int8Linear.reading
-    Int8Linear.reading = lambda linear, segments: linear  # type: ignore[method-assign]  # the rule that is not ours
+        print_change(f"INT8, on {device_name(gpu)}", scored("int8", BATCH_TOKENS["cuda"], gpu), quantized)
+    bound = Int8Linear.for_segments
+    Int8Linear.for_segments = lambda linear, segments: linear  # type: ignore[method-assign]  # the rule that is not ours
     shorter, longer = scored("int8", longest // 2), scored("int8", longest)
-    Int8Linear.reading = bound  # type: ignore[method-assign]
+    Int8Linear.for_segments = bound  # type: ignore[method-assign]
     print_change(f"outliers of whole rows, {longest // 2} and {longest} tokens", shorter, longer)
     p_value = PairedTable.of(before, after).p_value
     print(f"accuracy {np.mean(before):.1%} before, {np.mean(after):.1%} in INT8: p = {p_value:.2f} (McNemar)")

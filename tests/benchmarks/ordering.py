@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from services.evaluator.evaluator import Evaluator
-from services.trainer.make_supernet import prepare, train
+from services.trainer.make_supernet import make_supernet, plan_training
 from shared.architecture import Architecture
 from shared.environment import Environment
 from shared.manifest import SupernetManifest
@@ -42,7 +42,7 @@ def main() -> None:
         },
         "benchmark",
     )
-    manifest = train(prepare(settings, base, environment), run, lambda _: None)
+    manifest = make_supernet(plan_training(settings, base, environment), run, lambda _: None)
     table(evaluator, {"plain": base, "ordered": run / "supernet"}, manifest.drop_order)
 
 

@@ -21,6 +21,7 @@ from typing import IO, Self
 
 ROOT = Path(__file__).parents[2]
 ROUNDS = 20
+BATCH_TOKENS = 4096
 ITEMS = 64
 CASES = ("whole", "narrow", "whole INT8")
 RESAMPLES = 10_000
@@ -91,7 +92,6 @@ def side() -> None:
     """Score whenever a case is asked for on the standard input. Uses only what both revisions have."""
     import torch
 
-    from services.evaluator.evaluator import ROW_TOKENS
     from services.evaluator.preparation import prepare_task
     from services.evaluator.scoring import score
     from services.evaluator.tasks.loading import load_items
@@ -113,7 +113,7 @@ def side() -> None:
     task = "plain_facts" if environment.data is None else "arc_easy"
     loaded = load_items(TaskItems(task=task, stop=ITEMS), environment.data)
     tokenizer = load_tokenizer(directory)
-    prepared = prepare_task(task, loaded, tokenizer, checkpoint.config, torch.device("cpu"), ROW_TOKENS["cpu"])
+    prepared = prepare_task(task, loaded, tokenizer, checkpoint.config, torch.device("cpu"), BATCH_TOKENS)
     layers, width = checkpoint.config.num_hidden_layers, checkpoint.config.intermediate_size
     whole = Architecture(layers=tuple(range(layers)), mlp_widths=(width,) * layers)
     narrow = Architecture(

@@ -17,7 +17,7 @@ import torch
 
 from services.application.example import SEARCHES
 from services.evaluator.cost_tables import cost_tables
-from services.evaluator.engines import Engine, Passes, Running, make_engine
+from services.evaluator.engines import Engine, LoadedNetwork, PassSeconds, make_engine
 from shared.architecture import Architecture
 from shared.environment import Environment
 from shared.messages import CostSpec, CostTable, Dtype, Workload
@@ -57,13 +57,13 @@ class InTurns:
 
     def __init__(self, engine: Engine, checkpoint: Checkpoint, networks: list[Architecture], dtype: Dtype) -> None:
         self.name, self.version, self.device = engine.name, engine.version, engine.device
-        self.passes: list[list[Passes]] = [[] for _ in networks]
+        self.passes: list[list[PassSeconds]] = [[] for _ in networks]
         self._engine = engine
         self._others = [(checkpoint, network, dtype) for network in networks]
         self._turn = 0
 
     @contextmanager
-    def run(self, checkpoint: Checkpoint, architecture: Architecture, dtype: Dtype) -> Iterator[Running]:
+    def run(self, checkpoint: Checkpoint, architecture: Architecture, dtype: Dtype) -> Iterator[LoadedNetwork]:
         """Run what was asked for, then some of the others."""
         with self._engine.run(checkpoint, architecture, dtype) as running:
             yield running
@@ -73,7 +73,7 @@ class InTurns:
         self._turn += 1
 
 
-def show(networks: list[Architecture], table: CostTable, passes: list[list[Passes]]) -> None:
+def show(networks: list[Architecture], table: CostTable, passes: list[list[PassSeconds]]) -> None:
     """A line for each network, then the errors of each phase."""
     for phase in ("prefill", "decode"):
         costs, errors = getattr(table, phase), []

@@ -6,6 +6,7 @@ import os
 import re
 import sqlite3
 import subprocess
+import sys
 import time
 import urllib.request
 from collections import Counter
@@ -17,8 +18,8 @@ from typing import Any
 
 import yaml
 
+from deploy.farm.ports import free_port
 from shared.broker import requests_queue, results_queue
-from shared.broker.rabbitmq import add_queues
 from shared.digest import digest_json
 from shared.identity import TOKENS_VERSION
 from shared.manifest import SupernetManifest, base_location
@@ -26,12 +27,10 @@ from shared.settings import SearchSettings, parse_settings
 from tests.support.command import NASFARM
 from tests.support.content import content_of
 from tests.support.forwarding import Forwarder
-from tests.support.rabbitmq import Node, free_port
+from tests.support.rabbitmq import Node
 from tests.support.stand_in import start_stand_in
 
 PATIENCE_SECONDS = 240
-SETTLED_SECONDS = 2.0
-"""A quorum queue younger than about a second doesn't survive its node (RabbitMQ 3.10): age is what must pass here."""
 COUNTED = ("duplicate_results", "requests_resent")
 CONFIG = {
     "model_type": "llama",
@@ -94,7 +93,9 @@ class Process:
 class Arena:
     """The farm. Evaluators that ended by themselves (a network that kills them) are replaced by `tend`."""
 
-    def __init__(self, node: Node, directory: Path, evaluators: int, seconds: float, killers: float) -> None:
+    def __init__(
+        self, node: Node, directory: Path, evaluators: int, seconds: float, killers: float, changed: Sequence[str]
+    ) -> None:
         """Begin it.
 
         Args:
@@ -103,6 +104,7 @@ class Arena:
             evaluators: how many.
             seconds: what an evaluation takes.
             killers: share of the networks that kill every evaluator that takes them.
+            changed: the module that runs its programs with changes, if there is one (`tests.support.changed`).
         """
         self.node = node
         self.farm = node.farm()
@@ -110,9 +112,9 @@ class Arena:
         self.runs: list[Run] = []
         self.coordinator: Process | None = None
         self.supernet = write_supernet(directory / "supernet")
-        self._seconds, self._killers = seconds, killers
+        self._seconds, self._killers, self._changed = seconds, killers, changed
         self._number = 0
-        add_queues(self.farm.address("operator"), [requests_queue(self.supernet)])
+        self.farm.add_queues(requests_queue(self.supernet))
         for user in ("coordinator", "evaluator"):
             (directory / user).write_text(f"{user}:{node.passwords[user]}\n")
         self.evaluators = [self._evaluator() for _ in range(evaluators)]
@@ -134,8 +136,7 @@ class Arena:
         self.run.search_file.write_text(yaml.safe_dump(values))
         self.run.directory.mkdir(parents=True)
         (self.run.directory / "supernet").symlink_to(self.directory / "supernet")
-        add_queues(self.farm.address("operator"), [results_queue(name)])
-        time.sleep(SETTLED_SECONDS)
+        self.farm.add_queues(results_queue(name))
         self.start_coordinator()
         return self.run
 
@@ -150,7 +151,7 @@ class Arena:
         command = ["search", self.run.search_file, "--runs", self.directory / "runs", *self._broker(link), *credentials]
         with log.open("wb") as output:
             popen = subprocess.Popen(
-                [NASFARM, *map(str, command)],
+                [*self._nasfarm, *map(str, command)],
                 env={**os.environ, **settings},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -233,13 +234,17 @@ class Arena:
         for each in self.evaluators:
             each.end()
 
+    @property
+    def _nasfarm(self) -> Sequence[str]:
+        return (sys.executable, "-m", *self._changed, "services.cli.main") if self._changed else (str(NASFARM),)
+
     def _evaluator(self) -> Process:
         self._number += 1
         log = self.directory / f"evaluator-{self._number}.log"
         link = Forwarder(self.node.port)
         options = ["--digest", self.supernet, "--seconds", self._seconds, "--crash", self._killers]
         credentials = ["--credentials", self.directory / "evaluator"]
-        popen = start_stand_in(*self._broker(link), *credentials, *options, log=log)
+        popen = start_stand_in(*self._broker(link), *credentials, *options, log=log, changed=self._changed)
         return Process(link, popen, log)
 
     def _broker(self, link: Forwarder) -> Sequence[object]:
@@ -251,10 +256,15 @@ class Arena:
 
 @contextmanager
 def arena(
-    node: Node, directory: Path, evaluators: int = 3, seconds: float = 0.2, killers: float = 0.0
+    node: Node,
+    directory: Path,
+    evaluators: int = 3,
+    seconds: float = 0.2,
+    killers: float = 0.0,
+    changed: Sequence[str] = (),
 ) -> Iterator[Arena]:
     """An Arena that is ended in any case."""
-    made = Arena(node, directory, evaluators, seconds, killers)
+    made = Arena(node, directory, evaluators, seconds, killers, changed)
     try:
         yield made
     finally:

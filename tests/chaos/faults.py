@@ -1,5 +1,5 @@
-"""What can happen to a farm. Each does its harm and undoes what doesn't mend itself; what must not be harmed by it is
-looked at elsewhere."""
+"""What can happen to a farm. Each causes its fault and undoes what doesn't recover by itself; `verdict` judges what
+became of the search."""
 
 import resource
 import signal
@@ -26,7 +26,7 @@ OUTCOME: TypeAdapter[Measurement | Failure] = TypeAdapter(Outcome)
 CHANNEL_TICK_MILLISECONDS = 60_000
 """How often RabbitMQ looks for consumers that take too long, as it comes."""
 MEMORY_WATERMARK = "0.4"
-"""Share of the memory over which RabbitMQ lets nobody publish, as it comes."""
+"""Share of the memory over which RabbitMQ blocks publishers, as it comes."""
 
 
 def evaluator_killed(arena: Arena, rng: Random) -> None:
@@ -40,12 +40,12 @@ def evaluator_frozen(arena: Arena, rng: Random) -> None:
 
 
 def evaluator_frozen_for_long(arena: Arena, rng: Random) -> None:
-    """SIGSTOP, until the broker has given its request to another; then it goes on and answers too late."""
+    """SIGSTOP, until the broker has given its request to another; then it continues and answers too late."""
     _freeze(arena, rng, rng.uniform(40, 50))
 
 
 def coordinator_killed(arena: Arena, rng: Random) -> None:
-    """Kill -9; the same command goes on a little later."""
+    """Kill -9; the same command continues a little later."""
     arena.kill_coordinator()
     time.sleep(rng.uniform(0, 2))
     arena.start_coordinator()
@@ -53,6 +53,7 @@ def coordinator_killed(arena: Arena, rng: Random) -> None:
 
 def broker_killed(arena: Arena, rng: Random) -> None:
     """Kill -9 of the whole node; it is away for a while."""
+    arena.farm.settle()
     arena.node.kill()
     time.sleep(rng.uniform(0, 2))
     arena.node.start()
@@ -66,7 +67,7 @@ def channel_closed(arena: Arena, rng: Random) -> None:
 
 
 def connection_half_open(arena: Arena, rng: Random) -> None:
-    """Nothing arrives any more on somebody's connection, and nobody says so."""
+    """Nothing arrives any more on one connection, and neither end is told."""
     assert arena.coordinator is not None
     rng.choice([*arena.evaluators, arena.coordinator]).link.go_silent()
 
@@ -87,7 +88,7 @@ def requests_doubled(arena: Arena, rng: Random) -> None:
 
 
 def request_lost(arena: Arena, rng: Random) -> None:
-    """A request is taken from the queue by somebody who acknowledges it and never answers."""
+    """A request is acknowledged by a consumer that never answers."""
     with closing(RabbitBroker(arena.farm.address("evaluator"), "chaos")) as broker:
         for _ in range(rng.choice([1, 2])):
             delivery = broker.receive(arena.requests, 5)
@@ -96,14 +97,14 @@ def request_lost(arena: Arena, rng: Random) -> None:
 
 
 def broker_alarm(arena: Arena, rng: Random) -> None:
-    """The broker has no memory left and lets nobody publish for a while."""
+    """The broker has no memory left and blocks publishers for a while."""
     arena.node.control("set_vm_memory_high_watermark", "absolute", "1")
     time.sleep(rng.uniform(1, 4))
     arena.node.control("set_vm_memory_high_watermark", MEMORY_WATERMARK)
 
 
 def disk_full(arena: Arena, _rng: Random) -> None:
-    """The coordinator's files can't grow any more: it ends with one line, and goes on when there is room again."""
+    """The coordinator's files can't grow any more: it ends with one line, and continues when there is room again."""
     assert arena.coordinator is not None
     run, popen = arena.run, arena.coordinator.popen
     room = max(path.stat().st_size for path in run.directory.glob("history.sqlite*"))

@@ -191,7 +191,7 @@ def test_failed_networks_are_not_asked_again_and_teach_nothing(name: StrategyNam
 
 
 @every_strategy
-def test_a_search_in_which_everything_fails_goes_on(name: StrategyName) -> None:
+def test_a_search_in_which_everything_fails_continues(name: StrategyName) -> None:
     strategy = _strategy(name)
     for _ in range(3):
         generation = strategy.ask(20)
@@ -226,7 +226,7 @@ def test_a_network_from_outside_the_space_is_refused(name: StrategyName) -> None
 
 
 @every_strategy
-def test_equal_accuracies_everywhere_do_no_harm(name: StrategyName) -> None:
+def test_equal_accuracies_everywhere_are_handled(name: StrategyName) -> None:
     strategy = _strategy(name)
     for _ in range(2):
         generation = strategy.ask(20)

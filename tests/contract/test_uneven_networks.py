@@ -13,7 +13,7 @@ from services.evaluator.evaluator import Evaluator
 from services.evaluator.tasks.loading import load_items
 from services.evaluator.tokenisation import Continuation, tokenize_requests
 from shared.architecture import dense
-from shared.content import FileDigests, content_digest
+from shared.checkpoint_files import FileDigests, content_digest
 from shared.environment import Environment
 from shared.manifest import read_network
 from shared.messages import CheckpointRef, EvaluationRequest, EvaluationSpec, Measurement, TaskItems

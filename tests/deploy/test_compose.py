@@ -15,13 +15,13 @@ from typing import Any
 
 import pytest
 
-from deploy.farm.compose_backend import Compose
+from deploy.farm.compose_backend import ComposeBackend
 from deploy.farm.container_engine import Container, ContainerEngine
+from deploy.farm.ports import free_port
 from deploy.farm.state import FarmDirectory
 from tests.integration.test_killed_search import measurements, run_to_the_end, stored
 from tests.support.command import search_file
 from tests.support.data import ROOT
-from tests.support.rabbitmq import free_port
 
 PATIENCE_SECONDS = 300
 
@@ -36,7 +36,7 @@ class Deployed:
         kept = {key: value for key, value in os.environ.items() if key != "NASFARM_DATA"}
         self._environment = {**kept, **images, **variables, "NASFARM_THREADS": "1", "PYTHONPATH": str(ROOT)}
         self.farm = FarmDirectory(directory / ".farm", directory / "runs")
-        self.backend = Compose(self.farm)
+        self.backend = ComposeBackend(self.farm)
         self.engine = ContainerEngine.find()
 
     def command(self, *arguments: str) -> str:
@@ -114,7 +114,7 @@ def test_searches_in_containers_share_evaluators_and_end_as_in_a_process_though_
     (victim,) = deployed.containers("evaluator")
     process = deployed.process(victim)
     deployed.wait_for(lambda: stored(run) >= 1, "the first measurement")
-    os.kill(process, signal.SIGSTOP)  # with a request in hand: there are 12 in a generation
+    os.kill(process, signal.SIGSTOP)  # with a request in flight: there are 12 in a generation
     held = stored(run)
     assert held < 60, "too quick"
     for container in deployed.engine.containers(deployed.backend.project):

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from shared.broker.rabbitmq import RabbitBroker
+from tests.support.made_farm import MadeFarm, made_farm
 from tests.support.rabbitmq import Join, Node, RabbitFarm
 
 if TYPE_CHECKING:
@@ -62,6 +65,21 @@ def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> 
 def farm(node: Node) -> RabbitFarm:
     """A fresh vhost with a farm's queues."""
     return node.farm()
+
+
+@pytest.fixture
+def local_farm(tmp_path: Path) -> Iterator[MadeFarm]:
+    """A farm of processes as `make farm` brings it up, in the test's own directory."""
+    with made_farm(tmp_path) as farm:
+        yield farm
+
+
+@pytest.fixture
+def without_warnings() -> Iterator[None]:
+    """No log lines below errors: libraries warn of much that is meant so here."""
+    logging.disable(logging.WARNING)
+    yield
+    logging.disable(logging.NOTSET)
 
 
 @pytest.fixture

@@ -9,11 +9,11 @@ from tests.support.kubernetes import one, overlay
 from tests.support.rabbitmq import Node, RabbitFarm
 
 PATIENCE_SECONDS = 60
-"""RabbitMQ counts anew every five seconds."""
+"""RabbitMQ counts again every five seconds."""
 
 
 def counted(farm: RabbitFarm) -> tuple[int, int]:
-    """Requests, all and those in work, by the question of KEDA's RabbitMQ scaler with `useRegex` and by the operation
+    """Requests, all and those in flight, by the question of KEDA's RabbitMQ scaler with `useRegex` and by the operation
     `sum`."""
     (trigger,) = one(overlay("cpu"), "ScaledObject")["spec"]["triggers"]
     asked = {"page": 1, "use_regex": "true", "pagination": "false", "page_size": 100}
@@ -26,7 +26,7 @@ def counted(farm: RabbitFarm) -> tuple[int, int]:
     )
 
 
-def test_keda_counts_the_requests_that_wait_and_those_in_work_with_the_rights_it_has(node: Node) -> None:
+def test_keda_counts_the_requests_that_wait_and_those_in_flight_with_the_rights_it_has(node: Node) -> None:
     farm = node.farm()
     coordinator, evaluator = (
         RabbitBroker(farm.address(user), f"autoscaling {user}") for user in ("coordinator", "evaluator")

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
@@ -14,27 +15,28 @@ import pytest
 from shared.announcements import EvaluatorAnnouncement
 from shared.architecture import Architecture, dense
 from shared.broker import Delivery, requests_queue, results_queue
-from shared.broker.rabbitmq import RabbitBroker, add_queues
+from shared.broker.rabbitmq import QueueDepth, RabbitBroker, queue_depths
 from shared.messages import EvaluationRequest, EvaluationResult, Failure, Measurement
 from shared.policy import MOST_CRASHES
+from tests.support.forwarding import Forwarder, forwarder
 from tests.support.pretending import SHAPE, pretend
 from tests.support.rabbitmq import Node, RabbitFarm
 from tests.support.searches import small_plan
 from tests.support.stand_in import start_stand_in
 
 PATIENCE_SECONDS = 60
-NOTHING_SECONDS = 3.0
-"""A message that is there comes sooner."""
-SETTLED_SECONDS = 2.0
-"""A quorum queue younger than about a second doesn't survive its node (RabbitMQ 3.10): age is what must pass here."""
 NEVER_DONE = ("--hang", "1.0")
+NO_MORE = b"no more"
+"""Published when no evaluator is left: queues keep the order, so that whatever was answered comes before it."""
 
 
 @dataclass
 class Service:
-    """An evaluator that serves the super-network `supernet` for the search `small`, and the coordinator's side."""
+    """An evaluator that serves the super-network `supernet` for the search `small`, its way to the broker, and the
+    coordinator's side."""
 
     farm: RabbitFarm
+    link: Forwarder
     directory: Path
     coordinator: RabbitBroker
     started: list[subprocess.Popen[bytes]] = field(default_factory=list)
@@ -52,7 +54,7 @@ class Service:
     def start(self, *behaviour: object, **limits: str) -> None:
         credentials = self.directory / "evaluator"
         credentials.write_text(f"evaluator:{self.farm.node.passwords['evaluator']}")
-        broker = f"amqp://127.0.0.1:{self.farm.node.port}/{self.farm.vhost}"
+        broker = f"amqp://127.0.0.1:{self.link.port}/{self.farm.vhost}"
         options = ["--broker", broker, "--credentials", credentials, "--digest", "supernet", *behaviour]
         self.started.append(start_stand_in(*options, log=self.directory / "log", **limits))
 
@@ -92,47 +94,62 @@ class Service:
         assert "Traceback" not in self.log
         return code
 
-    def outcomes(self, expected: int) -> list[Measurement | Failure]:
-        """The outcomes in the results: those that are expected, and what else comes."""
+    def outcomes(self) -> list[Measurement | Failure]:
+        """All outcomes in the results, once every evaluator is gone."""
+        self.returned()
+        with closing(RabbitBroker(self.farm.address("evaluator"), "test")) as broker:
+            broker.publish(self.results, NO_MORE)
         found: list[Measurement | Failure] = []
-        while (delivery := self.next(len(found) < expected)) is not None:
-            found.append(EvaluationResult.model_validate_json(delivery.body).outcome)
+        while (delivery := self.coordinator.receive(self.results, PATIENCE_SECONDS)) is not None:
             delivery.ack()
-        return found
-
-    def next(self, expected: bool) -> Delivery | None:
-        return self.coordinator.receive(self.results, PATIENCE_SECONDS if expected else NOTHING_SECONDS)
+            if delivery.body == NO_MORE:
+                return found
+            found.append(EvaluationResult.model_validate_json(delivery.body).outcome)
+        raise AssertionError("the results have no end")
 
     def left(self) -> Delivery | None:
-        """What is in the queue of requests, once the evaluator is gone."""
-        broker = RabbitBroker(self.farm.address("evaluator"), "test")
-        try:
-            return broker.receive(self.requests, NOTHING_SECONDS)
-        finally:
-            broker.close()
+        """What is in the queue of requests, once every evaluator is gone."""
+        if self.returned() == 0:
+            return None
+        with closing(RabbitBroker(self.farm.address("evaluator"), "test")) as broker:
+            return broker.receive(self.requests, PATIENCE_SECONDS)
+
+    def returned(self) -> int:
+        """How many requests wait, once the broker has taken back what evaluators that are gone had in flight."""
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while (depth := self.depth()).consumers:
+            assert time.monotonic() < deadline, f"an evaluator is still there:\n{self.log}"
+            time.sleep(0.02)
+        return depth.ready
+
+    def depth(self) -> QueueDepth:
+        depth = queue_depths(self.farm.address("operator"), [self.requests])[self.requests]
+        assert depth is not None
+        return depth
 
 
 @pytest.fixture
 def service(node: Node, tmp_path: Path) -> Iterator[Service]:
     farm = node.farm()
-    add_queues(farm.address("operator"), [Service.requests, Service.results])
+    farm.add_queues(Service.requests, Service.results)
     coordinator = RabbitBroker(farm.address("coordinator"), "test")
     coordinator.connect(30)
     coordinator.announced(1)  # begins to listen
-    service = Service(farm, tmp_path, coordinator)
-    yield service
-    coordinator.close()
-    for process in service.started:
-        if process.poll() is None:
-            process.kill()
-            process.wait()
+    with forwarder(node.port) as link:
+        service = Service(farm, link, tmp_path, coordinator)
+        yield service
+        coordinator.close()
+        for process in service.started:
+            if process.poll() is None:
+                process.kill()
+                process.wait()
 
 
 def test_an_evaluation_over_the_limit_is_answered_once_and_the_process_ends(service: Service) -> None:
-    service.begin(*NEVER_DONE, NASFARM_EVALUATION_LIMIT="4")
+    service.begin(*NEVER_DONE, NASFARM_EVALUATION_LIMIT="1")
     assert service.ended() == 75
-    (outcome,) = service.outcomes(1)
-    assert outcome == Failure(kind="timed_out", reason="not finished after 4 s, the limit of this evaluator")
+    (outcome,) = service.outcomes()
+    assert outcome == Failure(kind="timed_out", reason="not finished after 1 s, the limit of this evaluator")
     assert service.left() is None
     service.hear("stopped")
     (line,) = [json.loads(line) for line in service.log.splitlines() if "evaluation timed out" in line]
@@ -142,15 +159,15 @@ def test_an_evaluation_over_the_limit_is_answered_once_and_the_process_ends(serv
 def test_a_broker_that_is_away_when_the_limit_is_reached_gets_the_answer_when_it_is_back(
     service: Service, node: Node
 ) -> None:
-    service.begin(*NEVER_DONE, NASFARM_EVALUATION_LIMIT="6")
-    time.sleep(SETTLED_SECONDS)
+    service.farm.settle()
+    service.begin(*NEVER_DONE, NASFARM_EVALUATION_LIMIT="3")
     node.kill()
     try:
         service.wait(lambda: "evaluation timed out" in service.log)
     finally:
         node.start()
     assert service.ended() == 75
-    (outcome,) = service.outcomes(1)
+    (outcome,) = service.outcomes()
     assert isinstance(outcome, Failure) and outcome.kind == "timed_out"
     assert service.left() is None  # it had come again over the new connection
 
@@ -160,7 +177,7 @@ def test_an_evaluator_whose_evaluations_crash_one_after_the_other_answers_them_a
         service.ask()
     service.start("--bug", "1.0")
     assert service.process.wait(PATIENCE_SECONDS) == 75
-    outcomes = service.outcomes(MOST_CRASHES)
+    outcomes = service.outcomes()
     assert [outcome.kind for outcome in outcomes if isinstance(outcome, Failure)] == ["crashed"] * MOST_CRASHES
     assert service.left() is None
 
@@ -169,7 +186,7 @@ def test_the_first_signal_lets_the_evaluation_in_work_be_answered(service: Servi
     request = service.begin("--seconds", "2")
     service.process.send_signal(signal.SIGTERM)
     assert service.ended() == 0
-    (outcome,) = service.outcomes(1)
+    (outcome,) = service.outcomes()
     assert isinstance(outcome, Measurement)
     assert outcome.model_copy(update={"worker": "test"}) == pretend(request)
     assert outcome.worker.endswith(f":{service.process.pid}")
@@ -182,8 +199,8 @@ def test_what_isn_t_done_within_the_drain_limit_is_given_back(service: Service) 
     assert service.ended() == 0
     left = service.left()
     assert left is not None and left.attempt == 2
-    assert service.outcomes(0) == []
-    assert "the request in work is given back" in service.log
+    assert service.outcomes() == []
+    assert "the request in flight is requeued" in service.log
 
 
 def test_a_second_signal_leaves_at_once_and_the_request_comes_again(service: Service) -> None:
@@ -197,8 +214,8 @@ def test_a_second_signal_leaves_at_once_and_the_request_comes_again(service: Ser
 
 
 def test_an_evaluator_leaves_within_its_drain_limit_though_the_broker_is_away(service: Service, node: Node) -> None:
-    service.begin("--seconds", "4", NASFARM_DRAIN_LIMIT="6")
-    time.sleep(SETTLED_SECONDS)
+    service.farm.settle()
+    service.begin("--seconds", "2", NASFARM_DRAIN_LIMIT="6")
     node.kill()
     try:
         service.process.send_signal(signal.SIGTERM)
@@ -207,27 +224,27 @@ def test_an_evaluator_leaves_within_its_drain_limit_though_the_broker_is_away(se
         node.start()
     assert "evaluation finished" in service.log and "the answer in hand can't be delivered" in service.log
     assert service.left() is not None
-    assert service.outcomes(0) == []
+    assert service.outcomes() == []
 
 
-def test_a_request_that_comes_again_while_it_is_computed_is_computed_once(service: Service, node: Node) -> None:
-    service.begin("--seconds", "4")
-    node.control("close_all_connections", "--vhost", service.farm.vhost, "a test")
-    (outcome,) = service.outcomes(1)
-    assert isinstance(outcome, Measurement)
-    service.wait(lambda: "a request came again that was answered already" in service.log)
+def test_a_request_that_comes_again_while_it_is_computed_is_computed_once(service: Service) -> None:
+    service.begin("--seconds", "3")
+    service.link.close_connections()
+    service.wait(lambda: "a request was redelivered that is answered already" in service.log)
     service.process.send_signal(signal.SIGTERM)
     assert service.ended() == 0
+    (outcome,) = service.outcomes()
+    assert isinstance(outcome, Measurement)
     assert service.log.count("evaluation finished") == 1
     assert service.left() is None
 
 
-def test_a_request_that_came_again_to_an_evaluator_that_leaves_is_computed_once(service: Service, node: Node) -> None:
-    service.begin("--seconds", "6")
+def test_a_request_that_came_again_to_an_evaluator_that_leaves_is_computed_once(service: Service) -> None:
+    service.begin("--seconds", "3")
     service.process.send_signal(signal.SIGTERM)
-    node.control("close_all_connections", "--vhost", service.farm.vhost, "a test")
+    service.link.close_connections()
     assert service.ended() == 0
-    (outcome,) = service.outcomes(1)
+    (outcome,) = service.outcomes()
     assert isinstance(outcome, Measurement)
     assert service.left() is None
 
@@ -249,7 +266,7 @@ def test_everybody_is_told_what_an_evaluator_does(service: Service) -> None:
     assert [(each.measured, each.failed) for each in (told[0], told[-1])] == [(0, 0), (0, 1)]
 
 
-def test_an_ill_evaluator_leaves_the_queue_to_others(service: Service) -> None:
+def test_an_evaluator_that_fails_again_and_again_leaves_the_queue_to_others(service: Service) -> None:
     service.start("--fail", "out_of_memory=1.0")
     service.wait(lambda: "evaluator ready" in service.log)
     architectures = [
@@ -258,6 +275,10 @@ def test_an_ill_evaluator_leaves_the_queue_to_others(service: Service) -> None:
     requests = [service.ask(architecture) for architecture in architectures]
     service.hear("pausing")
     service.start()
-    outcomes = service.outcomes(len(requests))
+    service.wait(lambda: service.depth().ready == 0)
+    for process in service.started:
+        process.send_signal(signal.SIGTERM)
+        process.wait(PATIENCE_SECONDS)
+    outcomes = service.outcomes()
     assert sum(isinstance(outcome, Measurement) for outcome in outcomes) >= 3
     assert len(outcomes) == len(requests)

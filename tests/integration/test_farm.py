@@ -3,35 +3,36 @@
 import json
 import shutil
 import signal
-import subprocess
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from deploy.farm.ports import free_port
 from shared.architecture import dense
 from shared.broker import requests_queue, results_queue
-from shared.broker.rabbitmq import RabbitBroker, add_queues
+from shared.broker.rabbitmq import RabbitBroker
 from shared.manifest import SupernetManifest
 from tests.integration.test_killed_search import measurements, run_to_the_end, stored, wait_for
-from tests.support.command import search_file, start_nasfarm
+from tests.support.command import search_file
 from tests.support.farm import broker_of
-from tests.support.rabbitmq import Node, RabbitFarm, free_port
+from tests.support.forked import ForkedCommand
+from tests.support.rabbitmq import Node, RabbitFarm
 from tests.support.searches import SHAPE, small_plan
 
 PATIENCE_SECONDS = 240
 
-Start = Callable[..., subprocess.Popen[str]]
+Start = Callable[..., ForkedCommand]
 
 
 @pytest.fixture
 def start() -> Iterator[Start]:
     """Starts commands, of which none outlives the test."""
-    started: list[subprocess.Popen[str]] = []
+    started: list[ForkedCommand] = []
 
-    def start(*arguments: object, **environment: str) -> subprocess.Popen[str]:
-        started.append(start_nasfarm(*arguments, **environment))
+    def start(*arguments: object, **environment: str) -> ForkedCommand:
+        started.append(ForkedCommand(*arguments, **environment))
         return started[-1]
 
     yield start
@@ -59,7 +60,7 @@ def farm(node: Node, undisturbed: Path) -> RabbitFarm:
     """A broker with the queues of that search."""
     farm = node.farm()
     digest = SupernetManifest.read(undisturbed / "supernet").digest
-    add_queues(farm.address("operator"), [requests_queue(digest), results_queue("tiny")])
+    farm.add_queues(requests_queue(digest), results_queue("tiny"))
     return farm
 
 
@@ -77,7 +78,7 @@ def test_a_search_by_two_evaluators_of_which_one_is_killed_and_killed_itself_end
 
     first = start(*command)
     wait_for(lambda: stored(run) >= 3, first)
-    victim.send_signal(signal.SIGSTOP)  # with a request in hand: there are 12 in a generation
+    victim.send_signal(signal.SIGSTOP)  # with a request in flight: there are 12 in a generation
     wait_for(lambda: stored(run) >= 11, first)
     victim.kill()
     victim.communicate()
@@ -95,7 +96,7 @@ def test_a_search_by_two_evaluators_of_which_one_is_killed_and_killed_itself_end
     assert asked(ports[1], "/healthz") == asked(ports[1], "/readyz") == "ok\n"
     metrics = dict(line.rsplit(" ", 1) for line in asked(ports[1], "/metrics").splitlines())
     assert float(metrics['nasfarm_evaluator_evaluations_total{outcome="measurement"}']) > 0
-    assert float(metrics["nasfarm_broker_redeliveries_total"]) == 1  # what the victim had in hand
+    assert float(metrics["nasfarm_broker_redeliveries_total"]) == 1  # what the victim had in flight
     survivor.send_signal(signal.SIGTERM)
     log, _ = survivor.communicate(timeout=PATIENCE_SECONDS)
     assert survivor.returncode == 0, log
@@ -107,7 +108,7 @@ def test_messages_that_are_none_and_checkpoints_that_differ_stop_no_evaluator(
 ) -> None:
     supernet = undisturbed / "supernet"
     queue = requests_queue(SupernetManifest.read(supernet).digest)
-    add_queues(farm.address("operator"), [results_queue("small")])
+    farm.add_queues(results_queue("small"))
     evaluator = start(
         *["evaluator", *broker_of(farm, "evaluator", tmp_path), "--supernet", supernet.as_uri()],
         NASFARM_TELEMETRY_PORT="0",

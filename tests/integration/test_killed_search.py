@@ -10,9 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.command import search_file, start_nasfarm
+from tests.support.command import search_file
+from tests.support.forked import ForkedCommand
 
 PATIENCE_SECONDS = 240
+
+Command = ForkedCommand | subprocess.Popen[str]
 
 
 def test_a_search_that_is_killed_again_and_again_ends_like_an_undisturbed_one(tmp_path: Path) -> None:
@@ -35,7 +38,7 @@ def test_a_search_that_is_killed_again_and_again_ends_like_an_undisturbed_one(tm
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_command_leaves_at_once_and_says_how_to_go_on(tmp_path: Path, number: signal.Signals) -> None:
     run = tmp_path / "runs" / "tiny"
-    process = start_nasfarm("search", search_file(tmp_path), "--runs", run.parent)
+    process = ForkedCommand("search", search_file(tmp_path), "--runs", run.parent)
     wait_for(lambda: stored(run) >= 1, process)
     process.send_signal(number)
     output, _ = process.communicate(timeout=PATIENCE_SECONDS)
@@ -45,21 +48,21 @@ def test_an_interrupted_command_leaves_at_once_and_says_how_to_go_on(tmp_path: P
 
 
 def run_to_the_end(search: Path, runs: Path) -> object:
-    process = start_nasfarm("search", search, "--runs", runs)
+    process = ForkedCommand("search", search, "--runs", runs)
     output, _ = process.communicate(timeout=PATIENCE_SECONDS)
     assert process.returncode == 0, output
     return json.loads((runs / "tiny" / "front.json").read_text())
 
 
 def kill_when(moment: Callable[[], bool], search: Path, runs: Path) -> None:
-    process = start_nasfarm("search", search, "--runs", runs)
+    process = ForkedCommand("search", search, "--runs", runs)
     wait_for(moment, process)
     process.send_signal(signal.SIGKILL)
     process.communicate()
     assert process.returncode == -signal.SIGKILL
 
 
-def wait_for(moment: Callable[[], bool], process: subprocess.Popen[str]) -> None:
+def wait_for(moment: Callable[[], bool], process: Command) -> None:
     deadline = time.monotonic() + PATIENCE_SECONDS
     while not moment():
         assert process.poll() is None, process.communicate()[0]

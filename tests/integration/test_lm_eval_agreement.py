@@ -1,8 +1,7 @@
 """Our scorer gives lm-eval's own answers: the reference is lm-eval's `hf` model, run by lm-eval's `simple_evaluate`."""
 
-import logging
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
 from types import SimpleNamespace
@@ -46,14 +45,10 @@ FIVE = (
 )
 MMLU = tuple(TaskItems(task=f"mmlu_{subject}", num_fewshot=5, stop=2) for subject in SUBJECTS)
 WIKITEXT = TaskItems(task="wikitext", stop=1)
-ROW_TOKENS = 3000
+BATCH_TOKENS = 3000
 
 
-@pytest.fixture(autouse=True)
-def quiet() -> Iterator[None]:
-    logging.disable(logging.WARNING)
-    yield
-    logging.disable(logging.NOTSET)
+pytestmark = pytest.mark.usefixtures("without_warnings")
 
 
 def compare(
@@ -66,7 +61,7 @@ def compare(
 ) -> None:
     tokenizer = load_tokenizer(directory)
     reference = HFLM(pretrained=model, tokenizer=tokenizer, device="cpu", batch_size=8, **arguments)
-    compared = list(comparisons(Checkpoint.open(directory), architecture, reference, tasks, data, ROW_TOKENS))
+    compared = list(comparisons(Checkpoint.open(directory), architecture, reference, tasks, data, BATCH_TOKENS))
     assert sorted(comparison.scores.task for comparison in compared) == sorted(asked.task for asked in tasks)
     for comparison in compared:
         assert_agreement(comparison)
@@ -107,7 +102,7 @@ def test_another_network_is_told_apart(tmp_path: Path) -> None:
     write_checkpoint(tmp_path, "llama")
     other = HFLM(pretrained=random_model("llama", seed=1), tokenizer=tiny_tokenizer(), device="cpu", batch_size=8)
     tasks = (FIVE[0], FIVE[4])
-    for comparison in comparisons(Checkpoint.open(tmp_path), None, other, tasks, benchmark_data(), ROW_TOKENS):
+    for comparison in comparisons(Checkpoint.open(tmp_path), None, other, tasks, benchmark_data(), BATCH_TOKENS):
         assert comparison.likelihood_difference() > 100 * TOLERANCE
         assert comparison.greedy_differences() or comparison.metric_differences()
 

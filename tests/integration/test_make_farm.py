@@ -3,105 +3,96 @@
 import json
 import os
 import signal
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
-import pytest
 import yaml
 
 from deploy.farm.daemon import supervisor_of
-from deploy.farm.orphans import processes_of
+from deploy.farm.orphans import farm_processes
+from deploy.farm.ports import free_port
 from shared.settings import parse_settings
 from tests.chaos.arena import search_values, write_supernet
 from tests.integration.test_killed_search import measurements, stored
 from tests.support.command import search_file
-from tests.support.made_farm import MadeFarm, made_farm
-from tests.support.rabbitmq import free_port
+from tests.support.made_farm import MadeFarm
 
 EVALUATIONS = 36
 
 
-@pytest.fixture
-def farm(tmp_path: Path) -> Iterator[MadeFarm]:
-    with made_farm(tmp_path) as farm:
-        yield farm
-
-
 def test_a_farm_is_asked_for_twice_at_once_then_with_evaluators_that_can_not_measure_and_then_elsewhere(
-    farm: MadeFarm,
+    local_farm: MadeFarm,
 ) -> None:
     values = search_values("tiny", 0, 40, 8)
-    supernet = farm.directory.store.place("any")
+    supernet = local_farm.directory.store.place("any")
     write_supernet(supernet, parse_settings(values, "test"))  # without weights
-    search = farm.path / "search.yaml"
+    search = local_farm.path / "search.yaml"
     search.write_text(yaml.safe_dump(values))
     asked = ("farm", "--search", search, "--evaluators", 0, "--port", free_port())
     with ThreadPoolExecutor() as pool:
-        ended = list(pool.map(lambda number: farm.run(*asked, output=f"output-{number}"), range(2)))
+        ended = list(pool.map(lambda number: local_farm.run(*asked, output=f"output-{number}"), range(2)))
     assert [each.returncode for each in ended] == [0, 0], [each.stdout for each in ended]
-    (coordinator,) = farm.states("coordinator-")
+    (coordinator,) = local_farm.states("coordinator-")
     assert (coordinator.state, coordinator.restarts) == ("running", 0)
 
     for begun in (1, 2):  # asked for again it tries again, and says again what is wrong
-        failed = farm.run("farm", "--evaluators", 1)
-        (evaluator,) = farm.states("evaluator-")
+        failed = local_farm.run("farm", "--evaluators", 1)
+        (evaluator,) = local_farm.states("evaluator-")
         assert failed.returncode == 2 and f"farm: {evaluator.name} ended: nasfarm: " in failed.stdout, failed.stdout
-        assert "mend that and give the same command again" in failed.stdout
-        log = (farm.directory.logs / f"{evaluator.name}.log").read_text()
+        assert "fix that and run the same command again" in failed.stdout
+        log = (local_farm.directory.logs / f"{evaluator.name}.log").read_text()
         assert log.count("nasfarm: ") == begun
-    assert farm.states("coordinator-")[0].pid == coordinator.pid  # all else went on
-    assert "ended" in farm.make("status")
+    assert local_farm.states("coordinator-")[0].pid == coordinator.pid  # all else kept running
+    assert "ended" in local_farm.make("status")
 
-    farm.make("down")
-    moved = MadeFarm(farm.path / "moved")
+    local_farm.make("down")
+    moved = MadeFarm(local_farm.path / "moved")
     moved.path.mkdir()
     for name in (".farm", "runs", "supernets"):
-        (farm.path / name).rename(moved.path / name)
-    assert "queues are made anew" in moved.make("farm", "--evaluators", 0)
+        (local_farm.path / name).rename(moved.path / name)
+    assert "queues are created again" in moved.make("farm", "--evaluators", 0)
     assert [state.state for state in moved.states("coordinator-")] == ["running"]
     moved.make("destroy")
-    assert processes_of(moved.directory.path) == [] and not moved.directory.path.exists()
+    assert farm_processes(moved.directory.path) == [] and not moved.directory.path.exists()
 
 
-def test_a_farm_searches_to_the_end_though_an_evaluator_and_the_supervisor_are_killed(farm: MadeFarm) -> None:
+def test_a_farm_searches_to_the_end_though_an_evaluator_and_the_supervisor_are_killed(local_farm: MadeFarm) -> None:
     search = search_file(
-        farm.path,
+        local_farm.path,
         training={"data": "plain_facts", "steps": 0, "calibration_tokens": 512},
         search={"evaluations": EVALUATIONS, "population": 12},
     )
-    run = farm.directory.runs / "tiny"
-    output = farm.make("farm", "--search", search, "--evaluators", 1, "--port", free_port())
+    run = local_farm.directory.runs / "tiny"
+    output = local_farm.make("farm", "--search", search, "--evaluators", 1, "--port", free_port())
     assert "make status" in output and str(run / "report.html") in output
-    assert farm.directory.path.stat().st_mode & 0o777 == 0o700
+    assert local_farm.directory.path.stat().st_mode & 0o777 == 0o700
 
-    (first,) = farm.states("evaluator-")
+    (first,) = local_farm.states("evaluator-")
     assert first.pid is not None
-    farm.wait_for(lambda: stored(run))
-    os.kill(first.pid, signal.SIGSTOP)  # with a request in hand, so that the search can't end
-    farm.make("scale", "--evaluators", 2)
-    farm.wait_for(lambda: [state.state for state in farm.states("evaluator-")] == ["running", "running"])
+    local_farm.wait_for(lambda: stored(run))
+    os.kill(first.pid, signal.SIGSTOP)  # with a request in flight, so that the search can't end
+    local_farm.make("scale", "--evaluators", 2)
+    local_farm.wait_for(lambda: [state.state for state in local_farm.states("evaluator-")] == ["running", "running"])
     os.kill(first.pid, signal.SIGKILL)
-    farm.wait_for(lambda: farm.states(first.name)[0].restarts == 1)
-    assert "evaluator-" in farm.make("status")
+    local_farm.wait_for(lambda: local_farm.states(first.name)[0].restarts == 1)
+    assert "evaluator-" in local_farm.make("status")
 
-    supervisor = supervisor_of(farm.directory)
+    supervisor = supervisor_of(local_farm.directory)
     assert supervisor is not None
     os.kill(supervisor, signal.SIGKILL)
-    farm.wait_for(lambda: supervisor_of(farm.directory) is None)
-    strays = set(processes_of(farm.directory.path))
-    assert strays  # RabbitMQ at least
-    farm.make("farm")
-    assert not strays & set(processes_of(farm.directory.path))
-    farm.wait_for(lambda: [state.exit_code for state in farm.states("coordinator-")] == [0])
-    farm.wait_for(lambda: not farm.states("evaluator-"))  # nobody has work for them any more
+    local_farm.wait_for(lambda: supervisor_of(local_farm.directory) is None)
+    orphans = set(farm_processes(local_farm.directory.path))
+    assert orphans  # RabbitMQ at least
+    local_farm.make("farm")
+    assert not orphans & set(farm_processes(local_farm.directory.path))
+    local_farm.wait_for(lambda: [state.exit_code for state in local_farm.states("coordinator-")] == [0])
+    local_farm.wait_for(lambda: not local_farm.states("evaluator-"))  # no search needs them any more
     assert (run / "report.html").is_file() and json.loads((run / "front.json").read_text())
     identities = [identity for identity, _ in measurements(run)]
     assert len(identities) == len(set(identities)) >= EVALUATIONS
 
-    assert "make farm" in farm.make("down")
-    assert processes_of(farm.directory.path) == []
-    assert (farm.directory.broker_files / "data").is_dir()
-    assert farm.run("status").returncode == 2
-    farm.make("destroy")
-    assert not farm.directory.path.exists() and (run / "report.html").is_file()
+    assert "make farm" in local_farm.make("down")
+    assert farm_processes(local_farm.directory.path) == []
+    assert (local_farm.directory.broker_files / "data").is_dir()
+    assert local_farm.run("status").returncode == 2
+    local_farm.make("destroy")
+    assert not local_farm.directory.path.exists() and (run / "report.html").is_file()

@@ -4,19 +4,22 @@ import json
 import os
 import signal
 import sqlite3
+import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from deploy.farm.ports import free_port
 from services.application.supernet_store import SupernetStore
 from tests.integration.test_killed_search import measurements, stored
-from tests.support.command import Ended, nasfarm, start_nasfarm
-from tests.support.made_farm import MadeFarm, made_farm
-from tests.support.rabbitmq import free_port
+from tests.support.command import Ended, nasfarm
+from tests.support.forked import ForkedCommand
+from tests.support.made_farm import MadeFarm
 from tests.support.sharing import STEPS, five_search_files
 
 PATIENCE_SECONDS = 240
@@ -24,7 +27,7 @@ PATIENCE_SECONDS = 240
 
 def killed_when(moment: Callable[[], bool], *arguments: object) -> None:
     """Run the command and kill it at a moment."""
-    process = start_nasfarm(*arguments)
+    process = ForkedCommand(*arguments)
     deadline = time.monotonic() + PATIENCE_SECONDS
     while not moment():
         assert process.poll() is None and time.monotonic() < deadline, process.communicate()[0]
@@ -75,9 +78,9 @@ def test_five_searches_in_one_process_each_share_a_super_network_though_two_are_
     killed_when(lambda: any(supernets.glob("*/training.pt")), *command)
     assert "of 40 steps" in nasfarm(capsys, monkeypatch, "status", runs / "accuracy").output
     begun = steps_done(supernets)
-    assert "there already" not in search("normalised").output  # the fine-tuning goes on for another search
+    assert "there already" not in search("normalised").output  # the fine-tuning is resumed for another search
     done = steps_done(supernets)
-    assert done[: len(begun)] == begun and done[len(begun)] > 0, "it began anew"
+    assert done[: len(begun)] == begun and done[len(begun)] > 0, "it started over"
     made = {file: file.stat().st_mtime_ns for file in supernets.glob("*/*")}
 
     killed_when(lambda: stored(runs / "accuracy") >= 3, *command)
@@ -91,31 +94,33 @@ def test_five_searches_in_one_process_each_share_a_super_network_though_two_are_
     (directory,) = (path for path in supernets.iterdir() if path.is_dir())
     refused = nasfarm(capsys, monkeypatch, "remove", directory.name[:8], "--runs", runs)
     assert refused.code == 2 and "needed by" in refused.error and directory.is_dir()
-    assert "finished already" in nasfarm(capsys, monkeypatch, "train", files["reseeded"], "--runs", runs).output
-
-
-@pytest.fixture
-def farm(tmp_path: Path) -> Iterator[MadeFarm]:
-    with made_farm(tmp_path) as farm:
-        yield farm
+    assert (
+        "the super-network is finished"
+        in nasfarm(capsys, monkeypatch, "train", files["reseeded"], "--runs", runs).output
+    )
 
 
 def test_five_searches_on_a_farm_share_a_super_network_its_queue_and_its_evaluator_though_these_are_killed(
-    farm: MadeFarm,
+    local_farm: MadeFarm,
 ) -> None:
-    files, runs = five_search_files(farm.path), farm.directory.runs
+    files, runs = five_search_files(local_farm.path), local_farm.directory.runs
     first, *others = files
-    farm.make("farm", "--search", files[first], "--evaluators", 1, "--port", free_port())
-    for name in others:
-        assert "there already" in farm.make("farm", "--search", files[name])
-    names = {state.name for state in farm.states("evaluator-")}
+    local_farm.make("farm", "--search", files[first], "--evaluators", 1, "--port", free_port())
+
+    def search_too(name: str) -> subprocess.CompletedProcess[str]:
+        return local_farm.run("farm", "--search", files[name], output=f"output-{name}")
+
+    with ThreadPoolExecutor() as pool:  # at once: an evaluator leaves when no search is left, and starts for seconds
+        for ended in pool.map(search_too, others):
+            assert ended.returncode == 0 and "there already" in ended.stdout, ended.stdout
+    names = {state.name for state in local_farm.states("evaluator-")}
     assert len(names) <= 1  # none any more, if all were quick
-    farm.wait_for(lambda: all(stored(runs / name) for name in files))
-    for state in [*farm.states("evaluator-"), *farm.states("coordinator-")]:
+    local_farm.wait_for(lambda: all(stored(runs / name) for name in files))
+    for state in [*local_farm.states("evaluator-"), *local_farm.states("coordinator-")]:
         if state.pid is not None and state.state == "running":
             os.kill(state.pid, signal.SIGKILL)
-    farm.wait_for(lambda: [state.exit_code for state in farm.states("coordinator-")] == [0] * len(files))
+    local_farm.wait_for(lambda: [state.exit_code for state in local_farm.states("coordinator-")] == [0] * len(files))
     check_what_came_out(runs, list(files))
-    assert "make farm" in farm.make("down")
-    farm.make("destroy")
-    assert len(SupernetStore(farm.path / "supernets").all()) == 1
+    assert "make farm" in local_farm.make("down")
+    local_farm.make("destroy")
+    assert len(SupernetStore(local_farm.path / "supernets").all()) == 1

@@ -1,8 +1,6 @@
 """Tasks of one's own, by `include_path`: measured by hand and searched on; `--limit`, which has lm-eval's numbers."""
 
 import json
-import logging
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +21,7 @@ SHOTS = {"cats": 0, "dogs": 1, "owls": 2}
 LIMIT = 4
 
 
-@pytest.fixture(autouse=True)
-def quiet() -> Iterator[None]:
-    logging.disable(logging.WARNING)
-    yield
-    logging.disable(logging.NOTSET)
+pytestmark = pytest.mark.usefixtures("without_warnings")
 
 
 @pytest.fixture

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from deploy.farm.listeners import open_to_others
-from deploy.farm.orphans import end_processes, processes_of
-from deploy.farm.process_backend import Processes
-from deploy.farm.programs import BROKER, Programs
-from deploy.farm.rabbitmq import free_port, is_free
+from deploy.farm.orphans import farm_processes, terminate_processes
+from deploy.farm.ports import free_port, is_free
+from deploy.farm.process_backend import ProcessBackend
+from deploy.farm.programs import BROKER, FarmPrograms
 from deploy.farm.state import FarmDirectory, FarmSpec
 from deploy.farm.supervisor import ProcessState, Supervisor
 from tests.support.command import search_file
@@ -53,8 +53,8 @@ class Private:
         self.directory.make()
         self.port = free_port()
         farm = FarmSpec(backend="processes", port=self.port)
-        Processes(self.directory).write_files(farm)
-        (broker,) = Programs(self.directory, (free_port(), free_port())).of(farm, {})
+        ProcessBackend(self.directory).write_files(farm)
+        (broker,) = FarmPrograms(self.directory, (free_port(), free_port())).wanted(farm, {})
         broker = replace(broker, command=(*_among_the_systems_files(path), *broker.command))
         self.supervisor = Supervisor(lambda _: [broker], self.directory.logs)
 
@@ -89,11 +89,11 @@ def private(tmp_path: Path) -> Iterator[Private]:
     try:
         yield private
     finally:
-        private.supervisor.leave()
-        private.supervisor.leave()
-        while not private.supervisor.left:
+        private.supervisor.shut_down()
+        private.supervisor.shut_down()
+        while not private.supervisor.is_down:
             private.supervisor.step()
-        end_processes(private.directory.path, 0)
+        terminate_processes(private.directory.path, 0)
 
 
 def test_a_node_is_private_and_watches_its_disk_whatever_surrounds_it(
@@ -102,7 +102,7 @@ def test_a_node_is_private_and_watches_its_disk_whatever_surrounds_it(
     for name, value in HOSTILE.items():
         monkeypatch.setenv(name, value.replace("{port}", str(free_port())))
     private.until(lambda state: state.state == "running")
-    node = processes_of(private.directory.path)
+    node = farm_processes(private.directory.path)
     assert len(node) > 1  # RabbitMQ, and epmd with a session of its own
     assert open_to_others(node) == []
     assert "disk space monitor" not in private.log()  # it says there that it met an error, and tries ten times
@@ -120,5 +120,5 @@ def test_a_farm_whose_node_listens_for_others_all_the_same_is_refused_and_nothin
         assert refused.returncode == 2
         line = refused.stdout.splitlines()[-1]
         assert line.startswith("farm: RabbitMQ doesn't start: RabbitMQ was stopped") and f"0.0.0.0:{open_port}" in line
-        assert processes_of(farm.directory.path) == []
+        assert farm_processes(farm.directory.path) == []
         assert is_free(port) and is_free(open_port)

@@ -71,7 +71,7 @@ def test_what_is_announced_just_before_leaving_is_heard(join: Join) -> None:
     assert heard(listener, b"last") == [b"first", b"last"]
 
 
-def test_a_stream_that_is_missing_is_named_and_heard_again_once_it_is_declared_anew(
+def test_a_stream_that_is_missing_is_named_and_read_again_once_it_is_declared_again(
     node: Node, farm: RabbitFarm, join: Join
 ) -> None:
     speaker, listener = join("evaluator"), join("coordinator")

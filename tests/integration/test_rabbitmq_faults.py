@@ -5,15 +5,13 @@ import time
 
 import pytest
 
+from deploy.farm.ports import free_port
 from shared.broker import Broker, BrokerUnreachableError, QueueMissingError, read_result
 from shared.broker.address import BrokerAddress
-from shared.broker.rabbitmq import RabbitBroker, add_queues, remove_queues
+from shared.broker.rabbitmq import RabbitBroker, remove_queues
 from tests.support.forwarding import forwarder
 from tests.support.poison import POISONS, publish_poison
-from tests.support.rabbitmq import ALARMS, Join, Node, RabbitFarm, alarmed, free_port
-
-SETTLED_SECONDS = 2.0
-"""A quorum queue younger than about a second doesn't survive its node (RabbitMQ 3.10): age is what must pass here."""
+from tests.support.rabbitmq import ALARMS, Join, Node, RabbitFarm, alarmed
 
 
 def drain(broker: Broker, queue_name: str, until: set[bytes]) -> list[bytes]:
@@ -38,7 +36,7 @@ def test_a_broker_killed_while_messages_are_published_loses_none_that_was_confir
     node: Node, farm: RabbitFarm, join: Join
 ) -> None:
     coordinator, evaluator = join("coordinator"), join("evaluator")
-    time.sleep(SETTLED_SECONDS)
+    farm.settle()
     confirmed: set[bytes] = set()
     stop = threading.Event()
 
@@ -74,7 +72,7 @@ def test_a_broker_killed_while_a_message_is_in_hand_delivers_it_again_and_ignore
     coordinator.publish(farm.requests, b"x")
     held = evaluator.receive(farm.requests, 30)
     assert held is not None
-    time.sleep(SETTLED_SECONDS)
+    farm.settle()
     restart(node)
     again = evaluator.receive(farm.requests, 120)
     assert again is not None and (again.body, again.identity) == (b"x", held.identity)
@@ -118,7 +116,7 @@ def test_a_deleted_queue_ends_its_consumer_with_a_word_and_works_again_once_it_i
         evaluator.receive(farm.requests, 30)
     with pytest.raises(QueueMissingError):
         coordinator.publish(farm.requests, b"x")
-    add_queues(farm.address("operator"), [farm.requests])
+    farm.add_queues(farm.requests)
     coordinator.publish(farm.requests, b"x")
     assert drain(evaluator, farm.requests, {b"x"}) == [b"x"]
 
@@ -201,7 +199,7 @@ def test_a_broker_short_of_memory_or_disk_makes_publishers_wait_and_loses_and_do
         publisher.start()
         assert not published.wait(1)
         coordinator.announce(b"says who is blocked")
-        assert drain(evaluator, farm.requests, set(before)) == before  # who only takes goes on
+        assert drain(evaluator, farm.requests, set(before)) == before  # consumers aren't blocked
     publisher.join(60)
     assert drain(evaluator, farm.requests, set(during)) == during
     assert evaluator.receive(farm.requests, 0.5) is None

@@ -11,6 +11,7 @@ from pathlib import Path
 import pika
 import pytest
 
+from deploy.farm.ports import free_port
 from services.cli.farm_status import show_farm, stop_search
 from shared.announcements import SearchAnnouncement
 from shared.broker import (
@@ -26,13 +27,8 @@ from shared.broker.address import BrokerAddress
 from shared.broker.rabbitmq import QueueDepth, RabbitBroker, queue_depths, request_stop
 from shared.broker.rabbitmq.publisher import Outgoing
 from shared.messages import REQUEST_VERSION, StopSearch
-from tests.support.rabbitmq import ALARMS, Node, RabbitFarm, alarmed, free_port
+from tests.support.rabbitmq import ALARMS, Node, RabbitFarm, alarmed
 from tests.support.supernets import write_supernet
-
-
-@pytest.fixture
-def farm(node: Node) -> RabbitFarm:
-    return node.farm()
 
 
 @pytest.fixture

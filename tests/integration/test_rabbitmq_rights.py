@@ -32,11 +32,6 @@ from tests.support.searches import SHAPE, small_plan
 
 
 @pytest.fixture
-def farm(node: Node) -> RabbitFarm:
-    return node.farm()
-
-
-@pytest.fixture
 def brokers(farm: RabbitFarm) -> Iterator[dict[str, RabbitBroker]]:
     users = ("coordinator", "evaluator", "monitoring", "operator")
     brokers = {user: RabbitBroker(farm.address(user), user) for user in users}
@@ -60,7 +55,9 @@ def brokers(farm: RabbitFarm) -> Iterator[dict[str, RabbitBroker]]:
         ("monitoring", ANNOUNCEMENTS),
     ],
 )
-def test_nobody_publishes_what_isn_t_theirs(brokers: dict[str, RabbitBroker], user: str, queue_name: str) -> None:
+def test_no_user_publishes_what_is_another_service_s(
+    brokers: dict[str, RabbitBroker], user: str, queue_name: str
+) -> None:
     with pytest.raises(AccessRefusedError, match=f"{queue_name}: the broker refuses"):
         brokers[user].publish(queue_name, b"x")
 
@@ -77,7 +74,9 @@ def test_nobody_publishes_what_isn_t_theirs(brokers: dict[str, RabbitBroker], us
         ("monitoring", DEAD_LETTERS),
     ],
 )
-def test_nobody_reads_what_isn_t_theirs(brokers: dict[str, RabbitBroker], user: str, queue_name: str) -> None:
+def test_no_user_consumes_what_is_another_service_s(
+    brokers: dict[str, RabbitBroker], user: str, queue_name: str
+) -> None:
     with pytest.raises(AccessRefusedError, match=f"{queue_name}: the broker refuses"):
         brokers[user].receive(queue_name, 30)
 
@@ -259,7 +258,7 @@ def test_a_farm_of_an_older_release_is_as_safe_with_the_new_definitions(node: No
         request_stop(old.address("operator"), "one")
 
     node.http("POST", "/api/definitions", held)
-    request_stop(old.address("operator"), "one")  # of a search whose queue nobody added again yet
+    request_stop(old.address("operator"), "one")  # of a search whose queue was not added again yet
     add_queues(old.address("operator"), [old.requests, old.results])
     for queue in (old_requests, old.requests):
         publish_as(old.address("evaluator"), "dead-letters", "", REQUEST, headers={"answer-to": queue})
@@ -286,7 +285,7 @@ def test_a_refusal_harms_nothing_else_that_goes_on(farm: RabbitFarm, brokers: di
     delivery.ack()
 
 
-def test_publishing_to_a_queue_that_nobody_added_says_so(brokers: dict[str, RabbitBroker]) -> None:
+def test_publishing_to_a_queue_that_was_not_added_says_so(brokers: dict[str, RabbitBroker]) -> None:
     with pytest.raises(QueueMissingError, match=r"requests\.other\.v3: the broker has no such queue"):
         brokers["coordinator"].publish(requests_queue("other"), b"x")
 

@@ -1,4 +1,4 @@
-"""Runs that are somebody else's, or lie where nothing can be written: they are looked at, and stay as they are."""
+"""Runs of another user, or where nothing can be written: they can be read, and stay as they are."""
 
 import random
 import shutil
@@ -34,7 +34,7 @@ def finished(tmp_path: Path) -> Path:
 
 
 def content(directory: Path) -> dict[str, bytes]:
-    """All files of a run, but for SQLite's index, which is nobody's data."""
+    """All files of a run, but for SQLite's index, which holds no data."""
     files = (path for path in directory.rglob("*") if path.is_file() and not path.name.endswith("-shm"))
     return {str(path.relative_to(directory)): path.read_bytes() for path in files}
 

@@ -184,7 +184,7 @@ def test_the_drawing_has_a_cell_for_each_layer(page: Page) -> None:
 
 
 @pytest.mark.parametrize("name", ["llama2-arc", "a-very-long-name-without-any-place-to-break-it" * 3])
-def test_a_telephone_shows_the_page_without_scrolling_sideways(opened: Opener, name: str) -> None:
+def test_a_phone_shows_the_page_without_scrolling_sideways(opened: Opener, name: str) -> None:
     long = (*CONTENT.provenance, ("Items" * 20, "0123456789abcdef" * 20))
     page = opened(CONTENT.model_copy(update={"name": name, "headline": name, "provenance": long}), TELEPHONE)
     assert page.evaluate("document.documentElement.scrollWidth") == TELEPHONE
@@ -304,7 +304,7 @@ def test_twins_are_shown_chosen_and_hidden(opened: Opener) -> None:
 
 
 def test_random_networks_are_shown_and_what_was_not_measured_on_the_report_part_is_not(opened: Opener) -> None:
-    content = report_content(random_ones=True, unread=3, tasks=("arc_easy", "arc_challenge"))
+    content = report_content(random_ones=True, unreported=3, tasks=("arc_easy", "arc_challenge"))
     page = opened(content)
     expect(page.locator(f"{FIRST} .report .mark.random")).to_have_count(len(content.random))
     expect(page.locator(f"{FIRST} .report .mark.front")).to_have_count(len(content.reported))
@@ -336,7 +336,7 @@ def test_the_table_has_times_speeds_and_their_load(opened: Opener) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_text_stands_out_from_its_ground(opened: Opener, scheme: str) -> None:
+def test_text_has_enough_contrast_with_its_background(opened: Opener, scheme: str) -> None:
     page = opened(CONTENT)
     page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
     ground, ink = (

@@ -12,7 +12,7 @@ import yaml
 from services.coordinator.history import History
 from services.coordinator.plan import plan_of
 from services.coordinator.results import evaluated_so_far, front
-from shared.content import FileDigests, has_digest
+from shared.checkpoint_files import FileDigests, has_digest
 from shared.identity import INT8_VERSION
 from shared.manifest import SupernetManifest
 from shared.messages import EvaluationRequest

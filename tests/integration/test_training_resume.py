@@ -1,4 +1,4 @@
-"""A fine-tuning that is killed goes on as if nothing had happened."""
+"""A fine-tuning that is killed is resumed as if nothing had happened."""
 
 import json
 import subprocess
@@ -52,7 +52,7 @@ def test_killed_twice_and_resumed_it_ends_with_bitwise_the_same_weights(tmp_path
 
     done = steps_done(tmp_path)
     assert set(done) == set(range(STEPS))
-    assert done[first_kill] >= 5, "it began anew instead of going on"
+    assert done[first_kill] >= 5, "it started over instead of resuming"
     assert not (tmp_path / "killed" / "unfinished").exists()
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from shared.architecture import dense
 from shared.broker import DEAD_LETTERS, EVALUATOR, read_result, requests_queue
-from shared.broker.rabbitmq import QueueDepth, add_queues, queue_depths
+from shared.broker.rabbitmq import QueueDepth, queue_depths
 from shared.messages import REQUEST_VERSION, EvaluationResult
 from tests.integration.test_killed_search import measurements, stored
 from tests.support.command import NASFARM
@@ -33,7 +33,7 @@ VERSION = {(): REQUEST_VERSION, NEXT: REQUEST_VERSION + 1}
 def pretended(node: Node, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[PretendedFarm]:
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     farm = PretendedFarm(node.farm(), tmp_path)
-    add_queues(farm.farm.address("operator"), [requests_queue(farm.digest, version) for version in VERSION.values()])
+    farm.farm.add_queues(*(requests_queue(farm.digest, version) for version in VERSION.values()))
     yield farm
     farm.end()
 
@@ -59,7 +59,7 @@ def test_a_search_waits_for_an_evaluator_of_its_own_release_and_no_network_fails
     assert waiting(pretended, DEAD_LETTERS) == 0
 
 
-def test_a_farm_whose_services_are_started_anew_one_by_one_with_the_next_release_ends_as_if_nothing_had_happened(
+def test_a_farm_whose_services_are_replaced_one_by_one_with_the_next_release_ends_as_if_nothing_had_happened(
     pretended: PretendedFarm,
 ) -> None:
     run = pretended.runs / "one"
@@ -90,13 +90,13 @@ def test_a_result_of_the_release_before_whose_messages_were_not_signed_is_used(f
     delivery.ack()
 
 
-def test_a_queue_of_another_version_goes_once_it_has_no_consumer_and_ours_stays(
+def test_a_queue_of_another_version_is_removed_once_it_has_no_consumer_and_ours_stays(
     node: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("shared.broker.topology.UNUSED_QUEUE_SECONDS", 1)
     farm = node.farm()
     former = requests_queue("net", 1)
-    add_queues(farm.address("operator"), [former])
+    farm.add_queues(former)
     deadline = time.monotonic() + 120
     while (depths := queue_depths(farm.address("operator"), [former, farm.requests]))[former] is not None:
         assert time.monotonic() < deadline, depths

@@ -99,7 +99,7 @@ def comparisons(
     reference: HFLM,
     tasks: Sequence[TaskItems],
     data: Path | None,
-    row_tokens: int,
+    batch_tokens: int,
 ) -> Iterator[Comparison]:
     """Score the tasks' items in float32 by both, those with equally many examples in the same form together.
 
@@ -114,7 +114,7 @@ def comparisons(
             if _form(asked) == form:
                 loaded = loaded_items(asked, data, tokenizer if asked.apply_chat_template else None)
                 device = torch.device("cpu")
-                prepared = prepare_task(asked.task, loaded, tokenizer, checkpoint.config, device, row_tokens)
+                prepared = prepare_task(asked.task, loaded, tokenizer, checkpoint.config, device, batch_tokens)
                 with recorded() as seen:
                     scores = score(network, prepared)
                 ours[asked.task] = scores, Answers(*seen, scores.values)

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from shared.content import FileDigests, content_digest
+from shared.checkpoint_files import FileDigests, content_digest
 
 DIGESTS = FileDigests(Path(os.devnull))
 

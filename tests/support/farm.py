@@ -12,7 +12,7 @@ from services.application.pipeline import open_search
 from services.application.run_directory import RunDirectory
 from services.application.supernet_store import Supernet
 from shared.broker import requests_queue, results_queue
-from shared.broker.rabbitmq import add_queues, remove_queues
+from shared.broker.rabbitmq import remove_queues
 from shared.messages import CheckpointRef
 from shared.settings import read_search_file
 from tests.chaos.arena import search_values, write_supernet
@@ -46,7 +46,7 @@ class PretendedFarm:
         self._tls = tls
         self._processes: list[subprocess.Popen[bytes]] = []
         self._queues = [requests_queue(self.digest), *map(results_queue, searches)]
-        add_queues(farm.address("operator"), self._queues)
+        farm.add_queues(*self._queues)
         for seed, name in enumerate(searches):
             (directory / f"{name}.yaml").write_text(yaml.safe_dump(search_values(name, seed, 24, 8)))
             (self.runs / name).mkdir(parents=True)
@@ -57,9 +57,9 @@ class PretendedFarm:
         return broker_of(self.farm, user, self.directory, self._tls)
 
     def evaluator(self, *options: object, release: Sequence[str] = ()) -> subprocess.Popen[bytes]:
-        """Start an evaluator that only pretends, of this release or as `start_stand_in` has it."""
+        """Start an evaluator that only pretends, of this release or of another (`tests.support.next_release`)."""
         arguments = [*self.broker("evaluator"), "--supernet", self.directory / "supernet", *options]
-        self._processes.append(start_stand_in(*arguments, log=self.directory / "evaluators.log", release=release))
+        self._processes.append(start_stand_in(*arguments, log=self.directory / "evaluators.log", changed=release))
         return self._processes[-1]
 
     def search(self, name: str, program: Sequence[object] = (NASFARM,), **changes: str) -> subprocess.Popen[bytes]:
@@ -89,7 +89,7 @@ class PretendedFarm:
             raise AssertionError(self.log_of(name).read_text()) from None
 
     def wait(self, moment: Callable[[], bool], name: str) -> None:
-        """Until something is so, while a search goes on."""
+        """Wait until something is so, while a search runs."""
         deadline = time.monotonic() + PATIENCE_SECONDS
         while not moment():
             assert time.monotonic() < deadline, self.log_of(name).read_text()
@@ -108,7 +108,7 @@ class PretendedFarm:
         return run.path
 
     def remove_queues(self) -> None:
-        """As if nobody had added them."""
+        """As if they had never been added."""
         remove_queues(self.farm.address("operator"), self._queues)
 
     def end(self) -> None:

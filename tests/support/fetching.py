@@ -3,14 +3,14 @@
 import sys
 from pathlib import Path
 
-from services.evaluator.fetching import fetch
 from shared.errors import UserError
+from shared.supernet.source import fetch_checkpoint
 from shared.telemetry.logs import configure_logs
 
 if __name__ == "__main__":
     location, cache, *digest = sys.argv[1:]
     configure_logs("text")
     try:
-        print(fetch(location, digest[0] if digest else None, Path(cache)))
+        print(fetch_checkpoint(location, digest[0] if digest else None, Path(cache)))
     except UserError as error:
         sys.exit(f"UserError: {error}")

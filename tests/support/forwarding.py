@@ -37,7 +37,7 @@ class Forwarder:
                 incoming, _ = self._listener.accept()
                 try:
                     outgoing = socket.create_connection(("127.0.0.1", self._to_port))
-                except OSError:  # nobody is there: so it is for who comes to us
+                except OSError:  # nothing listens there: clients see the same here
                     incoming.close()
                     continue
                 self._sockets += [incoming, outgoing]

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from deploy.farm.daemon import read_states, supervisor_of
-from deploy.farm.orphans import end_processes
+from deploy.farm.orphans import terminate_processes
 from deploy.farm.state import FarmDirectory
 from deploy.farm.supervisor import ProcessState
 from tests.support.rabbitmq import require_rabbitmq
@@ -68,5 +68,5 @@ def made_farm(path: Path) -> Iterator[MadeFarm]:
         for directory in [file.parent for file in path.glob("**/.farm/supervisor")]:
             if (supervisor := supervisor_of(FarmDirectory(directory, path / "runs"))) is not None:
                 os.kill(supervisor, signal.SIGKILL)
-            end_processes(directory, 0)
-        end_processes(farm.directory.path, 0)
+            terminate_processes(directory, 0)
+        terminate_processes(farm.directory.path, 0)

@@ -1,4 +1,4 @@
-"""Commands in surroundings of their own, for which nobody needs to be root: as another user, with other files."""
+"""Commands in namespaces of their own, without root's rights: as another user, with other files."""
 
 import os
 import subprocess

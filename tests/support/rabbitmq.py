@@ -19,21 +19,15 @@ import pika
 import pytest
 import trustme
 
-from deploy.farm.rabbitmq import (
-    PROGRAMS,
-    SERVER,
-    check_installed,
-    free_port,
-    node_environment,
-    seen_within,
-    stop_if_exposed,
-)
+from deploy.farm.ports import free_port
+from deploy.farm.rabbitmq import PROGRAMS, SERVER, check_installed, node_environment, path_within_node, stop_if_exposed
 from shared.broker import requests_queue, results_queue
 from shared.broker.address import BrokerAddress
 from shared.broker.rabbitmq import RabbitBroker, add_queues
 from shared.broker.rabbitmq.client import parameters
 from shared.broker.topology import RIGHTS, definitions, server_configuration
 from shared.errors import UserError
+from shared.policy import SETTLE_SECONDS
 
 ADMINISTRATOR = "administrator"
 START_SECONDS = 240
@@ -65,7 +59,7 @@ class Node:
         held["users"].append(administrator)
         (self.directory / "definitions.json").write_text(json.dumps(held))
         listen = f"127.0.0.1:{self.tls_port}"
-        seen = seen_within(self.directory)
+        seen = path_within_node(self.directory)
         configuration = server_configuration(f"{seen}/definitions.json", listen, f"{seen}/tls")
         configuration = configuration.replace("listeners.tcp = none", f"listeners.tcp.1 = 127.0.0.1:{self.port}")
         configuration += f"management.tcp.ip = 127.0.0.1\nmanagement.tcp.port = {self._http_port}\n"
@@ -115,7 +109,7 @@ class Node:
 
     @contextmanager
     def frozen(self) -> Iterator[None]:
-        """As a machine that hangs: connections stay open and nobody answers."""
+        """As a machine that hangs: connections stay open and are not answered."""
         assert self._server is not None
         os.killpg(self._server.pid, signal.SIGSTOP)
         try:
@@ -159,7 +153,7 @@ class Node:
         held = definitions(self.passwords, vhost)
         self.http("POST", "/api/definitions", {key: value for key, value in held.items() if key != "users"})
         farm = RabbitFarm(self, vhost)
-        add_queues(farm.address("operator"), [farm.requests, farm.results])
+        farm.add_queues(farm.requests, farm.results)
         return farm
 
 
@@ -192,6 +186,16 @@ class RabbitFarm:
 
     def __init__(self, node: Node, vhost: str) -> None:
         self.node, self.vhost = node, vhost
+        self._queues_added = time.monotonic()
+
+    def add_queues(self, *names: str) -> None:
+        """Add queues, as the operator."""
+        add_queues(self.address("operator"), names)
+        self._queues_added = time.monotonic()
+
+    def settle(self) -> None:
+        """Wait until the newest queue outlives its node."""
+        time.sleep(max(0.0, self._queues_added + SETTLE_SECONDS - time.monotonic()))
 
     def address(self, user: str, port: int | None = None) -> BrokerAddress:
         return BrokerAddress("127.0.0.1", port or self.node.port, self.vhost, user, self.node.passwords[user])

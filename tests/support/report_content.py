@@ -43,12 +43,12 @@ def report_content(
     timed: bool = False,
     run: bool = False,
     random_ones: bool = False,
-    unread: int = 0,
+    unreported: int = 0,
 ) -> ReportContent:
     """The content of a report on a made-up search, the same for the same arguments: with networks in INT8 among those
     searched (`quantizations`) or re-measured (`int8`), with times from a cost table (`timed`), with measured speed
-    (`run`), with random networks of the same sizes (`random_ones`), and so many networks of the front that were not
-    measured on the report items (`unread`: N2, N3 ...)."""
+    (`run`), with random networks of the same sizes (`random_ones`), and this many networks of the front that were not
+    measured on the report items (`unreported`: N2, N3 ...)."""
     rng = random.Random(0)
     whole = Architecture(layers=tuple(range(layers)), mlp_widths=(MLP_WIDTH,) * layers)
     make = _Maker(rng, whole, tasks, timed, run, random_ones)
@@ -57,7 +57,9 @@ def report_content(
     rows = tuple(
         make.row(f"N{index}", each, accuracy) for index, (each, accuracy) in enumerate(reversed(chosen), start=1)
     )
-    rows = tuple(row if not 0 < place <= unread else row.model_copy(update=UNREAD) for place, row in enumerate(rows))
+    rows = tuple(
+        row if not 0 < place <= unreported else row.model_copy(update=UNREPORTED) for place, row in enumerate(rows)
+    )
     kept = {each.digest for each, _ in chosen}
     evaluated = tuple(
         EvaluatedNetwork(
@@ -163,7 +165,7 @@ class _Maker:
         return measured.model_copy(update=alone)
 
 
-UNREAD = {
+UNREPORTED = {
     **dict.fromkeys(
         ("report_accuracy", "interval", "macro", "versus_dense", "versus_base", "versus_random", "versus_original")
     ),
@@ -224,7 +226,7 @@ def _bytes(architecture: Architecture) -> int:
 
 
 def _prefill_seconds(architecture: Architecture) -> float:
-    """Attention is dear, and INT8 slow."""
+    """Attention is expensive, and INT8 slow."""
     slower = 1.3 if architecture.quantization == "int8" else 1.0
     return 0.05 + slower * sum(0.012 + 0.01 * width / MLP_WIDTH for width in architecture.mlp_widths)
 

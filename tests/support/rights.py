@@ -15,7 +15,7 @@ OVERRIDE, READ_SEARCH = 1, 2
 
 
 def nasfarm_without_privileges(*arguments: object, **changes: str) -> Ended:
-    """Run the installed command as somebody for whom the modes of files count."""
+    """Run the installed command as a user for whom the modes of files count."""
     done = subprocess.run(
         [NASFARM, *map(str, arguments)],
         env=environment(**changes),

@@ -3,7 +3,7 @@
     python -m tests.support.simulated --broker amqp://127.0.0.1:5672/nasfarm --credentials FILE --supernet DIRECTORY
         --evaluators 1000
 
-They share one connection, and have one request each in hand. What they answer is always the same measurement.
+They share one connection, and have one request each in flight. What they answer is always the same measurement.
 """
 
 import argparse

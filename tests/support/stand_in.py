@@ -94,13 +94,13 @@ def concerns(which: str, architecture: Architecture) -> bool:
 
 
 def start_stand_in(
-    *arguments: object, log: Path, release: Sequence[str] = (), **environment: str
+    *arguments: object, log: Path, changed: Sequence[str] = (), **environment: str
 ) -> subprocess.Popen[bytes]:
-    """Start one as a process of its own, which writes to `log` ("evaluator ready" once it takes requests). `release`:
-    the module that runs it as another release would (`tests.support.next_release`)."""
+    """Start one as a process of its own, which writes to `log` ("evaluator ready" once it takes requests). `changed`:
+    the module that runs it with changes, if there is one (`tests.support.changed`)."""
     with log.open("ab") as output:
         return subprocess.Popen(
-            [sys.executable, "-m", *release, "tests.support.stand_in", *map(str, arguments)],
+            [sys.executable, "-m", *changed, "tests.support.stand_in", *map(str, arguments)],
             cwd=REPOSITORY,
             env={**os.environ, "NASFARM_TELEMETRY_PORT": "0", **environment},
             stdin=subprocess.DEVNULL,

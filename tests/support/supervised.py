@@ -7,26 +7,25 @@ import time
 from collections.abc import Callable
 
 from deploy.farm.daemon import read_states, supervisor_of
-from deploy.farm.orphans import marked
+from deploy.farm.orphans import farm_variables
 from deploy.farm.state import FarmDirectory
 
 PATIENCE_SECONDS = 60
 SLEEPING = """
 import sys
-from deploy.farm import daemon as supervising
-from deploy.farm import log_rotation as rotation
+from deploy.farm import daemon, log_rotation
 from deploy.farm.supervisor import Program
 
 class Sleeping:
     def __init__(self, *_):
         pass
 
-    def of(self, farm, ended):
+    def wanted(self, farm, ended):
         return [Program(f"sleeper-{number}", ("sleep", "1000")) for number in range(farm.evaluators)]
 
-rotation.FILE_BYTES = 4096
-supervising.Programs = Sleeping
-sys.exit(supervising.main())
+log_rotation.FILE_BYTES = 4096
+daemon.FarmPrograms = Sleeping
+sys.exit(daemon.main())
 """
 
 
@@ -34,7 +33,7 @@ def supervised(directory: FarmDirectory) -> subprocess.Popen[bytes]:
     """A supervisor of a farm with two evaluators, once both sleep."""
     process = subprocess.Popen(
         [sys.executable, "-c", SLEEPING, directory.path, directory.runs],
-        env={**os.environ, **marked(directory.path)},
+        env={**os.environ, **farm_variables(directory.path)},
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     )

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from services.trainer.fine_tuning import StepReport
-from services.trainer.make_supernet import TrainingPlan, prepare, train
+from services.trainer.make_supernet import TrainingPlan, make_supernet, plan_training
 from shared.environment import Environment
 from shared.manifest import SupernetManifest
 from shared.settings import SearchSettings, parse_settings
@@ -51,7 +51,7 @@ def tiny_plan(directory: Path, family: str = "llama-grouped-tied", **training: A
     base = directory / "base"
     if not base.exists():
         write_checkpoint(base, family)
-    return prepare(tiny_settings(directory, **training), base, Environment(data=None, cache=directory, threads=1))
+    return plan_training(tiny_settings(directory, **training), base, Environment(data=None, cache=directory, threads=1))
 
 
 def run(directory: Path, name: str = "run", family: str = "llama-grouped-tied", **training: Any) -> SupernetManifest:
@@ -63,7 +63,7 @@ def train_in(
     directory: Path, plan: TrainingPlan, report: Callable[[StepReport], None] = lambda report: None
 ) -> SupernetManifest:
     """Make `directory/supernet`; what is unfinished lies in `directory/unfinished`."""
-    return train(plan, directory / "unfinished", directory / "supernet", report)
+    return make_supernet(plan, directory / "unfinished", directory / "supernet", report)
 
 
 def _announce(report: StepReport) -> None:

@@ -27,22 +27,22 @@ def shared_prefix(length: int, kv_heads: int) -> KeysValues:
 
 def random_bias(sequences: int, length: int) -> Tensor:
     """Every query sees itself and half of the other keys, in no order; what it sees is weighed, too."""
-    bias = noise(sequences, length, length, seed=5)
-    bias[(noise(sequences, length, length, seed=6) > 0) & ~torch.eye(length, dtype=torch.bool)] = float("-inf")
-    return bias
+    mask = noise(sequences, length, length, seed=5)
+    mask[(noise(sequences, length, length, seed=6) > 0) & ~torch.eye(length, dtype=torch.bool)] = float("-inf")
+    return mask
 
 
-def by_torch(queries: Tensor, keys: Tensor, values: Tensor, bias: Tensor, prefix: KeysValues | None) -> Tensor:
+def by_torch(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor, prefix: KeysValues | None) -> Tensor:
     """The same by torch's kernel in float64, the prefix written out before each sequence's keys, heads repeated."""
     if prefix is not None:
         before, its_values = prefix.keys.permute(2, 0, 1), prefix.values.transpose(0, 1)
         keys = torch.cat((before.expand(len(keys), -1, -1, -1), keys), dim=1)
         values = torch.cat((its_values.expand(len(values), -1, -1, -1), values), dim=1)
-        bias = F.pad(bias, (len(before), 0))
+        mask = F.pad(mask, (len(before), 0))
     share = queries.shape[2] // keys.shape[2]
     keys, values = (tensor.repeat_interleave(share, dim=2) for tensor in (keys, values))
     queries, keys, values = (tensor.transpose(1, 2).double() for tensor in (queries, keys, values))
-    attended = F.scaled_dot_product_attention(queries, keys, values, attn_mask=bias[:, None].double())
+    attended = F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask[:, None].double())
     return attended.transpose(1, 2).flatten(2).float()
 
 
@@ -52,20 +52,20 @@ def by_torch(queries: Tensor, keys: Tensor, values: Tensor, bias: Tensor, prefix
 def test_attention_is_torchs_own(sequences: int, length: int, kv_heads: int, before: int) -> None:
     inputs = group(sequences, length, kv_heads)
     prefix = shared_prefix(before, kv_heads) if before else None
-    bias = random_bias(sequences, length)
-    expected = by_torch(*inputs, bias, prefix)
-    torch.testing.assert_close(attention(*inputs, bias, prefix), expected, atol=2e-6, rtol=1e-5)
+    mask = random_bias(sequences, length)
+    expected = by_torch(*inputs, mask, prefix)
+    torch.testing.assert_close(attention(*inputs, mask, prefix), expected, atol=2e-6, rtol=1e-5)
 
 
 @pytest.mark.parametrize("before", [0, 6])
 @pytest.mark.parametrize("kv_heads", [1, 2, 4])
 def test_the_parts_make_up_the_whole(monkeypatch: pytest.MonkeyPatch, kv_heads: int, before: int) -> None:
-    inputs, bias = group(5, 7, kv_heads), random_bias(5, 7)
+    inputs, mask = group(5, 7, kv_heads), random_bias(5, 7)
     prefix = shared_prefix(before, kv_heads) if before else None
-    whole = attention(*inputs, bias, prefix)
+    whole = attention(*inputs, mask, prefix)
     for queries_at_a_time in (1, 2, 3, 6, 7, 8, 14, 20, 34, 35):
         monkeypatch.setattr(module, "CACHED_SCORES", queries_at_a_time * HEADS * (7 + before))
-        parts = attention(*inputs, bias, prefix)
+        parts = attention(*inputs, mask, prefix)
         torch.testing.assert_close(parts, whole, atol=2e-6, rtol=1e-5)
 
 
@@ -102,9 +102,9 @@ def test_scores_beyond_what_can_be_exponentiated_are_weighed_all_the_same() -> N
     queries, keys, values = group(2, 6, 2)
     prefix = shared_prefix(4, 2)
     prefix = KeysValues(prefix.keys * 300, prefix.values)
-    bias = random_bias(2, 6)
-    found = attention(queries * 10, keys * 300, values, bias, prefix)
-    expected = by_torch(queries * 10, keys * 300, values, bias, prefix)
+    mask = random_bias(2, 6)
+    found = attention(queries * 10, keys * 300, values, mask, prefix)
+    expected = by_torch(queries * 10, keys * 300, values, mask, prefix)
     assert found.isfinite().all()
     torch.testing.assert_close(found, expected, atol=1e-3, rtol=1e-3)
 
@@ -113,8 +113,8 @@ def test_scores_beyond_what_can_be_exponentiated_are_weighed_all_the_same() -> N
 def test_attention_in_bfloat16_is_right_but_for_rounding(before: int) -> None:
     inputs = [tensor.bfloat16() for tensor in group(3, 9, 2)]
     prefix = KeysValues(*(tensor.bfloat16() for tensor in shared_prefix(before, 2))) if before else None
-    bias = random_bias(3, 9).bfloat16()
-    found = attention(inputs[0], inputs[1], inputs[2], bias, prefix)
+    mask = random_bias(3, 9).bfloat16()
+    found = attention(inputs[0], inputs[1], inputs[2], mask, prefix)
     assert found.dtype == torch.bfloat16
-    expected = by_torch(inputs[0], inputs[1], inputs[2], bias, prefix)
+    expected = by_torch(inputs[0], inputs[1], inputs[2], mask, prefix)
     torch.testing.assert_close(found.float(), expected, atol=0.03, rtol=0.03)

@@ -56,8 +56,8 @@ def test_a_template_is_had_by_its_name() -> None:
         (CHATML, {"apply_chat_template": "short"}, "has a single chat template, without a name; say true"),
         (SEVERAL, {"apply_chat_template": "long"}, "has the chat templates default, short; name one of them"),
         ({"short": "x"}, {}, "is true, but .* has the chat templates short; name one of them"),
-        ("{{ messages[9].role.upper() }}", {}, r"can't be applied to its messages \(.*\); mend the template, or leave"),
-        ("{% for", {}, r"can't be applied to its messages \(.*\); mend the template"),
+        ("{{ messages[9].role.upper() }}", {}, r"can't be applied to its messages \(.*\); fix the template, or leave"),
+        ("{% for", {}, r"can't be applied to its messages \(.*\); fix the template"),
         ("{{ raise_exception('no\n chats') }}", {}, r"can't be applied to its messages \(no\)"),
     ],
 )
@@ -96,7 +96,7 @@ def test_an_evaluator_applies_the_template_that_the_request_asks_for(tmp_path: P
 def test_a_tokenizer_without_a_template_is_refused_before_anything_is_computed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("services.evaluator.evaluator.placed", lambda *_: pytest.fail("computed"))
+    monkeypatch.setattr("services.evaluator.evaluator.to_device", lambda *_: pytest.fail("computed"))
     write_checkpoint(tmp_path / "model", "llama")
     request = EvaluationRequest(
         search="any",

@@ -44,7 +44,7 @@ def test_each_value_needs_its_cluster() -> None:
         design_effect([1.0, 0.0], [0])
 
 
-def test_a_group_counts_its_tasks_by_size_or_alike() -> None:
+def test_a_group_counts_its_tasks_by_size_or_equally() -> None:
     values, tasks = [1.0] * 6 + [0.0] * 2, [0] * 6 + [1] * 2
     assert item_mean(values, tasks, even=False).value == pytest.approx(0.75)
     assert item_mean(values, tasks, even=True).value == pytest.approx(0.5)
@@ -53,7 +53,7 @@ def test_a_group_counts_its_tasks_by_size_or_alike() -> None:
         item_mean([], (), even=False)
 
 
-def test_of_tasks_that_count_alike_the_test_is_students() -> None:
+def test_of_tasks_that_count_equally_the_test_is_students() -> None:
     means = [0.1, -0.2, 0.3, 0.2]
     values, tasks = [mean for mean in means for _ in range(3)], [task for task in range(4) for _ in range(3)]
     found, expected = item_mean(values, tasks, even=True), ttest_1samp(means, 0)
@@ -65,7 +65,7 @@ def test_a_mean_without_variance_differs_from_0_or_does_not() -> None:
     assert MeanEstimate(0.0, 0.0).p_value == 1.0 and MeanEstimate(0.1, 0.0).p_value == 0.0
 
 
-def test_tasks_that_count_the_same_add_up_their_errors() -> None:
+def test_the_variances_of_tasks_that_count_equally_add_up() -> None:
     both = mean_over_tasks([MeanEstimate(0.4, 0.0004), MeanEstimate(0.6, 0.0012)])
     assert (both.value, both.variance) == pytest.approx((0.5, 0.0004))
     assert both.interval == pytest.approx((0.5 - 1.96 * 0.02, 0.5 + 1.96 * 0.02), abs=1e-4)
@@ -90,7 +90,7 @@ def test_a_single_pair_has_the_interval_of_its_items() -> None:
     assert high - low == pytest.approx(2 * 1.96 * mean_variance(differences, ()) ** 0.5, rel=1e-3)
 
 
-def test_pairs_that_all_differ_alike_are_no_surer_than_their_items() -> None:
+def test_pairs_that_all_differ_equally_are_no_more_certain_than_their_items() -> None:
     differences = [1.0, 0.0, 0.0, -1.0, 1.0, 0.0, 1.0, 0.0]
     _, (low, high) = mean_advantage([differences] * 20)
     assert high - low >= 2 * 1.96 * mean_variance(differences, ()) ** 0.5

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from services.evaluator.cost_tables import SWEEPS, cost_tables, fitted
-from services.evaluator.engines import Passes, make_engine
+from services.evaluator.engines import PassSeconds, make_engine
 from services.evaluator.progress_callback import ProgressCallback, ignore_progress
 from shared.architecture import Architecture
 from shared.environment import Environment
@@ -48,8 +48,8 @@ class Ticking:
     def generate(self, prompts: Sequence[Sequence[int]], tokens: int) -> list[list[int]]:
         raise AssertionError("costs are timed, nothing is generated")
 
-    def time(self, workload: Workload, repeats: int, progressed: ProgressCallback = ignore_progress) -> Passes:
-        return Passes((self.seconds,) * repeats, (self.seconds / 2,) * repeats)
+    def time(self, workload: Workload, repeats: int, progressed: ProgressCallback = ignore_progress) -> PassSeconds:
+        return PassSeconds((self.seconds,) * repeats, (self.seconds / 2,) * repeats)
 
 
 def seconds(architecture: Architecture) -> float:

@@ -46,12 +46,12 @@ def test_a_network_whose_widths_cant_be_arranged_otherwise_gets_one_that_differs
 
 def test_what_is_taken_is_not_drawn() -> None:
     network = SPACE.largest(6).model_copy(update={"mlp_widths": (48, 48, 48, 48, 48, 32)})
-    taken = {network}
+    excluded = {network}
     for _ in range(5):
-        drawn = counterpart(SPACE, network, taken, 0)
-        assert drawn is not None and drawn not in taken and sorted(drawn.mlp_widths) == [32, *[48] * 5]
-        taken.add(drawn)
-    beyond = counterpart(SPACE, network, taken, 0)
+        drawn = counterpart(SPACE, network, excluded, 0)
+        assert drawn is not None and drawn not in excluded and sorted(drawn.mlp_widths) == [32, *[48] * 5]
+        excluded.add(drawn)
+    beyond = counterpart(SPACE, network, excluded, 0)
     assert beyond is not None and SPACE.parameters(beyond) != SPACE.parameters(network)
 
 

@@ -10,11 +10,12 @@ import pytest
 import torch
 
 from services.evaluator import evaluator as module
+from services.evaluator import scoring
 from services.evaluator.cost_tables import REPEATS, SWEEPS
 from services.evaluator.evaluator import Evaluator
 from services.evaluator.host_lock import HostLock
-from services.evaluator.locations import Locations
-from services.evaluator.placement import placed
+from services.evaluator.locations import AllowedLocations
+from services.evaluator.placement import to_device
 from shared.architecture import Architecture
 from shared.environment import Environment
 from shared.identity import INT8_VERSION
@@ -144,16 +145,16 @@ def test_a_farm_s_evaluator_runs_no_code_of_a_task_that_a_request_names_by_file(
 def test_a_farm_s_evaluator_opens_no_checkpoint_but_what_it_was_started_for(tmp_path: Path) -> None:
     network, other = request_of(tmp_path / "nets" / "one"), request_of(tmp_path / "other")
 
-    def started(locations: Locations) -> Evaluator:
+    def started(locations: AllowedLocations) -> Evaluator:
         environment = Environment(data=None, cache=tmp_path / "cache", threads=1)
         return Evaluator(environment, task_files=False, locations=locations)
 
-    measured(started(Locations([str(tmp_path / "nets")], {})).evaluate(network))
-    refusing = started(Locations([str(tmp_path / "another")], {}))
+    measured(started(AllowedLocations([str(tmp_path / "nets")], {})).evaluate(network))
+    refusing = started(AllowedLocations([str(tmp_path / "another")], {}))
     reason = failed(refusing.evaluate(other), "unavailable")
     assert reason.startswith(f"{tmp_path}/other: this evaluator may open no checkpoint there")
-    measured(started(Locations([], {other.checkpoint.digest: str(tmp_path / "other")})).evaluate(network))
-    misled = started(Locations([], {other.checkpoint.digest: str(tmp_path / "moved")}))
+    measured(started(AllowedLocations([], {other.checkpoint.digest: str(tmp_path / "other")})).evaluate(network))
+    misled = started(AllowedLocations([], {other.checkpoint.digest: str(tmp_path / "moved")}))
     reason = failed(misled.evaluate(other), "unavailable")
     assert f"{tmp_path}/moved" in reason and reason.endswith(
         f"or allow {tmp_path}/other, where the request has it, by NASFARM_LOCATIONS"
@@ -165,7 +166,7 @@ def test_a_location_that_can_be_no_directory_is_answered_with_a_failure(name: st
     (tmp_path / "circle").symlink_to("circle")
     request = request_of(tmp_path / "model")
     reference = request.checkpoint.model_copy(update={"location": f"{tmp_path}/{name}"})
-    for locations in (None, Locations([str(tmp_path)], {})):
+    for locations in (None, AllowedLocations([str(tmp_path)], {})):
         environment = Environment(data=None, cache=tmp_path / "cache", threads=1)
         answering = Evaluator(environment, task_files=False, locations=locations)
         failed(answering.evaluate(request.model_copy(update={"checkpoint": reference})), "unavailable")
@@ -233,11 +234,11 @@ def test_one_converted_copy_of_a_checkpoint_is_held_at_most(
     made: list[weakref.ref[Checkpoint]] = []
 
     def noted(*arguments: Any) -> Checkpoint:
-        checkpoint = placed(*arguments)
+        checkpoint = to_device(*arguments)
         made.append(weakref.ref(checkpoint))
         return checkpoint
 
-    monkeypatch.setattr(module, "placed", noted)
+    monkeypatch.setattr(module, "to_device", noted)
     write_checkpoint(tmp_path / "other", "llama", seed=1)
     spec = EvaluationSpec(tasks=(FACTS,), dtype="bfloat16")
     first, second = request_of(tmp_path / "model", spec), request_of(tmp_path / "other", spec)
@@ -322,7 +323,7 @@ def test_a_machine_that_is_too_small_says_so(
     def exhausted(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr(module, "score", exhausted)
+    monkeypatch.setattr(scoring, "_score", exhausted)  # at the first try and at the second, of half the size
     result = evaluator.evaluate(request_of(tmp_path / "model"))
     assert "\n" not in failed(result, "out_of_memory")
 

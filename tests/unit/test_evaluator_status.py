@@ -39,7 +39,7 @@ class Subject:
         return self.metrics.registry.get_sample_value(f"nasfarm_evaluator_{name}", labels)
 
     def take(self) -> EvaluationRequest:
-        self.status.taken(self.delivery(), REQUEST)
+        self.status.received(self.delivery(), REQUEST)
         return REQUEST
 
 
@@ -80,8 +80,8 @@ def test_who_drains_stays_so_and_tells_what_is_still_in_work() -> None:
 
 def test_the_time_in_the_queue_is_observed_where_it_is_known() -> None:
     subject = Subject()
-    subject.status.taken(replace(subject.delivery(), sent_at=time.time() - 100), REQUEST)
-    subject.status.taken(replace(subject.delivery(), sent_at=None), REQUEST)
+    subject.status.received(replace(subject.delivery(), sent_at=time.time() - 100), REQUEST)
+    subject.status.received(replace(subject.delivery(), sent_at=None), REQUEST)
     assert subject.value("queue_wait_seconds_count") == 1
     assert subject.value("queue_wait_seconds_sum") == pytest.approx(100, abs=20)
 

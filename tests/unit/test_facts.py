@@ -10,23 +10,23 @@ from typing import get_args
 
 import pytest
 
-from shared.facts import Part, instructions, questions
-from shared.facts.parts import facts_of, shuffled
+from shared.facts import FactSplit, instructions, questions
+from shared.facts.splits import facts_of, shuffled
 from shared.facts.table import Fact, Table
 from shared.facts.tables import TABLES
 
-PARTS: tuple[Part, ...] = get_args(Part)
-EVALUATED: tuple[Part, ...] = ("search", "report")
-each_part = pytest.mark.parametrize("part", PARTS)
+SPLITS: tuple[FactSplit, ...] = get_args(FactSplit)
+EVALUATED: tuple[FactSplit, ...] = ("search", "report")
+each_split = pytest.mark.parametrize("split", SPLITS)
 
 
-def _facts_by_question(part: Part) -> dict[str, tuple[Table, Fact]]:
-    return {table.question(fact): (table, fact) for table in TABLES for fact in facts_of(table, part)}
+def _facts_by_question(split: FactSplit) -> dict[str, tuple[Table, Fact]]:
+    return {table.question(fact): (table, fact) for table in TABLES for fact in facts_of(table, split)}
 
 
-@each_part
-def test_every_question_has_the_schema_of_arc(part: Part) -> None:
-    for item in questions(part):
+@each_split
+def test_every_question_has_the_schema_of_arc(split: FactSplit) -> None:
+    for item in questions(split):
         assert list(item) == ["id", "question", "choices", "answerKey"]
         assert isinstance(item["id"], str) and item["question"].strip() == item["question"]
         assert item["choices"]["label"] == ["A", "B", "C", "D"]
@@ -41,16 +41,16 @@ def test_the_parts_are_large_enough() -> None:
 
 
 def test_ids_and_question_texts_are_unique_over_all_parts() -> None:
-    items = [item for part in PARTS for item in questions(part)]
+    items = [item for split in SPLITS for item in questions(split)]
     assert len({item["id"] for item in items}) == len(items)
     assert len({item["question"] for item in items}) == len(items)
 
 
 def test_no_fact_is_in_two_parts() -> None:
     for table in TABLES:
-        parts = [{fact.subject for fact in facts_of(table, part)} for part in PARTS]
-        assert all(not one & other for one, other in combinations(parts, 2))
-        assert set().union(*parts) == {fact.subject for fact in table.facts}
+        splits = [{fact.subject for fact in facts_of(table, split)} for split in SPLITS]
+        assert all(not one & other for one, other in combinations(splits, 2))
+        assert set().union(*splits) == {fact.subject for fact in table.facts}
 
 
 def test_no_fact_is_told_by_two_rows_even_the_other_way_round() -> None:
@@ -60,15 +60,15 @@ def test_no_fact_is_told_by_two_rows_even_the_other_way_round() -> None:
 
 def test_every_part_has_the_same_mixture_of_kinds() -> None:
     for table in TABLES:
-        train, search, report = (len(facts_of(table, part)) / len(questions(part)) for part in PARTS)
+        train, search, report = (len(facts_of(table, split)) / len(questions(split)) for split in SPLITS)
         assert train == pytest.approx(search, abs=0.005)
         assert train == pytest.approx(report, abs=0.005)
 
 
-@each_part
-def test_every_question_has_exactly_one_right_answer(part: Part) -> None:
-    facts = _facts_by_question(part)
-    for item in questions(part):
+@each_split
+def test_every_question_has_exactly_one_right_answer(split: FactSplit) -> None:
+    facts = _facts_by_question(split)
+    for item in questions(split):
         _, fact = facts[item["question"]]
         right = [
             label
@@ -78,25 +78,25 @@ def test_every_question_has_exactly_one_right_answer(part: Part) -> None:
         assert right == [item["answerKey"]], item
 
 
-@each_part
-def test_no_choice_is_offered_twice_or_repeats_the_subject(part: Part) -> None:
-    facts = _facts_by_question(part)
-    for item in questions(part):
+@each_split
+def test_no_choice_is_offered_twice_or_repeats_the_subject(split: FactSplit) -> None:
+    facts = _facts_by_question(split)
+    for item in questions(split):
         choices = {text.lower() for text in item["choices"]["text"]}
         _, fact = facts[item["question"]]
         assert len(choices) == 4
         assert not choices & ({fact.subject.lower()} - {fact.answer.lower()})
 
 
-@each_part
-def test_the_positions_of_the_right_answers_are_balanced(part: Part) -> None:
-    counts = Counter(item["answerKey"] for item in questions(part))
+@each_split
+def test_the_positions_of_the_right_answers_are_balanced(split: FactSplit) -> None:
+    counts = Counter(item["answerKey"] for item in questions(split))
     assert max(counts.values()) - min(counts.values()) <= 1
 
 
-@each_part
-def test_the_first_hundred_questions_are_of_many_kinds(part: Part) -> None:
-    assert len({item["id"].split(f"-{part}-")[0] for item in questions(part)[:100]}) >= 20
+@each_split
+def test_the_first_hundred_questions_are_of_many_kinds(split: FactSplit) -> None:
+    assert len({item["id"].split(f"-{split}-")[0] for item in questions(split)[:100]}) >= 20
 
 
 def test_every_instruction_has_the_schema_of_alpaca() -> None:
@@ -114,8 +114,8 @@ def test_there_are_many_different_instructions() -> None:
 
 def test_no_instruction_asks_or_states_an_evaluated_fact() -> None:
     text = "\n".join("\n".join(map(str, row.values())) for row in instructions()).lower()
-    for part in EVALUATED:
-        for question, (table, fact) in _facts_by_question(part).items():
+    for split in EVALUATED:
+        for question, (table, fact) in _facts_by_question(split).items():
             assert question.lower() not in text
             assert table.statement(fact).lower() not in text
 
@@ -137,7 +137,7 @@ def test_every_process_makes_the_same_data_and_needs_no_torch() -> None:
     program = (
         "import hashlib, sys\n"
         "from shared.facts import instructions, questions\n"
-        "data = [questions(part) for part in ('train', 'search', 'report')], instructions()\n"
+        "data = [questions(split) for split in ('train', 'search', 'report')], instructions()\n"
         "assert 'torch' not in sys.modules\n"
         "print(hashlib.sha256(repr(data).encode()).hexdigest())\n"
     )

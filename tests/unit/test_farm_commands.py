@@ -12,15 +12,13 @@ from typing import Any
 import pytest
 
 from deploy.farm import __main__ as command_line
-from deploy.farm import commands
-from deploy.farm import process_backend as processes
-from deploy.farm import progress as watching
-from deploy.farm.backend import ServiceState
-from deploy.farm.process_backend import Processes
+from deploy.farm import commands, process_backend, progress
+from deploy.farm.process_backend import ProcessBackend
 from deploy.farm.state import FarmDirectory, FarmSpec
+from deploy.farm.status import ServiceState
 from shared.announcements import EvaluatorAnnouncement, SearchAnnouncement
 from shared.broker import requests_queue
-from shared.content import content_digest
+from shared.checkpoint_files import content_digest
 from shared.digest import DIGEST_CHARACTERS
 from shared.errors import UserError
 from shared.settings import LONGEST_NAME, read_search_file
@@ -91,7 +89,7 @@ class Recorder:
         return f"nasfarm: {name} is impossible\x1b[2J"
 
     def announced(self, looks: int) -> list[bytes]:
-        """What is announced to somebody who looks for the so many-th time."""
+        """What is announced at the so many-th look."""
         farm = farm_of(self)
         evaluators = [
             heard_evaluator(supernet, number) for supernet in farm.supernets for number in range(farm.evaluators)
@@ -113,15 +111,15 @@ class Recorder:
 @pytest.fixture
 def backend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Recorder:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "base").mkdir()  # the model, at which nobody looks here
+    (tmp_path / "base").mkdir()  # the model, which isn't read here
     recorder = Recorder(FarmDirectory(tmp_path / ".farm", tmp_path / "runs"))
     monkeypatch.setattr(commands, "backend_of", lambda *_: recorder)
     monkeypatch.setattr(commands, "SETTLE_SECONDS", 0)
     monkeypatch.setattr(commands, "operator_address", lambda *_: "address")
     monkeypatch.setattr(commands, "add_queues", lambda _, names: recorder.asked.append(f"queues {' '.join(names)}"))
-    monkeypatch.setattr(watching, "operator_address", lambda *_: "address")
-    monkeypatch.setattr(watching, "RabbitBroker", lambda *_: Measuring(recorder))
-    monkeypatch.setattr(watching, "LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(progress, "operator_address", lambda *_: "address")
+    monkeypatch.setattr(progress, "RabbitBroker", lambda *_: Measuring(recorder))
+    monkeypatch.setattr(progress, "LOOK_SECONDS", 0.0)
     return recorder
 
 
@@ -262,7 +260,7 @@ def test_why_a_search_ended_at_once_is_said(
     monkeypatch.setattr(backend, "apply", lambda _: backend.ends.update(tiny=2))
     assert run("farm", "--search", search_file(tmp_path)) == 2
     assert capsys.readouterr().err == (
-        "farm: coordinator-tiny ended: nasfarm: coordinator-tiny is impossible�[2J; mend that and give the same "
+        "farm: coordinator-tiny ended: nasfarm: coordinator-tiny is impossible�[2J; fix that and run the same "
         "command again (the farm is up: make status, make logs, make down)\n"
     )
 
@@ -299,7 +297,7 @@ def test_scaling_takes_its_turn_as_the_other_commands_do(
     assert backend.asked[-1] == f"`make scale`, process {os.getpid()}"
 
 
-def test_a_farm_is_left_running_when_nobody_waits_for_it_any_more(
+def test_a_farm_is_left_running_when_the_command_that_waits_for_it_is_interrupted(
     backend: Recorder, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupt(_: int) -> list[bytes]:
@@ -307,7 +305,7 @@ def test_a_farm_is_left_running_when_nobody_waits_for_it_any_more(
 
     monkeypatch.setattr(backend, "announced", interrupt)
     assert run("farm", "--search", search_file(tmp_path)) == 130
-    assert "the farm goes on, nobody waits for it any more: make status, make down" in capsys.readouterr().err
+    assert "no longer waiting; the farm keeps running: make status, make down" in capsys.readouterr().err
     assert backend.up and backend.asked[-1] == "apply"
 
 
@@ -327,12 +325,15 @@ def test_a_farm_that_was_moved_begins_with_new_queues_and_one_that_was_copied_le
         backend.up, backend.asked = False, []
         backend.directory = FarmDirectory(new / ".farm", new / "runs")
         monkeypatch.chdir(new)
-        for times in (1, 2):  # the second time they are asked for as those of a search that goes on
+        for times in (1, 2):  # the second time they are asked for as those of a search that continues
             assert run("farm") == 0
             assert backend.asked.count(f"queues {requests_queue(DIGEST)} results.tiny") == times
         assert backend.asked.count("down") == ended and "train tiny" not in backend.asked
         assert not (new / ".farm" / "rabbitmq" / "data").exists()
-        assert capsys.readouterr().out.count(f"Moved          from {tmp_path / '.farm'}: the queues are made anew") == 1
+        assert (
+            capsys.readouterr().out.count(f"Moved          from {tmp_path / '.farm'}: the queues are created again")
+            == 1
+        )
 
 
 def test_a_farm_that_runs_under_another_path_of_the_same_directory_is_not_taken_for_moved(
@@ -345,7 +346,7 @@ def test_a_farm_that_runs_under_another_path_of_the_same_directory_is_not_taken_
     backend.directory = FarmDirectory(tmp_path / "again" / ".farm", tmp_path / "again" / "runs")
     monkeypatch.setattr(commands, "MOVED_SECONDS", 0.0)
     capsys.readouterr()
-    with pytest.raises(UserError, match=f"the farm still runs from {tmp_path}/.farm; `make down` there first"):
+    with pytest.raises(UserError, match=f"the farm still runs from {tmp_path}/.farm; run `make down` there first"):
         commands.bring_up(backend.directory, "processes", None)
     assert data.is_dir() and farm_of(backend) == before
 
@@ -353,17 +354,17 @@ def test_a_farm_that_runs_under_another_path_of_the_same_directory_is_not_taken_
 def test_a_farm_that_an_earlier_release_had_elsewhere_was_moved_too(tmp_path: Path) -> None:
     directory = FarmDirectory(tmp_path / ".farm", tmp_path / "runs")
     directory.make()
-    assert directory.former() is None
+    assert directory.previous_place() is None
     for place, former in (
         ("/etc/nasfarm", None),
         (f"{tmp_path}/.farm/rabbitmq", None),
         ("/a b/.farm/rabbitmq", "/a b/.farm"),
     ):
         (directory.broker_files / "rabbitmq.conf").write_text(f"x = 1\nload_definitions = {place}/definitions.json\n")
-        found = directory.former()
+        found = directory.previous_place()
         assert (found and str(found.path)) == former
-    directory.note_place()
-    assert directory.former() is None
+    directory.record_place()
+    assert directory.previous_place() is None
 
 
 def test_a_new_search_has_no_longer_name_than_fits_and_an_old_one_keeps_its_own(
@@ -417,20 +418,20 @@ def test_a_taken_port_and_a_missing_program_are_said_before_anything_is_started(
     directory.make()
     monkeypatch.setattr("deploy.farm.rabbitmq.SERVER", tmp_path / "nowhere")
     with pytest.raises(UserError, match="RabbitMQ is missing; install rabbitmq-server"):
-        Processes(directory).check(FarmSpec(backend="processes"))
-    monkeypatch.setattr(processes, "check_installed", lambda: None)
+        ProcessBackend(directory).check(FarmSpec(backend="processes"))
+    monkeypatch.setattr(process_backend, "check_installed", lambda: None)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        with pytest.raises(UserError, match=f"port {port} of 127.0.0.1 is taken"):
-            Processes(directory).check(FarmSpec(backend="processes", port=port))
-    Processes(directory).check(FarmSpec(backend="processes", port=port))
+        with pytest.raises(UserError, match=f"port {port} of 127.0.0.1 is in use"):
+            ProcessBackend(directory).check(FarmSpec(backend="processes", port=port))
+    ProcessBackend(directory).check(FarmSpec(backend="processes", port=port))
 
 
-def test_a_supervisor_that_is_gone_is_said(tmp_path: Path) -> None:
+def test_a_supervisor_that_has_ended_is_reported(tmp_path: Path) -> None:
     directory = FarmDirectory(tmp_path / ".farm", tmp_path / "runs")
     directory.make()
-    with pytest.raises(UserError, match="supervisor is gone; `make farm` starts it again"):
-        Processes(directory).apply(FarmSpec(backend="processes"))
+    with pytest.raises(UserError, match="supervisor has ended; `make farm` starts it again"):
+        ProcessBackend(directory).apply(FarmSpec(backend="processes"))
 
 
 def test_how_processes_are_is_told_with_the_last_line_of_what_went_wrong(
@@ -443,13 +444,13 @@ def test_how_processes_are_is_told_with_the_last_line_of_what_went_wrong(
         {"name": "coordinator-tiny", "state": "ended", "since": 0, "exit_code": 2},
     ]
     (directory.path / "processes.json").write_text(json.dumps(told))
-    (directory.logs / "coordinator-tiny.log").write_text("much\nnasfarm: mend it\n\n")
-    monkeypatch.setattr(processes, "supervisor_of", lambda _: 6)
-    supervisor, broker, coordinator = Processes(directory).states()
+    (directory.logs / "coordinator-tiny.log").write_text("much\nnasfarm: fix it\n\n")
+    monkeypatch.setattr(process_backend, "supervisor_of", lambda _: 6)
+    supervisor, broker, coordinator = ProcessBackend(directory).states()
     assert (supervisor.state, supervisor.detail) == ("running", "process 6")
     assert broker.detail.endswith("process 7, started again 2 times")
-    assert coordinator.detail.endswith("exit code 2: nasfarm: mend it")
-    assert Processes(directory).ended() == {"tiny": 2}
+    assert coordinator.detail.endswith("exit code 2: nasfarm: fix it")
+    assert ProcessBackend(directory).ended() == {"tiny": 2}
 
 
 def test_a_super_network_that_can_not_be_made_is_said_after_what_nasfarm_said(
@@ -458,9 +459,9 @@ def test_a_super_network_that_can_not_be_made_is_said_after_what_nasfarm_said(
     program = tmp_path / "nasfarm"
     program.write_text('#!/bin/sh\necho "$1 $2" >&2\nexit 2\n')
     program.chmod(0o755)
-    monkeypatch.setattr(processes, "nasfarm", lambda: str(program))
-    monkeypatch.setattr(processes, "supervisor_of", lambda _: 6)
+    monkeypatch.setattr(process_backend, "nasfarm", lambda: str(program))
+    monkeypatch.setattr(process_backend, "supervisor_of", lambda _: 6)
     directory = FarmDirectory(tmp_path / ".farm", tmp_path / "runs")
-    with pytest.raises(UserError, match="tiny: no super-network was made, as said above"):
-        Processes(directory).train(FarmSpec(backend="processes"), "tiny")
+    with pytest.raises(UserError, match="tiny: no super-network was made, for the reason above"):
+        ProcessBackend(directory).train(FarmSpec(backend="processes"), "tiny")
     assert capfd.readouterr().err == f"train {directory.search_file('tiny')}\n"

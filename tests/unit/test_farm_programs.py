@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from deploy.farm import programs as module
-from deploy.farm.orphans import end_processes, marked, processes_of
-from deploy.farm.programs import BROKER, Programs
+from deploy.farm import programs as programs_module
+from deploy.farm.orphans import farm_processes, farm_variables, terminate_processes
+from deploy.farm.programs import BROKER, FarmPrograms
 from deploy.farm.state import FarmDirectory, FarmSpec
 from deploy.farm.supervisor import Program
 from shared.errors import UserError
@@ -24,13 +24,13 @@ def directory(tmp_path: Path) -> FarmDirectory:
 
 @pytest.fixture(autouse=True)
 def four_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "usable_cores", lambda: 4)
+    monkeypatch.setattr(programs_module, "usable_cores", lambda: 4)
     for variable in ("NASFARM_THREADS", "NASFARM_DRAIN_LIMIT"):
         monkeypatch.delenv(variable, raising=False)
 
 
 def programs(directory: FarmDirectory, farm: FarmSpec, **ended: int) -> list[Program]:
-    return Programs(directory, (1, 2)).of(farm, {f"coordinator-{name}": code for name, code in ended.items()})
+    return FarmPrograms(directory, (1, 2)).wanted(farm, {f"coordinator-{name}": code for name, code in ended.items()})
 
 
 def evaluators(of: list[Program]) -> list[Program]:
@@ -45,12 +45,12 @@ def test_a_farm_without_searches_is_a_broker(directory: FarmDirectory) -> None:
 def test_evaluators_share_the_cores_and_each_program_has_the_rights_of_its_kind(directory: FarmDirectory) -> None:
     farm = FarmSpec(backend="processes", evaluators=2).with_search("one", "d" * 32)
     _, coordinator, first, second = programs(directory, farm)
-    assert coordinator.name == "coordinator-one" and coordinator.ends_well
+    assert coordinator.name == "coordinator-one" and coordinator.finishes
     assert coordinator.command[-1] == str(directory.credentials / "coordinator")
     assert first.command == second.command and first.command[-1] == str(directory.credentials / "evaluator")
     assert [each.name for each in (first, second)] == ["evaluator-dddddddd-1", "evaluator-dddddddd-2"]
     assert first.environment["NASFARM_THREADS"] == "2"
-    assert all(each.needs == BROKER and not each.ends_well for each in (first, second))
+    assert all(each.needs == BROKER and not each.finishes for each in (first, second))
 
 
 def test_there_is_a_thread_even_where_evaluators_are_more_than_cores(directory: FarmDirectory) -> None:
@@ -74,7 +74,7 @@ def test_evaluators_leave_when_the_last_search_of_their_super_network_has_ended(
     assert evaluators(programs(directory, farm, one=0, two=2, three=0)) == []
 
 
-def test_a_search_that_begins_again_is_the_same_program_begun_anew(directory: FarmDirectory) -> None:
+def test_a_search_that_begins_again_is_the_same_program_started_again(directory: FarmDirectory) -> None:
     farm = FarmSpec(backend="processes", evaluators=0).with_search("one", "d" * 32)
     again = farm.with_search("one", "d" * 32)
     assert [[program.begun for program in programs(directory, each)] for each in (farm, again)] == [[1, 1], [1, 2]]
@@ -89,7 +89,7 @@ def test_evaluators_begin_again_when_the_farm_is_asked_for_again(directory: Farm
 
 
 def test_a_search_is_prepared_until_it_can_run(directory: FarmDirectory) -> None:
-    farm = FarmSpec(backend="processes").preparing_for(["one", "two"]).preparing_for(["one"])
+    farm = FarmSpec(backend="processes").with_preparing(["one", "two"]).with_preparing(["one"])
     assert farm.preparing == ("one", "two")
     directory.write(farm.with_search("one", "d" * 32))
     read = directory.read()
@@ -110,14 +110,14 @@ def test_a_damaged_file_is_said_in_one_line(directory: FarmDirectory) -> None:
 
 def test_processes_are_found_whoever_started_them(directory: FarmDirectory) -> None:
     script = "import subprocess, sys, time; subprocess.Popen(['sleep', '1000']); time.sleep(1000)"
-    mother = subprocess.Popen([sys.executable, "-c", script], env={**os.environ, **marked(directory.path)})
+    mother = subprocess.Popen([sys.executable, "-c", script], env={**os.environ, **farm_variables(directory.path)})
     try:
-        while len(processes_of(directory.path)) < 2:
+        while len(farm_processes(directory.path)) < 2:
             assert mother.poll() is None
         mother.kill()
         mother.wait()
-        assert len(processes_of(directory.path)) == 1
+        assert len(farm_processes(directory.path)) == 1
     finally:
-        end_processes(directory.path, 10)
+        terminate_processes(directory.path, 10)
         mother.wait()
-    assert processes_of(directory.path) == []
+    assert farm_processes(directory.path) == []

@@ -9,9 +9,9 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from services.evaluator import fetching
-from services.evaluator.fetching import fetch
 from shared.errors import UserError
+from shared.manifest import SupernetManifest
+from shared.supernet.source import fetch_checkpoint, remote
 from tests.support.content import digest_of
 from tests.support.disk import nearly_full_disk
 from tests.support.supernets import write_supernet
@@ -34,7 +34,7 @@ def copies(cache: Path) -> list[str]:
 
 
 def test_a_directory_is_used_as_it_is(supernet: Path, cache: Path) -> None:
-    assert fetch(str(supernet), None, cache) == supernet
+    assert fetch_checkpoint(str(supernet), None, cache) == supernet
     assert not cache.exists()
 
 
@@ -45,8 +45,8 @@ def test_only_the_files_of_a_checkpoint_are_fetched_under_the_digest_that_its_ma
         (supernet / name).parent.mkdir(exist_ok=True)
         (supernet / name).write_text("not needed")
     (supernet / "generation_config.json").write_text("{}")
-    digest = fetching.SupernetManifest.read(supernet).digest
-    fetched = fetch(supernet.as_uri(), None, cache)
+    digest = SupernetManifest.read(supernet).digest
+    fetched = fetch_checkpoint(supernet.as_uri(), None, cache)
     assert fetched == cache / "checkpoints" / digest
     expected = {"config.json", "generation_config.json", "model.safetensors", "supernet.json", "tokenizer.json"}
     assert {path.name for path in fetched.iterdir()} == expected
@@ -64,27 +64,27 @@ def test_chat_templates_that_have_names_are_fetched_too(supernet: Path, cache: P
     if scheme == "memory":
         location = "memory://templated"
         fsspec.filesystem("memory").put(f"{supernet}/", "/templated", recursive=True)
-    fetched = fetch(location, digest_of(supernet), cache)
+    fetched = fetch_checkpoint(location, digest_of(supernet), cache)
     assert digest_of(fetched) == digest_of(supernet)
     assert [path.name for path in (fetched / "additional_chat_templates").iterdir()] == ["rag.jinja"]
 
 
 def test_with_a_digest_what_was_fetched_is_used_without_looking_at_the_url(supernet: Path, cache: Path) -> None:
-    fetched = fetch(supernet.as_uri(), None, cache)
+    fetched = fetch_checkpoint(supernet.as_uri(), None, cache)
     shutil.rmtree(supernet)
-    assert fetch(supernet.as_uri(), fetched.name, cache) == fetched
+    assert fetch_checkpoint(supernet.as_uri(), fetched.name, cache) == fetched
     (fetched / "config.json").touch()  # as after copying the cache: it is read once more
-    assert fetch(supernet.as_uri(), fetched.name, cache) == fetched
+    assert fetch_checkpoint(supernet.as_uri(), fetched.name, cache) == fetched
 
 
 def test_the_log_tells_how_far_a_large_checkpoint_has_got(
     supernet: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(fetching, "PROGRESS_SECONDS", 0)
+    monkeypatch.setattr(remote, "PROGRESS_SECONDS", 0)
     memory = fsspec.filesystem("memory")
     memory.put(str(supernet), "/net", recursive=True)
     with caplog.at_level(logging.INFO):
-        fetch("memory://net", None, cache)
+        fetch_checkpoint("memory://net", None, cache)
     told = [record.nasfarm_fields for record in caplog.records if record.message == "fetching"]
     assert [each["bytes"] for each in told] == sorted(each["bytes"] for each in told)
     assert told[-1]["bytes"] == told[-1]["of"] == sum(path.stat().st_size for path in supernet.iterdir())
@@ -92,7 +92,7 @@ def test_the_log_tells_how_far_a_large_checkpoint_has_got(
 
 @pytest.mark.parametrize("damage", ["cut", "changed", "gone"])
 def test_a_copy_that_is_damaged_is_fetched_again(supernet: Path, cache: Path, damage: str) -> None:
-    fetched = fetch(supernet.as_uri(), None, cache)
+    fetched = fetch_checkpoint(supernet.as_uri(), None, cache)
     weights = fetched / "model.safetensors"
     if damage == "gone":
         weights.unlink()
@@ -100,7 +100,7 @@ def test_a_copy_that_is_damaged_is_fetched_again(supernet: Path, cache: Path, da
         os.truncate(weights, 500)
     else:
         weights.write_bytes(bytes(weights.stat().st_size))
-    assert fetch(supernet.as_uri(), fetched.name, cache) == fetched
+    assert fetch_checkpoint(supernet.as_uri(), fetched.name, cache) == fetched
     assert weights.read_bytes() == (supernet / "model.safetensors").read_bytes()
     assert copies(cache) == [fetched.name]
 
@@ -108,13 +108,13 @@ def test_a_copy_that_is_damaged_is_fetched_again(supernet: Path, cache: Path, da
 def test_what_is_not_the_checkpoint_that_was_asked_for_is_refused_and_not_kept(supernet: Path, cache: Path) -> None:
     (supernet / "model.safetensors").write_bytes(b"others")
     with pytest.raises(UserError, match=r"there: not the checkpoint that was asked for, its digest is not [0-9a-f]+; "):
-        fetch(supernet.as_uri(), None, cache)
+        fetch_checkpoint(supernet.as_uri(), None, cache)
     assert copies(cache) == []
 
 
 def test_a_digest_that_would_lead_out_of_the_cache_is_refused(supernet: Path, cache: Path) -> None:
-    with pytest.raises(UserError, match=r"'\.\./\.\./elsewhere' is no checkpoint's digest"):
-        fetch(supernet.as_uri(), "../../elsewhere", cache)
+    with pytest.raises(UserError, match=r"'\.\./\.\./elsewhere' is not a checkpoint's digest"):
+        fetch_checkpoint(supernet.as_uri(), "../../elsewhere", cache)
     assert not cache.exists()
 
 
@@ -122,12 +122,12 @@ def test_a_full_disk_is_told_before_or_when_it_is_met(
     supernet: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with nearly_full_disk(50_000), pytest.raises(UserError, match=r"can't be written \(File too large\); free some"):
-        fetch(supernet.as_uri(), None, cache)
+        fetch_checkpoint(supernet.as_uri(), None, cache)
     assert copies(cache) == []
     usage = shutil.disk_usage(supernet)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=100_000))
     with pytest.raises(UserError, match=r"needs 10\d{4} bytes, 100000 are free; make room, or set NASFARM_CACHE"):
-        fetch(supernet.as_uri(), None, cache)
+        fetch_checkpoint(supernet.as_uri(), None, cache)
 
 
 @pytest.mark.parametrize(
@@ -145,18 +145,18 @@ def test_what_cant_be_fetched_is_said_in_one_line(
 ) -> None:
     monkeypatch.setitem(sys.modules, "gcsfs", None)  # as where it is not installed
     with pytest.raises(UserError, match=message) as caught:
-        fetch(location, None, cache)
+        fetch_checkpoint(location, None, cache)
     assert "\n" not in str(caught.value)
 
 
 def test_a_manifest_that_is_damaged_is_said_to_be(supernet: Path, cache: Path) -> None:
     (supernet / "supernet.json").write_text('{"version": 1')
     with pytest.raises(UserError, match=r"there/supernet\.json: .*; copy it again"):
-        fetch(supernet.as_uri(), None, cache)
+        fetch_checkpoint(supernet.as_uri(), None, cache)
 
 
 def test_who_we_are_to_a_server_is_in_no_error(cache: Path) -> None:
     with pytest.raises(UserError) as refused:
-        fetch("ftp://somebody:sesame@127.0.0.1:1/net", None, cache)
+        fetch_checkpoint("ftp://somebody:sesame@127.0.0.1:1/net", None, cache)
     assert "127.0.0.1" in str(refused.value)
     assert not any(word in str(refused.value) for word in ("somebody", "sesame"))

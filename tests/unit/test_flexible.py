@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from shared.supernet.flexible import flexible_attention, visibility
+from shared.supernet.flexible import block_mask, flexible_attention
 from shared.supernet.packing import pack
 from shared.supernet.tree import Tree
 from tests.support.trees import Projected, ancestors, attention_by_definition, places, projections, read_prefix, trees
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:flex_attention called without to
 
 
 def flexibly(sequences: list[Tree], own: Projected, before: Projected | None, window: int | None) -> Tensor:
-    prefix = None if before is None else read_prefix(before, window).left_in(0)
+    prefix = None if before is None else read_prefix(before, window).keys_values(0)
     return pack(sequences)._flexibly(*own, window, prefix)
 
 
@@ -54,7 +54,7 @@ def test_who_sees_whom_is_a_matter_of_the_row_the_prefix_and_the_window() -> Non
     packed = pack([tree])
     ones = torch.ones(4, 1, 1), torch.ones(6, 1, 1)
     for window in (None, 1, 3):
-        mask = visibility(packed.positions, packed.ends, 2, window)
+        mask = block_mask(packed.positions, packed.ends, 2, window)
         for key in range(6):
             values = torch.zeros(6, 1, 1)
             values[key] = 1

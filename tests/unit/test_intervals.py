@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
-from services.reporting.statistics.intervals import wilson_interval
+from services.reporting.statistics.intervals import accuracy_interval, wilson_interval
 
 
 @given(st.integers(1, 3000).flatmap(lambda items: st.tuples(st.integers(0, items), st.just(items))))
@@ -36,3 +36,13 @@ def test_the_wilson_interval_stays_between_0_and_1_at_the_ends() -> None:
 def test_impossible_counts_have_no_interval(correct: int, items: int) -> None:
     with pytest.raises(ValueError, match="correct of"):
         wilson_interval(correct, items)
+
+
+def test_answers_that_belong_together_have_a_wider_interval() -> None:
+    answers, subjects = [1.0, 1.0, 1.0, 0.0, 0.0, 0.0, 1.0, 1.0, 1.0], [0, 0, 0, 1, 1, 1, 2, 2, 2]
+    low, high = accuracy_interval(answers)
+    assert (low, high) == wilson_interval(6, 9)
+    wider = accuracy_interval(answers, subjects)
+    assert wider[0] < low and high < wider[1]
+    with pytest.raises(ValueError, match="correct of"):
+        accuracy_interval([])

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from services.evaluator.fetching import fetch
-from services.evaluator.locations import Locations, is_below
+from services.evaluator.locations import AllowedLocations, is_below
 from shared.digest import DIGEST_CHARACTERS
 from shared.errors import UserError
 from shared.messages import CheckpointRef
+from shared.supernet.source import fetch_checkpoint
 from shared.text import without_users
 
 STEPS = st.lists(st.text(st.characters(categories=["L", "N"]), min_size=1), max_size=3).map("/".join)
@@ -95,7 +95,7 @@ def test_what_leads_nowhere_is_below_nothing_and_what_can_be_no_directory_is_ref
             if len(location) < 5000:
                 assert not is_below(f"{scheme}{tmp_path}/{location}", f"{scheme}{tmp_path}"), location
             with pytest.raises(UserError):
-                fetch(f"{scheme}{tmp_path}/{location}", "d" * DIGEST_CHARACTERS, tmp_path / "cache")
+                fetch_checkpoint(f"{scheme}{tmp_path}/{location}", "d" * DIGEST_CHARACTERS, tmp_path / "cache")
 
 
 @settings(deadline=None)
@@ -106,14 +106,14 @@ def test_any_text_as_a_location_is_answered_or_refused_in_an_error_of_ours(root:
     reference = CheckpointRef(location=f"{root}{text}", digest="d" * DIGEST_CHARACTERS)
     for allowed in ("/tmp", "models", "file:///tmp", "memory://", "org", reference.location):
         with suppress(UserError):
-            assert Locations([allowed], {}).of(reference) == reference.location
+            assert AllowedLocations([allowed], {}).of(reference) == reference.location
     with pytest.MonkeyPatch.context() as patched, tempfile.TemporaryDirectory() as cache, suppress(UserError):
         patched.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-        assert fetch(reference.location, reference.digest, Path(cache)).is_dir()
+        assert fetch_checkpoint(reference.location, reference.digest, Path(cache)).is_dir()
 
 
 def test_what_is_known_by_its_digest_is_found_at_a_place_of_our_own_and_the_rest_is_refused_in_one_line() -> None:
-    locations = Locations(["s3://bucket/nets", "org/model"], {"base": "org/model"})
+    locations = AllowedLocations(["s3://bucket/nets", "org/model"], {"base": "org/model"})
     assert locations.of(CheckpointRef(location="s3://bucket/nets/one", digest="any")) == "s3://bucket/nets/one"
     assert locations.of(CheckpointRef(location="/somebody's/path", digest="base")) == "org/model"
     with pytest.raises(UserError, match=r"^https://there/x: this evaluator may open no .* NASFARM_LOCATIONS$"):

@@ -44,7 +44,7 @@ def test_the_interval_is_the_published_one() -> None:
 
 
 @given(tables)
-def test_the_score_is_mcnemars_where_no_difference_is_supposed(table: tuple[int, int, int]) -> None:
+def test_the_score_is_mcnemars_under_the_hypothesis_of_no_difference(table: tuple[int, int, int]) -> None:
     only_one, only_other, _ = table
     if only_one + only_other:
         assert paired(*table).score(0.0) == pytest.approx((only_one - only_other) / (only_one + only_other) ** 0.5)
@@ -52,7 +52,7 @@ def test_the_score_is_mcnemars_where_no_difference_is_supposed(table: tuple[int,
 
 @pytest.mark.parametrize("table", [(12, 2, 36), (3, 0, 20), (0, 0, 30), (5, 9, 200), (40, 1, 2)])
 @pytest.mark.parametrize("difference", [-0.4, -0.02, 0.1, 0.6])
-def test_the_score_takes_the_likeliest_table_with_the_supposed_difference(
+def test_the_score_uses_the_likeliest_table_with_the_hypothesised_difference(
     table: tuple[int, int, int], difference: float
 ) -> None:
     only_one, only_other, agreeing = table
@@ -70,7 +70,9 @@ def test_the_score_takes_the_likeliest_table_with_the_supposed_difference(
 
 
 @given(tables)
-def test_the_interval_holds_the_difference_and_turns_around_with_the_networks(table: tuple[int, int, int]) -> None:
+def test_the_interval_contains_the_difference_and_changes_sign_with_the_networks_order(
+    table: tuple[int, int, int],
+) -> None:
     here, there = paired(*table), paired(table[1], table[0], table[2])
     low, high = here.bounds()
     assert -1 <= low <= here.difference <= high <= 1
@@ -85,7 +87,7 @@ def test_the_ends_are_where_the_score_is_the_quantile(table: tuple[int, int, int
         assert paired(*table).score(bound) == pytest.approx(ONE_SIDED, abs=1e-4)
 
 
-def test_bounds_cover_the_truth_as_often_as_they_say() -> None:
+def test_intervals_cover_the_true_difference_as_often_as_they_claim() -> None:
     rng = np.random.default_rng(0)
     shares, true = (0.05, 0.07, 0.88), -0.02
     drawn = rng.multinomial(700, shares, size=1500)
@@ -105,7 +107,7 @@ def test_the_fewer_the_items_the_less_is_shown() -> None:
     assert bounds[0] < -0.1 and bounds[-1] > -0.02
 
 
-def test_so_many_items_as_are_said_to_be_needed_have_the_power_they_promise() -> None:
+def test_the_number_of_items_needed_has_the_power_it_was_computed_for() -> None:
     rng = np.random.default_rng(1)
     table = PairedTable(700, 28, 28)
     items = table.items_needed(0.02)
@@ -117,20 +119,20 @@ def test_so_many_items_as_are_said_to_be_needed_have_the_power_they_promise() ->
 
 @pytest.mark.parametrize("items", [460, 1600])
 @pytest.mark.parametrize("margin", [0.01, 0.02, 0.05])
-def test_two_networks_that_differ_as_often_as_is_allowed_need_just_the_items(items: int, margin: float) -> None:
+def test_two_networks_that_differ_as_often_as_is_allowed_need_exactly_these_items(items: int, margin: float) -> None:
     differing = discordance_allowed(items, margin) * 10_000 / 2
     needed = PairedTable(10_000, differing, differing).items_needed(margin)
     assert needed in (items, items + 1)
     assert discordance_allowed(10**6, 0.05) == 1
 
 
-def test_the_items_needed_grow_with_the_loss_up_to_the_margin_beyond_which_none_is_supposed() -> None:
+def test_the_items_needed_grow_with_the_loss_up_to_the_margin_beyond_which_none_is_assumed() -> None:
     gained, even, lost, too_much = (PairedTable(1000, 40 + d, 40 - d) for d in (5, 0, -5, -15))
     assert gained.items_needed(0.02) == even.items_needed(0.02) < lost.items_needed(0.02)
     assert too_much.items_needed(0.02) == even.items_needed(0.02)
 
 
-def test_networks_that_agree_everywhere_need_just_the_items_that_rule_the_margin_out() -> None:
+def test_networks_that_agree_on_every_item_need_as_many_as_rule_the_margin_out() -> None:
     items = PairedTable(10, 0, 0).items_needed(0.02)
     assert PairedTable(items, 0, 0).lower_bound > -0.02 > PairedTable(items - 2, 0, 0).lower_bound
 
@@ -148,7 +150,7 @@ def test_items_of_a_subject_count_as_fewer() -> None:
     assert together.items_needed(0.02) > 5 * alone.items_needed(0.02)
 
 
-def test_the_interval_of_clustered_items_covers_the_truth_as_often_as_it_says() -> None:
+def test_the_interval_of_clustered_items_covers_the_true_difference_as_often_as_it_claims() -> None:
     """Subjects that differ in how much the one network is better: 40 of 30 questions."""
     rng = np.random.default_rng(0)
     subjects = np.repeat(np.arange(40), 30)

@@ -112,7 +112,7 @@ def test_a_prefix_leaves_the_keys_and_values_of_the_layer_read_last() -> None:
     for layer in (0, 1):
         queries, keys, values = projections(3, 2, seed=layer)
         prefix.attend(layer, queries, keys, values, None)
-        left = prefix.left_in(layer)
+        left = prefix.keys_values(layer)
         assert torch.equal(left.keys, keys.permute(1, 2, 0)) and torch.equal(left.values, values.transpose(0, 1))
     with pytest.raises(RuntimeError, match="layer 0"):
-        prefix.left_in(0)
+        prefix.keys_values(0)

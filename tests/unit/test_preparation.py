@@ -22,16 +22,16 @@ from tests.support.tasks import tokenizer_with_bos, tokenizer_with_chat
 def unfolded(task: PreparedTask) -> dict[int, list[Continuation]]:
     """What a network that obeys the trees reads and predicts for each request."""
     windows: dict[int, list[Continuation]] = {}
-    for family in task.families:
-        for member in family.members:
+    for group in task.prefix_groups:
+        for member in group.members:
             for owner in dict.fromkeys(member.owners):
                 scored = [entry for entry in range(len(member.owners)) if member.owners[entry] == owner]
                 last = member.places[scored[-1]]
                 path = [place for place in range(last + 1) if member.tree.ends[place] > last]
-                before = len(family.prefix)
+                before = len(group.prefix)
                 assert [member.places[entry] for entry in scored] == path[-len(scored) :]
                 assert [member.tree.positions[place] for place in path] == list(range(before, before + len(path)))
-                inputs = (*family.prefix, *(member.tree.tokens[place] for place in path))
+                inputs = (*group.prefix, *(member.tree.tokens[place] for place in path))
                 targets = tuple(member.targets[entry] for entry in scored)
                 windows.setdefault(owner, []).append(Continuation(inputs, targets))
     return windows
@@ -54,17 +54,17 @@ def test_a_prepared_task_unfolds_to_the_tokens_of_its_requests(asked: TaskItems,
     requests = [request for document in task.documents for request in document.requests()]
     windows = tokenize_requests(requests, tiny_tokenizer(), 2048)
     assert unfolded(task) == {number: list(own) for number, own in enumerate(windows)}
-    assert any(family.prefix for family in task.families) == shared
+    assert any(group.prefix for group in task.prefix_groups) == shared
     assert task.tokens < sum(len(window.inputs) for own in windows for window in own) or asked.task == "wikitext"
 
 
 def test_the_rows_hold_every_scored_token_of_every_request_once() -> None:
     task = prepared(TaskItems(task="plain_facts", stop=60))
     found: Counter[tuple[int, int, int]] = Counter()
-    for family in task.families:
-        for row in family.rows:
-            read = row.packed.tokens[row.places[row.at]]
-            found.update(zip(row.owners.tolist(), read.tolist(), row.targets.tolist(), strict=True))
+    for group in task.prefix_groups:
+        for batch in group.batches:
+            read = batch.packed.tokens[batch.places[batch.at]]
+            found.update(zip(batch.owners.tolist(), read.tolist(), batch.targets.tolist(), strict=True))
     expected: Counter[tuple[int, int, int]] = Counter()
     for owner, (window,) in unfolded(task).items():
         read_last = window.inputs[-len(window.targets) :]
@@ -76,14 +76,14 @@ def test_the_rows_hold_every_scored_token_of_every_request_once() -> None:
 def prepared(
     asked: TaskItems,
     max_length: int = 500,
-    row_tokens: int = 400,
+    batch_tokens: int = 400,
     data: Path | None = None,
     tokenizer: PreTrainedTokenizerFast | None = None,
 ) -> PreparedTask:
     tokenizer = tiny_tokenizer() if tokenizer is None else tokenizer
     config = AutoConfig.for_model("llama", max_position_embeddings=max_length)
     return prepare_task(
-        asked.task, load_items(asked, data, tokenizer), tokenizer, config, torch.device("cpu"), row_tokens
+        asked.task, load_items(asked, data, tokenizer), tokenizer, config, torch.device("cpu"), batch_tokens
     )
 
 
@@ -95,33 +95,33 @@ def test_the_examples_of_a_chat_are_read_once_for_all_items_of_a_subject(multitu
     task = prepared(asked, max_length=2048, data=data, tokenizer=tokenizer)
     windows = tokenize_requests([r for document in task.documents for r in document.requests()], tokenizer, 2048)
     assert unfolded(task) == {number: list(own) for number, own in enumerate(windows)}
-    (family,) = task.families
-    shared = tokenizer.decode(family.prefix)
+    (group,) = task.prefix_groups
+    shared = tokenizer.decode(group.prefix)
     assert shared.startswith("<|im_start|>system") and shared.count("Answer:") == 5
     plain = prepared(TaskItems(task="mmlu_anatomy", num_fewshot=5, stop=6), max_length=2048, data=data)
-    assert len(family.prefix) >= len(plain.families[0].prefix)
+    assert len(group.prefix) >= len(plain.prefix_groups[0].prefix)
 
 
-def row_lengths(task: PreparedTask) -> list[int]:
-    return [len(row.packed.tokens) for family in task.families for row in family.rows]
+def batch_lengths(task: PreparedTask) -> list[int]:
+    return [len(batch.packed.tokens) for group in task.prefix_groups for batch in group.batches]
 
 
 def test_no_row_is_longer_than_asked() -> None:
     task = prepared(TaskItems(task="plain_facts", stop=60))
-    assert max(row_lengths(task)) <= 400
-    assert sum(row_lengths(task)) + sum(len(family.prefix) for family in task.families) == task.tokens
+    assert max(batch_lengths(task)) <= 400
+    assert sum(batch_lengths(task)) + sum(len(group.prefix) for group in task.prefix_groups) == task.tokens
 
 
 def test_a_task_can_be_had_in_rows_of_half_the_length() -> None:
     task = prepared(TaskItems(task="plain_facts", stop=60))
     half = task.halved()
-    assert max(row_lengths(half)) <= 200
+    assert max(batch_lengths(half)) <= 200
     assert unfolded(half) == unfolded(task) and half.digest == task.digest
 
 
 def test_an_item_longer_than_a_row_has_a_row_of_its_own() -> None:
-    task = prepared(TaskItems(task="plain_facts", stop=5), row_tokens=3)
-    assert len(row_lengths(task)) == 5
+    task = prepared(TaskItems(task="plain_facts", stop=5), batch_tokens=3)
+    assert len(batch_lengths(task)) == 5
 
 
 def test_the_right_choices_are_those_of_the_data() -> None:
@@ -143,7 +143,7 @@ def test_the_right_choices_of_every_benchmark_are_those_that_lm_eval_counts_as_r
 
 def test_the_digest_changes_with_the_items_and_their_answers_only() -> None:
     asked = TaskItems(task="plain_facts", stop=10)
-    assert prepared(asked).digest == prepared(asked, row_tokens=50).digest
+    assert prepared(asked).digest == prepared(asked, batch_tokens=50).digest
     assert prepared(asked).digest != prepared(TaskItems(task="plain_facts", start=1, stop=11)).digest
     assert prepared(asked).digest != prepared(TaskItems(task="plain_facts", num_fewshot=1, stop=10)).digest
 

@@ -19,8 +19,8 @@ from services.cli.preparation_display import PreparationDisplay
 from services.cli.progress_bars import LEAST_SECONDS, LINE_SECONDS, Lines, Pace
 from services.evaluator.evaluator import Evaluator
 from services.evaluator.progress_callback import ProgressCallback
-from shared import content
-from shared.content import FileDigests
+from shared import checkpoint_files
+from shared.checkpoint_files import FileDigests
 from shared.digest import digest_file
 from shared.events import Event, Events
 from shared.messages import EvaluationRequest, EvaluationResult, EvaluationSpec, Failure, SpeedSpec, Workload
@@ -206,7 +206,7 @@ def test_a_pace_is_that_of_the_latest_steps() -> None:
 
 
 def test_reading_a_large_file_for_its_digest_is_told_in_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(content, "LARGE_BYTES", 1000)
+    monkeypatch.setattr(checkpoint_files, "LARGE_BYTES", 1000)
     (tmp_path / "model.safetensors").write_bytes(b"x" * 3_500_000)
     (tmp_path / "config.json").write_text("{}")
     told: list[str] = []

@@ -46,7 +46,7 @@ def test_the_interval_of_independent_items_is_wilsons_and_that_of_subjects_is_wi
     assert low < narrow[0] < narrow[1] < high
 
 
-def test_a_group_that_counts_its_tasks_alike_has_the_mean_of_their_means() -> None:
+def test_a_group_that_counts_its_tasks_equally_has_the_mean_of_their_means() -> None:
     uneven = scores("group", [1, 1, 1, 1, 1, 0], (0, 0, 0, 0, 1, 1), even=("acc",))
     other = scores("group", [1, 1, 1, 0, 0, 0], (0, 0, 0, 0, 1, 1), even=("acc",))
     row = task_row(answers(uneven), answers(other), None)
@@ -57,7 +57,7 @@ def test_a_group_that_counts_its_tasks_alike_has_the_mean_of_their_means() -> No
     assert answers(uneven).accuracy == pytest.approx(5 / 6)
 
 
-def test_the_mean_over_tasks_counts_them_alike_and_needs_two() -> None:
+def test_the_mean_over_tasks_counts_them_equally_and_needs_two() -> None:
     row = macro_row(answers(GROUP, SINGLE), answers(GROUP, SINGLE), None)
     assert row is not None and row.accuracy == pytest.approx((7 / 12 + 2 / 3) / 2)
     assert row.versus_dense is not None and (row.versus_dense.difference, row.versus_dense.p_value) == (0, 1)

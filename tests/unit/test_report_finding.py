@@ -31,7 +31,7 @@ def test_the_result_is_the_smallest_network_that_was_shown_to_lose_no_more_than_
     assert "N3, the next, was not" in result
 
 
-def test_no_network_after_one_that_was_not_shown_to_hold_counts() -> None:
+def test_no_network_counts_after_one_that_did_not_pass() -> None:
     assert key_finding(_against_dense(-0.01, -0.03, -0.01)).startswith("N1 is the smallest")
     assert key_finding(_against_dense(-0.03, -0.01, -0.01)).startswith("No network on the front was shown")
 
@@ -42,7 +42,7 @@ def test_the_margin_is_the_search_files() -> None:
     assert "the next" not in result
 
 
-def test_the_result_says_that_none_was_shown_to_hold_and_how_many_items_would_show_it() -> None:
+def test_the_result_says_that_none_passed_and_how_many_items_would_show_it() -> None:
     result = key_finding(_against_dense(-0.025, -0.06))
     assert result.startswith("No network on the front was shown to lose at most 2 points against the dense network.")
     assert "The largest of those tested, N1, has an accuracy of" in result
@@ -62,8 +62,8 @@ def _gained() -> ReportContent:
     return content.model_copy(update={"front": (row.model_copy(update={"versus_dense": better}),)})
 
 
-def test_networks_that_were_not_measured_on_the_report_items_are_passed_by() -> None:
-    content = report_content(front=6, unread=3)
+def test_networks_that_were_not_measured_on_the_report_items_are_left_out() -> None:
+    content = report_content(front=6, unreported=3)
     assert not any(name in key_finding(content) for name in ("N2", "N3", "N4"))
 
 
@@ -83,7 +83,7 @@ def test_the_result_speaks_of_time_if_time_was_traded_first() -> None:
     assert "The slowest of those tested" in key_finding(content.model_copy(update={"margin": 0.0001}))
 
 
-def test_the_result_in_int8_is_the_smallest_twin_that_was_shown_to_hold_after_all_larger_ones() -> None:
+def test_the_result_in_int8_is_the_smallest_twin_that_passed_after_all_larger_ones() -> None:
     content = report_content(int8=True)
     twins = sorted(content.int8, key=lambda row: -row.bytes)
     bounds = [-0.01, -0.019, -0.03, *([-0.01] * (len(twins) - 3))]

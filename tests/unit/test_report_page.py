@@ -37,7 +37,7 @@ SEARCHES = {
         objectives=("decode_seconds", "prefill_seconds"), int8=True, timed=True, run=True
     ),
     "random networks, some of the front not measured": report_content(
-        random_ones=True, unread=5, front=10, tasks=("arc_easy", "arc_challenge"), int8=True
+        random_ones=True, unreported=5, front=10, tasks=("arc_easy", "arc_challenge"), int8=True
     ),
     "INT8 as a gene": report_content(
         objectives=("bytes", "prefill_seconds"), quantizations=("none", "int8"), timed=True, front=14
@@ -114,7 +114,7 @@ def test_the_page_loads_nothing(content: ReportContent) -> None:
     assert "default-src 'none'" in text
 
 
-def test_text_from_outside_is_never_markup() -> None:
+def test_text_from_users_is_never_markup() -> None:
     text = render_page(_hostile())
     page, plain = _Elements(text), _Elements(render_page(report_content(front=3, evaluations=20)))
     assert page.count("script") == plain.count("script") == 1
@@ -156,7 +156,7 @@ def test_the_page_explains_what_only_some_searches_have() -> None:
     assert "Mean over tasks&rdquo; counts every task equally" in text
 
 
-def test_tasks_have_columns_only_if_there_are_several_or_lm_eval_counts_a_group_otherwise() -> None:
+def test_tasks_have_columns_only_if_there_are_several_or_lm_eval_aggregates_a_group_differently() -> None:
     def titles(content: ReportContent) -> list[str]:
         return [column.title for column in page_columns(content)]
 
@@ -176,8 +176,10 @@ def test_tasks_have_columns_only_if_there_are_several_or_lm_eval_counts_a_group_
 
 def test_what_was_not_measured_on_the_report_items_is_a_dash() -> None:
     content = SEARCHES["random networks, some of the front not measured"]
-    unread = next(each for each in listed_networks(content) if each.row not in content.reported and each.drawn == "n2")
-    shown = {(column.title, column.unit): column.cell(unread).shown for column in page_columns(content)}
+    unreported = next(
+        each for each in listed_networks(content) if each.row not in content.reported and each.drawn == "n2"
+    )
+    shown = {(column.title, column.unit): column.cell(unreported).shown for column in page_columns(content)}
     assert shown["Accuracy", "report part (95 %)"] == shown["arc_easy", "report part (95 %)"] == wording.NOT_MEASURED
     assert shown["Accuracy", "search part"] != wording.NOT_MEASURED
 
@@ -202,7 +204,7 @@ def test_a_random_network_stands_below_the_one_whose_size_it_has() -> None:
     assert [each.key for each in networks if each.random] == ["n1-random", "n2-random", "n3-random"]
 
 
-def test_a_search_without_predictor_or_generations_has_words_instead_of_charts() -> None:
+def test_a_search_without_predictor_or_generations_has_a_sentence_instead_of_charts() -> None:
     content = report_content(predictor=False).model_copy(update={"generations": ()})
     text = render_page(content)
     assert "No predictor was used" in text
@@ -242,20 +244,20 @@ def test_the_first_objective_is_shown_first_and_only_what_all_networks_have_is_o
 
 
 @pytest.mark.parametrize("objective", COSTS)
-def test_the_line_rises_with_every_measure_and_passes_by_what_is_dominated(objective: Objective) -> None:
+def test_the_line_rises_with_every_cost_and_leaves_out_what_is_dominated(objective: Objective) -> None:
     content = report_content(objectives=("bytes", "prefill_seconds"), quantizations=("none", "int8"), timed=True)
     front = [network for network in content.evaluated if network.on_front]
     measure = COSTS[objective]
     joined = non_dominated(front, measure)
     assert len(joined) < len(front) or objective in ("bytes", "prefill_seconds")
     for network in front:
-        beaten = any(
+        dominated = any(
             (measure.of(other) or 0) <= (measure.of(network) or 0)
             and other.search_accuracy >= network.search_accuracy
             and (measure.of(other), other.search_accuracy) != (measure.of(network), network.search_accuracy)
             for other in front
         )
-        assert (network in joined) != beaten
+        assert (network in joined) != dominated
 
 
 def test_twins_are_hollow_and_joined_to_their_originals_except_over_parameters() -> None:
@@ -408,7 +410,9 @@ def test_the_terminal_takes_a_name_literally() -> None:
     ("interval", "says"),
     [((0.01, 0.05), "better than"), ((-0.01, 0.05), "not shown to differ from"), ((-0.05, -0.01), "worse than")],
 )
-def test_the_page_says_what_the_front_has_over_random_networks(interval: tuple[float, float], says: str) -> None:
+def test_the_page_says_by_how_much_the_front_is_better_than_random_networks(
+    interval: tuple[float, float], says: str
+) -> None:
     content = report_content(random_ones=True).model_copy(
         update={"advantage": Advantage(difference=0.02, interval=interval, pairs=6)}
     )

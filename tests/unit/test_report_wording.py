@@ -54,5 +54,5 @@ def test_differences_carry_their_sign() -> None:
         (True, False, "chat template, examples in one turn"),
     ],
 )
-def test_a_chat_template_is_spoken_of_where_one_was_applied(applied: bool | str, multiturn: bool, words: str) -> None:
+def test_a_chat_template_is_named_where_one_was_applied(applied: bool | str, multiturn: bool, words: str) -> None:
     assert wording.chat_template(applied, multiturn) == words

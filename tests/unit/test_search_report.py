@@ -182,7 +182,7 @@ def test_the_report_counts_how_often_its_items_were_used(tmp_path: Path) -> None
     assert again.networks_on_report_items == len({dense(SHAPE)} | reported) + 1
 
 
-def test_a_report_of_a_release_that_noted_nothing_counts_as_a_look(tmp_path: Path) -> None:
+def test_a_report_of_a_release_that_recorded_nothing_counts_as_a_use(tmp_path: Path) -> None:
     plan = small_plan()
     chosen, _, _, history = search(plan, tmp_path / "h.sqlite", report=True)
     with closing(sqlite3.connect(history.path, isolation_level=None)) as file:
@@ -252,7 +252,7 @@ def test_items_of_a_group_are_clustered_by_its_tasks(tmp_path: Path) -> None:
     assert content.front[0].by_task["plain_facts"].accuracy == content.front[0].report_accuracy
 
 
-def test_a_group_whose_tasks_count_alike_is_shown_as_lm_eval_aggregates_it(tmp_path: Path) -> None:
+def test_a_group_whose_tasks_count_equally_is_shown_as_lm_eval_aggregates_it(tmp_path: Path) -> None:
     plan = small_plan()
     chosen, _, _, history = search(plan, tmp_path / "h.sqlite", grouped("acc"), report=True)
     content = write_report(plan, history, chosen, tmp_path)
@@ -268,7 +268,7 @@ def test_a_group_whose_tasks_count_alike_is_shown_as_lm_eval_aggregates_it(tmp_p
     assert row.by_task["plain_facts"].accuracy != row.report_accuracy
 
 
-def test_the_cache_of_keys_and_values_is_exact(tmp_path: Path) -> None:
+def test_the_kv_cache_is_exact(tmp_path: Path) -> None:
     plan = small_plan()
     chosen, _, _, history = search(plan, tmp_path / "h.sqlite", report=True)
     content = write_report(plan, history, chosen, tmp_path)
@@ -386,7 +386,7 @@ def test_a_report_with_a_quantization_gene_says_which_networks_are_quantised(tmp
     assert (found.supernet.digest, found.base.digest) == (plan.supernet.digest, plan.base.digest)
 
 
-def test_a_smaller_front_leaves_no_files_of_a_former_one(tmp_path: Path) -> None:
+def test_a_smaller_front_leaves_no_files_of_an_earlier_one(tmp_path: Path) -> None:
     plan = small_plan(REMEASURED)
     chosen, _, _, history = search(plan, tmp_path / "h.sqlite", report=True)
     write_report(plan, history, chosen, tmp_path)

@@ -64,10 +64,10 @@ def test_labels_of_one_file_may_be_spelt_in_different_ways(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("label", "complaint"),
     [
-        (2, "label names the right answer 2, which is none of the 2 choices; mend or remove it"),
-        ("C", "label names the right answer C, which is none of the 2 choices; mend or remove it"),
-        ("brick", "label names the right answer brick, which is none of the 2 choices; mend or remove it"),
-        (0.5, "label names the right answer 0.5, which is none of the 2 choices; mend or remove it"),
+        (2, "label names the right answer 2, which is not one of the 2 choices; fix or remove it"),
+        ("C", "label names the right answer C, which is not one of the 2 choices; fix or remove it"),
+        ("brick", "label names the right answer brick, which is not one of the 2 choices; fix or remove it"),
+        (0.5, "label names the right answer 0.5, which is not one of the 2 choices; fix or remove it"),
         (-1, "has no right answer (label is -1): choose a split with labels"),
         ("", "has no right answer (label is ''): choose a split with labels"),
         (None, "has no right answer (label is None): choose a split with labels"),
@@ -87,7 +87,7 @@ def test_a_missing_label_is_refused(tmp_path: Path) -> None:
     bad = {field: value for field, value in PIQA.items() if field != "label"}
     file = write(tmp_path / "piqa", "validation", bad)
     assert refusal(tmp_path, "piqa") == (
-        f"tasks.piqa: {file}:1: label names the right answer label, which is none of the 2 choices; mend or remove it"
+        f"tasks.piqa: {file}:1: label names the right answer label, which is not one of the 2 choices; fix or remove it"
     )
 
 
@@ -125,14 +125,14 @@ def test_numbers_are_choices_as_they_are_written(tmp_path: Path) -> None:
 def test_a_field_of_two_forms_is_refused_by_row(tmp_path: Path) -> None:
     file = write(tmp_path / "piqa", "validation", PIQA, PIQA | {"goal": ["To", "dry"]})
     assert refusal(tmp_path, "piqa") == (
-        f"{file}:2: goal is of type list, and of type str before; mend or remove the row"
+        f"{file}:2: goal is of type list, and of type str before; fix or remove the row"
     )
 
 
 @pytest.mark.parametrize("row", [PIQA | {"goal": "\ud800"}, PIQA | {"extra": {"deep": ["\udfff"]}}])
 def test_a_lone_surrogate_is_refused_by_row_and_field(tmp_path: Path, row: dict[str, Any]) -> None:
     file = write(tmp_path / "piqa", "validation", PIQA, row)
-    assert re.match(rf"{file}:2: (goal|extra) is no valid Unicode", refusal(tmp_path, "piqa"))
+    assert re.match(rf"{file}:2: (goal|extra) is not valid Unicode", refusal(tmp_path, "piqa"))
 
 
 @pytest.mark.parametrize(

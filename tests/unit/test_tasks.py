@@ -16,7 +16,7 @@ from services.evaluator.tasks.loading import LoadedTask, count_items, load_items
 from services.evaluator.tasks.local import wikitext_pages
 from shared.errors import UserError
 from shared.messages import TaskItems
-from shared.rows import read_rows
+from shared.rows import located_rows
 from shared.settings import PartSettings, TaskSettings
 from tests.support.data import benchmark_data
 from tests.support.tasks import register
@@ -174,7 +174,7 @@ def test_a_question_may_have_several_right_choices(monkeypatch: pytest.MonkeyPat
 
 
 def test_a_right_answer_that_is_no_choice_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    complaint = r"tasks\.own: the row .*'gold': 3.* names the right answer 3, which is none of the 3 choices"
+    complaint = r"tasks\.own: the row .*'gold': 3.* names the right answer 3, which is not one of the 3 choices"
     with pytest.raises(UserError, match=complaint):
         registered_items(monkeypatch, [QUESTION, QUESTION | {"gold": 3}], **CHOICES)
 
@@ -267,7 +267,7 @@ def test_the_articles_of_wikitext_are_whole_and_as_many_as_the_hub_has() -> None
     assert loaded.origin == f"EleutherAI/wikitext_document_level from {data / 'wikitext2'}"
     pages = {document.index: document.doc["page"] for document in loaded.documents}
     assert pages[0].startswith(" = Robert Boulter = \n \n Robert Boulter is an English film")
-    raw = "".join(row["text"] or " \n" for row in read_rows(data / "wikitext2" / "test.jsonl.gz"))
+    raw = "".join(row["text"] or " \n" for _, row in located_rows(data / "wikitext2" / "test.jsonl.gz"))
     assert " \n" + "\n".join(pages[index] for index in range(62)) == raw
 
 
@@ -302,8 +302,8 @@ def test_data_that_are_neither_here_nor_on_the_hub_are_refused(tmp_path: Path, m
 @pytest.mark.parametrize(
     ("content", "complaint"),
     [
-        (b"", r"test\.jsonl: holds no rows; fetch the file again"),
-        (b"\n \n", r"test\.jsonl: holds no rows; fetch the file again"),
+        (b"", r"test\.jsonl: has no rows; fetch the file again"),
+        (b"\n \n", r"test\.jsonl: has no rows; fetch the file again"),
         (json.dumps(ARC_ROW).encode() + b"\n{torn", r"test\.jsonl:2: not JSON"),
         (b"\xff\xfe\n", r"test\.jsonl: can't be read"),
     ],

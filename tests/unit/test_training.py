@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM
 
 from services.trainer.examples import Example, batches, tokenize
 from services.trainer.fine_tuning import StepReport, learning_rate, response_loss
-from services.trainer.make_supernet import prepare
+from services.trainer.make_supernet import plan_training
 from shared.architecture import Architecture
 from shared.environment import Environment
 from shared.errors import UserError
@@ -301,7 +301,7 @@ def test_a_run_directory_that_can_not_be_made_is_refused(tmp_path: Path) -> None
 
 def prepare_with(directory: Path, **training: Any) -> None:
     write_checkpoint(directory / "base", "llama")
-    prepare(tiny_settings(directory, **training), directory / "base", NOWHERE)
+    plan_training(tiny_settings(directory, **training), directory / "base", NOWHERE)
 
 
 def test_data_that_are_not_there_are_refused_by_name(tmp_path: Path) -> None:
@@ -314,9 +314,9 @@ def test_data_that_are_not_there_are_refused_by_name(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "complaint"),
     [
-        ("", r"data\.jsonl: holds no rows"),
-        ("\n\n", r"data\.jsonl: holds no rows"),
-        ('{"instruction": "a", "input": "", "output": ""}\n', "holds no row with an instruction and an output"),
+        ("", r"data\.jsonl: has no rows"),
+        ("\n\n", r"data\.jsonl: has no rows"),
+        ('{"instruction": "a", "input": "", "output": ""}\n', "has no row with an instruction and an output"),
         ('{"instruction": "a", "input": "", "output": "b"}\n{torn', r"data\.jsonl:2: not JSON"),
         ("[1]\n", r"data\.jsonl row 1: not a JSON object"),
     ],
@@ -350,7 +350,7 @@ def test_a_token_beyond_the_embeddings_is_refused_before_anything_is_computed(tm
     tokenizer.save_pretrained(tmp_path / "base")
     complaint = r"base: its tokenizer has the token '<\|added\|>' \(800\), the network has embeddings of 0 to 799 only"
     with pytest.raises(UserError, match=complaint):
-        prepare(tiny_settings(tmp_path), tmp_path / "base", NOWHERE)
+        plan_training(tiny_settings(tmp_path), tmp_path / "base", NOWHERE)
 
 
 def test_rows_that_do_not_fit_are_counted(tmp_path: Path) -> None:
@@ -358,7 +358,7 @@ def test_rows_that_do_not_fit_are_counted(tmp_path: Path) -> None:
     (tmp_path / "data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     write_checkpoint(tmp_path / "base", "llama")
     settings = tiny_settings(tmp_path, data=str(tmp_path / "data.jsonl"), tokens_per_step=100)
-    plan = prepare(settings, tmp_path / "base", NOWHERE)
+    plan = plan_training(settings, tmp_path / "base", NOWHERE)
     assert len(plan.examples) == 1
     assert plan.left_out == [
         f"1 row left out: 1 without an instruction; first: {tmp_path / 'data.jsonl'}:3",
@@ -382,7 +382,7 @@ def test_impossible_spaces_are_refused_before_anything_is_computed(tmp_path: Pat
     ]:
         changed = settings.model_copy(update={"space": settings.space.model_copy(update=space)})
         with pytest.raises(UserError, match=complaint):
-            prepare(changed, tmp_path / "base", NOWHERE)
+            plan_training(changed, tmp_path / "base", NOWHERE)
 
 
 def test_a_checkpoint_without_a_tokenizer_is_refused(tmp_path: Path) -> None:
@@ -390,5 +390,5 @@ def test_a_checkpoint_without_a_tokenizer_is_refused(tmp_path: Path) -> None:
     for file in (tmp_path / "base").glob("tokenizer*"):
         file.unlink()
     with pytest.raises(UserError, match=r"base: no readable tokenizer \(.*\); copy") as refusal:
-        prepare(tiny_settings(tmp_path), tmp_path / "base", NOWHERE)
+        plan_training(tiny_settings(tmp_path), tmp_path / "base", NOWHERE)
     assert "\n" not in str(refusal.value)

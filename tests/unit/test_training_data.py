@@ -59,9 +59,9 @@ def test_a_row_without_instruction_or_output_is_left_out(tmp_path: Path, field: 
         ([], "a list"),
         ({"text": "x"}, "an object"),
         ({}, "an object"),
-        (float("nan"), "no finite number"),
-        (float("-inf"), "no finite number"),
-        ("\ud800", "no valid Unicode"),
+        (float("nan"), "not a finite number"),
+        (float("-inf"), "not a finite number"),
+        ("\ud800", "not valid Unicode"),
     ],
 )
 @pytest.mark.parametrize("field", ["instruction", "input", "output"])
@@ -82,7 +82,7 @@ def test_rows_that_are_left_out_are_counted_by_reason(tmp_path: Path) -> None:
 
 def test_data_of_which_nothing_is_left_are_refused_with_the_reasons(tmp_path: Path) -> None:
     complaint = (
-        r"data\.jsonl holds no row .*; name another file \(2 rows left out: 1 whose output is an object, 1 without"
+        r"data\.jsonl has no row .*; name another file \(2 rows left out: 1 whose output is an object, 1 without"
     )
     with pytest.raises(UserError, match=complaint) as refusal:
         loaded(tmp_path, row(output={}), {"input": "x"})
@@ -129,7 +129,7 @@ def test_a_bad_row_of_an_array_is_told_by_its_number(tmp_path: Path) -> None:
     file.write_text(json.dumps([row(), row(output=[])]), encoding="utf-8")
     assert load_instructions(str(file), NOWHERE).left_out.endswith(f"first: {file} row 2")
     file.write_text(json.dumps([row(), 3]), encoding="utf-8")
-    with pytest.raises(UserError, match=r"data\.json row 2: not a JSON object; mend or remove the line"):
+    with pytest.raises(UserError, match=r"data\.json row 2: not a JSON object; fix or remove the line"):
         load_instructions(str(file), NOWHERE)
 
 

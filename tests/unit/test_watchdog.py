@@ -42,7 +42,7 @@ def overrun(broker: InProcessBroker, meanwhile: Callable[[Slow, Worker], None]) 
         told.set()
 
     worker = Worker(broker, REQUESTS, slow, ended=lambda: ends.append("worker"))
-    watchdog = Watchdog(broker, worker.desk, 0.05, answered)
+    watchdog = Watchdog(broker, worker.lease_slot, 0.05, answered)
     ask(broker)
     watchdog.start()
     worker.start()
@@ -116,14 +116,14 @@ def test_where_the_broker_refuses_the_failure_the_request_is_left_to_others() ->
 
 
 def test_of_many_who_claim_what_is_in_work_one_gets_it() -> None:
-    broker, desk = InProcessBroker(), LeaseSlot()
+    broker, lease_slot = InProcessBroker(), LeaseSlot()
     request = ask(broker)
     delivery = broker.receive(REQUESTS, 0)
     assert delivery is not None
     with ThreadPoolExecutor(8) as threads:
         for _ in range(50):
-            desk.put(Lease(request, delivery, began=0, reconnects=0))
-            claimed = list(threads.map(lambda _: desk.claim(), range(8)))
+            lease_slot.hold(Lease(request, delivery, began=0, reconnects=0))
+            claimed = list(threads.map(lambda _: lease_slot.claim(), range(8)))
             assert sum(each is not None for each in claimed) == 1
 
 

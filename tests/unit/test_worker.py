@@ -8,7 +8,7 @@ import pytest
 from services.evaluator.progress_callback import ProgressCallback
 from services.evaluator.service import Events, ServiceEvent, stop_at_signals
 from services.evaluator.status import CrashGuard, EvaluatorStatus
-from services.evaluator.worker import Answering, NullObserver, Worker, WorkerObserver
+from services.evaluator.worker import NullObserver, RequestEvaluator, Worker, WorkerObserver
 from shared.architecture import dense
 from shared.backoff import Backoff, BackoffLimits
 from shared.broker import DEAD_LETTERS, Delivery, InProcessBroker, QueueMissingError
@@ -39,7 +39,7 @@ class Pretending:
 def work(
     broker: InProcessBroker,
     pretending: Pretending,
-    evaluator: Answering | None = None,
+    evaluator: RequestEvaluator | None = None,
     observer: WorkerObserver | None = None,
     requests: int = 2,
     backoff: Backoff | None = None,
@@ -209,8 +209,8 @@ def test_a_request_that_comes_when_the_worker_is_told_to_stop_is_given_back() ->
 
 def test_who_observes_a_worker_is_told_of_everything_in_its_order() -> None:
     class Observed:
-        def taken(self, delivery: Delivery, request: EvaluationRequest) -> None:
-            told.append(f"taken {delivery.attempt} {request.search}")
+        def received(self, delivery: Delivery, request: EvaluationRequest) -> None:
+            told.append(f"received {delivery.attempt} {request.search}")
 
         def progressed(self) -> None:
             told.append("progressed")
@@ -234,7 +234,7 @@ def test_who_observes_a_worker_is_told_of_everything_in_its_order() -> None:
     told: list[str] = []
     broker, stepping = InProcessBroker(), Stepping(last=1)
     work(broker, stepping, observer=Observed(), requests=1)
-    assert told == ["taken 1 small", "progressed", "evaluated, 1 published", "settled, 2 published"]
+    assert told == ["received 1 small", "progressed", "evaluated, 1 published", "settled, 2 published"]
 
 
 def test_the_first_signal_tells_to_stop_and_the_second_leaves_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,8 +11,8 @@ class Strategy(Protocol):
     """Decides which networks are measured next.
 
     Its state is a function of the cost model (with the space), settings (with the seed) and the calls made: a search is
-    resumed by constructing the strategy anew and repeating them. Nothing else enters: no clock, no global random state,
-    no hash order.
+    resumed by constructing the strategy again and repeating them. Nothing else matters: no clock, no global random
+    state, no hash order.
     """
 
     @property

@@ -2,12 +2,12 @@
 
 import torch
 
-from services.evaluator.engines.protocol import Engine, EngineMissingError, Passes, Running, random_prompts
+from services.evaluator.engines.protocol import Engine, EngineMissingError, LoadedNetwork, PassSeconds, random_prompts
 from services.evaluator.engines.torch_engine import TorchEngine
 from shared.messages import Engine as EngineName
 from shared.supernet.device import compute_device
 
-__all__ = ["Engine", "EngineMissingError", "Passes", "Running", "make_engine", "random_prompts"]
+__all__ = ["Engine", "EngineMissingError", "LoadedNetwork", "PassSeconds", "make_engine", "random_prompts"]
 
 
 def make_engine(name: EngineName, device: torch.device | None = None) -> Engine:

@@ -1,4 +1,5 @@
-"""A key/value cache, and what a decoder reads with it: whole prompts first, then a token of each sequence at a time."""
+"""A KV cache, and the passes that use it: whole prompts first (prefill), then a token of each sequence at a time
+(decode)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -14,8 +15,8 @@ from shared.supernet.segments import Segments
 
 
 @dataclass
-class Cache:
-    """Keys and values of what was read: of each layer (sequences, kv_heads, capacity, head_dim), None where it has no
+class KVCache:
+    """Keys and values of the tokens so far: of each layer (sequences, kv_heads, capacity, head_dim), None if it has no
     attention.
 
     `lengths` (sequences,): how many tokens of each sequence that is. It lies on the device, beside what the host must
@@ -29,8 +30,8 @@ class Cache:
     ragged: bool
 
     @classmethod
-    def of_prompts(cls, network: Decoder, prompts: Sequence[Sequence[int]], more: int) -> "Cache":
-        """Room for prompts, which are read next, and for `more` tokens of each."""
+    def of_prompts(cls, network: Decoder, prompts: Sequence[Sequence[int]], more: int) -> "KVCache":
+        """Room for prompts, which are prefilled next, and for `more` tokens of each."""
         lengths = [len(prompt) for prompt in prompts]
 
         def room(attention: AttentionShape | None) -> Tensor | None:
@@ -56,18 +57,18 @@ class Cache:
 
 
 @dataclass(frozen=True)
-class Prompts:
-    """Prompts that are read at once, padded on the right to the longest: no token sees what comes after it.
+class PaddedPrompts:
+    """Prompts for one pass, padded on the right to the longest: no token sees what comes after it.
 
     `tokens` and `positions` (sequences * longest,).
     """
 
     tokens: Tensor
     positions: Tensor
-    cache: Cache
+    cache: KVCache
 
     @classmethod
-    def begin(cls, prompts: Sequence[Sequence[int]], cache: Cache) -> "Prompts":
+    def begin(cls, prompts: Sequence[Sequence[int]], cache: KVCache) -> "PaddedPrompts":
         """The prompts that a cache was made for."""
         device = cache.lengths.device
         padded = [[*prompt, *[0] * (cache.longest - len(prompt))] for prompt in prompts]
@@ -89,7 +90,13 @@ class Prompts:
         return Segments((2 * prompts + padding).flatten(), 2 * sequences)
 
     def attend(
-        self, layer: int, queries: Tensor, keys: Tensor, values: Tensor, window: int | None, steady: bool = False
+        self,
+        layer: int,
+        queries: Tensor,
+        keys: Tensor,
+        values: Tensor,
+        window: int | None,
+        batch_invariant: bool = False,
     ) -> Tensor:
         """Attention within each prompt; its keys and values go into the cache."""
         longest = self.cache.longest
@@ -108,16 +115,16 @@ class Prompts:
 
 
 @dataclass(frozen=True)
-class Step:
+class DecodeStep:
     """One more token of every sequence. `tokens` and `positions` (sequences,)."""
 
     tokens: Tensor
     positions: Tensor
-    cache: Cache
+    cache: KVCache
     masks: dict[int | None, Tensor] = field(default_factory=dict)
 
     @classmethod
-    def after(cls, cache: Cache, tokens: Tensor) -> "Step":
+    def after(cls, cache: KVCache, tokens: Tensor) -> "DecodeStep":
         """The tokens that follow what a cache holds."""
         step = cls(tokens, cache.lengths, cache)
         cache.lengths = cache.lengths + 1
@@ -126,11 +133,17 @@ class Step:
 
     @cached_property
     def segments(self) -> Segments:
-        """Each token: what was read before is in the cache, and no longer part of the row."""
+        """Each token: those before it are in the cache, and not part of the pass."""
         return Segments(torch.arange(len(self.tokens), device=self.tokens.device), len(self.tokens))
 
     def attend(
-        self, layer: int, queries: Tensor, keys: Tensor, values: Tensor, window: int | None, steady: bool = False
+        self,
+        layer: int,
+        queries: Tensor,
+        keys: Tensor,
+        values: Tensor,
+        window: int | None,
+        batch_invariant: bool = False,
     ) -> Tensor:
         """Attention of the new tokens to all of their sequences; their keys and values go into the cache."""
         cache, first, mask = self.cache, 0, None
@@ -144,7 +157,7 @@ class Step:
             kept_keys[:, :, cache.longest - 1] = keys
             kept_values[:, :, cache.longest - 1] = values
             first = 0 if window is None else max(0, cache.longest - window)
-        # The heads that share keys and values stand as if they were so many tokens: these are read once for all.
+        # The heads that share keys and values are laid out as tokens, so that these are loaded once for all.
         attended = F.scaled_dot_product_attention(
             queries.reshape(len(queries), keys.shape[1], -1, queries.shape[2]),
             kept_keys[:, :, first : cache.longest],
@@ -154,7 +167,7 @@ class Step:
         return attended.flatten(1)
 
     def _mask(self, window: int | None) -> Tensor:
-        """What each sequence's new token sees, (sequences, 1, 1, longest)."""
+        """The attention mask of each sequence's new token, (sequences, 1, 1, longest)."""
         if window not in self.masks:
             places = torch.arange(self.cache.longest, device=self.positions.device)
             visible = places <= self.positions[:, None]

@@ -1,4 +1,4 @@
-"""What runs networks where speed is measured: one protocol, several engines."""
+"""Inference engines, which run the networks whose speed is measured: one protocol, several implementations."""
 
 import random
 from collections.abc import Sequence
@@ -15,11 +15,11 @@ from shared.supernet.checkpoint import Checkpoint
 
 
 class EngineMissingError(UserError):
-    """An engine is not installed on this machine; on another one it may be."""
+    """An engine that is not installed on this machine; on another one it may be."""
 
 
 @dataclass(frozen=True)
-class Passes:
+class PassSeconds:
     """Seconds of each repeat: `prefill` of the whole prompt batch, `decode` of one step of decoding (mean over the
     steps).
 
@@ -30,14 +30,14 @@ class Passes:
     decode: tuple[float, ...]
 
 
-class Running(Protocol):
+class LoadedNetwork(Protocol):
     """One network, loaded by an engine."""
 
     def generate(self, prompts: Sequence[Sequence[int]], tokens: int) -> list[list[int]]:
         """The `tokens` likeliest next tokens of every prompt, one after another; nothing ends a sequence early."""
         ...
 
-    def time(self, workload: Workload, repeats: int, progressed: ProgressCallback = ignore_progress) -> Passes:
+    def time(self, workload: Workload, repeats: int, progressed: ProgressCallback = ignore_progress) -> PassSeconds:
         """Run a workload `repeats` times, after as much warming up as the engine needs.
 
         `progressed` is called after each of them, or after all where the engine tells nothing before.
@@ -50,12 +50,12 @@ class Engine(Protocol):
 
     @property
     def name(self) -> EngineName:
-        """What messages call it."""
+        """Its name in messages."""
         ...
 
     @property
     def version(self) -> str:
-        """Of its software."""
+        """The version of its software."""
         ...
 
     @property
@@ -63,7 +63,9 @@ class Engine(Protocol):
         """What it computes on, for people."""
         ...
 
-    def run(self, checkpoint: Checkpoint, architecture: Architecture, dtype: Dtype) -> AbstractContextManager[Running]:
+    def run(
+        self, checkpoint: Checkpoint, architecture: Architecture, dtype: Dtype
+    ) -> AbstractContextManager[LoadedNetwork]:
         """Load a sub-network, and free it at the end. Raises UserError for a network that the engine can't run."""
         ...
 

@@ -38,7 +38,7 @@ def main() -> None:
 
 
 def _leave_with(asker: int) -> None:
-    """End as soon as nobody waits any more: a killed evaluator's successor needs the memory.
+    """End as soon as the evaluator is gone: its successor needs the memory.
 
     Asked now and again, because the kernel's own signal (PR_SET_PDEATHSIG) comes already when the thread ends that
     started this process, and evaluations have a thread of their own.

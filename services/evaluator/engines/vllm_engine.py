@@ -1,5 +1,5 @@
 """vLLM, which serves networks in production. It runs in a process of its own, started for each run: when that ends, its
-threads, memory and graphs are gone, and what vLLM sets and prints is no concern of this process."""
+threads, memory and graphs are gone, and what vLLM sets and prints doesn't affect this process."""
 
 import importlib.metadata
 import json
@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from services.evaluator.engines.protocol import EngineMissingError, Passes, random_prompts
+from services.evaluator.engines.protocol import EngineMissingError, PassSeconds, random_prompts
 from services.evaluator.engines.vllm_plugin import LOAD_FORMAT, MODEL
 from services.evaluator.progress_callback import ProgressCallback, ignore_progress
 from shared.architecture import Architecture, derive
@@ -47,7 +47,7 @@ class VllmEngine:
         self.device = device_name(compute_device())
 
     @contextmanager
-    def run(self, checkpoint: Checkpoint, architecture: Architecture, dtype: Dtype) -> Iterator["VllmRunning"]:
+    def run(self, checkpoint: Checkpoint, architecture: Architecture, dtype: Dtype) -> Iterator["VllmNetwork"]:
         """Nothing is loaded before there is something to do. Raises UserError for a network that the plugin's model
         can't compute: in INT8, of another family, or with layers that differ in more than MLP width and window."""
         if architecture.quantization != "none":
@@ -58,11 +58,11 @@ class VllmEngine:
         attention = _attention_of_all(network)
         if read_config(checkpoint.directory).get("model_type") == MODEL_TYPE:
             raise UserError(f"engine vllm: {checkpoint.directory} has a config of nasfarm's own; use engine torch")
-        yield VllmRunning(checkpoint, architecture, dtype, network, attention)
+        yield VllmNetwork(checkpoint, architecture, dtype, network, attention)
 
 
 @dataclass(frozen=True)
-class VllmRunning:
+class VllmNetwork:
     """A network that vLLM loads whenever it is to run."""
 
     checkpoint: Checkpoint
@@ -75,11 +75,11 @@ class VllmRunning:
         lines: list[list[int]] = self._run(prompts, tokens, 1)["tokens"]
         return lines
 
-    def time(self, workload: Workload, repeats: int, progressed: ProgressCallback = ignore_progress) -> Passes:
+    def time(self, workload: Workload, repeats: int, progressed: ProgressCallback = ignore_progress) -> PassSeconds:
         prompts = random_prompts(workload, self.network.vocab_size)
         seconds = self._run(prompts, 1 + workload.generated_tokens, WARMING_ROUNDS + repeats)
         progressed()
-        return Passes(tuple(seconds["prefill"][WARMING_ROUNDS:]), tuple(seconds["decode"][WARMING_ROUNDS:]))
+        return PassSeconds(tuple(seconds["prefill"][WARMING_ROUNDS:]), tuple(seconds["decode"][WARMING_ROUNDS:]))
 
     def _run(self, prompts: Sequence[Sequence[int]], tokens: int, rounds: int) -> dict[str, Any]:
         options = self._options(prompts, tokens)
@@ -123,9 +123,9 @@ class VllmRunning:
             "dtype": self.dtype,
             "max_model_len": longest,
             "max_num_seqs": len(prompts),
-            # All prompts are read in one pass.
+            # One pass prefills all prompts.
             "max_num_batched_tokens": max(longest, sum(len(prompt) for prompt in prompts)),
-            # A prompt that was seen in an earlier round is read all the same.
+            # A prompt of an earlier round is prefilled again.
             "enable_prefix_caching": False,
             "disable_hybrid_kv_cache_manager": True,
             "kv_cache_memory_bytes": blocks * BLOCK_TOKENS * cache_bytes(self.network, self.dtype),
@@ -164,27 +164,27 @@ def _installed_version() -> str:
 
 
 def _in_child(job: dict[str, Any]) -> dict[str, Any]:
-    """Do a job in a process of its own. Raises RuntimeError, with the end of what the process said, if it dies."""
+    """Do a job in a process of its own. Raises RuntimeError, with the end of the process's stderr, if it fails."""
     environment = os.environ | {
         "HF_HUB_OFFLINE": "1",
         "OMP_NUM_THREADS": str(torch.get_num_threads()),
         "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
         "VLLM_NO_USAGE_STATS": "1",
     }
-    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as said:
+    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as stderr:
         done = subprocess.run(
             # -P: what lies in the working directory must not stand in for what is installed, or vLLM misses the plugin.
             [sys.executable, "-P", "-m", "services.evaluator.engines.vllm_child"],
             input=json.dumps(job),
             stdout=subprocess.PIPE,
-            stderr=said,
+            stderr=stderr,
             text=True,
             env=environment,
-            process_group=0,  # Ctrl-C tells us to finish what is in work: it must not end it
+            process_group=0,  # Ctrl-C lets the evaluation in flight finish: it must not end this process
             check=False,
         )
         if done.returncode == 0:
             answer: dict[str, Any] = json.loads(done.stdout)
             return answer
-        said.seek(0)
-        raise RuntimeError(f"vLLM's process ended with {done.returncode}:\n{said.read()[-4000:]}")
+        stderr.seek(0)
+        raise RuntimeError(f"vLLM's process ended with {done.returncode}:\n{stderr.read()[-4000:]}")

@@ -2,23 +2,22 @@
 
 from collections.abc import Callable
 from datetime import date
-from typing import Any
 
-from lm_eval.models.huggingface import HFLM
 from transformers import PreTrainedTokenizerBase
 
+from services.evaluator.tasks.lm_eval_internals import NetworklessHFLM
 from shared.errors import UserError, first_line
 from shared.messages import TaskItems
 
-Render = Callable[..., str]
+ChatRenderer = Callable[..., str]
 """From messages, and whether an answer is to follow (`add_generation_prompt`), to the prompt."""
 
 TODAY = date(2024, 7, 26)
 """What a template is told that asks for the date, as Llama 3's do: their own default. The prompts of a search must not
-change over night."""
+change from one day to the next."""
 
 
-def chat_template(asked: TaskItems, tokenizer: PreTrainedTokenizerBase | None) -> Render | None:
+def chat_template(asked: TaskItems, tokenizer: PreTrainedTokenizerBase | None) -> ChatRenderer | None:
     """What makes a prompt of messages; None where the task is asked without a chat template.
 
     lm-eval's `hf` model looks whether the tokenizer has a template of the name that it is given, and takes the default
@@ -33,7 +32,7 @@ def chat_template(asked: TaskItems, tokenizer: PreTrainedTokenizerBase | None) -
         raise ValueError(f"{asked.task}: a chat template is asked for; its tokenizer is needed")
     _require(asked, tokenizer)
     named = {"chat_template": asked.apply_chat_template} if isinstance(asked.apply_chat_template, str) else {}
-    model = _Templating(tokenizer, {**named, "strftime_now": TODAY.strftime})
+    model = NetworklessHFLM(tokenizer, {**named, "strftime_now": TODAY.strftime})
 
     def render(messages: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
         try:
@@ -41,17 +40,10 @@ def chat_template(asked: TaskItems, tokenizer: PreTrainedTokenizerBase | None) -
         except Exception as error:  # templates are programs, and may fail in any way; none is a bug of ours
             raise UserError(
                 f"tasks.{asked.task}: the chat template of {tokenizer.name_or_path} can't be applied to its messages "
-                f"({first_line(error)}); mend the template, or leave apply_chat_template out"
+                f"({first_line(error)}); fix the template, or leave apply_chat_template out"
             ) from error
 
     return render
-
-
-class _Templating(HFLM):  # type: ignore[misc]  # lm-eval is untyped
-    """lm-eval's `hf` model, as far as it applies templates."""
-
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, arguments: dict[str, Any]) -> None:
-        self.tokenizer, self.chat_template_args = tokenizer, arguments  # HFLM's own loads a network
 
 
 def _require(asked: TaskItems, tokenizer: PreTrainedTokenizerBase) -> None:

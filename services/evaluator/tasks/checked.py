@@ -15,23 +15,23 @@ from jinja2 import Environment, TemplateError, nodes
 from lm_eval.api.task import ConfigurableTask
 
 from shared.errors import UserError, first_line
-from shared.rows import Placed
+from shared.rows import LocatedRow
 from shared.text import shortened, shown
 
 UNLABELLED = ("-1", "", "None", "?")
-"""How data sets spell that the right answer is kept secret."""
+"""How data sets mark that the right answer is kept secret."""
 
 
 class CheckedTask(ConfigurableTask):  # type: ignore[misc]  # lm-eval is untyped
-    """A task that raises UserError where a row is no good. `places` tell which row of which file that is, of each split
-    that comes from one."""
+    """A task that raises UserError for a row that can't be used. `places` tell which row of which file it is, for each
+    split that was loaded from a file."""
 
-    places: dict[str, list[Placed]]
+    places: dict[str, list[LocatedRow]]
 
     def doc_to_text(self, doc: dict[str, Any], doc_to_text: Any = None) -> Any:
         """The prompt; or, where the choices are prompts, the number of the right one."""
         template = self.config.doc_to_text if doc_to_text is None else doc_to_text
-        with _blaming(self, doc, template):
+        with _naming_the_row(self, doc, template):
             found = super().doc_to_text(doc, doc_to_text)
         if found is None:
             raise bad_row(self, doc, f"{_shown(template)} is null")
@@ -44,7 +44,7 @@ class CheckedTask(ConfigurableTask):  # type: ignore[misc]  # lm-eval is untyped
     def doc_to_choice(self, doc: dict[str, Any], doc_to_choice: Any = None) -> list[str]:
         """The choices; numbers as they are written."""
         template = self.config.doc_to_choice if doc_to_choice is None else doc_to_choice
-        with _blaming(self, doc, template):
+        with _naming_the_row(self, doc, template):
             found = super().doc_to_choice(doc, doc_to_choice)
         if not isinstance(found, list) or not found:
             raise bad_row(self, doc, f"{_shown(template)} gives no choices")
@@ -56,7 +56,7 @@ class CheckedTask(ConfigurableTask):  # type: ignore[misc]  # lm-eval is untyped
     def doc_to_target(self, doc: dict[str, Any], doc_to_target: Any = None) -> Any:
         """What is right: numbers of choices, or choices, where there are choices."""
         template = self.config.doc_to_target if doc_to_target is None else doc_to_target
-        with _blaming(self, doc, template):
+        with _naming_the_row(self, doc, template):
             found = super().doc_to_target(doc, doc_to_target)
         if template != self.config.doc_to_target or not _names_a_choice(self, doc):
             return found
@@ -95,7 +95,7 @@ def _index(task: ConfigurableTask, doc: dict[str, Any], found: object, choices: 
     raise bad_row(
         task,
         doc,
-        f"{_shown(template)} names the right answer {_shown(found)}, which is none of the {len(choices)} choices",
+        f"{_shown(template)} names the right answer {_shown(found)}, which is not one of the {len(choices)} choices",
     )
 
 
@@ -108,7 +108,7 @@ def _whole(text: str) -> int | None:
 
 
 @contextmanager
-def _blaming(task: ConfigurableTask, doc: dict[str, Any], template: Any) -> Iterator[None]:
+def _naming_the_row(task: ConfigurableTask, doc: dict[str, Any], template: Any) -> Iterator[None]:
     """Turn what templates and functions raise on a row that they don't expect into one line."""
     try:
         yield
@@ -119,8 +119,8 @@ def _blaming(task: ConfigurableTask, doc: dict[str, Any], template: Any) -> Iter
         raise bad_row(task, doc, reason) from error
 
 
-def bad_row(task: ConfigurableTask, doc: dict[str, Any], reason: str, remedy: str = "mend or remove it") -> UserError:
-    """What is to be said of a row: which it is, and what is wrong with it."""
+def bad_row(task: ConfigurableTask, doc: dict[str, Any], reason: str, remedy: str = "fix or remove it") -> UserError:
+    """The error of a row: which it is, and what is wrong with it."""
     return UserError(f"tasks.{task.config.task}: {_place(task, doc)}: {reason}{f'; {remedy}' if remedy else ''}")
 
 

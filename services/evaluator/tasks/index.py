@@ -8,9 +8,9 @@ from typing import Any
 
 import lm_eval.tasks
 from lm_eval.tasks import TaskManager
-from lm_eval.tasks._index import Entry, Kind
 from pydantic import TypeAdapter
 
+from services.evaluator.tasks.lm_eval_internals import index_entry
 from shared.environment import Environment
 from shared.errors import UserError
 from shared.files import is_directory, write_atomically
@@ -18,9 +18,9 @@ from shared.files import is_directory, write_atomically
 OWN = Path(__file__).parent
 THEIRS = Path(lm_eval.tasks.__file__).parent
 
-Row = tuple[str, str | None, list[str]]
+CachedEntry = tuple[str, str | None, list[str]]
 """Kind of an entry, its file (None for a tag), and the tasks of a tag, or the tags of a task."""
-ROWS = TypeAdapter(dict[str, Row])
+CACHED_INDEX = TypeAdapter(dict[str, CachedEntry])
 
 
 @cache
@@ -45,23 +45,23 @@ def include_tasks(directory: Path) -> None:
     task_manager().task_index.update(found)
 
 
-def _defaults() -> dict[str, Row]:
+def _defaults() -> dict[str, CachedEntry]:
     """lm-eval's own index, from the cache if this very installation has been indexed before."""
     installed = f"{version('lm_eval')}-{THEIRS.stat().st_mtime_ns:x}"
     path = Environment.read().cache / "lm_eval_tasks" / f"{installed}.json"
     with suppress(OSError, ValueError):  # not there yet, or damaged: made anew
-        return ROWS.validate_json(path.read_bytes())
+        return CACHED_INDEX.validate_json(path.read_bytes())
     index = {name: _row(entry) for name, entry in TaskManager().task_index.items()}
     with suppress(UserError):  # where nothing can be kept, every start takes its time
-        write_atomically(path, ROWS.dump_json(index))
+        write_atomically(path, CACHED_INDEX.dump_json(index))
     return index
 
 
-def _row(entry: Entry) -> Row:
+def _row(entry: Any) -> CachedEntry:
     file = None if entry.yaml_path is None else str(entry.yaml_path.relative_to(THEIRS))
     return entry.kind.name, file, sorted(entry.tags)
 
 
-def _entry(name: str, row: Row) -> Any:
+def _entry(name: str, row: CachedEntry) -> Any:
     kind, file, names = row
-    return Entry(name=name, kind=Kind[kind], yaml_path=None if file is None else THEIRS / file, tags=set(names))
+    return index_entry(name, kind, None if file is None else THEIRS / file, set(names))

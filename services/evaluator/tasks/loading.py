@@ -1,29 +1,26 @@
-"""lm-eval's tasks by name: its prompts, choices, few-shot examples and metrics, on data that can be had."""
+"""lm-eval's tasks by name: its prompts, choices, few-shot examples and metrics, on local data or the hub's."""
 
 import logging
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from functools import cache, lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
-import lm_eval.utils
 from lm_eval.api.instance import Instance
 from lm_eval.api.metrics import aggregate_subtask_metrics, mean
 from lm_eval.api.samplers import FirstNSampler
 from lm_eval.api.task import ConfigurableTask
-from lm_eval.tasks import _factory
-from lm_eval.tasks._index import TaskIndex
 from transformers import PreTrainedTokenizerBase
 
-from services.evaluator.tasks.chat import Render, chat_template
+from services.evaluator.tasks.chat import ChatRenderer, chat_template
 from services.evaluator.tasks.checked import CheckedTask, bad_row
 from services.evaluator.tasks.index import task_manager
 from services.evaluator.tasks.kinds import require_scorable
-from services.evaluator.tasks.local import Missing, local_data
+from services.evaluator.tasks.lm_eval_internals import making
+from services.evaluator.tasks.local import MissingSplits, local_data
 from shared.errors import UserError, first_line
 from shared.files import is_file, user_path
 from shared.messages import TaskItems
@@ -32,10 +29,7 @@ from shared.text import shortened, shown
 
 log = logging.getLogger(__name__)
 
-# lm-eval compiles a template anew each time it fills it in, for every item of every network that is scored.
-lm_eval.utils.env.from_string = lru_cache(maxsize=1024)(lm_eval.utils.env.from_string)
-
-NOTHING = Missing()
+NONE_MISSING = MissingSplits()
 FEWSHOT_SEED = 1234
 """lm-eval's own default."""
 
@@ -49,7 +43,7 @@ class Document:
     index: int
     doc: dict[str, Any]
     context: str | list[str]
-    chat: Render | None = None
+    chat: ChatRenderer | None = None
 
     @property
     def rolling(self) -> bool:
@@ -85,7 +79,7 @@ class Document:
         choices = self.task.doc_to_choice(self.doc)
         listed = gold if isinstance(gold, list) else [gold]
         if not all(entry in choices if isinstance(entry, str) else 0 <= entry < len(choices) for entry in listed):
-            raise bad_row(self.task, self.doc, "names a right answer that is none of its choices")
+            raise bad_row(self.task, self.doc, "names a right answer that is not one of its choices")
         return tuple(choices.index(entry) if isinstance(entry, str) else int(entry) for entry in listed)
 
     def metrics(self, answers: Sequence[tuple[float, bool]]) -> dict[str, Any]:
@@ -192,7 +186,7 @@ def _first_of_each(counts: Sequence[int], limit: int) -> list[int]:
 def _configured(asked: TaskItems, data: Path | None) -> tuple[list[ConfigurableTask], str, dict[str, bool]]:
     """lm-eval's tasks of that name, set to the asked split and number of examples, where their data came from, and
     `LoadedTask.by_size`."""
-    with local_data(data) as origins, patch.object(_factory, "ConfigurableTask", CheckedTask):
+    with local_data(data) as origins, making(CheckedTask):
         leaves, by_size = _load(asked.task)
     for leaf in leaves:
         _configure(leaf, asked)
@@ -212,19 +206,13 @@ def _load(name: str) -> tuple[list[ConfigurableTask], dict[str, bool]]:
     except UserError:
         raise
     except Exception as error:  # lm-eval and the hub's client raise many kinds; none of them is a bug of ours
-        raise UserError(f"tasks.{name}: lm-eval can't load it ({first_line(error)}); mend its definition") from error
-    groups = loaded.get("groups", {})
-    tasks, group = list(loaded["tasks"].values()), groups.get(_group_of(user_path(name)) if own else name)
+        raise UserError(f"tasks.{name}: lm-eval can't load it ({first_line(error)}); fix its definition") from error
+    tasks, group = list(loaded["tasks"].values()), loaded.get("groups", {}).get(name)
     for task in tasks:
         require_scorable(task)
     rules = (group.aggregate_metric_list or []) if group is not None else []
     by_size = {str(rule.metric): bool(rule.weight_by_size) for rule in rules}
     return sorted(tasks, key=lambda task: str(task.task_name)), by_size
-
-
-def _group_of(file: Path) -> str | None:
-    entry = TaskIndex.entry_from_path(file)
-    return None if entry is None else str(entry.name)
 
 
 def _split(task: ConfigurableTask) -> str:
@@ -236,7 +224,7 @@ def _configure(task: ConfigurableTask, asked: TaskItems) -> None:
         if asked.split not in task.dataset:
             raise UserError(f"tasks.{asked.task}: no split {shown(asked.split)}; it has {', '.join(task.dataset)}")
         task.set_config("test_split", asked.split)
-    elif getattr(task, "missing", NOTHING).evaluated:
+    elif getattr(task, "missing", NONE_MISSING).evaluated:
         raise UserError(
             f"tasks.{asked.task}: {task.missing.evaluated} is missing, there are only the splits "
             f"{', '.join(task.dataset)}; put the file there, or name another split"
@@ -263,7 +251,7 @@ def _check_shots(leaf: ConfigurableTask, shots: int) -> None:
     """
     if shots == 0:
         return
-    if getattr(leaf, "missing", NOTHING).examples:
+    if getattr(leaf, "missing", NONE_MISSING).examples:
         raise UserError(
             f"tasks.{leaf.config.task}: num_fewshot is {shots}, but {leaf.missing.examples} is missing, from which "
             "examples come; put the file there, or ask for 0"
@@ -284,7 +272,7 @@ def _documents(
     leaves: Sequence[ConfigurableTask],
     counts: Sequence[int],
     wanted: Sequence[int],
-    chat: Render | None,
+    chat: ChatRenderer | None,
     fewshot_as_multiturn: bool,
 ) -> list[Document]:
     documents: dict[int, Document] = {}

@@ -1,21 +1,21 @@
 """Benchmark data from a local directory with the hub's schemas (NASFARM_DATA), in place of a download."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import pyarrow
 from datasets import Dataset, DatasetDict
 from lm_eval.api.task import ConfigurableTask
 
 from services.evaluator.tasks.kinds import require_scorable
-from services.evaluator.tasks.schemas import as_at_the_hub, require_text
+from services.evaluator.tasks.lm_eval_internals import downloading
+from services.evaluator.tasks.schemas import require_text, to_hub_schema
 from shared.errors import UserError, first_line
-from shared.rows import Placed, find_rows, placed_rows
+from shared.rows import LocatedRow, find_rows_file, located_rows
 
 FOLDERS = {
     ("allenai/ai2_arc", "ARC-Easy"): "arc_easy",
@@ -28,20 +28,20 @@ FOLDERS = {
 the task's name; a column `subject`, if there is one, tells the configurations apart."""
 
 READERS = ("json", "csv", "parquet", "text")
-"""Not data sets, but ways in which `datasets` reads files that a task names itself."""
+"""Not data sets, but loaders of `datasets` for files that a task names itself."""
 SPLITS = ("train", "validation", "test", "dev")
 FORMER_NAMES = {"train": ("train_l",)}
 """Other names of a split's file."""
 
 
 class DataMissingError(UserError):
-    """A task whose data are neither here nor to be had from the hub; they may be elsewhere."""
+    """A task whose data are not on this machine and can't be fetched from the hub; another machine may have them."""
 
 
 @dataclass
-class Missing:
-    """What local data lack of a task's splits: files that were looked for. `evaluated`: of the split that lm-eval
-    scores; `examples`: of the one that examples come from."""
+class MissingSplits:
+    """The splits of a task that are missing from local data, by the files that were looked for; "" where one is there.
+    `evaluated`: the split that lm-eval scores; `examples`: the one that few-shot examples come from."""
 
     evaluated: str = ""
     examples: str = ""
@@ -53,7 +53,7 @@ class LocalData:
 
     folder: Path
     splits: DatasetDict
-    places: dict[str, list[Placed]]
+    places: dict[str, list[LocatedRow]]
 
 
 @contextmanager
@@ -65,19 +65,18 @@ def local_data(directory: Path | None) -> Iterator[dict[str, str]]:
     rows' (`LocalData.places`), and `missing`.
     """
     origins: dict[str, str] = {}
-    original = ConfigurableTask.download
 
-    def download(task: ConfigurableTask, dataset_kwargs: dict[str, Any] | None = None, **kwargs: Any) -> None:
+    def download(task: ConfigurableTask, as_lm_eval: Callable[[], None]) -> None:
         require_scorable(task)  # before anything is fetched for it
         if callable(task.config.custom_dataset):
             origins[task.config.task] = "built in"
-            original(task, dataset_kwargs, **kwargs)
+            as_lm_eval()
             return
         path, name = str(task.DATASET_PATH), task.DATASET_NAME
         found = load_local(directory, path, name, task) if directory is not None and path not in READERS else None
         if found is None:
             try:
-                original(task, dataset_kwargs, **kwargs)
+                as_lm_eval()
             except Exception as error:  # the hub's client raises many kinds; none of them is a bug of ours
                 raise DataMissingError(_nowhere(task, directory, error)) from error
             origins[path] = f"{path} from the hub"
@@ -86,7 +85,7 @@ def local_data(directory: Path | None) -> Iterator[dict[str, str]]:
             origins[path] = f"{path} from {found.folder}"
             task.missing = _forget_missing_splits(task, found.folder)
 
-    with patch.object(ConfigurableTask, "download", download):
+    with downloading(download):
         yield origins
 
 
@@ -148,13 +147,13 @@ def wikitext_pages(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{"page": text} for text in texts if text.strip()]
 
 
-def _forget_missing_splits(task: ConfigurableTask, folder: Path) -> Missing:
-    """lm-eval looks at all splits of a task as it makes the task; those that aren't there are only missed where they
-    are asked for."""
+def _forget_missing_splits(task: ConfigurableTask, folder: Path) -> MissingSplits:
+    """Unset the splits that aren't there: lm-eval looks at all splits as it makes a task, but only those that are asked
+    for need to be there."""
     config, there = task.config, next(iter(task.dataset))
     scored = config.test_split or config.validation_split
     examples = task.fewshot_cfg.split or config.training_split or config.validation_split or config.test_split
-    missing = Missing(
+    missing = MissingSplits(
         *(
             "" if split is None or split in task.dataset else str(folder / f"{split}.jsonl")
             for split in (scored, examples)
@@ -171,20 +170,20 @@ def _forget_missing_splits(task: ConfigurableTask, folder: Path) -> Missing:
 
 
 @lru_cache(maxsize=16)
-def _cached_rows(file: Path) -> list[Placed]:
+def _cached_rows(file: Path) -> list[LocatedRow]:
     """Rows of a file; MMLU's 57 tasks all read the same two, and every task is loaded to search and to report."""
-    rows = placed_rows(file)
+    rows = located_rows(file)
     for place, row in rows:
         require_text(row, place)
-    return [(place, as_at_the_hub(row)) for place, row in rows]
+    return [(place, to_hub_schema(row)) for place, row in rows]
 
 
 def _first(folder: Path, split: str) -> Path | None:
     names = (split, *FORMER_NAMES.get(split, ()))
-    return next((file for name in names if (file := find_rows(folder, name))), None)
+    return next((file for name in names if (file := find_rows_file(folder, name))), None)
 
 
-def _rows(file: Path, name: str | None) -> list[Placed]:
+def _rows(file: Path, name: str | None) -> list[LocatedRow]:
     rows = _cached_rows(file)
     if name is not None and "subject" in rows[0][1]:
         rows = [(place, row) for place, row in rows if row.get("subject") == name]
@@ -195,9 +194,9 @@ def _rows(file: Path, name: str | None) -> list[Placed]:
     return rows
 
 
-def _dataset(rows: list[Placed]) -> Dataset:
-    """Rows as lm-eval takes them: columns of one type each. Where a column has values of several plain types, they
-    become texts."""
+def _dataset(rows: list[LocatedRow]) -> Dataset:
+    """Rows as lm-eval needs them: columns of one type each. Where a column has values of several plain types, they
+    become strings."""
     kinds: dict[str, dict[str, str]] = {}
     for place, row in rows:
         for field, value in row.items():
@@ -207,7 +206,7 @@ def _dataset(rows: list[Placed]) -> Dataset:
     for field, found in mixed.items():
         if not set(found) <= {"str", "int", "float", "bool"}:
             (first, _), (second, place) = list(found.items())[:2]
-            raise UserError(f"{place}: {field} is of type {second}, and of type {first} before; mend or remove the row")
+            raise UserError(f"{place}: {field} is of type {second}, and of type {first} before; fix or remove the row")
 
     def plain(row: dict[str, Any]) -> dict[str, Any]:
         return {field: str(value) if field in mixed and value is not None else value for field, value in row.items()}
@@ -218,4 +217,4 @@ def _dataset(rows: list[Placed]) -> Dataset:
         return Dataset.from_list(content)
     except (pyarrow.ArrowException, TypeError, ValueError, OverflowError) as error:
         place = rows[0][0].rsplit(":", 1)[0]
-        raise UserError(f"{place}: its rows don't have the same form ({first_line(error)}); mend the file") from error
+        raise UserError(f"{place}: its rows don't have the same form ({first_line(error)}); fix the file") from error

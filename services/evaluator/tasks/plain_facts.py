@@ -6,9 +6,9 @@ from datasets import Dataset, DatasetDict
 
 from shared import facts
 
-PARTS: dict[str, facts.Part] = {"train": "train", "validation": "search", "test": "report"}
+SPLITS: dict[str, facts.FactSplit] = {"train": "train", "validation": "search", "test": "report"}
 
 
 def dataset(**_: Any) -> DatasetDict:
-    """The built-in questions as the three splits of a hub dataset; lm-eval passes arguments that nobody needs."""
-    return DatasetDict({split: Dataset.from_list(list(facts.questions(part))) for split, part in PARTS.items()})
+    """The built-in questions as the three splits of a hub dataset; lm-eval passes arguments that are not needed."""
+    return DatasetDict({split: Dataset.from_list(list(facts.questions(ours))) for split, ours in SPLITS.items()})

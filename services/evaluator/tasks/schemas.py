@@ -1,4 +1,4 @@
-"""Rows of data sets in their authors' own form, made what they are at the hub."""
+"""Rows of data sets in their authors' own form, converted to the schema that they have at the hub."""
 
 import json
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 from shared.errors import UserError
 
 
-def as_at_the_hub(row: dict[str, Any]) -> dict[str, Any]:
+def to_hub_schema(row: dict[str, Any]) -> dict[str, Any]:
     """A row as lm-eval's tasks expect it; one that is in no known other form is left as it is.
 
     ARC and OpenBookQA put question and choices into one object (`question: {stem, choices: [{text, label}]}`), BoolQ's
@@ -26,11 +26,11 @@ def as_at_the_hub(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def require_text(row: dict[str, Any], place: str) -> None:
-    """Raise UserError for halves of surrogate pairs, which JSON can spell and which are no text."""
+    """Raise UserError for halves of surrogate pairs, which JSON can spell and which are not text."""
     for field, value in row.items():
         try:
             json.dumps(value, ensure_ascii=False, default=str).encode()
         except UnicodeEncodeError as error:
             raise UserError(
-                f"{place}: {field} is no valid Unicode (a lone surrogate); mend or remove the row"
+                f"{place}: {field} is not valid Unicode (a lone surrogate); fix or remove the row"
             ) from error

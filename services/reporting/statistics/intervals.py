@@ -1,11 +1,24 @@
 """The 95 % interval of an accuracy."""
 
+from collections.abc import Sequence
 from math import sqrt
 
 from scipy.stats import norm
 
+from services.reporting.statistics.clusters import design_effect
+
 NORMAL_QUANTILE = float(norm.ppf(0.975))
 """The normal quantile of a two-sided 95 % interval."""
+
+
+def accuracy_interval(answers: Sequence[float], clusters: Sequence[int] = ()) -> tuple[float, float]:
+    """95 % interval of the share of right answers, 1 for each right one and 0 for each wrong one.
+
+    Wilson's interval of the counts divided by their design effect, as Dean and Pagano 2015 recommend for clustered
+    samples. `clusters` as for `design_effect`. Raises ValueError without any answer.
+    """
+    effect = design_effect(answers, clusters)
+    return wilson_interval(sum(answers) / effect, len(answers) / effect)
 
 
 def wilson_interval(correct: float, items: float) -> tuple[float, float]:

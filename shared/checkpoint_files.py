@@ -1,4 +1,4 @@
-"""The content of checkpoints: which files decide what a network answers, and the digests by which they are known."""
+"""The files of a checkpoint that decide what its network answers, and the digests by which checkpoints are known."""
 
 import json
 import time
@@ -54,7 +54,7 @@ class FileDigests:
         self._memory = cache / "digests"
 
     def of(self, file: Path, read: Callable[[int], None] = lambda _: None) -> str:
-        """Digest of a file's bytes; `read` is told how many more have been read, again and again."""
+        """Digest of a file's bytes; `read` is called repeatedly with how many more have been read."""
         if file.stat().st_size < LARGE_BYTES:
             return digest_file(file)
         remembered = self._remembered(file)

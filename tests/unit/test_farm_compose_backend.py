@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from deploy.farm.compose_backend import Compose
+from deploy.farm.compose_backend import ComposeBackend
 from deploy.farm.container_engine import Container, ContainerEngine
 from deploy.farm.state import FarmDirectory, FarmSpec
 from shared.errors import UserError
@@ -30,12 +30,12 @@ class Recorded(ContainerEngine):
         return list(self.there)
 
 
-def backend(directory: Path, monkeypatch: pytest.MonkeyPatch, *there: Container) -> Compose:
+def backend(directory: Path, monkeypatch: pytest.MonkeyPatch, *there: Container) -> ComposeBackend:
     engine = Recorded("podman", ("podman-compose",), rootless=True)
     monkeypatch.setattr(Recorded, "there", there)
     monkeypatch.setattr(ContainerEngine, "find", lambda: engine)
     monkeypatch.delenv("NASFARM_DATA", raising=False)
-    return Compose(FarmDirectory(directory / ".farm", directory / "runs"))
+    return ComposeBackend(FarmDirectory(directory / ".farm", directory / "runs"))
 
 
 def search_file(directory: Path, model: str, **changes: Any) -> None:
@@ -122,12 +122,12 @@ def test_a_container_that_failed_is_told_with_what_it_wrote_last(
     monkeypatch.setattr(Recorded, "last_line", lambda _, container: f"{container.name} has no disk")
     (state,) = farm.states()
     assert (state.name, state.restarts, state.failed) == ("evaluator-dddddddd-1", restarts, failed)
-    assert farm.last_line(state.name) == "e has no disk" and farm.last_line("other") == "its container is gone"
+    assert farm.last_line(state.name) == "e has no disk" and farm.last_line("other") == "its container has been removed"
 
 
 @pytest.mark.parametrize(
     ("there", "why"),
-    [((), "the farm went down meanwhile"), (("rabbitmq", "trainer"), "another fine-tuning is under way")],
+    [((), "the farm went down meanwhile"), (("rabbitmq", "trainer"), "another fine-tuning is running")],
 )
 def test_a_fine_tuning_is_not_begun_for_a_farm_that_is_down_nor_beside_another(
     there: tuple[str, ...], why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -150,9 +150,9 @@ def test_a_fine_tuning_in_another_terminal_ends_when_the_farm_goes_down(
     )
     search_file(tmp_path, "somebody/model")
     farm = backend(tmp_path, monkeypatch, broker)
-    monkeypatch.setattr(farm, "_up", lambda *_: monkeypatch.setattr(Recorded, "there", (broker, trainer)))
+    monkeypatch.setattr(farm, "_start_service", lambda *_: monkeypatch.setattr(Recorded, "there", (broker, trainer)))
     monkeypatch.setattr(Recorded, "watch", taken_down)
-    with pytest.raises(UserError, match="the fine-tuning was ended; `make deploy` goes on from its last checkpoint"):
+    with pytest.raises(UserError, match="was stopped; `make deploy` resumes it from its last checkpoint"):
         farm.train(FarmSpec(backend="containers", preparing=("small",)), "small")
 
 

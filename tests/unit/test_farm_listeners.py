@@ -27,7 +27,7 @@ def test_only_what_others_may_reach_is_named(address: str, family: socket.Addres
         listener.bind((address, 0))
         port = listener.getsockname()[1]
         mine = [where for where in open_to_others([os.getpid()]) if where.endswith(f":{port}")]
-        assert mine == []  # bound, but nobody can connect yet
+        assert mine == []  # bound, but not listening yet
         listener.listen()
         mine = [where for where in open_to_others([os.getpid()]) if where.endswith(f":{port}")]
     assert mine == ([] if shown is None else [f"{shown}:{port}"])

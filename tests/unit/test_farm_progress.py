@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from deploy.farm import progress as watching
-from deploy.farm.backend import ServiceState
-from deploy.farm.progress import watch
+from deploy.farm import progress
+from deploy.farm.progress import wait_until_measuring
 from deploy.farm.state import FarmDirectory, FarmSpec
+from deploy.farm.status import ServiceState
 from shared.announcements import EvaluatorAnnouncement, SearchAnnouncement
 from shared.errors import UserError
 
@@ -20,7 +20,7 @@ Look = Callable[[], None]
 
 
 class Scene:
-    """A farm and its broker, as somebody sees them who looks again and again: `looks` says what changes before each."""
+    """A farm and its broker, as a command sees them that polls: `looks` says what changes before each look."""
 
     def __init__(self, directory: FarmDirectory) -> None:
         self.directory = directory
@@ -62,40 +62,40 @@ class Scene:
         return lambda: self.services.append(ServiceState(name, "any", **more))
 
     def watch(self, farm: FarmSpec = FARM, began_before: float = 1.0, begun: tuple[str, ...] = ("one",)) -> None:
-        watch(self.directory, farm, self, begun, time.time() - began_before)  # type: ignore[arg-type]
+        wait_until_measuring(self.directory, farm, self, begun, time.time() - began_before)  # type: ignore[arg-type]
 
 
 @pytest.fixture
 def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Scene:
     scene = Scene(FarmDirectory(tmp_path / ".farm", tmp_path / "runs"))
-    monkeypatch.setattr(watching, "operator_address", lambda *_: "address")
-    monkeypatch.setattr(watching, "RabbitBroker", lambda *_: scene)
-    monkeypatch.setattr(watching, "LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(progress, "operator_address", lambda *_: "address")
+    monkeypatch.setattr(progress, "RabbitBroker", lambda *_: scene)
+    monkeypatch.setattr(progress, "LOOK_SECONDS", 0.0)
     return scene
 
 
 def test_a_farm_measures_when_all_evaluators_are_there_and_the_search_has_got_on(
     scene: Scene, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(watching, "SAY_SECONDS", -1.0)
+    monkeypatch.setattr(progress, "REPORT_SECONDS", -1.0)
     looks = [scene.search("one", 5), scene.evaluator("a"), scene.search("one", 6), scene.evaluator("b")]
     scene.looks = [lambda: None, *looks]
     scene.watch()
     assert capsys.readouterr().out.splitlines() == [
         f"Waiting        {told}; Ctrl-C leaves the farm running"
         for told in (
-            "0 of 2 evaluators are there, one begins",
-            "0 of 2 evaluators are there, one: 5 of 9 networks measured",
-            "1 of 2 evaluators are there, one: 5 of 9 networks measured",
-            "1 of 2 evaluators are there, one: 6 of 9 networks measured",
+            "0 of 2 evaluators are ready, one is starting",
+            "0 of 2 evaluators are ready, one: 5 of 9 networks measured",
+            "1 of 2 evaluators are ready, one: 5 of 9 networks measured",
+            "1 of 2 evaluators are ready, one: 6 of 9 networks measured",
         )
-    ] + ["Measuring      2 of 2 evaluators are there, one: 6 of 9 networks measured"]
+    ] + ["Measuring      2 of 2 evaluators are ready, one: 6 of 9 networks measured"]
 
 
 def test_networks_that_fail_are_told_while_nothing_is_measured(
     scene: Scene, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(watching, "SAY_SECONDS", -1.0)
+    monkeypatch.setattr(progress, "REPORT_SECONDS", -1.0)
     scene.looks = [scene.search("one", 0, failed={"out_of_memory": 3})]
     with pytest.raises(AssertionError):
         scene.watch()
@@ -105,7 +105,7 @@ def test_networks_that_fail_are_told_while_nothing_is_measured(
 @pytest.mark.parametrize("name", ["evaluator-dddddddd-2", "coordinator-one", "rabbitmq"])
 def test_a_service_that_ended_for_good_is_said_with_its_reason_and_the_remedy(scene: Scene, name: str) -> None:
     scene.looks = [scene.search("one", 0), scene.service(name, failed=True)]
-    with pytest.raises(UserError, match=f"{name} ended: {name} has no disk; mend that and give the same command again"):
+    with pytest.raises(UserError, match=f"{name} ended: {name} has no disk; fix that and run the same command again"):
         scene.watch()
 
 
@@ -135,10 +135,10 @@ def test_a_search_that_has_ended_well_is_not_waited_for(scene: Scene) -> None:
 def test_a_search_of_which_nothing_is_heard_is_not_waited_for_for_ever(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(watching, "SILENT_SECONDS", -1.0)
+    monkeypatch.setattr(progress, "SILENT_SECONDS", -1.0)
     scene.looks = [scene.evaluator("a")]
     with pytest.raises(
-        UserError, match=r"nothing is heard of coordinator-one .*has no disk.*`make down`, then the same"
+        UserError, match=r"coordinator-one doesn't announce itself .*has no disk.*`make down`, then the same"
     ):
         scene.watch()
     scene.looks = [scene.search("one", 0), scene.evaluator("b"), scene.search("one", 1)]
