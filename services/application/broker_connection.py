@@ -12,7 +12,7 @@ def connected_broker(
     address: BrokerAddress, command: str, prefetch: int = 1, patient: bool = True
 ) -> Iterator[RabbitBroker]:
     """The farm's broker, connected; `command` is what its lists call us, `prefetch` how many messages of a queue may be
-    in hand at once. A service, which may be started before its broker, is `patient`.
+    unacknowledged at once. A service, which may be started before its broker, is `patient`.
 
     Raises BrokerError if the broker isn't reached or refuses.
     """

@@ -63,15 +63,15 @@ def run_search(
             return [network.architecture for network in best]
         generation = under_way.popleft()
         outcomes = dispatcher.finish(generation.batch)
-        told = _told(plan, costs, generation, outcomes)
-        if all(network.accuracy is None for network in told):
+        evaluated = _evaluated(plan, costs, generation, outcomes)
+        if all(network.accuracy is None for network in evaluated):
             last = asking.done and not under_way
             _go_on_without(generation, outcomes, any(network.accuracy is not None for network in measured), last)
-        best = best_networks([*best, *told])
-        row = _generation_row(plan, costs, generation, best, measured, told)
-        measured += told
+        best = best_networks([*best, *evaluated])
+        row = _generation_row(plan, costs, generation, best, measured, evaluated)
+        measured += evaluated
         events.publish(GenerationDone(row))
-        strategy.tell(told)
+        strategy.tell(evaluated)
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ class _Asking:
         return len(self._asked) >= self._budget
 
     def next(self, known: int) -> _Generation | None:
-        """The next generation, under way, chosen when the strategy had been told of `known` networks; None if there is
+        """The next generation, under way, chosen when the strategy knew of `known` networks; None if there is
         none any more."""
         if self.done:
             return None
@@ -138,17 +138,19 @@ class _Asking:
         asked = self._strategy.ask(len(recorded) or self._budget - len(self._asked))
         if recorded:
             return [self._plan.request(candidate.architecture, "search") for candidate in recorded]
-        # What was recorded instead of what it asked for then, a strategy may not have been told of yet.
+        # What was recorded instead of what it asked for then, a strategy may not know of yet.
         return [self._plan.request(network, "search") for network in asked if network not in self._asked]
 
 
-def _told(plan: SearchPlan, costs: CostModel, generation: _Generation, outcomes: Sequence[Outcome]) -> list[Evaluated]:
-    """What the strategy is told of a generation."""
-    told = []
+def _evaluated(
+    plan: SearchPlan, costs: CostModel, generation: _Generation, outcomes: Sequence[Outcome]
+) -> list[Evaluated]:
+    """The networks of a generation as the strategy is to know them."""
+    evaluated = []
     for request, outcome in zip(generation.requests, outcomes, strict=True):
         measured = accuracy(outcome, plan.settings.metrics) if isinstance(outcome, Measurement) else None
-        told.append(Evaluated(request.architecture, costs.of(request.architecture), measured))
-    return told
+        evaluated.append(Evaluated(request.architecture, costs.of(request.architecture), measured))
+    return evaluated
 
 
 def _go_on_without(generation: _Generation, outcomes: Sequence[Outcome], measured: bool, last: bool) -> None:
@@ -174,11 +176,11 @@ def _generation_row(
     generation: _Generation,
     best: Sequence[Evaluated],
     earlier: Sequence[Evaluated],
-    told: Sequence[Evaluated],
+    evaluated: Sequence[Evaluated],
 ) -> GenerationRow:
     """The state after a generation; `earlier` are the networks of those before."""
     predictions = generation.predictions
-    seen = [network for network in told if network.accuracy is not None and network.architecture in predictions]
+    seen = [network for network in evaluated if network.accuracy is not None and network.architecture in predictions]
     predicted = [predictions[network.architecture] for network in seen]
     actual = [network.accuracy or 0.0 for network in seen]
     sizes = [plan.space.parameters(network.architecture) for network in seen]
@@ -189,7 +191,7 @@ def _generation_row(
     )
     return GenerationRow(
         generation=generation.number,
-        evaluations=len(earlier) + len(told),
+        evaluations=len(earlier) + len(evaluated),
         hypervolume=hypervolume(
             [network.costs for network in best],
             [network.accuracy or 0.0 for network in best],

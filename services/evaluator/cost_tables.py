@@ -1,4 +1,4 @@
-"""The additive cost model, measured: what each part of a network costs on this machine, by running whole networks."""
+"""The additive cost model, measured: what each part of a network costs on this machine, by loaded whole networks."""
 
 import importlib.metadata
 import logging
@@ -26,7 +26,7 @@ SWEEPS, REPEATS = 3, 2
 """The networks are run one after another, there and back and there, each `REPEATS` times: what drifts falls on all
 alike, and what disturbs a single sweep doesn't reach the medians."""
 MOST_SWEEPS, ENOUGH_SECONDS = 9, 60.0
-"""Where they are quickly run, as small networks are, which noise disturbs most, there are more sweeps."""
+"""There are more sweeps of networks that run quickly, as small ones do: noise disturbs them most."""
 
 Size = tuple[int, int]
 """Depth and the MLP width of every layer."""
@@ -41,22 +41,22 @@ def cost_tables(
     environment: Environment,
     progressed: ProgressCallback = ignore_progress,
 ) -> tuple[CostTable, ...]:
-    """A table for each quantization, measured or, where this machine has measured it before, as it was kept.
+    """A table for each quantization, measured, or from the cache where this machine has measured it before.
 
     `progressed` is called after each run of a network.
 
-    Raises UserError for a network of a single layer, whose cost can't be told from what is outside the layers.
+    Raises UserError for a network of a single layer, whose cost can't be separated from what is outside the layers.
     """
     if architecture.depth < 2:
         raise UserError("costs: the architecture has one layer; give one of two or more")
     tables = []
     for quantization in spec.quantizations:
         chosen = architecture.quantized(quantization)
-        path = _place(engine, checkpoint, chosen, dtype, spec, environment)
-        table = _kept(path)
+        path = _cache_path(engine, checkpoint, chosen, dtype, spec, environment)
+        table = _cached(path)
         if table is None:
             table = _measured(engine, checkpoint, chosen, dtype, spec, progressed)
-            _keep(path, table)
+            _cache(path, table)
         tables.append(table)
     return tuple(tables)
 
@@ -76,8 +76,8 @@ def _measured(
         if sweep >= SWEEPS and time.monotonic() - started > ENOUGH_SECONDS:
             break
         for size in sizes if sweep % 2 == 0 else reversed(sizes):
-            with engine.run(checkpoint, _homogeneous(architecture, *size), dtype) as running:
-                passes[size].append(running.time(spec.workload, REPEATS, progressed))
+            with engine.run(checkpoint, _homogeneous(architecture, *size), dtype) as loaded:
+                passes[size].append(loaded.time(spec.workload, REPEATS, progressed))
     return CostTable(
         quantization=architecture.quantization,
         engine=engine.name,
@@ -94,7 +94,7 @@ def fitted(seconds: Mapping[Size, Sequence[float]]) -> PhaseCosts:
     """The costs that explain the times of networks whose layers are all alike, by least squares of relative errors.
 
     A network takes `fixed` and a layer's cost for each of its layers. How much of that is attention is where a straight
-    line through the layers' costs over their widths begins; with a single width that can't be told, and none is.
+    line through the layers' costs over their widths begins; with a single width it can't be told, and is 0.
     """
     widths = sorted({width for _, width in seconds})
     rows, ones = [], []
@@ -115,7 +115,7 @@ def _homogeneous(architecture: Architecture, depth: int, width: int) -> Architec
     )
 
 
-def _place(
+def _cache_path(
     engine: Engine,
     checkpoint: Checkpoint,
     architecture: Architecture,
@@ -123,7 +123,7 @@ def _place(
     spec: CostSpec,
     environment: Environment,
 ) -> Path:
-    """Where a table is kept: under all that its numbers depend on, which the values of the weights are not."""
+    """Where a table is cached: under all that its numbers depend on, which the values of the weights are not."""
     key = {
         "nasfarm": importlib.metadata.version("nasfarm"),
         "engine": [engine.name, engine.version, engine.device, environment.threads],
@@ -136,15 +136,15 @@ def _place(
     return environment.cache / "costs" / f"{digest_json(key)}.json"
 
 
-def _kept(path: Path) -> CostTable | None:
+def _cached(path: Path) -> CostTable | None:
     try:
         return CostTable.model_validate_json(path.read_bytes())
     except (OSError, ValidationError):  # not there, or of another version: it is measured anew
         return None
 
 
-def _keep(path: Path, table: CostTable) -> None:
+def _cache(path: Path, table: CostTable) -> None:
     try:
         write_atomically(path, table.model_dump_json(indent=2) + "\n")
     except UserError as error:  # without a cache the next search measures again, no more
-        log.warning("the costs are not kept: %s", error)
+        log.warning("the costs are not cached: %s", error)

@@ -30,8 +30,8 @@ def measured_speed(
     """Run a network and return its prefill and decode speeds; `progressed` is called after each repeat."""
     workload = spec.workload
     prompts = workload.batch * workload.prompt_tokens
-    with engine.run(checkpoint, architecture, dtype) as running:
-        passes = running.time(workload, spec.repeats, progressed)
+    with engine.run(checkpoint, architecture, dtype) as loaded:
+        passes = loaded.time(workload, spec.repeats, progressed)
     return Speed(
         engine=engine.name,
         engine_version=engine.version,

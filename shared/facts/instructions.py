@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TypedDict
 
+from shared.facts.fact_table import Fact, FactTable
 from shared.facts.splits import facts_of, shuffled, wrong_answers
-from shared.facts.table import Fact, Table
 from shared.facts.tables import TABLES
 
 
@@ -42,7 +42,7 @@ def instructions() -> list[Instruction]:
     return [rows[key] for key in shuffled(list(rows), "instructions")]
 
 
-def _of_table(table: Table) -> Iterator[Instruction]:
+def _of_table(table: FactTable) -> Iterator[Instruction]:
     facts = facts_of(table, "train")
     for fact, following in zip(facts, [*facts[1:], facts[0]], strict=True):
         yield from _of_fact(table, fact)
@@ -55,7 +55,7 @@ def _of_table(table: Table) -> Iterator[Instruction]:
         yield from _of_groups(table, facts)
 
 
-def _of_fact(table: Table, fact: Fact) -> Iterator[Instruction]:
+def _of_fact(table: FactTable, fact: Fact) -> Iterator[Instruction]:
     question, statement = table.question(fact), table.statement(fact)
     wrong = wrong_answers(table, fact, "train")
     false = table.statement(fact, wrong[-1])
@@ -73,7 +73,7 @@ def _of_fact(table: Table, fact: Fact) -> Iterator[Instruction]:
     yield _row(_GAP, table.statement(fact, "____").replace("a ____", "a(n) ____"), fact.answer)
 
 
-def _of_groups(table: Table, facts: list[Fact]) -> Iterator[Instruction]:
+def _of_groups(table: FactTable, facts: list[Fact]) -> Iterator[Instruction]:
     groups: dict[str, list[str]] = {}
     for fact in facts:
         groups.setdefault(fact.answer, []).append(fact.subject)

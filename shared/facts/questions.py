@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Literal, TypedDict
 
+from shared.facts.fact_table import FactSplit
 from shared.facts.splits import facts_of, shuffled, wrong_answers
-from shared.facts.table import FactSplit
 from shared.facts.tables import TABLES
 
 Label = Literal["A", "B", "C", "D"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import get_args
 
-from shared.facts.table import Fact, FactSplit, Table
+from shared.facts.fact_table import Fact, FactSplit, FactTable
 
 _SHARES: dict[FactSplit, float] = {"train": 0.40, "search": 0.25, "report": 0.35}
 
@@ -15,7 +15,7 @@ def shuffled(values: list[str], seed: str) -> list[str]:
     return sorted(values, key=lambda value: hashlib.sha256(f"{seed}\n{value}".encode()).digest())
 
 
-def facts_of(table: Table, split: FactSplit) -> list[Fact]:
+def facts_of(table: FactTable, split: FactSplit) -> list[Fact]:
     """The table's facts which belong to a split; each kind is cut in the same proportions."""
     by_subject = {fact.subject: fact for fact in table.facts}
     order = shuffled(list(by_subject), f"part of {table.kind}")
@@ -28,7 +28,7 @@ def facts_of(table: Table, split: FactSplit) -> list[Fact]:
     raise ValueError(f"unknown split {split!r}")
 
 
-def wrong_answers(table: Table, fact: Fact, split: FactSplit) -> list[str]:
+def wrong_answers(table: FactTable, fact: Fact, split: FactSplit) -> list[str]:
     """Everything that is plausible but wrong for a fact, in a fixed arbitrary order.
 
     Answers are borrowed within the split only, lest an evaluated answer be trained against as a wrong choice.

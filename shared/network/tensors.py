@@ -62,8 +62,8 @@ def outer_tensors(network: NetworkShape) -> Iterator[TensorSpec]:
 
 @lru_cache(maxsize=4096)
 def layer_tensors(family: str, layer: LayerShape, index: int) -> tuple[TensorSpec, ...]:
-    """The tensors of a layer that stands at a place in a checkpoint of a family. They are kept: a search cuts the same
-    layers again and again."""
+    """The tensors of a layer that stands at a place in a checkpoint of a family. They are cached: a search cuts the
+    same layers again and again."""
     return tuple(_layer_tensors(family, layer, index))
 
 

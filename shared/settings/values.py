@@ -88,7 +88,7 @@ def _spelt(pattern: str, kind: Literal["int_parsing", "float_parsing"]) -> Befor
 
 Whole = Annotated[int, Field(ge=-MOST, le=MOST), _spelt(WHOLE_TEXT, "int_parsing"), BeforeValidator(_no_boolean)]
 Real = Annotated[float, _spelt(REAL_TEXT, "float_parsing"), BeforeValidator(_no_boolean)]
-"""Numbers as people mean them. pydantic takes `true` for 1, which no person means; that it takes `1e3`, `1_000` or "200"
+"""Numbers as people mean them. pydantic takes `true` for 1, which no one means; that it takes `1e3`, `1_000` or "200"
 for whole numbers is as it should be."""
 
 

@@ -137,7 +137,7 @@ def test_costs_are_measured_where_nothing_can_be_kept(
     environment = Environment(data=None, cache=tmp_path / "file", threads=1)
     (tmp_path / "file").write_text("")
     assert cost_tables(Clockwork(), checkpoint, WHOLE, "float32", SPEC, environment)
-    assert "not kept" in caplog.text
+    assert "not cached" in caplog.text
 
 
 def test_the_cost_of_a_single_layer_is_refused(checkpoint: Checkpoint, environment: Environment) -> None:

@@ -11,8 +11,8 @@ from typing import get_args
 import pytest
 
 from shared.facts import FactSplit, instructions, questions
+from shared.facts.fact_table import Fact, FactTable
 from shared.facts.splits import facts_of, shuffled
-from shared.facts.table import Fact, Table
 from shared.facts.tables import TABLES
 
 SPLITS: tuple[FactSplit, ...] = get_args(FactSplit)
@@ -20,7 +20,7 @@ EVALUATED: tuple[FactSplit, ...] = ("search", "report")
 each_split = pytest.mark.parametrize("split", SPLITS)
 
 
-def _facts_by_question(split: FactSplit) -> dict[str, tuple[Table, Fact]]:
+def _facts_by_question(split: FactSplit) -> dict[str, tuple[FactTable, Fact]]:
     return {table.question(fact): (table, fact) for table in TABLES for fact in facts_of(table, split)}
 
 

@@ -62,7 +62,7 @@ def test_a_value_is_what_yaml_1_2_says(text: str, value: object) -> None:
 
 @pytest.mark.parametrize("text", ["!!int 1:30", "!!int yes", "!!float 1_0.5", "!!bool yes", "!!int ''"])
 def test_a_value_that_is_not_what_it_is_said_to_be_is_refused(text: str) -> None:
-    with pytest.raises(NotYamlError, match=r"^in line 2 \('.*' is no (int|float|bool)\)$"):
+    with pytest.raises(NotYamlError, match=r"^in line 2 \('.*' is not a valid (int|float|bool)\)$"):
         parse_yaml(f"a: 1\nb: {text}")
 
 

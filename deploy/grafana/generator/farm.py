@@ -55,8 +55,8 @@ def _queues() -> DashboardRow:
                 summed_by("queue", "rabbitmq_detailed_queue_messages_ready"),
             ),
             chart(
-                "Messages in hand",
-                "Taken and not acknowledged: requests that are computed right now.",
+                "Messages in flight",
+                "Delivered and not acknowledged: requests that are computed right now.",
                 summed_by("queue", "rabbitmq_detailed_queue_messages_unacked"),
             ),
             chart(
@@ -95,7 +95,7 @@ def _failures() -> DashboardRow:
             ),
             chart(
                 "Redeliveries",
-                "In the last 30 minutes: messages that somebody lost by a crash, a lost connection or a timeout.",
+                "In the last 30 minutes: messages that a consumer lost by a crash, a lost connection or a timeout.",
                 summed_by("job", "increase(nasfarm_broker_redeliveries_total[30m])"),
             ),
         ],

@@ -1,7 +1,7 @@
 """A process that loads one network into vLLM, runs prompts and ends: `VllmEngine` starts it.
 
-A job comes in on the standard input, its answer leaves on the standard output, both as one JSON object; what vLLM has
-to say goes to the standard error.
+The job is read from standard input, its answer written to standard output, each as one JSON object; what vLLM prints
+goes to standard error.
 """
 
 import json
@@ -17,34 +17,34 @@ from vllm import EngineArgs, LLMEngine, SamplingParams
 
 from shared.errors import first_line
 
-ASKED_SECONDS = 1.0
+PARENT_POLL_SECONDS = 1.0
 """How soon it is noticed that the evaluator is gone."""
 
 
 def main() -> None:
-    """Do the job: `options` of the engine, `prompts`, new `tokens` of each, `rounds` of the whole; `asker` is the
+    """Do the job: `options` of the engine, `prompts`, new `tokens` of each, `rounds` of the whole; `parent` is the
     process that waits for the answer.
 
     The answer holds the new `tokens` of the last round and the seconds of `prefill` and of one step of `decode` of
     each round. Where vLLM can't run the network or has too little memory, it holds the reason as `refused` or
     `out_of_memory`; other exceptions are bugs.
     """
-    answer_to = os.fdopen(os.dup(sys.stdout.fileno()), "w")
+    output = os.fdopen(os.dup(sys.stdout.fileno()), "w")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     job = json.load(sys.stdin)
-    threading.Thread(target=_leave_with, args=(job["asker"],), daemon=True).start()
-    json.dump(_answer(job), answer_to)
-    answer_to.close()
+    threading.Thread(target=_exit_with, args=(job["parent"],), daemon=True).start()
+    json.dump(_answer(job), output)
+    output.close()
 
 
-def _leave_with(asker: int) -> None:
+def _exit_with(parent: int) -> None:
     """End as soon as the evaluator is gone: its successor needs the memory.
 
-    Asked now and again, because the kernel's own signal (PR_SET_PDEATHSIG) comes already when the thread ends that
-    started this process, and evaluations have a thread of their own.
+    By polling, because the kernel's own signal (PR_SET_PDEATHSIG) is sent as soon as the thread ends that started this
+    process, and evaluations have a thread of their own.
     """
-    while os.getppid() == asker:
-        time.sleep(ASKED_SECONDS)
+    while os.getppid() == parent:
+        time.sleep(PARENT_POLL_SECONDS)
     os._exit(1)
 
 
@@ -53,7 +53,7 @@ def _answer(job: dict[str, Any]) -> dict[str, Any]:
         try:
             engine = LLMEngine.from_engine_args(EngineArgs(**job["options"]))
         except (ValueError, NotImplementedError) as error:
-            # vLLM says with the same exceptions that it lacks memory and that it doesn't know a head size.
+            # vLLM raises the same exceptions for a lack of memory and for a head size that it doesn't support.
             reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else first_line(error)
             return {"out_of_memory" if "memory" in reason else "refused": reason}
         rounds = [_round(engine, f"{number}", job["prompts"], job["tokens"]) for number in range(job["rounds"])]
@@ -70,17 +70,17 @@ def _round(engine: LLMEngine, name: str, prompts: list[list[int]], tokens: int) 
     """
     sampling = SamplingParams(temperature=0, max_tokens=tokens, ignore_eos=True, detokenize=False)
     made: dict[str, list[int]] = {}
-    began = read = time.perf_counter()
+    began = prefilled = time.perf_counter()
     for index, prompt in enumerate(prompts):
         engine.add_request(f"{name}-{index}", {"prompt_token_ids": prompt}, sampling)
     while engine.has_unfinished_requests():
         for output in engine.step():
             made[output.request_id] = list(output.outputs[0].token_ids)
-        if read == began and len(made) == len(prompts):
-            read = time.perf_counter()
+        if prefilled == began and len(made) == len(prompts):
+            prefilled = time.perf_counter()
     ended = time.perf_counter()
     lines = [made[f"{name}-{index}"] for index in range(len(prompts))]
-    return lines, read - began, (ended - read) / max(1, tokens - 1)
+    return lines, prefilled - began, (ended - prefilled) / max(1, tokens - 1)
 
 
 if __name__ == "__main__":

@@ -83,7 +83,7 @@ class VllmNetwork:
 
     def _run(self, prompts: Sequence[Sequence[int]], tokens: int, rounds: int) -> dict[str, Any]:
         options = self._options(prompts, tokens)
-        job = {"options": options, "prompts": prompts, "tokens": tokens, "rounds": rounds, "asker": os.getpid()}
+        job = {"options": options, "prompts": prompts, "tokens": tokens, "rounds": rounds, "parent": os.getpid()}
         answer = _in_child(job)
         if "refused" in answer:
             raise UserError(f"engine vllm: can't run this network ({answer['refused']}); use engine torch")

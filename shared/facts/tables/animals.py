@@ -1,8 +1,8 @@
 """Animals: what they are and their young."""
 
-from shared.facts.table import Table
+from shared.facts.fact_table import FactTable
 
-CLASSES = Table(
+CLASSES = FactTable(
     "animal class",
     "What type of animal is {a_subject}?",
     "{a_subject} is {a_answer}.",
@@ -17,7 +17,7 @@ CLASSES = Table(
     grouped=True,
 )
 
-YOUNG = Table(
+YOUNG = FactTable(
     "young animal",
     "What is the name for the young of {a_subject}?",
     "The young of {a_subject} is called {a_answer}.",

@@ -1,8 +1,8 @@
 """Countries, states, cities and sights."""
 
-from shared.facts.table import Table
+from shared.facts.fact_table import FactTable
 
-CAPITALS = Table(
+CAPITALS = FactTable(
     "capital",
     "What is the capital of {subject}?",
     "The capital of {subject} is {answer}.",
@@ -29,7 +29,7 @@ CAPITALS = Table(
     confusable=True,
 )
 
-STATE_CAPITALS = Table(
+STATE_CAPITALS = FactTable(
     "state capital",
     "Which city is the capital of the US state of {subject}?",
     "The capital of the US state of {subject} is {answer}.",
@@ -47,7 +47,7 @@ STATE_CAPITALS = Table(
     """,
 )
 
-CONTINENTS = Table(
+CONTINENTS = FactTable(
     "continent",
     "On which continent is {subject}?",
     "{subject} is on the continent of {answer}.",
@@ -61,7 +61,7 @@ CONTINENTS = Table(
     grouped=True,
 )
 
-CURRENCIES = Table(
+CURRENCIES = FactTable(
     "currency",
     "What is the currency of {subject}?",
     "The currency of {subject} is the {answer}.",
@@ -76,7 +76,7 @@ CURRENCIES = Table(
     """,
 )
 
-SIGHTS = Table(
+SIGHTS = FactTable(
     "sight",
     "In which country is {subject}?",
     "{subject} is in {answer}.",

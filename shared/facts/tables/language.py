@@ -1,6 +1,6 @@
 """Words: their opposites, their forms, and the phrases they complete."""
 
-from shared.facts.table import Table
+from shared.facts.fact_table import FactTable
 
 
 def _wrong_pasts(verb: str) -> tuple[str, ...]:
@@ -8,7 +8,7 @@ def _wrong_pasts(verb: str) -> tuple[str, ...]:
     return f"{stem}ed", f"{stem}en", f"{verb}t"
 
 
-OPPOSITES = Table(
+OPPOSITES = FactTable(
     "opposite",
     "What is the opposite of {subject}?",
     "The opposite of {subject} is {answer}.",
@@ -33,7 +33,7 @@ OPPOSITES = Table(
     confusable=True,
 )
 
-SYNONYMS = Table(
+SYNONYMS = FactTable(
     "synonym",
     "Which word means the same as {subject}?",
     "The word {subject} means the same as {answer}.",
@@ -54,7 +54,7 @@ SYNONYMS = Table(
     confusable=True,
 )
 
-PASTS = Table(
+PASTS = FactTable(
     "past tense",
     "What is the past tense of the verb {subject}?",
     "The past tense of the verb {subject} is {answer}.",
@@ -71,7 +71,7 @@ PASTS = Table(
     _wrong_pasts,
 )
 
-PAIRS = Table(
+PAIRS = FactTable(
     "word pair",
     'Which word completes the phrase "{subject} and ..."?',
     'The phrase is "{subject} and {answer}".',
@@ -88,7 +88,7 @@ PAIRS = Table(
     """,
 )
 
-PROVERBS = Table(
+PROVERBS = FactTable(
     "proverb",
     'How does the proverb "{subject} ..." end?',
     'The proverb is "{subject} {answer}".',

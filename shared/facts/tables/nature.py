@@ -1,8 +1,8 @@
 """Time, measures, the body, the elements and the sciences."""
 
-from shared.facts.table import Table
+from shared.facts.fact_table import FactTable
 
-ORDER = Table(
+ORDER = FactTable(
     "order",
     "What comes right after {subject}?",
     "Right after {subject} comes {answer}.",
@@ -14,7 +14,7 @@ ORDER = Table(
     """,
 )
 
-MEASURES = Table(
+MEASURES = FactTable(
     "instrument of measure",
     "What does {a_subject} measure?",
     "{a_subject} measures {answer}.",
@@ -26,7 +26,7 @@ MEASURES = Table(
     """,
 )
 
-BODY = Table(
+BODY = FactTable(
     "body",
     "What is the main job of the {subject}?",
     "The main job of the {subject} is {answer}.",
@@ -43,7 +43,7 @@ BODY = Table(
     """,
 )
 
-SYMBOLS = Table(
+SYMBOLS = FactTable(
     "chemical symbol",
     "Which element has the chemical symbol {subject}?",
     "The element with the chemical symbol {subject} is {answer}.",
@@ -56,7 +56,7 @@ SYMBOLS = Table(
     """,
 )
 
-SCIENCES = Table(
+SCIENCES = FactTable(
     "science",
     "What is the study of {subject} called?",
     "The study of {subject} is called {answer}.",
@@ -73,7 +73,7 @@ SCIENCES = Table(
     """,
 )
 
-WHY = Table(
+WHY = FactTable(
     "purpose",
     "Why do people {subject}?",
     "People {subject} because {answer}.",
@@ -92,7 +92,7 @@ WHY = Table(
     """,
 )
 
-EFFECTS = Table(
+EFFECTS = FactTable(
     "effect",
     "What happens when {subject}?",
     "When {subject}, {answer}.",

@@ -1,8 +1,8 @@
 """People: their work, tools, books and discoveries."""
 
-from shared.facts.table import Table
+from shared.facts.fact_table import FactTable
 
-WORK = Table(
+WORK = FactTable(
     "profession",
     "What does {a_subject} do?",
     "{a_subject} {answer}.",
@@ -22,7 +22,7 @@ WORK = Table(
     """,
 )
 
-TOOLS = Table(
+TOOLS = FactTable(
     "tool of a profession",
     "Which tool does {a_subject} use at work?",
     "{a_subject} uses {answer} at work.",
@@ -37,7 +37,7 @@ TOOLS = Table(
     """,
 )
 
-AUTHORS = Table(
+AUTHORS = FactTable(
     "author",
     'Who wrote "{subject}"?',
     '"{subject}" was written by {answer}.',
@@ -57,7 +57,7 @@ AUTHORS = Table(
     """,
 )
 
-FAME = Table(
+FAME = FactTable(
     "famous person",
     "What is {subject} famous for?",
     "{subject} is famous for {answer}.",

@@ -1,8 +1,8 @@
 """Things: their kinds, materials, parts and uses."""
 
-from shared.facts.table import Table
+from shared.facts.fact_table import FactTable
 
-KINDS = Table(
+KINDS = FactTable(
     "kind of thing",
     "What is {a_subject}?",
     "{a_subject} is a kind of {answer}.",
@@ -24,7 +24,7 @@ KINDS = Table(
     grouped=True,
 )
 
-MATERIALS = Table(
+MATERIALS = FactTable(
     "material",
     "What is {subject} usually made of?",
     "{subject} is usually made of {answer}.",
@@ -42,7 +42,7 @@ MATERIALS = Table(
     """,
 )
 
-USES = Table(
+USES = FactTable(
     "use",
     "What is {subject} used for?",
     "{subject} is used for {answer}.",
@@ -65,7 +65,7 @@ USES = Table(
     """,
 )
 
-PARTS = Table(
+PARTS = FactTable(
     "part",
     "What is {subject} a part of?",
     "{subject} is a part of {answer}.",

@@ -24,7 +24,7 @@ class Fact:
 
 
 @dataclass(frozen=True)
-class Table:
+class FactTable:
     """Facts of one kind.
 
     The templates know `subject` and `answer`, and both with an article as `a_subject` and `a_answer`. Wrong answers are
