@@ -152,7 +152,7 @@ def test_a_farm_is_watched_and_a_search_stopped_and_told_to_leave_goes_on_as_if_
     assert [each["device"] for each in status["evaluators"]] == ["stand-in"]
     assert status["queues"]["results.one"]["consumers"] == 1
 
-    assert "one has stopped: the same search command goes on with it" in asked("stop", "one").output
+    assert "one has stopped: the same search command resumes it" in asked("stop", "one").output
     assert farm.ended(search, "one") == 0
     assert events(farm.log_of("one"))[-1]["event"] == "search stopped"
     assert "one has stopped already" in asked("stop", "one").output
