@@ -6,7 +6,6 @@ of its own comes between. Exits with 1 where a log-likelihood is further off tha
 Takes some minutes; needs NASFARM_DATA.
 """
 
-import logging
 import sys
 from pathlib import Path
 
@@ -16,7 +15,6 @@ from transformers import AutoModelForCausalLM
 
 from services.evaluator.evaluator import BATCH_TOKENS
 from shared.architecture import Architecture, dense
-from shared.environment import Environment
 from shared.messages import TaskItems
 from shared.network.shape import NetworkShape
 from shared.supernet.checkpoint import Checkpoint
@@ -24,6 +22,7 @@ from shared.supernet.source import EXAMPLE_MODEL, fetch_model
 from shared.supernet.tokenizer import load_tokenizer
 from tests.benchmarks.scoring import SUBJECTS
 from tests.support.agreement import TOLERANCE, Comparison, comparisons
+from tests.support.benchmark import environment_with_data
 from tests.support.checkpoints import copied_subnet
 
 TASKS = (
@@ -39,12 +38,9 @@ TASKS = (
 
 def main() -> None:
     """Compare on both networks, print a table for each, and exit with 1 if they don't agree."""
-    logging.disable(logging.WARNING)
-    environment = Environment.read()
-    if environment.data is None:
-        print("skipped: the benchmark data are not there; set NASFARM_DATA")
+    environment = environment_with_data()
+    if environment is None:
         return
-    torch.set_num_threads(environment.threads)
     checkpoint = Checkpoint.open(Path(sys.argv[1]) if len(sys.argv) > 1 else fetch_model(EXAMPLE_MODEL)[0])
     model = AutoModelForCausalLM.from_pretrained(checkpoint.directory, dtype=torch.float32)
     whole, narrow = dense(checkpoint.network), thinned(checkpoint.network)

@@ -6,7 +6,6 @@ network on tasks that are there: ours is cut and scored on prepared items, lm-ev
 the items, which ours does once for all networks and lm-eval for each, is printed beside it. Needs NASFARM_DATA.
 """
 
-import logging
 import statistics
 import sys
 import time
@@ -24,12 +23,12 @@ from services.evaluator.evaluator import BATCH_TOKENS
 from services.evaluator.preparation import PreparedTask, prepare_task
 from services.evaluator.scoring import score
 from services.evaluator.tasks.loading import load_items
-from shared.environment import Environment
 from shared.messages import TaskItems
 from shared.network.sizes import outer_parameters, parameters
 from shared.supernet.checkpoint import Checkpoint
 from shared.supernet.device import preferred_dtype, torch_dtype
 from shared.supernet.source import EXAMPLE_MODEL, fetch_model
+from tests.support.benchmark import environment_with_data
 
 SUBJECTS = (
     "anatomy",
@@ -68,12 +67,9 @@ class Subject:
 
 def main() -> None:
     """Compare on every benchmark and print a table."""
-    logging.disable(logging.WARNING)
-    environment = Environment.read()
-    if environment.data is None:
-        print("skipped: the benchmark data are not there; set NASFARM_DATA")
+    environment = environment_with_data()
+    if environment is None:
         return
-    torch.set_num_threads(environment.threads)
     directory = Path(sys.argv[1]) if len(sys.argv) > 1 else fetch_model(EXAMPLE_MODEL)[0]
     dtype = preferred_dtype()
     checkpoint = Checkpoint.open(directory)

@@ -6,12 +6,19 @@ import time
 import pytest
 
 from deploy.farm.ports import free_port
+from shared.backoff import BackoffLimits
 from shared.broker import Broker, BrokerUnreachableError, QueueMissingError, read_result
 from shared.broker.address import BrokerAddress
 from shared.broker.rabbitmq import RabbitBroker, remove_queues
 from tests.support.forwarding import forwarder
 from tests.support.poison import POISONS, publish_poison
 from tests.support.rabbitmq import ALARMS, Join, Node, RabbitFarm, alarmed
+
+
+@pytest.fixture(autouse=True)
+def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A broker that is back is found within a second, not after the longest pause."""
+    monkeypatch.setattr("shared.broker.rabbitmq.client.RECONNECT_PAUSE", BackoffLimits(0.25, 1.0))
 
 
 def drain(broker: Broker, queue_name: str, until: set[bytes]) -> list[bytes]:

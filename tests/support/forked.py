@@ -8,7 +8,9 @@ import os
 import signal
 import sys
 import tempfile
+import weakref
 from functools import cache
+from importlib.util import find_spec
 from multiprocessing import get_context
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
@@ -26,6 +28,7 @@ class ForkedCommand:
         descriptor, name = tempfile.mkstemp(prefix="nasfarm-")
         os.close(descriptor)
         self._output = Path(name)
+        weakref.finalize(self, self._output.unlink, missing_ok=True)
         self._process = _context().Process(
             target=_run, args=(list(map(str, arguments)), environment(**changes), Path.cwd(), self._output), daemon=True
         )
@@ -58,6 +61,7 @@ class ForkedCommand:
 @cache
 def _context() -> ForkServerContext:
     context = get_context("forkserver")
+    assert all(map(find_spec, LIBRARIES)), "what isn't there would be passed over in silence"
     context.set_forkserver_preload(LIBRARIES)
     return context
 
