@@ -47,7 +47,7 @@ class CrashGuard:
 class EvaluatorStatus:
     """The observer of a service's worker. May be asked from any thread.
 
-    `hung` is a check for `/healthz`: it fails where an evaluation hasn't got on for PROGRESS_SECONDS. `changed` is
+    `hung` is a check for `/healthz`: it fails where an evaluation makes no progress for PROGRESS_SECONDS. `changed` is
     called whenever `announcement` says another state, `broken` when the last CRASHES evaluations crashed.
     """
 

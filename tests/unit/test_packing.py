@@ -256,8 +256,8 @@ def test_steady_attention_of_a_sequence_is_to_the_last_bit_what_it_is_alone(
         own = projections(len(packed.tokens), kv_heads, dtype=torch.bfloat16)
         before = projections(shared, kv_heads, seed=1, dtype=torch.bfloat16)
         prefix = read_prefix(before, window) if shared else None
-        together = packed.after(prefix).attend(0, *own, window, batch_invariant=True)
+        together = packed.after(prefix).attend(0, *own, window, invariant=True)
         for tree, place in zip(sequences, places(packed, sequences), strict=True):
             queries, keys, values = (tensor[place] for tensor in own)
-            alone = pack([tree]).after(prefix).attend(0, queries, keys, values, window, batch_invariant=True)
+            alone = pack([tree]).after(prefix).attend(0, queries, keys, values, window, invariant=True)
             assert torch.equal(together[place], alone)
