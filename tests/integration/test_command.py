@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from services.trainer.training_state import TrainingState, save_state
-from shared import content as digests
+from shared import checkpoint_files as digests
 from shared.digest import digest_file
 from shared.messages import EvaluationResult, Failure, Measurement, Workload
 from shared.settings import read_search_file
