@@ -130,7 +130,7 @@ class Recording(InProcessBroker):
         return super()._part_with(number)
 
 
-class FailingEvaluator(Pretending):
+class Ill(Pretending):
     """Can't measure anything, which others might."""
 
     def evaluate(self, request: EvaluationRequest, progressed: ProgressCallback) -> EvaluationResult:
@@ -139,7 +139,7 @@ class FailingEvaluator(Pretending):
         return EvaluationResult(identity=request.identity, search=request.search, outcome=failure)
 
 
-def test_pauses_grow_with_failures_in_a_row_that_other_evaluators_may_not_have() -> None:
+def test_pauses_grow_with_failures_in_a_row_that_others_may_not_meet() -> None:
     backoff = Backoff()
     ill = Failure(kind="crashed", reason="a bug", retry_may_help=True)
     hopeless = Failure(kind="infeasible", reason="too deep", retry_may_help=False)
@@ -159,9 +159,7 @@ def test_a_failing_evaluator_receives_nothing_while_it_pauses_and_stops_at_once(
             broker.said.append("resumed")
 
     broker = Recording()
-    worker = Worker(
-        broker, REQUESTS, FailingEvaluator(last=0), Observed(), Backoff(first_seconds=1000, last_seconds=1000)
-    )
+    worker = Worker(broker, REQUESTS, Ill(last=0), Observed(), Backoff(first_seconds=1000, last_seconds=1000))
     broker.publish(REQUESTS, small_plan().request(dense(SHAPE), "search").model_dump_json().encode(), RESULTS)
     worker.start()
     worker.join(30)
@@ -171,7 +169,7 @@ def test_a_failing_evaluator_receives_nothing_while_it_pauses_and_stops_at_once(
 
 
 def test_a_worker_without_a_backoff_goes_on_after_failures() -> None:
-    broker, ill = Recording(), FailingEvaluator(last=2)
+    broker, ill = Recording(), Ill(last=2)
     work(broker, ill)
     assert [each.kind for each in outcomes(broker) if isinstance(each, Failure)] == ["out_of_memory"] * 2
     assert broker.said[:3] == ["part", "stop receiving", "part"]  # the second is the last that it takes
