@@ -29,7 +29,7 @@ class SupernetManifest(BaseModel):
 
     `base`: the base checkpoint's id at the hub or absolute directory; `dtype`: what the machine that made the
     super-network prefers to compute in (None in older manifests); `drop_order`: layers in the order in which they
-    leave; `influence`: each layer's importance by which that was decided (None for the rule `first`);
+    are dropped; `influence`: each layer's importance by which that was decided (None for the rule `first`);
     `tokens_version`: how the training data became tokens; `plan`: digest of the recipe (in version 1 of another form of
     it); `data`: origin and digest of the training data; `losses`: running means at the end; `files`: digests of the
     checkpoint's content.
@@ -162,5 +162,5 @@ def read_network(directory: Path) -> NetworkShape:
 
 
 def search_space(network: NetworkShape, settings: SpaceSettings, drop_order: tuple[int, ...]) -> SearchSpace:
-    """The search space of a model, given the order in which its layers leave."""
+    """The search space of a model, given the order in which its layers are dropped."""
     return SearchSpace(network, settings.depths, settings.mlp_widths, drop_order, settings.quantization)

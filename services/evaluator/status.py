@@ -39,8 +39,8 @@ class CrashGuard:
 class EvaluatorStatus:
     """The observer of a service's worker. May be asked from any thread.
 
-    `hung` is a check for `/healthz`: it fails where an evaluation hasn't got on for NO_PROGRESS_SECONDS. `changed` is
-    called whenever `announcement` says another state, `broken` when the last MOST_CRASHES evaluations crashed.
+    `hung` is a check for `/healthz`: it fails where an evaluation makes no progress for NO_PROGRESS_SECONDS. `changed`
+    is called whenever `announcement` says another state, `broken` when the last MOST_CRASHES evaluations crashed.
     """
 
     def __init__(self, broker: Broker, metrics: EvaluatorMetrics, supernet: str, device: str) -> None:

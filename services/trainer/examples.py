@@ -28,13 +28,13 @@ class Example:
 
 
 def tokenize(rows: Sequence[Mapping[str, str]], tokenizer: PreTrainedTokenizerBase, limit: int) -> list[Example]:
-    """Turn rows into examples of at most `limit` tokens; those whose prompt alone is longer are left out.
+    """Turn rows into examples of at most `limit` tokens; rows whose prompt alone is longer are left out.
 
     An example's tokens are those of prompt and response as one text, as a network reads them, and one EOS: so a
-    response that ends is told from one that was cut. Special tokens around the text are the tokenizer's own, EOS apart:
+    response that ends differs from one that was cut off. Other special tokens around the text are the tokenizer's own:
     BOS comes first where the tokenizer puts it before every text, which is what scoring does too.
 
-    A token with characters of both belongs to the response: otherwise nothing would be learnt of how that begins.
+    A token with characters of both belongs to the response: otherwise how a response begins would not be learnt.
 
     Raises UserError for a tokenizer without EOS: responses would be learnt that never end, and to name the token is a
     line in a file. And for one that doesn't say where its tokens lie in the text.
@@ -84,7 +84,7 @@ def _surroundings(tokenizer: PreTrainedTokenizerFast, end: int) -> tuple[list[in
 
 def _plain(tokenizer: PreTrainedTokenizerFast) -> Tokenizer:
     """The tokenizer without its last stage, which adds special tokens and, in byte-level ones, takes spaces out of the
-    places that tokens are said to have."""
+    offsets that it reports."""
     plain = copy.deepcopy(tokenizer.backend_tokenizer)
     plain.encode_special_tokens = tokenizer.backend_tokenizer.encode_special_tokens  # lost by copying
     plain.post_processor = None

@@ -1,5 +1,4 @@
-"""The fine-tuning: InstaTune (arXiv 2308.15609) as LLaMA-NAS (arXiv 2405.18377) uses it, in one loop to be read from
-top to bottom."""
+"""The fine-tuning: InstaTune (arXiv 2308.15609) as LLaMA-NAS (arXiv 2405.18377) uses it, in one loop."""
 
 import itertools
 import json
@@ -63,7 +62,7 @@ def fine_tune(
     """Train `state.weights` (float32, updated in place) from `state.step` to the last step.
 
     Even steps train the full network, odd ones a uniformly sampled sub-network. What happens in a step depends only on
-    the seed and its number, so a fine-tuning that was interrupted does what an undisturbed one does.
+    the seed and its number, so a fine-tuning that was interrupted has the same outcome as an undisturbed one.
     """
     weights = {name: tensor.requires_grad_() for name, tensor in state.weights.items()}
     optimizer = torch.optim.AdamW(

@@ -40,20 +40,14 @@ class Sequences(Protocol):
         ...
 
     def attend(
-        self,
-        layer: int,
-        queries: Tensor,
-        keys: Tensor,
-        values: Tensor,
-        window: int | None,
-        batch_invariant: bool = False,
+        self, layer: int, queries: Tensor, keys: Tensor, values: Tensor, window: int | None, invariant: bool = False
     ) -> Tensor:
         """Attention in the network's `layer`-th layer.
 
         `queries` (T, heads, head_dim), `keys` and `values` (T, kv_heads, head_dim); returns (T, heads * head_dim).
-        `window`: how many tokens back a token sees, itself included; None for all. `batch_invariant` asks for outcomes
-        that are the same to the last bit whatever other segments are there, where that can be had: on a CPU, of a
-        `Packed`, unless a window narrows what some of its segments see and not what others see.
+        `window`: how many tokens back a token sees, itself included; None for all. `invariant` asks for batch
+        invariance: outcomes that are the same to the last bit whatever other segments are there. It can be had on a
+        CPU, of a `Packed`, unless a window narrows what some of its segments see and not what others see.
         """
         ...
 
@@ -72,7 +66,7 @@ class Projection(ABC):
 
     weight: Tensor
     bias: Tensor | None
-    batch_invariant: ClassVar[bool] = False
+    needs_batch_invariance: ClassVar[bool] = False
     """Whether a rounding more or less may decide how inputs are multiplied, which then depends on their segments."""
 
     @abstractmethod
@@ -203,8 +197,8 @@ class Layer:
 
     def for_segments(self, segments: Segments) -> "Layer":
         """The layer for inputs of these segments."""
-        if (self.attention is not None and self.attention.query.batch_invariant) or (
-            self.mlp is not None and self.mlp.gate.batch_invariant
+        if (self.attention is not None and self.attention.query.needs_batch_invariance) or (
+            self.mlp is not None and self.mlp.gate.needs_batch_invariance
         ):
             return self.projected(lambda projection: projection.for_segments(segments))
         return self
@@ -356,7 +350,7 @@ class Decoder:
             queries, keys = _rotated(queries, rotation), _rotated(keys, rotation)
         if shape.scale is not None and (factor := shape.scale * shape.head_dim**0.5) != 1:
             queries = queries * factor  # attention itself always scales by the default
-        return sequences.attend(index, queries, keys, values, shape.window, attention.query.batch_invariant)
+        return sequences.attend(index, queries, keys, values, shape.window, attention.query.needs_batch_invariance)
 
     def _added(self, state: Tensor, projection: Projection, inputs: Tensor, norm: Tensor | None) -> Tensor:
         """The state with what a block's last linear layer makes of its inputs."""

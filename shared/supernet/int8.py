@@ -32,10 +32,10 @@ class Int8Linear(Projection):
     family has one, bias (outputs,) in the network's dtype. `segments` are those of the inputs; None: they are one.
 
     A last bit may make an outlier of an input, and that changes all outputs of its item: hence
-    `batch_invariant`.
+    `needs_batch_invariance`.
     """
 
-    batch_invariant: ClassVar[bool] = True
+    needs_batch_invariance: ClassVar[bool] = True
 
     weight: Tensor
     scales: Tensor

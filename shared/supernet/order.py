@@ -1,4 +1,4 @@
-"""Which neurons and which layers matter: the order in which a super-network gives them up."""
+"""The importance of neurons and layers, which decides the order in which a super-network drops them."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -65,7 +65,7 @@ def order_neurons(weights: Mapping[str, Tensor], network: NetworkShape, importan
 
 
 def drop_order(layers: int, influence: tuple[float, ...] | None) -> tuple[int, ...]:
-    """Layers in the order in which they leave: by influence, never the first or last one; without influence, last
+    """Layers in the order in which they are dropped: by influence, never the first or last one; without influence, last
     first."""
     if influence is None:
         return tuple(range(layers - 1, 0, -1))

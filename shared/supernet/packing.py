@@ -85,13 +85,7 @@ class Packed:
         return replace(self, prefix=prefix, _masks={}, _block_masks={})
 
     def attend(
-        self,
-        layer: int,
-        queries: Tensor,
-        keys: Tensor,
-        values: Tensor,
-        window: int | None,
-        batch_invariant: bool = False,
+        self, layer: int, queries: Tensor, keys: Tensor, values: Tensor, window: int | None, invariant: bool = False
     ) -> Tensor:
         """Attention within each sequence; shapes as `decoder.Sequences` says."""
         prefix = None if self.prefix is None else self.prefix.keys_values(layer)
@@ -102,7 +96,7 @@ class Packed:
         outputs = []
         for number, group in enumerate(self.groups):
             own = group.gathered(keys), group.gathered(values)
-            flat = self._group(number, group.gathered(queries), own, window, prefix, batch_invariant).flatten(0, 1)
+            flat = self._group(number, group.gathered(queries), own, window, prefix, invariant).flatten(0, 1)
             outputs.append(flat if group.real is None else flat.index_select(0, group.real))
         return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
 
@@ -113,15 +107,15 @@ class Packed:
         own: tuple[Tensor, Tensor],
         window: int | None,
         prefix: KeysValues | None,
-        batch_invariant: bool,
+        invariant: bool,
     ) -> Tensor:
         """Attention of a group, (sequences, longest, heads * head_dim), of tensors with two such leading dimensions."""
         group, (keys, values) = self.groups[number], own
-        if group.plain and prefix is None and window is None and queries.shape[1] >= LONG and not batch_invariant:
+        if group.plain and prefix is None and window is None and queries.shape[1] >= LONG and not invariant:
             return fused_attention(queries, keys, values)
         before = 0
         # A prefix of which not all is seen joins the sequences' own keys; so does one too short for batch invariance.
-        if prefix is not None and (window is not None or (batch_invariant and prefix.keys.shape[2] < LANES)):
+        if prefix is not None and (window is not None or (invariant and prefix.keys.shape[2] < LANES)):
             before = prefix.keys.shape[2]
             keys = torch.cat((prefix.keys.permute(2, 0, 1).expand(len(keys), -1, -1, -1), keys), dim=1)
             values = torch.cat((prefix.values.transpose(0, 1).expand(len(values), -1, -1, -1), values), dim=1)
@@ -129,7 +123,7 @@ class Packed:
         key = (number, before, window)
         if key not in self._masks:
             self._masks[key] = group.mask(window, before, queries.dtype)
-        attend = batch_invariant_attention if batch_invariant else attention
+        attend = batch_invariant_attention if invariant else attention
         return attend(queries, keys, values, self._masks[key], prefix)
 
     def _flexibly(

@@ -35,13 +35,7 @@ class Prefix:
         return self._packed.segments
 
     def attend(
-        self,
-        layer: int,
-        queries: Tensor,
-        keys: Tensor,
-        values: Tensor,
-        window: int | None,
-        batch_invariant: bool = False,
+        self, layer: int, queries: Tensor, keys: Tensor, values: Tensor, window: int | None, invariant: bool = False
     ) -> Tensor:
         self._cached = layer, KeysValues(keys.permute(1, 2, 0).contiguous(), values.transpose(0, 1).contiguous())
         return self._packed.attend(layer, queries, keys, values, window)  # alone, so batch-invariant in any case

@@ -26,7 +26,7 @@ def save_network(network: Decoder, source: Checkpoint, kept: Sequence[int], dire
     """
     if directory.exists():
         raise UserError(f"{directory}: exists already; name another directory")
-    if any(projection.batch_invariant for layer in network.layers for projection in layer.projections):
+    if any(projection.needs_batch_invariance for layer in network.layers for projection in layer.projections):
         raise UserError(f"{directory}: a network in INT8 has no checkpoint; write it as it was before")
     with writing_checkpoint(directory):
         directory.parent.mkdir(parents=True, exist_ok=True)

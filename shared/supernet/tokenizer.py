@@ -1,4 +1,4 @@
-"""A checkpoint's tokenizer, checked: what it makes of a text is that text."""
+"""A checkpoint's tokenizer, checked: decoding what it encodes gives the text back."""
 
 import logging
 import unicodedata

@@ -249,7 +249,7 @@ def test_a_request_that_came_again_to_an_evaluator_that_leaves_is_computed_once(
     assert service.left() is None
 
 
-def test_everybody_is_told_what_an_evaluator_does(service: Service) -> None:
+def test_what_an_evaluator_does_is_announced_to_the_farm(service: Service) -> None:
     request = service.begin("--seconds", "1", "--fail", "infeasible=1.0")
     service.hear("idle")
     service.process.send_signal(signal.SIGTERM)

@@ -118,7 +118,7 @@ def test_a_digest_that_would_lead_out_of_the_cache_is_refused(supernet: Path, ca
     assert not cache.exists()
 
 
-def test_a_full_disk_is_told_before_or_when_it_is_met(
+def test_a_full_disk_is_reported_beforehand_or_when_it_fills_up(
     supernet: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with nearly_full_disk(50_000), pytest.raises(UserError, match=r"can't be written \(File too large\); free some"):

@@ -66,7 +66,7 @@ def test_what_an_evaluator_does_is_announced_and_counted() -> None:
     assert subject.value("evaluation_duration_seconds_sum") == 3.0
 
 
-def test_who_drains_stays_so_and_tells_what_is_still_in_work() -> None:
+def test_a_draining_evaluator_stays_draining_and_reports_what_is_in_flight() -> None:
     subject = Subject()
     request = subject.take()
     subject.status.drain()
@@ -96,7 +96,7 @@ def test_an_evaluation_that_doesn_t_get_on_is_unhealthy_and_nothing_else_is(monk
     assert subject.status.hung() is None
 
 
-def test_progress_is_told_to_health_and_metrics() -> None:
+def test_progress_reaches_health_and_metrics() -> None:
     subject = Subject()
     subject.take()
     before = subject.value("progress_timestamp_seconds")

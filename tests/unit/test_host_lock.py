@@ -26,7 +26,7 @@ def wait_for(path: Path) -> None:
         time.sleep(NOT_LONG_SECONDS)
 
 
-def test_nobody_computes_while_somebody_is_alone_and_the_others_compute_together(tmp_path: Path) -> None:
+def test_an_evaluator_that_is_alone_excludes_all_others_and_the_others_compute_together(tmp_path: Path) -> None:
     context = multiprocessing.get_context("spawn")  # a forked process would hold our locks
     kinds = ["shared", "alone", "shared", "alone", "shared", "shared"]
     processes = [context.Process(target=_work, args=(tmp_path, kind, index)) for index, kind in enumerate(kinds)]
@@ -46,7 +46,7 @@ def test_nobody_computes_while_somebody_is_alone_and_the_others_compute_together
     assert inside == set()
 
 
-def test_who_waits_to_be_alone_is_not_overtaken_and_says_that_it_waits(tmp_path: Path) -> None:
+def test_an_evaluator_that_waits_to_be_alone_is_not_overtaken_and_reports_that_it_waits(tmp_path: Path) -> None:
     context = multiprocessing.get_context("spawn")  # a forked process would hold our locks
     log = tmp_path / "log"
     waited: list[int] = []
@@ -65,7 +65,7 @@ def test_who_waits_to_be_alone_is_not_overtaken_and_says_that_it_waits(tmp_path:
     assert waited == []
 
 
-def test_where_no_locks_can_be_kept_nobody_waits(tmp_path: Path) -> None:
+def test_where_lock_files_cant_be_written_nothing_is_waited_for(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     host = HostLock(tmp_path / "file")
     with host.alone(lambda: None), host.shared(lambda: None), host.alone(lambda: None):

@@ -215,7 +215,7 @@ def test_sequences_after_a_prefix_are_the_same_as_written_out_with_it() -> None:
             torch.testing.assert_close(found[path], alone[shared:], atol=2e-6, rtol=2e-6)
 
 
-def test_a_row_can_be_read_again_after_another_prefix_or_none() -> None:
+def test_a_row_can_be_passed_again_after_another_prefix_or_none() -> None:
     tree = Tree.merged([[1, 2, 3], [1, 4]], 5)[0]
     packed, own = pack([tree]), projections(4, 2)
     passes: list[Any] = [projections(5, 2, seed=seed) for seed in (1, 2)]
@@ -227,7 +227,7 @@ def test_a_row_can_be_read_again_after_another_prefix_or_none() -> None:
     assert packed.prefix is None
 
 
-def test_layers_of_different_windows_can_read_the_same_row() -> None:
+def test_layers_of_different_windows_can_share_a_row() -> None:
     packed, own = pack([Tree.plain(range(9)), Tree.plain(range(7))]), projections(16, 2)
     for layer, window in enumerate((3, None, 5, 3, 1)):
         found = packed.attend(layer, *own, window)
@@ -256,8 +256,8 @@ def test_steady_attention_of_a_sequence_is_to_the_last_bit_what_it_is_alone(
         own = projections(len(packed.tokens), kv_heads, dtype=torch.bfloat16)
         before = projections(shared, kv_heads, seed=1, dtype=torch.bfloat16)
         prefix = read_prefix(before, window) if shared else None
-        together = packed.after(prefix).attend(0, *own, window, batch_invariant=True)
+        together = packed.after(prefix).attend(0, *own, window, invariant=True)
         for tree, place in zip(sequences, places(packed, sequences), strict=True):
             queries, keys, values = (tensor[place] for tensor in own)
-            alone = pack([tree]).after(prefix).attend(0, queries, keys, values, window, batch_invariant=True)
+            alone = pack([tree]).after(prefix).attend(0, queries, keys, values, window, invariant=True)
             assert torch.equal(together[place], alone)

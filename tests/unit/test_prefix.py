@@ -78,7 +78,7 @@ def test_what_follows_a_prefix_depends_on_it(network: Decoder) -> None:
 
 
 @torch.inference_mode()
-def test_rows_read_together_are_the_same_as_one_by_one(network: Decoder) -> None:
+def test_rows_that_go_through_together_have_the_outcomes_of_one_by_one(network: Decoder) -> None:
     rows = [pack([Tree.plain(tokens)]) for tokens in random_sequences(4, 12, 1)]
     seen: list[Layer] = []
 
@@ -93,7 +93,7 @@ def test_rows_read_together_are_the_same_as_one_by_one(network: Decoder) -> None
 
 
 @torch.inference_mode()
-def test_a_row_is_not_read_without_the_prefix_it_goes_on_after(tmp_path: Path) -> None:
+def test_a_row_is_refused_without_the_prefix_that_it_continues(tmp_path: Path) -> None:
     write_checkpoint(tmp_path, "llama")
     network = Checkpoint.open(tmp_path).cut(SUBNET)
     prefix = Prefix(PREFIXES[0])

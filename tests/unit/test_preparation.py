@@ -58,7 +58,7 @@ def test_a_prepared_task_unfolds_to_the_tokens_of_its_requests(asked: TaskItems,
     assert task.tokens < sum(len(window.inputs) for own in windows for window in own) or asked.task == "wikitext"
 
 
-def test_the_rows_hold_every_scored_token_of_every_request_once() -> None:
+def test_the_batches_hold_every_scored_token_of_every_request_once() -> None:
     task = prepared(TaskItems(task="plain_facts", stop=60))
     found: Counter[tuple[int, int, int]] = Counter()
     for group in task.prefix_groups:
@@ -106,20 +106,20 @@ def batch_lengths(task: PreparedTask) -> list[int]:
     return [len(batch.packed.tokens) for group in task.prefix_groups for batch in group.batches]
 
 
-def test_no_row_is_longer_than_asked() -> None:
+def test_no_batch_is_longer_than_asked() -> None:
     task = prepared(TaskItems(task="plain_facts", stop=60))
     assert max(batch_lengths(task)) <= 400
     assert sum(batch_lengths(task)) + sum(len(group.prefix) for group in task.prefix_groups) == task.tokens
 
 
-def test_a_task_can_be_had_in_rows_of_half_the_length() -> None:
+def test_a_task_can_be_split_into_batches_of_half_the_length() -> None:
     task = prepared(TaskItems(task="plain_facts", stop=60))
     half = task.halved()
     assert max(batch_lengths(half)) <= 200
     assert unfolded(half) == unfolded(task) and half.digest == task.digest
 
 
-def test_an_item_longer_than_a_row_has_a_row_of_its_own() -> None:
+def test_an_item_longer_than_a_batch_has_a_batch_of_its_own() -> None:
     task = prepared(TaskItems(task="plain_facts", stop=5), batch_tokens=3)
     assert len(batch_lengths(task)) == 5
 

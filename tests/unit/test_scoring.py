@@ -202,7 +202,7 @@ def test_the_scores_are_the_same_in_whatever_parts_they_are_computed(
     assert_same_answers(answers, at_once)
 
 
-def test_rows_of_half_the_length_give_the_same_scores(made: Made, answers: Answers) -> None:
+def test_batches_of_half_the_length_give_the_same_scores(made: Made, answers: Answers) -> None:
     for task, max_length in ((made.subjects, 2048), (made.texts, MAX_LENGTH)):
         scores, expected = score(made.network, task), expected_answers(made.model, task, max_length)
         rows = sum(len(group.batches) for group in task.prefix_groups)
@@ -247,7 +247,7 @@ def test_an_item_s_answers_in_int8_are_the_same_to_the_last_bit_in_whatever_comp
         found.clear()
 
 
-def test_read_as_one_item_a_row_s_items_would_have_other_answers_in_int8(
+def test_as_one_segment_a_batch_s_items_would_have_other_answers_in_int8(
     made: Made, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     network = in_int8(made.network)
@@ -270,7 +270,7 @@ def waves(monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[Any], Callable[[La
     return noted
 
 
-def test_a_prefix_is_read_once_in_each_wave_that_has_rows_after_it(
+def test_a_prefix_is_computed_once_in_each_wave_that_has_batches_after_it(
     made: Made, waves: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     score(made.network, made.subjects)

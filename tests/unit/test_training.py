@@ -152,7 +152,7 @@ def test_a_damaged_manifest_is_refused_in_one_line(tmp_path: Path, content: str)
     assert "\n" not in str(refusal.value)
 
 
-def test_a_manifest_of_a_newer_release_is_refused_and_nobody_is_told_to_remove_it(tmp_path: Path) -> None:
+def test_a_manifest_of_a_newer_release_is_refused_without_advice_to_remove_it(tmp_path: Path) -> None:
     (tmp_path / "supernet.json").write_text('{"version": 3, "what": "ever"}', encoding="utf-8")
     with pytest.raises(UserError, match=r"supernet\.json: written by a newer release of nasfarm; use that") as refusal:
         SupernetManifest.read(tmp_path)

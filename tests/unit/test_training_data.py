@@ -89,7 +89,7 @@ def test_data_of_which_nothing_is_left_are_refused_with_the_reasons(tmp_path: Pa
     assert "\n" not in str(refusal.value)
 
 
-def test_fields_that_are_nobody_s_are_not_part_of_the_data(tmp_path: Path) -> None:
+def test_unknown_fields_are_not_part_of_the_data(tmp_path: Path) -> None:
     assert loaded(tmp_path, row(source=["a", "b"])).digest == loaded(tmp_path, row()).digest
 
 
@@ -124,7 +124,7 @@ def test_an_array_is_as_good_as_lines_in_whatever_encoding_it_is(tmp_path: Path,
     assert load_instructions(str(file), NOWHERE).rows == (row(output="naïve"), row())
 
 
-def test_a_bad_row_of_an_array_is_told_by_its_number(tmp_path: Path) -> None:
+def test_a_bad_row_of_an_array_is_named_by_its_number(tmp_path: Path) -> None:
     file = tmp_path / "data.json"
     file.write_text(json.dumps([row(), row(output=[])]), encoding="utf-8")
     assert load_instructions(str(file), NOWHERE).left_out.endswith(f"first: {file} row 2")
@@ -151,6 +151,6 @@ def test_other_formats_are_named_with_what_makes_them_alpaca_s(
     assert "\n" not in str(refusal.value)
 
 
-def test_a_home_directory_of_somebody_unknown_is_a_file_that_is_not_there() -> None:
+def test_a_home_directory_of_an_unknown_user_is_a_file_that_is_not_there() -> None:
     with pytest.raises(UserError, match="'~nobody-here/data' is neither"):
         load_instructions("~nobody-here/data", NOWHERE)

@@ -98,7 +98,7 @@ def test_a_request_that_comes_again_after_its_answer_is_not_computed_again() -> 
     assert pretending.asked == len(list(outcomes(broker))) == 2
 
 
-def test_a_request_whose_result_nobody_can_take_is_set_aside_and_others_are_answered() -> None:
+def test_a_request_whose_result_cant_be_delivered_is_rejected_and_others_are_answered() -> None:
     class Forgetful(InProcessBroker):
         """Has no queue for the first result."""
 
@@ -163,7 +163,7 @@ def test_pauses_grow_with_failures_in_a_row_that_others_may_not_meet() -> None:
     assert pauses == [0, 1, 2, 4, 0, 1, 2, 0, 1, 2, 4, 8, 16, 32, 60, 60]
 
 
-def test_an_ill_evaluator_takes_nothing_while_it_pauses_and_stops_at_once() -> None:
+def test_a_failing_evaluator_receives_nothing_while_it_pauses_and_stops_at_once() -> None:
     class Observed(NullObserver):
         def settled(self, pausing: bool) -> None:
             assert pausing
@@ -190,7 +190,7 @@ def test_a_worker_without_a_backoff_goes_on_after_failures() -> None:
     assert broker.said[:3] == ["part", "stop receiving", "part"]  # the second is the last that it takes
 
 
-def test_a_request_that_comes_when_the_worker_is_told_to_stop_is_given_back() -> None:
+def test_a_request_that_arrives_while_the_worker_stops_is_requeued() -> None:
     class Late(Recording):
         """Delivers when it is too late."""
 
@@ -207,7 +207,7 @@ def test_a_request_that_comes_when_the_worker_is_told_to_stop_is_given_back() ->
     assert again is not None and again.attempt == 2
 
 
-def test_who_observes_a_worker_is_told_of_everything_in_its_order() -> None:
+def test_an_observer_is_told_of_everything_in_order() -> None:
     class Observed:
         def received(self, delivery: Delivery, request: EvaluationRequest) -> None:
             told.append(f"received {delivery.attempt} {request.search}")

@@ -90,13 +90,7 @@ class PaddedPrompts:
         return Segments((2 * prompts + padding).flatten(), 2 * sequences)
 
     def attend(
-        self,
-        layer: int,
-        queries: Tensor,
-        keys: Tensor,
-        values: Tensor,
-        window: int | None,
-        batch_invariant: bool = False,
+        self, layer: int, queries: Tensor, keys: Tensor, values: Tensor, window: int | None, invariant: bool = False
     ) -> Tensor:
         """Attention within each prompt; its keys and values go into the cache."""
         longest = self.cache.longest
@@ -137,13 +131,7 @@ class DecodeStep:
         return Segments(torch.arange(len(self.tokens), device=self.tokens.device), len(self.tokens))
 
     def attend(
-        self,
-        layer: int,
-        queries: Tensor,
-        keys: Tensor,
-        values: Tensor,
-        window: int | None,
-        batch_invariant: bool = False,
+        self, layer: int, queries: Tensor, keys: Tensor, values: Tensor, window: int | None, invariant: bool = False
     ) -> Tensor:
         """Attention of the new tokens to all of their sequences; their keys and values go into the cache."""
         cache, first, mask = self.cache, 0, None

@@ -1,4 +1,4 @@
-"""Where each of lm-eval's tasks is defined, kept on disk: to read its 13,000 YAML files takes seconds."""
+"""lm-eval's index of its tasks, cached on disk: reading its 13,000 YAML files takes seconds."""
 
 from contextlib import suppress
 from functools import cache
@@ -52,7 +52,7 @@ def _defaults() -> dict[str, CachedEntry]:
     with suppress(OSError, ValueError):  # not there yet, or damaged: made anew
         return CACHED_INDEX.validate_json(path.read_bytes())
     index = {name: _row(entry) for name, entry in TaskManager().task_index.items()}
-    with suppress(UserError):  # where nothing can be kept, every start takes its time
+    with suppress(UserError):  # without a cache, every start takes that long
         write_atomically(path, CACHED_INDEX.dump_json(index))
     return index
 

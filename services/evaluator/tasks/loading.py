@@ -36,8 +36,8 @@ FEWSHOT_SEED = 1234
 
 @dataclass(frozen=True)
 class Document:
-    """One item: the task it belongs to (a subject, for a group of tasks), its data and the prompt that precedes its
-    choices, of which `chat` is the template if it was made by one."""
+    """One item: the task that it belongs to (a subject, for a group of tasks), its data, and the prompt before its
+    choices; `chat` is the chat template that made the prompt, if one did."""
 
     task: ConfigurableTask
     index: int
@@ -68,10 +68,10 @@ class Document:
         return list(made) if isinstance(made, list) else [made]
 
     def golds(self) -> tuple[int, ...]:
-        """Indices of the right choices, as lm-eval's process_results finds them; none for a text and where the task
-        has a notion of its own of what is right.
+        """Indices of the right choices, as lm-eval's process_results finds them; none for a text, and for a task with a
+        `process_results` of its own.
 
-        Raises UserError where the data name a choice that isn't there.
+        Raises UserError where the data name a choice that doesn't exist.
         """
         if self.rolling or callable(self.task.config.process_results):
             return ()
@@ -146,8 +146,8 @@ class LoadedTask:
 def load_items(asked: TaskItems, data: Path | None, tokenizer: PreTrainedTokenizerBase | None = None) -> LoadedTask:
     """Load the items that a request names; with the tokenizer's chat template, if they are asked for with one.
 
-    Raises UserError for an unknown task, one of a kind that can't be scored, a split it doesn't have, data that can't
-    be had, fewer items than asked, or a chat template that isn't there.
+    Raises UserError for an unknown task, one of a kind that can't be scored, a split that it doesn't have, data that
+    can't be loaded, fewer items than asked, or a missing chat template.
     """
     chat = chat_template(asked, tokenizer)
     leaves, origin, by_size = _configured(asked, data)
@@ -178,14 +178,13 @@ def shuffled(count: int) -> list[int]:
 
 
 def _first_of_each(counts: Sequence[int], limit: int) -> list[int]:
-    """The first items of each of a group's tasks, of which the items are numbered through."""
+    """The first items of each of a group's tasks; items are numbered consecutively over all tasks."""
     firsts = [sum(counts[:number]) for number in range(len(counts))]
     return [first + index for first, count in zip(firsts, counts, strict=True) for index in range(min(count, limit))]
 
 
 def _configured(asked: TaskItems, data: Path | None) -> tuple[list[ConfigurableTask], str, dict[str, bool]]:
-    """lm-eval's tasks of that name, set to the asked split and number of examples, where their data came from, and
-    `LoadedTask.by_size`."""
+    """lm-eval's tasks of that name, configured as asked; where their data came from; and `LoadedTask.by_size`."""
     with local_data(data) as origins, making(CheckedTask):
         leaves, by_size = _load(asked.task)
     for leaf in leaves:
