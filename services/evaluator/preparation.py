@@ -33,7 +33,7 @@ class ScoredTree:
 
 
 @dataclass(frozen=True)
-class Batch:
+class ScoringBatch:
     """Trees of one group that go through a network together.
 
     `places` (P,) are where something is predicted; `targets` (N,) what, at which of the places (`at`, (N,)) and for
@@ -54,7 +54,7 @@ class PrefixGroup:
 
     prefix: tuple[int, ...]
     members: tuple[ScoredTree, ...]
-    batches: tuple[Batch, ...]
+    batches: tuple[ScoringBatch, ...]
 
 
 @dataclass(frozen=True)
@@ -172,7 +172,7 @@ def _merged(windows: Sequence[tuple[int, Continuation]], skipped: int) -> Scored
     return ScoredTree(tree, places, targets, owners)
 
 
-def _batches(members: Sequence[ScoredTree], batch_tokens: int, device: torch.device) -> Iterator[Batch]:
+def _batches(members: Sequence[ScoredTree], batch_tokens: int, device: torch.device) -> Iterator[ScoringBatch]:
     """Trees of similar length share a batch, the longest first, so that memory runs out at once or not at all."""
     batch: list[ScoredTree] = []
     filled = 0
@@ -186,7 +186,7 @@ def _batches(members: Sequence[ScoredTree], batch_tokens: int, device: torch.dev
         yield _batch(batch, device)
 
 
-def _batch(members: Sequence[ScoredTree], device: torch.device) -> Batch:
+def _batch(members: Sequence[ScoredTree], device: torch.device) -> ScoringBatch:
     packed = pack([member.tree for member in members], device)
     places: dict[int, int] = {}
     at: list[int] = []
@@ -196,4 +196,6 @@ def _batch(members: Sequence[ScoredTree], device: torch.device) -> Batch:
         at += [places.setdefault(start + place, len(places)) for place in member.places]
         targets += member.targets
         owners += member.owners
-    return Batch(packed, *(torch.tensor(numbers, device=device) for numbers in (list(places), at, targets, owners)))
+    return ScoringBatch(
+        packed, *(torch.tensor(numbers, device=device) for numbers in (list(places), at, targets, owners))
+    )

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from services.evaluator.memory import is_out_of_memory
-from services.evaluator.preparation import Batch, PreparedTask
+from services.evaluator.preparation import PreparedTask, ScoringBatch
 from services.evaluator.progress_callback import ProgressCallback, ignore_progress
 from shared.messages import ItemScores
 from shared.supernet.blocked import blocked
@@ -76,7 +76,7 @@ def _score(network: Decoder, task: PreparedTask, progressed: ProgressCallback) -
     )
 
 
-Wave = list[tuple[Sequences, Batch | None]]
+Wave = list[tuple[Sequences, ScoringBatch | None]]
 """What goes through a network together: prefixes (without a batch), each followed by the batches that continue it."""
 
 
