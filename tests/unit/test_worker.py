@@ -132,7 +132,7 @@ class Recording(InProcessBroker):
         return super()._settle(number)
 
 
-class Ill(Pretending):
+class Broken(Pretending):
     """Can't measure anything, which others might."""
 
     def evaluate(self, request: EvaluationRequest, progressed: ProgressCallback) -> EvaluationResult:
@@ -174,7 +174,7 @@ def test_a_failing_evaluator_receives_nothing_while_it_pauses_and_stops_at_once(
             broker.said.append("resumed")
 
     broker = Recording()
-    worker = Worker(broker, REQUESTS, Ill(last=0), Observed(), Backoff(BackoffLimits(1000, 1000)))
+    worker = Worker(broker, REQUESTS, Broken(last=0), Observed(), Backoff(BackoffLimits(1000, 1000)))
     broker.publish(REQUESTS, small_plan().request(dense(SHAPE), "search").model_dump_json().encode(), RESULTS)
     worker.start()
     worker.join(30)
@@ -184,7 +184,7 @@ def test_a_failing_evaluator_receives_nothing_while_it_pauses_and_stops_at_once(
 
 
 def test_a_worker_without_a_backoff_goes_on_after_failures() -> None:
-    broker, ill = Recording(), Ill(last=2)
+    broker, ill = Recording(), Broken(last=2)
     work(broker, ill)
     assert [each.kind for each in outcomes(broker) if isinstance(each, Failure)] == ["out_of_memory"] * 2
     assert broker.said[:3] == ["part", "stop receiving", "part"]  # the second is the last that it takes
