@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class BackoffLimits:
-    """The first pause of a row of failures and the longest, in seconds."""
+    """The pause after a first failure and the longest, in seconds."""
 
     first_seconds: float
     last_seconds: float

@@ -22,7 +22,7 @@ _claimed: list[FileLock] = []
 
 @contextmanager
 def locked(path: Path, wait: Callable[[], None] | None = None) -> Iterator[bool]:
-    """Hold the lock of a file, which is made if need be and stays there; yields whether we hold it.
+    """Hold the lock of a file, which is made if need be (not its directory) and stays there; yields whether we hold it.
 
     Where another process does, that is False at once; with `wait`, which is then called once, it is waited for.
     Raises UserError where the file can't be written.
@@ -54,7 +54,6 @@ def _lock_of(path: Path) -> FileLock:
 
 def _acquire(lock: FileLock, path: Path, blocking: bool) -> bool:
     with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
         try:
             lock.acquire(blocking=blocking)
         except Timeout:

@@ -28,18 +28,20 @@ class FailureHandling:
             its reason once it isn't retried any more, and it is not stored. A failure like others for whoever tolerates
             it, as a report does that can be written without.
         backs_off: the evaluator pauses (EVALUATOR_PAUSE), as another may do better.
+        is_crash: it counts towards MOST_CRASHES of the evaluator.
     """
 
     retried: bool = False
     lasting: bool = False
     ends_search: bool = False
     backs_off: bool = False
+    is_crash: bool = False
 
 
 FAILURES: Mapping[FailureKind, FailureHandling] = {
     "out_of_memory": FailureHandling(retried=True, backs_off=True),
     "timed_out": FailureHandling(),
-    "crashed": FailureHandling(retried=True, backs_off=True),
+    "crashed": FailureHandling(retried=True, backs_off=True, is_crash=True),
     "dead_lettered": FailureHandling(),
     "infeasible": FailureHandling(lasting=True),
     "unsupported": FailureHandling(retried=True, backs_off=True),
@@ -68,6 +70,8 @@ RESULTS_PREFETCH = 64
 """The coordinator: results that it stores in one transaction."""
 REQUESTS_PREFETCH = 1
 """An evaluator: the request in work and no other, which another evaluator could be computing meanwhile."""
+ANNOUNCEMENTS_PREFETCH = 500
+"""Readers of announcements, which only acknowledge them: enough that a farm's are read in one go."""
 IN_FLIGHT_PER_EVALUATOR = 2
 """The coordinator: requests sent and not answered, for each evaluator: the one in work, and one that the evaluator
 finds in the queue as soon as it has answered. More would only be in the way of other searches."""
@@ -178,6 +182,17 @@ SETTLE_SECONDS = 2.0
 
 # Presence: every service announces itself, and others decide by that whether it is there.
 
+SEARCH_STOP_SECONDS = 15.0
+"""`nasfarm stop`: how long a search may take to announce that it has stopped; it looks for messages every second."""
+BROKER_START_SECONDS = 240
+"""Commands that bring a farm up: what RabbitMQ may need to start on a small machine that is busy."""
+SILENT_COORDINATOR_SECONDS = 300.0
+"""The same: a coordinator that runs announces within this time how far it is, unless RabbitMQ doesn't deliver that."""
+SILENT_CONNECTION_SECONDS = 60
+"""`/healthz`: the connection's thread shows every second that it lives; after so long only a restart helps."""
+UNUSED_QUEUE_SECONDS = 3600
+"""The broker: a queue of requests of another version is deleted after so long without a consumer. Its requests were
+sent again."""
 ANNOUNCE_SECONDS = 10
 """Every service: how often it announces itself; at once when its state changes."""
 PRESENT_SECONDS = 6 * ANNOUNCE_SECONDS

@@ -11,9 +11,7 @@ from shared.broker.rabbitmq import add_queues
 from shared.broker.topology import VHOST, definitions, kept_passwords, server_configuration
 from shared.errors import UserError
 from shared.files import write_atomically
-
-START_SECONDS = 240
-"""What RabbitMQ may need on a small machine that is busy."""
+from shared.policy import BROKER_START_SECONDS
 
 
 def write_broker_files(
@@ -48,10 +46,10 @@ def wait_for_broker(directory: FarmDirectory, farm: FarmSpec, obstacle: Callable
     """Return when the broker lets the operator in.
 
     `obstacle` returns why it never will, or None while it may. Raises UserError with that reason, or after
-    START_SECONDS.
+    BROKER_START_SECONDS.
     """
     address = operator_address(directory, farm)
-    deadline = time.monotonic() + START_SECONDS
+    deadline = time.monotonic() + BROKER_START_SECONDS
     while True:
         try:
             return add_queues(address, [])

@@ -14,16 +14,13 @@ from deploy.farm.status import ServiceState
 from shared.announcements import EvaluatorAnnouncement, SearchAnnouncement, present
 from shared.broker.rabbitmq import RabbitBroker
 from shared.errors import UserError
-from shared.policy import ANNOUNCE_SECONDS, MOST_SERVICE_RESTARTS
+from shared.policy import ANNOUNCE_SECONDS, MOST_SERVICE_RESTARTS, SILENT_COORDINATOR_SECONDS
 
 LOOK_SECONDS = 0.3
 REPORT_SECONDS = 15.0
 """How often the user is told what the command waits for."""
 RECENT_SECONDS = 2 * ANNOUNCE_SECONDS
 """Every service that is present announced itself within this time."""
-
-SILENT_SECONDS = 300.0
-"""A coordinator that runs says within this time how far it is, unless RabbitMQ doesn't pass it on."""
 
 Announced = list[EvaluatorAnnouncement | SearchAnnouncement]
 
@@ -39,7 +36,7 @@ def wait_until_measuring(
     """
     progress = _FarmProgress(farm, frozenset(begun))
     restarts: dict[str, int] = {}
-    report_at, silent_at = time.monotonic() + REPORT_SECONDS, time.monotonic() + SILENT_SECONDS
+    report_at, silent_at = time.monotonic() + REPORT_SECONDS, time.monotonic() + SILENT_COORDINATOR_SECONDS
     with closing(RabbitBroker(operator_address(directory, farm), "nasfarm farm")) as broker, _silenced_broker_log():
         while True:
             states = backend.states()

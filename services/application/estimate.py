@@ -48,14 +48,14 @@ class Estimate:
         return self.training + self.search + self.report
 
 
-def whole_work(settings: SearchSettings) -> Work:
+def whole_work(settings: SearchSettings, space: SearchSpace) -> Work:
     """All measurements of a search that has not begun."""
     networks = settings.reporting.networks
     served = (networks + 1) * (2 if settings.remeasure_int8 else 1)  # with the dense one
     quantizations = len({"none", *settings.space.quantization}) + settings.remeasure_int8
     parts = (len(settings.space.mlp_widths) + 1) * quantizations
     return Work(
-        searched=settings.search.evaluations,
+        searched=networks_to_measure(settings.search, space),
         reported=served + 1 + (networks if settings.reporting.random else 0),
         table_runs=TABLE_RUNS * parts if settings.serving else 0,
         speed_runs=served * _runs(settings),
@@ -64,7 +64,7 @@ def whole_work(settings: SearchSettings) -> Work:
 
 def work_left(plan: SearchPlan, history: History) -> Work:
     """The measurements that the history doesn't hold."""
-    whole, serving = whole_work(plan.settings), plan.settings.serving
+    whole, serving = whole_work(plan.settings, plan.space), plan.settings.serving
 
     def missing(requests: list[EvaluationRequest]) -> int:
         return sum(not isinstance(history.outcome(request.identity), Measurement) for request in requests)
@@ -72,7 +72,7 @@ def work_left(plan: SearchPlan, history: History) -> Work:
     asked = history.candidates()
     tables = whole.table_runs if serving and missing([plan.costs_request(serving)]) else 0
     # What was asked for and failed is only tried again where that may help; an estimate need not know.
-    searched = networks_to_measure(plan, history) - len(asked)
+    searched = networks_to_measure(plan.settings.search, plan.space, len(asked)) - len(asked)
     searched += sum(
         history.outcome(plan.request(candidate.architecture, "search").identity) is None for candidate in asked
     )

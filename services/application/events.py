@@ -23,9 +23,10 @@ class SpaceDescribed(Event):
 
 @dataclass(frozen=True)
 class CostEstimated(Event):
-    """What a search is going to cost; `fine_tunes`: the super-network is still to be made."""
+    """What a search of so many `networks` is going to cost; `fine_tunes`: the super-network is still to be made."""
 
     settings: SearchSettings
+    networks: int
     estimate: Estimate
     fine_tunes: bool
 
@@ -39,9 +40,11 @@ class FineTuningEstimated(Event):
 
 @dataclass(frozen=True)
 class FarmSearchReady(Event):
-    """A farm's search is going to begin; its metrics and health are served on `telemetry_port`."""
+    """A farm's search of so many `networks` is going to begin; its metrics and health are served on
+    `telemetry_port`."""
 
     plan: SearchPlan
+    networks: int
     broker: BrokerAddress
     telemetry_port: int
 

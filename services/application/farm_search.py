@@ -10,6 +10,7 @@ from services.application.pipeline import open_search, search_to_report
 from services.application.run_directory import RunDirectory
 from services.application.supernet_choice import find_supernet
 from services.application.supernet_store import Supernet, SupernetStore
+from services.coordinator.budget import networks_to_measure
 from services.coordinator.evaluators import AnnouncedEvaluators
 from services.coordinator.search_announcer import announcing
 from services.coordinator.search_metrics import SearchMetrics
@@ -103,8 +104,12 @@ def _coordinate(
         evaluators = AnnouncedEvaluators(
             broker, digest, lambda others: events.publish(NoEvaluatorPresent(digest, others))
         )
-        with _telemetry(metrics, broker, environment) as telemetry, announcing(broker, status, events):
-            events.publish(FarmSearchReady(plan, address, telemetry.port))
+        with _telemetry(metrics, broker, environment) as telemetry, announcing(broker, status):
+            events.publish(
+                FarmSearchReady(
+                    plan, networks_to_measure(settings.search, plan.space, history.asked()), address, telemetry.port
+                )
+            )
             search_to_report(plan, history, broker, evaluators, run, events)
 
 

@@ -9,10 +9,8 @@ from shared.announcements import EvaluatorAnnouncement, SearchAnnouncement, late
 from shared.broker import DEAD_LETTERS, REMEMBERED_SECONDS, Broker, QueueMissingError, requests_queue, results_queue
 from shared.broker.address import BrokerAddress
 from shared.broker.rabbitmq import QueueDepth, queue_depths, request_stop
-from shared.policy import PRESENT_SECONDS
+from shared.policy import PRESENT_SECONDS, SEARCH_STOP_SECONDS
 
-STOP_SECONDS = 15.0
-"""How long a search may take to say that it has stopped; it looks for messages every second or so."""
 LOOK_SECONDS = 0.5
 QUEUE_NAME_BYTES = 255
 """No queue has a longer name, whatever is announced; and none that can't be printed."""
@@ -84,7 +82,7 @@ def stop_search(address: BrokerAddress, name: str) -> StopOutcome:
             return StopOutcome("unknown")
         if ended:
             return StopOutcome("ended_before", before.state)
-        deadline = time.monotonic() + STOP_SECONDS
+        deadline = time.monotonic() + SEARCH_STOP_SECONDS
         while time.monotonic() < deadline:
             time.sleep(LOOK_SECONDS)
             after = _heard_of(broker, name)

@@ -10,6 +10,7 @@ from services.application.prepared_search import PreparedSearch, check_tasks, pr
 from services.application.run_directory import RunDirectory
 from services.application.supernet_making import fine_tune
 from services.application.supernet_store import Supernet, SupernetStore
+from services.coordinator.budget import networks_to_measure
 from services.coordinator.evaluators import EmbeddedEvaluator
 from services.coordinator.history import History
 from services.coordinator.plan import SearchPlan
@@ -60,6 +61,8 @@ def _announce(
     tokens = (sum(task.tokens for task in tasks["search"]), sum(task.tokens for task in tasks["report"]))
     space, settings = prepared.unordered_space, prepared.settings
     events.publish(SpaceDescribed(space, search_dtype(settings, run, preferred_dtype())))
-    work = work_left(*opened) if opened else whole_work(settings)
+    work = work_left(*opened) if opened else whole_work(settings, space)
     cost = estimate(settings, space, rate, *tokens, work)
-    events.publish(CostEstimated(settings, cost, fine_tunes=prepared.supernet is None))
+    asked = opened[1].asked() if opened else 0
+    networks = networks_to_measure(settings.search, space, asked)
+    events.publish(CostEstimated(settings, networks, cost, fine_tunes=prepared.supernet is None))

@@ -18,7 +18,7 @@ from services.reporting.report_files import write_report
 from services.reporting.report_item_use import record_report_item_use
 from shared.broker import Broker
 from shared.errors import UserError
-from shared.events import Events, SearchFinished
+from shared.events import Events, SearchFinished, SearchStopped
 from shared.manifest import SupernetManifest, read_network, search_space
 from shared.messages import CheckpointRef, Dtype
 from shared.settings import SearchSettings
@@ -47,12 +47,13 @@ def open_search(
     return plan, history
 
 
-def search_dtype(settings: SearchSettings, run: RunDirectory, automatic: Dtype) -> Dtype:
+def search_dtype(settings: SearchSettings, run: RunDirectory | None, automatic: Dtype) -> Dtype:
     """What the networks of a search are computed in: what the search file says; where that is `auto`, what the run's
-    search began with, wherever that was, so that it is decided once; where none has begun, `automatic`."""
+    search began with, wherever that was, so that it is decided once; where none has begun, or there is no run yet,
+    `automatic`."""
     if settings.dtype != "auto":
         return settings.dtype
-    return _recorded_dtype(run) or automatic
+    return (None if run is None else _recorded_dtype(run)) or automatic
 
 
 def search_to_report(
@@ -60,6 +61,17 @@ def search_to_report(
 ) -> None:
     """Everything from the first measurement to the report, or what the history lacks of it."""
     events.subscribe(HistoryRecorder(history), first=True)
+    try:
+        _search_to_report(plan, history, broker, evaluators, run, events)
+    except BaseException:
+        events.publish(SearchStopped())
+        raise
+    events.publish(SearchFinished())
+
+
+def _search_to_report(
+    plan: SearchPlan, history: History, broker: Broker, evaluators: Evaluators, run: RunDirectory, events: Events
+) -> None:
     dispatcher = Dispatcher(plan.settings.name, plan.supernet.digest, broker, history, events, evaluators)
     costs = measure_costs(plan, history, dispatcher, events)
     front = run_search(plan, costs, history, dispatcher, events)
@@ -67,7 +79,6 @@ def search_to_report(
     record_report_item_use(networks, history)
     measure_front(networks, dispatcher, events)
     events.publish(ReportWritten(write_report(plan, history, front, run.path), run))
-    events.publish(SearchFinished())
 
 
 def _provenance(manifest: SupernetManifest) -> dict[str, str]:

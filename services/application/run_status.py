@@ -37,7 +37,7 @@ def search_progress(settings: SearchSettings, history: History) -> SearchProgres
         return None
     evaluated = evaluated_so_far(plan, history)
     return SearchProgress(
-        planned=networks_to_measure(plan, history),
+        planned=networks_to_measure(settings.search, plan.space, history.asked()),
         asked=history.asked(),
         measured=len(evaluated),
         generations=tuple(history.generations()),
@@ -53,8 +53,9 @@ def state_in_words(run: RunDirectory) -> str:
     if not run.history.is_file():
         return f"fine-tuning: {fine_tuning_in_words(run, settings.training.steps)}"
     with closing(History.read(run.history)) as history:
-        planned = networks_to_measure(plan_of(history, settings), history)
-        return f"searching: {history.asked()} of {planned} networks asked for"
+        asked = history.asked()
+        planned = networks_to_measure(settings.search, plan_of(history, settings).space, asked)
+        return f"searching: {asked} of {planned} networks asked for"
 
 
 def fine_tuning_in_words(run: RunDirectory, steps: int) -> str:
@@ -73,4 +74,4 @@ def fine_tuning_in_words(run: RunDirectory, steps: int) -> str:
     try:
         return f"{parse_json(whole[-1])['step'] + 1} of {steps} steps"
     except (ValueError, LookupError, TypeError):
-        return f"{log} is damaged; remove {workspace} to begin anew"
+        return f"{log} is damaged; remove {workspace} to begin again"

@@ -4,7 +4,9 @@ from pathlib import Path
 
 from services.application.estimate import assumed_tokens, estimate, whole_work
 from services.application.events import FineTuningEstimated, SpaceDescribed
+from services.application.pipeline import search_dtype
 from services.application.prepared_search import PreparedSearch, check_tasks, prepare_search
+from services.application.quiet_libraries import quiet_libraries
 from services.application.run_directory import RunDirectory
 from services.application.supernet_store import Supernet, SupernetStore, is_supernet, making, workspace_of
 from services.evaluator.evaluator import Evaluator
@@ -35,8 +37,8 @@ def train_supernet(
         events.note("Tasks", f"not checked: {error}")
     rate = parameter_tokens_per_second(prepared.base, preferred_dtype())
     space = prepared.unordered_space
-    cost = estimate(settings, space, rate, *assumed_tokens(settings), whole_work(settings))
-    events.publish(SpaceDescribed(space, preferred_dtype()))
+    cost = estimate(settings, space, rate, *assumed_tokens(settings), whole_work(settings, space))
+    events.publish(SpaceDescribed(space, search_dtype(settings, run, preferred_dtype())))
     events.publish(FineTuningEstimated(cost.training))
     events.note("Super-network", str(fine_tune(prepared, events).directory))
 
@@ -45,6 +47,7 @@ def supernet_before_search(
     settings: SearchSettings, run: RunDirectory, store: SupernetStore, environment: Environment, events: Events
 ) -> Supernet:
     """Make the super-network of a search that others are going to measure, once tasks are found to be there too."""
+    quiet_libraries()
     prepared = prepare_search(settings, run, store, environment, events)
     check_tasks(Evaluator(environment), prepared, events)
     run.record(settings)

@@ -142,6 +142,8 @@ def clear_workspace(directory: Path) -> None:
 
 def making(directory: Path, wait: Callable[[], None]) -> AbstractContextManager[bool]:
     """Keep other processes from making the same super-network meanwhile; `wait` is called where one does so already."""
+    with writing(directory):
+        directory.parent.mkdir(parents=True, exist_ok=True)
     return locked(_lock_file(directory), wait)
 
 

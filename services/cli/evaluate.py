@@ -8,9 +8,9 @@ from pathlib import Path
 from rich.table import Table
 
 from services.application.evaluation import NetworkChoice, evaluate_once
+from services.application.quiet_libraries import quiet_libraries
 from services.cli.console import console
 from services.cli.preparation_display import PreparationDisplay
-from services.cli.quiet import quiet_libraries
 from services.evaluator.tasks.index import include_tasks
 from services.evaluator.tasks.loading import count_items
 from services.reporting.comparisons import task_row

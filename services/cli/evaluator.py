@@ -13,7 +13,9 @@ def evaluator(address: BrokerAddress, supernet: str) -> None:
     environment = Environment.read()
     configure_logs(environment.log_format)
     claim_gpu(environment.gpu_locks or environment.cache / "gpus")
-    from services.cli.quiet import quiet_libraries  # loads torch, which looks once for the GPUs that it may use
+    from services.application.quiet_libraries import (
+        quiet_libraries,  # loads torch, which looks once for the GPUs that it may use
+    )
 
     quiet_libraries()
     run_evaluator(address, supernet, environment)

@@ -8,10 +8,12 @@ from pathlib import Path
 from services.application.checkpoint_content import fetched
 from services.application.estimate import assumed_tokens, estimate, whole_work
 from services.application.example import has_benchmarks
+from services.application.pipeline import search_dtype
+from services.application.quiet_libraries import quiet_libraries
 from services.cli.console import console
 from services.cli.preparation_display import PreparationDisplay
-from services.cli.quiet import quiet_libraries
 from services.cli.search_summary import print_cost, print_space
+from services.coordinator.budget import networks_to_measure
 from services.evaluator.speed import parameter_tokens_per_second
 from shared.environment import Environment
 from shared.errors import UserError
@@ -54,10 +56,10 @@ def init_search_file(model: str, path: Path, force: bool, name: str | None = Non
     console.print(f"Search file    {path}")
     console.print(f"Model          {origin}")
     space = search_space(network, settings.space, drop_order(network.depth, None))
-    print_space(space, preferred_dtype())
+    print_space(space, search_dtype(settings, None, preferred_dtype()))
     rate = parameter_tokens_per_second(Checkpoint.open(directory), preferred_dtype())
-    cost = estimate(settings, space, rate, *assumed_tokens(settings), whole_work(settings))
-    print_cost(settings, cost, training=True)
+    cost = estimate(settings, space, rate, *assumed_tokens(settings), whole_work(settings, space))
+    print_cost(settings, networks_to_measure(settings.search, space), cost, training=True)
     console.print(f"Next           nasfarm search {path}")
 
 

@@ -43,6 +43,6 @@ class PreparationDisplay:
             case SpaceDescribed():
                 print_space(event.space, event.dtype)
             case CostEstimated():
-                print_cost(event.settings, event.estimate, event.fine_tunes)
+                print_cost(event.settings, event.networks, event.estimate, event.fine_tunes)
             case FineTuningEstimated():
                 console.print(f"{'Fine-tuning':<{SUBJECT_WIDTH}}about {duration(event.seconds)}")

@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 def search_here(search_file: Path | None, runs: Path, store: SupernetStore) -> None:
     """The main job: from a search file to a report."""
     from services.application.local_search import search_on_this_machine
-    from services.cli.quiet import quiet_libraries
+    from services.application.quiet_libraries import quiet_libraries
 
     quiet_libraries()
     environment = Environment.read()
@@ -62,8 +62,8 @@ def search_on_broker(search_file: Path | None, runs: Path, store: SupernetStore,
 
 def train(search_file: Path, runs: Path, store: SupernetStore) -> None:
     """Make the super-network of a search file, where it isn't there yet."""
+    from services.application.quiet_libraries import quiet_libraries
     from services.application.supernet_making import train_supernet
-    from services.cli.quiet import quiet_libraries
 
     quiet_libraries()
     settings, environment = read_search_file(search_file), Environment.read()

@@ -14,7 +14,7 @@ from services.cli.search_summary import print_space
 from services.coordinator.results import accuracy
 from services.reporting.tables.terminal import front_table
 from services.reporting.wording import correlation, percentage
-from shared.events import CostsMeasured, Event, Failed, GenerationDone, Measured, StageBegan
+from shared.events import CostsMeasured, Event, Failed, GenerationDone, Measured, SearchStopped, StageBegan
 from shared.generation import GenerationRow
 from shared.messages import EvaluationRequest, Measurement
 from shared.text import one_line
@@ -58,6 +58,8 @@ class SearchDisplay:
             case ReportWritten():
                 self._shown.close()
                 _print_report(event)
+            case SearchStopped():
+                self._shown.close()
 
     def _show(self, event: StageBegan) -> None:
         self._shown.close()
@@ -97,9 +99,7 @@ def _print_farm(event: FarmSearchReady) -> None:
     plan, search = event.plan, event.plan.settings.search
     console.print(f"Model          {plan.base.location}")
     print_space(plan.space, plan.dtype)
-    console.print(
-        f"Search         {search.strategy}, {search.evaluations} networks in generations of {search.population}"
-    )
+    console.print(f"Search         {search.strategy}, {event.networks} networks in generations of {search.population}")
     console.print(f"Farm           {event.broker}, evaluators of super-network {plan.supernet.digest}")
     console.print(f"Telemetry      port {event.telemetry_port}: /metrics, /healthz, /readyz")
 

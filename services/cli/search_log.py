@@ -85,7 +85,7 @@ def _log_ready(event: FarmSearchReady) -> None:
             base=plan.base.location,
             dtype=plan.dtype,
             networks=plan.space.networks,
-            evaluations=plan.settings.search.evaluations,
+            evaluations=event.networks,
             telemetry_port=event.telemetry_port,
         ),
     )

@@ -33,8 +33,8 @@ def print_space(space: SearchSpace, dtype: Dtype) -> None:
         console.print(f"               in {name}: {size(low)} to {size(high)}")
 
 
-def print_cost(settings: SearchSettings, cost: Estimate, training: bool) -> None:
-    """What will be done, and how long what is left of it may take."""
+def print_cost(settings: SearchSettings, networks: int, cost: Estimate, training: bool) -> None:
+    """What will be done, with so many `networks`, and how long what is left of it may take."""
     if training:
         tokens = settings.training.steps * settings.training.tokens_per_step
         console.print(
@@ -42,7 +42,7 @@ def print_cost(settings: SearchSettings, cost: Estimate, training: bool) -> None
         )
     search = settings.search
     console.print(
-        f"Search         {search.strategy}, {search.evaluations} networks in generations of {search.population}: "
+        f"Search         {search.strategy}, {networks} networks in generations of {search.population}: "
         f"about {duration(cost.search)}"
     )
     console.print(f"Report         {_report(settings)}: about {duration(cost.report)}")

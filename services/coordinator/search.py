@@ -48,7 +48,7 @@ def run_search(
     Raises UserError if all networks of a generation fail and nothing can be done without them.
     """
     strategy = make_strategy(costs, plan.settings.search)
-    budget = networks_to_measure(plan, history)
+    budget = networks_to_measure(plan.settings.search, plan.space, history.asked())
     events.publish(StageBegan("search", budget))
     asking = _Asking(plan, history, dispatcher, strategy, events, budget)
     ahead = 1 if plan.settings.search.overlap else 0

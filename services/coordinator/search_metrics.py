@@ -58,7 +58,7 @@ class SearchMetrics:
             case ResultIgnored():
                 (metrics.duplicates if event.reason == "duplicate" else metrics.invalid).inc()
             case DeadLetterReceived():
-                metrics.came_back_dead(event.reason)
+                metrics.dead_lettered(event.reason)
 
     def _count(self) -> None:
         waiting = self._asked - self._measured - self._failed

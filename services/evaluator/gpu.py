@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 
 from shared.errors import UserError, first_line
+from shared.files import writing
 from shared.locks import claim
 from shared.telemetry.logs import fields
 
@@ -30,6 +31,8 @@ def claim_gpu(locks: Path) -> str | None:
         return None
     gpus = _gpus()
     for uuid in gpus:
+        with writing(locks):
+            locks.mkdir(parents=True, exist_ok=True)
         if claim(locks / f"{uuid}.lock"):
             os.environ[CHOSEN] = uuid
             log.info("GPU claimed", extra=fields(gpu=uuid))

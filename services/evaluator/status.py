@@ -11,7 +11,7 @@ from shared.announcements import EvaluatorAnnouncement
 from shared.broker import Broker, Delivery
 from shared.errors import first_line
 from shared.messages import REQUEST_VERSION, EvaluationRequest, EvaluationResult, Failure, Measurement
-from shared.policy import MOST_CRASHES, NO_PROGRESS_SECONDS
+from shared.policy import FAILURES, MOST_CRASHES, NO_PROGRESS_SECONDS
 from shared.telemetry.logs import fields
 from shared.telemetry.metrics import EvaluatorMetrics, EvaluatorState
 from shared.telemetry.server import Pulse
@@ -58,7 +58,7 @@ class EvaluatorStatus:
 
     def received(self, delivery: Delivery, request: EvaluationRequest) -> None:
         self.hung.beat()
-        self._metrics.request_taken(None if delivery.sent_at is None else time.time() - delivery.sent_at)
+        self._metrics.request_received(None if delivery.sent_at is None else time.time() - delivery.sent_at)
         self._go("computing", request)
 
     def progressed(self) -> None:
@@ -71,7 +71,7 @@ class EvaluatorStatus:
         with self._lock:
             self._measured += isinstance(outcome, Measurement)
             self._failed += isinstance(outcome, Failure)
-        self._crashes = self._crashes + 1 if outcome.kind == "crashed" else 0
+        self._crashes = self._crashes + 1 if isinstance(outcome, Failure) and FAILURES[outcome.kind].is_crash else 0
         log.info("evaluation finished", extra=fields(outcome=outcome.kind, seconds=seconds))
 
     def settled(self, pausing: bool) -> None:

@@ -42,13 +42,11 @@ from shared.broker.protocol import (
 from shared.errors import UserError
 from shared.files import write_atomically, writing
 from shared.messages import REQUEST_VERSION
-from shared.policy import CONSUMER_TIMEOUT_SECONDS, DELIVERY_LIMIT, RESULTS_DELIVERY_LIMIT
+from shared.policy import CONSUMER_TIMEOUT_SECONDS, DELIVERY_LIMIT, RESULTS_DELIVERY_LIMIT, UNUSED_QUEUE_SECONDS
 
 VHOST = "nasfarm"
 CONTROL = "control"
 """The exchange for requests to stop a search."""
-UNUSED_QUEUE_SECONDS = 3600
-"""A queue of requests of another version is deleted after so long without a consumer. Its requests were sent again."""
 DEAD_LETTERS_BYTES = 2**30
 """Beyond that the oldest dead letters are dropped."""
 MAX_BROKER_MESSAGE_BYTES = 16 * 2**20

@@ -4,10 +4,8 @@ import time
 from collections.abc import Mapping
 
 from shared.broker import Broker
+from shared.policy import SILENT_CONNECTION_SECONDS
 from shared.telemetry.server import Check
-
-PUMP_SECONDS = 60
-"""The connection's thread says every second that it lives; after so long a silence only a restart helps."""
 
 
 def live_checks(broker: Broker) -> Mapping[str, Check]:
@@ -15,7 +13,7 @@ def live_checks(broker: Broker) -> Mapping[str, Check]:
 
     def silence() -> str | None:
         silent = time.monotonic() - broker.pumped_at
-        return f"its thread has been silent for {silent:.0f} s" if silent > PUMP_SECONDS else None
+        return f"its thread has been silent for {silent:.0f} s" if silent > SILENT_CONNECTION_SECONDS else None
 
     return {"connection": silence}
 

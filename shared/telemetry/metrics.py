@@ -91,8 +91,8 @@ class EvaluatorMetrics:
         """The evaluator has got on just now."""
         self._progress.set_to_current_time()
 
-    def request_taken(self, waited_seconds: float | None) -> None:
-        """A request was taken, which waited in the queue for so long (None where that isn't known)."""
+    def request_received(self, waited_seconds: float | None) -> None:
+        """A request was received, which waited in the queue for so long (None where that isn't known)."""
         if waited_seconds is not None:
             self._queue_wait.observe(max(0.0, waited_seconds))  # two machines' clocks never quite agree
         self.progressed()
@@ -191,7 +191,7 @@ class CoordinatorMetrics:
         self._kendall_tau.set(math.nan if kendall_tau is None else kendall_tau)
         self._error.set(math.nan if mean_absolute_error is None else mean_absolute_error)
 
-    def came_back_dead(self, reason: DeadLetterReason) -> None:
+    def dead_lettered(self, reason: DeadLetterReason) -> None:
         """A request came back as a dead letter."""
         self._dead_letters.labels(reason).inc()
 
@@ -211,7 +211,7 @@ class _BrokerCollector(Collector):
         )
         yield CounterMetricFamily(
             "nasfarm_broker_reconnects",
-            "Connections made anew after one was lost. More than a few: look at the network and the broker.",
+            "Connections made again after one was lost. More than a few: look at the network and the broker.",
             counters.reconnects,
         )
         yield CounterMetricFamily(

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from services.application.quiet_libraries import quiet_libraries
 from services.cli.notes import Notes
-from services.cli.quiet import quiet_libraries
 from shared.supernet import source
 from tests.support.checkpoints import write_checkpoint
 from tests.support.command import Run, environment, search_file

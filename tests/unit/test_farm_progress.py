@@ -135,7 +135,7 @@ def test_a_search_that_has_ended_well_is_not_waited_for(scene: Scene) -> None:
 def test_a_search_of_which_nothing_is_heard_is_not_waited_for_for_ever(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(progress, "SILENT_SECONDS", -1.0)
+    monkeypatch.setattr(progress, "SILENT_COORDINATOR_SECONDS", -1.0)
     scene.looks = [scene.evaluator("a")]
     with pytest.raises(
         UserError, match=r"coordinator-one doesn't announce itself .*has no disk.*`make down`, then the same"

@@ -76,9 +76,9 @@ def test_progress_is_a_timestamp() -> None:
 
 def test_a_wait_in_the_queue_is_never_negative_and_not_counted_where_it_isn_t_known() -> None:
     metrics = EvaluatorMetrics(InProcessBroker())
-    metrics.request_taken(-0.3)
-    metrics.request_taken(None)
-    metrics.request_taken(40.0)
+    metrics.request_received(-0.3)
+    metrics.request_received(None)
+    metrics.request_received(40.0)
     assert value(metrics.registry, "nasfarm_evaluator_queue_wait_seconds_count") == 2
     assert value(metrics.registry, "nasfarm_evaluator_queue_wait_seconds_sum") == 40
 
@@ -104,7 +104,7 @@ def test_a_coordinator_counts_candidates_results_and_dead_letters() -> None:
     metrics = CoordinatorMetrics(InProcessBroker())
     metrics.candidates(asked=4, measured=30, failed=2)
     metrics.stored(0.004)
-    metrics.came_back_dead("delivery_limit")
+    metrics.dead_lettered("delivery_limit")
     registry = metrics.registry
     for state, number in (("asked", 4), ("measured", 30), ("failed", 2)):
         assert value(registry, "nasfarm_coordinator_candidates", state=state) == number

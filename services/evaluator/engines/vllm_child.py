@@ -11,10 +11,10 @@ import threading
 import time
 from typing import Any
 
-import torch
 from pydantic import ValidationError
 from vllm import EngineArgs, LLMEngine, SamplingParams
 
+from services.evaluator.memory import is_out_of_memory
 from shared.errors import first_line
 
 PARENT_POLL_SECONDS = 1.0
@@ -57,7 +57,9 @@ def _answer(job: dict[str, Any]) -> dict[str, Any]:
             reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else first_line(error)
             return {"out_of_memory" if "memory" in reason else "refused": reason}
         rounds = [_round(engine, f"{number}", job["prompts"], job["tokens"]) for number in range(job["rounds"])]
-    except (torch.OutOfMemoryError, MemoryError) as error:
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
         return {"out_of_memory": first_line(error)}
     tokens, prefill, decode = zip(*rounds, strict=True)
     return {"tokens": tokens[-1], "prefill": prefill, "decode": decode}

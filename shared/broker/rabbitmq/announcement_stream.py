@@ -16,7 +16,7 @@ from shared.broker.rabbitmq.decoding import unreadable
 from shared.broker.rabbitmq.headers import SENT_AT, now, sent_at
 from shared.broker.rabbitmq.publisher import Outgoing
 from shared.broker.rabbitmq.refusals import channel_refusal
-from shared.policy import REOPEN_SECONDS
+from shared.policy import ANNOUNCEMENTS_PREFETCH, REOPEN_SECONDS
 
 logger = logging.getLogger(__name__)
 
@@ -26,8 +26,6 @@ QUIET_SECONDS = 0.75
 """A stream that gives nothing for so long has given all that it had."""
 OVERLAP_SECONDS = 60.0
 """Clocks differ, and a stream is found by time only roughly."""
-PREFETCH = 500
-"""A stream wants a limit; and what is heard is only put into memory."""
 
 
 class AnnouncementPublisher:
@@ -154,7 +152,7 @@ class AnnouncementListener:
             self._channel.add_on_cancel_callback(self._cancelled)
 
     def _opened(self, channel: Any) -> None:
-        channel.basic_qos(prefetch_count=PREFETCH)
+        channel.basic_qos(prefetch_count=ANNOUNCEMENTS_PREFETCH)
         reach = self._reach
         if self._last_heard is not None:
             reach = min(REMEMBERED_SECONDS, time.monotonic() - self._last_heard + OVERLAP_SECONDS)
