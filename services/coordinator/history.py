@@ -123,8 +123,14 @@ class History:
             self._connection.execute("insert or ignore into about values (?, ?)", (key, json.dumps(value)))
 
     def add_candidates(self, generation: int, candidates: Sequence[tuple[EvaluationRequest, float | None]]) -> None:
-        """Record what a generation asks for, with the predicted accuracies; what is there already stays."""
+        """Record what a generation asks for, with the predicted accuracies.
+
+        A generation that is recorded stays as it is: earlier releases wrote the same architectures in other words.
+        """
         with self._writing():
+            recorded = "select 1 from candidates where generation = ? limit 1"
+            if self._connection.execute(recorded, (generation,)).fetchone() is not None:
+                return
             for request, predicted in candidates:
                 self._connection.execute(
                     "insert or ignore into candidates (generation, architecture, identity, predicted) "

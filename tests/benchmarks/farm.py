@@ -117,7 +117,8 @@ def growth(_node: Node, directory: Path) -> None:
         for number in GROWTH:
             while missing := number - history.asked():
                 some, requests = requests[: min(missing, 1000)], requests[min(missing, 1000) :]
-                history.add_candidates(0, [(request, None) for request in some])
+                filler = -1 - history.asked()  # a generation is recorded once
+                history.add_candidates(filler, [(request, None) for request in some])
                 history.add_results([(request, pretend(request, plan.space.network)) for request in some])
             seconds: list[float] = []
             for block in range(GROWTH_BLOCKS):

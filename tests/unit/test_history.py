@@ -62,6 +62,18 @@ def test_candidates_keep_their_order_and_their_predictions(tmp_path: Path) -> No
     assert [c.architecture for c in history.candidates()] == [request.architecture for request in requests]
 
 
+def test_a_generation_that_an_earlier_release_recorded_in_other_words_is_recorded_once(tmp_path: Path) -> None:
+    path = tmp_path / "history.sqlite"
+    with closing(History.create_or_resume(path, PLAN.about())) as history:
+        with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+            network = REQUEST.architecture.model_dump(mode="json")
+            del network["quantization"]  # format 1 knew none
+            row = (0, json.dumps(network), REQUEST.identity)
+            connection.execute("insert into candidates (generation, architecture, identity) values (?, ?, ?)", row)
+        history.add_candidates(0, [(REQUEST, 0.5)])
+        assert history.asked() == 1 and history.candidates()[0].architecture == REQUEST.architecture
+
+
 def test_a_history_is_only_continued_by_the_search_it_belongs_to(tmp_path: Path) -> None:
     path = tmp_path / "history.sqlite"
     History.create_or_resume(path, PLAN.about()).close()
