@@ -140,8 +140,8 @@ dashboards: $(VENV)/ready ## Write Grafana's dashboards again, after a change in
 	$(BIN)/python -m deploy.grafana.generator deploy/grafana/dashboards
 
 .PHONY: reference
-reference: $(VENV)/ready ## Write the README's tables of keys and variables anew, after a change of a description
-	$(BIN)/python -m shared.reference README.md
+reference: $(VENV)/ready ## Write the README's tables of keys and variables again, after a change of a description
+	$(BIN)/python -m deploy.readme.tables README.md
 
 .PHONY: constraints
 constraints: ## Renew constraints.txt: the newest releases that go together
@@ -163,7 +163,7 @@ clean: ## Remove the environment and all caches; runs/ and supernets/ stay
 system-packages:
 	@sh deploy/system-packages.sh $(PROGRAMS)
 
-# The environment. `ready` is written last: a set-up that was killed is done anew from nothing, one that is out of date is
+# The environment. `ready` is written last: a set-up that was killed starts again from nothing, one that is out of date is
 # brought up to date in place.
 $(VENV)/ready: pyproject.toml constraints.txt $(call moved,$(VENV))
 	$(call install,$(VENV),--constraint constraints.txt)

@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
+from shared.failure_policy import PRESENT_SECONDS
 from shared.messages import Message
-from shared.policy import PRESENT_SECONDS
 
 
 class EvaluatorAnnouncement(Message):

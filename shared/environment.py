@@ -13,9 +13,9 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 
 from shared.errors import UserError
+from shared.failure_policy import DRAIN_SECONDS, EVALUATION_LIMIT_SECONDS, LEAVE_SECONDS
 from shared.files import user_path
 from shared.home import can_be_there, can_see_directory, home, nearest, prepare_home
-from shared.policy import DRAIN_SECONDS, EVALUATION_LIMIT_SECONDS
 from shared.text import one_line
 
 PREFIX = "NASFARM_"
@@ -76,7 +76,7 @@ class Environment(BaseModel):
             gt=0,
             le=EVALUATION_LIMIT_SECONDS,
             description="Seconds that an evaluation may take, at most the default. Then it has failed (`timed_out`), "
-            "and its evaluator exits with code 75, to be started anew.",
+            "and its evaluator exits with code 75, to be started again.",
         ),
     ] = EVALUATION_LIMIT_SECONDS
     drain_limit: Annotated[
@@ -84,8 +84,8 @@ class Environment(BaseModel):
         Field(
             ge=0,
             le=EVALUATION_LIMIT_SECONDS,
-            description="Seconds in which an evaluator that is told to stop may finish its evaluation. Whoever stops "
-            "it must wait 15 s longer.",
+            description="Seconds in which an evaluator that is asked to stop may finish its evaluation. What stops it "
+            f"must allow {LEAVE_SECONDS} s more before it kills it.",
         ),
     ] = DRAIN_SECONDS
     log_format: Annotated[

@@ -1,7 +1,7 @@
 """What happens in a search, published once: history, metrics, terminal and log are subscribers.
 
 A subscriber is a function of an event. It is given to `Events` where a command is put together, and whoever publishes
-knows of none. What only one room can say is an event of its own (`services.application.events`).
+knows of none. What only one room can say is an event of its own (`services.application.search_events`).
 """
 
 from collections.abc import Callable, Iterator

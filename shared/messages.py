@@ -234,7 +234,7 @@ FailureKind = Literal[
     "bad_request",
     "invalid_result",
 ]
-"""Why there is no measurement; `shared.policy.FAILURES` says what follows from it.
+"""Why there is no measurement; `shared.failure_policy.FAILURES` says what follows from it.
 
 * `out_of_memory`: the evaluator's machine has too little memory for the network.
 * `timed_out`: the evaluation took longer than the evaluator's limit.

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from shared.announcements import EvaluatorAnnouncement, SearchAnnouncement
 from shared.broker import Broker, BrokerClosedError, BrokerError
-from shared.policy import ANNOUNCE_SECONDS
+from shared.failure_policy import ANNOUNCE_SECONDS
 
 
 class PeriodicAnnouncer(threading.Thread):

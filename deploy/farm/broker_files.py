@@ -10,8 +10,8 @@ from shared.broker.address import BrokerAddress
 from shared.broker.rabbitmq import add_queues
 from shared.broker.topology import VHOST, definitions, kept_passwords, server_configuration
 from shared.errors import UserError
+from shared.failure_policy import BROKER_START_SECONDS
 from shared.files import write_atomically
-from shared.policy import BROKER_START_SECONDS
 
 
 def write_broker_files(

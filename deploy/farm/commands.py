@@ -20,8 +20,8 @@ from shared.broker import requests_queue, results_queue
 from shared.broker.rabbitmq import add_queues
 from shared.environment import Environment
 from shared.errors import UserError
+from shared.failure_policy import DESTROY_WAIT_SECONDS, MOVED_SECONDS, SETTLE_SECONDS
 from shared.files import write_atomically
-from shared.policy import DESTROY_WAIT_SECONDS, MOVED_SECONDS, SETTLE_SECONDS
 from shared.settings import read_search_file
 
 UP: dict[BackendName, str] = {"processes": "make farm", "containers": "make deploy"}

@@ -24,13 +24,13 @@ from deploy.farm.state import FarmDirectory, FarmSpec, Search
 from deploy.farm.status import ServiceState
 from shared.environment import Environment, usable_cores
 from shared.errors import UserError
-from shared.files import write_atomically, writing
-from shared.policy import (
+from shared.failure_policy import (
     CONTAINER_STOP_SECONDS,
     EVALUATOR_CONTAINER_STOP_SECONDS,
     MOST_CONTAINER_RESTARTS,
     USER_ERROR_CODE,
 )
+from shared.files import write_atomically, writing
 from shared.settings import read_search_file
 
 FILES = Path(__file__).parents[1]

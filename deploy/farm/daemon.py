@@ -22,9 +22,9 @@ from deploy.farm.programs import FarmPrograms
 from deploy.farm.state import FarmDirectory, FarmSpec
 from deploy.farm.supervisor import ProcessState, Program, Supervisor
 from shared.errors import UserError
+from shared.failure_policy import ORPHANS_STOP_SECONDS
 from shared.files import write_atomically
 from shared.locks import is_open_at, try_lock
-from shared.policy import ORPHANS_STOP_SECONDS
 from shared.telemetry.logs import configure_logs
 
 log = logging.getLogger("deploy.farm.daemon")  # this module is also run as __main__

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from shared.policy import KILLED_SECONDS
+from shared.failure_policy import KILLED_SECONDS
 
 FARM_VARIABLE = "NASFARM_FARM"
 """The variable that names the farm's directory."""

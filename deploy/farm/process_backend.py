@@ -29,14 +29,14 @@ from deploy.farm.status import ServiceState
 from deploy.farm.supervisor import ProcessState, State
 from shared.environment import Environment
 from shared.errors import UserError
-from shared.files import write_atomically
-from shared.policy import (
+from shared.failure_policy import (
     DESTROY_KILL_SECONDS,
     DESTROY_STOP_SECONDS,
     FOLLOW_SECONDS,
     MOST_SERVICE_RESTARTS,
     ORPHANS_STOP_SECONDS,
 )
+from shared.files import write_atomically
 
 SUPERVISOR = "supervisor"
 SHOWN_LINES = "20"

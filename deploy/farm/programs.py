@@ -11,7 +11,7 @@ from deploy.farm.rabbitmq import SERVER, node_environment, stop_if_exposed
 from deploy.farm.state import FarmDirectory, FarmSpec, Search
 from deploy.farm.supervisor import Program
 from shared.environment import usable_cores
-from shared.policy import BROKER_STOP_SECONDS, LEAVE_SECONDS, LOCAL_DRAIN_SECONDS
+from shared.failure_policy import BROKER_STOP_SECONDS, LEAVE_SECONDS, LOCAL_DRAIN_SECONDS
 
 BROKER = "rabbitmq"
 COORDINATOR = "coordinator-"

@@ -14,7 +14,7 @@ from deploy.farm.status import ServiceState
 from shared.announcements import EvaluatorAnnouncement, SearchAnnouncement, present
 from shared.broker.rabbitmq import RabbitBroker
 from shared.errors import UserError
-from shared.policy import ANNOUNCE_SECONDS, MOST_SERVICE_RESTARTS, SILENT_COORDINATOR_SECONDS
+from shared.failure_policy import ANNOUNCE_SECONDS, MOST_SERVICE_RESTARTS, SILENT_COORDINATOR_SECONDS
 
 LOOK_SECONDS = 0.3
 REPORT_SECONDS = 15.0

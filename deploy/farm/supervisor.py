@@ -15,7 +15,7 @@ from pydantic import BaseModel
 
 from deploy.farm.ports import accepts_connections
 from shared.backoff import Backoff
-from shared.policy import CANT_START_CODE, QUICK_SECONDS, RESTART_PAUSE, STOP_SECONDS, USER_ERROR_CODE
+from shared.failure_policy import CANT_START_CODE, QUICK_SECONDS, RESTART_PAUSE, STOP_SECONDS, USER_ERROR_CODE
 from shared.telemetry.logs import fields
 
 log = logging.getLogger(__name__)

@@ -5,7 +5,7 @@ from contextlib import closing, contextmanager
 
 from shared.broker.address import BrokerAddress
 from shared.broker.rabbitmq import RabbitBroker
-from shared.policy import REQUESTS_PREFETCH
+from shared.failure_policy import REQUESTS_PREFETCH
 
 
 @contextmanager

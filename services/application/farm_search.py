@@ -4,10 +4,10 @@ already."""
 from contextlib import closing
 
 from services.application.broker_connection import connected_broker
-from services.application.events import FarmSearchReady, NoEvaluatorPresent
 from services.application.packages import INSTALL, missing_package
 from services.application.pipeline import open_search, search_to_report
 from services.application.run_directory import RunDirectory
+from services.application.search_events import FarmSearchReady, NoEvaluatorPresent
 from services.application.supernet_choice import find_supernet
 from services.application.supernet_store import Supernet, SupernetStore
 from services.coordinator.budget import networks_to_measure
@@ -21,9 +21,9 @@ from shared.digest import digest_file
 from shared.environment import Environment
 from shared.errors import UserError
 from shared.events import Events
+from shared.failure_policy import RESULTS_PREFETCH
 from shared.manifest import base_location
 from shared.messages import CheckpointRef
-from shared.policy import RESULTS_PREFETCH
 from shared.settings import SearchSettings
 from shared.telemetry.connection import live_checks, ready_checks
 from shared.telemetry.metrics import CoordinatorMetrics
@@ -62,7 +62,7 @@ def _make_supernet(
     settings: SearchSettings, run: RunDirectory, store: SupernetStore, environment: Environment, events: Events
 ) -> Supernet:
     try:
-        from services.application.supernet_making import supernet_before_search
+        from services.application.supernet_training import supernet_before_search
     except ModuleNotFoundError as error:
         raise UserError(
             f"{store.path}: there is no super-network of this search yet, and {missing_package(error)} isn't installed "

@@ -9,7 +9,7 @@ from shared.announcements import EvaluatorAnnouncement, SearchAnnouncement, late
 from shared.broker import DEAD_LETTERS, REMEMBERED_SECONDS, Broker, QueueMissingError, requests_queue, results_queue
 from shared.broker.address import BrokerAddress
 from shared.broker.rabbitmq import QueueDepth, queue_depths, request_stop
-from shared.policy import PRESENT_SECONDS, SEARCH_STOP_SECONDS
+from shared.failure_policy import PRESENT_SECONDS, SEARCH_STOP_SECONDS
 
 LOOK_SECONDS = 0.5
 QUEUE_NAME_BYTES = 255

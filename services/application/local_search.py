@@ -4,12 +4,12 @@ from contextlib import closing
 
 from services.application.embedded_farm import embedded_farm
 from services.application.estimate import estimate, whole_work, work_left
-from services.application.events import CostEstimated, SpaceDescribed
 from services.application.pipeline import open_search, search_dtype, search_to_report
 from services.application.prepared_search import PreparedSearch, check_tasks, prepare_search
 from services.application.run_directory import RunDirectory
-from services.application.supernet_making import fine_tune
+from services.application.search_events import CostEstimated, SpaceDescribed
 from services.application.supernet_store import Supernet, SupernetStore
+from services.application.supernet_training import fine_tune
 from services.coordinator.budget import networks_to_measure
 from services.coordinator.evaluators import EmbeddedEvaluator
 from services.coordinator.history import History

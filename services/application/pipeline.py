@@ -3,8 +3,8 @@
 import importlib.metadata
 from contextlib import closing
 
-from services.application.events import ReportWritten
 from services.application.run_directory import RunDirectory
+from services.application.search_events import ReportWritten
 from services.application.supernet_store import Supernet
 from services.coordinator.dispatch import Dispatcher
 from services.coordinator.evaluators import Evaluators

@@ -97,7 +97,7 @@ def prepare_search(
         check_unfinished(training, workspace_of(place))
         former = run.path / STATE
         if former.is_file():
-            events.note("Fine-tuning", f"begins anew: {former} is of an earlier release; it can be removed")
+            events.note("Fine-tuning", f"starts again: {former} is of an earlier release; it can be removed")
         return PreparedSearch(settings, training.base, training.base_digest, training, None, place, origins)
     _check_found(supernet, digests, events)
     base_digest = supernet.manifest.base_digest

@@ -130,7 +130,7 @@ def evaluator(
     credentials: Credentials = None,
     authority: Authority = None,
 ) -> None:
-    """Measure sub-networks for `search --broker`. Ctrl-C finishes the one in work, a second Ctrl-C leaves at once."""
+    """Measure sub-networks for `search --broker`. Ctrl-C finishes the current one, a second Ctrl-C leaves at once."""
     from services.cli.evaluator import evaluator as serve
     from shared.broker.address import BrokerAddress
 
@@ -146,7 +146,7 @@ def report(
     ] = None,
 ) -> None:
     """Write a finished run's report again and show its table. With --output nothing of the run is changed."""
-    from services.cli.run import report as write
+    from services.cli.run_view import report as write
 
     write(run, run if output is None else output)
 
@@ -170,18 +170,18 @@ def status(
     if run is not None and broker is not None:
         raise UserError("status: of what? Give RUN, the directory of a run, or --broker, a farm's, not both")
     if broker is not None:
-        from services.cli.farm_status import show_farm
+        from services.cli.farm_status_view import show_farm
         from shared.broker.address import BrokerAddress
 
         show_farm(BrokerAddress.parse(broker, credentials, authority), as_json)
         return
     _refuse_without_broker(credentials, authority, as_json)
     if run is not None:
-        from services.cli.run import status as show
+        from services.cli.run_view import status as show
 
         show(run)
     else:
-        from services.cli.inventory import show_all
+        from services.cli.inventory_view import show_all
 
         show_all(runs, _store(runs, supernets))
 
@@ -195,7 +195,7 @@ def remove(
     supernets: Supernets = None,
 ) -> None:
     """Remove a super-network. Refuses while a run needs it."""
-    from services.cli.inventory import remove_supernet
+    from services.cli.inventory_view import remove_supernet
 
     remove_supernet(supernet, runs, _store(runs, supernets))
 
@@ -211,7 +211,7 @@ def stop(
     authority: Authority = None,
 ) -> None:
     """Ask a farm's search to end. What it has measured stays, and the same search command resumes it."""
-    from services.cli.farm_status import stop_search
+    from services.cli.farm_status_view import stop_search
     from shared.broker.address import BrokerAddress
 
     stop_search(BrokerAddress.parse(broker, credentials, authority), name)

@@ -4,9 +4,9 @@ from contextlib import ExitStack
 from types import TracebackType
 from typing import Self
 
-from services.application.events import CostEstimated, FineTuningEstimated, SpaceDescribed
+from services.application.search_events import CostEstimated, FineTuningEstimated, SpaceDescribed
 from services.cli.console import console, duration
-from services.cli.progress_bars import Stage, stage
+from services.cli.progress_bars import ProgressView, stage
 from services.cli.search_summary import print_cost, print_space
 from services.reporting.wording import size
 from shared.events import Event, Noted, StepAdvanced, StepBegan, StepEnded
@@ -19,7 +19,7 @@ class PreparationDisplay:
 
     def __init__(self) -> None:
         self._shown = ExitStack()
-        self._step: Stage
+        self._step: ProgressView
 
     def __enter__(self) -> Self:
         return self

@@ -24,7 +24,7 @@ RECENT = 64
 """Steps from whose pace the time left is computed."""
 
 
-class Stage(Protocol):
+class ProgressView(Protocol):
     """A stage that is under way."""
 
     def reach(self, done: int, note: str | None = None) -> None:
@@ -156,7 +156,7 @@ def _at_most(done: int, total: int | None) -> int:
 @contextmanager
 def stage(
     name: str, total: int | None = None, note: str = "", shown: Callable[[int], str] = "{:,}".format
-) -> Iterator[Stage]:
+) -> Iterator[ProgressView]:
     """A stage of `total` steps, or of an unknown number; `note` says what happens first, `shown` spells a number of
     steps."""
     if console.is_terminal:

@@ -63,7 +63,7 @@ def search_on_broker(search_file: Path | None, runs: Path, store: SupernetStore,
 def train(search_file: Path, runs: Path, store: SupernetStore) -> None:
     """Make the super-network of a search file, where it isn't there yet."""
     from services.application.quiet_libraries import quiet_libraries
-    from services.application.supernet_making import train_supernet
+    from services.application.supernet_training import train_supernet
 
     quiet_libraries()
     settings, environment = read_search_file(search_file), Environment.read()

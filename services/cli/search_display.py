@@ -6,10 +6,10 @@ from statistics import median
 from types import TracebackType
 from typing import Self
 
-from services.application.events import FarmSearchReady, NoEvaluatorPresent, ReportWritten
+from services.application.search_events import FarmSearchReady, NoEvaluatorPresent, ReportWritten
 from services.cli.console import console
 from services.cli.cost_table import cost_table_in_words
-from services.cli.progress_bars import Stage, stage
+from services.cli.progress_bars import ProgressView, stage
 from services.cli.search_summary import print_space
 from services.coordinator.results import accuracy
 from services.reporting.tables.terminal import front_table
@@ -26,7 +26,7 @@ class SearchDisplay:
     def __init__(self, metrics: Sequence[str]) -> None:
         self._metrics = metrics
         self._shown = ExitStack()
-        self._stage: Stage
+        self._stage: ProgressView
         self._counting = False
 
     def __enter__(self) -> Self:

@@ -4,7 +4,7 @@ import logging
 import time
 from collections import Counter
 
-from services.application.events import FarmSearchReady, NoEvaluatorPresent, ReportWritten
+from services.application.search_events import FarmSearchReady, NoEvaluatorPresent, ReportWritten
 from services.cli.cost_table import cost_table_in_words
 from services.cli.progress_bars import Pace
 from shared.events import CostsMeasured, Event, Failed, GenerationDone, Measured, StageBegan

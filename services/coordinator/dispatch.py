@@ -18,8 +18,8 @@ from shared.events import (
     RequestsResent,
     ResultsReceived,
 )
+from shared.failure_policy import FAILURES, RESULTS_PREFETCH
 from shared.messages import EvaluationRequest, Failure, Measurement, Outcome
-from shared.policy import FAILURES, RESULTS_PREFETCH
 
 POLL_SECONDS = 0.5
 

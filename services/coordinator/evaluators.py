@@ -6,8 +6,8 @@ from typing import Protocol
 
 from shared.announcements import EvaluatorAnnouncement, present
 from shared.broker import Broker
+from shared.failure_policy import ALONE_SECONDS, IDLE_SECONDS, LOST_SECONDS, PRESENT_SECONDS
 from shared.messages import REQUEST_VERSION
-from shared.policy import ALONE_SECONDS, IDLE_SECONDS, LOST_SECONDS, PRESENT_SECONDS
 
 REFRESH_SECONDS = 1.0
 """Announcements are read no more often; nor so often that reading takes more than SHARE_OF_TIME."""

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from services.coordinator.batch import RequestBatch
+from shared.failure_policy import IN_FLIGHT_PER_EVALUATOR
 from shared.messages import EvaluationRequest
-from shared.policy import IN_FLIGHT_PER_EVALUATOR
 
 
 @dataclass

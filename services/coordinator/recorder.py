@@ -13,7 +13,7 @@ class HistoryRecorder:
 
     def __call__(self, event: Event) -> None:
         match event:
-            case CandidatesChosen() if not self._history.generation(event.generation):  # else it is resumed
+            case CandidatesChosen():
                 self._history.add_candidates(event.generation, event.candidates)
             case ResultsReceived():
                 self._history.add_results(event.results)

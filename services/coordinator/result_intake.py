@@ -14,8 +14,8 @@ from services.coordinator.pending import PendingQueue, PendingRequest
 from shared.broker import REASON_CHARACTERS, Broker, Delivery, identity_in, read_result
 from shared.errors import UserError
 from shared.events import DeadLetterReceived, Events, ResultIgnored
+from shared.failure_policy import FAILURES, RETRIES
 from shared.messages import EvaluationRequest, EvaluationResult, Failure, Measurement, Outcome, StopSearch
-from shared.policy import FAILURES, RETRIES
 
 log = logging.getLogger(__name__)
 

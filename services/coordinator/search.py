@@ -17,9 +17,9 @@ from services.coordinator.strategies import Evaluated, Strategy, make_strategy
 from shared.architecture import Architecture
 from shared.errors import UserError
 from shared.events import CandidatesChosen, CostsMeasured, Events, GenerationDone, StageBegan
+from shared.failure_policy import FAILURES
 from shared.generation import GenerationRow
 from shared.messages import EvaluationRequest, Failure, Measurement, Outcome
-from shared.policy import FAILURES
 
 
 def measure_costs(plan: SearchPlan, history: History, dispatcher: Dispatcher, events: Events) -> CostModel:
@@ -50,7 +50,7 @@ def run_search(
     strategy = make_strategy(costs, plan.settings.search)
     budget = networks_to_measure(plan.settings.search, plan.space, history.asked())
     events.publish(StageBegan("search", budget))
-    asking = _Asking(plan, history, dispatcher, strategy, events, budget)
+    asking = _GenerationSource(plan, history, dispatcher, strategy, events, budget)
     ahead = 1 if plan.settings.search.overlap else 0
     under_way: deque[_Generation] = deque()
     best: list[Evaluated] = []
@@ -66,7 +66,7 @@ def run_search(
         evaluated = _evaluated(plan, costs, generation, outcomes)
         if all(network.accuracy is None for network in evaluated):
             last = asking.done and not under_way
-            _go_on_without(generation, outcomes, any(network.accuracy is not None for network in measured), last)
+            _continue_without(generation, outcomes, any(network.accuracy is not None for network in measured), last)
         best = best_networks([*best, *evaluated])
         row = _generation_row(plan, costs, generation, best, measured, evaluated)
         measured += evaluated
@@ -87,7 +87,7 @@ class _Generation:
     known: int
 
 
-class _Asking:
+class _GenerationSource:
     """Asks the strategy for one generation after the other, and has them measured, until the budget is asked for."""
 
     def __init__(
@@ -153,9 +153,9 @@ def _evaluated(
     return evaluated
 
 
-def _go_on_without(generation: _Generation, outcomes: Sequence[Outcome], measured: bool, last: bool) -> None:
-    """A generation of which every network failed: the search goes on without it, if something was `measured` before and
-    nothing else is to be blamed for it than these networks, or nothing is left to be searched.
+def _continue_without(generation: _Generation, outcomes: Sequence[Outcome], measured: bool, last: bool) -> None:
+    """A generation of which every network failed: the search continues without it, if something was `measured` before
+    and nothing else is to be blamed for it than these networks, or nothing is left to be searched.
 
     Raises UserError otherwise: so as not to spend the budget on evaluators that measure nothing.
     """

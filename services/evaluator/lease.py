@@ -6,8 +6,8 @@ import time
 from dataclasses import dataclass
 
 from shared.broker import Broker, Delivery, MessageTooLargeError, QueueMissingError, results_queue
+from shared.failure_policy import REDELIVERY_SECONDS
 from shared.messages import EvaluationRequest, EvaluationResult
-from shared.policy import REDELIVERY_SECONDS
 
 
 @dataclass(frozen=True)

@@ -16,10 +16,10 @@ from shared.broker import Broker, requests_queue
 from shared.broker.address import BrokerAddress
 from shared.broker.rabbitmq import RabbitBroker
 from shared.environment import Environment
+from shared.failure_policy import EVALUATOR_PAUSE, RESTART_CODE
 from shared.manifest import SupernetManifest
 from shared.messages import CheckpointRef
 from shared.periodic_announcer import PeriodicAnnouncer
-from shared.policy import EVALUATOR_PAUSE, RESTART_CODE
 from shared.supernet.source import fetch_checkpoint
 from shared.telemetry.connection import live_checks, ready_checks
 from shared.telemetry.logs import fields
@@ -40,7 +40,9 @@ class ServiceEvent(Enum):
     """Evaluations crashed one after the other; another process may do better."""
 
 
-Events = queue.SimpleQueue[ServiceEvent]  # the only queue that a signal's handler may put into, whatever it interrupts
+ServiceEvents = queue.SimpleQueue[
+    ServiceEvent
+]  # the only queue that a signal's handler may put into, whatever it interrupts
 
 
 def run_evaluator(address: BrokerAddress, supernet: str, environment: Environment) -> None:
@@ -99,7 +101,7 @@ def serve(
     broker: Broker, requests: str, evaluator: RequestEvaluator, status: EvaluatorStatus, environment: Environment
 ) -> None:
     """Serve until one of the `ServiceEvent`s happens; the forced ones end the process here."""
-    events = Events()
+    events = ServiceEvents()
     worker = Worker(
         broker,
         requests,
@@ -153,7 +155,7 @@ def requeue(broker: Broker, worker: Worker) -> None:
     delivery.requeue()
 
 
-def stop_at_signals(events: Events) -> None:
+def stop_at_signals(events: ServiceEvents) -> None:
     """Have SIGTERM and SIGINT stop the service: the first tells it to, the second ends the process."""
     told = False
 

@@ -10,8 +10,8 @@ from services.evaluator.worker import RequestEvaluator, worker_name
 from shared.announcements import EvaluatorAnnouncement
 from shared.broker import Broker, Delivery
 from shared.errors import first_line
+from shared.failure_policy import FAILURES, MOST_CRASHES, NO_PROGRESS_SECONDS
 from shared.messages import REQUEST_VERSION, EvaluationRequest, EvaluationResult, Failure, Measurement
-from shared.policy import FAILURES, MOST_CRASHES, NO_PROGRESS_SECONDS
 from shared.telemetry.logs import fields
 from shared.telemetry.metrics import EvaluatorMetrics, EvaluatorState
 from shared.telemetry.server import Pulse

@@ -12,8 +12,8 @@ from services.evaluator.lease import Lease, LeaseSlot, answer
 from services.evaluator.progress_callback import ProgressCallback, ignore_progress
 from shared.backoff import Backoff
 from shared.broker import Broker, Delivery, read_request
+from shared.failure_policy import FAILURES
 from shared.messages import EvaluationRequest, EvaluationResult, Failure, Measurement
-from shared.policy import FAILURES
 from shared.telemetry.logs import bound, fields
 
 log = logging.getLogger(__name__)

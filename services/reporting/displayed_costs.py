@@ -71,7 +71,7 @@ def displayed_costs(content: ReportContent) -> tuple[DisplayedCost, ...]:
     return tuple(COSTS[name] for name in order if all(COSTS[name].of(network) is not None for network in networks))
 
 
-def non_dominated(networks: Sequence[EvaluatedNetwork], cost: DisplayedCost) -> list[EvaluatedNetwork]:
+def front_by_cost(networks: Sequence[EvaluatedNetwork], cost: DisplayedCost) -> list[EvaluatedNetwork]:
     """The networks that no other dominates in accuracy and this cost alone, from the least cost: with several
     objectives, a network may be on the front because of another cost."""
     costs = [[cost.required_of(network)] for network in networks]

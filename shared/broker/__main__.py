@@ -19,9 +19,9 @@ from shared.broker.topology import definitions, kept_passwords, server_configura
 from shared.digest import DIGEST_CHARACTERS
 from shared.environment import prepare_environment
 from shared.errors import UserError
+from shared.failure_policy import SETTLE_SECONDS
 from shared.files import write_atomically
 from shared.manifest import SupernetManifest
-from shared.policy import SETTLE_SECONDS
 from shared.text import one_line
 
 DIGEST = re.compile(f"[0-9a-f]{{{DIGEST_CHARACTERS}}}")

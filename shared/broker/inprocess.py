@@ -17,7 +17,7 @@ from shared.broker.protocol import (
     Delivery,
     check_size,
 )
-from shared.policy import DELIVERY_LIMIT
+from shared.failure_policy import DELIVERY_LIMIT
 
 logger = logging.getLogger(__name__)
 

@@ -16,6 +16,7 @@ from shared.broker.protocol import (
     Delivery,
     results_queue,
 )
+from shared.failure_policy import DELIVERY_LIMIT
 from shared.messages import (
     REQUEST_VERSION,
     CoordinatorMessage,
@@ -24,7 +25,6 @@ from shared.messages import (
     Failure,
     StopSearch,
 )
-from shared.policy import DELIVERY_LIMIT
 from shared.text import one_line
 
 logger = logging.getLogger(__name__)

@@ -11,8 +11,8 @@ Services declare nothing. A definitions file declares, when the broker starts, w
   their search, by the header `answer-to`, which a dead letter keeps. No queue of requests is bound to it, as evaluators
   may publish to it.
 * the exchange and the stream `announcements`. A stream keeps messages for a while, for any number of readers.
-* policies: delivery limits (`shared.policy`) and dead-lettering at least once. They are policies, and no arguments of
-  the queues, as a queue's arguments can't be changed once it exists.
+* policies: delivery limits (`shared.failure_policy`) and dead-lettering at least once. They are policies, and no
+  arguments of the queues, as a queue's arguments can't be changed once it exists.
 
 The queues of a super-network and of a search are created and deleted with it. An operator, the only user who may, adds
 them before the search begins (`python -m shared.broker add`). A fixed pool of numbered queues would need no operator,
@@ -40,9 +40,9 @@ from shared.broker.protocol import (
     REMEMBERED_SECONDS,
 )
 from shared.errors import UserError
+from shared.failure_policy import CONSUMER_TIMEOUT_SECONDS, DELIVERY_LIMIT, RESULTS_DELIVERY_LIMIT, UNUSED_QUEUE_SECONDS
 from shared.files import write_atomically, writing
 from shared.messages import REQUEST_VERSION
-from shared.policy import CONSUMER_TIMEOUT_SECONDS, DELIVERY_LIMIT, RESULTS_DELIVERY_LIMIT, UNUSED_QUEUE_SECONDS
 
 VHOST = "nasfarm"
 CONTROL = "control"

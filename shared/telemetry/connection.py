@@ -4,7 +4,7 @@ import time
 from collections.abc import Mapping
 
 from shared.broker import Broker
-from shared.policy import SILENT_CONNECTION_SECONDS
+from shared.failure_policy import SILENT_CONNECTION_SECONDS
 from shared.telemetry.server import Check
 
 

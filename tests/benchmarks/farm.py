@@ -31,9 +31,9 @@ from services.coordinator.strategies import Evaluated, make_strategy
 from shared.broker import Broker, InProcessBroker, results_queue
 from shared.broker.rabbitmq import RabbitBroker
 from shared.events import Events
+from shared.failure_policy import ANNOUNCE_SECONDS, IN_FLIGHT_PER_EVALUATOR, PRESENT_SECONDS, RESULTS_PREFETCH
 from shared.messages import EvaluationRequest, EvaluationResult, Measurement, Outcome
 from shared.network.shape import NetworkShape
-from shared.policy import ANNOUNCE_SECONDS, IN_FLIGHT_PER_EVALUATOR, PRESENT_SECONDS, RESULTS_PREFETCH
 from shared.supernet.source import EXAMPLE_MODEL, fetch_model
 from shared.telemetry.metrics import CoordinatorMetrics
 from tests.support.command import start_nasfarm

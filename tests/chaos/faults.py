@@ -14,8 +14,8 @@ from pydantic import TypeAdapter
 
 from shared.broker import results_queue
 from shared.broker.rabbitmq import RabbitBroker
+from shared.failure_policy import CONSUMER_TIMEOUT_SECONDS
 from shared.messages import EvaluationRequest, EvaluationResult, Failure, Measurement, Outcome
-from shared.policy import CONSUMER_TIMEOUT_SECONDS
 from tests.chaos.arena import PATIENCE_SECONDS, Arena
 
 Fault = Callable[[Arena, Random], None]

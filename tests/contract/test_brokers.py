@@ -20,8 +20,8 @@ from shared.broker import (
 )
 from shared.broker.rabbitmq import RabbitBroker
 from shared.broker.topology import CONTROL
+from shared.failure_policy import DELIVERY_LIMIT
 from shared.messages import EvaluationResult, Failure, StopSearch
-from shared.policy import DELIVERY_LIMIT
 from tests.support.rabbitmq import Node, RabbitFarm, publish_as
 from tests.support.searches import SHAPE, small_plan
 

@@ -331,7 +331,7 @@ def test_an_unfinished_fine_tuning_of_an_earlier_release_is_neither_used_nor_har
     search = search_file(tmp_path, **changed("training", calibration_tokens=512), search={"evaluations": 2})
     ended = run(command, search, "--runs", tmp_path / "runs")
     assert ended.code == 0, ended
-    assert "begins anew" in ended.output and "training.pt" in ended.output
+    assert "starts again" in ended.output and "training.pt" in ended.output
     assert (directory / "training.pt").read_bytes() == former
 
 

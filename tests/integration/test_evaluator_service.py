@@ -16,8 +16,8 @@ from shared.announcements import EvaluatorAnnouncement
 from shared.architecture import Architecture, dense
 from shared.broker import Delivery, requests_queue, results_queue
 from shared.broker.rabbitmq import QueueDepth, RabbitBroker, queue_depths
+from shared.failure_policy import MOST_CRASHES
 from shared.messages import EvaluationRequest, EvaluationResult, Failure, Measurement
-from shared.policy import MOST_CRASHES
 from tests.support.forwarding import Forwarder, forwarder
 from tests.support.pretending import SHAPE, pretend
 from tests.support.rabbitmq import Node, RabbitFarm

@@ -12,7 +12,7 @@ import pika
 import pytest
 
 from deploy.farm.ports import free_port
-from services.cli.farm_status import show_farm, stop_search
+from services.cli.farm_status_view import show_farm, stop_search
 from shared.announcements import SearchAnnouncement
 from shared.broker import (
     DEAD_LETTERS,

@@ -7,7 +7,7 @@ python -m tests.support.impatient services.cli.main search ...
 from tests.support.changed import run_changed
 
 CHANGES = {
-    "shared.policy": {
+    "shared.failure_policy": {
         "HEARTBEAT_SECONDS = 15\n": "HEARTBEAT_SECONDS = 3\n",
         "ANNOUNCE_SECONDS = 10\n": "ANNOUNCE_SECONDS = 2\n",
         "LOST_SECONDS = 60.0\n": "LOST_SECONDS = 12.0\n",

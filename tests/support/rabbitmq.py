@@ -27,7 +27,7 @@ from shared.broker.rabbitmq import RabbitBroker, add_queues
 from shared.broker.rabbitmq.client import parameters
 from shared.broker.topology import RIGHTS, definitions, server_configuration
 from shared.errors import UserError
-from shared.policy import SETTLE_SECONDS
+from shared.failure_policy import SETTLE_SECONDS
 
 ADMINISTRATOR = "administrator"
 START_SECONDS = 240

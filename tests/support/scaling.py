@@ -18,9 +18,9 @@ from services.coordinator.search_metrics import SearchMetrics
 from shared.broker import requests_queue, results_queue
 from shared.broker.rabbitmq import RabbitBroker, add_queues
 from shared.events import Events
+from shared.failure_policy import RESULTS_PREFETCH
 from shared.manifest import read_network, search_space
 from shared.messages import CheckpointRef, EvaluationRequest
-from shared.policy import RESULTS_PREFETCH
 from shared.settings import parse_settings
 from shared.telemetry.metrics import CoordinatorMetrics
 from tests.support.rabbitmq import RabbitFarm

@@ -18,9 +18,9 @@ from shared.announcements import EvaluatorAnnouncement
 from shared.broker import Delivery, requests_queue, results_queue
 from shared.broker.address import BrokerAddress
 from shared.broker.rabbitmq import RabbitBroker
+from shared.failure_policy import ANNOUNCE_SECONDS
 from shared.manifest import SupernetManifest, read_network
 from shared.messages import REQUEST_VERSION, EvaluationRequest, EvaluationResult, Measurement
-from shared.policy import ANNOUNCE_SECONDS
 from tests.support.pretending import pretend
 
 AT_ONCE = 100

@@ -8,8 +8,8 @@ from services.coordinator.evaluators import (
 )
 from shared.announcements import EvaluatorAnnouncement
 from shared.broker import InProcessBroker
+from shared.failure_policy import ALONE_SECONDS, IDLE_SECONDS, LOST_SECONDS, PRESENT_SECONDS
 from shared.messages import REQUEST_VERSION
-from shared.policy import ALONE_SECONDS, IDLE_SECONDS, LOST_SECONDS, PRESENT_SECONDS
 
 NOW = 1_000_000.0
 LONG_AGO = NOW - LOST_SECONDS - 1

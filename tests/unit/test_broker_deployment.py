@@ -18,7 +18,7 @@ from shared.broker.address import BrokerAddress
 from shared.broker.rabbitmq import remove_queues
 from shared.broker.topology import RIGHTS, definitions, queue_arguments
 from shared.errors import UserError
-from shared.policy import CONSUMER_TIMEOUT_SECONDS
+from shared.failure_policy import CONSUMER_TIMEOUT_SECONDS
 
 
 def test_an_address_is_read_from_its_url_and_never_shows_user_and_password() -> None:

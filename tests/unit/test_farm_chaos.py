@@ -16,8 +16,8 @@ from services.coordinator.search import measure_costs, run_search
 from shared.architecture import Architecture
 from shared.broker import Delivery
 from shared.events import Events
+from shared.failure_policy import DELIVERY_LIMIT, RETRIES
 from shared.messages import EvaluationRequest, Outcome
-from shared.policy import DELIVERY_LIMIT, RETRIES
 from tests.support.scripted import FINAL, TRANSIENT, CoordinatorConnection, ScriptedFarm, request_in
 from tests.support.searches import pretend, small_plan
 

@@ -11,7 +11,7 @@ from deploy.farm.compose_backend import ComposeBackend
 from deploy.farm.container_engine import Container, ContainerEngine
 from deploy.farm.state import FarmDirectory, FarmSpec
 from shared.errors import UserError
-from shared.policy import CONTAINER_STOP_SECONDS
+from shared.failure_policy import CONTAINER_STOP_SECONDS
 
 SETTINGS: dict[str, Any] = {
     "name": "small",

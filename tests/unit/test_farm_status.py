@@ -8,9 +8,9 @@ import pytest
 
 from services.application import farm_status as application
 from services.application.farm_status import FarmStatus
-from services.cli import farm_status
+from services.cli import farm_status_view as farm_status
 from services.cli.console import PlainConsole
-from services.cli.farm_status import show_farm
+from services.cli.farm_status_view import show_farm
 from shared.announcements import EvaluatorAnnouncement, SearchAnnouncement
 from shared.broker.address import BrokerAddress
 

@@ -10,6 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from shared.architecture import Architecture
 from shared.digest import digest_json
+from shared.failure_policy import FAILURES
 from shared.messages import (
     CheckpointRef,
     CoordinatorMessage,
@@ -28,7 +29,6 @@ from shared.messages import (
     Workload,
     correct,
 )
-from shared.policy import FAILURES
 
 words = st.text(min_size=1, max_size=12)
 numbers = st.floats(allow_nan=False, allow_infinity=False)

@@ -14,7 +14,7 @@ from services.reporting.charts.front_chart import front_charts
 from services.reporting.charts.front_figure import draw_figure
 from services.reporting.charts.layer_strips import layer_strips
 from services.reporting.charts.search_charts import hypervolume_chart, tau_chart
-from services.reporting.displayed_costs import COSTS, non_dominated
+from services.reporting.displayed_costs import COSTS, front_by_cost
 from services.reporting.finding import key_finding, random_finding
 from services.reporting.listed_networks import front_keys, listed_networks
 from services.reporting.page import render_page
@@ -248,7 +248,7 @@ def test_the_line_rises_with_every_cost_and_leaves_out_what_is_dominated(objecti
     content = report_content(objectives=("bytes", "prefill_seconds"), quantizations=("none", "int8"), timed=True)
     front = [network for network in content.evaluated if network.on_front]
     measure = COSTS[objective]
-    joined = non_dominated(front, measure)
+    joined = front_by_cost(front, measure)
     assert len(joined) < len(front) or objective in ("bytes", "prefill_seconds")
     for network in front:
         dominated = any(

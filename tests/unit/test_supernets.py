@@ -14,7 +14,6 @@ from services.application.pipeline import open_search
 from services.application.prepared_search import PreparedSearch
 from services.application.run_directory import RunDirectory
 from services.application.supernet_choice import find_supernet
-from services.application.supernet_making import fine_tune
 from services.application.supernet_store import (
     Supernet,
     SupernetStore,
@@ -23,7 +22,8 @@ from services.application.supernet_store import (
     making,
     workspace_of,
 )
-from services.cli.inventory import remove_supernet, show_all
+from services.application.supernet_training import fine_tune
+from services.cli.inventory_view import remove_supernet, show_all
 from services.trainer.data import load_instructions
 from shared.digest import digest_json
 from shared.environment import Environment

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from services.application.farm_status import FarmStatus
-from services.cli import farm_status
+from services.cli import farm_status_view as farm_status
 from services.cli.console import PlainConsole
 from shared.announcements import EvaluatorAnnouncement, SearchAnnouncement, latest
 from shared.text import LONGEST_LINE, LONGEST_SHOWN, one_line, printable

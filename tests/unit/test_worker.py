@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from services.evaluator.progress_callback import ProgressCallback
-from services.evaluator.service import Events, ServiceEvent, stop_at_signals
+from services.evaluator.service import ServiceEvent, ServiceEvents, stop_at_signals
 from services.evaluator.status import CrashGuard, EvaluatorStatus
 from services.evaluator.worker import NullObserver, RequestEvaluator, Worker, WorkerObserver
 from shared.architecture import dense
@@ -240,7 +240,7 @@ def test_an_observer_is_told_of_everything_in_order() -> None:
 def test_the_first_signal_tells_to_stop_and_the_second_leaves_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     left: list[int] = []
     monkeypatch.setattr(os, "_exit", left.append)
-    events = Events()
+    events = ServiceEvents()
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         stop_at_signals(events)

@@ -232,12 +232,12 @@ def _configure(task: ConfigurableTask, asked: TaskItems) -> None:
     if asked.num_fewshot is not None and task.get_config("num_fewshot") != 0:
         task.set_config("num_fewshot", asked.num_fewshot)
     elif asked.num_fewshot:
-        _tell_of_fixed(str(task.config.task), asked.num_fewshot)
+        _log_fixed_num_fewshot(str(task.config.task), asked.num_fewshot)
     task.set_fewshot_seed(FEWSHOT_SEED)
 
 
 @cache
-def _tell_of_fixed(name: str, asked: int) -> None:
+def _log_fixed_num_fewshot(name: str, asked: int) -> None:
     """Once in a process: a task is loaded to count its items, to search and to report."""
     log.warning("tasks.%s: num_fewshot is %d, but the task fixes it at 0: no examples are given", name, asked)
 

@@ -6,7 +6,7 @@ from itertools import pairwise
 from services.reporting import wording
 from services.reporting.charts.axis import Axis, axis_over, scaled_label
 from services.reporting.charts.chart import Chart, Line, Mark, MarkLabel, from_top, percent_label
-from services.reporting.displayed_costs import DisplayedCost, displayed_costs, non_dominated
+from services.reporting.displayed_costs import DisplayedCost, displayed_costs, front_by_cost
 from services.reporting.listed_networks import ListedNetwork, drawable_int8_twins, front_keys, listed_networks
 from services.reporting.report_data import EvaluatedNetwork, NetworkRow, ReportContent
 
@@ -157,7 +157,7 @@ class _FrontChartBuilder:
 
     def _staircase(self) -> tuple[Line, ...]:
         """The highest accuracy at or below every value of the cost: level up to the next network, then up."""
-        front = non_dominated([network for network in self.content.evaluated if network.on_front], self.cost)
+        front = front_by_cost([network for network in self.content.evaluated if network.on_front], self.cost)
         places = [self._position(network, network.search_accuracy) for network in front]
         steps: list[Line] = []
         for left, right in pairwise(places):

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
 from services.reporting import wording
-from services.reporting.displayed_costs import COSTS, non_dominated
+from services.reporting.displayed_costs import COSTS, front_by_cost
 from services.reporting.listed_networks import drawable_int8_twins
 from services.reporting.report_data import EvaluatedNetwork, NetworkRow, ReportContent
 
@@ -64,7 +64,7 @@ class _FrontFigure:
 
     def _search_part(self) -> None:
         front = [network for network in self.content.evaluated if network.on_front]
-        joined = non_dominated(front, self.cost)
+        joined = front_by_cost(front, self.cost)
         self.axes.step(
             [self._across(network) for network in joined],
             [100 * network.search_accuracy for network in joined],

@@ -16,7 +16,7 @@ from shared.broker.rabbitmq.decoding import unreadable
 from shared.broker.rabbitmq.headers import SENT_AT, now, sent_at
 from shared.broker.rabbitmq.publisher import Outgoing
 from shared.broker.rabbitmq.refusals import channel_refusal
-from shared.policy import ANNOUNCEMENTS_PREFETCH, REOPEN_SECONDS
+from shared.failure_policy import ANNOUNCEMENTS_PREFETCH, REOPEN_SECONDS
 
 logger = logging.getLogger(__name__)
 

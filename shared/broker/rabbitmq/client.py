@@ -22,7 +22,7 @@ from shared.broker.rabbitmq.headers import ANSWER_TO, REASON, SENT_AT, Headers, 
 from shared.broker.rabbitmq.publisher import Outgoing, Publisher
 from shared.broker.rabbitmq.refusals import cause, connection_refusal, unreached
 from shared.errors import first_line
-from shared.policy import (
+from shared.failure_policy import (
     BLOCKED_SECONDS,
     CLOSE_SECONDS,
     CLOSE_UNANSWERED_SECONDS,

@@ -10,7 +10,7 @@ from shared.broker.protocol import BrokerCounters, Delivery
 from shared.broker.rabbitmq.decoding import unreadable
 from shared.broker.rabbitmq.headers import ANSWER_TO, REASON, SENT_AT, Headers, sent_at
 from shared.broker.rabbitmq.refusals import channel_refusal
-from shared.policy import REOPEN_SECONDS
+from shared.failure_policy import REOPEN_SECONDS
 
 logger = logging.getLogger(__name__)
 

@@ -20,8 +20,8 @@ from shared.broker.rabbitmq.publisher import Outgoing
 from shared.broker.rabbitmq.refusals import cause, channel_refusal, connection_refusal, unreached
 from shared.broker.topology import CONTROL, queue_arguments
 from shared.errors import first_line
+from shared.failure_policy import COMMAND_ANSWER_SECONDS, COMMAND_BLOCKED_SECONDS
 from shared.messages import StopSearch
-from shared.policy import COMMAND_ANSWER_SECONDS, COMMAND_BLOCKED_SECONDS
 
 NO_QUEUE = "no-queue"
 """A routing key to which no queue is bound."""

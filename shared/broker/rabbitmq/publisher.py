@@ -14,7 +14,7 @@ from shared.broker.errors import MessageTooLargeError
 from shared.broker.protocol import BrokerCounters
 from shared.broker.rabbitmq.headers import Headers
 from shared.broker.rabbitmq.refusals import PRECONDITION_FAILED, channel_refusal, missing
-from shared.policy import REPUBLISH_SECONDS
+from shared.failure_policy import REPUBLISH_SECONDS
 
 logger = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from shared.checkpoint_files import FileDigests, has_digest
 from shared.digest import DIGEST_CHARACTERS, digest_json
 from shared.errors import UserError
-from shared.files import is_directory, user_path
+from shared.files import is_directory, user_path, writing
 from shared.locks import locked
 from shared.supernet.source.hub import fetch_model
 from shared.supernet.source.remote import RemoteDirectory, download
@@ -56,5 +56,7 @@ def fetch_checkpoint(location: str, digest: str | None, cache: Path) -> Path:
 def _one_at_a_time(lock: Path, location: str) -> Iterator[None]:
     """Of the processes on this host."""
     waiting = fields(location=without_users(location))
+    with writing(lock):
+        lock.parent.mkdir(parents=True, exist_ok=True)
     with locked(lock, lambda: log.info("waiting for the process that fetches it", extra=waiting)):
         yield

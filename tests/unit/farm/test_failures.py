@@ -8,8 +8,8 @@ from services.coordinator.history import History
 from shared.broker import DEAD_LETTERS
 from shared.errors import UserError
 from shared.events import Event, Events, Failed
+from shared.failure_policy import FAILURES, RETRIES
 from shared.messages import Failure, FailureKind, Measurement
-from shared.policy import FAILURES, RETRIES
 from tests.support.pretending import pretend
 from tests.support.scripted import (
     FINAL,

@@ -7,8 +7,8 @@ import pytest
 
 from services.coordinator.history import History
 from shared.broker import DEAD_LETTERS
+from shared.failure_policy import RETRIES
 from shared.messages import EvaluationRequest, Failure, Measurement, Outcome
-from shared.policy import RETRIES
 from tests.support.invalid import BROKEN, unfinite
 from tests.support.pretending import pretend
 from tests.support.scripted import REQUESTS, Act, ScriptedFarm, acting, value

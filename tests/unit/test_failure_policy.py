@@ -7,7 +7,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared import policy
+from shared import failure_policy as policy
 from shared.backoff import Backoff, BackoffLimits
 from shared.environment import Environment
 from shared.messages import FailureKind

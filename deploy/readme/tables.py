@@ -1,6 +1,6 @@
 """The README's tables of the search file's keys and of the variables, made of the settings' own descriptions.
 
-`python -m shared.reference README.md` writes them anew, between the lines that mark them.
+`python -m deploy.readme.tables README.md` writes them again, between the lines that mark them.
 """
 
 import re
@@ -61,7 +61,7 @@ def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
 
 
 def main(arguments: list[str]) -> None:
-    """Write the tables of each file anew."""
+    """Write the tables of each file again."""
     for name in arguments:
         path = Path(name)
         write_atomically(path, with_tables(path.read_text(encoding="utf-8")))

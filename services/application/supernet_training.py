@@ -3,11 +3,11 @@
 from pathlib import Path
 
 from services.application.estimate import assumed_tokens, estimate, whole_work
-from services.application.events import FineTuningEstimated, SpaceDescribed
 from services.application.pipeline import search_dtype
 from services.application.prepared_search import PreparedSearch, check_tasks, prepare_search
 from services.application.quiet_libraries import quiet_libraries
 from services.application.run_directory import RunDirectory
+from services.application.search_events import FineTuningEstimated, SpaceDescribed
 from services.application.supernet_store import Supernet, SupernetStore, is_supernet, making, workspace_of
 from services.evaluator.evaluator import Evaluator
 from services.evaluator.speed import parameter_tokens_per_second

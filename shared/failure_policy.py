@@ -5,7 +5,8 @@ keep a request with its evaluator for longer than an evaluation may take, whoeve
 longer than that evaluator waits, and a request counts as lost only when an announcement would have shown otherwise. How
 often something is polled is written where it is polled.
 
-Files that RabbitMQ, Compose and Kubernetes read repeat some of the numbers; `tests/unit/test_policy.py` compares them.
+Files that RabbitMQ, Compose and Kubernetes read repeat some of the numbers; `tests/unit/test_failure_policy.py`
+compares them.
 """
 
 from collections.abc import Mapping
@@ -69,11 +70,11 @@ of a request, as results are what was paid for."""
 RESULTS_PREFETCH = 64
 """The coordinator: results that it stores in one transaction."""
 REQUESTS_PREFETCH = 1
-"""An evaluator: the request in work and no other, which another evaluator could be computing meanwhile."""
+"""An evaluator: the request in progress and no other, which another evaluator could be computing meanwhile."""
 ANNOUNCEMENTS_PREFETCH = 500
 """Readers of announcements, which only acknowledge them: enough that a farm's are read in one go."""
 IN_FLIGHT_PER_EVALUATOR = 2
-"""The coordinator: requests sent and not answered, for each evaluator: the one in work, and one that the evaluator
+"""The coordinator: requests sent and not answered, for each evaluator: the one in progress, and one that the evaluator
 finds in the queue as soon as it has answered. More would only be in the way of other searches."""
 
 # Hard limits: what takes longer has failed.
@@ -107,8 +108,8 @@ CANT_START_CODE = 127
 # Grace periods: how long something that is asked to end may take to do it in order.
 
 DRAIN_SECONDS = 15 * 60
-"""An evaluator asked to stop: how long it may continue the evaluation in work, unless NASFARM_DRAIN_LIMIT sets it. What
-is not finished by then is requeued."""
+"""An evaluator asked to stop: how long it may continue the current evaluation, unless NASFARM_DRAIN_LIMIT sets it.
+What is not finished by then is requeued."""
 LOCAL_DRAIN_SECONDS = 120
 """The same in a farm of processes, where a person waits for `make down`."""
 LEAVE_SECONDS = 30

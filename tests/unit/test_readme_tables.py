@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from deploy.readme.tables import environment_table, search_file_table, with_tables
 from shared.environment import Environment
-from shared.reference import environment_table, search_file_table, with_tables
 from shared.settings import parse_settings
 from shared.yaml_text import parse_yaml
 
