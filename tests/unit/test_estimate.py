@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from services.application.estimate import Work, assumed_tokens, estimate, whole_work, work_left
+from services.coordinator.budget import networks_to_measure
 from services.coordinator.history import History
 from shared.errors import UserError
 from shared.messages import EvaluationRequest, Failure
@@ -16,7 +17,7 @@ RATE = 1e6
 def seconds(changes: dict[str, object] | None = None) -> tuple[float, float, float]:
     plan = small_plan(changes)
     tokens = assumed_tokens(plan.settings)
-    said = estimate(plan.settings, plan.space, RATE, *tokens, whole_work(plan.settings))
+    said = estimate(plan.settings, plan.space, RATE, *tokens, whole_work(plan.settings, plan.space))
     assert said.total == said.training + said.search + said.report
     return said.training, said.search, said.report
 
@@ -35,7 +36,7 @@ def test_a_search_that_has_not_begun_has_all_its_work_left(tmp_path: Path) -> No
     for changes in (None, SERVED, REMEASURED):
         plan = small_plan(changes)
         path = tmp_path / f"{len(plan.settings.objectives)}-{plan.settings.remeasure_int8}.sqlite"
-        assert work_left(plan, History.create_or_resume(path, plan.about())) == whole_work(plan.settings)
+        assert work_left(plan, History.create_or_resume(path, plan.about())) == whole_work(plan.settings, plan.space)
 
 
 def test_what_is_measured_is_not_counted_again(tmp_path: Path) -> None:
@@ -46,7 +47,7 @@ def test_what_is_measured_is_not_counted_again(tmp_path: Path) -> None:
 
     with pytest.raises(UserError, match="the end"):
         search(plan, tmp_path / "h.sqlite", after(1 + 11, die))
-    whole = whole_work(plan.settings)
+    whole = whole_work(plan.settings, plan.space)
     history = History.create_or_resume(tmp_path / "h.sqlite", plan.about())
     assert work_left(plan, history) == Work(9, whole.reported, 0, whole.speed_runs)
     chosen, _, _, history = search(plan, tmp_path / "h.sqlite")
@@ -65,3 +66,13 @@ def test_a_space_smaller_than_the_budget_is_all_there_is_to_search(tmp_path: Pat
     plan = small_plan({"space": {"depths": [8], "mlp_widths": [48]}})
     history = History.create_or_resume(tmp_path / "h.sqlite", plan.about())
     assert work_left(plan, history).searched == 1
+
+
+def test_a_budget_larger_than_the_space_is_as_large_as_the_space_and_what_was_asked_for_is_not_forgotten() -> None:
+    space = {"depths": [8], "mlp_widths": [48, 32], "depth_rule": "first"}
+    plan = small_plan({"space": space}, evaluations=1000)
+    settings = plan.settings.search
+    assert plan.space.networks == 2**8 == networks_to_measure(settings, plan.space)
+    assert whole_work(plan.settings, plan.space).searched == 2**8
+    lowered = small_plan({"space": space}, evaluations=10).settings.search
+    assert [networks_to_measure(lowered, plan.space, asked) for asked in (0, 10, 30)] == [10, 10, 30]

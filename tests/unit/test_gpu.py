@@ -109,7 +109,7 @@ def test_locks_that_cant_be_kept_are_said_to_be(
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setenv("PATH", three_gpus)
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match=r"file/GPU-11111111-aaaa\.lock: can't be written"):
+    with pytest.raises(UserError, match=r"file: can't be written"):
         claim_gpu(tmp_path / "file")
 
 
