@@ -1,11 +1,8 @@
 """The preparation of a search on the terminal, or in a file: lines, and steps that take long with their progress."""
 
-from contextlib import ExitStack
-from types import TracebackType
-from typing import Self
-
 from services.application.search_events import CostEstimated, FineTuningEstimated, SpaceDescribed
 from services.cli.console import console, duration
+from services.cli.display import Display
 from services.cli.progress_bars import ProgressView, stage
 from services.cli.search_summary import print_cost, print_space
 from services.reporting.wording import size
@@ -14,20 +11,10 @@ from shared.events import Event, Noted, StepAdvanced, StepBegan, StepEnded
 SUBJECT_WIDTH = 15
 
 
-class PreparationDisplay:
+class PreparationDisplay(Display):
     """Subscriber that shows what is said before anything is measured."""
 
-    def __init__(self) -> None:
-        self._shown = ExitStack()
-        self._step: ProgressView
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._shown.close()
+    _step: ProgressView
 
     def __call__(self, event: Event) -> None:
         match event:
@@ -35,11 +22,11 @@ class PreparationDisplay:
                 console.print(f"{event.subject:<{SUBJECT_WIDTH}}{event.text}")
             case StepBegan():
                 shown = size if event.unit == "bytes" else "{:,}".format
-                self._step = self._shown.enter_context(stage(event.name, event.total, event.note, shown))
+                self._step = self.shown.enter_context(stage(event.name, event.total, event.note, shown))
             case StepAdvanced():
                 self._step.reach(event.done, event.note)
             case StepEnded():
-                self._shown.close()
+                self.shown.close()
             case SpaceDescribed():
                 print_space(event.space, event.dtype)
             case CostEstimated():

@@ -1,14 +1,12 @@
 """A search as its user sees it: lines, and each stage with its progress."""
 
 from collections.abc import Sequence
-from contextlib import ExitStack
 from statistics import median
-from types import TracebackType
-from typing import Self
 
 from services.application.search_events import FarmSearchReady, NoEvaluatorPresent, ReportWritten
 from services.cli.console import console
 from services.cli.cost_table import cost_table_in_words
+from services.cli.display import Display
 from services.cli.progress_bars import ProgressView, stage
 from services.cli.search_summary import print_space
 from services.coordinator.results import accuracy
@@ -20,29 +18,21 @@ from shared.messages import EvaluationRequest, Measurement
 from shared.text import one_line
 
 
-class SearchDisplay:
+class SearchDisplay(Display):
     """Subscriber that shows a search; `metrics` are what it counts of each task."""
 
     def __init__(self, metrics: Sequence[str]) -> None:
+        super().__init__()
         self._metrics = metrics
-        self._shown = ExitStack()
         self._stage: ProgressView
         self._counting = False
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._shown.close()
 
     def __call__(self, event: Event) -> None:
         match event:
             case StageBegan():
                 self._show(event)
             case CostsMeasured():
-                self._shown.close()
+                self.shown.close()
                 for table in event.tables:
                     console.print(f"Cost table     {cost_table_in_words(table)}")
             case Measured() if self._counting:
@@ -56,19 +46,19 @@ class SearchDisplay:
             case NoEvaluatorPresent():
                 console.print(_waiting(event))
             case ReportWritten():
-                self._shown.close()
+                self.shown.close()
                 _print_report(event)
             case SearchStopped():
-                self._shown.close()
+                self.shown.close()
 
     def _show(self, event: StageBegan) -> None:
-        self._shown.close()
+        self.shown.close()
         self._counting = event.stage != "costs"
         if self._counting:
             name = "Search" if event.stage == "search" else "Report"
-            self._stage = self._shown.enter_context(stage(name, event.planned))
+            self._stage = self.shown.enter_context(stage(name, event.planned))
         else:
-            self._shown.enter_context(stage("Cost table", note="measuring what parts of a network cost"))
+            self.shown.enter_context(stage("Cost table", note="measuring what parts of a network cost"))
 
 
 def _in_words(request: EvaluationRequest, measurement: Measurement, metrics: Sequence[str]) -> str:
