@@ -63,7 +63,7 @@ logs: $(VENV)/ready ## Follow the farm's logs
 	@$(FARM) logs
 
 .PHONY: down
-down: $(VENV)/ready ## Stop the farm; `make farm` or `make deploy` goes on from there
+down: $(VENV)/ready ## Stop the farm; `make farm` or `make deploy` resumes from there
 	@$(FARM) down
 
 .PHONY: destroy

@@ -150,14 +150,6 @@ KNOWN = (
 )
 """All variables of nasfarm."""
 
-DEFAULTS = {
-    "data": "`../shared/data` in `make` if it is there",
-    "cache": "`nasfarm` in `XDG_CACHE_HOME`, else `~/.cache/nasfarm`",
-    "threads": "the cores that the process may use",
-    "gpu_locks": "`gpus` in the cache",
-}
-"""In words, those that are found out."""
-
 _EXPECTED = {
     "cache": "a directory that is there or can be made",
     "gpu_locks": "a directory that is there or can be made",

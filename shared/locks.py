@@ -1,6 +1,7 @@
 """Locks of files, which keep processes apart: by flock(2), which the kernel releases however a process ends.
 
-All releases of nasfarm lock the same files this way, so each also keeps out the others. `filelock` does it where a file
+All releases of nasfarm lock the same files this way, so each also keeps out the others. A lock file may not be a
+symbolic link. `filelock` does it where a file
 is nothing but a lock. It has no shared locks that go with flock (its ReadWriteLock is an SQLite database), and none of
 a file that is read, written or compared by the process that opened it: for these there is `try_lock`.
 """

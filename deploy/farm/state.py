@@ -187,9 +187,9 @@ class FarmDirectory:
     def process_lock(self, command: str, shared: bool = False, patience: float = float("inf")) -> Iterator[None]:
         """Keep other commands from starting or ending the farm's processes meanwhile.
 
-        Waits for one that does, and says so; but `shared` turns don't wait for one another. After `patience` seconds it
-        is waited for no longer. Held for minutes at most. The directory may go meanwhile; where there is none, there is
-        nothing to wait for.
+        Waits for one that does, and says so; but `shared` holders don't wait for one another. After `patience` seconds
+        it is waited for no longer. Held for minutes at most. The directory may be removed meanwhile; where there is
+        none, there is nothing to wait for. The lock file has the name that earlier releases lock.
         """
         deadline = time.monotonic() + patience
         said = False

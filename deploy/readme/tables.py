@@ -9,11 +9,19 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from shared.environment import DEFAULTS, Environment, variable
+from shared.environment import Environment, variable
 from shared.files import write_atomically
 from shared.settings import SearchSettings
 from shared.settings.commented import plain_value
 from shared.settings.values import Section
+
+DEFAULTS = {
+    "data": "`../shared/data` in `make` if it is there",
+    "cache": "`nasfarm` in `XDG_CACHE_HOME`, else `~/.cache/nasfarm`",
+    "threads": "the cores that the process may use",
+    "gpu_locks": "`gpus` in the cache",
+}
+"""In words, those that are found out."""
 
 
 def search_file_table() -> str:

@@ -55,7 +55,7 @@ def stop_search(address: BrokerAddress, name: str) -> None:
             resumed = "the same search command resumes it" if outcome.state == "stopped" else "it was at its end"
             said = f"{name} has {outcome.state}: {resumed}."
         case "unknown":
-            said = f"{name} was asked to stop, but nothing is heard of it; one that begins later isn't stopped."
+            said = f"{name} was asked to stop, but has not announced itself; one that begins later isn't stopped."
         case "silent":
             said = f"{name} was asked to stop and has not said yet that it did; `nasfarm status --broker` shows it."
     console.print(said)
@@ -65,7 +65,7 @@ def _say_who_is_missing(status: FarmStatus) -> None:
     """In plain words: an empty table is easily overlooked."""
     at_work = [each for each in status.searches if each.state not in ENDED and status.silent(each) is None]
     if not status.searches and not status.evaluators:
-        console.print(f"No search and no evaluator was heard for {duration(REMEMBERED_SECONDS)}.")
+        console.print(f"No search or evaluator has announced itself for {duration(REMEMBERED_SECONDS)}.")
     elif not at_work:
         console.print("No search is at work.")
     there = [each for each in status.evaluators if status.silent(each) is None]

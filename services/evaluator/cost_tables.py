@@ -1,4 +1,4 @@
-"""The additive cost model, measured: what each part of a network costs on this machine, by loaded whole networks."""
+"""The additive cost model, measured: what each part of a network costs on this machine, by running whole networks."""
 
 import importlib.metadata
 import logging

@@ -62,9 +62,11 @@ def first_sentence(text: str) -> str:
     return f"{first}." if stop else first
 
 
-WHOLE_TEXT = r"\s*[-+]?[0-9]+(\.0+)?\s*|[-+]?[0-9]+(_[0-9]+)*(\.0+)?"
+DIGITS = "[0-9]+(_[0-9]+)*"
+WHOLE_TEXT = rf"\s*[-+]?{DIGITS}(\.0+)?\s*"
 REAL_TEXT = (
-    r"\s*[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?\s*|[-+]?[0-9]+(_[0-9]+)*(\.[0-9]*)?([eE][-+]?[0-9]+)?"
+    r"\s*[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?\s*"
+    rf"|[-+]?({DIGITS}\.?({DIGITS})?|\.{DIGITS})([eE][-+]?{DIGITS})?"
 )
 """Numbers that are written as text: in quotes, or as `1_000`, which is text in YAML 1.2."""
 

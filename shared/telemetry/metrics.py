@@ -42,8 +42,9 @@ class EvaluatorMetrics:
         self._evaluations = make.counter(
             "evaluations",
             "Evaluations answered since the start, by outcome: measurement, or the kind of failure. Many "
-            "out_of_memory: this machine is too small for the networks. Any "
-            "bad_request: the search asks for what can't be done.",
+            "out_of_memory: this machine is too small for the networks. Any unavailable: it can't open a checkpoint. "
+            "Any unsupported: it lacks an engine, or is of another release. Any bad_request: the search asks for what "
+            "can't be done.",
             {"outcome": OUTCOMES},
         )
         self._duration = make.histogram(
@@ -64,15 +65,15 @@ class EvaluatorMetrics:
         )
         self._state = make.gauge(
             "state",
-            "1 for the state the evaluator is in: idle (waits for a request), computing, pausing (takes none for up to "
-            "a minute after a failure that others may not meet), draining (was told to stop and finishes what it has). "
-            "Idle while requests wait: look at its connection to the broker. Pausing again and again: look at its log.",
+            "1 for the state the evaluator is in: idle (waits for a request), computing, pausing (receives none for up "
+            "to a minute after a failure that others may not meet), draining (was asked to stop and finishes what it "
+            "has). Idle while requests wait: look at its connection to the broker. Pausing again and again: look at its log.",
             {"state": get_args(EvaluatorState)},
         )
         self._progress = make.gauge(
             "progress_timestamp_seconds",
-            "Unix time at which the evaluator last got on: took a request, finished a batch or a stage, answered. Old "
-            "while it computes: it hangs. Old while it is idle: there are no requests.",
+            "Unix time at which the evaluator last made progress: received a request, finished a batch or a stage, answered. "
+            "Old while it computes: it hangs. Old while it is idle: there are no requests.",
         )
         self._queue_wait = make.histogram(
             "queue_wait_seconds",
@@ -216,7 +217,7 @@ class _BrokerCollector(Collector):
         )
         yield CounterMetricFamily(
             "nasfarm_broker_redeliveries",
-            "Messages taken that another consumer had before and lost, by a crash, a lost connection or a timeout.",
+            "Messages received that another consumer had before and lost, by a crash, a lost connection or a timeout.",
             counters.redelivered,
         )
         yield CounterMetricFamily(
@@ -235,7 +236,7 @@ class _BrokerCollector(Collector):
             "nasfarm_broker_messages_published", "Messages that the broker confirmed to have.", counters.published
         )
         yield CounterMetricFamily(
-            "nasfarm_broker_messages_received", "Messages taken, redelivered ones included.", counters.received
+            "nasfarm_broker_messages_received", "Messages received, redelivered ones included.", counters.received
         )
 
 

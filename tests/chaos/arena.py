@@ -26,6 +26,7 @@ from shared.manifest import SupernetManifest, base_location
 from shared.settings import SearchSettings, parse_settings
 from tests.support.command import NASFARM
 from tests.support.content import content_of
+from tests.support.data import ROOT
 from tests.support.forwarding import Forwarder
 from tests.support.rabbitmq import Node
 from tests.support.stand_in import start_stand_in
@@ -153,6 +154,7 @@ class Arena:
             popen = subprocess.Popen(
                 [*self._nasfarm, *map(str, command)],
                 env={**os.environ, **settings},
+                cwd=ROOT,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,

@@ -131,7 +131,7 @@ def test_a_farm_is_watched_and_a_search_stopped_and_told_to_leave_goes_on_as_if_
         assert ended.code == 0, ended
         return ended
 
-    assert "No search and no evaluator was heard" in asked("status").output
+    assert "No search or evaluator has announced itself" in asked("status").output
     search = farm.search("one")
     farm.wait(lambda: "search ready" in farm.log_of("one").read_text(), "one")
     ready = next(each for each in events(farm.log_of("one")) if each["event"] == "search ready")

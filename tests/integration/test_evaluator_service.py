@@ -146,10 +146,10 @@ def service(node: Node, tmp_path: Path) -> Iterator[Service]:
 
 
 def test_an_evaluation_over_the_limit_is_answered_once_and_the_process_ends(service: Service) -> None:
-    service.begin(*NEVER_DONE, NASFARM_EVALUATION_LIMIT="1")
+    service.begin(*NEVER_DONE, NASFARM_EVALUATION_LIMIT="3")
     assert service.ended() == 75
     (outcome,) = service.outcomes()
-    assert outcome == Failure(kind="timed_out", reason="not finished after 1 s, the limit of this evaluator")
+    assert outcome == Failure(kind="timed_out", reason="not finished after 3 s, the limit of this evaluator")
     assert service.left() is None
     service.hear("stopped")
     (line,) = [json.loads(line) for line in service.log.splitlines() if "evaluation timed out" in line]
@@ -215,7 +215,7 @@ def test_a_second_signal_leaves_at_once_and_the_request_comes_again(service: Ser
 
 def test_an_evaluator_leaves_within_its_drain_limit_though_the_broker_is_away(service: Service, node: Node) -> None:
     service.farm.settle()
-    service.begin("--seconds", "2", NASFARM_DRAIN_LIMIT="6")
+    service.begin("--seconds", "4", NASFARM_DRAIN_LIMIT="6")
     node.kill()
     try:
         service.process.send_signal(signal.SIGTERM)

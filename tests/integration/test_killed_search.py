@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.command import search_file
+from tests.support.command import search_file, start_nasfarm
 from tests.support.forked import ForkedCommand
 
 PATIENCE_SECONDS = 240
@@ -38,7 +38,7 @@ def test_a_search_that_is_killed_again_and_again_ends_like_an_undisturbed_one(tm
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_command_leaves_at_once_and_says_how_to_go_on(tmp_path: Path, number: signal.Signals) -> None:
     run = tmp_path / "runs" / "tiny"
-    process = ForkedCommand("search", search_file(tmp_path), "--runs", run.parent)
+    process = start_nasfarm("search", search_file(tmp_path), "--runs", run.parent)  # as it is installed, with its exit
     wait_for(lambda: stored(run) >= 1, process)
     process.send_signal(number)
     output, _ = process.communicate(timeout=PATIENCE_SECONDS)

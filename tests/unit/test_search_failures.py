@@ -76,8 +76,8 @@ def test_a_network_that_fails_on_the_report_items_leaves_the_front_and_is_tried_
     assert f"N1, left out of the front: {kind}, too large" in content.failures
     _, seen, _, history = search(plan, path, report=True)
     assert seen == [largest]
-    mended, whole = (write_report(plan, each, undisturbed, tmp_path) for each in (history, other))
-    assert mended.front == whole.front and mended.failures == ()
+    repaired, whole = (write_report(plan, each, undisturbed, tmp_path) for each in (history, other))
+    assert repaired.front == whole.front and repaired.failures == ()
 
 
 @pytest.mark.parametrize("name", ["dense", "base"])

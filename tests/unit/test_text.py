@@ -77,9 +77,9 @@ def test_what_holds_itself_or_repeats_itself_a_thousandfold_is_shown_at_once() -
 
 
 def test_of_a_very_long_line_beginning_and_end_are_kept() -> None:
-    line = one_line(f"search.yaml: {'x' * 10**6}; mend it")
+    line = one_line(f"search.yaml: {'x' * 10**6}; fix it")
     assert len(line) < LONGEST_LINE + 10
-    assert line.startswith("search.yaml: x") and line.endswith("x; mend it")
+    assert line.startswith("search.yaml: x") and line.endswith("x; fix it")
 
 
 def test_neither_lines_nor_tables_are_markup_or_move_the_cursor() -> None:

@@ -184,8 +184,8 @@ def test_a_failing_evaluator_receives_nothing_while_it_pauses_and_stops_at_once(
 
 
 def test_a_worker_without_a_backoff_goes_on_after_failures() -> None:
-    broker, ill = Recording(), Broken(last=2)
-    work(broker, ill)
+    broker, broken = Recording(), Broken(last=2)
+    work(broker, broken)
     assert [each.kind for each in outcomes(broker) if isinstance(each, Failure)] == ["out_of_memory"] * 2
     assert broker.said[:3] == ["part", "stop receiving", "part"]  # the second is the last that it takes
 

@@ -36,7 +36,7 @@ def _alive() -> DashboardRow:
             ),
             chart(
                 "Time since progress, while computing",
-                "A request taken, a batch or a stage finished. Minutes are normal, a quarter of an hour isn't.",
+                "A request received, a batch or a stage finished. Minutes are normal, a quarter of an hour isn't.",
                 (f"{age} and on (job, instance) {at_work}", "{{instance}}"),
                 unit="s",
             ),

@@ -14,7 +14,7 @@ NEAR = 1.5
 """Marks that are nearer to each other than this (percent of the width) overlap."""
 SHIFT_PIXELS = 10
 LABEL_GAPS = {"always": 11.0, "wide": 4.5}
-"""How far apart names must be to be legible on a telephone, and on a wide screen (percent of the width)."""
+"""How far apart names must be to be legible on a phone, and on a wide screen (percent of the width)."""
 
 
 def front_charts(content: ReportContent) -> tuple[tuple[DisplayedCost, Chart], ...]:

@@ -117,7 +117,7 @@ def _not_stopped(error: AMQPError, search: str, sent: bool) -> BrokerError:
             f"{search}: {why}, and had not confirmed the message when that began; the search ends when it gets it, "
             "if it does: look with `nasfarm status`, and ask again if it still runs"
         )
-    remedy = "make room there" if blocked else "look after the broker"
+    remedy = "make room there" if blocked else "check the broker"
     return BrokerError(f"{search}: not asked to stop, nothing was sent: {why}; {remedy}, then ask again")
 
 
