@@ -67,13 +67,14 @@ class EvaluatorMetrics:
             "state",
             "1 for the state the evaluator is in: idle (waits for a request), computing, pausing (receives none for up "
             "to a minute after a failure that others may not meet), draining (was asked to stop and finishes what it "
-            "has). Idle while requests wait: look at its connection to the broker. Pausing again and again: look at its log.",
+            "has). Idle while requests wait: look at its connection to the broker. Pausing again and again: look at its "
+            "log.",
             {"state": get_args(EvaluatorState)},
         )
         self._progress = make.gauge(
             "progress_timestamp_seconds",
-            "Unix time at which the evaluator last made progress: received a request, finished a batch or a stage, answered. "
-            "Old while it computes: it hangs. Old while it is idle: there are no requests.",
+            "Unix time at which the evaluator last made progress: received a request, finished a batch or a stage, "
+            "answered. Old while it computes: it hangs. Old while it is idle: there are no requests.",
         )
         self._queue_wait = make.histogram(
             "queue_wait_seconds",

@@ -1,8 +1,8 @@
 """All that nasfarm changes or takes of lm-eval's internals, as of 0.4.13, with the reason why its public ways don't do.
 
 pyproject.toml keeps lm-eval below 0.4.14: what is here may be otherwise in any release. To raise that bound, look at
-each piece below, then run tests/integration/test_lm_eval_agreement.py. What else nasfarm uses of lm-eval is public, but that
-`index.py` fills a task manager by changing the dictionary that its `task_index` returns.
+each piece below, then run tests/integration/test_lm_eval_agreement.py. What else nasfarm uses of lm-eval is public,
+but that `index.py` fills a task manager by changing the dictionary that its `task_index` returns.
 """
 
 from collections.abc import Callable, Iterator
