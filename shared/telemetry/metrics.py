@@ -67,8 +67,8 @@ class EvaluatorMetrics:
             "state",
             "1 for the state the evaluator is in: idle (waits for a request), computing, pausing (receives none for up "
             "to a minute after a failure that others may not meet), draining (was asked to stop and finishes what it "
-            "has). Idle while requests wait: look at its connection to the broker. Pausing again and again: look at its "
-            "log.",
+            "has). Idle while requests wait: look at its connection to the broker. Pausing again and again: look at "
+            "its log.",
             {"state": get_args(EvaluatorState)},
         )
         self._progress = make.gauge(
