@@ -9,7 +9,7 @@ import pytest
 
 from services.application.quiet_libraries import quiet_libraries
 from services.cli.notes import Notes
-from shared.supernet import source
+from shared.supernet.source import hub
 from tests.support.checkpoints import write_checkpoint
 from tests.support.command import Run, environment, search_file
 from tests.support.rights import nasfarm_without_privileges
@@ -106,7 +106,7 @@ def test_the_conversion_of_a_gguf_file_shows_nothing(
     quiet_libraries()
     logging.captureWarnings(False)
     capfd.readouterr()
-    source._convert(tmp_path / "model.gguf", tmp_path / "converted")
+    hub._convert(tmp_path / "model.gguf", tmp_path / "converted")
     assert (tmp_path / "converted" / "model.safetensors").is_file()
     assert capfd.readouterr() == ("", "")
 
