@@ -126,6 +126,7 @@ BYTE_TARGET = Recipe(("measure", "at_most", "dtype", "quantization"))
 TARGETS: Mapping[str, Recipe] = {"parameters": PARAMETER_TARGET, "bytes": BYTE_TARGET}
 WIDTH = ("baseline", "heads", "allocation")
 BASELINES: Mapping[str, Recipe] = {
+    "evopress": Recipe(("baseline", "generations", "offspring")),
     "flap": Recipe((*WIDTH, "compensation")),
     "greedy": Recipe(("baseline",)),
     "llm-pruner": Recipe((*WIDTH, "importance")),

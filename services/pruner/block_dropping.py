@@ -1,14 +1,14 @@
-"""Baselines that leave out whole layers: what they have in common once it is known which layer goes next."""
+"""Baselines that leave out whole layers: what they have in common once it is known which layers stay."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any, ClassVar
 
 from pydantic import BaseModel
 
 from services.pruner.calibration import Calibration
-from services.pruner.protocol import PrunedNetwork, require_possible
+from services.pruner.protocol import PrunedNetwork, require_possible, required_text
 from services.pruner.target import Target, fits
 from shared.architecture import Architecture, derive
 from shared.network.shape import NetworkShape
@@ -36,20 +36,32 @@ class BlockDropping(ABC):
         require_possible(self, base.network, calibration, target)
         kept = tuple(range(base.network.depth))
         if not fits(base.network, target):
-            for layer in self.drops(base, calibration):
-                kept = tuple(one for one in kept if one != layer)
-                if fits(derive(base.network, of_layers(base.network, kept)), target):
-                    break
+            kept = self.keep(base, required_text(self, calibration), target, seed)
         return PrunedNetwork(base.cut(of_layers(base.network, kept)), kept)
 
     @abstractmethod
-    def drops(self, base: Checkpoint, calibration: Calibration | None) -> Iterator[int]:
-        """Layers in the order in which they are left out: all of `droppable` but the last one to stay."""
+    def keep(self, base: Checkpoint, text: Calibration, target: Target, seed: int) -> tuple[int, ...]:
+        """The layers that stay, ascending; the target is reachable, and smaller than the base."""
 
 
 def droppable(network: NetworkShape) -> list[int]:
     """The layers that a network can do without."""
     return [index for index, layer in enumerate(network.layers) if layer.keeps_state]
+
+
+def drop_until_fit(network: NetworkShape, order: Iterable[int], target: Target) -> tuple[int, ...]:
+    """The layers that stay when others are left out in an order until the network fits, but for the last one of all."""
+    kept = tuple(range(network.depth))
+    for layer in order:
+        if fits_with(network, kept, target) or len(kept) == 1:
+            break
+        kept = tuple(one for one in kept if one != layer)
+    return kept
+
+
+def fits_with(network: NetworkShape, kept: tuple[int, ...], target: Target) -> bool:
+    """Whether some of a network's layers don't exceed the target."""
+    return fits(derive(network, of_layers(network, kept)), target)
 
 
 def of_layers(network: NetworkShape, kept: tuple[int, ...]) -> Architecture:

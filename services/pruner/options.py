@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from shared.errors import UserError
 from shared.settings import explain
 
-BaselineName = Literal["flap", "greedy", "llm-pruner", "magnitude", "random", "shortgpt", "wanda"]
+BaselineName = Literal["evopress", "flap", "greedy", "llm-pruner", "magnitude", "random", "shortgpt", "wanda"]
 
 Allocation = Literal["uniform", "global"]
 """Whether each layer loses the same share, or those lose most whose structures are least important."""
@@ -71,8 +71,23 @@ class GreedyOptions(_Options):
     baseline: Literal["greedy"] = "greedy"
 
 
+class EvoPressOptions(_Options):
+    """Which layers stay is found by an evolution of so many generations with so many offspring each."""
+
+    baseline: Literal["evopress"] = "evopress"
+    generations: Annotated[int, Field(ge=1)] = 20
+    offspring: Annotated[int, Field(ge=2)] = 16
+
+
 BaselineOptions = Annotated[
-    MagnitudeOptions | WandaOptions | FlapOptions | LlmPrunerOptions | RandomOptions | ShortGptOptions | GreedyOptions,
+    MagnitudeOptions
+    | WandaOptions
+    | FlapOptions
+    | LlmPrunerOptions
+    | RandomOptions
+    | ShortGptOptions
+    | GreedyOptions
+    | EvoPressOptions,
     Field(discriminator="baseline"),
 ]
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +14,16 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from services.pruner.baselines import make_baseline
-from services.pruner.baselines.greedy import divergence
 from services.pruner.baselines.llm_pruner import MEASURES, LlmPruner, saliences
 from services.pruner.calibration import TOKENS_PER_PASS, Calibration
+from services.pruner.divergence import WholeNetwork
 from services.pruner.input_statistics import InputStatistics, measure_inputs
 from services.pruner.options import LlmPrunerOptions, parse_options
 from services.pruner.protocol import PrunedNetwork
 from services.pruner.ranking import Ranking, globally, uniformly
 from services.pruner.structures import KINDS, Scores, per_number, with_counts
 from services.pruner.target import ParameterTarget
+from shared.architecture import Architecture
 from shared.errors import UserError
 from shared.network.sizes import layer_parameters, parameters
 from shared.network.tensors import TensorSpec, tensors
@@ -289,7 +291,7 @@ def identity_block(spec: TensorSpec, tensor: Tensor) -> Tensor:
     return tensor.zero_() if spec.layer == IDENTITY and spec.part in ("attention.output", "mlp.down") else tensor
 
 
-@pytest.mark.parametrize("name", ["shortgpt", "greedy"])
+@pytest.mark.parametrize("name", ["shortgpt", "greedy", "evopress"])
 @pytest.mark.parametrize("family", ["llama-grouped-tied", "qwen3-window"])
 def test_a_layer_that_does_nothing_goes_first(family: str, name: str, bases: Callable[[str], Checkpoint]) -> None:
     base = changed(bases(family), identity_block)
@@ -303,24 +305,30 @@ def test_greedy_dropping_looks_at_what_is_left(bases: Callable[[str], Checkpoint
     layer = layer_parameters(base.network.family, base.network.layers[0])
     target = ParameterTarget(at_most=parameters(base.network) - 2 * layer)
     made = prune(base, target, baseline="greedy")
-    passes = list(TEXT.passes(CPU))
-    whole = base.cut()
-    with torch.inference_mode():
-        dense = [whole.hidden(one.packed) for one in passes]
+    dense = logits(base.cut()).double().log_softmax(-1)
 
     def cost(kept: tuple[int, ...]) -> float:
-        shape = replace(whole.shape, layers=tuple(whole.shape.layers[index] for index in kept))
-        layers = tuple(whole.layers[index] for index in kept)
-        return divergence(replace(whole, shape=shape, layers=layers), passes, dense)
+        widths = tuple(base.network.mlp_widths[index] for index in kept)
+        ours = logits(base.cut(Architecture(layers=kept, mlp_widths=widths))).double().log_softmax(-1)
+        return float((dense.exp() * (dense - ours)).sum(-1).mean())
 
     kept = tuple(range(LAYERS))
     for _ in range(2):
         kept = min((tuple(one for one in kept if one != gone) for gone in kept), key=cost)
     assert made.kept == kept
-    theirs = logits(whole).double().log_softmax(-1)
-    ours = logits(made.network).double().log_softmax(-1)
-    expected = float((theirs.exp() * (theirs - ours)).sum(-1).mean())
-    assert cost(kept) == pytest.approx(expected, rel=1e-4) and cost(tuple(range(LAYERS))) == pytest.approx(0, abs=1e-6)
+    whole = WholeNetwork(base.cut(), TEXT)
+    assert whole.divergence(kept) == pytest.approx(cost(kept), rel=1e-4)
+    assert whole.divergence(range(LAYERS)) == pytest.approx(0, abs=1e-6)
+
+
+def test_evolution_finds_the_best_of_all_choices_of_layers(bases: Callable[[str], Checkpoint]) -> None:
+    base = bases("llama-biases")
+    layer = layer_parameters(base.network.family, base.network.layers[0])
+    target = ParameterTarget(at_most=parameters(base.network) - 2 * layer)
+    best = min(combinations(range(LAYERS), LAYERS - 2), key=WholeNetwork(base.cut(), TEXT).divergence)
+    assert prune(base, target, baseline="evopress").kept == best
+    hasty = {"baseline": "evopress", "generations": 1, "offspring": 2}
+    assert len({prune(base, target, seed, **hasty).kept for seed in range(5)}) > 1
 
 
 def test_random_networks_differ_in_depth_and_from_layer_to_layer(bases: Callable[[str], Checkpoint]) -> None:

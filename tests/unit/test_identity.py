@@ -8,6 +8,7 @@ import pytest
 from pydantic import BaseModel
 
 from services.pruner.options import (
+    EvoPressOptions,
     FlapOptions,
     GreedyOptions,
     LlmPrunerOptions,
@@ -61,6 +62,7 @@ DECIDED: list[tuple[type[BaseModel], Recipe]] = [
     (SearchSettings, identity.SEARCH),
     (ParameterTarget, identity.PARAMETER_TARGET),
     (ByteTarget, identity.BYTE_TARGET),
+    (EvoPressOptions, identity.BASELINES["evopress"]),
     (FlapOptions, identity.BASELINES["flap"]),
     (GreedyOptions, identity.BASELINES["greedy"]),
     (LlmPrunerOptions, identity.BASELINES["llm-pruner"]),

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from services.pruner.baselines.evopress import EvoPress
 from services.pruner.baselines.flap import Flap
 from services.pruner.baselines.greedy import Greedy
 from services.pruner.baselines.llm_pruner import LlmPruner
@@ -16,6 +17,7 @@ from services.pruner.protocol import Baseline
 __all__ = ["BASELINES", "Baseline", "make_baseline"]
 
 BASELINES: Mapping[BaselineName, Callable[[Any], Baseline]] = {
+    "evopress": EvoPress,
     "flap": Flap,
     "greedy": Greedy,
     "llm-pruner": LlmPruner,

@@ -1,11 +1,9 @@
 """ShortGPT (arXiv 2403.03853): layers go by their block influence."""
 
-from collections.abc import Iterator
-
-from services.pruner.block_dropping import BlockDropping, droppable
+from services.pruner.block_dropping import BlockDropping, drop_until_fit, droppable
 from services.pruner.calibration import Calibration
 from services.pruner.computing import placed
-from services.pruner.protocol import required_text
+from services.pruner.target import Target
 from shared.supernet.checkpoint import Checkpoint
 from shared.supernet.order import measure_importance
 
@@ -16,8 +14,9 @@ class ShortGpt(BlockDropping):
 
     name = "shortgpt"
 
-    def drops(self, base: Checkpoint, calibration: Calibration | None) -> Iterator[int]:
-        network, text = placed(base), required_text(self, calibration)
+    def keep(self, base: Checkpoint, text: Calibration, target: Target, seed: int) -> tuple[int, ...]:
+        network = placed(base)
         passes = (one.packed for one in text.passes(network.embeddings.device))
         influence = measure_importance(network, passes).layers
-        yield from sorted(droppable(base.network), key=lambda layer: (influence[layer], layer))
+        order = sorted(droppable(base.network), key=lambda layer: (influence[layer], layer))
+        return drop_until_fit(base.network, order, target)
