@@ -3,9 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import Any, ClassVar
-
-from pydantic import BaseModel
+from typing import ClassVar
 
 from services.pruner.calibration import Calibration
 from services.pruner.protocol import PrunedNetwork, require_possible, required_text
@@ -21,13 +19,6 @@ class BlockDropping(ABC):
     name: ClassVar[str]
     reads_text: ClassVar[bool] = True
     draws: ClassVar[bool] = False
-
-    def __init__(self, options: BaseModel) -> None:
-        self._options = options
-
-    @property
-    def options(self) -> dict[str, Any]:
-        return self._options.model_dump(mode="json")
 
     def smallest(self, base: NetworkShape, target: Target) -> NetworkShape:
         return shortest(base, target)

@@ -1,7 +1,7 @@
 """The interface of all baselines."""
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 from services.pruner.calibration import Calibration
 from services.pruner.target import Target, fits
@@ -28,11 +28,6 @@ class Baseline(Protocol):
     @property
     def name(self) -> str:
         """What the baseline is called, in files and messages."""
-        ...
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """Its options as JSON values, `baseline` (its name) among them."""
         ...
 
     @property

@@ -1,7 +1,7 @@
 """Baselines that make layers narrower: what they have in common once structures have scores."""
 
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 
@@ -27,10 +27,6 @@ class WidthPruning(ABC):
 
     def __init__(self, options: WidthOptions) -> None:
         self._options = options
-
-    @property
-    def options(self) -> dict[str, Any]:
-        return self._options.model_dump(mode="json")
 
     def smallest(self, base: NetworkShape, target: Target) -> NetworkShape:
         least = [[self._least(base, index, kind) for kind in KINDS] for index in range(base.depth)]

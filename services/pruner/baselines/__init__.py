@@ -19,11 +19,11 @@ __all__ = ["BASELINES", "Baseline", "make_baseline"]
 BASELINES: Mapping[BaselineName, Callable[[Any], Baseline]] = {
     "evopress": EvoPress,
     "flap": Flap,
-    "greedy": Greedy,
+    "greedy": lambda _: Greedy(),
     "llm-pruner": LlmPruner,
     "magnitude": Magnitude,
-    "random": RandomNetwork,
-    "shortgpt": ShortGpt,
+    "random": lambda _: RandomNetwork(),
+    "shortgpt": lambda _: ShortGpt(),
     "wanda": Wanda,
 }
 

@@ -36,7 +36,6 @@ class EvoPress(BlockDropping):
     draws = True
 
     def __init__(self, options: EvoPressOptions) -> None:
-        super().__init__(options)
         self._generations, self._offspring = options.generations, options.offspring
 
     def keep(self, base: Checkpoint, text: Calibration, target: Target, seed: int) -> tuple[int, ...]:

@@ -1,14 +1,12 @@
 """A random sub-network of equal size: the control that every method has to beat."""
 
 import random
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from services.pruner.block_dropping import droppable, of_layers, shortest
 from services.pruner.calibration import Calibration
-from services.pruner.options import RandomOptions
 from services.pruner.protocol import PrunedNetwork, require_possible
 from services.pruner.ranking import globally
 from services.pruner.selection import KeptLayer, choose, cut_out, narrowed, pruned
@@ -26,13 +24,6 @@ class RandomNetwork:
     name = "random"
     reads_text = False
     draws = True
-
-    def __init__(self, options: RandomOptions) -> None:
-        self._options = options
-
-    @property
-    def options(self) -> dict[str, Any]:
-        return self._options.model_dump(mode="json")
 
     def smallest(self, base: NetworkShape, target: Target) -> NetworkShape:
         return narrowest(shortest(base, target))
