@@ -13,6 +13,7 @@ from shared.digest import digest_json
 from shared.errors import UserError
 from shared.identity import BASELINES, PRUNED, TARGETS
 from shared.manifest import RECIPE
+from shared.messages import Dtype
 from shared.settings import explain
 
 RECORDED = ("torch", "transformers", "nasfarm")
@@ -43,8 +44,9 @@ class PruningRecord(BaseModel):
     """What `recipe.json` says of a checkpoint.
 
     `base`: the base's absolute directory; `plan`: digest of the recipe; `parameters` and `bytes`: true sizes, bytes of
-    the weights as they are written; `tokens`: in the calibration text, where there was one; `kept`: the places that the
-    layers had in the base; `versions`: of the libraries that computed; `files`: digests of the checkpoint's content.
+    the weights as they are written; `dtype`: what the machine that made it prefers to compute in; `tokens`: in the
+    calibration text, where there was one; `kept`: the places that the layers had in the base; `versions`: of the
+    libraries that computed; `files`: digests of the checkpoint's content.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -55,6 +57,7 @@ class PruningRecord(BaseModel):
     plan: str
     parameters: int
     bytes: int
+    dtype: Dtype
     tokens: int | None
     kept: tuple[int, ...]
     versions: dict[str, str]

@@ -8,6 +8,7 @@ from services.pruner.recipe import PruningRecipe, PruningRecord, library_version
 from shared.checkpoint_files import FileDigests
 from shared.network.sizes import parameters
 from shared.supernet.checkpoint import Checkpoint
+from shared.supernet.device import preferred_dtype
 from shared.supernet.saving import save_network
 
 
@@ -28,6 +29,7 @@ def write_pruned(
             plan=recipe.digest,
             parameters=parameters(made.network.shape),
             bytes=made.network.bytes,
+            dtype=preferred_dtype(),
             tokens=None if calibration is None else calibration.tokens,
             kept=made.kept,
             versions=library_versions(),

@@ -21,10 +21,12 @@ from services.pruner.input_statistics import InputStatistics, measure_inputs
 from services.pruner.options import LlmPrunerOptions, parse_options
 from services.pruner.protocol import PrunedNetwork
 from services.pruner.ranking import Ranking, globally, uniformly
-from services.pruner.structures import KINDS, Scores, per_number, with_counts
+from services.pruner.selection import choose, narrowed
+from services.pruner.structures import KINDS, Scores, count, per_number, with_counts
 from services.pruner.target import ParameterTarget
 from shared.architecture import Architecture
 from shared.errors import UserError
+from shared.network.shape import NetworkShape
 from shared.network.sizes import layer_parameters, parameters
 from shared.network.tensors import TensorSpec, tensors
 from shared.supernet.checkpoint import Checkpoint
@@ -32,6 +34,7 @@ from shared.supernet.decoder import Decoder
 from shared.supernet.packing import pack
 from shared.supernet.tree import Tree
 from tests.support.checkpoints import LAYERS, WIDTH, random_sequences, write_checkpoint
+from tests.support.uneven import UNEVEN
 
 TEXT = Calibration(tuple(map(tuple, random_sequences(9, 14, 5, 12, seed=7))))
 CPU = torch.device("cpu")
@@ -364,6 +367,25 @@ def test_a_ranking_holds_all_but_the_best_of_each_layer_and_kind_the_least_impor
             )
         ]
         assert order == sorted(order)
+
+
+@given(st.sampled_from(list(UNEVEN.values())), st.sampled_from([uniformly, globally]), st.data())
+def test_no_more_is_removed_than_has_to_be(
+    network: NetworkShape, rank: Callable[[Scores], Ranking], data: st.DataObject
+) -> None:
+    chance = torch.Generator().manual_seed(data.draw(st.integers(0, 99)))
+    ranking = rank(
+        Scores.of_layers(
+            {kind: torch.rand(count(layer, kind), generator=chance) for kind in KINDS} for layer in network.layers
+        )
+    )
+    sizes = [parameters(narrowed(network, ranking.counts(number, network))) for number in range(len(ranking) + 1)]
+    target = data.draw(st.integers(sizes[-1], sizes[0] + 1))
+    kept = choose(network, ranking, ParameterTarget(at_most=target))
+    removed = sum(
+        count(layer, kind) - len(one[kind]) for layer, one in zip(network.layers, kept, strict=True) for kind in KINDS
+    )
+    assert removed == next(number for number, size in enumerate(sizes) if size <= target)
 
 
 @given(st.lists(st.lists(st.floats(-5, 5, width=16), min_size=6, max_size=6), min_size=2, max_size=5), st.data())

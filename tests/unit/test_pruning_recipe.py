@@ -16,6 +16,7 @@ from shared.errors import UserError
 from shared.manifest import RECIPE
 from shared.network.sizes import parameters
 from shared.supernet.checkpoint import Checkpoint
+from shared.supernet.device import preferred_dtype
 from shared.supernet.saving import copy_companions
 from tests.support.checkpoints import write_checkpoint
 
@@ -38,6 +39,7 @@ def test_a_recipe_says_of_what_and_how_a_checkpoint_was_made(base: Path) -> None
     record = made(base, "made", ShortGptOptions(), calibration=TEXT, seed=5)
     written = json.loads((base.parent / "made" / RECIPE).read_text(encoding="utf-8"))
     assert written["base"] == str(base) and written["kept"] == list(record.kept) and written["tokens"] == 7
+    assert written["dtype"] == preferred_dtype()
     assert written["plan"] == record.recipe.digest and set(written["versions"]) == {"torch", "transformers", "nasfarm"}
     assert written["recipe"] == {
         "base": "digest of base",
