@@ -29,7 +29,7 @@ class EvoPress(BlockDropping):
     the text; the network whose predictions on all of it diverge least from the base's is the next parent, if it is
     better than the present one. The first parent is the best of random networks.
 
-    In the paper attention and MLP are dropped apart from one another.
+    In the paper attention and MLP can be dropped apart from one another, too.
     """
 
     name = "evopress"

@@ -25,6 +25,8 @@ class Flap(WidthPruning):
     """An input channel of a block's last linear layer scores the sample variance of its input times the square of its
     column's norm. Standardised, scores of all layers and of neurons and heads are compared with one another.
 
+    The authors' code squares attention's scores before they are standardised; here they are not.
+
     With compensation, the mean of a removed input times its column goes into the linear layer's bias. An MLP's linear
     layers have biases all or none, so gate and up get zeros where there were none; they count as what they are.
     """

@@ -1,7 +1,7 @@
 """LLM-Pruner (arXiv 2305.11627): structures go by what the loss is estimated to lose with them.
 
-Without the paper's recovery by LoRA. The authors' code adds up the importance of key and value heads and of query heads
-as if there were equally many; here a group has what belongs to it.
+Without the paper's recovery by LoRA. Where query heads share key and value heads, the authors' code folds the
+importance of queries onto keys in strides, which adds up heads of different groups; here a group has its own.
 """
 
 from collections.abc import Callable, Mapping

@@ -17,8 +17,9 @@ class Wanda(WidthPruning):
     """An input channel of a block's last linear layer scores the root mean square of its input times the sum of the
     absolute values of its column. A neuron is such a channel, and so is each number of a head.
 
-    With the same share for each layer it is what FLAP's authors call Wanda-sp (arXiv 2312.11983); compared over all
-    layers, scores are standardised as theirs are.
+    With the same share for each layer it is what FLAP's authors call Wanda-sp (arXiv 2312.11983), but for one thing:
+    inputs are those of the whole network, not of one that is pruned up to the layer. Compared over all layers, scores
+    are standardised as FLAP's are.
     """
 
     name = "wanda"
