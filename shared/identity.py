@@ -119,6 +119,24 @@ SUPERNET = Recipe(
     parts={"space": TRAINED_SPACE, "training": TRAINING},
 )
 
+# Of a network made by a baseline: services.pruner.recipe. The base and the text count by their content; the text where
+# a baseline reads it, the seed where it draws.
+PARAMETER_TARGET = Recipe(("measure", "at_most"))
+BYTE_TARGET = Recipe(("measure", "at_most", "dtype", "quantization"))
+TARGETS: Mapping[str, Recipe] = {"parameters": PARAMETER_TARGET, "bytes": BYTE_TARGET}
+WIDTH = ("baseline", "heads", "allocation")
+BASELINES: Mapping[str, Recipe] = {
+    "evopress": Recipe(("baseline", "generations", "offspring")),
+    "flap": Recipe((*WIDTH, "compensation")),
+    "greedy": Recipe(("baseline",)),
+    "llm-pruner": Recipe((*WIDTH, "importance")),
+    "magnitude": Recipe(WIDTH),
+    "random": Recipe(("baseline",)),
+    "shortgpt": Recipe(("baseline",)),
+    "wanda": Recipe(WIDTH),
+}
+PRUNED = Recipe(("base", "options", "target", "calibration", "seed"))
+
 # Of a search: services.coordinator.plan. The super-network counts by its content, which includes how it was made.
 SEARCHED_SPACE = Recipe(("depths", "mlp_widths", "quantization"), beside=("depth_rule",))
 PART = Recipe(("items", "split"))

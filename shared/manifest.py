@@ -19,6 +19,8 @@ from shared.space import SearchSpace
 from shared.text import shortened
 
 MANIFEST = "supernet.json"
+RECIPE = "recipe.json"
+"""Says of a checkpoint that was made of another one, and is no super-network, how that was done."""
 ADAPTER = "adapter_config.json"
 VERSION: Literal[2] = 2
 """Of the manifests that are written. Version 1 has digests by what counted then (`FORMER_CONTENT`)."""

@@ -3,7 +3,7 @@
 import json
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from safetensors.torch import save_file
@@ -11,15 +11,22 @@ from torch import Tensor
 
 from shared.checkpoint_files import CHAT_TEMPLATES
 from shared.errors import UserError
-from shared.manifest import MANIFEST, read_config
+from shared.manifest import MANIFEST, RECIPE, read_config
 from shared.network.config import config_of
 from shared.supernet.checkpoint import WEIGHTS, Checkpoint, writing_checkpoint
 from shared.supernet.decoder import Decoder
 
 
-def save_network(network: Decoder, source: Checkpoint, kept: Sequence[int], directory: Path) -> None:
+def save_network(
+    network: Decoder,
+    source: Checkpoint,
+    kept: Sequence[int],
+    directory: Path,
+    describe: Callable[[Path], None] = lambda _: None,
+) -> None:
     """Write a network that was made of a checkpoint as one of its own, whole or not at all; `kept` are the places that
-    its layers have in the source, whose tokenizer goes along.
+    its layers have in the source, whose tokenizer goes along. `describe` is given the written checkpoint before it is
+    in its place, to put there what says how it was made.
 
     Raises UserError where something lies there already, where it can't be written, and for a network in INT8, which
     is quantised again when it is cut.
@@ -39,6 +46,7 @@ def save_network(network: Decoder, source: Checkpoint, kept: Sequence[int], dire
             config["dtype"] = str(network.embeddings.dtype).removeprefix("torch.")
             (whole / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
             save_weights(dict(network.weights()), whole)
+            describe(whole)
             whole.rename(directory)
 
 
@@ -51,11 +59,11 @@ def save_weights(weights: Mapping[str, Tensor], directory: Path) -> None:
 
 
 def copy_companions(source: Path, target: Path) -> None:
-    """Copy what goes along with a network that is made of a checkpoint: all but weights, their index, and what is said
-    of a super-network."""
+    """Copy what goes along with a network that is made of a checkpoint: all but weights, their index, and what says
+    how the checkpoint itself was made."""
     for file in source.iterdir():
         weights = file.suffix in (".safetensors", ".bin", ".gguf", ".pt") or "index" in file.name
-        if file.is_file() and not weights and file.name != MANIFEST:
+        if file.is_file() and not weights and file.name not in (MANIFEST, RECIPE):
             shutil.copyfile(file, target / file.name)
     for template in source.glob(f"{CHAT_TEMPLATES}/*.jinja"):
         (target / CHAT_TEMPLATES).mkdir(exist_ok=True)

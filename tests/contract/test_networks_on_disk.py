@@ -204,6 +204,19 @@ def test_what_lies_there_is_not_overwritten_and_a_network_in_int8_is_not_written
     assert sorted(path.name for path in tmp_path.iterdir()) == ["base"]
 
 
+def test_a_network_is_not_there_if_what_describes_it_cant_be_written(tmp_path: Path) -> None:
+    write_checkpoint(tmp_path / "base", "llama")
+    base = Checkpoint.open(tmp_path / "base")
+
+    def describe(written: Path) -> None:
+        assert Checkpoint.open(written).network == base.network
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(UserError, match=r"/cut: can't be written \(No space left on device\); free some space"):
+        save_network(base.cut(), base, range(5), tmp_path / "cut", describe)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["base"]
+
+
 HUB_GEMMA = {
     "model_type": "gemma3_text",
     "vocab_size": 100,

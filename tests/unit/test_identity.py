@@ -7,6 +7,18 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
+from services.pruner.options import (
+    EvoPressOptions,
+    FlapOptions,
+    GreedyOptions,
+    LlmPrunerOptions,
+    MagnitudeOptions,
+    RandomOptions,
+    ShortGptOptions,
+    WandaOptions,
+)
+from services.pruner.recipe import PruningRecipe
+from services.pruner.target import ByteTarget, ParameterTarget
 from shared import identity
 from shared.architecture import Architecture
 from shared.digest import digest_json
@@ -48,6 +60,17 @@ DECIDED: list[tuple[type[BaseModel], Recipe]] = [
     (ServingSettings, identity.SERVING),
     (ReportingSettings, identity.REPORTING),
     (SearchSettings, identity.SEARCH),
+    (ParameterTarget, identity.PARAMETER_TARGET),
+    (ByteTarget, identity.BYTE_TARGET),
+    (EvoPressOptions, identity.BASELINES["evopress"]),
+    (FlapOptions, identity.BASELINES["flap"]),
+    (GreedyOptions, identity.BASELINES["greedy"]),
+    (LlmPrunerOptions, identity.BASELINES["llm-pruner"]),
+    (MagnitudeOptions, identity.BASELINES["magnitude"]),
+    (RandomOptions, identity.BASELINES["random"]),
+    (ShortGptOptions, identity.BASELINES["shortgpt"]),
+    (WandaOptions, identity.BASELINES["wanda"]),
+    (PruningRecipe, identity.PRUNED),
 ]
 
 
@@ -88,6 +111,7 @@ PINNED = {
     "int8": "1f0040ebaa0fab2945c3d6667196344d",
     "supernet": "f74ea5d18a8851bc45eb317c4f8329e5",
     "search": "8b2edee7b3642b6efa028abac039c4a7",
+    "pruned": "db7e3488c0392675a849f51363361d61",
 }
 """Digests of earlier releases: they never change."""
 
@@ -128,6 +152,22 @@ def test_a_super_network_and_a_search_have_the_recipes_that_they_had_in_earlier_
     recipe = supernet_recipe("base", "data", space, TrainingSettings(), tokens_version=1)
     assert digest_json(recipe) == PINNED["supernet"]
     assert digest_json(small_plan(SERVED).recipe) == PINNED["search"]
+
+
+def test_a_baseline_s_network_has_the_digest_that_it_had_in_earlier_releases() -> None:
+    target = ByteTarget(at_most=1000, dtype="bfloat16")
+    recipe = PruningRecipe(base="b", options=FlapOptions(), target=target, calibration="c", seed=None)
+    assert recipe.digest == PINNED["pruned"]
+    others = [
+        {"base": "other"},
+        {"options": FlapOptions(compensation=False)},
+        {"target": ParameterTarget(at_most=1000)},
+        {"target": target.model_copy(update={"quantization": "int8"})},
+        {"calibration": "other"},
+        {"seed": 0},
+    ]
+    digests = {recipe.digest, *(recipe.model_copy(update=changes).digest for changes in others)}
+    assert len(digests) == len(others) + 1
 
 
 def test_how_int8_is_computed_counts_only_where_it_is_asked_for() -> None:

@@ -1,0 +1,33 @@
+"""Greedy dropping of layers by what that does to the network's predictions."""
+
+from collections.abc import Iterator
+
+from services.pruner.block_dropping import BlockDropping, drop_until_fit, droppable
+from services.pruner.calibration import Calibration
+from services.pruner.computing import placed
+from services.pruner.divergence import WholeNetwork
+from services.pruner.target import Target
+from shared.network.shape import NetworkShape
+from shared.supernet.checkpoint import Checkpoint
+
+
+class Greedy(BlockDropping):
+    """That layer goes next without which the predictions diverge least from the base's.
+
+    Each drop takes a pass through the network for each layer that is left.
+    """
+
+    name = "greedy"
+
+    def keep(self, base: Checkpoint, text: Calibration, target: Target, seed: int) -> tuple[int, ...]:
+        return drop_until_fit(base.network, _order(base.network, WholeNetwork(placed(base), text)), target)
+
+
+def _order(network: NetworkShape, whole: WholeNetwork) -> Iterator[int]:
+    """Layers in the order in which they go, each found when it is asked for."""
+    kept, left = set(range(network.depth)), droppable(network)
+    while left and len(kept) > 1:
+        dropped = min(left, key=lambda layer: (whole.divergence(sorted(kept - {layer})), layer))
+        kept.remove(dropped)
+        left.remove(dropped)
+        yield dropped
