@@ -303,6 +303,11 @@ class Decoder:
                 states[number], _ = self._through(index, prepared, states[number], rotations[number], sequences)
         return [self._normed(state, self.norm) for state in states]
 
+    def layer_outputs(self, index: int, layer: Layer, state: Tensor, sequences: Sequences) -> Tensor:
+        """The state after a layer that stands in the place of the network's own one, of the state before it."""
+        rotations = self._rotations(sequences.positions, state.dtype)
+        return self._through(index, layer, state, rotations, sequences)[0]
+
     def logits(self, states: Tensor) -> Tensor:
         """Scores of every word of the vocabulary, (..., vocabulary)."""
         return F.linear(states, self.head)
