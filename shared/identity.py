@@ -133,6 +133,7 @@ BASELINES: Mapping[str, Recipe] = {
     "magnitude": Recipe(WIDTH),
     "random": Recipe(("baseline",)),
     "shortgpt": Recipe(("baseline",)),
+    "slicegpt": Recipe(("baseline", "step")),
     "wanda": Recipe(WIDTH),
 }
 PRUNED = Recipe(("base", "options", "target", "calibration", "seed"))

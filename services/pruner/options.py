@@ -7,7 +7,9 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from shared.errors import UserError
 from shared.settings import explain
 
-BaselineName = Literal["evopress", "flap", "greedy", "llm-pruner", "magnitude", "random", "shortgpt", "wanda"]
+BaselineName = Literal[
+    "evopress", "flap", "greedy", "llm-pruner", "magnitude", "random", "shortgpt", "slicegpt", "wanda"
+]
 
 Allocation = Literal["uniform", "global"]
 """Whether each layer loses the same share, or those lose most whose structures are least important."""
@@ -79,6 +81,14 @@ class EvoPressOptions(_Options):
     offspring: Annotated[int, Field(ge=2)] = 16
 
 
+class SliceGptOptions(_Options):
+    """Every state loses the directions in which it varies least; hidden sizes are multiples of `step`, as in the
+    authors' experiments, since odd ones are slow to multiply."""
+
+    baseline: Literal["slicegpt"] = "slicegpt"
+    step: Annotated[int, Field(ge=1)] = 8
+
+
 BaselineOptions = Annotated[
     MagnitudeOptions
     | WandaOptions
@@ -87,7 +97,8 @@ BaselineOptions = Annotated[
     | RandomOptions
     | ShortGptOptions
     | GreedyOptions
-    | EvoPressOptions,
+    | EvoPressOptions
+    | SliceGptOptions,
     Field(discriminator="baseline"),
 ]
 

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, get_args
 
@@ -15,6 +16,7 @@ from services.pruner.make_pruned import make_pruned, plan_pruning
 from services.pruner.options import BaselineName, BaselineOptions, parse_options
 from services.pruner.protocol import Baseline, PrunedNetwork
 from services.pruner.recipe import PruningRecord
+from services.pruner.sliced_shape import sliced_shape
 from services.pruner.structures import with_counts
 from services.pruner.target import ByteTarget, ParameterTarget, Target
 from shared.checkpoint_files import FileDigests, content_digest
@@ -43,8 +45,18 @@ OPTIONS: dict[str, dict[str, Any]] = {
 }
 FAMILIES = ("llama-grouped-tied", "llama-biases", "qwen3-window", "gemma3")
 BASES = (*FAMILIES, "llm-pruner", "slicegpt", "no-mlp")
-TEXT = Calibration(tuple(map(tuple, random_sequences(9, 14, 5, 12, seed=7))))
+TEXT = Calibration(tuple(map(tuple, random_sequences(9, 14, 5, 12, 40, 48, seed=7))))
 SEQUENCES = random_sequences(3, 20, 9)
+
+UNSLICEABLE = ("gemma3", "slicegpt")
+"""Bases that SliceGPT can't be used on: norms after the blocks, and a basis that changes already."""
+
+
+def on_bases(*names: str) -> pytest.MarkDecorator:
+    """Every baseline on every base that it can be used on."""
+    pairs = [(name, base) for name in OPTIONS for base in names if name != "slicegpt" or base not in UNSLICEABLE]
+    return pytest.mark.parametrize(("name", "base_name"), pairs)
+
 
 every_baseline = pytest.mark.parametrize("name", OPTIONS)
 
@@ -91,6 +103,9 @@ def largest_step(name: str, network: NetworkShape, target: Target) -> int:
     """The most that is removed at a time."""
     if OPTIONS[name]["baseline"] in ("shortgpt", "greedy", "evopress"):
         return max(target.layer_size(network.family, layer) for layer in network.layers if layer.keeps_state)
+    if name == "slicegpt":
+        sizes = [target.size(sliced_shape(network, hidden)) for hidden in range(8, network.hidden + 1, 8)]
+        return max(more - less for less, more in pairwise(sizes))
     steps = []
     for layer in network.layers:
         groups = 0 if layer.attention is None else layer.attention.kv_heads
@@ -108,8 +123,7 @@ def test_every_baseline_is_held_to_this_contract() -> None:
     assert {baseline(name).name for name in NAMES} == set(NAMES)
 
 
-@pytest.mark.parametrize("base_name", BASES)
-@every_baseline
+@on_bases(*BASES)
 def test_a_network_is_as_large_as_the_target_allows(name: str, base_name: str, bases: dict[str, Checkpoint]) -> None:
     base = bases[base_name]
     target = between(name, base)
@@ -128,8 +142,7 @@ def test_bytes_are_true_sizes_too(name: str, bases: dict[str, Checkpoint]) -> No
         assert 0 <= target.at_most - size < largest_step(name, base.network, target)
 
 
-@pytest.mark.parametrize("base_name", BASES)
-@every_baseline
+@on_bases(*BASES)
 def test_the_smallest_network_can_be_made_and_nothing_smaller_is_promised(
     name: str, base_name: str, bases: dict[str, Checkpoint]
 ) -> None:
@@ -139,8 +152,7 @@ def test_the_smallest_network_can_be_made_and_nothing_smaller_is_promised(
     assert torch.isfinite(logits(made.network)).all()
 
 
-@pytest.mark.parametrize("base_name", BASES)
-@every_baseline
+@on_bases(*BASES)
 def test_at_the_base_s_own_size_nothing_changes(name: str, base_name: str, bases: dict[str, Checkpoint]) -> None:
     base = bases[base_name]
     made = prune(name, base, ParameterTarget(at_most=parameters(base.network)))
@@ -167,8 +179,7 @@ def test_a_seed_counts_only_where_something_is_drawn(name: str, bases: dict[str,
     assert same != baseline(name).draws
 
 
-@pytest.mark.parametrize("base_name", ["llama-biases", "gemma3", "slicegpt"])
-@every_baseline
+@on_bases("llama-biases", "gemma3", "slicegpt")
 def test_what_is_written_is_the_same_network_when_it_is_opened_again(
     name: str, base_name: str, bases: dict[str, Checkpoint], tmp_path: Path
 ) -> None:
@@ -241,3 +252,12 @@ def test_a_family_that_is_unknown_is_refused_in_one_line(bases: dict[str, Checkp
     (tmp_path / "config.json").write_text(json.dumps(config), encoding="utf-8")
     with pytest.raises(UserError, match=r"model_type 'gpt2' is not supported; use a model of one of the families"):
         plan_pruning(tmp_path, "digest", options("magnitude"), ParameterTarget(at_most=1), TEXT)
+
+
+@pytest.mark.parametrize("base_name", UNSLICEABLE)
+def test_what_can_t_be_sliced_is_refused_before_anything_is_computed(
+    base_name: str, bases: dict[str, Checkpoint]
+) -> None:
+    base = bases[base_name]
+    with pytest.raises(UserError, match=r"^slicegpt: (networks of the family gemma3_text can't|layer \d is sliced al)"):
+        plan_pruning(base.directory, "digest", options("slicegpt"), ParameterTarget(at_most=10**9), TEXT)

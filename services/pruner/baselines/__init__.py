@@ -10,6 +10,7 @@ from services.pruner.baselines.llm_pruner import LlmPruner
 from services.pruner.baselines.magnitude import Magnitude
 from services.pruner.baselines.random_network import RandomNetwork
 from services.pruner.baselines.shortgpt import ShortGpt
+from services.pruner.baselines.slicegpt import SliceGpt
 from services.pruner.baselines.wanda import Wanda
 from services.pruner.options import BaselineName, BaselineOptions
 from services.pruner.protocol import Baseline
@@ -24,6 +25,7 @@ BASELINES: Mapping[BaselineName, Callable[[Any], Baseline]] = {
     "magnitude": Magnitude,
     "random": lambda _: RandomNetwork(),
     "shortgpt": lambda _: ShortGpt(),
+    "slicegpt": SliceGpt,
     "wanda": Wanda,
 }
 

@@ -11,13 +11,10 @@ from dataclasses import replace
 
 from shared.errors import UserError
 from shared.network.shape import LayerShape, NetworkShape
-from shared.network.sizes import parameters
 
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3", "smollm3")
 """Those that can be sliced: an RMSNorm before each block, whose weight goes into what follows, and nothing between what
 a block's last linear layer makes and the state."""
-STEP = 8
-"""Hidden sizes are multiples of it, as in the authors' experiments: odd ones are slow to multiply."""
 
 
 def sliced_shape(network: NetworkShape, hidden: int) -> NetworkShape:
@@ -27,14 +24,12 @@ def sliced_shape(network: NetworkShape, hidden: int) -> NetworkShape:
     """
     _require_sliceable(network)
     if not 1 <= hidden <= network.hidden:
-        raise UserError(f"SliceGPT: a hidden size of {hidden} is impossible, it must be from 1 to {network.hidden}")
+        raise UserError(f"slicegpt: a hidden size of {hidden} is impossible, it must be from 1 to {network.hidden}")
     layers = tuple(_sliced(layer, hidden) for layer in network.layers)
     return replace(network, layers=layers, tied_embeddings=False)
 
 
-def hidden_for(
-    network: NetworkShape, most: int, size: Callable[[NetworkShape], int] = parameters, step: int = STEP
-) -> int:
+def hidden_for(network: NetworkShape, most: int, size: Callable[[NetworkShape], int], step: int) -> int:
     """The hidden size, a multiple of `step`, with which the sliced network is the largest of at most the size `most`.
 
     `size` says how large a network is, in whatever unit `most` has. Raises UserError where the network can't be sliced,
@@ -45,17 +40,17 @@ def hidden_for(
         raise ValueError(f"a step of {step}")
     if most >= (own := size(network)):
         raise UserError(
-            f"SliceGPT: a target of {most:,} isn't below the network's own {own:,}: slicing that little makes it grow, "
+            f"slicegpt: a target of {most:,} isn't below the network's own {own:,}: slicing that little makes it grow, "
             "as its shortcuts get matrices; give a smaller target"
         )
     candidates = range(step, network.hidden, step)
     if not candidates:
-        raise UserError(f"SliceGPT: no hidden size below the network's {network.hidden} is a multiple of {step}")
+        raise UserError(f"slicegpt: no hidden size below the network's {network.hidden} is a multiple of {step}")
     fitting = bisect_right(candidates, most, key=lambda hidden: size(sliced_shape(network, hidden)))
     if fitting == 0:
         least = size(sliced_shape(network, step))
         raise UserError(
-            f"SliceGPT: a target of {most:,} can't be reached: with the smallest hidden size, {step}, the network has "
+            f"slicegpt: a target of {most:,} can't be reached: with the smallest hidden size, {step}, the network has "
             f"{least:,}; give a larger target"
         )
     return candidates[fitting - 1]
@@ -64,12 +59,12 @@ def hidden_for(
 def _require_sliceable(network: NetworkShape) -> None:
     if network.family not in FAMILIES:
         raise UserError(
-            f"SliceGPT: networks of the family {network.family} can't be sliced; use one of {', '.join(FAMILIES)}"
+            f"slicegpt: networks of the family {network.family} can't be sliced; use one of {', '.join(FAMILIES)}"
         )
     for index, layer in enumerate(network.layers):
         if not layer.keeps_state:
             raise UserError(
-                f"SliceGPT: layer {index} is sliced already, with a matrix on its shortcut; "
+                f"slicegpt: layer {index} is sliced already, with a matrix on its shortcut; "
                 "give the network that it was made of"
             )
 

@@ -59,5 +59,5 @@ def principal_basis(states: Iterable[Tensor], epsilon: float, kept: int) -> Basi
     if moments is None:
         raise ValueError("no states")
     if not bool(moments.isfinite().all()):
-        raise UserError("SliceGPT: the network's states are no finite numbers; is the checkpoint damaged?")
+        raise UserError("slicegpt: the network's states are no finite numbers; is the checkpoint damaged?")
     return Basis(torch.linalg.eigh(moments).eigenvectors.flip(1)[:, :kept].contiguous())

@@ -15,8 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from services.pruner.slicegpt_basis import Basis, principal_basis
-from services.pruner.slicegpt_shape import sliced_shape
+from services.pruner.principal_basis import Basis, principal_basis
+from services.pruner.sliced_shape import sliced_shape
 from shared.errors import UserError
 from shared.supernet.checkpoint import Checkpoint
 from shared.supernet.decoder import Attention, Decoder, Layer, Linear, Mlp, Projection
@@ -141,13 +141,13 @@ def _check_calibration(calibration: Sequence[Sequence[int]], vocabulary: int, hi
     tokens = sum(map(len, calibration))
     if tokens < hidden:
         raise UserError(
-            f"SliceGPT: {tokens} calibration tokens can't tell which {hidden} directions matter; give more text"
+            f"slicegpt: {tokens} calibration tokens can't tell which {hidden} directions matter; give more text"
         )
     for sequence in calibration:
         for token in sequence:
             if not 0 <= token < vocabulary:
                 raise UserError(
-                    f"SliceGPT: token {token} of the calibration text is none of the network's 0 to {vocabulary - 1}; "
+                    f"slicegpt: token {token} of the calibration text is none of the network's 0 to {vocabulary - 1}; "
                     "use the network's own tokenizer"
                 )
 

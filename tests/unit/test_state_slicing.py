@@ -1,4 +1,4 @@
-"""SliceGPT: what slicing keeps, what it costs, and what it refuses."""
+"""slicegpt: what slicing keeps, what it costs, and what it refuses."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,10 +13,10 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from services.pruner import slicegpt
-from services.pruner.slicegpt import slice_network
-from services.pruner.slicegpt_basis import Basis, principal_basis
-from services.pruner.slicegpt_shape import FAMILIES as SLICED
-from services.pruner.slicegpt_shape import hidden_for, sliced_shape
+from services.pruner.principal_basis import Basis, principal_basis
+from services.pruner.sliced_shape import FAMILIES as SLICED
+from services.pruner.sliced_shape import hidden_for, sliced_shape
+from services.pruner.state_slicing import slice_network
 from shared.errors import UserError
 from shared.network.families import family_of
 from shared.network.shape import NetworkShape
@@ -198,7 +198,7 @@ def test_sizes_are_those_that_were_published_for_llama_2() -> None:
         theirs = replace(sliced, layers=(*sliced.layers[:-1], whole_head))
         assert 1 - parameters(theirs) / dense == pytest.approx(removed, abs=0.0006), hidden
         assert parameters(theirs) > parameters(sliced)
-    assert hidden_for(LLAMA2_7B, dense - 1) == 3592
+    assert hidden_for(LLAMA2_7B, dense - 1, parameters, 8) == 3592
     assert parameters(sliced_shape(LLAMA2_7B, 3600)) > dense
 
 
@@ -229,7 +229,7 @@ def test_a_target_that_slicing_can_t_reach_is_refused(
     network: NetworkShape, most: int, step: int, complaint: str
 ) -> None:
     with pytest.raises(UserError, match=complaint):
-        hidden_for(network, most, step=step)
+        hidden_for(network, most, parameters, step)
 
 
 @pytest.mark.parametrize("family", SLICED)

@@ -1,0 +1,42 @@
+"""SliceGPT (arXiv 2401.15024): every state is sliced to its principal directions (`services.pruner.state_slicing`).
+
+Without the paper's recovery by LoRA.
+"""
+
+from typing import Any
+
+from services.pruner.calibration import Calibration
+from services.pruner.options import SliceGptOptions
+from services.pruner.protocol import PrunedNetwork, require_possible, required_text
+from services.pruner.sliced_shape import hidden_for, sliced_shape
+from services.pruner.state_slicing import slice_network
+from services.pruner.target import Target, fits
+from shared.network.shape import NetworkShape
+from shared.supernet.checkpoint import Checkpoint
+
+
+class SliceGpt:
+    """Slices states to the hidden size with which the network is the largest that fits. Networks of other families than
+    `sliced_shape.FAMILIES`, and those that are sliced already, are refused."""
+
+    name = "slicegpt"
+    reads_text = True
+    draws = False
+
+    def __init__(self, options: SliceGptOptions) -> None:
+        self._options = options
+
+    @property
+    def options(self) -> dict[str, Any]:
+        return self._options.model_dump(mode="json")
+
+    def smallest(self, base: NetworkShape, target: Target) -> NetworkShape:
+        return sliced_shape(base, self._options.step)
+
+    def prune(self, base: Checkpoint, calibration: Calibration | None, target: Target, seed: int) -> PrunedNetwork:
+        require_possible(self, base.network, calibration, target)
+        kept = tuple(range(base.network.depth))
+        if fits(base.network, target):
+            return PrunedNetwork(base.cut(), kept)
+        hidden = hidden_for(base.network, target.at_most, target.size, self._options.step)
+        return PrunedNetwork(slice_network(base, required_text(self, calibration).sequences, hidden), kept)
