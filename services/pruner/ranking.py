@@ -37,7 +37,10 @@ class Ranking:
 
 
 def uniformly(scores: Scores) -> Ranking:
-    """The same share of each layer's structures of each kind, to the nearest number, the least important first."""
+    """The same share of each layer's structures of each kind, the least important first.
+
+    Shares are rounded down: of few key/value heads none goes before as large a share of the neurons is gone.
+    """
     return _ranking(scores, by_share=True)
 
 
@@ -52,7 +55,7 @@ def _ranking(scores: Scores, by_share: bool) -> Ranking:
     for layer, both in enumerate(zip(scores.neurons, scores.groups, strict=True)):
         for kind, own in enumerate(both):
             places = torch.argsort(own, stable=True)[:-1]
-            shares = (torch.arange(len(places)) + 0.5) / max(len(own), 1)
+            shares = torch.arange(1, len(places) + 1) / max(len(own), 1)
             columns.append((torch.full_like(places, layer), torch.full_like(places, kind), places, own[places], shares))
     layers, kinds, places, values, shares = (torch.cat(column) for column in zip(*columns, strict=True))
     order = torch.argsort(values, stable=True)

@@ -397,6 +397,14 @@ def test_layers_of_equal_size_lose_equally_much(layers: list[list[float]], data:
     assert sum(gone) == number and max(gone) - min(gone) <= 1
 
 
+@pytest.mark.parametrize(("neurons_gone", "groups_gone"), [(0, 0), (3, 0), (4, 1), (7, 1), (8, 2), (11, 2)])
+def test_of_few_groups_one_goes_with_as_large_a_share_of_the_neurons(neurons_gone: int, groups_gone: int) -> None:
+    ranking = uniformly(Scores((torch.arange(12.0),), (torch.arange(3.0) - 9,)))
+    number = neurons_gone + groups_gone
+    assert len(ranking.removed(number, 0, "neurons")) == neurons_gone
+    assert ranking.removed(number, 0, "groups").tolist() == list(range(groups_gone))
+
+
 @pytest.mark.parametrize(
     ("values", "complaint"),
     [
