@@ -15,6 +15,7 @@ from services.pruner.options import (
     MagnitudeOptions,
     RandomOptions,
     ShortGptOptions,
+    SliceGptOptions,
     WandaOptions,
 )
 from services.pruner.recipe import PruningRecipe
@@ -69,6 +70,7 @@ DECIDED: list[tuple[type[BaseModel], Recipe]] = [
     (MagnitudeOptions, identity.BASELINES["magnitude"]),
     (RandomOptions, identity.BASELINES["random"]),
     (ShortGptOptions, identity.BASELINES["shortgpt"]),
+    (SliceGptOptions, identity.BASELINES["slicegpt"]),
     (WandaOptions, identity.BASELINES["wanda"]),
     (PruningRecipe, identity.PRUNED),
 ]

@@ -1,4 +1,4 @@
-"""slicegpt: what slicing keeps, what it costs, and what it refuses."""
+"""SliceGPT: what slicing keeps, what it costs, and what it refuses."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from services.pruner import slicegpt
+from services.pruner import state_slicing
 from services.pruner.principal_basis import Basis, principal_basis
 from services.pruner.sliced_shape import FAMILIES as SLICED
 from services.pruner.sliced_shape import hidden_for, sliced_shape
@@ -116,7 +116,7 @@ def test_each_basis_is_found_with_the_blocks_before_it_sliced(tmp_path: Path, mo
         seen.append(torch.cat(states))
         return principal_basis(states, epsilon, kept)
 
-    monkeypatch.setattr(slicegpt, "principal_basis", recording)
+    monkeypatch.setattr(state_slicing, "principal_basis", recording)
     sliced, row = slice_network(base, TEXT, 20), pack([Tree.plain(tokens) for tokens in TEXT])
     assert len(seen) == 1 + 2 * base.network.depth
     outputs: list[Tensor] = []
@@ -133,7 +133,7 @@ def test_slicing_again_gives_the_same_network_however_the_text_is_split(
     first, second = (dict(slice_network(base, TEXT, 20).weights()) for _ in range(2))
     assert all(torch.equal(tensor, second[name]) for name, tensor in first.items())
     together = logits(slice_network(base, TEXT, 20))
-    monkeypatch.setattr(slicegpt, "ROW_TOKENS", 1)
+    monkeypatch.setattr(state_slicing, "ROW_TOKENS", 1)
     alone = logits(slice_network(base, [[], *TEXT], 20))
     torch.testing.assert_close(alone, together, atol=1e-3, rtol=1e-3)
 
