@@ -5,13 +5,13 @@ from pathlib import Path
 
 from services.pruner.baselines import make_baseline
 from services.pruner.calibration import Calibration
-from services.pruner.options import BaselineOptions
 from services.pruner.protocol import Baseline, require_possible
 from services.pruner.recipe import PruningRecipe, PruningRecord
 from services.pruner.target import Target
 from services.pruner.writing import write_pruned
 from shared.checkpoint_files import FileDigests
 from shared.errors import UserError
+from shared.settings.baselines import BaselineOptions
 from shared.supernet.checkpoint import Checkpoint
 
 

@@ -7,7 +7,6 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from services.pruner.options import BaselineOptions
 from services.pruner.target import Target
 from shared.digest import digest_json
 from shared.errors import UserError
@@ -15,6 +14,7 @@ from shared.identity import BASELINES, PRUNED, TARGETS
 from shared.manifest import RECIPE
 from shared.messages import Dtype
 from shared.settings import explain
+from shared.settings.baselines import BaselineOptions
 
 RECORDED = ("torch", "transformers", "nasfarm")
 

@@ -6,13 +6,13 @@ from typing import ClassVar
 import torch
 
 from services.pruner.calibration import Calibration
-from services.pruner.options import WidthOptions
 from services.pruner.protocol import PrunedNetwork, require_possible
 from services.pruner.ranking import globally, uniformly
 from services.pruner.selection import KeptLayer, choose, narrowed
 from services.pruner.structures import KINDS, Kind, Scores, count, with_counts
 from services.pruner.target import Target, fits
 from shared.network.shape import LayerShape, NetworkShape
+from shared.settings.baselines import WidthOptions
 from shared.supernet.checkpoint import Checkpoint
 
 NONE = torch.empty(0)

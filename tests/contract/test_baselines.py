@@ -13,7 +13,6 @@ from torch import Tensor
 from services.pruner.baselines import BASELINES, make_baseline
 from services.pruner.calibration import Calibration
 from services.pruner.make_pruned import make_pruned, plan_pruning
-from services.pruner.options import BaselineName, BaselineOptions, parse_options
 from services.pruner.protocol import Baseline, PrunedNetwork
 from services.pruner.recipe import PruningRecord
 from services.pruner.sliced_shape import sliced_shape
@@ -24,6 +23,7 @@ from shared.errors import UserError
 from shared.manifest import read_config
 from shared.network.shape import NetworkShape
 from shared.network.sizes import parameters, weight_bytes
+from shared.settings.baselines import BaselineName, BaselineOptions, parse_options
 from shared.supernet.checkpoint import Checkpoint
 from shared.supernet.decoder import Decoder
 from shared.supernet.packing import pack

@@ -18,7 +18,6 @@ from services.pruner.baselines.llm_pruner import MEASURES, LlmPruner, saliences
 from services.pruner.calibration import TOKENS_PER_PASS, Calibration
 from services.pruner.divergence import WholeNetwork
 from services.pruner.input_statistics import InputStatistics, measure_inputs
-from services.pruner.options import LlmPrunerOptions, parse_options
 from services.pruner.protocol import PrunedNetwork
 from services.pruner.ranking import Ranking, globally, uniformly
 from services.pruner.selection import choose, narrowed
@@ -29,6 +28,7 @@ from shared.errors import UserError
 from shared.network.shape import NetworkShape
 from shared.network.sizes import layer_parameters, parameters
 from shared.network.tensors import TensorSpec, tensors
+from shared.settings.baselines import LlmPrunerOptions, parse_options
 from shared.supernet.checkpoint import Checkpoint
 from shared.supernet.decoder import Decoder
 from shared.supernet.packing import pack

@@ -7,17 +7,6 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from services.pruner.options import (
-    EvoPressOptions,
-    FlapOptions,
-    GreedyOptions,
-    LlmPrunerOptions,
-    MagnitudeOptions,
-    RandomOptions,
-    ShortGptOptions,
-    SliceGptOptions,
-    WandaOptions,
-)
 from services.pruner.recipe import PruningRecipe
 from services.pruner.target import ByteTarget, ParameterTarget
 from shared import identity
@@ -43,6 +32,17 @@ from shared.settings import (
     StrategySettings,
     TaskSettings,
     TrainingSettings,
+)
+from shared.settings.baselines import (
+    EvoPressOptions,
+    FlapOptions,
+    GreedyOptions,
+    LlmPrunerOptions,
+    MagnitudeOptions,
+    RandomOptions,
+    ShortGptOptions,
+    SliceGptOptions,
+    WandaOptions,
 )
 from tests.support.searches import SERVED, small_plan
 

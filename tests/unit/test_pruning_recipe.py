@@ -8,13 +8,13 @@ import pytest
 
 from services.pruner.calibration import Calibration
 from services.pruner.make_pruned import make_pruned, plan_pruning
-from services.pruner.options import BaselineOptions, RandomOptions, ShortGptOptions
 from services.pruner.recipe import PruningRecord
 from services.pruner.target import ParameterTarget
 from shared.checkpoint_files import FileDigests
 from shared.errors import UserError
 from shared.manifest import RECIPE
 from shared.network.sizes import parameters
+from shared.settings.baselines import BaselineOptions, RandomOptions, ShortGptOptions
 from shared.supernet.checkpoint import Checkpoint
 from shared.supernet.device import preferred_dtype
 from shared.supernet.saving import copy_companions

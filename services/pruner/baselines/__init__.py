@@ -12,8 +12,8 @@ from services.pruner.baselines.random_network import RandomNetwork
 from services.pruner.baselines.shortgpt import ShortGpt
 from services.pruner.baselines.slicegpt import SliceGpt
 from services.pruner.baselines.wanda import Wanda
-from services.pruner.options import BaselineName, BaselineOptions
 from services.pruner.protocol import Baseline
+from shared.settings.baselines import BaselineName, BaselineOptions
 
 __all__ = ["BASELINES", "Baseline", "make_baseline"]
 

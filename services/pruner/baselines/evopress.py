@@ -7,10 +7,10 @@ from services.pruner.block_dropping import BlockDropping, drop_until_fit, droppa
 from services.pruner.calibration import Calibration
 from services.pruner.computing import placed
 from services.pruner.divergence import WholeNetwork
-from services.pruner.options import EvoPressOptions
 from services.pruner.target import Target
 from shared.architecture import derive
 from shared.network.shape import NetworkShape
+from shared.settings.baselines import EvoPressOptions
 from shared.supernet.checkpoint import Checkpoint
 
 SCREENED_ON = 1 / 8

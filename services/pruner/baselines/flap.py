@@ -10,7 +10,6 @@ from services.pruner.calibration import Calibration
 from services.pruner.channel_scores import LAST, channel_scores, last_weight
 from services.pruner.computing import placed
 from services.pruner.input_statistics import InputStatistics, LayerStatistics, measure_inputs
-from services.pruner.options import FlapOptions
 from services.pruner.protocol import PrunedNetwork, required_text
 from services.pruner.selection import KeptLayer, cut_out, narrowed, pruned
 from services.pruner.structures import KINDS, count
@@ -18,6 +17,7 @@ from services.pruner.target import Target
 from services.pruner.width_pruning import WidthPruning
 from shared.network.shape import LayerShape, NetworkShape
 from shared.network.tensors import layer_tensors
+from shared.settings.baselines import FlapOptions
 from shared.supernet.checkpoint import Checkpoint
 
 

@@ -13,12 +13,12 @@ from torch import Tensor
 
 from services.pruner.calibration import Calibration
 from services.pruner.computing import placed
-from services.pruner.options import LlmPrunerOptions
 from services.pruner.protocol import PrunedNetwork, required_text
 from services.pruner.selection import cut_out, pruned
 from services.pruner.structures import Scores, per_number
 from services.pruner.target import Target
 from services.pruner.width_pruning import WidthPruning
+from shared.settings.baselines import LlmPrunerOptions
 from shared.supernet.checkpoint import Checkpoint
 from shared.supernet.decoder import Decoder
 

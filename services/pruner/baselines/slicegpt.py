@@ -6,12 +6,12 @@ Without the paper's recovery by LoRA.
 from typing import Any
 
 from services.pruner.calibration import Calibration
-from services.pruner.options import SliceGptOptions
 from services.pruner.protocol import PrunedNetwork, require_possible, required_text
 from services.pruner.sliced_shape import hidden_for, sliced_shape
 from services.pruner.state_slicing import slice_network
 from services.pruner.target import Target, fits
 from shared.network.shape import NetworkShape
+from shared.settings.baselines import SliceGptOptions
 from shared.supernet.checkpoint import Checkpoint
 
 

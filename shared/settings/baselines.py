@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from shared.errors import UserError
-from shared.settings import explain
+from shared.settings.mistakes import explain
 
 BaselineName = Literal[
     "evopress", "flap", "greedy", "llm-pruner", "magnitude", "random", "shortgpt", "slicegpt", "wanda"
