@@ -74,11 +74,12 @@ def init(
 @app.command(epilog="Example: nasfarm schema --output search.schema.json")
 def schema(
     output: Annotated[Path | None, typer.Option("--output", "-o", help="File for it; default: the terminal.")] = None,
+    study: Annotated[bool, typer.Option("--study", help="The schema of study files.")] = False,
 ) -> None:
-    """Print the JSON Schema of search files, with which editors check and complete them."""
+    """Print the JSON Schema of search files, with which editors check and complete them; --study: of study files."""
     from services.cli.schema import write_schema
 
-    write_schema(output)
+    write_schema(output, study)
 
 
 @app.command(epilog="Example: nasfarm train search.yaml")

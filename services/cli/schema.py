@@ -1,4 +1,4 @@
-"""`nasfarm schema`: the search file's JSON Schema, for editors."""
+"""`nasfarm schema`: the JSON Schema of search or study files, for editors."""
 
 import json
 import sys
@@ -8,12 +8,12 @@ from services.cli.console import console
 from shared.errors import UserError
 from shared.files import write_atomically
 from shared.json_text import parse_json
-from shared.settings.schema import TITLE, search_file_schema
+from shared.settings.schema import TITLES, search_file_schema, study_file_schema
 
 
-def write_schema(output: Path | None) -> None:
-    """Write the schema into a file, or as it is to the standard output."""
-    text = json.dumps(search_file_schema(), indent=2) + "\n"
+def write_schema(output: Path | None, study: bool = False) -> None:
+    """Write the schema of search files, or of study files, into a file, or as it is to the standard output."""
+    text = json.dumps(study_file_schema() if study else search_file_schema(), indent=2) + "\n"
     if output is None:
         sys.stdout.write(text)
         return
@@ -21,7 +21,9 @@ def write_schema(output: Path | None) -> None:
         raise UserError(f"{output}: exists already and is no schema of nasfarm; give another --output")
     write_atomically(output, text)
     console.print(f"Schema         {output}")
-    console.print(f"Next           begin a search file with: # yaml-language-server: $schema={output}")
+    console.print(
+        f"Next           begin a {'study' if study else 'search'} file with: # yaml-language-server: $schema={output}"
+    )
 
 
 def _is_schema(path: Path) -> bool:
@@ -30,4 +32,4 @@ def _is_schema(path: Path) -> bool:
         content = parse_json(path.read_bytes())
     except (OSError, ValueError):
         return False
-    return isinstance(content, dict) and content.get("title") == TITLE
+    return isinstance(content, dict) and content.get("title") in TITLES

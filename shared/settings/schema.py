@@ -1,7 +1,8 @@
-"""The search file as a JSON Schema (draft 2020-12), for editors that check it and complete it while it is written.
+"""Search and study files as JSON Schemas (draft 2020-12), for editors that check and complete them as they are written.
 
-It refuses what the settings refuse as far as JSON Schema can say it. It can't say that a task is listed twice, nor how
-large a number is that is written as text; and JSON has no infinity and no NaN.
+They refuse what the settings refuse as far as JSON Schema can say it. It can't say that a task is listed twice, that a
+name is one of those listed elsewhere, nor how large a number is that is written as text; and JSON has no infinity and
+no NaN.
 """
 
 from collections.abc import Iterable
@@ -11,10 +12,12 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import core_schema
 
 from shared.settings.search_file import TIMES, SearchSettings
+from shared.settings.study_file import TOGETHER, StudiedSupernet, StudySettings
 from shared.settings.tasks import SPLITS, TaskSettings
 from shared.settings.values import REAL_TEXT, WHOLE_TEXT, Section
 
-TITLE = "Search file of nasfarm"
+SEARCH_TITLE, STUDY_TITLE = "Search file of nasfarm", "Study file of nasfarm"
+TITLES = (SEARCH_TITLE, STUDY_TITLE)
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 BOUNDS = {"ge": "minimum", "gt": "exclusiveMinimum", "le": "maximum", "lt": "exclusiveMaximum"}
 ACRONYMS = {"mlp": "MLP", "int8": "INT8"}
@@ -24,16 +27,33 @@ Schema = dict[str, Any]
 
 def search_file_schema() -> Schema:
     """The schema of a search file."""
-    schema = SearchSettings.model_json_schema(schema_generator=_Generator)
-    schemas = {SearchSettings.__name__: schema, **schema["$defs"]}
-    sections: tuple[type[Section], ...] = (SearchSettings, *SearchSettings.sections())
+    return _schema(SearchSettings, SEARCH_TITLE, SEARCH_RULES)
+
+
+def study_file_schema() -> Schema:
+    """The schema of a study file."""
+    schema = _schema(StudySettings, STUDY_TITLE, STUDY_RULES)
+    schemas = schema["$defs"]
+    schemas[StudiedSupernet.__name__]["allOf"] = SUPERNET_RULES
+    for baseline in StudySettings.alternatives("baselines"):
+        schemas[baseline.__name__] |= {
+            "description": " ".join((baseline.__doc__ or "").split()),
+            "required": ["baseline"],  # by which one is told from another
+        }
+    return schema
+
+
+def _schema(settings: type[Section], title: str, rules: list[Schema]) -> Schema:
+    schema = settings.model_json_schema(schema_generator=_Generator)
+    schemas = {settings.__name__: schema, **schema["$defs"]}
+    sections: tuple[type[Section], ...] = (settings, *settings.sections())
     for section in sections:
         ours = schemas[section.__name__]
-        ours["title"] = section.__name__.removesuffix("Settings")
+        ours["title"] = section.__name__.removesuffix("Settings").removesuffix("Options")
         del ours["description"]  # each of its keys has one, and so has the key that holds it
         for key, value in ours["properties"].items():
             value["description"] = section.described(key)
-    schema |= {"title": TITLE, "allOf": SEARCH_RULES}
+    schema |= {"title": title, "allOf": rules}
     task = schemas[TaskSettings.__name__]
     task["properties"]["name"]["pattern"] = NAMES
     task["properties"]["apply_chat_template"] |= {"anyOf": [TRUE_OR_FALSE, {"type": "string", "pattern": r"\S"}]}
@@ -118,4 +138,17 @@ SEARCH_RULES: list[Schema] = [
         "if": _given("remeasure_int8", TRUE),
         "then": {"properties": {"space": {"properties": {"quantization": {"not": {"contains": {"const": "int8"}}}}}}},
     },
+]
+SUPERNET_RULES: list[Schema] = [
+    {  # a study searches without INT8
+        "properties": {"space": {"properties": {"quantization": {"not": {"contains": {"const": "int8"}}}}}},
+    },
+]
+NOT_TOGETHER: Schema = {"not": {"pattern": rf"(^|,)\s*{TOGETHER}\s*(,|$)"}}
+STUDY_RULES: list[Schema] = [
+    {  # which task is timed says nothing without `serving`
+        "if": _given("timed_task", {"type": "string"}),
+        "then": _given("serving", {"type": "object"}),
+    },
+    {"properties": {"tasks": {"items": {"properties": {"name": NOT_TOGETHER}}}}},
 ]
