@@ -3,12 +3,14 @@
 import re
 from importlib.util import find_spec
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
-from deploy.readme.tables import environment_table, search_file_table, with_tables
+from deploy.readme.tables import environment_table, search_file_table, study_file_table, with_tables
 from shared.environment import Environment
-from shared.settings import parse_settings
+from shared.settings import StudySettings, parse_settings
+from shared.settings.baselines import BaselineName
 from shared.yaml_text import parse_yaml
 
 ROOT = Path(__file__).parents[2]
@@ -17,7 +19,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 def test_the_readme_s_tables_are_those_of_the_settings() -> None:
     assert with_tables(README) == README, "run `make reference`"
-    for table in (search_file_table(), environment_table()):
+    for table in (search_file_table(), study_file_table(), environment_table()):
         assert README.count(table) == 1
 
 
@@ -33,6 +35,17 @@ def test_every_key_and_variable_has_one_row_with_its_default() -> None:
     rows = {line.split("`")[1] for line in environment_table().splitlines()[2:]}
     assert rows == {f"NASFARM_{name.upper()}" for name in Environment.model_fields}
     assert all(field.description for field in Environment.model_fields.values())
+
+
+def test_every_key_of_the_study_file_alone_has_a_row_and_so_has_each_baseline() -> None:
+    rows = {line.split("`")[1] for line in study_file_table().splitlines()[2:]}
+    assert rows >= set(StudySettings.model_fields)
+    assert rows >= {f"baselines[].baseline: {name}" for name in get_args(BaselineName)}
+    assert rows >= {"supernets[].name", "heuristics[].layers", "calibration.tokens", "fine_tuning.lora_rank"}
+    for baseline in StudySettings.alternatives("baselines"):
+        assert rows >= {f"baselines[].{key}" for key in baseline.model_fields if key != "baseline"}
+    assert "| `baselines[].heads` | `false` | Of `magnitude`: " in study_file_table()
+    assert not any(row.startswith(("tasks[].", "supernets[].space.", "search.")) for row in rows), "said once already"
 
 
 @pytest.mark.parametrize("text", re.findall(r"```yaml\n(.*?)```", README, re.DOTALL))
