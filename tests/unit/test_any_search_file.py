@@ -13,6 +13,7 @@ from shared.errors import UserError
 from shared.settings import MOST_BYTES, SearchSettings, parse_settings, read_search_file
 from shared.text import one_line
 from shared.yaml_text import format_yaml, parse_yaml
+from tests.support.nasty_yaml import changes_of, mutated
 
 LONGEST = 500
 """Characters of what is said, besides the file's name."""
@@ -27,53 +28,7 @@ search: {evaluations: 48, population: 12}
 objectives: [bytes]
 reporting: {margin: 2}
 """
-NASTY = [
-    "9" * 5000,
-    "0x" + "f" * 5000,
-    "x" * 50_000,
-    "[" * 300,
-    "{a: " * 300,
-    "- " * 300,
-    "&a [*a]",
-    "&a {<<: *a}",
-    "!!timestamp 2026-13-45",
-    "2026-13-45",
-    "!!python/object:os.system x",
-    "!!binary 'x'",
-    "!!int [1]",
-    '"\\UFFFFFFFF"',
-    '"\\ud800"',
-    '"\\0"',
-    "\x00",
-    "\ufeff",
-    "\u2028",
-    ".nan",
-    ".inf",
-    "1e999",
-    "-1",
-    "true",
-    "null",
-    "[]",
-    "{}",
-    "[[1]]",
-    "{1: 2}",
-    "? [1]\n: 2",
-    "name: twice",
-    "---",
-    "...",
-    "%YAML 9.9",
-    "\t",
-    "'",
-    '"',
-    "|",
-    ">",
-    "@",
-    "`",
-]
-MUTATED = st.tuples(
-    st.lists(st.tuples(st.integers(0, len(GOOD)), st.integers(0, 12), st.sampled_from(NASTY)), min_size=1, max_size=3),
-    st.booleans(),
-)
+MUTATED = changes_of(GOOD)
 KEYS = st.sampled_from(
     [*SearchSettings.model_fields, "depths", "mlp_widths", "items", "split", "steps", "data", "seed"]
 )
@@ -89,15 +44,6 @@ VALUES = st.recursive(
     lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(KEYS, inner, max_size=4)),
     max_leaves=10,
 )
-
-
-def mutated(changes: list[tuple[int, int, str]], at_line_ends: bool) -> str:
-    """The good file with pieces replaced, after a colon or anywhere."""
-    text = GOOD
-    for place, length, piece in changes:
-        start = text.find(":", place) + 2 if at_line_ends else place
-        text = f"{text[:start]}{piece}{text[start + length :]}"
-    return text
 
 
 def read(content: bytes) -> SearchSettings | None:
@@ -135,7 +81,7 @@ def test_any_text_is_a_search_or_refused_in_one_short_line(content: bytes) -> No
 def test_a_search_file_with_anything_in_it_is_a_search_or_refused_in_one_short_line(
     changes: tuple[list[tuple[int, int, str]], bool],
 ) -> None:
-    read(mutated(*changes).encode("utf-8", "surrogatepass"))
+    read(mutated(GOOD, *changes).encode("utf-8", "surrogatepass"))
 
 
 @given(st.dictionaries(KEYS, VALUES, max_size=6), st.booleans())
