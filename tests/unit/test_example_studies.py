@@ -5,8 +5,11 @@ from pathlib import Path
 import pytest
 
 from services.evaluator.tasks.loading import count_items, load_items
+from services.pruner.baselines import make_baseline
+from services.pruner.target import ParameterTarget, fits
 from shared.manifest import search_space
 from shared.network.shape import NetworkShape
+from shared.network.sizes import parameters
 from shared.settings import ItemsPart, StudySettings, read_study_file
 from shared.supernet.order import drop_order
 from tests.support.data import benchmark_data
@@ -37,6 +40,16 @@ def test_a_shipped_study_can_be_made_as_small_as_it_compares(path: Path) -> None
         whole = space.parameters(space.largest())
         assert all(space.parameters(space.smallest()) * size < whole for size in study.sizes)
         assert space.largest().depth == network.depth
+
+
+@every_study
+def test_every_baseline_of_a_shipped_study_can_reach_its_sizes(path: Path) -> None:
+    study = read_study_file(path)
+    base = shape(study)
+    for size in study.sizes:
+        target = ParameterTarget(at_most=int(parameters(base) / size))
+        for options in study.baselines:
+            assert fits(make_baseline(options).smallest(base, target), target), options.baseline
 
 
 @every_study
