@@ -17,7 +17,8 @@ from services.application.supernet_store import (
 from services.evaluator.evaluator import Evaluator
 from services.evaluator.preparation import PreparedTask
 from services.evaluator.tasks.index import include_tasks
-from services.trainer.make_supernet import STATE, TrainingPlan, check_unfinished, plan_training
+from services.trainer.make_supernet import TrainingPlan, check_unfinished, plan_training
+from services.trainer.training_state import STATE
 from shared.checkpoint_files import FileDigests
 from shared.environment import Environment
 from shared.errors import UserError

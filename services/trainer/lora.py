@@ -1,6 +1,7 @@
 """LoRA (arXiv 2106.09685) by the library peft: low-rank updates of all of a network's linear layers, merged at the
 end."""
 
+import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -86,7 +87,7 @@ def adapt(network: Decoder, rank: int, alpha: float, seed: int) -> AdaptedNetwor
     linears = nn.ModuleList(_module(projection) for layer in network.layers for projection in layer.projections)
     config = LoraConfig(r=rank, lora_alpha=alpha, target_modules=EVERY_LAYER, lora_dropout=0.0, bias="none")  # type: ignore[arg-type]
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(random.Random(f"{seed}/lora").getrandbits(63))
         return AdaptedNetwork(network, get_peft_model(linears, config))
 
 

@@ -12,7 +12,7 @@ import torch
 from services.trainer.examples import batches
 from services.trainer.fine_tuning import StepReport, elastic, fine_tune
 from services.trainer.training_data import TrainingData, load_training_data
-from services.trainer.training_state import TrainingState, load_state
+from services.trainer.training_state import STATE, TrainingState, load_state
 from shared.checkpoint_files import FileDigests, content_digest
 from shared.digest import digest_json
 from shared.environment import Environment
@@ -28,9 +28,6 @@ from shared.supernet.order import drop_order, measure_importance, order_neurons
 from shared.supernet.packing import Packed, pack
 from shared.supernet.saving import copy_companions, save_weights
 from shared.supernet.tree import Tree
-
-STATE = "training.pt"
-"""The state of an unfinished fine-tuning."""
 
 
 @dataclass(frozen=True)

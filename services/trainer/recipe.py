@@ -26,7 +26,7 @@ class LoraMethod(BaseModel):
 
     method: Literal["lora"] = "lora"
     rank: Annotated[int, Field(ge=1)]
-    alpha: Annotated[float, Field(gt=0)]
+    alpha: Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 Method = Annotated[FullMethod | LoraMethod, Field(discriminator="method")]

@@ -14,7 +14,7 @@ from services.trainer.fine_tuning import NetworkOfStep, StepReport, fine_tune
 from services.trainer.lora import adapt, require_peft
 from services.trainer.recipe import FullMethod, LoraMethod, SingleRecipe, SingleRecord, Tuning
 from services.trainer.training_data import TrainingData, load_training_data
-from services.trainer.training_state import TrainingState, load_state
+from services.trainer.training_state import STATE, TrainingState, load_state
 from shared.architecture import Architecture, dense
 from shared.checkpoint_files import FileDigests
 from shared.environment import Environment
@@ -28,9 +28,6 @@ from shared.supernet.checkpoint import Checkpoint
 from shared.supernet.decoder import Decoder
 from shared.supernet.device import compute_device, preferred_dtype, torch_dtype
 from shared.supernet.saving import save_network
-
-STATE = "training.pt"
-"""The state of an unfinished fine-tuning."""
 
 
 @dataclass(frozen=True)

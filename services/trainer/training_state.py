@@ -12,6 +12,9 @@ from torch import Tensor
 from shared.errors import UserError
 from shared.files import writing
 
+STATE = "training.pt"
+"""The file of the state in what is unfinished."""
+
 
 @dataclass
 class TrainingState:
