@@ -37,6 +37,13 @@ help: ## List the targets
 search: $(VENV)/ready ## Run a search: SEARCH=search.yaml, by default the example search
 	$(BIN)/nasfarm search $(call given,SEARCH,--)
 
+# The example's study runs for hours, in as many sittings as it takes; SCALE=small shows all of it in under half an hour.
+EXAMPLE_STUDY = deploy/studies/smollm2$(if $(SCALE),-$(SCALE)).yaml
+
+.PHONY: study
+study: $(VENV)/ready ## Compare with other methods: STUDY=study.yaml, by default the example's study; SCALE=small
+	@study="$${STUDY:-$(EXAMPLE_STUDY)}"; echo "$(BIN)/nasfarm study -- $$study"; $(BIN)/nasfarm study -- "$$study"
+
 # The farm: RabbitMQ, and evaluators beside each other. What isn't given stays as it was.
 FARM = $(BIN)/python -m deploy.farm
 ASKED = $(call given,SEARCH,--search) $(call given,EVALUATORS,--evaluators) $(call given,FARM_PORT,--port)
