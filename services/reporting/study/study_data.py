@@ -106,9 +106,9 @@ class StudyRow(ReportModel):
     true_times_smaller: float | None
     by_task: dict[str, Accuracy]
     mean: Accuracy | None
-    int8_bytes: int | None = None
-    int8: dict[str, Accuracy] = {}
-    int8_mean: Accuracy | None = None
+    int8_bytes: int | None
+    int8: dict[str, Accuracy]
+    int8_mean: Accuracy | None
 
 
 class FrontRow(ReportModel):
@@ -346,5 +346,5 @@ class StudyContent(ReportModel):
         equal = (compared for table in self.equal_size for compared in table.comparisons)
         int8 = (row.comparison for row in self.int8)
         transfer = (cell.versus_own for matrix in self.transfer for cell in matrix.cells)
-        claims = (compared for claim in self.claims for compared in claim.comparisons)
+        claims = (compared for claim in self.claims for compared in claim.comparisons if compared.family == "claims")
         return tuple(each for part in (fronts, equal, int8, transfer, claims) for each in part if each is not None)
