@@ -1,4 +1,4 @@
-"""The benchmark tasks of a search file: how they are named, prompted and scored, and on which items."""
+"""The benchmark tasks of a search or study file: how they are named, prompted and scored, and on which items."""
 
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal, Self
@@ -156,3 +156,14 @@ def split_tasks(names: object) -> list[Any]:
     if not isinstance(names, str) or "," not in names:
         return [names]
     return [name.strip() for name in names.split(",")]
+
+
+def one_by_one(tasks: object) -> object:
+    """The sections of tasks as they are written, those that name several tasks with commas once for each."""
+    if not isinstance(tasks, list | tuple):
+        return tasks
+    return [
+        {**task, "name": name} if isinstance(task, dict) else task
+        for task in tasks
+        for name in (split_tasks(task["name"]) if isinstance(task, dict) and "name" in task else [""])
+    ]
