@@ -359,7 +359,7 @@ def _transfer_evidence(
     worst = min(compared, key=lambda each: each.difference)
     text = (
         f"Of {number} chosen networks, {len(fitting)} are shown to lose no more than {_plain(margin)} points on every "
-        f"task against the one chosen there{names}, and {len(failing)} of the others are shown to be worse on some task. "
+        f"task against the one chosen there{names}, and {len(failing)} others are shown to be worse on some task. "
         f"The largest loss is {worst.one} on {worst.task}: {wording.points(worst.difference)} points "
         f"({wording.points_interval(worst.interval)}, corrected p {worst.corrected:.2g})."
     )
