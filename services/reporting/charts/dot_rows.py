@@ -21,7 +21,7 @@ class Dot:
 
 @dataclass(frozen=True)
 class DotRow:
-    """One row: its dots are joined by a thin line if there are several; `about` is a second, softer line of its name."""
+    """One row: several dots are joined by a thin line; `about` is a second, softer line of its name."""
 
     name: str
     about: str
