@@ -1,12 +1,13 @@
-"""The search file, documented once: what it may say, how it is read, and what is said about mistakes in it."""
+"""Search files and study files, documented once: what they may say, how they are read, what is said about mistakes."""
 
 from shared.settings.mistakes import explain
 from shared.settings.reading import (
-    LONGEST_NAME,
     MOST_BYTES,
     check_new_name,
     parse_settings,
+    parse_study,
     read_search_file,
+    read_study_file,
     write_search_file,
 )
 from shared.settings.search_file import TIMES, Objective, SearchSettings
@@ -18,7 +19,9 @@ from shared.settings.sections import (
     StrategySettings,
     TrainingSettings,
 )
+from shared.settings.study_file import StudySettings
 from shared.settings.tasks import ItemsPart, PartSettings, TaskSettings, is_task_file, split_tasks, true_or_named
+from shared.settings.values import LONGEST_NAME
 
 __all__ = [
     "LONGEST_NAME",
@@ -33,13 +36,16 @@ __all__ = [
     "SpaceSettings",
     "StrategyName",
     "StrategySettings",
+    "StudySettings",
     "TaskSettings",
     "TrainingSettings",
     "check_new_name",
     "explain",
     "is_task_file",
     "parse_settings",
+    "parse_study",
     "read_search_file",
+    "read_study_file",
     "split_tasks",
     "true_or_named",
     "write_search_file",

@@ -1,7 +1,8 @@
-"""Search files on disk: read with every mistake said in one line, written only if they can be read back."""
+"""Search and study files on disk: read with every mistake said in one line, written only if they can be read back."""
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from pydantic import ValidationError
 
@@ -9,55 +10,111 @@ from shared.errors import UserError
 from shared.files import write_atomically
 from shared.settings.mistakes import explain
 from shared.settings.search_file import SearchSettings
+from shared.settings.study_file import StudySettings
+from shared.settings.values import LONGEST_NAME, Section
 from shared.text import shortened
 from shared.yaml_text import NotYamlError, parse_yaml
 
-LONGEST_NAME = 100
-"""Characters that a new search's name may have: files, queues and containers are named after it, and longer."""
 MOST_BYTES = 100_000
-"""Of a search file: a hundred tasks take a tenth of it."""
+"""Of a search or study file: a hundred tasks take a tenth of it."""
+
+S = TypeVar("S", bound=Section)
+
+
+@dataclass(frozen=True)
+class _Kind(Generic[S]):
+    """A kind of file, and what is said of it where it can't be read."""
+
+    settings: type[S]
+    name: str
+    command: str
+    mark: str
+    """A key that every file of this kind has and none of the other."""
+    start: str
+    """How to get one, as a sentence's end."""
+    correct: str
+    """What to do about one that isn't YAML."""
+    keys: str
+    """What it needs to have, and where more is said."""
+
+
+SEARCH = _Kind(
+    settings=SearchSettings,
+    name="search file",
+    command="nasfarm search",
+    mark="space",
+    start="`nasfarm init MODEL` writes a search file",
+    correct="let `nasfarm init MODEL` write a new one",
+    keys="name, model, space and tasks; see `nasfarm init --help`",
+)
+STUDY = _Kind(
+    settings=StudySettings,
+    name="study file",
+    command="nasfarm study",
+    mark="supernets",
+    start="deploy/studies has study files to begin with",
+    correct="begin with one of deploy/studies",
+    keys="name, model, supernets, tasks and sizes; see those in deploy/studies",
+)
 
 
 def read_search_file(path: Path) -> SearchSettings:
     """Read a search file. Raises UserError that names the file, the field and what is wrong with it."""
+    return _read(path, SEARCH)
+
+
+def read_study_file(path: Path) -> StudySettings:
+    """Read a study file. Raises UserError that names the file, the field and what is wrong with it."""
+    return _read(path, STUDY)
+
+
+def _read(path: Path, kind: _Kind[S]) -> S:
     try:
-        values = parse_yaml(_content(path).decode())
+        values = parse_yaml(_content(path, kind).decode())
     except FileNotFoundError as error:
-        raise UserError(
-            f"{path}: can't be read ({error.strerror}); `nasfarm init MODEL` writes a search file"
-        ) from error
+        raise UserError(f"{path}: can't be read ({error.strerror}); {kind.start}") from error
     except PermissionError as error:
         raise UserError(f"{path}: can't be read ({error.strerror}); have its owner let you read it") from error
     except OSError as error:
         raise UserError(f"{path}: can't be read ({error.strerror}); name another file") from error
     except (NotYamlError, UnicodeDecodeError) as error:
         reason = error if isinstance(error, NotYamlError) else "(it is not in UTF-8)"
-        raise UserError(
-            f"{path}: not valid YAML {reason}; correct it, or let `nasfarm init MODEL` write a new one"
-        ) from error
+        raise UserError(f"{path}: not valid YAML {reason}; correct it, or {kind.correct}") from error
     if not isinstance(values, dict):
-        raise UserError(
-            f"{path}: a search file is a mapping with name, model, space and tasks; see `nasfarm init --help`"
-        )
-    return parse_settings(values, str(path))
+        raise UserError(f"{path}: a {kind.name} is a mapping with {kind.keys}")
+    return _parse(values, str(path), kind)
 
 
-def _content(path: Path) -> bytes:
-    """What is in a search file. Raises UserError for one that is none by its size: a network's weights, a device."""
+def _content(path: Path, kind: _Kind[S]) -> bytes:
+    """What is in a file. Raises UserError for one that is of no kind by its size: a network's weights, a device."""
     with path.open("rb") as file:
         content = file.read(MOST_BYTES + 1)
     if len(content) > MOST_BYTES:
         raise UserError(
-            f"{path}: holds more than {MOST_BYTES:,} bytes, a search file has a few thousand; name another file"
+            f"{path}: holds more than {MOST_BYTES:,} bytes, a {kind.name} has a few thousand; name another file"
         )
     return content
 
 
 def parse_settings(values: dict[str, Any], where: str) -> SearchSettings:
     """Validate the content of a search file; `where` names it in the message."""
+    return _parse(values, where, SEARCH)
+
+
+def parse_study(values: dict[str, Any], where: str) -> StudySettings:
+    """Validate the content of a study file; `where` names it in the message."""
+    return _parse(values, where, STUDY)
+
+
+def _parse(values: dict[str, Any], where: str, kind: _Kind[S]) -> S:
     try:
-        return SearchSettings.model_validate(values)
+        return kind.settings.model_validate(values)
     except ValidationError as error:
+        for other in (SEARCH, STUDY):
+            if other.mark in values and kind.mark not in values:
+                raise UserError(
+                    f"{where}: this is a {other.name}, not a {kind.name}; give it to `{other.command}`"
+                ) from error
         raise UserError(f"{where}: {explain(error)}") from error
 
 

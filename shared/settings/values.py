@@ -1,4 +1,4 @@
-"""What the sections and values of a search file have in common."""
+"""What the sections and values of search and study files have in common."""
 
 import re
 from collections.abc import Iterator
@@ -11,12 +11,14 @@ T = TypeVar("T")
 
 MOST = 2**63 - 1
 """Of a whole number: what every program can count."""
+LONGEST_NAME = 100
+"""Characters that a new search's name may have: files, queues and containers are named after it, and longer."""
 
 
 class Section(BaseModel):
-    """A part of the search file: immutable, a key that isn't known is an error, and numbers are finite.
+    """A part of a search or study file: immutable, a key that isn't known is an error, and numbers are finite.
 
-    The descriptions of its fields (of a field that is a section: the section's docstring) are the search file's only
+    The descriptions of its fields (of a field that is a section: the section's docstring) are these files' only
     documentation: `nasfarm init`, the options' help, the JSON Schema and the README all show them. The first sentence
     stands alone where there is little room.
     """

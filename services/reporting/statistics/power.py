@@ -25,6 +25,6 @@ def detectable_difference(discordance: float, items: float) -> float:
     return min(1.0, max(QUANTILES * sqrt(discordance / (items + QUANTILES**2)), FEWEST / items))
 
 
-def detectable_mean(standard_error: float) -> float:
-    """The same for a mean over tasks, by its standard error."""
-    return min(1.0, QUANTILES * standard_error)
+def detectable_mean(standard_error: float, items: int) -> float:
+    """The same for a mean over tasks with so many items in all, by its standard error."""
+    return min(1.0, max(QUANTILES * standard_error, FEWEST / items))

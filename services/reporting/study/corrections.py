@@ -13,7 +13,12 @@ Part = TypeVar("Part")
 def corrected(part: Part) -> Part:
     """A table of the study, whatever it is made of, with the p-values of its comparisons corrected as one family."""
     found: list[StudyComparison] = []
-    _mapped(part, lambda each: (found.append(each), each)[1])
+
+    def seen(each: StudyComparison) -> StudyComparison:
+        found.append(each)
+        return each
+
+    _mapped(part, seen)
     values = iter(holm([each.p_value for each in found]))
     result: Part = _mapped(part, lambda each: each.model_copy(update={"corrected": next(values)}))
     return result

@@ -41,6 +41,14 @@ class Difference:
         tasks = [mine.mean(other[task]) for task, mine in one.items()]
         return cls(mean_over_tasks(tasks), sum(len(mine.values) for mine in one.values()))
 
+    @classmethod
+    def of_all(cls, one: Answers, other: Answers) -> Self:
+        """In the mean over tasks; of a single one, on that."""
+        if len(one) == 1 and list(one) == list(other):
+            (task,) = one
+            return cls.of_task(one[task], other[task])
+        return cls.of_mean(one, other)
+
     @property
     def value(self) -> float:
         """The first network's accuracy minus the other's."""
@@ -58,7 +66,7 @@ class Difference:
         """See `StudyComparison`."""
         if isinstance(self.estimate, PairedTable):
             return detectable_difference(self.estimate.discordance, self.estimate.items)
-        return detectable_mean(sqrt(self.estimate.variance))
+        return detectable_mean(sqrt(self.estimate.variance), self.items)
 
     def shown(
         self, family: Family, task: str, one: str, other: str, supernet: str | None, times_smaller: float | None
@@ -88,8 +96,10 @@ def accuracy_on(task: ItemAnswers) -> Accuracy:
     return Accuracy(accuracy=mean.value, interval=_within(mean) if task.even else task.interval)
 
 
-def accuracy_over_items(answers: ItemAnswers) -> Accuracy:
-    """A network's accuracy over all items of all tasks, which is what searches choose by."""
+def accuracy_chosen_by(answers: ItemAnswers) -> Accuracy:
+    """A network's accuracy on the one task of a search; over all items of all tasks, if it is by several."""
+    if len(answers.scores) == 1:
+        return accuracy_on(answers)
     return Accuracy(accuracy=answers.accuracy, interval=answers.interval)
 
 

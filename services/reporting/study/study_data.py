@@ -286,13 +286,18 @@ class Claim(ReportModel):
 
 
 class PublishedFigure(ReportModel):
-    """What a paper reports of another model than this one: not to be compared number by number."""
+    """What the paper reports of another model than this one: to stand beside what was measured here, not to be compared
+    number by number. `what` says it in words; `difference` from its base model (a share), `times_smaller` and
+    `times_faster` are None where it has none."""
 
     section: Section
     task: str | None
     model: str
     what: str
     source: str
+    difference: float | None = None
+    times_smaller: float | None = None
+    times_faster: float | None = None
 
 
 class StudyContent(ReportModel):
