@@ -138,6 +138,15 @@ BASELINES: Mapping[str, Recipe] = {
 }
 PRUNED = Recipe(("base", "options", "target", "calibration", "seed"))
 
+# Of a network that was fine-tuned by itself: services.trainer.recipe. No sub-networks are trained, nothing is ordered.
+SINGLE_TRAINING = Recipe(
+    ("steps", "tokens_per_step", "learning_rate", "warmup_steps", "weight_decay", "clip_norm", "seed"),
+    beside=("data", "neuron_order", "calibration_tokens", "checkpoint_every_seconds"),
+)
+METHODS: Mapping[str, Recipe] = {"full": Recipe(("method",)), "lora": Recipe(("method", "rank", "alpha"))}
+TUNING = Recipe(("data", "tokens_version", "training", "method"), parts={"training": SINGLE_TRAINING})
+SINGLE = Recipe(("base", "architecture", "tuning"), parts={"tuning": TUNING})
+
 # Of a search: services.coordinator.plan. The super-network counts by its content, which includes how it was made.
 SEARCHED_SPACE = Recipe(("depths", "mlp_widths", "quantization"), beside=("depth_rule",))
 PART = Recipe(("items", "split"))

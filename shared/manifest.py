@@ -21,6 +21,8 @@ from shared.text import shortened
 MANIFEST = "supernet.json"
 RECIPE = "recipe.json"
 """Says of a checkpoint that was made of another one, and is no super-network, how that was done."""
+LOSSES = "training.jsonl"
+"""The losses of the fine-tuning that made a checkpoint, step by step."""
 ADAPTER = "adapter_config.json"
 VERSION: Literal[2] = 2
 """Of the manifests that are written. Version 1 has digests by what counted then (`FORMER_CONTENT`)."""

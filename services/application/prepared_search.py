@@ -82,13 +82,13 @@ def prepare_search(
     files = content_of(directory, digests, events)
     with events.step("Training data", note="reading"):
         training = plan_training(settings, directory, environment)
-    events.note("Training data", f"{training.instructions.origin}, {len(training.examples):,} examples")
-    for left_out in training.left_out:
+    events.note("Training data", f"{training.data.origin}, {len(training.data.examples):,} examples")
+    for left_out in training.data.left_out:
         events.note("", left_out)
-    origins = {"model": origin, "training data": training.instructions.origin}
+    origins = {"model": origin, "training data": training.data.origin}
     supernet = None
     if place is None:
-        asked = SupernetRequirement(settings, files, training.instructions.digest)
+        asked = SupernetRequirement(settings, files, training.data.digest)
         place = store.place(training.digest)
         supernet = supernet_of_run(run, store, asked)
     if supernet is None and is_supernet(place):

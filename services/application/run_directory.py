@@ -7,10 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from shared.errors import UserError
-from shared.files import write_atomically, writing
+from shared.files import is_file, write_atomically, writing
 from shared.locks import locked
 from shared.settings import SearchSettings, check_new_name, read_search_file
 from shared.yaml_text import format_yaml
+
+STUDY_FILE = "study.yaml"
+"""What tells the directory of a study (`services.application.study`) from a run's."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,11 @@ class RunDirectory:
         self.check_name()
         with claimed(self.path, "run"):
             yield
+
+
+def is_study(path: Path) -> bool:
+    """Whether a directory among the runs is a study's."""
+    return is_file(path / STUDY_FILE)
 
 
 def link_to(link: Path, supernet: Path) -> None:

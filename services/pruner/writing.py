@@ -4,9 +4,10 @@ from pathlib import Path
 
 from services.pruner.calibration import Calibration
 from services.pruner.protocol import PrunedNetwork
-from services.pruner.recipe import PruningRecipe, PruningRecord, library_versions
+from services.pruner.recipe import PruningRecipe, PruningRecord
 from shared.checkpoint_files import FileDigests
 from shared.network.sizes import parameters
+from shared.recipe_file import library_versions
 from shared.supernet.checkpoint import Checkpoint
 from shared.supernet.device import preferred_dtype
 from shared.supernet.saving import save_network

@@ -1,13 +1,15 @@
-"""The fine-tuning: InstaTune (arXiv 2308.15609) as LLaMA-NAS (arXiv 2405.18377) uses it, in one loop."""
+"""The fine-tuning, in one loop: of a super-network, which is InstaTune (arXiv 2308.15609) as LLaMA-NAS (arXiv
+2405.18377) uses it, and of single networks."""
 
 import itertools
 import json
 import math
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -21,11 +23,16 @@ from shared.files import writing
 from shared.settings import TrainingSettings
 from shared.space import SearchSpace
 from shared.supernet.checkpoint import Checkpoint
+from shared.supernet.decoder import Decoder
 from shared.supernet.packing import pack
 from shared.supernet.tree import Tree
 
 LOSS_MEMORY = 0.95
 """Decay of the running means of the losses."""
+
+TrainedKind = Literal["full", "subnet"]
+NetworkOfStep = Callable[[int], tuple[TrainedKind, Decoder]]
+"""The network that a step trains, as the weights are now, in the dtype that computes."""
 
 
 @dataclass(frozen=True)
@@ -48,21 +55,33 @@ def response_loss(
     return F.cross_entropy(logits.float(), torch.tensor(targets, device=states.device))
 
 
+def elastic(
+    base: Checkpoint, space: SearchSpace, weights: Mapping[str, Tensor], compute: torch.dtype, seed: int
+) -> NetworkOfStep:
+    """Of a super-network: even steps train the full network, odd ones a uniformly sampled sub-network."""
+
+    def of_step(step: int) -> tuple[TrainedKind, Decoder]:
+        kind: TrainedKind = "full" if step % 2 == 0 else "subnet"
+        chosen = dense(base.network) if kind == "full" else space.sample(random.Random(f"{seed}/{step}"))
+        return kind, base.cut(chosen, weights).map(lambda tensor: tensor.to(compute))
+
+    return of_step
+
+
 def fine_tune(
-    base: Checkpoint,
-    space: SearchSpace,
+    network_of_step: NetworkOfStep,
     examples: Sequence[Example],
     settings: TrainingSettings,
     state: TrainingState,
-    compute: torch.dtype,
     state_file: Path,
     log_file: Path,
     report: Callable[[StepReport], None],
 ) -> None:
-    """Train `state.weights` (float32, updated in place) from `state.step` to the last step.
+    """Train `state.weights` (float32, updated in place), of which the networks are made, from `state.step` to the last
+    step.
 
-    Even steps train the full network, odd ones a uniformly sampled sub-network. What happens in a step depends only on
-    the seed and its number, so a fine-tuning that was interrupted has the same outcome as an undisturbed one.
+    What happens in a step depends only on the seed and its number, so a fine-tuning that was interrupted has the same
+    outcome as an undisturbed one. Raises UserError where the loss is no longer finite.
     """
     weights = {name: tensor.requires_grad_() for name, tensor in state.weights.items()}
     optimizer = torch.optim.AdamW(
@@ -73,11 +92,9 @@ def fine_tune(
     saved = time.monotonic()
     remaining = itertools.islice(batches(examples, settings.tokens_per_step, settings.seed), state.step, settings.steps)
     for step, batch in enumerate(remaining, start=state.step):
-        kind = "full" if step % 2 == 0 else "subnet"
-        chosen = dense(base.network) if kind == "full" else space.sample(random.Random(f"{settings.seed}/{step}"))
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step, settings)
-        network = base.cut(chosen, weights).map(lambda tensor: tensor.to(compute))
+        kind, network = network_of_step(step)
         packed = pack([Tree.plain(example.tokens) for example in batch], next(iter(weights.values())).device)
         loss = response_loss(network.logits, network.hidden(packed), packed.starts, batch)
         if not loss.isfinite():

@@ -1,7 +1,6 @@
 """Make a super-network: order the base model's neurons, fine-tune it elastically, write it as an ordinary
 checkpoint."""
 
-import importlib.metadata
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -10,9 +9,9 @@ from typing import Any
 
 import torch
 
-from services.trainer.data import Instructions, load_instructions
-from services.trainer.examples import Example, batches, tokenize
-from services.trainer.fine_tuning import StepReport, fine_tune
+from services.trainer.examples import batches
+from services.trainer.fine_tuning import StepReport, elastic, fine_tune
+from services.trainer.training_data import TrainingData, load_training_data
 from services.trainer.training_state import TrainingState, load_state
 from shared.checkpoint_files import FileDigests, content_digest
 from shared.digest import digest_json
@@ -20,20 +19,18 @@ from shared.environment import Environment
 from shared.errors import UserError
 from shared.files import writing
 from shared.identity import TOKENS_VERSION
-from shared.manifest import SupernetManifest, base_location, search_space, supernet_recipe
+from shared.manifest import LOSSES, SupernetManifest, base_location, search_space, supernet_recipe
+from shared.recipe_file import library_versions
 from shared.settings import SearchSettings
 from shared.supernet.checkpoint import Checkpoint, writing_checkpoint
 from shared.supernet.device import compute_device, preferred_dtype, torch_dtype
 from shared.supernet.order import drop_order, measure_importance, order_neurons
 from shared.supernet.packing import Packed, pack
 from shared.supernet.saving import copy_companions, save_weights
-from shared.supernet.tokenizer import load_tokenizer, require_embedded
 from shared.supernet.tree import Tree
 
-RECORDED = ("torch", "transformers", "nasfarm")
 STATE = "training.pt"
-"""The state of an unfinished fine-tuning, and the losses so far."""
-LOSSES = "training.jsonl"
+"""The state of an unfinished fine-tuning."""
 
 
 @dataclass(frozen=True)
@@ -43,27 +40,19 @@ class TrainingPlan:
     settings: SearchSettings
     base: Checkpoint
     base_digest: str
-    instructions: Instructions
-    examples: list[Example]
+    data: TrainingData
     digests: FileDigests
 
     @property
     def recipe(self) -> dict[str, Any]:
         """All that decides what comes out."""
         training = self.settings.training
-        return supernet_recipe(self.base_digest, self.instructions.digest, self.settings.space, training)
+        return supernet_recipe(self.base_digest, self.data.digest, self.settings.space, training)
 
     @property
     def digest(self) -> str:
         """Identity of the fine-tuning."""
         return digest_json(self.recipe)
-
-    @property
-    def left_out(self) -> list[str]:
-        """Messages about rows of the data that are not trained on."""
-        long = len(self.instructions.rows) - len(self.examples)
-        fit = f"{long:,} {'row' if long == 1 else 'rows'} left out: prompts that fill training.tokens_per_step"
-        return [said for said in (self.instructions.left_out, fit if long else "") if said]
 
 
 def plan_training(settings: SearchSettings, base_directory: Path, environment: Environment) -> TrainingPlan:
@@ -75,16 +64,9 @@ def plan_training(settings: SearchSettings, base_directory: Path, environment: E
         raise UserError(
             "space.depths: 1 layer is impossible with depth_rule importance, which keeps the first and the last layer"
         )
-    instructions = load_instructions(settings.training.data, environment)
-    tokenizer = load_tokenizer(base_directory)
-    examples = tokenize(instructions.rows, tokenizer, settings.training.tokens_per_step)
-    require_embedded((token for example in examples for token in example.tokens), base.network.vocab_size, tokenizer)
-    if not examples:
-        raise UserError(f"training.data: no row of {instructions.origin} fits into training.tokens_per_step; raise it")
+    data = load_training_data(base, settings.training, environment)
     digests = FileDigests(environment.cache)
-    return TrainingPlan(
-        settings, base, content_digest(digests.content(base_directory)), instructions, examples, digests
-    )
+    return TrainingPlan(settings, base, content_digest(digests.content(base_directory)), data, digests)
 
 
 def check_unfinished(plan: TrainingPlan, workspace: Path) -> None:
@@ -105,18 +87,10 @@ def make_supernet(
     if state is None:
         state = _begin(plan, compute, device)
     state.weights = {name: tensor.to(device) for name, tensor in state.weights.items()}
+    training = plan.settings.training
     space = search_space(plan.base.network, plan.settings.space, state.drop_order)
-    fine_tune(
-        plan.base,
-        space,
-        plan.examples,
-        plan.settings.training,
-        state,
-        compute,
-        state_file,
-        workspace / LOSSES,
-        report,
-    )
+    networks = elastic(plan.base, space, state.weights, compute, training.seed)
+    fine_tune(networks, plan.data.examples, training, state, state_file, workspace / LOSSES, report)
     manifest = _finish(plan, state, workspace, directory)
     shutil.rmtree(workspace, ignore_errors=True)
     return manifest
@@ -143,7 +117,7 @@ def _begin(plan: TrainingPlan, compute: torch.dtype, device: torch.device) -> Tr
 
 def _calibration_batches(plan: TrainingPlan, device: torch.device) -> Iterator[Packed]:
     tokens = 0
-    for batch in batches(plan.examples, plan.settings.training.tokens_per_step, plan.settings.training.seed):
+    for batch in batches(plan.data.examples, plan.settings.training.tokens_per_step, plan.settings.training.seed):
         yield pack([Tree.plain(example.tokens) for example in batch], device)
         tokens += sum(len(example.tokens) for example in batch)
         if tokens >= plan.settings.training.calibration_tokens:
@@ -171,9 +145,9 @@ def _finish(plan: TrainingPlan, state: TrainingState, workspace: Path, directory
         training=plan.settings.training,
         tokens_version=TOKENS_VERSION,
         plan=plan.digest,
-        data={"origin": plan.instructions.origin, "digest": plan.instructions.digest},
+        data={"origin": plan.data.origin, "digest": plan.data.digest},
         losses=state.losses,
-        versions={name: importlib.metadata.version(name) for name in RECORDED},
+        versions=library_versions(),
         files=plan.digests.content(scratch),
     )
     manifest.write(scratch)

@@ -15,7 +15,8 @@ from shared.files import writing
 
 @dataclass
 class TrainingState:
-    """Everything a fine-tuning needs to be resumed: `plan` is the digest of its recipe, `step` the next step."""
+    """Everything a fine-tuning needs to be resumed: `plan` is the digest of its recipe, `step` the next step, `weights`
+    what is trained; of a super-network also the order in which layers are dropped, and by which influence."""
 
     plan: str
     step: int
@@ -24,6 +25,11 @@ class TrainingState:
     losses: dict[str, float]
     weights: dict[str, Tensor]
     optimizer: dict[str, Any]
+
+    @classmethod
+    def of_single(cls, plan: str, weights: dict[str, Tensor]) -> "TrainingState":
+        """The first state of a network that drops no layers."""
+        return cls(plan, 0, drop_order=(), influence=None, losses={}, weights=weights, optimizer={})
 
 
 def save_state(path: Path, state: TrainingState) -> None:

@@ -2,10 +2,11 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from shared.errors import UserError
 from shared.settings.mistakes import explain
+from shared.settings.values import Section, Whole
 
 BaselineName = Literal[
     "evopress", "flap", "greedy", "llm-pruner", "magnitude", "random", "shortgpt", "slicegpt", "wanda"
@@ -15,78 +16,95 @@ Allocation = Literal["uniform", "global"]
 """Whether each layer loses the same share, or those lose most whose structures are least important."""
 
 
-class _Options(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+NAMED = Field(description="Which baseline it is.")
 
 
-class WidthOptions(_Options):
-    """Of baselines that make layers narrower; `heads`: key/value groups are removed as well as MLP neurons."""
+class WidthOptions(Section):
+    """Of baselines that make layers narrower."""
 
-    heads: bool = True
-    allocation: Allocation = "uniform"
+    heads: Annotated[
+        bool, Field(description="Remove key/value groups, with their query heads, as well as MLP neurons.")
+    ] = True
+    allocation: Annotated[
+        Allocation,
+        Field(
+            description="Which layers lose most: `uniform` takes the same share of each, `global` takes whatever is "
+            "least important in the whole network."
+        ),
+    ] = "uniform"
 
 
 class MagnitudeOptions(WidthOptions):
-    """Structures go by their weights alone."""
+    """MLP neurons go by their weights alone."""
 
-    baseline: Literal["magnitude"] = "magnitude"
-    heads: bool = False
+    baseline: Annotated[Literal["magnitude"], NAMED] = "magnitude"
+    heads: Annotated[bool, Field(description=WidthOptions.described("heads"))] = False
 
 
 class WandaOptions(WidthOptions):
-    """Structures go by their weights times what they are multiplied with."""
+    """Neurons and heads go by their weights times what they are multiplied with."""
 
-    baseline: Literal["wanda"] = "wanda"
+    baseline: Annotated[Literal["wanda"], NAMED] = "wanda"
 
 
 class FlapOptions(WidthOptions):
-    """Structures go by how much what they are multiplied with fluctuates; `compensation`: its mean becomes a bias."""
+    """Neurons and heads go by how much what they are multiplied with fluctuates."""
 
-    baseline: Literal["flap"] = "flap"
-    allocation: Allocation = "global"
-    compensation: bool = True
+    baseline: Annotated[Literal["flap"], NAMED] = "flap"
+    allocation: Annotated[Allocation, Field(description=WidthOptions.described("allocation"))] = "global"
+    compensation: Annotated[bool, Field(description="Add what removed structures gave in the mean as a bias.")] = True
 
 
 class LlmPrunerOptions(WidthOptions):
-    """Structures go by what the loss loses with them to first order, estimated for each of their weights (`element`) or
-    each row and column (`vector`)."""
+    """Neurons and heads go by what the loss loses with them to first order; first and last layers are spared."""
 
-    baseline: Literal["llm-pruner"] = "llm-pruner"
-    importance: Literal["element", "vector"] = "element"
+    baseline: Annotated[Literal["llm-pruner"], NAMED] = "llm-pruner"
+    importance: Annotated[
+        Literal["element", "vector"],
+        Field(description="Estimate it for each weight (`element`), or for each row and column (`vector`)."),
+    ] = "element"
 
 
-class RandomOptions(_Options):
+class RandomOptions(Section):
     """Layers and MLP neurons go by chance."""
 
-    baseline: Literal["random"] = "random"
+    baseline: Annotated[Literal["random"], NAMED] = "random"
 
 
-class ShortGptOptions(_Options):
+class ShortGptOptions(Section):
     """Layers go by how little they turn the state."""
 
-    baseline: Literal["shortgpt"] = "shortgpt"
+    baseline: Annotated[Literal["shortgpt"], NAMED] = "shortgpt"
 
 
-class GreedyOptions(_Options):
+class GreedyOptions(Section):
     """That layer goes next without which the network's predictions change least."""
 
-    baseline: Literal["greedy"] = "greedy"
+    baseline: Annotated[Literal["greedy"], NAMED] = "greedy"
 
 
-class EvoPressOptions(_Options):
-    """Which layers stay is found by an evolution of so many generations with so many offspring each."""
+class EvoPressOptions(Section):
+    """Which layers stay is found by an evolution."""
 
-    baseline: Literal["evopress"] = "evopress"
-    generations: Annotated[int, Field(ge=1)] = 20
-    offspring: Annotated[int, Field(ge=2)] = 16
+    baseline: Annotated[Literal["evopress"], NAMED] = "evopress"
+    generations: Annotated[
+        Whole, Field(ge=1, description="Generations of the evolution; its time grows with them.")
+    ] = 20
+    offspring: Annotated[Whole, Field(ge=2, description="Networks that are tried in each generation.")] = 16
 
 
-class SliceGptOptions(_Options):
-    """Every state loses the directions in which it varies least; hidden sizes are multiples of `step`, as in the
-    authors' experiments, since odd ones are slow to multiply."""
+class SliceGptOptions(Section):
+    """Every state loses the directions in which it varies least."""
 
-    baseline: Literal["slicegpt"] = "slicegpt"
-    step: Annotated[int, Field(ge=1)] = 8
+    baseline: Annotated[Literal["slicegpt"], NAMED] = "slicegpt"
+    step: Annotated[
+        Whole,
+        Field(
+            ge=1,
+            description="Hidden sizes are multiples of it, as in the authors' experiments; odd ones are slow to "
+            "multiply.",
+        ),
+    ] = 8
 
 
 BaselineOptions = Annotated[

@@ -1,5 +1,7 @@
 """What is wrong with a value, in a person's words where pydantic has Python's."""
 
+from typing import Any
+
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
@@ -31,6 +33,8 @@ IN_WORDS = {
     "bool_parsing": "should be true or false",
     "string_type": "should be text; put it in quotes",
     "literal_error": "should be {expected}",
+    "union_tag_invalid": "{discriminator} should be one of {expected_tags}, not {tag!r}",
+    "union_tag_not_found": "{discriminator}: missing; add it",
     "model_type": SECTION,
     "model_attributes_type": SECTION,
     "dict_type": SECTION,
@@ -55,6 +59,12 @@ def _in_words(problem: ErrorDetails) -> str:
     """What a value should be, in a search file's own terms where pydantic has Python's."""
     words = IN_WORDS.get(problem["type"])
     if words is not None:
-        return words.format(**problem.get("ctx", {}))
+        return words.format(**_unquoted(problem.get("ctx", {})))
     message = problem["msg"].removeprefix("Value error, ").removeprefix("Input ")
     return f"{message[0].lower()}{message[1:]}"
+
+
+def _unquoted(context: dict[str, Any]) -> dict[str, Any]:
+    """What pydantic says of a problem, with the discriminator's name as a key has it: it puts it in quotes."""
+    key = "discriminator"
+    return {**context, key: context[key].strip("'")} if key in context else context

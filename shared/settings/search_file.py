@@ -12,7 +12,7 @@ from shared.settings.sections import (
     StrategySettings,
     TrainingSettings,
 )
-from shared.settings.tasks import ItemsPart, TaskSettings, is_task_file, split_tasks
+from shared.settings.tasks import ItemsPart, TaskSettings, is_task_file, one_by_one
 from shared.settings.values import Section, distinct
 
 Objective = Literal["parameters", "bytes", "prefill_seconds", "decode_seconds"]
@@ -108,13 +108,7 @@ class SearchSettings(Section):
     @classmethod
     def _one_by_one(cls, tasks: object) -> object:
         """A section may name several tasks, with commas between them."""
-        if not isinstance(tasks, list | tuple):
-            return tasks
-        return [
-            {**task, "name": name} if isinstance(task, dict) else task
-            for task in tasks
-            for name in (split_tasks(task["name"]) if isinstance(task, dict) and "name" in task else [""])
-        ]
+        return one_by_one(tasks)
 
     @field_validator("tasks")
     @classmethod

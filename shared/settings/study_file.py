@@ -5,82 +5,26 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from shared.settings.baselines import BaselineName, BaselineOptions
-from shared.settings.search_file import Objective, SearchSettings
-from shared.settings.sections import (
-    ReportingSettings,
-    ServingSettings,
-    SpaceSettings,
-    StrategySettings,
-    TrainingSettings,
+from shared.settings.search_file import SearchSettings
+from shared.settings.sections import ReportingSettings, ServingSettings, StrategySettings
+from shared.settings.study_sections import (
+    BY_LORA,
+    NAME,
+    CalibrationSettings,
+    NarrowLayers,
+    SingleFineTuning,
+    StudiedSupernet,
 )
-from shared.settings.tasks import TaskSettings
-from shared.settings.values import Real, Section, Whole, distinct
+from shared.settings.tasks import TaskSettings, one_by_one
+from shared.settings.values import LONGEST_NAME, Real, Section, Whole, distinct
+from shared.text import shortened, shown
 
-NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+__all__ = ["TOGETHER", "CalibrationSettings", "NarrowLayers", "SingleFineTuning", "StudiedSupernet", "StudySettings"]
+
 TOGETHER = "together"
 """What the search over all tasks at once is called where others are called after their task."""
-
-
-class StudiedSupernet(Section):
-    """A way to make a super-network: its search space and its fine-tuning."""
-
-    name: Annotated[
-        str,
-        Field(pattern=NAME, description="What the report calls the super-network.", examples=["paper"]),
-    ]
-    space: SpaceSettings
-    training: TrainingSettings = TrainingSettings()
-
-
-class CalibrationSettings(Section):
-    """The text that baselines look at."""
-
-    data: Annotated[
-        str,
-        Field(
-            description="Training data, as `training.data` of a search file: alpaca, plain_facts or a file.",
-            examples=["alpaca", "plain_facts"],
-        ),
-    ] = "alpaca"
-    tokens: Annotated[Whole, Field(ge=256, description="Tokens of it, in whole rows that `seed` draws.")] = 16384
-
-
-class SingleFineTuning(Section):
-    """The fine-tuning of single networks: baselines, and the networks that the searches chose, each by itself. Each
-    reads as many tokens as the fine-tuning of the first super-network does, of the same data."""
-
-    full: Annotated[
-        tuple[BaselineName, ...] | None,
-        Field(description="Baselines of which all weights are fine-tuned. Default: all that are listed."),
-    ] = None
-    lora: Annotated[
-        tuple[BaselineName, ...],
-        Field(description="Baselines that recover by LoRA, as in their papers. Needs the package peft."),
-    ] = ("llm-pruner", "slicegpt")
-    alone: Annotated[
-        bool, Field(description="Fine-tune the networks that the searches chose on their own, from the base model.")
-    ] = True
-    lora_rank: Annotated[Whole, Field(ge=1, description="Rank of the low-rank updates.")] = 8
-    lora_alpha: Annotated[Real, Field(gt=0, description="LoRA's scale, divided by the rank.")] = 16.0
-    lora_learning_rate: Annotated[
-        Real,
-        Field(gt=0, lt=1, description="Highest learning rate of LoRA; all else as the super-network's."),
-    ] = 1e-4
-
-
-class NarrowLayers(Section):
-    """A heuristic that was found elsewhere: a network of a super-network whose MLPs are narrow in some layers."""
-
-    name: Annotated[str, Field(pattern=NAME, description="What the report calls it.")]
-    supernet: Annotated[str, Field(description="Name of one of `supernets`.")]
-    depth: Annotated[Whole, Field(ge=1, description="Number of layers, one of the super-network's `depths`.")]
-    layers: Annotated[
-        tuple[Whole, ...],
-        Field(
-            min_length=1,
-            description="Layers with the narrowest MLPs, counted from 0; others have the widest.",
-        ),
-    ]
+StudyObjective = Literal["parameters", "bytes"]
+"""What a study's searches trade against accuracy. No seconds: they would be measured anew for each search."""
 
 
 class StudySettings(Section):
@@ -91,7 +35,8 @@ class StudySettings(Section):
         Field(
             pattern=NAME,
             description="Name of the study, which is kept in runs/NAME. Letters, digits and . _ - only, a letter or "
-            "digit first.",
+            "digit first; its searches' names, which begin with it and a super-network's, have at most "
+            f"{LONGEST_NAME} characters.",
             examples=["smollm2-study"],
         ),
     ]
@@ -109,11 +54,16 @@ class StudySettings(Section):
     ] = True
     search: StrategySettings = StrategySettings()
     objectives: Annotated[
-        tuple[Objective, ...],
-        Field(min_length=1, description=SearchSettings.described("objectives")),
+        tuple[StudyObjective, ...],
+        Field(
+            min_length=1,
+            description="What the searches trade against accuracy: parameters, bytes, or both. bytes are those of the "
+            "weights.",
+            json_schema_extra={"uniqueItems": True},
+        ),
     ] = ("parameters",)
     sizes: Annotated[
-        tuple[Real, ...],
+        tuple[Annotated[Real, Field(gt=1)], ...],
         Field(
             min_length=1,
             description="Sizes at which networks are compared: how many times fewer parameters than the model's they "
@@ -147,11 +97,35 @@ class StudySettings(Section):
     )
     seed: Annotated[Whole, Field(ge=0, description="Seed of the baselines and of the order of their text.")] = 0
 
+    @field_validator("tasks", mode="before")
+    @classmethod
+    def _one_by_one(cls, tasks: object) -> object:
+        """A section may name several tasks, with commas between them: each is searched by itself."""
+        return one_by_one(tasks)
+
     @field_validator("tasks")
     @classmethod
     def _distinct_tasks(cls, tasks: tuple[TaskSettings, ...]) -> tuple[TaskSettings, ...]:
-        distinct(tuple(task.name for task in tasks), "a task")
+        names = distinct(tuple(task.name for task in tasks), "a task")
+        if TOGETHER in names:
+            raise ValueError(f"a task can't be called {TOGETHER!r}, as the search over all of them is; rename it")
         return tasks
+
+    @field_validator("sizes")
+    @classmethod
+    def _distinct_sizes(cls, sizes: tuple[float, ...]) -> tuple[float, ...]:
+        return distinct(sizes, "a size")
+
+    @field_validator("objectives")
+    @classmethod
+    def _distinct_objectives(cls, objectives: tuple[StudyObjective, ...]) -> tuple[StudyObjective, ...]:
+        return distinct(objectives, "an objective")
+
+    @field_validator("heuristics")
+    @classmethod
+    def _distinct_heuristics(cls, heuristics: tuple[NarrowLayers, ...]) -> tuple[NarrowLayers, ...]:
+        distinct(tuple(heuristic.name for heuristic in heuristics), "a heuristic")
+        return heuristics
 
     @field_validator("supernets")
     @classmethod
@@ -166,13 +140,49 @@ class StudySettings(Section):
         return baselines
 
     @model_validator(mode="after")
-    def _agreeing(self) -> Self:
-        names = [supernet.name for supernet in self.supernets]
-        for heuristic in self.heuristics:
-            if heuristic.supernet not in names:
-                raise ValueError(f"heuristics.{heuristic.name}: there is no super-network {heuristic.supernet!r}")
-        if self.timed_task is not None and self.timed_task not in [task.name for task in self.tasks]:
-            raise ValueError(f"timed_task: {self.timed_task!r} is none of `tasks`")
+    def _short_names(self) -> Self:
+        longest = max(self.supernets, key=lambda supernet: len(supernet.name))
+        name = self._search_name(longest, len(self.searched) - 1)
+        if len(name) > LONGEST_NAME:
+            raise ValueError(
+                f"name: a search would be called {shortened(name, 40)}, which has {len(name)} characters instead of at "
+                f"most {LONGEST_NAME}; shorten it or the super-network's name"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _listed_baselines(self) -> Self:
+        listed = [options.baseline for options in self.baselines]
+        tuned = self.fine_tuning
+        for key, names in (("full", tuned.full), ("lora", None if tuned.lora == BY_LORA else tuned.lora)):
+            for name in names or ():
+                if name not in listed:
+                    raise ValueError(f"fine_tuning.{key}: {name} is none of `baselines`; remove it, or add it there")
+        return self
+
+    @model_validator(mode="after")
+    def _possible_heuristics(self) -> Self:
+        supernets = {supernet.name: supernet for supernet in self.supernets}
+        for number, heuristic in enumerate(self.heuristics):
+            if heuristic.supernet not in supernets:
+                names = ", ".join(supernets)
+                raise ValueError(
+                    f"heuristics.{number}.supernet: there is no super-network {shown(heuristic.supernet)}; name one of "
+                    f"{shortened(names)}"
+                )
+            heuristic.check(supernets[heuristic.supernet].space, f"heuristics.{number}")
+        return self
+
+    @model_validator(mode="after")
+    def _timed_with_serving(self) -> Self:
+        if self.timed_task is None:
+            return self
+        if self.serving is None:
+            raise ValueError(
+                "timed_task: how its networks are served isn't said; add a section `serving`, or remove timed_task"
+            )
+        if self.timed_task not in [task.name for task in self.tasks]:
+            raise ValueError(f"timed_task: {shown(self.timed_task)} is none of `tasks`; name one of them")
         return self
 
     @property
@@ -200,7 +210,7 @@ class StudySettings(Section):
         number = self.searched.index(chosen_on)
         tasks = self.tasks if chosen_on == TOGETHER else (self.tasks[number],)
         return SearchSettings(
-            name=f"{self.name}.{supernet.name}.{number}",
+            name=self._search_name(supernet, number),
             model=self.model,
             space=supernet.space,
             training=supernet.training,
@@ -212,3 +222,7 @@ class StudySettings(Section):
             reporting=self.reporting,
             dtype=self.dtype,
         )
+
+    def _search_name(self, supernet: StudiedSupernet, number: int) -> str:
+        """What a search is called: its run and its queues."""
+        return f"{self.name}.{supernet.name}.{number}"

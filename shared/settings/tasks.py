@@ -1,5 +1,6 @@
-"""The benchmark tasks of a search file: how they are named, prompted and scored, and on which items."""
+"""The benchmark tasks of a search or study file: how they are named, prompted and scored, and on which items."""
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, TypeAdapter, ValidationError, field_validator, model_validator
@@ -130,6 +131,11 @@ class TaskSettings(Section):
         )
 
 
+def metrics_by_task(tasks: Sequence[TaskSettings]) -> dict[str, str]:
+    """What is counted of each task, by its name."""
+    return {task.name: task.metric for task in tasks}
+
+
 def true_or_named(template: object) -> bool | str:
     """Which chat template is applied: whether the tokenizer's, or one by its name. Raises ValueError for neither."""
     try:
@@ -150,3 +156,14 @@ def split_tasks(names: object) -> list[Any]:
     if not isinstance(names, str) or "," not in names:
         return [names]
     return [name.strip() for name in names.split(",")]
+
+
+def one_by_one(tasks: object) -> object:
+    """The sections of tasks as they are written, those that name several tasks with commas once for each."""
+    if not isinstance(tasks, list | tuple):
+        return tasks
+    return [
+        {**task, "name": name} if isinstance(task, dict) else task
+        for task in tasks
+        for name in (split_tasks(task["name"]) if isinstance(task, dict) and "name" in task else [""])
+    ]

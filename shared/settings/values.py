@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator
-from typing import Annotated, Literal, TypeVar, get_args
+from typing import Annotated, Literal, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticKnownError
@@ -26,23 +26,34 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     @classmethod
-    def section(cls, key: str) -> "type[Section] | None":
-        """The section that a key holds, or a list of; None for other values."""
-        kinds = [cls.model_fields[key].annotation]
+    def alternatives(cls, key: str) -> "tuple[type[Section], ...]":
+        """The sections that a key holds one of, or a list of; none for other values."""
+        kinds, found = [cls.model_fields[key].annotation], []
         while kinds:
-            kind = kinds.pop()
+            kind = kinds.pop(0)
             if isinstance(kind, type) and issubclass(kind, Section):
-                return kind
+                found.append(kind)
             kinds.extend(get_args(kind))
-        return None
+        return tuple(found)
+
+    @classmethod
+    def section(cls, key: str) -> "type[Section] | None":
+        """The section that a key holds, or a list of; None for other values, and where there are several to choose
+        from."""
+        alternatives = cls.alternatives(key)
+        return alternatives[0] if len(alternatives) == 1 else None
+
+    @classmethod
+    def lists(cls, key: str) -> bool:
+        """Whether a key holds a list."""
+        return get_origin(cls.model_fields[key].annotation) is tuple
 
     @classmethod
     def sections(cls) -> "Iterator[type[Section]]":
         """The sections within this one, however deep, each once."""
         found: dict[type[Section], None] = {}
         for key in cls.model_fields:
-            section = cls.section(key)
-            if section is not None:
+            for section in cls.alternatives(key):
                 found |= dict.fromkeys((section, *section.sections()))
         yield from found
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from shared.checkpoint_files import CHAT_TEMPLATES
 from shared.errors import UserError
-from shared.manifest import MANIFEST, RECIPE, read_config
+from shared.manifest import LOSSES, MANIFEST, RECIPE, read_config
 from shared.network.config import config_of
 from shared.supernet.checkpoint import WEIGHTS, Checkpoint, writing_checkpoint
 from shared.supernet.decoder import Decoder
@@ -63,7 +63,7 @@ def copy_companions(source: Path, target: Path) -> None:
     how the checkpoint itself was made."""
     for file in source.iterdir():
         weights = file.suffix in (".safetensors", ".bin", ".gguf", ".pt") or "index" in file.name
-        if file.is_file() and not weights and file.name not in (MANIFEST, RECIPE):
+        if file.is_file() and not weights and file.name not in (LOSSES, MANIFEST, RECIPE):
             shutil.copyfile(file, target / file.name)
     for template in source.glob(f"{CHAT_TEMPLATES}/*.jinja"):
         (target / CHAT_TEMPLATES).mkdir(exist_ok=True)

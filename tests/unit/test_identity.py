@@ -9,6 +9,7 @@ from pydantic import BaseModel
 
 from services.pruner.recipe import PruningRecipe
 from services.pruner.target import ByteTarget, ParameterTarget
+from services.trainer.recipe import FullMethod, LoraMethod, SingleRecipe, Tuning
 from shared import identity
 from shared.architecture import Architecture
 from shared.digest import digest_json
@@ -73,6 +74,11 @@ DECIDED: list[tuple[type[BaseModel], Recipe]] = [
     (SliceGptOptions, identity.BASELINES["slicegpt"]),
     (WandaOptions, identity.BASELINES["wanda"]),
     (PruningRecipe, identity.PRUNED),
+    (TrainingSettings, identity.SINGLE_TRAINING),
+    (FullMethod, identity.METHODS["full"]),
+    (LoraMethod, identity.METHODS["lora"]),
+    (Tuning, identity.TUNING),
+    (SingleRecipe, identity.SINGLE),
 ]
 
 
@@ -114,6 +120,9 @@ PINNED = {
     "supernet": "f74ea5d18a8851bc45eb317c4f8329e5",
     "search": "8b2edee7b3642b6efa028abac039c4a7",
     "pruned": "db7e3488c0392675a849f51363361d61",
+    "cut": "63443034b6418aa169a2a720b96a06e6",
+    "fine-tuned": "aa8555e3b6f3847eb171c5fec1fd820d",
+    "fine-tuned by LoRA": "ef03adac5f60561c1a5eeae2c5a7c4ad",
 }
 """Digests of earlier releases: they never change."""
 
@@ -170,6 +179,39 @@ def test_a_baseline_s_network_has_the_digest_that_it_had_in_earlier_releases() -
     ]
     digests = {recipe.digest, *(recipe.model_copy(update=changes).digest for changes in others)}
     assert len(digests) == len(others) + 1
+
+
+def single(tuning: Tuning | None, base: str = "b", widths: tuple[int, ...] = (8, 16)) -> str:
+    network = Architecture(layers=(0, 2), mlp_widths=widths)
+    return SingleRecipe(base=base, architecture=network, tuning=tuning).digest
+
+
+def test_a_network_that_is_fine_tuned_by_itself_has_the_digest_that_it_had_in_earlier_releases() -> None:
+    full = Tuning(data="d", tokens_version=2, training=TrainingSettings(), method=FullMethod())
+    lora = full.model_copy(update={"method": LoraMethod(rank=8, alpha=16)})
+    assert single(None) == PINNED["cut"]
+    assert single(full) == PINNED["fine-tuned"]
+    assert single(lora) == PINNED["fine-tuned by LoRA"]
+
+
+def test_of_a_network_that_is_fine_tuned_by_itself_counts_what_changes_it_and_nothing_else() -> None:
+    training = TrainingSettings()
+    tuning = Tuning(data="d", training=training, method=LoraMethod(rank=8, alpha=16))
+    others: list[dict[str, Any]] = [
+        {"data": "other"},
+        {"tokens_version": 99},
+        {"training": training.model_copy(update={"steps": 3})},
+        {"training": training.model_copy(update={"learning_rate": 1e-4})},
+        {"training": training.model_copy(update={"seed": 3})},
+        {"method": FullMethod()},
+        {"method": LoraMethod(rank=4, alpha=16)},
+        {"method": LoraMethod(rank=8, alpha=8)},
+    ]
+    digests = {single(tuning.model_copy(update=changes)) for changes in others}
+    digests |= {single(tuning), single(tuning, base="other"), single(tuning, widths=(8, 8))}
+    assert len(digests) == len(others) + 3
+    beside = {"data": "x", "checkpoint_every_seconds": 5.0, "neuron_order": "none", "calibration_tokens": 512}
+    assert single(tuning.model_copy(update={"training": training.model_copy(update=beside)})) == single(tuning)
 
 
 def test_how_int8_is_computed_counts_only_where_it_is_asked_for() -> None:

@@ -70,7 +70,7 @@ def test_a_network_that_is_made_of_one_with_a_recipe_has_its_own(base: Path, tmp
 @pytest.mark.parametrize(
     ("content", "complaint"),
     [
-        (None, r"recipe\.json: can't be read; name a checkpoint that a baseline made"),
+        (None, r"recipe\.json: can't be read; name a checkpoint that was made of another one"),
         ("{", r"recipe\.json: .*; copy it again, or make the checkpoint again"),
         ('{"version": 1}', r"recipe\.json: base: missing; add it; copy it again"),
     ],

@@ -1,23 +1,30 @@
 """The study file: what it says, and what is said about a bad one."""
 
 import copy
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from hypothesis import given, settings
 
 from shared.errors import UserError
 from shared.settings import (
+    LONGEST_NAME,
     MOST_BYTES,
     StudySettings,
+    check_new_name,
     parse_settings,
     parse_study,
     read_search_file,
     read_study_file,
 )
 from tests.support.search_keys import GOOD as SEARCH
-from tests.support.study_keys import GOOD
+from tests.support.study_keys import GOOD, odd_study_files
+
+LONGEST = 600
+"""Characters of what is said."""
 
 
 def changed(path: str, value: Any) -> dict[str, Any]:
@@ -87,3 +94,140 @@ def test_a_study_file_is_told_from_a_search_file(tmp_path: Path) -> None:
     assert str(refused.value) == f"{search}: this is a search file, not a study file; give it to `nasfarm search`"
     with pytest.raises(UserError, match=r"^x: supernets: unknown key"):
         parse_settings({**SEARCH, "supernets": []}, "x")
+
+
+SEVERAL = {"depths": [30, 28], "mlp_widths": [1536, 768], "depth_rule": "first"}
+HEURISTIC = {"name": "theirs", "supernet": "ours", "depth": 28, "layers": [2, 3, 27]}
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "said"),
+    [
+        (
+            "name",
+            "n" * 94,
+            "name: a search would be called .*, which has 101 characters instead of at most 100; shorten",
+        ),
+        ("supernets.0.name", "a/b", r"supernets\.0\.name: should be letters"),
+        ("supernets.0.space.quantization", ["none", "int8"], r"supernets\.0\.space: quantization: a study searches"),
+        ("supernets.0.space.quantization", ["int8"], r"supernets\.0\.space: quantization: a study searches"),
+        ("supernets", [], "supernets: should have 1 or more entries"),
+        ("tasks.1.name", "arc_easy", "tasks: a task is listed twice"),
+        ("tasks.1.name", "piqa,piqa", "tasks: a task is listed twice"),
+        ("tasks.1.name", "together", "tasks: a task can't be called 'together'"),
+        ("objectives", ["decode_seconds"], "objectives.0: should be 'parameters' or 'bytes' .it is 'decode_seconds'"),
+        ("objectives", ["bytes", "bytes"], "objectives: an objective is listed twice"),
+        ("sizes", [1.3, 1.5, 1.30], "sizes: a size is listed twice"),
+        ("sizes", [1], r"sizes\.0: should be a number greater than 1 \(it is 1\)"),
+        ("sizes", [float("inf")], r"sizes\.0: should be a finite number"),
+        ("sizes", [], "sizes: should have 1 or more entries"),
+        ("sizes", 1.3, r"sizes: should be a list"),
+        ("timed_task", "arc_easy", "timed_task: how its networks are served isn't said; add a section `serving`"),
+        ("fine_tuning.full", ["wanda"], r"fine_tuning\.full: wanda is none of `baselines`; remove it"),
+        ("fine_tuning.lora", ["flap"], r"fine_tuning\.lora: flap is none of `baselines`; remove it"),
+        ("fine_tuning.lora", ["slicegpt", "slicegpt"], r"fine_tuning\.lora: a baseline is listed twice"),
+        ("fine_tuning.lora", ["slice"], r"fine_tuning\.lora\.0: should be 'evopress', "),
+        ("baselines", ["wanda"], r"baselines\.0: should be a section"),
+        ("baselines", [{}], r"baselines\.0: baseline: missing; add it"),
+        (
+            "baselines",
+            [{"baseline": "wunda"}],
+            r"baselines\.0: baseline should be one of 'magnitude', .*, not 'wunda'$",
+        ),
+        ("baselines", [{"baseline": "wanda"}] * 2, "baselines: a baseline is listed twice"),
+        ("baselines", [{"baseline": "flap", "head": True}], r"baselines\.0\.flap\.head: unknown key"),
+        ("baselines", [{"baseline": "flap", "heads": 7}], r"baselines\.0\.flap\.heads: should be true or false"),
+        ("baselines", [{"baseline": "slicegpt", "step": True}], r"baselines\.0\.slicegpt\.step: should be a number"),
+        ("baselines", [{"baseline": "evopress", "offspring": 1}], r"baselines\.0\.evopress\.offspring: .* 2 or more"),
+        ("calibration.tokens", 10, r"calibration\.tokens: should be a number, 256 or more"),
+    ],
+)
+def test_what_a_study_can_t_do_is_refused_in_one_line(path: str, value: Any, said: str) -> None:
+    refused = refusal(changed(path, value))
+    assert re.match(f"x: {said}", refused), refused
+    assert "\n" not in refused
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"supernet": "theirs"}, r"heuristics\.0\.supernet: there is no super-network 'theirs'; name one of ours"),
+        ({"depth": 29}, r"heuristics\.0\.depth: super-network ours has none of 29 layers; choose one of .*\(30, 28\)"),
+        ({"layers": [28]}, r"heuristics\.0\.layers: there is no layer 28 in the first 28; count from 0 to 27"),
+        ({"layers": [-1]}, r"heuristics\.0\.layers\.0: should be a number, 0 or more"),
+        ({"layers": [2, 2]}, r"heuristics\.0\.layers: a layer is listed twice"),
+        ({"layers": []}, r"heuristics\.0\.layers: should have 1 or more entries"),
+        ({"name": "a b"}, r"heuristics\.0\.name: should be letters"),
+    ],
+)
+def test_a_heuristic_that_builds_no_network_is_refused(changes: dict[str, Any], said: str) -> None:
+    values = changed("supernets.0.space", SEVERAL)
+    assert parse_study({**values, "heuristics": [HEURISTIC]}, "x").heuristics[0].layers == (2, 3, 27)
+    refused = refusal({**values, "heuristics": [{**HEURISTIC, **changes}]})
+    assert re.match(f"x: {said}", refused), refused
+
+
+def test_a_heuristic_needs_a_choice_of_widths_and_no_more_layers_than_there_are() -> None:
+    values = {**changed("supernets.0.space", {**SEVERAL, "mlp_widths": [768]}), "heuristics": [HEURISTIC]}
+    assert "all MLPs of super-network ours are equally wide" in refusal(values)
+    space = {**SEVERAL, "depths": [2], "depth_rule": "importance"}
+    values = {**changed("supernets.0.space", space), "heuristics": [{**HEURISTIC, "depth": 2}]}
+    assert refusal(values) == "x: heuristics.0.layers: 3 layers are listed, its depth is 2; list fewer"
+    values["heuristics"] = [{**HEURISTIC, "depth": 2, "layers": [5, 27]}]
+    assert parse_study(values, "x").heuristics[0].layers == (5, 27), "which layers stay only the model says"
+    values["heuristics"] *= 2
+    assert refusal(values).startswith("x: heuristics: a heuristic is listed twice")
+
+
+def test_the_timed_task_is_one_of_the_tasks_and_by_default_mmlu_or_the_first() -> None:
+    served = {**GOOD, "serving": {}}
+    assert refusal({**served, "timed_task": "piqa"}) == "x: timed_task: 'piqa' is none of `tasks`; name one of them"
+    assert parse_study(served, "x").timed == "arc_easy"
+    assert parse_study({**served, "timed_task": "winogrande"}, "x").timed == "winogrande"
+    assert parse_study({**changed("tasks.1.name", "mmlu"), "serving": {}}, "x").timed == "mmlu"
+    assert parse_study(GOOD, "x").timed is None
+
+
+def test_a_section_may_name_several_tasks_each_of_which_is_searched_by_itself() -> None:
+    study = parse_study(changed("tasks", [{**GOOD["tasks"][0], "name": "piqa, mmlu"}]), "x")
+    assert study.searched == ("piqa", "mmlu", "together")
+    names = [task.name for task in study.search_settings(study.supernets[0], "mmlu").tasks]
+    assert names == ["mmlu"]
+
+
+def test_the_default_of_lora_means_those_that_are_listed_in_a_copy_of_a_study_too() -> None:
+    study = parse_study({**GOOD, "baselines": [{"baseline": "wanda"}]}, "x")
+    assert study.fine_tuning.lora == ("llm-pruner", "slicegpt") and study.fully_tuned == ("wanda",)
+    assert parse_study(study.model_dump(mode="json"), "its copy") == study
+
+
+@settings(max_examples=300)
+@given(odd_study_files())
+def test_every_search_of_a_study_that_is_taken_can_be_run(values: dict[str, Any]) -> None:
+    try:
+        study = parse_study(values, "x")
+    except UserError as error:
+        refused = str(error)
+    else:
+        refused = ""
+    if refused:
+        assert refused.startswith("x: ") and "\n" not in refused and len(refused) < LONGEST
+        return
+    assert parse_study(study.model_dump(mode="json"), "its copy") == study
+    searches = [
+        study.search_settings(supernet, chosen_on) for supernet in study.supernets for chosen_on in study.searched
+    ]
+    for search in searches:
+        check_new_name(search.name)
+        assert parse_settings(search.model_dump(mode="json"), "its search file") == search
+    assert len({search.name for search in searches}) == len(study.supernets) * len(study.searched)
+    timed = [search for search in searches if search.serving is not None]
+    assert len(timed) == (0 if study.timed is None else len(study.supernets))
+
+
+@pytest.mark.parametrize(("supernet", "longest"), [("ours", 93), ("s" * 90, 7)])
+def test_a_study_s_name_may_be_as_long_as_its_searches_names_allow(supernet: str, longest: int) -> None:
+    values = changed("supernets.0.name", supernet)
+    study = parse_study({**values, "name": "n" * longest}, "x")
+    assert len(study.search_settings(study.supernets[0], "together").name) == LONGEST_NAME
+    assert refusal({**values, "name": "n" * (longest + 1)}).startswith("x: name: a search would be called ")

@@ -359,8 +359,8 @@ def test_rows_that_do_not_fit_are_counted(tmp_path: Path) -> None:
     write_checkpoint(tmp_path / "base", "llama")
     settings = tiny_settings(tmp_path, data=str(tmp_path / "data.jsonl"), tokens_per_step=100)
     plan = plan_training(settings, tmp_path / "base", NOWHERE)
-    assert len(plan.examples) == 1
-    assert plan.left_out == [
+    assert len(plan.data.examples) == 1
+    assert plan.data.left_out == [
         f"1 row left out: 1 without an instruction; first: {tmp_path / 'data.jsonl'}:3",
         "2 rows left out: prompts that fill training.tokens_per_step",
     ]

@@ -9,6 +9,7 @@ import pytest
 from services.coordinator.validity import flaw
 from shared.architecture import dense
 from shared.messages import EvaluationRequest, Failure, Measurement
+from shared.settings import metrics_by_task
 from tests.support.invalid import BROKEN, with_scores, with_values
 from tests.support.pretending import SHAPE, pretend
 from tests.support.searches import SERVED, small_plan
@@ -22,7 +23,7 @@ SPEEDS = PLAN.speeds_request(SERVING, [dense(SHAPE), PLAN.space.smallest(), PLAN
 
 
 def found(request: EvaluationRequest, measurement: Measurement) -> str | None:
-    return flaw(request, measurement, {task.name: task.metric for task in PLAN.settings.tasks})
+    return flaw(request, measurement, metrics_by_task(PLAN.settings.tasks))
 
 
 @pytest.mark.parametrize("request_", [SCORES, COSTS, SPEEDS], ids=["scores", "costs", "speeds"])

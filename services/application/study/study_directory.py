@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
-from services.application.run_directory import RunDirectory, claimed, link_to
+from services.application.run_directory import STUDY_FILE, RunDirectory, claimed, link_to
 from services.coordinator.study.networks import StudyNetwork
 from shared.errors import UserError
 from shared.files import write_atomically, writing
@@ -16,7 +16,6 @@ from shared.settings import SearchSettings, explain, read_study_file
 from shared.settings.study_file import StudySettings
 from shared.yaml_text import format_yaml
 
-STUDY_FILE = "study.yaml"
 NETWORKS: TypeAdapter[tuple[StudyNetwork, ...]] = TypeAdapter(tuple[StudyNetwork, ...])
 
 

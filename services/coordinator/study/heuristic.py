@@ -3,6 +3,7 @@ and figures 6 to 9 of LLaMA-NAS (arXiv 2405.18377)."""
 
 from collections import Counter
 from collections.abc import Sequence
+from itertools import pairwise
 
 from services.coordinator.evaluated import Evaluated
 from shared.architecture import Architecture
@@ -47,7 +48,7 @@ def depth_probabilities(evaluated: Sequence[Evaluated], bins: int = 4) -> list[d
     size, from the least accurate to the most. A group without networks has no depths."""
     measured = sorted((network for network in evaluated if network.accuracy is not None), key=_accuracy)
     edges = [round(len(measured) * number / bins) for number in range(bins + 1)]
-    groups = [measured[low:high] for low, high in zip(edges, edges[1:], strict=False)]
+    groups = [measured[low:high] for low, high in pairwise(edges)]
     return [
         {depth: count / len(group) for depth, count in sorted(Counter(n.architecture.depth for n in group).items())}
         for group in groups

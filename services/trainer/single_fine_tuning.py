@@ -1,0 +1,221 @@
+"""Fine-tune a single network: cut it out of a checkpoint, train it as a whole or by LoRA, and write it as a checkpoint
+like any other."""
+
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from services.trainer.fine_tuning import NetworkOfStep, StepReport, fine_tune
+from services.trainer.lora import adapt, require_peft
+from services.trainer.recipe import FullMethod, LoraMethod, SingleRecipe, SingleRecord, Tuning
+from services.trainer.training_data import TrainingData, load_training_data
+from services.trainer.training_state import TrainingState, load_state
+from shared.architecture import Architecture, dense
+from shared.checkpoint_files import FileDigests
+from shared.environment import Environment
+from shared.errors import UserError
+from shared.files import writing
+from shared.manifest import LOSSES
+from shared.network.sizes import parameters
+from shared.recipe_file import library_versions, origin_of
+from shared.settings import TrainingSettings
+from shared.supernet.checkpoint import Checkpoint
+from shared.supernet.decoder import Decoder
+from shared.supernet.device import compute_device, preferred_dtype, torch_dtype
+from shared.supernet.saving import save_network
+
+STATE = "training.pt"
+"""The state of an unfinished fine-tuning."""
+
+
+@dataclass(frozen=True)
+class SinglePlan:
+    """What is going to be made: all that it needs, loaded and checked before anything is computed.
+
+    `base` is the checkpoint that the network is cut out of, `network` the cut one, as a checkpoint that lies nowhere
+    yet; `data` is None where it is only cut out.
+    """
+
+    base: Checkpoint
+    network: Checkpoint
+    recipe: SingleRecipe
+    data: TrainingData | None
+    source: dict[str, Any] | None
+    digests: FileDigests
+
+    @property
+    def digest(self) -> str:
+        """Identity of what is made."""
+        return self.recipe.digest
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of training data, as many as the steps can hold."""
+        tuning = self.recipe.tuning
+        return 0 if tuning is None else tuning.training.steps * tuning.training.tokens_per_step
+
+
+def plan_single(
+    source: Path,
+    source_digest: str,
+    architecture: Architecture | None,
+    settings: TrainingSettings,
+    method: FullMethod | LoraMethod,
+    environment: Environment,
+    data: TrainingData | None = None,
+) -> SinglePlan:
+    """Load and check everything.
+
+    `source_digest` is that of the source's content. `architecture` is cut out of it (default: the whole); without
+    steps that is all. `data` are those of another plan with the same settings' data, to be shared instead of loaded.
+
+    Raises UserError if the source, the architecture or the data can't be used, and for LoRA without peft.
+    """
+    torch.set_num_threads(environment.threads)
+    base = Checkpoint.open(source)
+    chosen = dense(base.network) if architecture is None else architecture
+    if chosen.quantization != "none":
+        raise UserError(f"{source}: a network in INT8 can't be fine-tuned; name its architecture as it is without")
+    cut = base.cut(chosen)
+    network = replace(base, network=cut.shape, weights=dict(cut.weights()))
+    digests, origin = FileDigests(environment.cache), origin_of(source)
+    if not settings.steps:
+        recipe = SingleRecipe(base=source_digest, architecture=chosen, tuning=None)
+        return SinglePlan(base, network, recipe, None, origin, digests)
+    if isinstance(method, LoraMethod):
+        require_peft()
+        if not any(layer.projections for layer in cut.layers):
+            raise UserError(f"{source}: the network has no linear layers, which LoRA trains; fine-tune all its weights")
+    loaded = load_training_data(network, settings, environment, data)
+    tuning = Tuning(data=loaded.digest, training=settings, method=method)
+    recipe = SingleRecipe(base=source_digest, architecture=chosen, tuning=tuning)
+    return SinglePlan(base, network, recipe, loaded, origin, digests)
+
+
+def make_single(
+    plan: SinglePlan, workspace: Path, directory: Path, report: Callable[[StepReport], None]
+) -> SingleRecord:
+    """Make the checkpoint `directory`, whole or not at all, resuming where an earlier call was interrupted.
+
+    `workspace` holds what is unfinished and is removed at the end. A directory that holds just this network already is
+    left as it is. Raises UserError where something else lies there, where nothing can be written, and where the loss is
+    no longer finite.
+    """
+    if directory.exists():
+        return _made_before(plan, workspace, directory)
+    with writing(workspace):
+        workspace.mkdir(parents=True, exist_ok=True)
+    if plan.data is None or plan.recipe.tuning is None:
+        record = _write(plan, plan.network.cut(), {}, workspace, directory)
+    else:
+        made, losses = _fine_tuned(plan, plan.data, plan.recipe.tuning, workspace, report)
+        record = _write(plan, made, losses, workspace, directory)
+    shutil.rmtree(workspace, ignore_errors=True)
+    return record
+
+
+def _made_before(plan: SinglePlan, workspace: Path, directory: Path) -> SingleRecord:
+    """What a call made that was killed after it had put the checkpoint into its place, or one that ended."""
+    record = SingleRecord.read(directory)
+    if record.plan != plan.digest:
+        raise UserError(f"{directory}: exists already, and holds another network; name another directory")
+    shutil.rmtree(workspace, ignore_errors=True)
+    return record
+
+
+def _fine_tuned(
+    plan: SinglePlan, data: TrainingData, tuning: Tuning, workspace: Path, report: Callable[[StepReport], None]
+) -> tuple[Decoder, dict[str, float]]:
+    """The network with its new weights, in its own dtypes, and the running means of its losses."""
+    state_file, settings = workspace / STATE, tuning.training
+    trained = _trained(plan.network, tuning, load_state(state_file, plan.digest), plan.digest)
+    fine_tune(trained.of_step, data.examples, settings, trained.state, state_file, workspace / LOSSES, report)
+    dtypes = {name: tensor.dtype for name, tensor in plan.network.weights.items()}
+    weights = {name: tensor.detach().to("cpu", dtypes[name]) for name, tensor in trained.weights().items()}
+    return plan.network.cut(weights=weights), trained.state.losses
+
+
+@dataclass(frozen=True)
+class _Trained:
+    """What is trained: its state, the network of a step, and in the end all weights of the whole network."""
+
+    state: TrainingState
+    of_step: NetworkOfStep
+    weights: Callable[[], Mapping[str, Tensor]]
+
+
+def _trained(network: Checkpoint, tuning: Tuning, resumed: TrainingState | None, plan: str) -> _Trained:
+    if isinstance(tuning.method, LoraMethod):
+        return _by_lora(network, tuning.method, tuning.training.seed, resumed, plan)
+    return _by_all_weights(network, resumed, plan)
+
+
+def _by_all_weights(network: Checkpoint, resumed: TrainingState | None, plan: str) -> _Trained:
+    device, compute = compute_device(), torch_dtype(preferred_dtype())
+    state = resumed or TrainingState.of_single(
+        plan, {name: tensor.float().clone() for name, tensor in network.weights.items()}
+    )
+    state.weights = {name: tensor.to(device) for name, tensor in state.weights.items()}
+
+    def of_step(_: int) -> tuple[Literal["full"], Decoder]:
+        return "full", network.cut(weights=state.weights).map(lambda tensor: tensor.to(compute))
+
+    return _Trained(state, of_step, lambda: state.weights)
+
+
+def _by_lora(network: Checkpoint, method: LoraMethod, seed: int, resumed: TrainingState | None, plan: str) -> _Trained:
+    device, compute = compute_device(), torch_dtype(preferred_dtype())
+    adapted = adapt(network.cut().map(lambda tensor: tensor.to(device, compute)), method.rank, method.alpha, seed)
+    state = resumed or TrainingState.of_single(plan, adapted.weights)
+    adapted.load(state.weights)
+    state.weights = adapted.weights
+    network_now = adapted.network
+
+    def weights() -> Mapping[str, Tensor]:
+        """Merged in float32, whatever the steps computed in."""
+        copied = network.cut().map(lambda tensor: tensor.to(torch.float32, copy=True))
+        whole = adapt(copied, method.rank, method.alpha, seed)
+        whole.load(state.weights)
+        return dict(whole.merged().weights())
+
+    return _Trained(state, lambda _: ("full", network_now), weights)
+
+
+def _write(plan: SinglePlan, made: Decoder, losses: dict[str, float], workspace: Path, directory: Path) -> SingleRecord:
+    """Write the checkpoint in the workspace, then put it in its place whole."""
+    scratch, kept = workspace / "written", plan.recipe.architecture.layers
+    lora = plan.recipe.tuning is not None and plan.recipe.tuning.method.method == "lora"
+
+    def describe(written: Path) -> None:
+        if (workspace / LOSSES).exists():
+            shutil.copyfile(workspace / LOSSES, written / LOSSES)
+        SingleRecord(
+            base=str(plan.base.directory.absolute()),
+            plan=plan.digest,
+            parameters=parameters(made.shape),
+            bytes=made.bytes,
+            dtype=preferred_dtype(),
+            kept=kept,
+            versions=library_versions(*(["peft"] if lora else [])),
+            files=plan.digests.content(written),
+            recipe=plan.recipe,
+            tokens=plan.tokens,
+            data={} if plan.data is None else {"origin": plan.data.origin, "digest": plan.data.digest},
+            losses=losses,
+            source=plan.source,
+        ).write(written)
+
+    shutil.rmtree(scratch, ignore_errors=True)  # what a call left that was killed here
+    save_network(made, plan.base, kept, scratch / "checkpoint", describe)
+    with writing(directory):
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        (scratch / "checkpoint").rename(directory)
+    record = SingleRecord.read(directory)
+    for name, digest in record.files.items():
+        plan.digests.remember(directory / name, digest)
+    return record

@@ -1,0 +1,83 @@
+"""What is trained on: instruction data as the tokens of a model."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from transformers import PreTrainedTokenizerBase
+
+from services.trainer.data import Instructions, load_instructions
+from services.trainer.examples import Example, tokenize
+from shared.checkpoint_files import TOKENIZER
+from shared.digest import digest_file
+from shared.environment import Environment
+from shared.errors import UserError
+from shared.settings import TrainingSettings
+from shared.supernet.checkpoint import Checkpoint
+from shared.supernet.tokenizer import load_tokenizer, require_embedded
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """Instructions and the examples that they become: of one tokenizer, and of at most `tokens_per_step` tokens each.
+
+    `tokenizer_files` are the digests of the tokenizer's files: all checkpoints that were made of one model can share
+    its data.
+    """
+
+    instructions: Instructions
+    examples: Sequence[Example]
+    tokens_per_step: int
+    tokenizer: PreTrainedTokenizerBase
+    tokenizer_files: dict[str, str]
+
+    @property
+    def digest(self) -> str:
+        """Identity of the data."""
+        return self.instructions.digest
+
+    @property
+    def origin(self) -> str:
+        """Where the data came from."""
+        return self.instructions.origin
+
+    @property
+    def left_out(self) -> list[str]:
+        """Messages about rows of the data that are not trained on."""
+        long = len(self.instructions.rows) - len(self.examples)
+        fit = f"{long:,} {'row' if long == 1 else 'rows'} left out: prompts that fill training.tokens_per_step"
+        return [said for said in (self.instructions.left_out, fit if long else "") if said]
+
+    def is_for(self, directory: Path, settings: TrainingSettings) -> bool:
+        """Whether the rows become the same examples for a checkpoint and settings."""
+        return (tokenizer_files(directory), settings.tokens_per_step) == (self.tokenizer_files, self.tokens_per_step)
+
+
+def load_training_data(
+    network: Checkpoint, settings: TrainingSettings, environment: Environment, given: TrainingData | None = None
+) -> TrainingData:
+    """The data that settings name, for a network. What is `given` was loaded for another network of the same data; of
+    the same tokenizer it is used as it is.
+
+    Raises UserError for data that can't be loaded or have tokens that the network has no embeddings for, and where no
+    row fits into a step.
+    """
+    if given is not None and given.is_for(network.directory, settings):
+        data = given
+    else:
+        instructions = load_instructions(settings.data, environment) if given is None else given.instructions
+        tokenizer = load_tokenizer(network.directory)
+        examples = tokenize(instructions.rows, tokenizer, settings.tokens_per_step)
+        files = tokenizer_files(network.directory)
+        data = TrainingData(instructions, examples, settings.tokens_per_step, tokenizer, files)
+    tokens = (token for example in data.examples for token in example.tokens)
+    require_embedded(tokens, network.network.vocab_size, data.tokenizer)
+    if not data.examples:
+        raise UserError(f"training.data: no row of {data.origin} fits into training.tokens_per_step; raise it")
+    return data
+
+
+def tokenizer_files(directory: Path) -> dict[str, str]:
+    """Digests of the files of a checkpoint's tokenizer."""
+    files = sorted({file for pattern in TOKENIZER for file in directory.glob(pattern) if file.is_file()})
+    return {file.relative_to(directory).as_posix(): digest_file(file) for file in files}
