@@ -23,9 +23,10 @@ class StackedColumn:
 
 @dataclass(frozen=True)
 class StackedColumns:
-    """`names` are those of all segments, in the order of the legend."""
+    """`names` are those of all segments, in the order of the legend; `axis` says what the columns are."""
 
     title: str
+    axis: str
     names: tuple[str, ...]
     columns: tuple[StackedColumn, ...]
 
