@@ -8,7 +8,7 @@ from services.reporting.study.answers import StudyAnswers, label
 from services.reporting.study.claims import judge, summary
 from services.reporting.study.compared import Beside
 from services.reporting.study.corrections import corrected
-from services.reporting.study.equal_size import chosen_in_int8, equal_sizes, transfers
+from services.reporting.study.equal_size import before_and_after_int8, equal_sizes, transfers
 from services.reporting.study.published import PUBLISHED
 from services.reporting.study.searched import Searched
 from services.reporting.study.selected import selected
@@ -25,7 +25,7 @@ def assemble(study: Study) -> StudyContent:
     margin = settings.reporting.margin / 100
     matrices = corrected(transfers(answers, beside))
     claims = judge(answers, beside, matrices, margin)
-    int8 = (*(row for each in searched for row in each.int8()), *chosen_in_int8(answers))
+    int8 = (*(row for each in searched for row in each.int8()), *before_and_after_int8(answers))
     return StudyContent(
         name=settings.name,
         model=settings.model,
@@ -130,7 +130,7 @@ def _failures(study: Study, answers: StudyAnswers, searched: Sequence[Searched])
         lines += [f"{name}: {failure}" for failure in (each.report.failures if each.report else ())]
     for network in study.networks:
         lines += answers.failures(network)
-        lines += answers.failures(network, "int8") if network.kind in ("chosen", "dense") else []
+        lines += answers.failures(network, "int8")
         missing = [task for task in answers.tasks if study.outcome(network, task) is None]
         lines += [f"{label(network)}: not measured yet on {', '.join(missing)}"] if missing else []
     expected = [(supernet.name, on) for supernet in study.settings.supernets for on in study.settings.searched]

@@ -12,6 +12,9 @@ minus the margin: that all of several hypotheses are refuted needs no correction
 It does not hold if of any the upper bound is below minus the margin, with one-sided confidence 1 - 5 %/k for k
 comparisons, as any of them might be so by chance (Bonferroni). Otherwise it can't be told.
 
+At equal size means within 2 % of the parameters, in the mean over tasks. Where the first network of a comparison is
+larger than that, its win counts for nothing; where it is smaller, its loss doesn't.
+
 Both are symmetric: whoever is shown to be better, the paper's method or what it is compared with, it takes as much
 evidence. A claim of which a comparison was not measured can be refuted, but not hold.
 
@@ -27,12 +30,14 @@ from dataclasses import dataclass, replace
 from services.coordinator.study.networks import StudyNetwork
 from services.reporting import wording
 from services.reporting.study.answers import StudyAnswers, label
-from services.reporting.study.compared import Beside
+from services.reporting.study.compared import Beside, Contender
 from services.reporting.study.corrections import corrected
-from services.reporting.study.difference import Answers, Difference
+from services.reporting.study.difference import Difference
 from services.reporting.study.study_data import ALL, Claim, StudyComparison, Transfer, Verdict
 
 LEVEL = 0.05
+TOLERANCE = 0.02
+"""Sizes that differ by no more than this share of the parameters are equal."""
 RIVALS = ("llm-pruner", "slicegpt")
 """The baselines that the paper claims to beat."""
 HOLDS: Verdict = "holds"
@@ -42,10 +47,22 @@ OPEN: Verdict = "can't be told"
 
 @dataclass(frozen=True)
 class Evidence:
-    """A comparison that a claim rests on."""
+    """A comparison that a claim rests on; `larger` is the share of parameters that its first network has more than the
+    other (negative: fewer), 0 where the claim is not about equal sizes."""
 
     difference: Difference
     shown: StudyComparison
+    larger: float = 0.0
+
+    @property
+    def may_win(self) -> bool:
+        """Whether it counts if the first network is better, or no worse."""
+        return self.larger <= TOLERANCE
+
+    @property
+    def may_lose(self) -> bool:
+        """Whether it counts if the first network is worse."""
+        return self.larger >= -TOLERANCE
 
 
 @dataclass(frozen=True)
@@ -77,19 +94,20 @@ def judge(answers: StudyAnswers, beside: Beside, transfers: Sequence[Transfer], 
 
 def better(case: Case, margin: float) -> Verdict:
     """The first rule; the margin is of no account."""
-    if any(_lost(each.shown) for each in case.evidence):
+    if any(_lost(each.shown) and each.may_lose for each in case.evidence):
         return FAILS
     complete = bool(case.evidence) and not case.missing
-    return HOLDS if complete and all(_won(each.shown) for each in case.evidence) else OPEN
+    return HOLDS if complete and all(_won(each.shown) and each.may_win for each in case.evidence) else OPEN
 
 
 def no_worse(case: Case, margin: float) -> Verdict:
     """The second rule."""
     confidence = 1 - LEVEL / max(1, len(case.evidence))
-    if any(each.difference.bounds(confidence)[1] < -margin for each in case.evidence):
+    if any(each.difference.bounds(confidence)[1] < -margin and each.may_lose for each in case.evidence):
         return FAILS
     complete = bool(case.evidence) and not case.missing
-    return HOLDS if complete and all(each.shown.lower_bound > -margin for each in case.evidence) else OPEN
+    shown = all(each.shown.lower_bound > -margin and each.may_win for each in case.evidence)
+    return HOLDS if complete and shown else OPEN
 
 
 def no_single_network(
@@ -210,7 +228,7 @@ class _Cases:
             rivals = [each for each in self.beside.baselines(size) if each.name in RIVALS]
             for rival in rivals:
                 if rival.fine_tuning in tunings:
-                    self._add(evidence, missing, size, label(rival), self._whole(rival))
+                    self._add(evidence, missing, size, label(rival), self.beside.on_all_tasks(rival))
             for absent in RIVALS:
                 if not any(each.name == absent and each.fine_tuning in tunings for each in rivals):
                     missing.append(f"{absent} at {size:g}x")
@@ -223,7 +241,7 @@ class _Cases:
         statement: str,
         rule: Callable[[Case, float], Verdict],
         other: str,
-        answers_at: Callable[[float], Answers | None],
+        answers_at: Callable[[float], Contender | None],
     ) -> Case:
         """At each size in the mean over tasks: those chosen on each task against others that go with them."""
         evidence, missing = list[Evidence](), list[str]()
@@ -235,11 +253,12 @@ class _Cases:
         """In the mean over tasks."""
         evidence, missing = list[Evidence](), list[str]()
         for size in self.settings.sizes:
-            before, after = self._own(size), self._own_in_int8(size)
+            before = self._own(size)
+            after = self.beside.each_on_its_own("chosen", self.supernet, size, quantization="int8")
             if before is None or after is None:
                 missing.append(f"{self._name(size)} in INT8")
                 continue
-            difference = Difference.of_all(after, before)
+            difference = Difference.of_all(after.answers, before.answers)
             evidence.append(self._evidence(difference, ALL, f"{self._name(size)} int8", self._name(size), size))
         statement = "INT8 costs the chosen networks nothing"
         return Case("int8", statement, self.supernet, no_worse, tuple(evidence), tuple(missing))
@@ -250,16 +269,15 @@ class _Cases:
         for size in self.settings.sizes:
             built, own = self.beside.each_on_its_own("heuristic", self.supernet, size), self._own(size)
             if built is not None and own is not None:
-                difference = Difference.of_all(built, own)
                 name = f"{self.supernet}: heuristic of each task"
-                evidence.append(self._evidence(difference, ALL, name, self._name(size), size))
+                evidence.append(self._between(built, own, name, self._name(size), size))
         if not evidence:
             missing.append("the heuristic's network of each task at one size")
         statement = "The networks that the heuristic builds are no worse than those chosen"
         return Case("heuristic", statement, self.supernet, no_worse, tuple(evidence), tuple(missing))
 
     def _add(
-        self, evidence: list[Evidence], missing: list[str], size: float, other: str, theirs: Answers | None
+        self, evidence: list[Evidence], missing: list[str], size: float, other: str, theirs: Contender | None
     ) -> None:
         mine = self._own(size)
         if mine is None:
@@ -267,24 +285,19 @@ class _Cases:
         elif theirs is None:
             missing.append(other)
         else:
-            difference = Difference.of_all(mine, theirs)
-            evidence.append(self._evidence(difference, ALL, self._name(size), other, size))
+            evidence.append(self._between(mine, theirs, self._name(size), other, size))
 
     def _evidence(self, difference: Difference, task: str, one: str, other: str, size: float) -> Evidence:
         return Evidence(difference, difference.shown("claims", task, one, other, self.supernet, size))
 
-    def _whole(self, network: StudyNetwork) -> Answers | None:
-        answers = self.answers.of(network)
-        return answers if self.answers.complete(answers) else None
+    def _between(self, mine: Contender, theirs: Contender, one: str, other: str, size: float) -> Evidence:
+        """At equal size, or what comes near it."""
+        difference = Difference.of_all(mine.answers, theirs.answers)
+        evidence = self._evidence(difference, ALL, one, other, size)
+        return replace(evidence, larger=mine.parameters / theirs.parameters - 1)
 
-    def _own(self, size: float) -> Answers | None:
+    def _own(self, size: float) -> Contender | None:
         return self.beside.each_on_its_own("chosen", self.supernet, size)
-
-    def _own_in_int8(self, size: float) -> Answers | None:
-        chosen = {task: self.beside.chosen(self.supernet, task, size) for task in self.answers.tasks}
-        found = {task: self.answers.on(network, task, "int8") for task, network in chosen.items()}
-        measured = {task: answers for task, answers in found.items() if answers is not None}
-        return measured if self.answers.complete(measured) else None
 
     def _name(self, size: float) -> str:
         return f"{self.supernet}: chosen on each task, {size:g}x"
@@ -298,7 +311,7 @@ def _judged(case: Case, margin: float) -> Claim:
         statement=case.statement,
         supernet=case.supernet,
         verdict=verdict,
-        evidence=_evidence_text(shown, case.missing, verdict, case.rule is better),
+        evidence=_evidence_text(case, verdict),
         comparisons=shown,
         detectable=max((each.detectable for each in shown), default=None),
     )
@@ -321,20 +334,22 @@ def _bound(
     return None if mine is None or theirs is None else Difference.of_task(mine, theirs).bounds(confidence)[0]
 
 
-def _evidence_text(
-    shown: Sequence[StudyComparison], missing: Sequence[str], verdict: Verdict, of_superiority: bool
-) -> str:
-    parts = [_phrase(each, of_superiority) for each in shown]
+def _evidence_text(case: Case, verdict: Verdict) -> str:
+    parts = [_phrase(each, case.rule is better) for each in case.evidence]
     text = f"{'; '.join(parts)}." if parts else ""
-    if verdict == OPEN and shown:
-        power = max(each.detectable for each in shown)
+    if verdict == OPEN and case.evidence:
+        power = max(each.shown.detectable for each in case.evidence)
         text += f" With this many items only differences from {_plain(power)} points on would probably show."
-    if missing:
-        text += f" Not measured: {', '.join(missing)}."
+    if case.missing:
+        text += f" Not measured: {', '.join(case.missing)}."
     return text.strip()
 
 
-def _phrase(each: StudyComparison, of_superiority: bool) -> str:
+def _phrase(evidence: Evidence, of_superiority: bool) -> str:
+    each, size = evidence.shown, ""
+    if not (evidence.may_win and evidence.may_lose):
+        more = "more" if evidence.larger > 0 else "fewer"
+        size = f", with {abs(evidence.larger):.0%} {more} parameters,".replace("%", f"{wording.SPACE}%")
     where = "In the mean over tasks" if each.task == ALL else f"On {each.task}"
     sure = (
         f"{wording.points_interval(each.interval)}, corrected p {each.corrected:.2g}"
@@ -342,7 +357,7 @@ def _phrase(each: StudyComparison, of_superiority: bool) -> str:
         else f"with 95 % confidence each above {wording.points(each.lower_bound)} and below "
         f"{wording.points(each.upper_bound)}"
     )
-    return f"{where}, {each.one} against {each.other}: {wording.points(each.difference)} points ({sure})"
+    return f"{where}, {each.one}{size} against {each.other}: {wording.points(each.difference)} points ({sure})"
 
 
 def _transfer_evidence(
@@ -359,7 +374,7 @@ def _transfer_evidence(
     worst = min(compared, key=lambda each: each.difference)
     text = (
         f"Of {number} chosen networks, {len(fitting)} are shown to lose no more than {_plain(margin)} points on every "
-        f"task against the one chosen there{names}, and {len(failing)} of the others are shown to be worse on some task. "
+        f"task against the one chosen there{names}, and {len(failing)} others are shown to be worse on some task. "
         f"The largest loss is {worst.one} on {worst.task}: {wording.points(worst.difference)} points "
         f"({wording.points_interval(worst.interval)}, corrected p {worst.corrected:.2g})."
     )

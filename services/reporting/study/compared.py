@@ -1,8 +1,13 @@
 """Which networks of a study go with which: what was chosen at a size, and what is measured beside it."""
 
-from services.coordinator.study.networks import NetworkKind, StudyNetwork, of_kind
+from dataclasses import dataclass
+from statistics import fmean
+
+from services.coordinator.study.networks import FineTuning, NetworkKind, StudyNetwork, of_kind
+from services.reporting.item_answers import ItemAnswers
 from services.reporting.study.answers import StudyAnswers
 from services.reporting.study.difference import Answers
+from shared.architecture import Quantization
 
 
 class Beside:
@@ -52,15 +57,36 @@ class Beside:
         return min(sizes, key=lambda size: abs(sizes[size] - mine), default=None)
 
     def each_on_its_own(
-        self, kind: NetworkKind, supernet: str, size: float, fine_tuning: str | None = None
-    ) -> Answers | None:
-        """On each task the answers of the network that goes with the search by this task; None unless all are there."""
-        found = {}
+        self,
+        kind: NetworkKind,
+        supernet: str,
+        size: float,
+        fine_tuning: FineTuning = "none",
+        quantization: Quantization = "none",
+    ) -> "Contender | None":
+        """On each task the network that goes with the search by this task; None unless all are measured."""
+        found, counts = dict[str, ItemAnswers](), list[int]()
         for task in self.answers.tasks:
             networks = self.going_with(kind, supernet, task, size)
-            networks = [each for each in networks if fine_tuning in (None, each.fine_tuning)]
-            mine = self.answers.on(networks[0] if networks else None, task)
-            if mine is None:
+            network = next((each for each in networks if each.fine_tuning == fine_tuning), None)
+            mine = self.answers.on(network, task, quantization)
+            parameters = None if network is None else self.answers.parameters(network)
+            if mine is None or parameters is None:
                 return None
             found[task] = mine
-        return found
+            counts.append(parameters)
+        return Contender(found, fmean(counts))
+
+    def on_all_tasks(self, network: StudyNetwork) -> "Contender | None":
+        """One network on every task; None unless it is measured on all."""
+        mine, parameters = self.answers.of(network), self.answers.parameters(network)
+        return Contender(mine, parameters) if parameters is not None and self.answers.complete(mine) else None
+
+
+@dataclass(frozen=True)
+class Contender:
+    """What takes part in a comparison over all tasks: the answers of a network, or of that of each task, and its
+    parameters, or their mean."""
+
+    answers: Answers
+    parameters: float

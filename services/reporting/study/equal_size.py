@@ -69,10 +69,10 @@ def _compared(
             yield difference.shown(family, ALL, *names, one.supernet, one.times_smaller)
 
 
-def chosen_in_int8(answers: StudyAnswers) -> list[Int8Row]:
-    """The chosen networks and the dense ones before and after INT8, on every task."""
+def before_and_after_int8(answers: StudyAnswers) -> list[Int8Row]:
+    """Every network that was measured in INT8 as well, before and after, on every task."""
     rows = []
-    for network in of_kind(answers.study.networks, "chosen", "dense"):
+    for network in answers.study.networks:
         before, after = answers.measurements(network), answers.measurements(network, "int8")
         for task in answers.tasks:
             one, other = answers.on(network, task, "int8"), answers.on(network, task)
