@@ -66,11 +66,12 @@ def equal_size_dots(content: StudyContent, table: EqualSize) -> tuple[DotRows, .
 
 
 def int8_dots(content: StudyContent) -> tuple[DotRows, ...]:
-    """For each task the networks that are compared at a size, before and after INT8."""
+    """For each task the networks that were chosen on it, or on all together, before and after INT8."""
     marks = Marks(content)
     charts = []
     for task in task_columns(content):
         rows = [row for row in content.int8 if row.task == task and row.times_smaller is not None]
+        rows = [row for row in rows if row.chosen_on in (task, TOGETHER)]
         chart = dot_rows(task_title(task), "Accuracy", [_before_and_after(row, marks) for row in rows])
         if chart is not None:
             charts.append(chart)

@@ -180,16 +180,20 @@ def throughput_table(content: StudyContent, front: StudyFront) -> Table:
 
 
 def selected_table(content: StudyContent) -> Table:
-    """What each search chose, with its luck; then the controls."""
+    """Base and dense; what each search chose, with its luck; and below each the random network of its size."""
     heads = (
         *(Head("Layers"), Head("Narrow MLPs"), Head("Parameters"), Head("Times smaller")),
         *(Head("Search items", "%"), Head("Report items", "%"), Head("Report items", "95 %")),
         *(Head("Mean over tasks", "%"), Head("Networks looked at"), Head("Optimism", "points")),
         *(Head("Optimism", "beyond dense"), Head("Bound", "independent"), Head("Bound", "correlated")),
     )
-    rows = [Row(content.network(each.network).label, _selected(content, each)) for each in content.selected]
-    controls = [each for each in content.networks if each.kind in ("base", "dense", "random")]
-    return Table("selected-networks", "Networks chosen", "Network", heads, (*rows, *map(_selected_control, controls)))
+    rows = [_selected_control(each) for each in content.networks if each.kind in ("base", "dense")]
+    for each in content.selected:
+        size = (each.supernet, each.chosen_on, each.times_smaller)
+        rows.append(Row(content.network(each.network).label, _selected(content, each)))
+        random = (row for row in content.networks if row.kind == "random")
+        rows += [_selected_control(row) for row in random if (row.supernet, row.chosen_on, row.times_smaller) == size]
+    return Table("selected-networks", "Networks chosen", "Network", heads, tuple(rows))
 
 
 def equal_size_table(content: StudyContent, table: EqualSize) -> Table:
