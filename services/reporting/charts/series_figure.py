@@ -1,0 +1,83 @@
+"""Panels of series as a still picture."""
+
+from collections.abc import Sequence
+
+from matplotlib.axes import Axes
+
+from services.reporting import wording
+from services.reporting.charts.figure_style import (
+    INK,
+    MARKERS,
+    TONES,
+    legend_below,
+    percent_axis,
+    plain_frame,
+    still_picture,
+)
+from services.reporting.charts.series import Panel, Series, legend
+
+WIDTH, HEIGHT = 4.6, 3.0
+"""Of one panel, in inches."""
+LEGEND_ROW = 0.26
+
+
+def draw_panels(panels: Sequence[Panel], columns: int = 2) -> bytes:
+    """The panels as SVG, side by side, with one legend."""
+    columns = min(columns, len(panels))
+    rows = -(-len(panels) // columns)
+    named = legend(*panels)
+    with still_picture(WIDTH * columns, HEIGHT * rows + LEGEND_ROW * -(-len(named) // columns)) as picture:
+        axes = [picture.figure.add_subplot(rows, columns, number + 1) for number in range(len(panels))]
+        for one, panel in zip(axes, panels, strict=True):
+            _draw(one, panel)
+        handles = {}
+        for one in axes:
+            handles.update({label: handle for handle, label in zip(*one.get_legend_handles_labels(), strict=True)})
+        legend_below(picture.figure, columns, [(handles[each.name], each.name) for each in named])
+    return picture.svg
+
+
+def _draw(axes: Axes, panel: Panel) -> None:
+    scale, unit = 1.0, ""
+    if panel.x.units is not None:
+        scale, unit = wording.unit_for(max((point.x for point in panel.points), default=1.0), panel.x.units)
+    for order, series in enumerate(panel.series):
+        _series(axes, series, scale, order + 2)
+    axes.set_title(panel.title, loc="left", color=INK, fontweight="bold", fontsize=10)
+    axes.set_xlabel(f"{panel.x.title} ({unit})" if unit else panel.x.title, color=INK)
+    percent_axis(axes)
+    plain_frame(axes)
+
+
+def _series(axes: Axes, series: Series, scale: float, order: int) -> None:
+    points = sorted(series.points, key=lambda point: point.x)
+    x, y = [point.x / scale for point in points], [100 * point.y for point in points]
+    color, hollow = TONES[series.tone], series.hollow
+    if series.join != "none":
+        draw = axes.plot if series.join == "straight" else axes.step
+        options = {} if series.join == "straight" else {"where": "post"}
+        label = series.name if series.shape == "none" else None
+        draw(x, y, color=color, alpha=0.5, linewidth=1.4, zorder=order, label=label, **options)
+    for point in points:
+        if point.origin is not None:
+            across, up = point.origin
+            axes.plot(
+                [across / scale, point.x / scale], [100 * up, 100 * point.y], color=color, linewidth=0.8, zorder=order
+            )
+        if point.interval is not None:
+            low, high = point.interval
+            axes.vlines(point.x / scale, 100 * low, 100 * high, color=color, linewidth=1, alpha=0.7, zorder=order)
+    if series.shape != "none":
+        seen = series.shape == "seen"
+        axes.scatter(
+            x,
+            y,
+            s=24 if seen else 34,
+            marker=MARKERS[series.shape],
+            facecolor="white" if hollow else color,
+            edgecolor=color if hollow else "white",
+            linewidth=1.2 if hollow else 0 if seen else 0.8,
+            alpha=0.3 if seen else 1.0,
+            zorder=order + len(points),
+            label=series.name,
+        )
