@@ -94,6 +94,12 @@ def make_study(directory: Path, settings: StudySettings | None = None, answer: A
     return study
 
 
+def close_study(study: Study) -> None:
+    """Close all its histories."""
+    for history in (study.history, *(search.history for search in study.searches)):
+        history.close()
+
+
 def _search(
     directory: Path, settings: StudySettings, supernet: StudiedSupernet, chosen_on: str, answer: Answer
 ) -> StudySearch:

@@ -16,7 +16,7 @@ from services.reporting.study.study_data import StudyContent
 from services.reporting.study.tables import tables
 from shared.messages import EvaluationRequest, Failure, Measurement, Outcome
 from shared.settings.study_file import TOGETHER, StudySettings
-from tests.support.studies import TASKS, Answer, answered, make_study, study_settings
+from tests.support.studies import TASKS, Answer, answered, close_study, make_study, study_settings
 
 TWO = TASKS[:2]
 
@@ -41,17 +41,12 @@ def small_settings(**changes: object) -> StudySettings:
 def study(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Study]:
     made = make_study(tmp_path_factory.mktemp("study"), small_settings())
     yield made
-    close(made)
+    close_study(made)
 
 
 @pytest.fixture(scope="module")
 def content(study: Study) -> StudyContent:
     return assemble(study)
-
-
-def close(study: Study) -> None:
-    for history in (study.history, *(search.history for search in study.searches)):
-        history.close()
 
 
 def content_of(directory: Path, answer: Answer, **changes: object) -> StudyContent:
@@ -60,7 +55,7 @@ def content_of(directory: Path, answer: Answer, **changes: object) -> StudyConte
     try:
         return assemble(made)
     finally:
-        close(made)
+        close_study(made)
 
 
 def right(study: Study, network: StudyNetwork, task: str, quantization: str = "none") -> tuple[float, ...]:
