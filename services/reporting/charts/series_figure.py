@@ -17,23 +17,26 @@ from services.reporting.charts.figure_style import (
 from services.reporting.charts.series import Panel, Series, legend
 
 WIDTH, HEIGHT = 4.6, 3.0
-"""Of one panel, in inches."""
+"""Of one of several panels, in inches."""
+ALONE = 8.0, 4.6
+COLUMNS = 2
 LEGEND_ROW = 0.26
 
 
-def draw_panels(panels: Sequence[Panel], columns: int = 2) -> bytes:
+def draw_panels(panels: Sequence[Panel]) -> bytes:
     """The panels as SVG, side by side, with one legend."""
-    columns = min(columns, len(panels))
+    columns = min(COLUMNS, len(panels))
     rows = -(-len(panels) // columns)
     named = legend(*panels)
-    with still_picture(WIDTH * columns, HEIGHT * rows + LEGEND_ROW * -(-len(named) // columns)) as picture:
+    width, height = ALONE if len(panels) == 1 else (WIDTH * columns, HEIGHT * rows)
+    with still_picture(width, height + LEGEND_ROW * -(-len(named) // COLUMNS)) as picture:
         axes = [picture.figure.add_subplot(rows, columns, number + 1) for number in range(len(panels))]
         for one, panel in zip(axes, panels, strict=True):
             _draw(one, panel)
         handles = {}
         for one in axes:
             handles.update({label: handle for handle, label in zip(*one.get_legend_handles_labels(), strict=True)})
-        legend_below(picture.figure, columns, [(handles[each.name], each.name) for each in named])
+        legend_below(picture.figure, COLUMNS, [(handles[each.name], each.name) for each in named])
     return picture.svg
 
 
@@ -72,7 +75,7 @@ def _series(axes: Axes, series: Series, scale: float, order: int) -> None:
         axes.scatter(
             x,
             y,
-            s=24 if seen else 34,
+            s={"seen": 24, "star": 80}.get(series.shape, 34),
             marker=MARKERS[series.shape],
             facecolor="white" if hollow else color,
             edgecolor=color if hollow else "white",
