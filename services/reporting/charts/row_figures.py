@@ -31,7 +31,8 @@ def draw_dots(chart: DotRows, title: str) -> bytes:
             for dot in row.dots:
                 color = TONES[dot.tone]
                 if dot.interval is not None:
-                    axes.hlines(height, *(100 * bound for bound in dot.interval), color=color, linewidth=1.2, alpha=0.7)
+                    low, high = dot.interval
+                    axes.hlines(height, 100 * low, 100 * high, color=color, linewidth=1.2, alpha=0.7)
                 axes.scatter(
                     100 * dot.value,
                     height,

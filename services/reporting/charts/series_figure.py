@@ -57,10 +57,9 @@ def _series(axes: Axes, series: Series, scale: float, order: int) -> None:
     x, y = [point.x / scale for point in points], [100 * point.y for point in points]
     color, hollow = TONES[series.tone], series.hollow
     if series.join != "none":
-        draw = axes.plot if series.join == "straight" else axes.step
-        options = {} if series.join == "straight" else {"where": "post"}
         label = series.name if series.shape == "none" else None
-        draw(x, y, color=color, alpha=0.5, linewidth=1.4, zorder=order, label=label, **options)
+        style = "default" if series.join == "straight" else "steps-post"
+        axes.plot(x, y, drawstyle=style, color=color, alpha=0.5, linewidth=1.4, zorder=order, label=label)
     for point in points:
         if point.origin is not None:
             across, up = point.origin
