@@ -11,16 +11,15 @@ from services.coordinator.history import History
 from services.coordinator.plan import SearchPlan
 from services.coordinator.reported_networks import ReportedNetworks
 from services.coordinator.results import cost_model, evaluated_so_far, front
-from services.coordinator.study.choice import most_parameters
 from services.coordinator.study.measurement import all_requests
 from services.coordinator.study.networks import FineTuning, Study, StudyNetwork, StudySearch, of_kind
 from services.reporting.report_item_use import record_report_item_use
+from shared.architecture import Architecture
 from shared.events import Events
 from shared.manifest import search_space
 from shared.messages import CheckpointRef, EvaluationRequest, ItemScores, Measurement, Outcome
 from shared.network.sizes import parameters
 from shared.settings.study_file import StudiedSupernet, StudySettings
-from shared.space import SearchSpace
 from tests.support.networks import uniform_network
 from tests.support.pretending import chance, pretend
 
@@ -85,16 +84,20 @@ def make_study(directory: Path, settings: StudySettings | None = None, answer: A
         for supernet in settings.supernets
         for chosen_on in settings.searched
     )
-    networks = [
-        *searched_networks(settings, BASE, searches, Events()),
-        *_baselines(settings, searches[0].plan.space),
-    ]
+    networks = searched_networks(settings, BASE, searches, Events())
+    networks += _baselines(settings, of_kind(networks, "chosen"))
     networks += [_alone(network, tuning) for network in of_kind(networks, "chosen") for tuning in ("none", "full")]
     about = {"recipe": {"tasks": [task.model_dump(mode="json") for task in settings.tasks]}}
     history = History.create_or_resume(directory / "study.sqlite", about)
     study = Study(settings, "float32", searches, tuple(networks), history)
     _record(history, all_requests(study), answer)
     return study
+
+
+def close_study(study: Study) -> None:
+    """Close all its histories."""
+    for history in (study.history, *(search.history for search in study.searches)):
+        history.close()
 
 
 def _search(
@@ -127,15 +130,14 @@ def _search(
     return StudySearch(supernet.name, chosen_on, plan, history)
 
 
-def _baselines(settings: StudySettings, space: SearchSpace) -> Iterator[StudyNetwork]:
-    """What each makes at each size, without fine-tuning and with both kinds of it; no two are as large."""
+def _baselines(settings: StudySettings, chosen: list[StudyNetwork]) -> Iterator[StudyNetwork]:
+    """What each makes at each size, without fine-tuning and with both kinds of it: as large as what was chosen last."""
     for size in settings.sizes:
-        at_most = most_parameters(SHAPE, size)
+        *_, like = (each.architecture for each in chosen if each.times_smaller == size)
         for options in settings.baselines:
-            rng = random.Random(f"{size} {options.baseline}")
-            architecture = space.sample(rng)
-            while not 0.9 * at_most < space.parameters(architecture) <= at_most:
-                architecture = space.sample(rng)
+            widths = list(like.mlp_widths)
+            random.Random(options.baseline).shuffle(widths)
+            architecture = Architecture(layers=like.layers, mlp_widths=tuple(widths))
             for tuning in ("none", "full", "lora"):
                 digest = f"{options.baseline} {size} {tuning}"
                 yield StudyNetwork(

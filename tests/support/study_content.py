@@ -6,7 +6,7 @@ from tempfile import TemporaryDirectory
 
 from services.reporting.study.assemble import assemble
 from services.reporting.study.study_data import StudyContent
-from tests.support.studies import make_study
+from tests.support.studies import close_study, make_study
 
 
 @cache
@@ -17,5 +17,4 @@ def study_content() -> StudyContent:
         try:
             return assemble(study)
         finally:
-            for history in (study.history, *(search.history for search in study.searches)):
-                history.close()
+            close_study(study)

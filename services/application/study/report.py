@@ -8,7 +8,7 @@ from services.application.study.reading import read_study
 from services.application.study.study_directory import StudyDirectory
 from shared.events import Events
 
-WRITER = "services.reporting.study"
+WRITER = "services.reporting.study.study_files"
 
 
 def write_study_report(directory: StudyDirectory, output: Path, events: Events) -> None:

@@ -180,7 +180,7 @@ def _front_row(front: StudyFront, row: FrontRow) -> dict[str, Cell]:
 
 def _selected(content: StudyContent) -> Iterable[Row]:
     for row in content.selected:
-        network, curse = content.network(row.network), row.curse
+        network, curse = content.network(row.network), dict[str, Cell](row.curse or ())
         yield {
             "supernet": row.supernet,
             "chosen_on": row.chosen_on,
@@ -192,12 +192,12 @@ def _selected(content: StudyContent) -> Iterable[Row]:
             "narrow_mlps": row.narrow_mlps,
             "search_accuracy_share": row.search_accuracy,
             **_accuracy(row.report),
-            "networks_looked_at": curse and curse.networks,
-            "search_items": curse and curse.search_items,
-            "optimism_share": curse and curse.optimism,
-            "optimism_beyond_dense_share": curse and curse.optimism_beyond_dense,
-            "winners_curse_bound_share": curse and curse.bound,
-            "winners_curse_correlated_share": curse and curse.correlated,
+            "networks_looked_at": curse.get("networks"),
+            "search_items": curse.get("search_items"),
+            "optimism_share": curse.get("optimism"),
+            "optimism_beyond_dense_share": curse.get("optimism_beyond_dense"),
+            "winners_curse_bound_share": curse.get("bound"),
+            "winners_curse_correlated_share": curse.get("correlated"),
         }
 
 
