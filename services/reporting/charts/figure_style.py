@@ -33,7 +33,7 @@ TONES = {
     "tone-5": "#a3195b",
 }
 """The page's palette."""
-MARKERS = {"front": "o", "dense": "s", "base": "^", "random": "D", "down": "v", "cross": "P", "star": "*", "seen": "."}
+MARKERS = {"front": "o", "dense": "s", "base": "^", "random": "D", "down": "v", "cross": "P", "star": "*", "seen": "o"}
 """The page's shapes."""
 
 

@@ -31,11 +31,12 @@ def draw_dots(chart: DotRows, title: str) -> bytes:
             for dot in row.dots:
                 color = TONES[dot.tone]
                 if dot.interval is not None:
-                    axes.hlines(height, *(100 * bound for bound in dot.interval), color=color, linewidth=1.2, alpha=0.7)
+                    low, high = dot.interval
+                    axes.hlines(height, 100 * low, 100 * high, color=color, linewidth=1.2, alpha=0.7)
                 axes.scatter(
                     100 * dot.value,
                     height,
-                    s=34,
+                    s=80 if dot.shape == "star" else 34,
                     marker=MARKERS[dot.shape],
                     facecolor="white" if dot.hollow else color,
                     edgecolor=color,
@@ -54,7 +55,7 @@ def draw_stacks(charts: Sequence[StackedColumns], columns: int = 3) -> bytes:
     """Stacked columns as SVG, charts side by side; all have the same legend if they have the same names."""
     columns = min(columns, len(charts))
     rows = -(-len(charts) // columns)
-    with still_picture(3.4 * columns, 2.4 * rows) as picture:
+    with still_picture(4.2 * columns, 2.4 * rows) as picture:
         for number, chart in enumerate(charts):
             axes = picture.figure.add_subplot(rows, columns, number + 1)
             for index, name in enumerate(chart.names):
@@ -70,7 +71,7 @@ def draw_stacks(charts: Sequence[StackedColumns], columns: int = 3) -> bytes:
                     width=0.76,
                     label=name,
                 )
-            axes.set_xticks(range(len(chart.columns)), [column.name for column in chart.columns], fontsize=8)
+            axes.set_xticks(range(len(chart.columns)), [column.name for column in chart.columns], fontsize=7)
             axes.set_title(chart.title, loc="left", color=INK, fontweight="bold", fontsize=9)
             percent_axis(axes)
             plain_frame(axes)
