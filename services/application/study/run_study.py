@@ -21,6 +21,7 @@ from services.application.study.preparation import PreparedStudy, prepare_study
 from services.application.study.pruned_networks import pruned_networks
 from services.application.study.reading import finished_searches, is_finished
 from services.application.study.report import write_study_report
+from services.application.study.single_networks import SingleNetworks
 from services.application.study.study_directory import StudyDirectory
 from services.application.supernet_store import Supernet, SupernetStore
 from services.application.supernet_training import fine_tune
@@ -29,7 +30,7 @@ from services.coordinator.evaluators import EmbeddedEvaluator, Evaluators
 from services.coordinator.history import History
 from services.coordinator.recorder import HistoryRecorder
 from services.coordinator.study.measurement import all_requests, measure_networks, take_over
-from services.coordinator.study.networks import Study, StudySearch
+from services.coordinator.study.networks import Study, StudySearch, of_kind
 from services.evaluator.speed import parameter_tokens_per_second
 from shared.broker import Broker, requests_queue
 from shared.broker.address import BrokerAddress
@@ -78,7 +79,9 @@ def run_study(
             base = _base(prepared, searches, place)
             networks = searched_networks(settings, base, searches, events)
             checkpoints = StudyCheckpoints(directory, FileDigests(environment.cache))
-            networks += pruned_networks(prepared.baselines, checkpoints, events)
+            singles = SingleNetworks(prepared, directory, store, checkpoints, environment, events)
+            networks += singles.tuned(pruned_networks(prepared.baselines, checkpoints, events))
+            networks += singles.alone(of_kind(networks, "chosen"))
             directory.write_networks(tuple(networks))
             with closing(_history(directory, settings, base)) as history:
                 study = Study(settings, searches[0].plan.dtype, searches, tuple(networks), history)

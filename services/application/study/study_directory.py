@@ -80,6 +80,10 @@ class StudyDirectory:
         """Where the checkpoint of a recipe lies, or is going to."""
         return self.networks / digest
 
+    def workspace(self, digest: str) -> Path:
+        """Where what is unfinished of a fine-tuned checkpoint lies."""
+        return self.path / "unfinished" / digest
+
     def write_networks(self, networks: tuple[StudyNetwork, ...]) -> None:
         """Record what networks the study compares."""
         write_atomically(self.networks_file, NETWORKS.dump_json(networks, indent=2) + b"\n")
