@@ -7,6 +7,7 @@ from pathlib import Path
 
 from services.application.prepared_search import PreparedSearch, check_tasks, prepare_search
 from services.application.study.calibration_text import calibration_text
+from services.application.study.reading import searches_of
 from services.application.study.study_directory import StudyDirectory
 from services.application.supernet_store import SupernetStore
 from services.coordinator.study.choice import most_parameters
@@ -22,7 +23,7 @@ from shared.events import Events
 from shared.messages import CheckpointRef
 from shared.settings import ItemsPart, SearchSettings
 from shared.settings.baselines import BaselineName
-from shared.settings.study_file import NarrowLayers, StudiedSupernet, StudySettings
+from shared.settings.study_file import NarrowLayers, StudySettings
 from shared.supernet.checkpoint import Checkpoint
 
 Tasks = dict[ItemsPart, list[PreparedTask]]
@@ -67,21 +68,10 @@ class PreparedStudy:
     def _any(self) -> PreparedSearch:
         return self.first[self.settings.supernets[0].name]
 
-    def searches(self) -> Iterator[tuple[StudiedSupernet, str, SearchSettings]]:
-        """All searches in their order: the super-network, what is chosen on, and the settings."""
-        return searches_of(self.settings)
-
     def tasks_of(self, settings: SearchSettings) -> Tasks:
         """Those of the prepared tasks that a search measures."""
         names = [task.name for task in settings.tasks]
         return {part: [task for task in tasks if task.name in names] for part, tasks in (self.tasks or {}).items()}
-
-
-def searches_of(settings: StudySettings) -> Iterator[tuple[StudiedSupernet, str, SearchSettings]]:
-    """All searches of a study, in their order."""
-    for supernet in settings.supernets:
-        for chosen_on in settings.searched:
-            yield supernet, chosen_on, settings.search_settings(supernet, chosen_on)
 
 
 def prepare_study(

@@ -19,7 +19,7 @@ from services.application.study.events import (
 )
 from services.application.study.preparation import PreparedStudy, prepare_study
 from services.application.study.pruned_networks import pruned_networks
-from services.application.study.reading import finished_searches, is_finished
+from services.application.study.reading import finished_searches, is_finished, read_study, searches_of
 from services.application.study.report import write_study_report
 from services.application.study.single_networks import SingleNetworks
 from services.application.study.study_directory import StudyDirectory
@@ -29,7 +29,7 @@ from services.coordinator.dispatch import Dispatcher
 from services.coordinator.evaluators import EmbeddedEvaluator, Evaluators
 from services.coordinator.history import History
 from services.coordinator.recorder import HistoryRecorder
-from services.coordinator.study.measurement import all_requests, measure_networks, take_over
+from services.coordinator.study.measurement import all_requests, measure_networks, missing_requests, take_over
 from services.coordinator.study.networks import Study, StudySearch, of_kind
 from services.evaluator.speed import parameter_tokens_per_second
 from shared.broker import Broker, requests_queue
@@ -40,7 +40,7 @@ from shared.errors import UserError
 from shared.events import Events, SearchStopped
 from shared.failure_policy import RESULTS_PREFETCH
 from shared.manifest import base_location
-from shared.messages import CheckpointRef, Measurement
+from shared.messages import CheckpointRef
 from shared.settings.study_file import StudySettings
 from shared.supernet.device import preferred_dtype
 
@@ -90,25 +90,29 @@ def run_study(
 
 
 def _announce(prepared: PreparedStudy, place: _Place, events: Events) -> None:
-    settings, finished = prepared.settings, set[str]()
-    for supernet, chosen_on, asked in prepared.searches():
-        if is_finished(place.directory.search(asked), settings, supernet.name, chosen_on):
-            finished.add(asked.name)
+    """Say what is left to be done, and about how long it takes."""
+    directory = place.directory
+    searches = [asked for _, _, asked in searches_of(prepared.settings)]
+    finished = {asked.name for asked in searches if is_finished(directory.search(asked), asked)}
+    missing = None
+    if directory.networks_file.is_file() and directory.history.is_file() and len(finished) == len(searches):
+        with read_study(directory) as study:
+            missing = len(missing_requests(study))
     rate = parameter_tokens_per_second(prepared.base, preferred_dtype())
-    events.publish(StudyCostEstimated(study_cost(prepared, place.directory, finished, rate)))
+    events.publish(StudyCostEstimated(study_cost(prepared, directory, finished, missing, rate)))
 
 
 def _search_all(prepared: PreparedStudy, place: _Place, events: Events) -> dict[str, Supernet]:
     """All searches, those that are finished left as they are; the super-networks by their names."""
     supernets: dict[str, Supernet] = {}
-    searches = list(prepared.searches())
+    searches = list(searches_of(prepared.settings))
     for number, (supernet, chosen_on, asked) in enumerate(searches, start=1):
         first = prepared.first[supernet.name]
         if supernet.name not in supernets:
             place.directory.link(supernet.name, first.place)
             supernets[supernet.name] = first.supernet or fine_tune(first, events)
         run = place.directory.search(asked)
-        finished = is_finished(run, prepared.settings, supernet.name, chosen_on)
+        finished = is_finished(run, asked)
         events.publish(StudySearchBegan(number, len(searches), supernet.name, chosen_on, finished))
         if finished:
             continue
@@ -159,9 +163,8 @@ def _measure(study: Study, prepared: PreparedStudy, place: _Place, events: Event
         except BaseException:
             of_study.publish(SearchStopped())
             raise
-    outcomes = [study.history.outcome(request.identity) for request in all_requests(study)]
-    measured = sum(isinstance(outcome, Measurement) for outcome in outcomes)
-    events.publish(StudyMeasured(measured, taken_over, len(outcomes) - measured))
+    asked, failed = len(all_requests(study)), len(missing_requests(study))
+    events.publish(StudyMeasured(asked - failed, taken_over, failed))
 
 
 @contextmanager
