@@ -6,6 +6,7 @@ from pathlib import Path
 from services.application.study.reading import is_finished, read_study, searches_of
 from services.application.study.study_directory import StudyDirectory
 from services.coordinator.study.measurement import all_requests, missing_requests
+from shared.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -33,12 +34,18 @@ def study_progress(directory: StudyDirectory) -> StudyProgress:
     """Raises UserError where the study's files can't be read."""
     settings = directory.settings()
     finished = [is_finished(directory.search(asked), asked) for _, _, asked in searches_of(settings)]
-    measured = asked_for = 0
-    if all(finished) and directory.networks_file.is_file() and directory.history.is_file():
+    left, of_all = measurements_left(directory) or (0, 0)
+    return StudyProgress(sum(finished), len(finished), of_all - left, of_all, directory.report.is_file())
+
+
+def measurements_left(directory: StudyDirectory) -> tuple[int, int] | None:
+    """How many measurements on report items are still to be made, and of how many; None until all networks are made,
+    and where a study was killed just then."""
+    try:
         with read_study(directory) as study:
-            asked_for = len(all_requests(study))
-            measured = asked_for - len(missing_requests(study))
-    return StudyProgress(sum(finished), len(finished), measured, asked_for, directory.report.is_file())
+            return len(missing_requests(study)), len(all_requests(study))
+    except UserError:
+        return None
 
 
 def state_in_words(path: Path) -> str:

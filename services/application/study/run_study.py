@@ -18,8 +18,9 @@ from services.application.study.events import (
     StudySearchBegan,
 )
 from services.application.study.preparation import PreparedStudy, prepare_study
+from services.application.study.progress import measurements_left
 from services.application.study.pruned_networks import pruned_networks
-from services.application.study.reading import finished_searches, is_finished, read_study, searches_of
+from services.application.study.reading import finished_searches, is_finished, searches_of
 from services.application.study.report import write_study_report
 from services.application.study.single_networks import SingleNetworks
 from services.application.study.study_directory import StudyDirectory
@@ -94,10 +95,8 @@ def _announce(prepared: PreparedStudy, place: _Place, events: Events) -> None:
     directory = place.directory
     searches = [asked for _, _, asked in searches_of(prepared.settings)]
     finished = {asked.name for asked in searches if is_finished(directory.search(asked), asked)}
-    missing = None
-    if directory.networks_file.is_file() and directory.history.is_file() and len(finished) == len(searches):
-        with read_study(directory) as study:
-            missing = len(missing_requests(study))
+    left = measurements_left(directory)
+    missing = left[0] if left is not None and len(finished) == len(searches) else None
     rate = parameter_tokens_per_second(prepared.base, preferred_dtype())
     events.publish(StudyCostEstimated(study_cost(prepared, directory, finished, missing, rate)))
 
