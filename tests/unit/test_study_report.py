@@ -319,3 +319,11 @@ def test_a_heuristic_that_is_larger_than_what_was_chosen_cannot_show_that_it_is_
     assert claim.comparisons[0].lower_bound > -content.margin
     assert claim.verdict == "can't be told"
     assert claim.detectable is None
+
+
+def test_the_report_says_how_each_super_network_was_made_and_with_what_all_was_measured(content: StudyContent) -> None:
+    provenance = dict(content.provenance)
+    assert provenance["ours: Fine-tuned with"] == "torch of ours"
+    assert provenance["Origin of training data"] == "made up"
+    assert provenance["Version of torch"] == "2.13.0"
+    assert provenance["Items of arc_easy, digest"] == "test"
