@@ -1,7 +1,8 @@
 """A search that the evaluators of a farm measure: its coordinator. It needs no torch where the super-network is made
 already."""
 
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 
 from services.application.broker_connection import connected_broker
 from services.application.packages import INSTALL, missing_package
@@ -97,20 +98,26 @@ def _coordinate(
         run.record(settings)  # only now: a run that belongs to another search stays as it is
         run.link(supernet.directory)
         history.note("origins", {"model": manifest.base, "training data": manifest.data["origin"]})
-        metrics, digest = CoordinatorMetrics(broker), plan.supernet.digest
-        status = SearchStatus(settings.name, digest)
-        events.subscribe(SearchMetrics(metrics))
-        events.subscribe(status)
-        evaluators = AnnouncedEvaluators(
-            broker, digest, lambda others: events.publish(NoEvaluatorPresent(digest, others))
-        )
-        with _telemetry(metrics, broker, environment) as telemetry, announcing(broker, status):
-            events.publish(
-                FarmSearchReady(
-                    plan, networks_to_measure(settings.search, plan.space, history.asked()), address, telemetry.port
-                )
-            )
+        with coordinating(settings.name, plan.supernet.digest, broker, environment, events) as (evaluators, port):
+            networks = networks_to_measure(settings.search, plan.space, history.asked())
+            events.publish(FarmSearchReady(plan, networks, address, port))
             search_to_report(plan, history, broker, evaluators, run, events)
+
+
+@contextmanager
+def coordinating(
+    search: str, supernet: str, broker: Broker, environment: Environment, events: Events
+) -> Iterator[tuple[AnnouncedEvaluators, int]]:
+    """A farm is used by a search, which is announced, with its metrics and health served meanwhile: the evaluators of
+    the super-network, given by its digest, and the port of the metrics."""
+    metrics, status = CoordinatorMetrics(broker), SearchStatus(search, supernet)
+    events.subscribe(SearchMetrics(metrics))
+    events.subscribe(status)
+    evaluators = AnnouncedEvaluators(
+        broker, supernet, lambda others: events.publish(NoEvaluatorPresent(supernet, others))
+    )
+    with _telemetry(metrics, broker, environment) as telemetry, announcing(broker, status):
+        yield evaluators, telemetry.port
 
 
 def _telemetry(metrics: CoordinatorMetrics, broker: Broker, environment: Environment) -> TelemetryServer:

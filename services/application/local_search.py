@@ -34,16 +34,26 @@ def search_on_this_machine(
     with run.claimed():
         prepared = prepare_search(settings, run, store, environment, events)
         evaluator = Evaluator(environment)
-        tasks = check_tasks(evaluator, prepared, events)
-        opened = None if prepared.supernet is None else _open(prepared, prepared.supernet, run)
-        run.record(settings)  # only now: a run that belongs to another search stays as it is
-        run.link(prepared.place)
-        _announce(prepared, run, tasks, opened, events)
-        plan, history = opened or _open(prepared, fine_tune(prepared, events), run)
-        with closing(history):
-            history.note("origins", prepared.origins | {task.name: task.origin for task in tasks["search"]})
-            with embedded_farm(evaluator, requests_queue(plan.supernet.digest)) as (broker, check_evaluator):
-                search_to_report(plan, history, broker, EmbeddedEvaluator(check_evaluator), run, events)
+        search_prepared(prepared, check_tasks(evaluator, prepared, events), evaluator, run, events)
+
+
+def search_prepared(
+    prepared: PreparedSearch,
+    tasks: dict[ItemsPart, list[PreparedTask]],
+    evaluator: Evaluator,
+    run: RunDirectory,
+    events: Events,
+) -> None:
+    """The same of a search that is prepared, its `tasks` too, in a run that is claimed."""
+    opened = None if prepared.supernet is None else _open(prepared, prepared.supernet, run)
+    run.record(prepared.settings)  # only now: a run that belongs to another search stays as it is
+    run.link(prepared.place)
+    _announce(prepared, run, tasks, opened, events)
+    plan, history = opened or _open(prepared, fine_tune(prepared, events), run)
+    with closing(history):
+        history.note("origins", prepared.origins | {task.name: task.origin for task in tasks["search"]})
+        with embedded_farm(evaluator, requests_queue(plan.supernet.digest)) as (broker, check_evaluator):
+            search_to_report(plan, history, broker, EmbeddedEvaluator(check_evaluator), run, events)
 
 
 def _open(prepared: PreparedSearch, supernet: Supernet, run: RunDirectory) -> tuple[SearchPlan, History]:

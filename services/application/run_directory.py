@@ -7,10 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from shared.errors import UserError
-from shared.files import write_atomically, writing
+from shared.files import is_file, write_atomically, writing
 from shared.locks import locked
 from shared.settings import SearchSettings, check_new_name, read_search_file
 from shared.yaml_text import format_yaml
+
+STUDY_FILE = "study.yaml"
+"""What tells the directory of a study (`services.application.study`) from a run's."""
 
 
 @dataclass(frozen=True)
@@ -49,20 +52,13 @@ class RunDirectory:
 
         Raises UserError where the run has one of its own, or the link can't be written.
         """
-        here, target = self.path.resolve(), supernet.resolve()
-        if self.supernet.resolve() == target:
+        if self.supernet.resolve() == supernet.resolve():
             return
         if self.supernet.is_dir() and not self.supernet.is_symlink():
             raise UserError(
                 f"{self.supernet}: the run has one of its own; remove it, or change `name` in the search file"
             )
-        # What lies beside the runs is still found when all of it is moved.
-        beside = target.parent.parent == here.parent.parent
-        new = self.path / ".supernet"
-        with writing(self.supernet):
-            new.unlink(missing_ok=True)
-            new.symlink_to(os.path.relpath(target, here) if beside else target)
-            new.replace(self.supernet)
+        link_to(self.supernet, supernet)
 
     def check_name(self) -> None:
         """Raise UserError if a new run would have too long a name; runs of earlier releases keep theirs."""
@@ -74,9 +70,37 @@ class RunDirectory:
         """Keep other processes out. Raises UserError if one works in this run already, its name is too long, or the
         directory can't be made."""
         self.check_name()
-        with writing(self.path):
-            self.path.mkdir(parents=True, exist_ok=True)
-        with locked(self.path / ".lock") as ours:
-            if not ours:
-                raise UserError(f"{self.path}: another nasfarm works in this run; wait for it or stop it")
+        with claimed(self.path, "run"):
             yield
+
+
+def is_study(path: Path) -> bool:
+    """Whether a directory among the runs is a study's."""
+    return is_file(path / STUDY_FILE)
+
+
+def link_to(link: Path, supernet: Path) -> None:
+    """Have a link lead to a super-network, which may still be made. Raises UserError where it can't be written."""
+    here, target = link.parent.resolve(), supernet.resolve()
+    if link.resolve() == target:
+        return
+    # What lies beside the runs is still found when all of it is moved; a study's searches lie deeper than runs do.
+    beside = target.parent.parent in here.parents[1:4]
+    new = here / f".{link.name}"
+    with writing(link):
+        here.mkdir(parents=True, exist_ok=True)
+        new.unlink(missing_ok=True)
+        new.symlink_to(os.path.relpath(target, here) if beside else target)
+        new.replace(link)
+
+
+@contextmanager
+def claimed(path: Path, what: str) -> Iterator[None]:
+    """Keep other processes out of the directory of a run or a study. Raises UserError if one works there already, or
+    the directory can't be made."""
+    with writing(path):
+        path.mkdir(parents=True, exist_ok=True)
+    with locked(path / ".lock") as ours:
+        if not ours:
+            raise UserError(f"{path}: another nasfarm works in this {what}; wait for it or stop it")
+        yield

@@ -17,6 +17,8 @@ from shared.text import shortened
 UNFINISHED = ".unfinished"
 WORK_FILES = {"training.pt", "training.tmp", "training.jsonl", "checkpoint"}
 """What lies in the workspace of a fine-tuning."""
+USERS = ("*/supernet*", "*/supernets/*")
+"""Links to super-networks: one of each run, some of each study. What leads nowhere is found by patterns alone."""
 DIGEST = re.compile("[0-9a-f]{4,32}")
 """A digest, or how it begins."""
 
@@ -100,10 +102,11 @@ class SupernetStore:
         return sorted(file.parent for file in self.path.glob(f"[!.]*/{MANIFEST}") if file.parent not in readable)
 
     def users(self, directory: Path, runs: Path) -> list[str]:
-        """Names of the runs that have the super-network in this directory, or wait for it."""
+        """Names of the runs and studies that have the super-network in this directory, or wait for it."""
         target = directory.resolve()
-        links = [link for link in sorted(runs.glob("*/supernet*")) if link.name == "supernet" and link.is_symlink()]
-        return [link.parent.name for link in links if link.resolve() == target]
+        links = [link for pattern in USERS for link in runs.glob(pattern) if link.name != "supernets"]
+        users = {link.relative_to(runs).parts[0] for link in links if link.is_symlink() and link.resolve() == target}
+        return sorted(users)
 
     def remove(self, directory: Path) -> None:
         """Remove a super-network, with what is unfinished of it. Raises UserError while it is being made."""

@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from services.application.packages import INSTALL, missing_package
+from services.application.run_directory import is_study
 from services.application.supernet_store import SupernetStore
 from services.cli.console import console
 from services.cli.notes import show_notes
@@ -37,6 +38,7 @@ app = typer.Typer(
 )
 
 # Who may read what is no question of the command line's: `readable=False` leaves it to those who open the file.
+StudyFile = Annotated[Path, typer.Argument(metavar="STUDY.yaml", readable=False, help="The study file.")]
 SearchFile = Annotated[Path, typer.Argument(metavar="SEARCH.yaml", readable=False, help="The search file.")]
 Run = Annotated[Path, typer.Argument(metavar="RUN", readable=False, help="Directory of a run, such as runs/NAME.")]
 Runs = Annotated[Path, typer.Option("--runs", help="Where runs are kept.")]
@@ -119,6 +121,28 @@ def search(
     search_here(search_file, runs, store)
 
 
+@app.command(epilog="Example: nasfarm study study.yaml")
+def study(
+    study_file: StudyFile,
+    runs: Runs = Path("runs"),
+    supernets: Supernets = None,
+    broker: Annotated[
+        str | None,
+        typer.Option("--broker", metavar="URL", help="Have the evaluators of a farm measure: amqps://HOST/VHOST."),
+    ] = None,
+    credentials: Credentials = None,
+    authority: Authority = None,
+) -> None:
+    """Search on each task, compare with baselines at equal size, and write it all up. The same command resumes."""
+    from services.cli.study import study as run
+    from shared.broker.address import BrokerAddress
+
+    if broker is None:
+        _refuse_without_broker(credentials, authority)
+    address = None if broker is None else BrokerAddress.parse(broker, credentials, authority)
+    run(study_file, runs, _store(runs, supernets), address)
+
+
 @app.command(
     epilog="Example: nasfarm evaluator --broker amqps://broker.example/nasfarm --credentials credentials/evaluator "
     "--supernet runs/smollm2-arc-easy/supernet"
@@ -146,8 +170,11 @@ def report(
         typer.Option("--output", "-o", help="Directory to write it into; default: the run."),
     ] = None,
 ) -> None:
-    """Write a finished run's report again and show its table. With --output nothing of the run is changed."""
-    from services.cli.run_view import report as write
+    """Write the report of a finished run or study again. With --output nothing of the run is changed."""
+    if is_study(run):
+        from services.cli.study import report as write
+    else:
+        from services.cli.run_view import report as write
 
     write(run, run if output is None else output)
 
@@ -178,7 +205,10 @@ def status(
         return
     _refuse_without_broker(credentials, authority, as_json)
     if run is not None:
-        from services.cli.run_view import status as show
+        if is_study(run):
+            from services.cli.study import status as show
+        else:
+            from services.cli.run_view import status as show
 
         show(run)
     else:

@@ -15,7 +15,7 @@ from services.coordinator.dispatch import SearchStoppedError
 from shared.broker.address import BrokerAddress
 from shared.environment import Environment
 from shared.events import Events
-from shared.settings import SearchSettings, read_search_file
+from shared.settings import SearchSettings, metrics_by_task, read_search_file
 from shared.telemetry.logs import bound, configure_logs, fields
 
 log = logging.getLogger(__name__)
@@ -29,7 +29,7 @@ def search_here(search_file: Path | None, runs: Path, store: SupernetStore) -> N
     quiet_libraries()
     environment = Environment.read()
     settings = _settings(search_file, environment)
-    with PreparationDisplay() as preparation, SearchDisplay(settings.metrics) as search:
+    with PreparationDisplay() as preparation, SearchDisplay(metrics_by_task(settings.tasks)) as search:
         events = Events(preparation, search)
         search_on_this_machine(settings, RunDirectory(runs / settings.name), store, environment, events)
 
@@ -48,7 +48,7 @@ def search_on_broker(search_file: Path | None, runs: Path, store: SupernetStore,
         interruptible(),
         bound(search=settings.name),
         PreparationDisplay() as preparation,
-        SearchDisplay(settings.metrics) as display,
+        SearchDisplay(metrics_by_task(settings.tasks)) as display,
     ):
         events = Events(preparation, display if console.is_terminal else SearchLog())
         try:

@@ -1,6 +1,6 @@
 """A search as its user sees it: lines, and each stage with its progress."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from statistics import median
 
 from services.application.search_events import FarmSearchReady, NoEvaluatorPresent, ReportWritten
@@ -19,9 +19,9 @@ from shared.text import one_line
 
 
 class SearchDisplay(Display):
-    """Subscriber that shows a search; `metrics` are what it counts of each task."""
+    """Subscriber that shows a search; `metrics` says what is counted of each task, by its name."""
 
-    def __init__(self, metrics: Sequence[str]) -> None:
+    def __init__(self, metrics: Mapping[str, str]) -> None:
         super().__init__()
         self._metrics = metrics
         self._stage: ProgressView
@@ -61,13 +61,13 @@ class SearchDisplay(Display):
             self.shown.enter_context(stage("Cost table", note="measuring what parts of a network cost"))
 
 
-def _in_words(request: EvaluationRequest, measurement: Measurement, metrics: Sequence[str]) -> str:
+def _in_words(request: EvaluationRequest, measurement: Measurement, metrics: Mapping[str, str]) -> str:
     words = f"{request.architecture.depth} layers, {measurement.parameters / 1e6:.1f} M"
     if request.architecture.quantization != "none":
         words += f", {request.architecture.quantization}"
     if measurement.speed is not None:
         return f"{words}: {median(measurement.speed.decode_tokens_per_second):.1f} tokens/s"
-    return f"{words}: {accuracy(measurement, metrics):.3f}"
+    return f"{words}: {accuracy(measurement, [metrics[task.task] for task in request.spec.tasks]):.3f}"
 
 
 def _generation_in_words(row: GenerationRow) -> str:

@@ -186,9 +186,9 @@ class History:
         return flaw(request, measurement, self._metrics)
 
     @cached_property
-    def _metrics(self) -> tuple[str, ...]:
-        """What the search counts of each task."""
-        return tuple(task["metric"] for task in self.about()["recipe"]["tasks"])
+    def _metrics(self) -> dict[str, str]:
+        """What the search counts of each task, by its name."""
+        return {task["name"]: task["metric"] for task in self.about()["recipe"]["tasks"]}
 
     def _outcomes(self, identity: str, measured: bool) -> Iterator[Measurement | Failure]:
         """The measurements under an identity, but for those that are no answers, or the failures."""

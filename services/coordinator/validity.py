@@ -4,7 +4,7 @@ One that doesn't is no result, however well-formed: nothing may be computed from
 stored, and ignored where a history of an earlier release holds it.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from math import isfinite
 
@@ -23,23 +23,23 @@ from shared.messages import (
 )
 
 
-def flaw(request: EvaluationRequest, measurement: Measurement, metrics: Sequence[str]) -> str | None:
+def flaw(request: EvaluationRequest, measurement: Measurement, metrics: Mapping[str, str]) -> str | None:
     """Why a measurement is no answer to a request, in words; None if it is one.
 
-    `metrics[i]` is what the search counts of its i-th task. What wasn't asked for is not checked.
+    `metrics` says what is counted of each task, by its name. What wasn't asked for is not checked.
     """
     return next(_flaws(request, measurement, metrics), None)
 
 
-def _flaws(request: EvaluationRequest, measurement: Measurement, metrics: Sequence[str]) -> Iterator[str]:
+def _flaws(request: EvaluationRequest, measurement: Measurement, metrics: Mapping[str, str]) -> Iterator[str]:
     spec = request.spec
     if measurement.parameters < 1 or measurement.bytes < 1:
         yield f"{measurement.parameters} parameters in {measurement.bytes} bytes"
     if [asked.task for asked in spec.tasks] != [scores.task for scores in measurement.scores]:
         yield "other tasks than it was asked; run the same release of nasfarm everywhere"
         return
-    for asked, scores, metric in zip(spec.tasks, measurement.scores, metrics, strict=False):
-        yield from _of_scores(asked, scores, metric)
+    for asked, scores in zip(spec.tasks, measurement.scores, strict=True):
+        yield from _of_scores(asked, scores, metrics[asked.task])
     if spec.speed is not None:
         yield from _of_speeds(spec.speed, measurement)
     if spec.costs is not None:

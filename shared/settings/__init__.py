@@ -20,7 +20,15 @@ from shared.settings.sections import (
     TrainingSettings,
 )
 from shared.settings.study_file import StudySettings
-from shared.settings.tasks import ItemsPart, PartSettings, TaskSettings, is_task_file, split_tasks, true_or_named
+from shared.settings.tasks import (
+    ItemsPart,
+    PartSettings,
+    TaskSettings,
+    is_task_file,
+    metrics_by_task,
+    split_tasks,
+    true_or_named,
+)
 from shared.settings.values import LONGEST_NAME
 
 __all__ = [
@@ -42,6 +50,7 @@ __all__ = [
     "check_new_name",
     "explain",
     "is_task_file",
+    "metrics_by_task",
     "parse_settings",
     "parse_study",
     "read_search_file",

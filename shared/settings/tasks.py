@@ -1,5 +1,6 @@
 """The benchmark tasks of a search or study file: how they are named, prompted and scored, and on which items."""
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, TypeAdapter, ValidationError, field_validator, model_validator
@@ -128,6 +129,11 @@ class TaskSettings(Section):
             apply_chat_template=self.apply_chat_template,
             fewshot_as_multiturn=self.fewshot_as_multiturn,
         )
+
+
+def metrics_by_task(tasks: Sequence[TaskSettings]) -> dict[str, str]:
+    """What is counted of each task, by its name."""
+    return {task.name: task.metric for task in tasks}
 
 
 def true_or_named(template: object) -> bool | str:

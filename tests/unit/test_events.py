@@ -26,6 +26,7 @@ from shared.events import (
     StepEnded,
 )
 from shared.messages import EvaluationRequest, Failure, Measurement
+from shared.settings import metrics_by_task
 from tests.support.searches import SERVED, pretend, pretending_farm, search, small_plan
 
 
@@ -109,7 +110,7 @@ def test_a_resumed_search_publishes_what_was_measured_before_but_stores_nothing_
 def test_the_terminal_shows_stages_costs_and_generations(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     plan = small_plan(SERVED)
     history = History.create_or_resume(tmp_path / "history.sqlite", plan.about())
-    with SearchDisplay(plan.settings.metrics) as display:
+    with SearchDisplay(metrics_by_task(plan.settings.tasks)) as display:
         events = Events(display)
         with pretending_farm(plan, history, some_fail, events) as (dispatcher, _):
             run_search(plan, measure_costs(plan, history, dispatcher, events), history, dispatcher, events)

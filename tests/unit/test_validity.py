@@ -9,6 +9,7 @@ import pytest
 from services.coordinator.validity import flaw
 from shared.architecture import dense
 from shared.messages import EvaluationRequest, Failure, Measurement
+from shared.settings import metrics_by_task
 from tests.support.invalid import BROKEN, with_scores, with_values
 from tests.support.pretending import SHAPE, pretend
 from tests.support.searches import SERVED, small_plan
@@ -22,7 +23,7 @@ SPEEDS = PLAN.speeds_request(SERVING, [dense(SHAPE), PLAN.space.smallest(), PLAN
 
 
 def found(request: EvaluationRequest, measurement: Measurement) -> str | None:
-    return flaw(request, measurement, PLAN.settings.metrics)
+    return flaw(request, measurement, metrics_by_task(PLAN.settings.tasks))
 
 
 @pytest.mark.parametrize("request_", [SCORES, COSTS, SPEEDS], ids=["scores", "costs", "speeds"])
@@ -90,3 +91,10 @@ def test_cost_tables_are_of_all_quantizations_and_widths_that_were_asked_for() -
     narrow = tables[0].prefill.model_copy(update={"mlp": {16: 0.1}})
     wrong = tables[0].model_copy(update={"prefill": narrow})
     assert found(COSTS, pretend(COSTS).model_copy(update={"costs": (wrong, *tables[1:])})) is not None
+
+
+def test_a_request_of_some_of_the_tasks_is_judged_by_these_tasks_metrics() -> None:
+    other = SCORES.spec.tasks[0].model_copy(update={"task": "other"})
+    request_ = SCORES.model_copy(update={"spec": SCORES.spec.model_copy(update={"tasks": (other,)})})
+    assert flaw(request_, pretend(request_), {"plain_facts": "acc_norm", "other": "acc"}) is None
+    assert flaw(request_, pretend(request_), {"plain_facts": "acc", "other": "acc_norm"}) is not None

@@ -1,0 +1,35 @@
+"""The text that a study's baselines look at: whole rows of training data, drawn by a seed."""
+
+import random
+from pathlib import Path
+
+from services.pruner.calibration import TOKENS_PER_PASS, Calibration
+from services.trainer.data import load_instructions
+from services.trainer.examples import tokenize
+from shared.environment import Environment
+from shared.errors import UserError
+from shared.settings.study_file import CalibrationSettings
+from shared.supernet.tokenizer import load_tokenizer
+
+ROWS = 256
+"""That are made tokens of at once: most data have far more than are needed."""
+
+
+def calibration_text(settings: CalibrationSettings, base: Path, seed: int, environment: Environment) -> Calibration:
+    """So many tokens, or a few more as rows are whole; all there are where the data have less.
+
+    Raises UserError where there are no data, or none that can be used.
+    """
+    try:
+        rows = list(load_instructions(settings.data, environment).rows)
+    except UserError as error:
+        raise UserError(str(error).replace("training.data", "calibration.data")) from error
+    random.Random(f"{seed}/calibration").shuffle(rows)
+    tokenizer, sequences, tokens = load_tokenizer(base), list[tuple[int, ...]](), 0
+    for first in range(0, len(rows), ROWS):
+        for example in tokenize(rows[first : first + ROWS], tokenizer, TOKENS_PER_PASS):
+            if tokens >= settings.tokens:
+                return Calibration(tuple(sequences))
+            sequences.append(example.tokens)
+            tokens += len(example.tokens)
+    return Calibration(tuple(sequences))

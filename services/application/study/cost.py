@@ -1,0 +1,112 @@
+"""What a study is going to cost, said before it begins."""
+
+from collections.abc import Iterator
+
+from services.application.estimate import TRAINING_COST, assumed_tokens, estimate, whole_work
+from services.application.study.compared import tokens_of
+from services.application.study.events import CostLine, StudyCost
+from services.application.study.preparation import PreparedStudy
+from services.application.study.reading import searches_of
+from services.application.study.study_directory import StudyDirectory
+from services.coordinator.budget import networks_to_measure
+from shared.network.sizes import outer_parameters, parameters
+
+PRUNING_PASSES = 4.0
+"""A baseline reads its text about so often, forwards or backwards; those that try one network after the other read it
+oftener."""
+TRIED: dict[str, float] = {"greedy": 60.0, "evopress": 300.0}
+
+
+def study_cost(
+    study: PreparedStudy, directory: StudyDirectory, finished: set[str], missing: int | None, rate: float
+) -> StudyCost:
+    """What is left to be done: `finished` are the names of searches that are, `missing` the number of measurements on
+    the report items of a task, if all networks are made, else None; `rate` is this machine's, in parameters times
+    tokens per second. Single networks that are fine-tuned already count as if they weren't until all are made."""
+    return StudyCost(tuple(_lines(study, directory, finished, missing, rate)))
+
+
+def _lines(
+    study: PreparedStudy, directory: StudyDirectory, finished: set[str], missing: int | None, rate: float
+) -> Iterator[CostLine]:
+    settings, base = study.settings, study.base.network
+    whole = parameters(base) - outer_parameters(base)
+    sizes = {supernet.name: _typical(study, supernet.name) for supernet in settings.supernets}
+    unmade = [supernet for supernet in settings.supernets if study.first[supernet.name].supernet is None]
+    if unmade:
+        tokens = sum(map(tokens_of, unmade))
+        seconds = sum(TRAINING_COST * tokens_of(each) * (whole + sizes[each.name]) / 2 / rate for each in unmade)
+        yield CostLine("Super-networks", f"{len(unmade)} to be fine-tuned", tokens, seconds)
+    searches, measured, tokens, seconds = 0, 0, 0, 0.0
+    for supernet, _, asked in searches_of(study.settings):
+        if asked.name in finished:
+            continue
+        space = study.first[supernet.name].unordered_space
+        work = whole_work(asked, space)
+        of_search, of_report = _tokens(study, [task.name for task in asked.tasks])
+        searches += 1
+        measured += networks_to_measure(asked.search, space) + work.reported
+        tokens += work.searched * of_search + work.reported * of_report
+        cost = estimate(asked, space, rate, of_search, of_report, work)
+        seconds += cost.search + cost.report
+    if searches:
+        yield CostLine("Searches", f"{searches}, {measured:,} networks measured", tokens, seconds)
+    pruned = [each for each in study.baselines if not directory.place(each.pruning.recipe.digest).is_dir()]
+    read = [each.pruning.calibration.tokens if each.pruning.calibration else 0 for each in pruned]
+    passes = [TRIED.get(each.name, PRUNING_PASSES) for each in pruned]
+    if pruned:
+        work_done = sum(number * times for number, times in zip(read, passes, strict=True))
+        yield CostLine("Baselines", f"{len(pruned)} to be made", round(work_done), work_done * whole / rate)
+    tunings = sum(_variants(study)) + _alone(study)
+    if tunings and missing is None and tokens_of(settings.supernets[0]):
+        tokens = tunings * tokens_of(settings.supernets[0])
+        smaller = whole / min(settings.sizes)
+        yield CostLine("Fine-tunings", f"{tunings} of single networks", tokens, TRAINING_COST * tokens * smaller / rate)
+    _, of_report = _tokens(study, [task.name for task in settings.tasks])
+    wanted = _compared(study) * len(settings.tasks) if missing is None else missing
+    tokens = wanted * of_report // len(settings.tasks)
+    typical = sum(sizes.values()) / len(sizes)
+    yield CostLine("Report", f"{wanted:,} measurements, each of a network on a task", tokens, tokens * typical / rate)
+
+
+def _compared(study: PreparedStudy) -> int:
+    """Networks that are measured at most, those in INT8 as their own."""
+    settings = study.settings
+    chosen = len(list(searches_of(study.settings))) * len(settings.sizes)
+    pruned = sum(1 + tuned for tuned in _variants(study))
+    whole = 1 + len(settings.supernets)
+    heuristics = len(list(searches_of(study.settings))) + len(settings.heuristics)
+    again = whole + chosen + pruned if settings.remeasure_int8 else 0
+    return whole + 2 * chosen + heuristics + pruned + 2 * _alone(study) + again
+
+
+def _variants(study: PreparedStudy) -> Iterator[int]:
+    """Of each baseline at each size, how many fine-tuned networks there are besides it."""
+    settings = study.settings
+    for baseline in study.baselines:
+        yield (baseline.name in settings.fully_tuned) + (baseline.name in settings.fine_tuning.lora)
+
+
+def _alone(study: PreparedStudy) -> int:
+    """Chosen networks that are cut out of the untouched model besides, and fine-tuned by themselves."""
+    settings = study.settings
+    return len(settings.supernets) * len(settings.sizes) if settings.fine_tuning.alone else 0
+
+
+def _typical(study: PreparedStudy, supernet: str) -> float:
+    """Parameters in the layers of a network between the largest and the smallest."""
+    space = study.first[supernet].unordered_space
+    smallest, largest = space.parameters(space.smallest()), space.parameters(space.largest())
+    return (smallest + largest) / 2 - outer_parameters(space.network)
+
+
+def _tokens(study: PreparedStudy, tasks: list[str]) -> tuple[int, int]:
+    """Tokens that one network reads of the search and of the report items of some tasks."""
+    asked = study.settings.search_settings(study.settings.supernets[0], study.settings.searched[0])
+    chosen = tuple(task for task in study.settings.tasks if task.name in tasks)
+    if study.tasks is None:
+        return assumed_tokens(asked.model_copy(update={"tasks": chosen}))
+    search, report = (
+        sum(task.tokens for task in study.tasks[part] if task.name in tasks) for part in ("search", "report")
+    )
+    return search, report

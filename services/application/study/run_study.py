@@ -1,0 +1,185 @@
+"""A study from its settings to its report, from where it stands. Whatever is killed, the same command continues: each
+super-network, checkpoint and measurement is made once."""
+
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
+
+from services.application.broker_connection import connected_broker
+from services.application.embedded_farm import embedded_farm
+from services.application.farm_search import coordinating, search_on_farm
+from services.application.local_search import search_prepared
+from services.application.study.checkpoints import StudyCheckpoints
+from services.application.study.compared import searched_networks
+from services.application.study.cost import study_cost
+from services.application.study.events import (
+    StudyCostEstimated,
+    StudyMeasured,
+    StudySearchBegan,
+)
+from services.application.study.preparation import PreparedStudy, prepare_study
+from services.application.study.progress import measurements_left
+from services.application.study.pruned_networks import pruned_networks
+from services.application.study.reading import finished_searches, is_finished, searches_of
+from services.application.study.report import write_study_report
+from services.application.study.single_networks import SingleNetworks
+from services.application.study.study_directory import StudyDirectory
+from services.application.supernet_store import Supernet, SupernetStore
+from services.application.supernet_training import fine_tune
+from services.coordinator.dispatch import Dispatcher
+from services.coordinator.evaluators import EmbeddedEvaluator, Evaluators
+from services.coordinator.history import History
+from services.coordinator.recorder import HistoryRecorder
+from services.coordinator.study.measurement import all_requests, measure_networks, missing_requests, take_over
+from services.coordinator.study.networks import Study, StudySearch, of_kind
+from services.evaluator.speed import parameter_tokens_per_second
+from shared.broker import Broker, requests_queue
+from shared.broker.address import BrokerAddress
+from shared.checkpoint_files import FileDigests
+from shared.environment import Environment
+from shared.errors import UserError
+from shared.events import Events, SearchStopped
+from shared.failure_policy import RESULTS_PREFETCH
+from shared.manifest import base_location
+from shared.messages import CheckpointRef
+from shared.settings.study_file import StudySettings
+from shared.supernet.device import preferred_dtype
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where a study runs: its directory, the super-networks, and the farm's broker; None: measured here."""
+
+    directory: StudyDirectory
+    store: SupernetStore
+    address: BrokerAddress | None
+    environment: Environment
+
+
+def run_study(
+    settings: StudySettings,
+    directory: StudyDirectory,
+    store: SupernetStore,
+    address: BrokerAddress | None,
+    environment: Environment,
+    events: Events,
+) -> None:
+    """Make, search, measure and report; on this machine or, with an `address`, measured by the evaluators of a farm.
+
+    Raises UserError for what only its user can change, SearchStoppedError where an operator asks the study or one of
+    its searches to stop; nothing that was made or measured by then is lost.
+    """
+    place = _Place(directory, store, address, environment)
+    with directory.claimed():
+        prepared = prepare_study(settings, directory, store, environment, events, on_farm=address is not None)
+        directory.record(settings)
+        _announce(prepared, place, events)
+        supernets = _search_all(prepared, place, events)
+        with finished_searches(directory, settings) as found:
+            searches = tuple(_located(search, supernets[search.supernet]) for search in found)
+            base = _base(prepared, searches, place)
+            networks = searched_networks(settings, base, searches, events)
+            checkpoints = StudyCheckpoints(directory, FileDigests(environment.cache))
+            singles = SingleNetworks(prepared, directory, store, checkpoints, environment, events)
+            networks += singles.tuned(pruned_networks(prepared.baselines, checkpoints, events))
+            networks += singles.alone(of_kind(networks, "chosen"))
+            directory.write_networks(tuple(networks))
+            with closing(_history(directory, settings, base)) as history:
+                study = Study(settings, searches[0].plan.dtype, searches, tuple(networks), history)
+                _measure(study, prepared, place, events)
+        write_study_report(directory, directory.path, events)
+
+
+def _announce(prepared: PreparedStudy, place: _Place, events: Events) -> None:
+    """Say what is left to be done, and about how long it takes."""
+    directory = place.directory
+    searches = [asked for _, _, asked in searches_of(prepared.settings)]
+    finished = {asked.name for asked in searches if is_finished(directory.search(asked), asked)}
+    left = measurements_left(directory)
+    missing = left[0] if left is not None and len(finished) == len(searches) else None
+    rate = parameter_tokens_per_second(prepared.base, preferred_dtype())
+    events.publish(StudyCostEstimated(study_cost(prepared, directory, finished, missing, rate)))
+
+
+def _search_all(prepared: PreparedStudy, place: _Place, events: Events) -> dict[str, Supernet]:
+    """All searches, those that are finished left as they are; the super-networks by their names."""
+    supernets: dict[str, Supernet] = {}
+    searches = list(searches_of(prepared.settings))
+    for number, (supernet, chosen_on, asked) in enumerate(searches, start=1):
+        first = prepared.first[supernet.name]
+        if supernet.name not in supernets:
+            place.directory.link(supernet.name, first.place)
+            supernets[supernet.name] = first.supernet or fine_tune(first, events)
+        run = place.directory.search(asked)
+        finished = is_finished(run, asked)
+        events.publish(StudySearchBegan(number, len(searches), supernet.name, chosen_on, finished))
+        if finished:
+            continue
+        # Each search stores its own: what is published for one is no other's.
+        of_search = Events(events.publish)
+        if place.address is not None:
+            search_on_farm(asked, run, place.store, place.address, place.environment, of_search)
+            continue
+        with run.claimed():
+            ready = replace(first, settings=asked, supernet=supernets[supernet.name])
+            search_prepared(ready, prepared.tasks_of(asked), prepared.evaluator, run, of_search)
+    return supernets
+
+
+def _located(search: StudySearch, supernet: Supernet) -> StudySearch:
+    """A search that is read from its history, with where its super-network lies. Raises UserError where that is
+    another one by now."""
+    if search.plan.supernet.digest != supernet.manifest.digest:
+        raise UserError(
+            f"{search.history.path}: was measured with a super-network that is gone ({search.plan.supernet.digest}), "
+            f"and the one made since differs from it; remove {search.history.path.parent} to search that again"
+        )
+    reference = CheckpointRef(location=str(supernet.directory.absolute()), digest=search.plan.supernet.digest)
+    return replace(search, plan=replace(search.plan, supernet=reference))
+
+
+def _base(prepared: PreparedStudy, searches: tuple[StudySearch, ...], place: _Place) -> CheckpointRef:
+    """The untouched model as the searches measured it; evaluators elsewhere may not have it where it lies here."""
+    here, elsewhere = prepared.base_reference.location, base_location(prepared.settings.model)
+    return CheckpointRef(location=elsewhere if place.address else here, digest=searches[0].plan.base.digest)
+
+
+def _history(directory: StudyDirectory, settings: StudySettings, base: CheckpointRef) -> History:
+    """The study's own history. Only what its measurements are judged by must not change: sizes, baselines and searches
+    may be added."""
+    tasks = [{"name": task.name, "metric": task.metric} for task in settings.tasks]
+    return History.create_or_resume(directory.history, {"recipe": {"base": base.digest, "tasks": tasks}})
+
+
+def _measure(study: Study, prepared: PreparedStudy, place: _Place, events: Events) -> None:
+    taken_over = take_over(study)
+    with _farm(study, prepared, place, events) as (broker, evaluators, of_study):
+        supernet = study.searches[0].plan.supernet.digest
+        of_study.subscribe(HistoryRecorder(study.history), first=True)
+        dispatcher = Dispatcher(study.settings.name, supernet, broker, study.history, of_study, evaluators)
+        try:
+            measure_networks(study, dispatcher, of_study)
+        except BaseException:
+            of_study.publish(SearchStopped())
+            raise
+    asked, failed = len(all_requests(study)), len(missing_requests(study))
+    events.publish(StudyMeasured(asked - failed, taken_over, failed))
+
+
+@contextmanager
+def _farm(
+    study: Study, prepared: PreparedStudy, place: _Place, events: Events
+) -> Iterator[tuple[Broker, Evaluators, Events]]:
+    """Who measures: an evaluator of this process, or those of the first super-network, which are asked for all
+    networks of the study."""
+    of_study, supernet = Events(events.publish), study.searches[0].plan.supernet.digest
+    if place.address is None:
+        with embedded_farm(prepared.evaluator, requests_queue(supernet)) as (broker, check):
+            yield broker, EmbeddedEvaluator(check), of_study
+        return
+    name = study.settings.name
+    with (
+        connected_broker(place.address, f"study {name}", RESULTS_PREFETCH) as broker,
+        coordinating(name, supernet, broker, place.environment, of_study) as (evaluators, _),
+    ):
+        yield broker, evaluators, of_study

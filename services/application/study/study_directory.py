@@ -1,0 +1,117 @@
+"""A study's directory: where everything of one study lies, used by one process at a time. Loads no model."""
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import TypeAdapter, ValidationError
+
+from services.application.run_directory import STUDY_FILE, RunDirectory, claimed, link_to
+from services.coordinator.study.networks import StudyNetwork
+from shared.errors import UserError
+from shared.files import write_atomically, writing
+from shared.settings import SearchSettings, explain, read_study_file
+from shared.settings.study_file import StudySettings
+from shared.yaml_text import format_yaml
+
+NETWORKS: TypeAdapter[tuple[StudyNetwork, ...]] = TypeAdapter(tuple[StudyNetwork, ...])
+
+
+@dataclass(frozen=True)
+class StudyDirectory:
+    """Paths of a study."""
+
+    path: Path
+
+    @property
+    def study_file(self) -> Path:
+        """Copy of the study file as it was last run."""
+        return self.path / STUDY_FILE
+
+    @property
+    def searches(self) -> Path:
+        """The runs of the study's searches."""
+        return self.path / "searches"
+
+    @property
+    def networks(self) -> Path:
+        """The checkpoints that are made for the study, each under the digest of its recipe, whole or not there."""
+        return self.path / "networks"
+
+    @property
+    def networks_file(self) -> Path:
+        """What networks the study compares, once all are there."""
+        return self.path / "networks.json"
+
+    @property
+    def history(self) -> Path:
+        """The measurements of its networks on the report items."""
+        return self.path / "study.sqlite"
+
+    @property
+    def report(self) -> Path:
+        """The study's report, once it is written."""
+        return self.path / "report.html"
+
+    def settings(self) -> StudySettings:
+        """The study as it was last run. Raises UserError if this is none."""
+        if not self.study_file.is_file():
+            raise UserError(f"{self.path}: not a study, it has no {STUDY_FILE}; give a directory such as runs/NAME")
+        return read_study_file(self.study_file)
+
+    def record(self, settings: StudySettings) -> None:
+        """Keep a copy of the study file, for `status` and `report`. What another file led to is no longer said to be
+        the study's. Raises UserError where a search's run is here."""
+        if RunDirectory(self.path).search_file.exists():
+            raise UserError(f"{self.path}: is the run of a search; change `name` in the study file")
+        if not self.study_file.is_file() or self.settings().model_dump() != settings.model_dump():
+            with writing(self.path):
+                self.networks_file.unlink(missing_ok=True)
+                self.report.unlink(missing_ok=True)
+        write_atomically(self.study_file, format_yaml(settings.model_dump(mode="json")))
+
+    def search(self, settings: SearchSettings) -> RunDirectory:
+        """The run of one of the study's searches."""
+        return RunDirectory(self.searches / settings.name)
+
+    def link(self, name: str, supernet: Path) -> None:
+        """Have `supernets/NAME` lead to a super-network that the study needs, which may still be made: so none is
+        removed that it needs."""
+        link_to(self.path / "supernets" / name, supernet)
+
+    def place(self, digest: str) -> Path:
+        """Where the checkpoint of a recipe lies, or is going to."""
+        return self.networks / digest
+
+    def workspace(self, digest: str) -> Path:
+        """Where what is unfinished of a fine-tuned checkpoint lies."""
+        return self.path / "unfinished" / digest
+
+    def write_networks(self, networks: tuple[StudyNetwork, ...]) -> None:
+        """Record what networks the study compares."""
+        write_atomically(self.networks_file, NETWORKS.dump_json(networks, indent=2) + b"\n")
+
+    def read_networks(self) -> tuple[StudyNetwork, ...]:
+        """The networks that the study compares. Raises UserError where they aren't known yet, or the file is
+        damaged."""
+        try:
+            return NETWORKS.validate_json(self.networks_file.read_bytes())
+        except FileNotFoundError as error:
+            raise UserError(
+                f"{self.path}: the study's networks are not all made yet; run `nasfarm study` to continue it"
+            ) from error
+        except ValidationError as error:
+            raise UserError(f"{self.networks_file}: {explain(error)}; run `nasfarm study` again") from error
+
+    @contextmanager
+    def claimed(self) -> Iterator[None]:
+        """Keep other processes out, and remove what killed ones left half-written. Errors as of a run's."""
+        RunDirectory(self.path).check_name()
+        with claimed(self.path, "study"):
+            with writing(self.networks):
+                self.networks.mkdir(exist_ok=True)
+                for scratch in self.networks.glob(".*"):
+                    shutil.rmtree(scratch, ignore_errors=True)
+            yield

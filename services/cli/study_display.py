@@ -1,0 +1,57 @@
+"""A study as its user sees it: what it is going to cost, its searches, the making and measuring of its networks."""
+
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+
+from services.application.search_events import ReportWritten
+from services.application.study.events import (
+    StudyCost,
+    StudyCostEstimated,
+    StudyMeasured,
+    StudyReportWritten,
+    StudySearchBegan,
+)
+from services.cli.console import console, duration
+from services.cli.search_display import SearchDisplay
+from shared.events import Event
+
+
+class StudyDisplay(SearchDisplay):
+    """Subscriber that shows a study, and each of its searches."""
+
+    def __call__(self, event: Event) -> None:
+        match event:
+            case StudyCostEstimated():
+                _print_cost(event.cost)
+            case StudySearchBegan():
+                done = ", finished before" if event.finished else ""
+                console.print(
+                    f"Search {event.number}/{event.searches:<5}super-network {event.supernet}, chosen on "
+                    f"{event.chosen_on}{done}"
+                )
+            case ReportWritten():  # of one of many searches
+                self.shown.close()
+                console.print(f"Report         {event.run.path / 'report.html'}")
+            case StudyMeasured():
+                self.shown.close()
+                console.print(f"Measured       {_measured(event)}")
+            case StudyReportWritten():
+                console.print(f"Report         {event.directory / 'report.html'}")
+            case _:
+                super().__call__(event)
+
+
+def _print_cost(cost: StudyCost) -> None:
+    """What is left to be done; times can only be guessed before."""
+    table = Table("Stage", "What", "Tokens", "About", box=SIMPLE_HEAD, show_edge=False)
+    for line in cost.lines:
+        table.add_row(line.stage, line.number, f"{line.tokens:,}", duration(line.seconds))
+    table.add_row("Altogether", "", f"{cost.tokens:,}", duration(cost.seconds))
+    console.print(table)
+
+
+def _measured(event: StudyMeasured) -> str:
+    words = f"{event.measured:,} measurements on report items"
+    if event.taken_over:
+        words += f", {event.taken_over:,} of them by the searches"
+    return f"{words}; {event.failed:,} failed, which the same command tries again" if event.failed else words

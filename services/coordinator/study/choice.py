@@ -1,0 +1,47 @@
+"""What is chosen of a search at a size, and what it is compared with: a random network as large."""
+
+from collections.abc import Collection, Sequence
+
+from services.coordinator.counterparts import counterpart
+from services.coordinator.evaluated import Evaluated
+from shared.architecture import Architecture
+from shared.network.shape import NetworkShape
+from shared.network.sizes import parameters
+from shared.space import SearchSpace
+
+DRAWS = 20
+"""Of counterparts that are a little too large."""
+
+
+def most_parameters(base: NetworkShape, times_smaller: float) -> int:
+    """Parameters that a network may have at a size."""
+    return int(parameters(base) / times_smaller)
+
+
+def chosen_network(evaluated: Sequence[Evaluated], space: SearchSpace, at_most: int) -> Architecture | None:
+    """The most accurate of the measured networks with at most so many parameters, of equally accurate ones the
+    smallest, of these the first; None if none is so small. Those in INT8 don't count: the study measures what it
+    chose in INT8 besides."""
+    best, best_rank = None, (0.0, 0)
+    for network in evaluated:
+        if network.accuracy is None or network.architecture.quantization != "none":
+            continue
+        size = space.parameters(network.architecture)
+        rank = (network.accuracy, -size)
+        if size <= at_most and (best is None or rank > best_rank):
+            best, best_rank = network.architecture, rank
+    return best
+
+
+def random_counterpart(
+    space: SearchSpace, network: Architecture, at_most: int, excluded: Collection[Architecture], seed: int
+) -> Architecture | None:
+    """A random network of the size of a chosen one, which has at most so many parameters too and is none of `excluded`;
+    None if the space has none."""
+    refused = set(excluded)
+    for _ in range(DRAWS):
+        drawn = counterpart(space, network, refused, seed)
+        if drawn is None or space.parameters(drawn) <= at_most:
+            return drawn
+        refused.add(drawn)
+    return None

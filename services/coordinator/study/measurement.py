@@ -1,0 +1,73 @@
+"""The end of a study: its networks are measured once on the report items, each task by itself."""
+
+from services.coordinator.dispatch import Dispatcher
+from services.coordinator.study.networks import NetworkKind, Study, of_kind
+from shared.architecture import Quantization
+from shared.errors import UserError
+from shared.events import Events, StageBegan
+from shared.messages import EvaluationRequest, Failure, Measurement
+
+
+def control_requests(study: Study) -> list[EvaluationRequest]:
+    """Without which nothing can be compared: the untouched model and the whole super-networks."""
+    return _requests(study, "none", "base", "dense")
+
+
+def other_requests(study: Study) -> list[EvaluationRequest]:
+    """What a study can do without, naming each failure: all other networks, and INT8 if it is asked for."""
+    others = _requests(study, "none", "chosen", "random", "heuristic", "baseline", "alone")
+    if study.settings.remeasure_int8:
+        others += _requests(study, "int8", "base", "dense", "chosen", "baseline")
+    return others
+
+
+def all_requests(study: Study) -> list[EvaluationRequest]:
+    """All measurements of a study, each once: searches may choose the same network."""
+    return _distinct([*control_requests(study), *other_requests(study)])
+
+
+def missing_requests(study: Study) -> list[EvaluationRequest]:
+    """Those of which the study's history has no measurement."""
+    outcomes = ((request, study.history.outcome(request.identity)) for request in all_requests(study))
+    return [request for request, outcome in outcomes if not isinstance(outcome, Measurement)]
+
+
+def take_over(study: Study) -> int:
+    """Copy the measurements that the searches made already, and how many of them there are."""
+    found = 0
+    for request in missing_requests(study):
+        outcomes = (search.history.outcome(request.identity) for search in study.searches)
+        measured = next((outcome for outcome in outcomes if isinstance(outcome, Measurement)), None)
+        if measured is not None:
+            study.history.add_results([(request, measured)])
+            found += 1
+    return found
+
+
+def measure_networks(study: Study, dispatcher: Dispatcher, events: Events) -> None:
+    """Measure what the study's history lacks. Raises UserError where the untouched model or a whole super-network
+    fails, with which all others are compared."""
+    controls = _distinct(control_requests(study))
+    others = all_requests(study)[len(controls) :]
+    events.publish(StageBegan("report", len(controls) + len(others)))
+    base = of_kind(study.networks, "base")[0].checkpoint.digest
+    for request, outcome in zip(controls, dispatcher.measure(controls), strict=True):
+        if isinstance(outcome, Failure):
+            which = "untouched model" if request.checkpoint.digest == base else "whole super-network"
+            raise UserError(
+                f"the {which}, with which all others are compared, failed ({outcome.kind}: {outcome.reason}); nothing "
+                "measured is lost: fix that and run the same command again, which tries it again"
+            )
+    dispatcher.measure(others, tolerant=True)
+
+
+def _distinct(requests: list[EvaluationRequest]) -> list[EvaluationRequest]:
+    return list({request.identity: request for request in requests}.values())
+
+
+def _requests(study: Study, quantization: Quantization, *kinds: NetworkKind) -> list[EvaluationRequest]:
+    return [
+        study.request(network, task.name, quantization)
+        for network in of_kind(study.networks, *kinds)
+        for task in study.settings.tasks
+    ]
