@@ -41,11 +41,12 @@ def droppable(network: NetworkShape) -> list[int]:
 
 
 def drop_until_fit(network: NetworkShape, order: Iterable[int], target: Target) -> tuple[int, ...]:
-    """The layers that stay when others are left out in an order until the network fits, but for the last one of all."""
-    kept = tuple(range(network.depth))
-    for layer in order:
-        if fits_with(network, kept, target) or len(kept) == 1:
-            break
+    """The layers that stay when others are left out in an order until the network fits, but for the last one of all.
+
+    No layer of the order is asked for that isn't left out, as it may take long to find.
+    """
+    kept, left = tuple(range(network.depth)), iter(order)
+    while len(kept) > 1 and not fits_with(network, kept, target) and (layer := next(left, None)) is not None:
         kept = tuple(one for one in kept if one != layer)
     return kept
 

@@ -1,16 +1,20 @@
 """How far the predictions of a network without some of its layers are from those of the whole one."""
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from services.pruner.calibration import Calibration
 from shared.supernet.decoder import Decoder
+from shared.supernet.packing import Packed
 
 TOKENS_AT_ONCE = 256
 """Whose predictions, each over the whole vocabulary, are in memory together."""
+
+Kept = tuple[int, ...]
+"""The layers that stay, ascending."""
 
 
 class WholeNetwork:
@@ -21,24 +25,46 @@ class WholeNetwork:
         self._network = network
         self._passes = [one.packed for one in text.passes(network.embeddings.device)]
         self._states = [network.hidden(one) for one in self._passes]
+        self._known: dict[Kept, float] = {}
+
+    def divergences(self, choices: Iterable[Kept]) -> dict[Kept, float]:
+        """For each choice of layers: the Kullback-Leibler divergence of the predictions that they make from those of
+        all layers, the mean over the tokens of the text, in nats. Each is measured once."""
+        choices = set(choices)
+        new = sorted(choices.difference(self._known))  # side by side with those that begin with the same layers
+        self._known.update(zip(new, self._measured(new), strict=True))
+        return {kept: self._known[kept] for kept in choices}
 
     @torch.inference_mode()
-    def divergence(self, kept: Sequence[int]) -> float:
-        """The Kullback-Leibler divergence of the predictions that the layers `kept` make from those of all layers, the
-        mean over the tokens of the text, in nats."""
-        network, total, tokens = self._only(kept), 0.0, 0
+    def _measured(self, choices: Sequence[Kept]) -> list[float]:
+        totals, tokens = [0.0] * len(choices), 0
         for packed, whole in zip(self._passes, self._states, strict=True):
-            states = network.hidden(packed)
-            for both in zip(*(torch.split(some, TOKENS_AT_ONCE) for some in (states, whole)), strict=True):
-                ours, theirs = (network.logits(some).float().log_softmax(-1) for some in both)
-                total += float(F.kl_div(ours, theirs, reduction="sum", log_target=True))
-            tokens += len(states)
-        return total / tokens
+            states = [torch.split(some, TOKENS_AT_ONCE) for some in self._outputs(choices, packed)]
+            for part, those in enumerate(torch.split(whole, TOKENS_AT_ONCE)):
+                theirs = self._predictions(those)
+                for number, some in enumerate(states):
+                    ours = self._predictions(some[part])
+                    totals[number] += float(F.kl_div(ours, theirs, reduction="sum", log_target=True))
+            tokens += len(whole)
+        return [total / tokens for total in totals]
 
-    def _only(self, kept: Sequence[int]) -> Decoder:
-        shape = self._network.shape
-        return replace(
-            self._network,
-            shape=replace(shape, layers=tuple(shape.layers[index] for index in kept)),
-            layers=tuple(self._network.layers[index] for index in kept),
-        )
+    def _outputs(self, choices: Sequence[Kept], packed: Packed) -> Iterator[Tensor]:
+        """The states of each choice of layers. Those that a choice begins with are not computed again if the one before
+        it begins with them, too."""
+        states, before = [self._network.embedded(packed.tokens)], Kept()
+        for kept in choices:
+            shared = _shared(before, kept)
+            del states[shared + 1 :]
+            for index in kept[shared:]:
+                states.append(self._network.layer_outputs(index, self._network.layers[index], states[-1], packed))
+            before = kept
+            yield self._network.outputs(states[-1])
+
+    def _predictions(self, states: Tensor) -> Tensor:
+        return self._network.logits(states).float().log_softmax(-1)
+
+
+def _shared(one: Kept, other: Kept) -> int:
+    """With how many layers both begin."""
+    differing = (place for place, (ours, theirs) in enumerate(zip(one, other, strict=False)) if ours != theirs)
+    return next(differing, min(len(one), len(other)))

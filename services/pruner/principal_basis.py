@@ -44,17 +44,20 @@ class Basis:
         return self.scale * (states.to(self.directions) @ self.directions)
 
 
-def principal_basis(states: Iterable[Tensor], epsilon: float, kept: int) -> Basis:
-    """The `kept` directions that hold most of the normed states (SliceGPT, section 3.3), all in float64: eigenvectors
-    of the sum of x xᵀ over RMSNorm's outputs x, without its weight. No mean is subtracted, as RMSNorm subtracts none.
+def principal_basis(states: Iterable[Tensor], kept: int) -> Basis:
+    """The `kept` directions that hold most of the states, all in float64: eigenvectors of the sum of x xᵀ over what
+    RMSNorm reads. No mean is subtracted, as RMSNorm subtracts none.
+
+    SliceGPT's section 3.3 sums over what RMSNorm makes of the states, its authors' code over the states themselves.
+    The latter is done here: the shortcut loses what is cut off, too, and adds states up as large as they are. On the
+    example model it gives much the lower perplexity.
 
     `states`: parts (N, hidden), at least one. Raises UserError where they hold no numbers.
     """
     moments: Tensor | None = None
     for part in states:
         exact = part.double()
-        normed = exact * (exact.square().mean(-1, keepdim=True) + epsilon).rsqrt()
-        products = normed.T @ normed
+        products = exact.T @ exact
         moments = products if moments is None else moments.add_(products)
     if moments is None:
         raise ValueError("no states")

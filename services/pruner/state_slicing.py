@@ -105,7 +105,7 @@ class _Walk:
 
     def _turn(self) -> None:
         """Go on from whole states (N, hidden size of the network) in the basis that suits them."""
-        self.basis = principal_basis(self._states, self._network.arithmetic.norm_epsilon, self._hidden)
+        self.basis = principal_basis(self._states, self._hidden)
         for number, state in enumerate(self._states):
             self._states[number] = self.basis.held(state).float()
 

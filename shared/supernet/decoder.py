@@ -282,41 +282,46 @@ class Decoder:
 
     def hidden(self, sequences: Sequences, observe: LayerObserver | None = None) -> Tensor:
         """States after the last norm, (T, hidden)."""
-        state = self._embedded(sequences.tokens)
+        state = self.embedded(sequences.tokens)
         rotations = self._rotations(sequences.positions, state.dtype)
         for index, layer in enumerate(self.layers):
             before = state
             state, neurons = self._through(index, layer, state, rotations, sequences)
             if observe is not None:
                 observe(index, before, neurons, state)
-        return self._normed(state, self.norm)
+        return self.outputs(state)
 
     def hidden_together(self, batches: Iterable[Sequences], prepare: Callable[[Layer], Layer]) -> list[Tensor]:
         """`hidden` of each, layer by layer: each layer is prepared once for all of them, and the keys and values of a
         prefix are there for the batches after it."""
         batches = list(batches)
-        states = [self._embedded(sequences.tokens) for sequences in batches]
+        states = [self.embedded(sequences.tokens) for sequences in batches]
         rotations = [self._rotations(sequences.positions, self.embeddings.dtype) for sequences in batches]
         for index, layer in enumerate(self.layers):
             prepared = prepare(layer)
             for number, sequences in enumerate(batches):
                 states[number], _ = self._through(index, prepared, states[number], rotations[number], sequences)
-        return [self._normed(state, self.norm) for state in states]
+        return [self.outputs(state) for state in states]
 
     def layer_outputs(self, index: int, layer: Layer, state: Tensor, sequences: Sequences) -> Tensor:
         """The state after a layer that stands in the place of the network's own one, of the state before it."""
         rotations = self._rotations(sequences.positions, state.dtype)
         return self._through(index, layer, state, rotations, sequences)[0]
 
-    def logits(self, states: Tensor) -> Tensor:
-        """Scores of every word of the vocabulary, (..., vocabulary)."""
-        return F.linear(states, self.head)
-
-    def _embedded(self, tokens: Tensor) -> Tensor:
+    def embedded(self, tokens: Tensor) -> Tensor:
+        """The states of tokens (T,) before the first layer, (T, hidden)."""
         state = F.embedding(tokens, self.embeddings)
         scale = self.arithmetic.embedding_scale
         # The scale is rounded as the weights are, since transformers does so.
         return state if scale == 1 else state * torch.tensor(scale, dtype=state.dtype).item()
+
+    def outputs(self, state: Tensor) -> Tensor:
+        """The states after the last norm, of those after the last layer, both (T, hidden)."""
+        return self._normed(state, self.norm)
+
+    def logits(self, states: Tensor) -> Tensor:
+        """Scores of every word of the vocabulary, (..., vocabulary)."""
+        return F.linear(states, self.head)
 
     def _rotations(self, positions: Tensor, dtype: torch.dtype) -> Rotations:
         return {key: rotary.tables(positions, dtype) for key, rotary in self.rotaries.items()}

@@ -1,6 +1,6 @@
 """What each baseline removes first, where the right answer is known."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
@@ -319,16 +319,59 @@ def test_greedy_dropping_looks_at_what_is_left(bases: Callable[[str], Checkpoint
     for _ in range(2):
         kept = min((tuple(one for one in kept if one != gone) for gone in kept), key=cost)
     assert made.kept == kept
+    every = tuple(range(LAYERS))
+    assert WholeNetwork(base.cut(), TEXT).divergences([kept, every]) == {
+        kept: pytest.approx(cost(kept), rel=1e-4),
+        every: pytest.approx(0, abs=1e-6),
+    }
+
+
+def test_choices_of_layers_share_the_work_on_what_they_begin_with(
+    bases: Callable[[str], Checkpoint], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base, through = bases("qwen3-window"), list[int]()
+    one_less = [tuple(one for one in range(LAYERS) if one != gone) for gone in range(LAYERS)]
+    choices = [*one_less, (0,), (0, 1), (LAYERS - 1,), tuple(range(LAYERS))]
+    alone = [WholeNetwork(base.cut(), TEXT).divergences([kept])[kept] for kept in choices]
+    plain = Decoder.layer_outputs
+
+    def counted(self: Decoder, index: int, *others: Any) -> Tensor:
+        through.append(index)
+        return plain(self, index, *others)
+
+    monkeypatch.setattr(Decoder, "layer_outputs", counted)
     whole = WholeNetwork(base.cut(), TEXT)
-    assert whole.divergence(kept) == pytest.approx(cost(kept), rel=1e-4)
-    assert whole.divergence(range(LAYERS)) == pytest.approx(0, abs=1e-6)
+    together = whole.divergences(one_less)
+    # Without layer i those behind it are to be passed, once each, and those before the last one all together.
+    assert len(through) == sum(range(LAYERS)) + LAYERS - 1
+    assert [whole.divergences(choices)[kept] for kept in choices] == alone, "to the last bit"
+    through.clear()
+    assert whole.divergences(one_less) == together and not through, "nothing is measured twice"
+
+
+def test_greedy_dropping_measures_no_drop_that_isn_t_made(
+    bases: Callable[[str], Checkpoint], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base, asked = bases("llama-biases"), list[int]()
+    plain = WholeNetwork.divergences
+
+    def counted(self: WholeNetwork, choices: Iterable[tuple[int, ...]]) -> dict[tuple[int, ...], float]:
+        found = plain(self, choices)
+        asked.append(len(found))
+        return found
+
+    monkeypatch.setattr(WholeNetwork, "divergences", counted)
+    layer = layer_parameters(base.network.family, base.network.layers[0])
+    prune(base, ParameterTarget(at_most=parameters(base.network) - 2 * layer), baseline="greedy")
+    assert asked == [LAYERS, LAYERS - 1]
 
 
 def test_evolution_finds_the_best_of_all_choices_of_layers(bases: Callable[[str], Checkpoint]) -> None:
     base = bases("llama-biases")
     layer = layer_parameters(base.network.family, base.network.layers[0])
     target = ParameterTarget(at_most=parameters(base.network) - 2 * layer)
-    best = min(combinations(range(LAYERS), LAYERS - 2), key=WholeNetwork(base.cut(), TEXT).divergence)
+    divergences = WholeNetwork(base.cut(), TEXT).divergences(combinations(range(LAYERS), LAYERS - 2))
+    best = min(divergences, key=lambda kept: divergences[kept])
     assert prune(base, target, baseline="evopress").kept == best
     hasty = {"baseline": "evopress", "generations": 1, "offspring": 2}
     assert len({prune(base, target, seed, **hasty).kept for seed in range(5)}) > 1

@@ -1,12 +1,12 @@
 """EvoPress (arXiv 2410.14649) for whole layers: which ones stay is found by evolution."""
 
 import random
-from functools import cache
+from collections.abc import Collection
 
 from services.pruner.block_dropping import BlockDropping, drop_until_fit, droppable, fits_with, of_layers
 from services.pruner.calibration import Calibration
 from services.pruner.computing import placed
-from services.pruner.divergence import WholeNetwork
+from services.pruner.divergence import Kept, WholeNetwork
 from services.pruner.target import Target
 from shared.architecture import derive
 from shared.network.shape import NetworkShape
@@ -20,8 +20,6 @@ SURVIVE = 1 / 4
 MOST_SWAPS = 3
 TRIES = 20
 """To find a swap after which the network fits, where layers differ in size."""
-
-Kept = tuple[int, ...]
 
 
 class EvoPress(BlockDropping):
@@ -41,17 +39,23 @@ class EvoPress(BlockDropping):
     def keep(self, base: Checkpoint, text: Calibration, target: Target, seed: int) -> tuple[int, ...]:
         chance, placed_base = random.Random(seed), placed(base)
         some = Calibration(text.sequences[: max(1, round(len(text.sequences) * SCREENED_ON))])
-        screen, final = (cache(WholeNetwork(placed_base, part).divergence) for part in (some, text))
+        screen, final = (WholeNetwork(placed_base, part) for part in (some, text))
 
         def best(candidates: set[Kept]) -> Kept:
-            screened = sorted(candidates, key=lambda kept: (screen(kept), kept))
-            return min(screened[: max(1, round(len(screened) * SURVIVE))], key=lambda kept: (final(kept), kept))
+            screened = _ranked(screen, candidates)
+            return _ranked(final, screened[: max(1, round(len(screened) * SURVIVE))])[0]
 
         parent = best({_random(base.network, target, chance) for _ in range(self._offspring)})
         for _ in range(self._generations):
             child = best({_mutated(parent, base.network, target, chance) for _ in range(self._offspring)})
-            parent = min(parent, child, key=lambda kept: (final(kept), kept))
+            parent = _ranked(final, (parent, child))[0]
         return parent
+
+
+def _ranked(whole: WholeNetwork, choices: Collection[Kept]) -> list[Kept]:
+    """Those that diverge least first."""
+    divergences = whole.divergences(choices)
+    return sorted(choices, key=lambda kept: (divergences[kept], kept))
 
 
 def _random(network: NetworkShape, target: Target, chance: random.Random) -> Kept:

@@ -14,7 +14,7 @@ from shared.supernet.checkpoint import Checkpoint
 class Greedy(BlockDropping):
     """That layer goes next without which the predictions diverge least from the base's.
 
-    Each drop takes a pass through the network for each layer that is left.
+    Each drop takes a pass for each layer that is left, through the layers behind it.
     """
 
     name = "greedy"
@@ -25,9 +25,11 @@ class Greedy(BlockDropping):
 
 def _order(network: NetworkShape, whole: WholeNetwork) -> Iterator[int]:
     """Layers in the order in which they go, each found when it is asked for."""
-    kept, left = set(range(network.depth)), droppable(network)
+    kept, left = tuple(range(network.depth)), droppable(network)
     while left and len(kept) > 1:
-        dropped = min(left, key=lambda layer: (whole.divergence(sorted(kept - {layer})), layer))
-        kept.remove(dropped)
+        without = {layer: tuple(one for one in kept if one != layer) for layer in left}
+        divergences = whole.divergences(without.values())
+        dropped = min(left, key=lambda layer: (divergences[without[layer]], layer))
+        kept = without[dropped]
         left.remove(dropped)
         yield dropped

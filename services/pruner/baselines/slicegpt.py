@@ -3,8 +3,6 @@
 Without the paper's recovery by LoRA.
 """
 
-from typing import Any
-
 from services.pruner.calibration import Calibration
 from services.pruner.protocol import PrunedNetwork, require_possible, required_text
 from services.pruner.sliced_shape import hidden_for, sliced_shape
@@ -17,7 +15,10 @@ from shared.supernet.checkpoint import Checkpoint
 
 class SliceGpt:
     """Slices states to the hidden size with which the network is the largest that fits. Networks of other families than
-    `sliced_shape.FAMILIES`, and those that are sliced already, are refused."""
+    `sliced_shape.FAMILIES`, and those that are sliced already, are refused.
+
+    The head is sliced, too, as in the paper; the authors' code leaves it whole unless it is told otherwise.
+    """
 
     name = "slicegpt"
     reads_text = True
@@ -25,10 +26,6 @@ class SliceGpt:
 
     def __init__(self, options: SliceGptOptions) -> None:
         self._options = options
-
-    @property
-    def options(self) -> dict[str, Any]:
-        return self._options.model_dump(mode="json")
 
     def smallest(self, base: NetworkShape, target: Target) -> NetworkShape:
         return sliced_shape(base, self._options.step)
