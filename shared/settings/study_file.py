@@ -1,9 +1,11 @@
 """The study file: one YAML file that says everything about a study."""
 
+import re
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from shared.digest import digest_json
 from shared.settings.baselines import BaselineName, BaselineOptions
 from shared.settings.search_file import SearchSettings
 from shared.settings.sections import ReportingSettings, ServingSettings, StrategySettings
@@ -141,8 +143,8 @@ class StudySettings(Section):
 
     @model_validator(mode="after")
     def _short_names(self) -> Self:
-        longest = max(self.supernets, key=lambda supernet: len(supernet.name))
-        name = self._search_name(longest, len(self.searched) - 1)
+        names = (self._search_name(supernet, chosen_on) for supernet in self.supernets for chosen_on in self.searched)
+        name = max(names, key=len)
         if len(name) > LONGEST_NAME:
             raise ValueError(
                 f"name: a search would be called {shortened(name, 40)}, which has {len(name)} characters instead of at "
@@ -207,10 +209,9 @@ class StudySettings(Section):
 
     def search_settings(self, supernet: StudiedSupernet, chosen_on: str) -> SearchSettings:
         """The search over a super-network by one task, or by all of them together."""
-        number = self.searched.index(chosen_on)
-        tasks = self.tasks if chosen_on == TOGETHER else (self.tasks[number],)
+        tasks = tuple(task for task in self.tasks if chosen_on in (task.name, TOGETHER))
         return SearchSettings(
-            name=self._search_name(supernet, number),
+            name=self._search_name(supernet, chosen_on),
             model=self.model,
             space=supernet.space,
             training=supernet.training,
@@ -223,6 +224,13 @@ class StudySettings(Section):
             dtype=self.dtype,
         )
 
-    def _search_name(self, supernet: StudiedSupernet, number: int) -> str:
-        """What a search is called: its run and its queues."""
-        return f"{self.name}.{supernet.name}.{number}"
+    def _search_name(self, supernet: StudiedSupernet, chosen_on: str) -> str:
+        """What a search is called: its run and its queues. The same, whatever other tasks the study has."""
+        return f"{self.name}.{supernet.name}.{_as_name(chosen_on)}"
+
+
+def _as_name(task: str) -> str:
+    """A task in the characters that names have; the path of a task's file by how it ends and its digest."""
+    if re.fullmatch(r"[A-Za-z0-9._-]{1,40}", task):
+        return task
+    return f"{re.sub(r'[^A-Za-z0-9._-]+', '_', task)[-16:]}-{digest_json(task)[:8]}"

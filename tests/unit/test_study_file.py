@@ -106,7 +106,7 @@ HEURISTIC = {"name": "theirs", "supernet": "ours", "depth": 28, "layers": [2, 3,
         (
             "name",
             "n" * 94,
-            "name: a search would be called .*, which has 101 characters instead of at most 100; shorten",
+            "name: a search would be called .*, which has 110 characters instead of at most 100; shorten",
         ),
         ("supernets.0.name", "a/b", r"supernets\.0\.name: should be letters"),
         ("supernets.0.space.quantization", ["none", "int8"], r"supernets\.0\.space: quantization: a study searches"),

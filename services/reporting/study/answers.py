@@ -34,6 +34,11 @@ class StudyAnswers:
         """On one task; None if it was not measured."""
         return self.of(network, quantization).get(task)
 
+    def on_each(self, network: StudyNetwork | None, tasks: Sequence[str]) -> Answers | None:
+        """On each of some tasks; None if one is missing."""
+        answers = self.of(network)
+        return {task: answers[task] for task in tasks} if all(task in answers for task in tasks) else None
+
     def together(self, network: StudyNetwork, tasks: Sequence[str]) -> ItemAnswers | None:
         """On some tasks, one after another, as a search over them looks at them; None if one is missing."""
         answers = self.of(network)

@@ -181,21 +181,9 @@ class _Cases:
             self._no_loss(),
             self._against_rivals(("none",), "beats-pruners", "without fine-tuning"),
             self._against_rivals(("full", "lora"), "beats-tuned-pruners", "with fine-tuning of their own"),
-            self._pooled(
-                "no-recovery",
-                "Chosen networks need no fine-tuning of their own: they are no worse than the same fine-tuned alone",
-                no_worse,
-                "the same fine-tuned alone",
-                lambda size: self.beside.each_on_its_own("alone", self.supernet, size, "full"),
-            ),
+            self._no_recovery(),
             self._int8(),
-            self._pooled(
-                "beats-random",
-                "The search beats random networks of equal size",
-                better,
-                "random networks of equal size",
-                lambda size: self.beside.each_on_its_own("random", self.supernet, size),
-            ),
+            self._random(),
             self._heuristic(),
         ]
 
@@ -235,19 +223,33 @@ class _Cases:
         statement = f"At equal size the networks chosen on each task beat LLM-Pruner and SliceGPT {how}"
         return Case(name, statement, self.supernet, better, tuple(evidence), tuple(missing))
 
-    def _pooled(
-        self,
-        name: str,
-        statement: str,
-        rule: Callable[[Case, float], Verdict],
-        other: str,
-        answers_at: Callable[[float], Contender | None],
-    ) -> Case:
-        """At each size in the mean over tasks: those chosen on each task against others that go with them."""
+    def _random(self) -> Case:
+        """At each size in the mean over tasks: those chosen on each task against the random ones that go with them."""
         evidence, missing = list[Evidence](), list[str]()
         for size in self.settings.sizes:
-            self._add(evidence, missing, size, f"{self.supernet}: {other}, {size:g}x", answers_at(size))
-        return Case(name, statement, self.supernet, rule, tuple(evidence), tuple(missing))
+            name = f"{self.supernet}: random networks of equal size, {size:g}x"
+            self._add(evidence, missing, size, name, self.beside.each_on_its_own("random", self.supernet, size))
+        statement = "The search beats random networks of equal size"
+        return Case("beats-random", statement, self.supernet, better, tuple(evidence), tuple(missing))
+
+    def _no_recovery(self) -> Case:
+        """Those that were cut out of the untouched model too, each on what it was chosen on."""
+        evidence, missing = list[Evidence](), list[str]()
+        for size in self.settings.sizes:
+            found = [each for each in self.beside.alone(self.supernet, size) if each.fine_tuning == "full"]
+            for alone in found:
+                chosen = self.beside.chosen(self.supernet, alone.chosen_on or "", size)
+                tasks = self.answers.chosen_from(alone.chosen_on or "")
+                mine, theirs = (self.answers.on_each(each, tasks) for each in (chosen, alone))
+                if chosen is None or mine is None or theirs is None:
+                    missing.append(label(alone))
+                    continue
+                difference, task = Difference.of_all(mine, theirs), tasks[0] if len(tasks) == 1 else ALL
+                evidence.append(self._evidence(difference, task, label(chosen), label(alone), size))
+            if not found:
+                missing.append(f"the same fine-tuned alone at {size:g}x")
+        statement = "Chosen networks need no fine-tuning of their own: they are no worse than the same fine-tuned alone"
+        return Case("no-recovery", statement, self.supernet, no_worse, tuple(evidence), tuple(missing))
 
     def _int8(self) -> Case:
         """In the mean over tasks."""

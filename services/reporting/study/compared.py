@@ -35,6 +35,11 @@ class Beside:
         networks = [each for each in of_kind(self.networks, kind) if (each.supernet, each.chosen_on) == asked]
         return [each for each in networks if self.size_of(each) == size]
 
+    def alone(self, supernet: str, size: float) -> list[StudyNetwork]:
+        """What was chosen at a size and cut out of the untouched model instead, fine-tuned or not."""
+        networks = [each for each in of_kind(self.networks, "alone") if each.supernet == supernet]
+        return [each for each in networks if each.times_smaller == size]
+
     def baselines(self, size: float) -> list[StudyNetwork]:
         """What the baselines made at a size."""
         return [each for each in of_kind(self.networks, "baseline") if each.times_smaller == size]
