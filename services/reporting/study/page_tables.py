@@ -346,7 +346,7 @@ def _int8_row(row: Int8Row) -> Row:
             *_accuracy(row.after),
             *_compared(row.comparison),
         ),
-        row.label.split(":")[-1].strip() in ("base", "dense"),
+        row.label.split(": ")[-1].startswith(("base", "dense", "random")),
     )
 
 
