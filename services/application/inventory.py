@@ -7,8 +7,9 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from services.application.run_directory import RunDirectory
+from services.application.run_directory import STUDY_FILE, RunDirectory, is_study
 from services.application.run_status import state_in_words
+from services.application.study.progress import state_in_words as study_in_words
 from services.application.supernet_store import Supernet, SupernetStore, busy, workspace_of
 from shared.errors import UserError
 
@@ -46,17 +47,18 @@ class SupernetEntry:
 
 
 def runs_in(runs: Path, store: SupernetStore) -> list[RunEntry]:
-    """All runs of a directory; one that can't be read hides no other."""
+    """All runs and studies of a directory; one that can't be read hides no other."""
     entries = []
-    for file in sorted(runs.glob("*/search.yaml")):
-        run = RunDirectory(file.parent)
+    for path in sorted({file.parent for name in ("search.yaml", STUDY_FILE) for file in runs.glob(f"*/{name}")}):
+        run = RunDirectory(path)
         try:
-            state = state_in_words(run)
+            state = study_in_words(path) if is_study(path) else state_in_words(run)
         except UserError as error:
             state = str(error)
         except PermissionError as error:  # another user's
             state = f"can't be read ({error.strerror})"
-        entries.append(RunEntry(run.path.name, state, _seen(partial(_supernet_of, run, store))))
+        supernet = _seen(partial(_supernets_of_study if is_study(path) else _supernet_of, run, store))
+        entries.append(RunEntry(path.name, state, supernet))
     return entries
 
 
@@ -110,6 +112,11 @@ def _supernet_of(run: RunDirectory, store: SupernetStore) -> str | None:
     if not run.supernet.is_symlink():
         return "its own"
     return target.name if target.parent == store.path.resolve() else str(target)
+
+
+def _supernets_of_study(run: RunDirectory, _: SupernetStore) -> str | None:
+    number = len(list((run.path / "supernets").glob("*")))
+    return f"{number} of its own" if number else None
 
 
 def _seen(look: Callable[[], T]) -> T | None:

@@ -8,6 +8,7 @@ MODELS = {
     "gguf",
     "huggingface_hub",
     "lm_eval",
+    "peft",
     "safetensors",
     "tokenizers",
     "torch",

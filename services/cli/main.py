@@ -204,7 +204,10 @@ def status(
         return
     _refuse_without_broker(credentials, authority, as_json)
     if run is not None:
-        from services.cli.run_view import status as show
+        if is_study(run):
+            from services.cli.study import status as show
+        else:
+            from services.cli.run_view import status as show
 
         show(run)
     else:

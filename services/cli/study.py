@@ -4,6 +4,7 @@ import logging
 from contextlib import nullcontext
 from pathlib import Path
 
+from services.application.study.progress import study_progress
 from services.application.study.study_directory import StudyDirectory
 from services.application.supernet_store import SupernetStore
 from services.cli.console import console
@@ -53,3 +54,14 @@ def report(path: Path, output: Path) -> None:
     display = StudyDisplay(metrics_by_task(directory.settings().tasks))
     with PreparationDisplay() as preparation, display:
         write_study_report(directory, output, Events(preparation, display))
+
+
+def status(path: Path) -> None:
+    """Show how far a study has got."""
+    directory = StudyDirectory(path)
+    settings, progress = directory.settings(), study_progress(directory)
+    console.print(f"Study          {settings.name}, {settings.model}")
+    console.print(f"Searches       {progress.finished} of {progress.searches} finished")
+    measured = f"{progress.measured} of {progress.measurements} measured" if progress.measurements else "not begun"
+    console.print(f"Report items   {measured}")
+    console.print(f"Report         {directory.report if progress.reported else 'not written yet'}")

@@ -76,12 +76,14 @@ def fine_tune(
     state_file: Path,
     log_file: Path,
     report: Callable[[StepReport], None],
+    rate_setting: str = "training.learning_rate",
 ) -> None:
     """Train `state.weights` (float32, updated in place), of which the networks are made, from `state.step` to the last
     step.
 
     What happens in a step depends only on the seed and its number, so a fine-tuning that was interrupted has the same
-    outcome as an undisturbed one. Raises UserError where the loss is no longer finite.
+    outcome as an undisturbed one. Raises UserError, which names the learning rate by its setting, where the loss or its
+    gradient is no longer finite.
     """
     weights = {name: tensor.requires_grad_() for name, tensor in state.weights.items()}
     optimizer = torch.optim.AdamW(
@@ -97,13 +99,11 @@ def fine_tune(
         kind, network = network_of_step(step)
         packed = pack([Tree.plain(example.tokens) for example in batch], next(iter(weights.values())).device)
         loss = response_loss(network.logits, network.hidden(packed), packed.starts, batch)
-        if not loss.isfinite():
-            raise UserError(
-                f"training.learning_rate: the loss is not finite at step {step}; lower it and remove {state_file}"
-            )
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         norm = torch.nn.utils.clip_grad_norm_(weights.values(), settings.clip_norm)
+        if not (loss.isfinite() and norm.isfinite()):
+            raise UserError(f"{rate_setting}: the loss is not finite at step {step}; lower it and remove {state_file}")
         optimizer.step()
         _note(state, step, kind, loss.item())
         _log(log_file, step, kind, loss.item(), float(norm), learning_rate(step, settings), len(packed.tokens))

@@ -72,7 +72,7 @@ def plan_single(
     """Load and check everything.
 
     `source_digest` is that of the source's content. `architecture` is cut out of it (default: the whole); without
-    steps that is all. `data` are those of another plan with the same settings' data, to be shared instead of loaded.
+    steps that is all. `data` are another plan's: what they have in common with this one's isn't loaded again.
 
     Raises UserError if the source, the architecture or the data can't be used, and for LoRA without peft.
     """
@@ -121,9 +121,13 @@ def make_single(
 
 def _made_before(plan: SinglePlan, workspace: Path, directory: Path) -> SingleRecord:
     """What a call made that was killed after it had put the checkpoint into its place, or one that ended."""
-    record = SingleRecord.read(directory)
+    taken = f"{directory}: exists already, and doesn't hold this network; name another directory"
+    try:
+        record = SingleRecord.read(directory)
+    except UserError as error:
+        raise UserError(taken) from error
     if record.plan != plan.digest:
-        raise UserError(f"{directory}: exists already, and holds another network; name another directory")
+        raise UserError(taken)
     shutil.rmtree(workspace, ignore_errors=True)
     return record
 
@@ -132,9 +136,10 @@ def _fine_tuned(
     plan: SinglePlan, data: TrainingData, tuning: Tuning, workspace: Path, report: Callable[[StepReport], None]
 ) -> tuple[Decoder, dict[str, float]]:
     """The network with its new weights, in its own dtypes, and the running means of its losses."""
-    state_file, settings = workspace / STATE, tuning.training
+    state_file, settings, lora = workspace / STATE, tuning.training, isinstance(tuning.method, LoraMethod)
     trained = _trained(plan.network, tuning, load_state(state_file, plan.digest), plan.digest)
-    fine_tune(trained.of_step, data.examples, settings, trained.state, state_file, workspace / LOSSES, report)
+    rate = "fine_tuning.lora_learning_rate" if lora else "training.learning_rate"  # as a study file calls them
+    fine_tune(trained.of_step, data.examples, settings, trained.state, state_file, workspace / LOSSES, report, rate)
     dtypes = {name: tensor.dtype for name, tensor in plan.network.weights.items()}
     weights = {name: tensor.detach().to("cpu", dtypes[name]) for name, tensor in trained.weights().items()}
     return plan.network.cut(weights=weights), trained.state.losses

@@ -21,10 +21,11 @@ from shared.supernet.tokenizer import load_tokenizer, require_embedded
 class TrainingData:
     """Instructions and the examples that they become: of one tokenizer, and of at most `tokens_per_step` tokens each.
 
-    `tokenizer_files` are the digests of the tokenizer's files: all checkpoints that were made of one model can share
-    its data.
+    `name` is what settings call the data. `tokenizer_files` are the digests of the tokenizer's files, by which
+    checkpoints that were made of one model can share its data.
     """
 
+    name: str
     instructions: Instructions
     examples: Sequence[Example]
     tokens_per_step: int
@@ -48,28 +49,25 @@ class TrainingData:
         fit = f"{long:,} {'row' if long == 1 else 'rows'} left out: prompts that fill training.tokens_per_step"
         return [said for said in (self.instructions.left_out, fit if long else "") if said]
 
-    def is_for(self, directory: Path, settings: TrainingSettings) -> bool:
-        """Whether the rows become the same examples for a checkpoint and settings."""
-        return (tokenizer_files(directory), settings.tokens_per_step) == (self.tokenizer_files, self.tokens_per_step)
-
 
 def load_training_data(
     network: Checkpoint, settings: TrainingSettings, environment: Environment, given: TrainingData | None = None
 ) -> TrainingData:
-    """The data that settings name, for a network. What is `given` was loaded for another network of the same data; of
-    the same tokenizer it is used as it is.
+    """The data that settings name, for a network. `given` was loaded for another one: what of it is the same for this
+    one isn't loaded again.
 
     Raises UserError for data that can't be loaded or have tokens that the network has no embeddings for, and where no
     row fits into a step.
     """
-    if given is not None and given.is_for(network.directory, settings):
+    given = given if given is not None and given.name == settings.data else None
+    files, limit = tokenizer_files(network.directory), settings.tokens_per_step
+    if given is not None and (given.tokenizer_files, given.tokens_per_step) == (files, limit):
         data = given
     else:
         instructions = load_instructions(settings.data, environment) if given is None else given.instructions
         tokenizer = load_tokenizer(network.directory)
-        examples = tokenize(instructions.rows, tokenizer, settings.tokens_per_step)
-        files = tokenizer_files(network.directory)
-        data = TrainingData(instructions, examples, settings.tokens_per_step, tokenizer, files)
+        examples = tokenize(instructions.rows, tokenizer, limit)
+        data = TrainingData(settings.data, instructions, examples, limit, tokenizer, files)
     tokens = (token for example in data.examples for token in example.tokens)
     require_embedded(tokens, network.network.vocab_size, data.tokenizer)
     if not data.examples:

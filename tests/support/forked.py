@@ -17,7 +17,7 @@ from pathlib import Path
 
 from tests.support.command import environment
 
-LIBRARIES = ["services.cli.main", "services.application.local_search", "sklearn.svm"]
+LIBRARIES = ["services.cli.main", "services.application.study.run_study", "sklearn.svm"]
 
 
 class ForkedCommand:

@@ -114,6 +114,8 @@ def _search(
         dtype="float32",
     )
     history = History.create_or_resume(directory / f"{asked.name}.sqlite", plan.about())
+    history.note("origins", {"training data": "made up"})
+    history.note("provenance", {"Fine-tuned with": f"torch of {supernet.name}"})
     if asked.serving is not None:
         _record(history, [plan.costs_request(asked.serving)], answer)
     rng = random.Random(asked.name)

@@ -67,6 +67,15 @@ def test_a_network_that_is_made_of_one_with_a_recipe_has_its_own(base: Path, tmp
     assert not (tmp_path / "companions" / RECIPE).exists() and (tmp_path / "companions" / "tokenizer.json").exists()
 
 
+def test_a_recipe_of_an_earlier_release_says_no_kind_and_is_one_of_a_baseline(base: Path) -> None:
+    record = made(base, "made", RandomOptions())
+    file = base.parent / "made" / RECIPE
+    written = json.loads(file.read_text(encoding="utf-8"))
+    assert written.pop("kind") == "pruned"
+    file.write_text(json.dumps(written), encoding="utf-8")
+    assert PruningRecord.read(base.parent / "made") == record
+
+
 @pytest.mark.parametrize(
     ("content", "complaint"),
     [

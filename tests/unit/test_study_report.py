@@ -311,3 +311,19 @@ def test_what_was_not_measured_is_an_empty_field_and_never_zero(tmp_path: Path) 
     rows = read(tables(content)["equal_size.csv"])
     missing = [row for row in rows if row["network"] == "llm-pruner, 1.3x" and row["task"] in (TWO[0], "mean")]
     assert [row["accuracy_share"] for row in missing] == ["", ""]
+
+
+def test_a_heuristic_that_is_larger_than_what_was_chosen_cannot_show_that_it_is_as_good(content: StudyContent) -> None:
+    (claim,) = (each for each in content.claims if each.key == "heuristic")
+    assert "more parameters" in claim.evidence
+    assert claim.comparisons[0].lower_bound > -content.margin
+    assert claim.verdict == "can't be told"
+    assert claim.detectable is None
+
+
+def test_the_report_says_how_each_super_network_was_made_and_with_what_all_was_measured(content: StudyContent) -> None:
+    provenance = dict(content.provenance)
+    assert provenance["ours: Fine-tuned with"] == "torch of ours"
+    assert provenance["Origin of training data"] == "made up"
+    assert provenance["Version of torch"] == "2.13.0"
+    assert provenance["Items of arc_easy, digest"] == "test"

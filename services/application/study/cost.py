@@ -6,6 +6,7 @@ from services.application.estimate import TRAINING_COST, assumed_tokens, estimat
 from services.application.study.compared import tokens_of
 from services.application.study.events import CostLine, StudyCost
 from services.application.study.preparation import PreparedStudy
+from services.application.study.reading import searches_of
 from services.application.study.study_directory import StudyDirectory
 from services.coordinator.budget import networks_to_measure
 from shared.network.sizes import outer_parameters, parameters
@@ -16,23 +17,28 @@ oftener."""
 TRIED: dict[str, float] = {"greedy": 60.0, "evopress": 300.0}
 
 
-def study_cost(study: PreparedStudy, directory: StudyDirectory, finished: set[str], rate: float) -> StudyCost:
-    """What is left to be done: `finished` are the names of searches that are; `rate` is this machine's, in parameters
-    times tokens per second. Single networks that are fine-tuned already count as if they weren't."""
-    return StudyCost(tuple(_lines(study, directory, finished, rate)))
+def study_cost(
+    study: PreparedStudy, directory: StudyDirectory, finished: set[str], missing: int | None, rate: float
+) -> StudyCost:
+    """What is left to be done: `finished` are the names of searches that are, `missing` the number of measurements on
+    the report items of a task, if all networks are made, else None; `rate` is this machine's, in parameters times
+    tokens per second. Single networks that are fine-tuned already count as if they weren't until all are made."""
+    return StudyCost(tuple(_lines(study, directory, finished, missing, rate)))
 
 
-def _lines(study: PreparedStudy, directory: StudyDirectory, finished: set[str], rate: float) -> Iterator[CostLine]:
+def _lines(
+    study: PreparedStudy, directory: StudyDirectory, finished: set[str], missing: int | None, rate: float
+) -> Iterator[CostLine]:
     settings, base = study.settings, study.base.network
     whole = parameters(base) - outer_parameters(base)
     sizes = {supernet.name: _typical(study, supernet.name) for supernet in settings.supernets}
-    missing = [supernet for supernet in settings.supernets if study.first[supernet.name].supernet is None]
-    if missing:
-        tokens = sum(map(tokens_of, missing))
-        seconds = sum(TRAINING_COST * tokens_of(each) * (whole + sizes[each.name]) / 2 / rate for each in missing)
-        yield CostLine("Super-networks", f"{len(missing)} to be fine-tuned", tokens, seconds)
+    unmade = [supernet for supernet in settings.supernets if study.first[supernet.name].supernet is None]
+    if unmade:
+        tokens = sum(map(tokens_of, unmade))
+        seconds = sum(TRAINING_COST * tokens_of(each) * (whole + sizes[each.name]) / 2 / rate for each in unmade)
+        yield CostLine("Super-networks", f"{len(unmade)} to be fine-tuned", tokens, seconds)
     searches, measured, tokens, seconds = 0, 0, 0, 0.0
-    for supernet, _, asked in study.searches():
+    for supernet, _, asked in searches_of(study.settings):
         if asked.name in finished:
             continue
         space = study.first[supernet.name].unordered_space
@@ -52,24 +58,24 @@ def _lines(study: PreparedStudy, directory: StudyDirectory, finished: set[str], 
         work_done = sum(number * times for number, times in zip(read, passes, strict=True))
         yield CostLine("Baselines", f"{len(pruned)} to be made", round(work_done), work_done * whole / rate)
     tunings = sum(_variants(study)) + _alone(study)
-    if tunings and tokens_of(settings.supernets[0]):
+    if tunings and missing is None and tokens_of(settings.supernets[0]):
         tokens = tunings * tokens_of(settings.supernets[0])
         smaller = whole / min(settings.sizes)
         yield CostLine("Fine-tunings", f"{tunings} of single networks", tokens, TRAINING_COST * tokens * smaller / rate)
-    networks = _compared(study)
     _, of_report = _tokens(study, [task.name for task in settings.tasks])
-    tokens = networks * of_report
+    wanted = _compared(study) * len(settings.tasks) if missing is None else missing
+    tokens = wanted * of_report // len(settings.tasks)
     typical = sum(sizes.values()) / len(sizes)
-    yield CostLine("Report", f"{networks} networks on {len(settings.tasks)} tasks", tokens, tokens * typical / rate)
+    yield CostLine("Report", f"{wanted:,} measurements, each of a network on a task", tokens, tokens * typical / rate)
 
 
 def _compared(study: PreparedStudy) -> int:
     """Networks that are measured at most, those in INT8 as their own."""
     settings = study.settings
-    chosen = len(list(study.searches())) * len(settings.sizes)
+    chosen = len(list(searches_of(study.settings))) * len(settings.sizes)
     pruned = sum(1 + tuned for tuned in _variants(study))
     whole = 1 + len(settings.supernets)
-    heuristics = len(list(study.searches())) + len(settings.heuristics)
+    heuristics = len(list(searches_of(study.settings))) + len(settings.heuristics)
     again = whole + chosen + pruned if settings.remeasure_int8 else 0
     return whole + 2 * chosen + heuristics + pruned + 2 * _alone(study) + again
 

@@ -1,15 +1,13 @@
 """A study made ready: everything that it is going to need is looked for, and everything that can't work is said, before
 anything is computed. Needs torch."""
 
-import importlib.util
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from services.application.prepared_search import PreparedSearch, check_tasks, prepare_search
 from services.application.study.calibration_text import calibration_text
+from services.application.study.reading import searches_of
 from services.application.study.study_directory import StudyDirectory
 from services.application.supernet_store import SupernetStore
 from services.coordinator.study.choice import most_parameters
@@ -18,13 +16,14 @@ from services.evaluator.preparation import PreparedTask
 from services.evaluator.tasks.local import DataMissingError
 from services.pruner.make_pruned import PruningPlan, plan_pruning
 from services.pruner.target import ParameterTarget
+from services.trainer.lora import require_peft
 from shared.environment import Environment
 from shared.errors import UserError
 from shared.events import Events
 from shared.messages import CheckpointRef
-from shared.settings import ItemsPart, SearchSettings, check_new_name, explain
+from shared.settings import ItemsPart, SearchSettings
 from shared.settings.baselines import BaselineName
-from shared.settings.study_file import NarrowLayers, StudiedSupernet, StudySettings
+from shared.settings.study_file import NarrowLayers, StudySettings
 from shared.supernet.checkpoint import Checkpoint
 
 Tasks = dict[ItemsPart, list[PreparedTask]]
@@ -69,21 +68,10 @@ class PreparedStudy:
     def _any(self) -> PreparedSearch:
         return self.first[self.settings.supernets[0].name]
 
-    def searches(self) -> Iterator[tuple[StudiedSupernet, str, SearchSettings]]:
-        """All searches in their order: the super-network, what is chosen on, and the settings."""
-        return searches_of(self.settings)
-
     def tasks_of(self, settings: SearchSettings) -> Tasks:
         """Those of the prepared tasks that a search measures."""
         names = [task.name for task in settings.tasks]
         return {part: [task for task in tasks if task.name in names] for part, tasks in (self.tasks or {}).items()}
-
-
-def searches_of(settings: StudySettings) -> Iterator[tuple[StudiedSupernet, str, SearchSettings]]:
-    """All searches of a study, in their order."""
-    for supernet in settings.supernets:
-        for chosen_on in settings.searched:
-            yield supernet, chosen_on, settings.search_settings(supernet, chosen_on)
 
 
 def prepare_study(
@@ -120,34 +108,19 @@ def prepare_study(
 
 
 def _check_settings(settings: StudySettings, on_farm: bool) -> None:
-    """Refuse what is wrong whatever the model."""
-    for size in settings.sizes:
-        if size < 1:
-            raise UserError(f"sizes: {size:g} times smaller than the model is larger than it; give 1 or more")
-    for supernet in settings.supernets:
-        if supernet.space.quantization != ("none",):
+    """Refuse what is wrong whatever the model, as far as the file alone doesn't show it."""
+    for _, _, asked in searches_of(settings):
+        if on_farm and asked.files_of_tasks is not None:
             raise UserError(
-                f"supernets.{supernet.name}.space.quantization: a study compares networks as they are, and in INT8 by "
-                "`remeasure_int8`; leave it out"
+                f"{asked.files_of_tasks}: evaluators of a farm read no tasks from files, which may hold code; name "
+                "tasks of lm-eval, or run the study without --broker"
             )
-    for supernet in settings.supernets:
-        for chosen_on in settings.searched:
-            try:
-                asked = settings.search_settings(supernet, chosen_on)
-            except ValidationError as error:
-                raise UserError(f"search {supernet.name} on {chosen_on}: {explain(error)}") from error
-            check_new_name(asked.name)
-            if on_farm and asked.files_of_tasks is not None:
-                raise UserError(
-                    f"{asked.files_of_tasks}: evaluators of a farm read no tasks from files, which may hold code; name "
-                    "tasks of lm-eval, or run the study without --broker"
-                )
     recovering = [options.baseline for options in settings.baselines if options.baseline in settings.fine_tuning.lora]
-    if recovering and importlib.util.find_spec("peft") is None:
-        raise UserError(
-            f"fine_tuning.lora: {', '.join(recovering)} recover by LoRA, which needs the package peft; "
-            "pip install peft, or give an empty list"
-        )
+    if recovering:
+        try:
+            require_peft()
+        except UserError as error:
+            raise UserError(f"fine_tuning.lora: {', '.join(recovering)}: {error}; or give an empty list") from error
 
 
 def _check_sizes(settings: StudySettings, name: str, search: PreparedSearch) -> None:
@@ -164,18 +137,13 @@ def _check_sizes(settings: StudySettings, name: str, search: PreparedSearch) -> 
 
 
 def _check_heuristic(heuristic: NarrowLayers, search: PreparedSearch) -> None:
-    """Refuse a network that a super-network doesn't have."""
-    space, where = search.unordered_space, f"heuristics.{heuristic.name}"
-    if heuristic.depth not in space.depths:
+    """Refuse layers that the model doesn't have."""
+    depth = search.base.network.depth
+    if max(heuristic.layers) >= depth:
         raise UserError(
-            f"{where}.depth: {heuristic.depth} layers are none of the depths of super-network {heuristic.supernet}, "
-            f"which are {list(space.depths)}"
+            f"heuristics.{heuristic.name}.layers: there is no layer {max(heuristic.layers)}; the model's are counted "
+            f"from 0 to {depth - 1}"
         )
-    first = search.settings.space.depth_rule == "first"
-    there = heuristic.depth if first else space.network.depth
-    for layer in heuristic.layers:
-        if not 0 <= layer < there:
-            raise UserError(f"{where}.layers: there is no layer {layer}; they are counted from 0 to {there - 1}")
 
 
 def _tasks(

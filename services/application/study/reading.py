@@ -8,14 +8,20 @@ from services.application.study.study_directory import StudyDirectory
 from services.coordinator.history import History
 from services.coordinator.plan import plan_of
 from services.coordinator.study.networks import Study, StudySearch
-from shared.settings.study_file import StudySettings
+from shared.settings import SearchSettings
+from shared.settings.study_file import StudiedSupernet, StudySettings
 
 
-def is_finished(run: RunDirectory, settings: StudySettings, supernet: str, chosen_on: str) -> bool:
+def searches_of(settings: StudySettings) -> Iterator[tuple[StudiedSupernet, str, SearchSettings]]:
+    """All searches of a study in their order: the super-network, what is chosen on, and the search's settings."""
+    for supernet in settings.supernets:
+        for chosen_on in settings.searched:
+            yield supernet, chosen_on, settings.search_settings(supernet, chosen_on)
+
+
+def is_finished(run: RunDirectory, asked: SearchSettings) -> bool:
     """Whether a search of the study has come to its end, with just these settings."""
-    (studied,) = (each for each in settings.supernets if each.name == supernet)
-    asked = settings.search_settings(studied, chosen_on).model_dump()
-    return (run.path / "report.html").is_file() and run.settings().model_dump() == asked
+    return (run.path / "report.html").is_file() and run.settings().model_dump() == asked.model_dump()
 
 
 @contextmanager
@@ -23,11 +29,9 @@ def finished_searches(directory: StudyDirectory, settings: StudySettings) -> Ite
     """The study's searches, read from their histories. Raises UserError where one has none yet."""
     with ExitStack() as histories:
         searches = []
-        for supernet in settings.supernets:
-            for chosen_on in settings.searched:
-                asked = settings.search_settings(supernet, chosen_on)
-                history = histories.enter_context(closing(History.read(directory.search(asked).history)))
-                searches.append(StudySearch(supernet.name, chosen_on, plan_of(history, asked), history))
+        for supernet, chosen_on, asked in searches_of(settings):
+            history = histories.enter_context(closing(History.read(directory.search(asked).history)))
+            searches.append(StudySearch(supernet.name, chosen_on, plan_of(history, asked), history))
         yield tuple(searches)
 
 

@@ -18,9 +18,11 @@ from services.application.study.events import (
     StudySearchBegan,
 )
 from services.application.study.preparation import PreparedStudy, prepare_study
+from services.application.study.progress import measurements_left
 from services.application.study.pruned_networks import pruned_networks
-from services.application.study.reading import finished_searches, is_finished
+from services.application.study.reading import finished_searches, is_finished, searches_of
 from services.application.study.report import write_study_report
+from services.application.study.single_networks import SingleNetworks
 from services.application.study.study_directory import StudyDirectory
 from services.application.supernet_store import Supernet, SupernetStore
 from services.application.supernet_training import fine_tune
@@ -28,8 +30,8 @@ from services.coordinator.dispatch import Dispatcher
 from services.coordinator.evaluators import EmbeddedEvaluator, Evaluators
 from services.coordinator.history import History
 from services.coordinator.recorder import HistoryRecorder
-from services.coordinator.study.measurement import all_requests, measure_networks, take_over
-from services.coordinator.study.networks import Study, StudySearch
+from services.coordinator.study.measurement import all_requests, measure_networks, missing_requests, take_over
+from services.coordinator.study.networks import Study, StudySearch, of_kind
 from services.evaluator.speed import parameter_tokens_per_second
 from shared.broker import Broker, requests_queue
 from shared.broker.address import BrokerAddress
@@ -39,7 +41,7 @@ from shared.errors import UserError
 from shared.events import Events, SearchStopped
 from shared.failure_policy import RESULTS_PREFETCH
 from shared.manifest import base_location
-from shared.messages import CheckpointRef, Measurement
+from shared.messages import CheckpointRef
 from shared.settings.study_file import StudySettings
 from shared.supernet.device import preferred_dtype
 
@@ -78,7 +80,9 @@ def run_study(
             base = _base(prepared, searches, place)
             networks = searched_networks(settings, base, searches, events)
             checkpoints = StudyCheckpoints(directory, FileDigests(environment.cache))
-            networks += pruned_networks(prepared.baselines, checkpoints, events)
+            singles = SingleNetworks(prepared, directory, store, checkpoints, environment, events)
+            networks += singles.tuned(pruned_networks(prepared.baselines, checkpoints, events))
+            networks += singles.alone(of_kind(networks, "chosen"))
             directory.write_networks(tuple(networks))
             with closing(_history(directory, settings, base)) as history:
                 study = Study(settings, searches[0].plan.dtype, searches, tuple(networks), history)
@@ -87,25 +91,27 @@ def run_study(
 
 
 def _announce(prepared: PreparedStudy, place: _Place, events: Events) -> None:
-    settings, finished = prepared.settings, set[str]()
-    for supernet, chosen_on, asked in prepared.searches():
-        if is_finished(place.directory.search(asked), settings, supernet.name, chosen_on):
-            finished.add(asked.name)
+    """Say what is left to be done, and about how long it takes."""
+    directory = place.directory
+    searches = [asked for _, _, asked in searches_of(prepared.settings)]
+    finished = {asked.name for asked in searches if is_finished(directory.search(asked), asked)}
+    left = measurements_left(directory)
+    missing = left[0] if left is not None and len(finished) == len(searches) else None
     rate = parameter_tokens_per_second(prepared.base, preferred_dtype())
-    events.publish(StudyCostEstimated(study_cost(prepared, place.directory, finished, rate)))
+    events.publish(StudyCostEstimated(study_cost(prepared, directory, finished, missing, rate)))
 
 
 def _search_all(prepared: PreparedStudy, place: _Place, events: Events) -> dict[str, Supernet]:
     """All searches, those that are finished left as they are; the super-networks by their names."""
     supernets: dict[str, Supernet] = {}
-    searches = list(prepared.searches())
+    searches = list(searches_of(prepared.settings))
     for number, (supernet, chosen_on, asked) in enumerate(searches, start=1):
         first = prepared.first[supernet.name]
         if supernet.name not in supernets:
             place.directory.link(supernet.name, first.place)
             supernets[supernet.name] = first.supernet or fine_tune(first, events)
         run = place.directory.search(asked)
-        finished = is_finished(run, prepared.settings, supernet.name, chosen_on)
+        finished = is_finished(run, asked)
         events.publish(StudySearchBegan(number, len(searches), supernet.name, chosen_on, finished))
         if finished:
             continue
@@ -156,9 +162,8 @@ def _measure(study: Study, prepared: PreparedStudy, place: _Place, events: Event
         except BaseException:
             of_study.publish(SearchStopped())
             raise
-    outcomes = [study.history.outcome(request.identity) for request in all_requests(study)]
-    measured = sum(isinstance(outcome, Measurement) for outcome in outcomes)
-    events.publish(StudyMeasured(measured, taken_over, len(outcomes) - measured))
+    asked, failed = len(all_requests(study)), len(missing_requests(study))
+    events.publish(StudyMeasured(asked - failed, taken_over, failed))
 
 
 @contextmanager

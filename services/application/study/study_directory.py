@@ -62,9 +62,14 @@ class StudyDirectory:
         return read_study_file(self.study_file)
 
     def record(self, settings: StudySettings) -> None:
-        """Keep a copy of the study file, for `status` and `report`. Raises UserError where a search's run is here."""
+        """Keep a copy of the study file, for `status` and `report`. What another file led to is no longer said to be
+        the study's. Raises UserError where a search's run is here."""
         if RunDirectory(self.path).search_file.exists():
             raise UserError(f"{self.path}: is the run of a search; change `name` in the study file")
+        if not self.study_file.is_file() or self.settings().model_dump() != settings.model_dump():
+            with writing(self.path):
+                self.networks_file.unlink(missing_ok=True)
+                self.report.unlink(missing_ok=True)
         write_atomically(self.study_file, format_yaml(settings.model_dump(mode="json")))
 
     def search(self, settings: SearchSettings) -> RunDirectory:
@@ -79,6 +84,10 @@ class StudyDirectory:
     def place(self, digest: str) -> Path:
         """Where the checkpoint of a recipe lies, or is going to."""
         return self.networks / digest
+
+    def workspace(self, digest: str) -> Path:
+        """Where what is unfinished of a fine-tuned checkpoint lies."""
+        return self.path / "unfinished" / digest
 
     def write_networks(self, networks: tuple[StudyNetwork, ...]) -> None:
         """Record what networks the study compares."""

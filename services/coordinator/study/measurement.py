@@ -26,12 +26,16 @@ def all_requests(study: Study) -> list[EvaluationRequest]:
     return _distinct([*control_requests(study), *other_requests(study)])
 
 
+def missing_requests(study: Study) -> list[EvaluationRequest]:
+    """Those of which the study's history has no measurement."""
+    outcomes = ((request, study.history.outcome(request.identity)) for request in all_requests(study))
+    return [request for request, outcome in outcomes if not isinstance(outcome, Measurement)]
+
+
 def take_over(study: Study) -> int:
     """Copy the measurements that the searches made already, and how many of them there are."""
     found = 0
-    for request in all_requests(study):
-        if isinstance(study.history.outcome(request.identity), Measurement):
-            continue
+    for request in missing_requests(study):
         outcomes = (search.history.outcome(request.identity) for search in study.searches)
         measured = next((outcome for outcome in outcomes if isinstance(outcome, Measurement)), None)
         if measured is not None:

@@ -84,14 +84,22 @@ def _supernets(study: Study) -> tuple[StudiedSupernet, ...]:
 
 
 def _provenance(study: Study, answers: StudyAnswers) -> tuple[tuple[str, str], ...]:
-    settings, about = study.settings, study.history.about()
+    settings = study.settings
     searches = {search.supernet: search for search in study.searches}
+    origins = dict[str, str]()
+    for history in (study.history, *(search.history for search in study.searches)):
+        origins = {**history.about().get("origins", {}), **origins}
+    made = [
+        (f"{name}: {what}", str(value))
+        for name, search in searches.items()
+        for what, value in search.history.about().get("provenance", {}).items()
+    ]
     measured = next((each for network in study.networks for each in answers.measurements(network).values()), None)
     rows = [
         ("Base model", settings.model + (f" ({_base_digest(study)})" if _base_digest(study) else "")),
         *((f"Super-network {name}", search.plan.supernet.digest) for name, search in searches.items()),
-        *((f"Origin of {what}", str(origin)) for what, origin in about.get("origins", {}).items()),
-        *(about.get("provenance", {}).items()),
+        *((f"Origin of {what}", str(origin)) for what, origin in origins.items()),
+        *made,
         ("Strategy", f"{settings.search.strategy}, generations of {settings.search.population}"),
         ("Objectives", ", ".join(settings.objectives)),
         ("Margin", f"{settings.reporting.margin:g} points"),

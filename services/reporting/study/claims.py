@@ -313,8 +313,14 @@ def _judged(case: Case, margin: float) -> Claim:
         verdict=verdict,
         evidence=_evidence_text(case, verdict),
         comparisons=shown,
-        detectable=max((each.detectable for each in shown), default=None),
+        detectable=_detectable(case),
     )
+
+
+def _detectable(case: Case) -> float | None:
+    """Of the comparisons at equal size."""
+    fair = [each.shown.detectable for each in case.evidence if each.may_win and each.may_lose]
+    return max(fair, default=None)
 
 
 def _won(shown: StudyComparison) -> bool:
@@ -337,9 +343,13 @@ def _bound(
 def _evidence_text(case: Case, verdict: Verdict) -> str:
     parts = [_phrase(each, case.rule is better) for each in case.evidence]
     text = f"{'; '.join(parts)}." if parts else ""
-    if verdict == OPEN and case.evidence:
-        power = max(each.shown.detectable for each in case.evidence)
+    power = _detectable(case)
+    if verdict == OPEN and power is not None:
         text += f" With this many items only differences from {_plain(power)} points on would probably show."
+    if not all(each.may_win for each in case.evidence):
+        text += " What is larger than what it is compared with can't show that the claim holds."
+    if not all(each.may_lose for each in case.evidence):
+        text += " What is smaller can't show that it doesn't."
     if case.missing:
         text += f" Not measured: {', '.join(case.missing)}."
     return text.strip()
@@ -394,7 +404,7 @@ def _untold(claims: Sequence[Claim]) -> str:
 
 def _power(claim: Claim) -> str:
     if claim.detectable is None:
-        return "not measured"
+        return "nothing is measured that could tell"
     return f"only differences from {_plain(claim.detectable)} points on would probably show"
 
 

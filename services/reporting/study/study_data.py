@@ -274,7 +274,8 @@ class Transfer(ReportModel):
 class Claim(ReportModel):
     """One of the paper's claims, judged for one super-network by rules that were fixed before (see
     `services.reporting.study.claims`): what it says, the verdict, the evidence in a sentence, what it rests on.
-    `detectable` is the largest of the comparisons' smallest detectable differences, None without comparisons."""
+    `detectable` is the largest of the comparisons' smallest detectable differences, None without comparisons at equal
+    size."""
 
     key: str
     statement: str

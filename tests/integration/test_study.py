@@ -1,0 +1,178 @@
+"""A whole study of a tiny network: kill -9 at any moment, the same command again, and the same comes out."""
+
+import json
+import random
+import signal
+import sqlite3
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from services.application.study.reading import read_study
+from services.application.study.study_directory import StudyDirectory
+from services.coordinator.study.measurement import missing_requests
+from services.coordinator.study.networks import Study, StudyNetwork, of_kind
+from shared.messages import Measurement
+from tests.support.command import nasfarm
+from tests.support.forked import ForkedCommand
+from tests.support.tiny_study import study_file
+
+PATIENCE_SECONDS = 240
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with the study's file, and its runs."""
+    directory = tmp_path_factory.mktemp("study")
+    run_to_the_end(study_file(directory), directory / "runs")
+    return directory
+
+
+def test_a_study_measures_all_that_it_compares(undisturbed: Path) -> None:
+    with read_study(StudyDirectory(undisturbed / "runs" / "tiny")) as study:
+        assert missing_requests(study) == []
+        kinds = Counter(network.kind for network in study.networks)
+        # Heuristics: one of each search, one of the file; alone and baselines: as they are, and fine-tuned.
+        assert kinds == {
+            "base": 1,
+            "dense": 2,
+            "chosen": 2,
+            "random": 2,
+            "heuristic": 3,
+            "baseline": 4,
+            "alone": 4,
+        }
+        assert [(each.name, each.fine_tuning) for each in of_kind(study.networks, "baseline")] == [
+            ("magnitude", "none"),
+            ("magnitude", "full"),
+            ("slicegpt", "none"),
+            ("slicegpt", "lora"),
+        ]
+        (base,) = of_kind(study.networks, "base")
+        most = measured(study, base).parameters / study.settings.sizes[0]
+        for network in of_kind(study.networks, "chosen", "random", "baseline", "alone"):
+            assert measured(study, network).parameters <= most
+            assert network.times_smaller == study.settings.sizes[0]
+
+
+def test_a_network_alone_is_the_chosen_one_cut_out_of_the_untouched_model(undisturbed: Path) -> None:
+    with read_study(StudyDirectory(undisturbed / "runs" / "tiny")) as study:
+        for supernet in ("paper", "ours"):
+            (chosen,) = (each for each in of_kind(study.networks, "chosen") if each.supernet == supernet)
+            plain, tuned = (each for each in of_kind(study.networks, "alone") if each.supernet == supernet)
+            assert (plain.fine_tuning, plain.tuned_tokens) == ("none", 0)
+            assert (tuned.fine_tuning, tuned.tuned_tokens) == ("full", chosen.tuned_tokens)
+            assert measured(study, plain).parameters == measured(study, chosen).parameters
+            assert len({plain.checkpoint.digest, tuned.checkpoint.digest, chosen.checkpoint.digest}) == 3
+
+
+def test_a_study_that_is_killed_again_and_again_ends_like_an_undisturbed_one(undisturbed: Path, tmp_path: Path) -> None:
+    file, runs = undisturbed / "study.yaml", tmp_path / "runs"
+    moments: list[Callable[[], bool]] = [
+        lambda: any(runs.glob("tiny/searches/*/history.sqlite")),
+        lambda: any(runs.glob("tiny/searches/*.1.0/report.html")) or any(runs.glob("tiny/networks/*")),
+        lambda: len(list(runs.glob("tiny/networks/*"))) >= 3,
+        (runs / "tiny" / "networks.json").exists,
+    ]
+    for moment in moments:
+        kill_when(moment, file, runs)
+    run_to_the_end(file, runs)
+    assert answers(runs / "tiny") == answers(undisturbed / "runs" / "tiny")
+    assert {path.name for path in (runs / "tiny" / "networks").iterdir()} == {
+        path.name for path in (undisturbed / "runs" / "tiny" / "networks").iterdir()
+    }
+    assert measured_twice(runs / "tiny") == []
+
+
+def test_a_finished_study_makes_and_measures_nothing_again(undisturbed: Path) -> None:
+    run = undisturbed / "runs" / "tiny"
+    before, made = answers(run), changed(run / "networks")
+    run_to_the_end(undisturbed / "study.yaml", undisturbed / "runs")
+    assert (answers(run), changed(run / "networks")) == (before, made)
+
+
+def test_a_size_and_a_baseline_may_be_added_later(undisturbed: Path, tmp_path: Path) -> None:
+    run, former = undisturbed / "runs" / "tiny", changed(undisturbed / "runs" / "tiny" / "networks")
+    before = answers(run)
+    file = study_file(undisturbed, sizes=[1.1, 1.2], baselines=[*BASELINES, {"baseline": "shortgpt"}])
+    try:
+        run_to_the_end(file, undisturbed / "runs")
+        assert former.items() <= changed(run / "networks").items()
+        assert before.items() <= answers(run).items()
+        assert measured_twice(run) == []
+    finally:
+        study_file(undisturbed)
+
+
+def test_status_shows_a_study_and_its_supernetworks_cannot_be_removed(
+    undisturbed: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = undisturbed / "runs"
+    listed = nasfarm(capsys, monkeypatch, "status", "--runs", runs)
+    assert listed.code == 0 and "study" in listed.output
+    assert nasfarm(capsys, monkeypatch, "status", runs / "tiny").code == 0
+    for directory in (undisturbed / "supernets").glob("[!.]*"):
+        if directory.is_dir():
+            refused = nasfarm(capsys, monkeypatch, "remove", directory.name, "--runs", runs)
+            assert refused.code == 2 and str(runs / "tiny") in refused.error
+
+
+BASELINES: list[dict[str, Any]] = [{"baseline": "magnitude"}, {"baseline": "slicegpt", "step": 2}]
+
+
+def run_to_the_end(file: Path, runs: Path) -> None:
+    process = ForkedCommand("study", file, "--runs", runs)
+    output, _ = process.communicate(timeout=PATIENCE_SECONDS)
+    assert process.returncode == 0, output
+
+
+def kill_when(moment: Callable[[], bool], file: Path, runs: Path) -> None:
+    process = ForkedCommand("study", file, "--runs", runs)
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not moment():
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < deadline, "the moment never came"
+        time.sleep(0.002)
+    time.sleep(0.1 * random.random())
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+
+
+def measured(study: Study, network: StudyNetwork) -> Measurement:
+    (measurement,) = study.measurements(network).values()
+    return measurement
+
+
+def rows(history: Path) -> list[tuple[str, str]]:
+    connection = sqlite3.connect(f"file:{history}?mode=ro", uri=True)
+    try:
+        return connection.execute("select identity, outcome from measurements order by identity").fetchall()
+    finally:
+        connection.close()
+
+
+def answers(run: Path) -> dict[str, str]:
+    """What was answered to each request of the study; times differ from run to run."""
+    return {identity: json.dumps(json.loads(outcome)["scores"]) for identity, outcome in rows(run / "study.sqlite")}
+
+
+def measured_twice(run: Path) -> list[str]:
+    """Requests with two answers: in one history, or other ones in several."""
+    found: dict[str, set[str]] = {}
+    stored = [row for path in (run / "study.sqlite", *run.glob("searches/*/history.sqlite")) for row in rows(path)]
+    for identity, outcome in stored:
+        found.setdefault(identity, set()).add(outcome)
+    in_study = Counter(identity for identity, _ in rows(run / "study.sqlite"))
+    return [
+        *(identity for identity in in_study if len(found[identity]) > 1),
+        *(i for i, n in in_study.items() if n > 1),
+    ]
+
+
+def changed(directory: Path) -> dict[str, int]:
+    """When each checkpoint was written."""
+    return {path.parent.name: path.stat().st_mtime_ns for path in directory.glob("*/model.safetensors")}

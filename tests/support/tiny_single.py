@@ -1,0 +1,65 @@
+"""A fine-tuning of a single tiny network, small enough to be done many times; as a program, one that can be killed."""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from services.trainer.fine_tuning import StepReport
+from services.trainer.recipe import FullMethod, LoraMethod, SingleRecord
+from services.trainer.single_fine_tuning import SinglePlan, make_single, plan_single
+from shared.architecture import Architecture
+from shared.environment import Environment
+from tests.support.checkpoints import FAMILIES, write_checkpoint
+from tests.support.tiny_training import tiny_settings
+from tests.support.uneven import write_uneven
+
+METHODS: dict[str, FullMethod | LoraMethod] = {"full": FullMethod(), "lora": LoraMethod(rank=3, alpha=6)}
+SOURCES = (
+    "llama",
+    "llama-grouped-tied",
+    "llama-biases",
+    "qwen3",
+    "gemma3",
+    "smollm3-window",
+    "llm-pruner",
+    "slicegpt",
+    "no-attention",
+    "no-mlp",
+    "all-of-it",
+)
+"""Alike layers, tied and not, with biases and norms of their own; and uneven ones as baselines leave them."""
+
+
+def write_source(directory: Path, name: str = "llama-grouped-tied", **changes: Any) -> Path:
+    """Write one of `SOURCES`, unless it is there."""
+    if not directory.exists():
+        if name in FAMILIES:
+            write_checkpoint(directory, name, **changes)
+        else:
+            write_uneven(directory, name)
+    return directory
+
+
+def single_plan(
+    source: Path, method: str = "full", architecture: Architecture | None = None, **training: Any
+) -> SinglePlan:
+    """The plan of a short fine-tuning; the corpus lies beside the source."""
+    settings = tiny_settings(source.parent, **{"steps": 8, **training}).training
+    environment = Environment(data=None, cache=source.parent / "cache", threads=1)
+    return plan_single(source, f"digest of {source.name}", architecture, settings, METHODS[method], environment)
+
+
+def tuned(plan: SinglePlan, directory: Path, report: Callable[[StepReport], None] = lambda _: None) -> SingleRecord:
+    """Make `directory`; what is unfinished lies beside it."""
+    return make_single(plan, directory.with_name(f"{directory.name}.unfinished"), directory, report)
+
+
+def _announce(report: StepReport) -> None:
+    print(report.step, flush=True)
+
+
+if __name__ == "__main__":
+    home = Path(sys.argv[1])
+    tuned(single_plan(home / "base", sys.argv[3], **json.loads(sys.argv[4])), home / sys.argv[2], _announce)

@@ -1,0 +1,55 @@
+"""Studies of a tiny network, small enough to be run from end to end."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tests.support.checkpoints import LAYERS, WIDTH, write_checkpoint
+from tests.support.tiny_training import ROWS
+
+
+def study_values(directory: Path, **changes: Any) -> dict[str, Any]:
+    """A study of a tiny random network, which is written into the directory with its training data."""
+    base, data = directory / "base", directory / "rows.jsonl"
+    if not base.exists():
+        write_checkpoint(base, "llama-grouped-tied")
+        data.write_text("".join(json.dumps(row) + "\n" for row in ROWS), encoding="utf-8")
+    training = {
+        "data": str(data),
+        "steps": 4,
+        "tokens_per_step": 256,
+        "learning_rate": 3e-3,
+        "warmup_steps": 2,
+        "calibration_tokens": 512,
+    }
+    space = {"depths": [LAYERS, 4, 3], "mlp_widths": [WIDTH, WIDTH // 2]}
+    return {
+        "name": "tiny",
+        "model": str(base),
+        "supernets": [
+            {
+                "name": "paper",
+                "space": {**space, "depth_rule": "first"},
+                "training": {**training, "neuron_order": "none"},
+            },
+            {"name": "ours", "space": space, "training": training},
+        ],
+        "tasks": [{"name": "plain_facts", "search": {"items": 12}, "report": {"items": 16}}],
+        "search": {"evaluations": 8, "population": 4},
+        "sizes": [1.1],
+        "baselines": [{"baseline": "magnitude"}, {"baseline": "slicegpt", "step": 2}],
+        "calibration": {"data": str(data), "tokens": 512},
+        "heuristics": [{"name": "theirs", "supernet": "paper", "depth": 4, "layers": [1, 2]}],
+        "fine_tuning": {"full": ["magnitude"], "lora": ["slicegpt"]},
+        "reporting": {"networks": 2},
+        **changes,
+    }
+
+
+def study_file(directory: Path, **changes: Any) -> Path:
+    """The study's file, written beside its model."""
+    path = directory / "study.yaml"
+    path.write_text(yaml.safe_dump(study_values(directory, **changes)), encoding="utf-8")
+    return path

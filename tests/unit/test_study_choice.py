@@ -1,0 +1,118 @@
+"""What a study chooses of a search, and what the best networks of a search have in common."""
+
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.coordinator.evaluated import Evaluated
+from services.coordinator.study.choice import chosen_network, most_parameters, random_counterpart
+from services.coordinator.study.heuristic import (
+    best_share,
+    depth_probabilities,
+    heuristic_network,
+    narrow_layers,
+    narrow_probabilities,
+    network_with_narrow,
+)
+from shared.architecture import Architecture
+from shared.space import SearchSpace
+from tests.support.networks import uniform_network
+
+SHAPE = uniform_network(layers=6, mlp_width=48, hidden=16)
+SPACE = SearchSpace(SHAPE, (6, 5, 4), (48, 24), (5, 4), ("none", "int8"))
+
+
+def network(depth: int, narrow: tuple[int, ...] = (), accuracy: float | None = 0.5) -> Evaluated:
+    return evaluated(network_with_narrow(SPACE, depth, narrow), accuracy)
+
+
+def evaluated(architecture: Architecture, accuracy: float | None) -> Evaluated:
+    return Evaluated(architecture, (float(SPACE.parameters(architecture)),), accuracy)
+
+
+def test_the_most_accurate_network_that_is_small_enough_is_chosen() -> None:
+    large, fitting, worse = network(6, (), 0.9), network(5, (1,), 0.7), network(4, (), 0.6)
+    at_most = SPACE.parameters(fitting.architecture)
+    assert chosen_network([large, worse, fitting], SPACE, at_most) == fitting.architecture
+    assert chosen_network([large, worse, fitting], SPACE, at_most - 1) == worse.architecture
+
+
+def test_of_equally_accurate_networks_the_smallest_is_chosen_and_then_the_first() -> None:
+    wide, narrow, as_narrow = network(5, (1,)), network(5, (1, 2)), network(5, (1, 3))
+    at_most = SPACE.parameters(wide.architecture)
+    assert chosen_network([wide, narrow, as_narrow], SPACE, at_most) == narrow.architecture
+    assert chosen_network([wide, as_narrow, narrow], SPACE, at_most) == as_narrow.architecture
+
+
+def test_nothing_is_chosen_of_networks_that_failed_are_too_large_or_in_int8() -> None:
+    failed, large = network(4, (), None), network(6, (), 0.9)
+    quantized = evaluated(network(4).architecture.quantized("int8"), 0.8)
+    at_most = SPACE.parameters(failed.architecture)
+    assert chosen_network([failed, large, quantized], SPACE, at_most) is None
+    assert chosen_network([], SPACE, at_most) is None
+
+
+@given(seed=st.integers(0, 10**6), size=st.floats(1.0, 1.4))
+def test_what_is_chosen_and_its_random_counterpart_have_the_size_that_is_asked_for(seed: int, size: float) -> None:
+    rng = random.Random(seed)
+    measured = [evaluated(SPACE.sample(rng), rng.random()) for _ in range(20)]
+    at_most = most_parameters(SHAPE, size)
+    chosen = chosen_network(measured, SPACE, at_most)
+    fitting = [each for each in measured if SPACE.parameters(each.architecture) <= at_most]
+    if chosen is None:
+        assert not fitting
+        return
+    best = max(each.accuracy or 0.0 for each in fitting)
+    assert chosen in [each.architecture for each in fitting if each.accuracy == best]
+    other = random_counterpart(SPACE, chosen, at_most, {chosen}, seed)
+    if other is not None:
+        assert other != chosen
+        assert SPACE.parameters(other) <= at_most
+        assert other == random_counterpart(SPACE, chosen, at_most, {chosen}, seed)
+
+
+def test_the_best_quarter_is_the_most_accurate_and_never_empty() -> None:
+    networks = [network(6, (), accuracy / 10) for accuracy in (3, 9, 1, 8, 2, 7, 4, 5)]
+    assert [each.accuracy for each in best_share(networks)] == [0.9, 0.8]
+    assert [each.accuracy for each in best_share(networks[:1])] == [0.3]
+    assert best_share([network(6, (), None)]) == []
+
+
+def test_probabilities_of_narrow_layers_count_the_best_networks_that_have_the_layer() -> None:
+    best = [network(6, (0, 5), 0.9), network(5, (0, 1), 0.8)]
+    others = [network(6, (2, 3), 0.1)] * 6
+    assert narrow_probabilities([*others, *best], SPACE) == (1.0, 0.5, 0.0, 0.0, 0.0, 1.0)
+    assert narrow_probabilities([network(4, (0,))], SPACE, share=1.0) == (1.0, 0.0, 0.0, 0.0, None, None)
+
+
+def test_where_all_mlps_are_equally_wide_none_is_narrow() -> None:
+    space = SearchSpace(SHAPE, (6, 5), (48,), (5,), ("none",))
+    assert narrow_layers(space.largest(), space) == ()
+
+
+def test_the_heuristic_network_has_the_usual_depth_and_is_narrow_where_the_best_are() -> None:
+    best = [network(5, (0, 3), 0.9), network(5, (0, 2), 0.85), network(6, (0, 3), 0.8)]
+    others = [network(4, (1,), 0.1)] * 9
+    assert heuristic_network([*best, *others], SPACE) == network_with_narrow(SPACE, 5, (0, 3))
+    assert heuristic_network([], SPACE) is None
+
+
+def test_of_layers_that_are_narrow_equally_often_the_last_are_taken() -> None:
+    best = [network(6, (1,), 0.9), network(6, (4,), 0.9)]
+    assert heuristic_network(best, SPACE, share=1.0) == network_with_narrow(SPACE, 6, (4,))
+
+
+def test_depths_are_counted_by_percentile_of_accuracy() -> None:
+    networks = [network(4, (), 0.1), network(4, (), 0.2), network(5, (), 0.3), network(6, (), 0.4)]
+    assert depth_probabilities(networks, bins=2) == [{4: 1.0}, {5: 0.5, 6: 0.5}]
+    assert depth_probabilities([], bins=2) == [{}, {}]
+
+
+@pytest.mark.parametrize("bins", [1, 2, 3, 4, 7])
+def test_every_measured_network_is_in_one_percentile(bins: int) -> None:
+    networks = [network(4, (), number / 10) for number in range(5)]
+    groups = depth_probabilities(networks, bins)
+    assert len(groups) == bins
+    assert all(sum(group.values()) in (0.0, 1.0) for group in groups)
