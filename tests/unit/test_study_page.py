@@ -6,6 +6,7 @@ import json
 import re
 from functools import cache
 from html.parser import HTMLParser
+from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
@@ -17,10 +18,12 @@ from services.reporting.charts.series import Panel, Point, Scale, Series, legend
 from services.reporting.charts.series_chart import series_chart
 from services.reporting.charts.shading import shade
 from services.reporting.charts.stacked_columns import stacked
+from services.reporting.study.assemble import assemble
 from services.reporting.study.figures import draw_figures
 from services.reporting.study.page import render_study
 from services.reporting.study.probability_charts import depth_charts, narrow_strips
 from services.reporting.study.study_data import StudyContent
+from tests.support.studies import close_study, make_study, study_settings
 from tests.support.study_content import study_content
 
 HOSTILE = "</script><script>alert('x')</script><img src=x onerror=alert(1)>\"'&{{ 7 * 7 }}"
@@ -106,6 +109,19 @@ def test_a_study_of_which_nothing_is_measured_yet_has_a_page() -> None:
     content = _without(*{part for parts in SECTIONS.values() for part in parts}, "searches")
     assert _sections(render_study(content)) == list(ALWAYS)
     assert draw_figures(content) == {}
+
+
+def test_a_study_of_one_task_has_neither_a_mean_nor_throughput_nor_int8(tmp_path: Path) -> None:
+    tasks = [{"name": "arc_easy", "search": {"items": 60}, "report": {"items": 120}}]
+    changes = {"tasks": tasks, "heuristics": [], "baselines": [], "serving": None, "remeasure_int8": False}
+    study = make_study(tmp_path, study_settings(**changes))
+    content = assemble(study)
+    close_study(study)
+    page = render_study(content)
+    assert {"fronts", "equal_size", "transfer"} < set(_sections(page))
+    assert not {"throughput", "int8"} & set(_sections(page))
+    assert '<table id="selected-networks">' in page and ">Mean over tasks<" not in page
+    assert ">Mean over tasks<" in _page()
 
 
 def test_the_page_loads_nothing_and_admits_its_own_script_and_style_only() -> None:

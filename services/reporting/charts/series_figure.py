@@ -6,6 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from services.reporting import wording
+from services.reporting.charts.axis import STEPS, TICKS
 from services.reporting.charts.figure_style import (
     INK,
     MARKERS,
@@ -50,7 +51,7 @@ def _draw(axes: Axes, panel: Panel) -> None:
     apart = _Apart([point.x / scale for point in panel.points])
     for order, series in enumerate(panel.series):
         _series(axes, series, scale, order + 2, apart)
-    axes.xaxis.set_major_locator(MaxNLocator(6))
+    axes.xaxis.set_major_locator(MaxNLocator(TICKS, steps=STEPS))
     axes.set_title(panel.title, loc="left", color=INK, fontweight="bold", fontsize=10)
     axes.set_xlabel(f"{panel.x.title} ({unit})" if unit else panel.x.title, color=INK)
     percent_axis(axes)

@@ -1,7 +1,7 @@
 """The tables of the study's page: what stands in their cells, and the numbers by which they are sorted."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from services.reporting import wording
 from services.reporting.study.marks import searched_on
@@ -70,7 +70,7 @@ def tasks_table(content: StudyContent) -> Table:
         for task in content.tasks
     )
     heads = (Head("Metric", text=True), Head("Examples", "in the prompt"), Head("Search items"), Head("Report items"))
-    return Table("tasks", "Tasks", "Task", heads, tuple(rows))
+    return _table("tasks", "Tasks", "Task", heads, tuple(rows))
 
 
 def supernets_table(content: StudyContent) -> Table:
@@ -95,7 +95,7 @@ def supernets_table(content: StudyContent) -> Table:
         Head("Networks", "in the space"),
         Head("Fine-tuning", "tokens"),
     )
-    return Table("supernets", "Super-networks", "Super-network", heads, tuple(rows))
+    return _table("supernets", "Super-networks", "Super-network", heads, tuple(rows))
 
 
 def searches_table(content: StudyContent) -> Table:
@@ -108,7 +108,7 @@ def searches_table(content: StudyContent) -> Table:
         for each in content.searches
     )
     heads = (Head("Networks looked at"), Head("Failed"), Head("Search items", "at most"))
-    return Table("searches", "Searches", "Search", heads, tuple(rows))
+    return _table("searches", "Searches", "Search", heads, tuple(rows))
 
 
 def front_table(content: StudyContent, front: StudyFront) -> Table:
@@ -139,7 +139,7 @@ def front_table(content: StudyContent, front: StudyFront) -> Table:
         for each in networks
     )
     caption = f"{front.supernet}, {searched_on(front.chosen_on)}"
-    return Table(f"front-{content.fronts.index(front)}", caption, "Network", heads, rows)
+    return _table(f"front-{content.fronts.index(front)}", caption, "Network", heads, rows)
 
 
 def throughput_table(content: StudyContent, front: StudyFront) -> Table:
@@ -176,7 +176,7 @@ def throughput_table(content: StudyContent, front: StudyFront) -> Table:
         ),
     )
     caption = f"{front.supernet}, {searched_on(front.chosen_on)}"
-    return Table(f"throughput-{content.fronts.index(front)}", caption, "Network", heads, rows)
+    return _table(f"throughput-{content.fronts.index(front)}", caption, "Network", heads, rows)
 
 
 def selected_table(content: StudyContent) -> Table:
@@ -193,7 +193,7 @@ def selected_table(content: StudyContent) -> Table:
         rows.append(Row(content.network(each.network).label, _selected(content, each)))
         random = (row for row in content.networks if row.kind == "random")
         rows += [_selected_control(row) for row in random if (row.supernet, row.chosen_on, row.times_smaller) == size]
-    return Table("selected-networks", "Networks chosen", "Network", heads, tuple(rows))
+    return _table("selected-networks", "Networks chosen", "Network", heads, tuple(rows))
 
 
 def equal_size_table(content: StudyContent, table: EqualSize) -> Table:
@@ -209,7 +209,7 @@ def equal_size_table(content: StudyContent, table: EqualSize) -> Table:
         *(Head(task_title(task), unit) for task in tasks for unit in ("%", "95 %")),
     )
     rows = (_network_row(content.network(key), tasks) for key in table.networks)
-    return Table(
+    return _table(
         f"equal-size-{content.equal_size.index(table)}",
         f"About {table.times_smaller:g} times smaller",
         "Network",
@@ -241,7 +241,7 @@ def heuristic_table(content: StudyContent) -> Table:
         *(Head(task_title(task), unit) for task in tasks for unit in ("%", "95 %")),
     )
     rows = tuple(_network_row(row, tasks) for row in shown) if built else ()
-    return Table("heuristics", "Networks by heuristics", "Network", heads, rows)
+    return _table("heuristics", "Networks by heuristics", "Network", heads, rows)
 
 
 def against_heuristics(content: StudyContent) -> list[StudyComparison]:
@@ -269,7 +269,7 @@ def comparison_table(key: str, caption: str, comparisons: Iterable[StudyComparis
         )
         for each in comparisons
     )
-    return Table(key, caption, "Network", heads, rows)
+    return _table(key, caption, "Network", heads, rows)
 
 
 def int8_tables(content: StudyContent) -> tuple[Table, ...]:
@@ -283,8 +283,19 @@ def int8_tables(content: StudyContent) -> tuple[Table, ...]:
     tables = []
     for number, task in enumerate(dict.fromkeys(row.task for row in content.int8)):
         rows = tuple(_int8_row(row) for row in content.int8 if row.task == task)
-        tables.append(Table(f"int8-{number}", task_title(task), "Network", heads, rows))
+        tables.append(_table(f"int8-{number}", task_title(task), "Network", heads, rows))
     return tuple(tables)
+
+
+def _table(key: str, caption: str, first: str, heads: tuple[Head, ...], rows: tuple[Row, ...]) -> Table:
+    """The table without columns that hold no number for any row."""
+    kept = [
+        index
+        for index, head in enumerate(heads)
+        if head.text or any(row.cells[index].value is not None for row in rows)
+    ]
+    narrowed = (replace(row, cells=tuple(row.cells[index] for index in kept)) for row in rows)
+    return Table(key, caption, first, tuple(heads[index] for index in kept), tuple(narrowed))
 
 
 def _selected(content: StudyContent, each: SelectedRow) -> tuple[TableCell, ...]:
@@ -346,7 +357,7 @@ def _int8_row(row: Int8Row) -> Row:
             *_accuracy(row.after),
             *_compared(row.comparison),
         ),
-        row.label.split(":")[-1].strip() in ("base", "dense"),
+        row.label.split(": ")[-1].startswith(("base", "dense", "random")),
     )
 
 
