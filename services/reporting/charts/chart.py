@@ -38,14 +38,25 @@ class MarkLabel:
 
 
 @dataclass(frozen=True)
+class Curve:
+    """Lines of a series: `part` gives them its colour."""
+
+    part: str
+    lines: tuple[Line, ...]
+    thin: bool = False
+
+
+@dataclass(frozen=True)
 class Chart:
-    """What all charts have: two axes, marks, `lines` that join them, and `links` from twins to their originals."""
+    """What all charts have: two axes, marks, `lines` that join them, and `links` from twins to their originals;
+    `curves` are lines of several series."""
 
     x: Axis
     y: Axis
     marks: tuple[Mark, ...]
     lines: tuple[Line, ...] = ()
     links: tuple[Line, ...] = ()
+    curves: tuple[Curve, ...] = ()
     labels: tuple[MarkLabel, ...] = ()
     reference: float | None = None
 

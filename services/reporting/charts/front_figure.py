@@ -1,25 +1,27 @@
 """The front as a still picture, for a README: the same content always gives the same bytes."""
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import matplotlib
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_svg import FigureCanvasSVG
-from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
 
 from services.reporting import wording
+from services.reporting.charts.figure_style import (
+    INK,
+    REPORT,
+    SEARCH,
+    SEEN,
+    SOFT,
+    legend_below,
+    percent_axis,
+    plain_frame,
+    still_picture,
+)
 from services.reporting.displayed_costs import COSTS, front_by_cost
 from services.reporting.listed_networks import drawable_int8_twins
 from services.reporting.report_data import EvaluatedNetwork, NetworkRow, ReportContent
 
-INK, SOFT, RULE, SEEN = "#1b2230", "#5a6477", "#dfe3ea", "#b4bcc8"
-SEARCH, REPORT = "#2360d8", "#c9500a"
 COUNT_NAMES = {"T": "trillions", "B": "billions", "M": "millions", "k": "thousands"}
-# Without a fixed salt the identifiers within the SVG differ from run to run.
-STYLE = {"svg.hashsalt": "nasfarm", "svg.fonttype": "path", "font.size": 10.0, "font.family": "DejaVu Sans"}
 
 
 @dataclass(frozen=True)
@@ -35,13 +37,9 @@ class MarkerStyle:
 def draw_figure(content: ReportContent) -> bytes:
     """Accuracy over the first objective as SVG: all measured networks, the front on both parts with its INT8 twins and
     its random counterparts, the dense and the base network."""
-    with matplotlib.rc_context(STYLE):  # type: ignore[arg-type]
-        figure = Figure(figsize=(8, 4.8), layout="constrained", facecolor="white")
-        FigureCanvasSVG(figure)
-        _FrontFigure(content, figure.add_subplot()).draw()
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
-    return buffer.getvalue()
+    with still_picture(8, 4.8) as picture:
+        _FrontFigure(content, picture.figure.add_subplot()).draw()
+    return picture.svg
 
 
 class _FrontFigure:
@@ -164,10 +162,6 @@ class _FrontFigure:
         unit = COUNT_NAMES.get(self.unit, self.unit) if cost.objective == "parameters" else self.unit
         axes.set_xlabel(f"{cost.phrase} ({unit})" if unit else cost.phrase, color=INK)
         axes.set_ylabel("accuracy", color=INK)
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g} %"))
-        axes.grid(axis="y", color=RULE, linewidth=0.8)
-        axes.set_axisbelow(True)
-        axes.tick_params(colors=SOFT, length=0)
-        axes.spines[["top", "right", "left"]].set_visible(False)
-        axes.spines["bottom"].set_color(SOFT)
-        axes.figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=9, labelcolor=INK)
+        percent_axis(axes)
+        plain_frame(axes)
+        legend_below(axes.figure)

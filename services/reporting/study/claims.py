@@ -1,0 +1,412 @@
+"""Which of the paper's claims hold here: rules that were fixed before anything was measured.
+
+Each claim is judged for each super-network on the report items, over all sizes of the study. There are two rules.
+
+*Better*: a comparison counts as won, or as lost, if its p-value is below 5 % after Holm's correction over all
+comparisons of the table of claims, and its sign says so. The claim holds if all its comparisons are won; it does not
+hold if any is lost; otherwise it can't be told.
+
+*No worse*: by no more than the margin of the study file (`reporting.margin`), which was fixed when the study began. The
+claim holds if of all its comparisons the lower bound of the difference, with one-sided 95 % confidence each, is above
+minus the margin: that all of several hypotheses are refuted needs no correction (Berger 1982, intersection-union test).
+It does not hold if of any the upper bound is below minus the margin, with one-sided confidence 1 - 5 %/k for k
+comparisons, as any of them might be so by chance (Bonferroni). Otherwise it can't be told.
+
+At equal size means within 2 % of the parameters, in the mean over tasks. Where the first network of a comparison is
+larger than that, its win counts for nothing; where it is smaller, its loss doesn't.
+
+Both are symmetric: whoever is shown to be better, the paper's method or what it is compared with, it takes as much
+evidence. A claim of which a comparison was not measured can be refuted, but not hold.
+
+*No one network for all tasks* is judged by the transfer matrix: a network fits all tasks if on each it is no worse than
+the one chosen there, by the margin (Bonferroni over the networks, any of which might seem to by chance); it fails if on
+any it is worse, with a p-value below 5 % after correction over all transfer matrices. The claim does not hold if a
+network fits; it holds if each fails; otherwise it can't be told.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from services.coordinator.study.networks import StudyNetwork
+from services.reporting import wording
+from services.reporting.study.answers import StudyAnswers, label
+from services.reporting.study.compared import Beside, Contender
+from services.reporting.study.corrections import corrected
+from services.reporting.study.difference import Difference
+from services.reporting.study.study_data import ALL, Claim, StudyComparison, Transfer, Verdict
+
+LEVEL = 0.05
+TOLERANCE = 0.02
+"""Sizes that differ by no more than this share of the parameters are equal."""
+RIVALS = ("llm-pruner", "slicegpt")
+"""The baselines that the paper claims to beat."""
+HOLDS: Verdict = "holds"
+FAILS: Verdict = "does not hold"
+OPEN: Verdict = "can't be told"
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """A comparison that a claim rests on; `larger` is the share of parameters that its first network has more than the
+    other (negative: fewer), 0 where the claim is not about equal sizes."""
+
+    difference: Difference
+    shown: StudyComparison
+    larger: float = 0.0
+
+    @property
+    def may_win(self) -> bool:
+        """Whether it counts if the first network is better, or no worse."""
+        return self.larger <= TOLERANCE
+
+    @property
+    def may_lose(self) -> bool:
+        """Whether it counts if the first network is worse."""
+        return self.larger >= -TOLERANCE
+
+
+@dataclass(frozen=True)
+class Case:
+    """A claim before it is judged: its evidence, and in words what of it was not measured."""
+
+    key: str
+    statement: str
+    supernet: str
+    rule: Callable[["Case", float], Verdict]
+    evidence: tuple[Evidence, ...]
+    missing: tuple[str, ...] = ()
+
+
+def judge(answers: StudyAnswers, beside: Beside, transfers: Sequence[Transfer], margin: float) -> tuple[Claim, ...]:
+    """All claims, super-network by super-network; `transfers` with corrected p-values, `margin` as a share."""
+    settings, claims = answers.study.settings, list[Claim]()
+    cases = [case for supernet in settings.supernets for case in _Cases(answers, beside, supernet.name).all()]
+    shown = iter(corrected(tuple(each.shown for case in cases for each in case.evidence)))
+    cases = [
+        replace(case, evidence=tuple(replace(each, shown=next(shown)) for each in case.evidence)) for case in cases
+    ]
+    for supernet in settings.supernets:
+        claims += [_judged(case, margin) for case in cases if case.supernet == supernet.name]
+        matrices = [each for each in transfers if each.supernet == supernet.name]
+        claims.append(no_single_network(answers, beside, supernet.name, matrices, margin))
+    return tuple(claims)
+
+
+def better(case: Case, margin: float) -> Verdict:
+    """The first rule; the margin is of no account."""
+    if any(_lost(each.shown) and each.may_lose for each in case.evidence):
+        return FAILS
+    complete = bool(case.evidence) and not case.missing
+    return HOLDS if complete and all(_won(each.shown) and each.may_win for each in case.evidence) else OPEN
+
+
+def no_worse(case: Case, margin: float) -> Verdict:
+    """The second rule."""
+    confidence = 1 - LEVEL / max(1, len(case.evidence))
+    if any(each.difference.bounds(confidence)[1] < -margin and each.may_lose for each in case.evidence):
+        return FAILS
+    complete = bool(case.evidence) and not case.missing
+    shown = all(each.shown.lower_bound > -margin and each.may_win for each in case.evidence)
+    return HOLDS if complete and shown else OPEN
+
+
+def no_single_network(
+    answers: StudyAnswers, beside: Beside, supernet: str, matrices: Sequence[Transfer], margin: float
+) -> Claim:
+    """The third rule."""
+    fitting, failing, undecided, compared = list[str](), list[str](), list[str](), list[StudyComparison]()
+    searched = answers.study.settings.searched
+    confidence = 1 - LEVEL / max(1, len(searched) * len(matrices))
+    for matrix in matrices:
+        for on in matrix.chosen_on:
+            elsewhere = [task for task in matrix.tasks if task != on]
+            found = [matrix.cell(on, task).versus_own for task in elsewhere]
+            known = [each for each in found if each is not None]
+            compared += known
+            chosen = beside.chosen(supernet, on, matrix.times_smaller)
+            bounds = [_bound(answers, beside, chosen, task, matrix.times_smaller, confidence) for task in elsewhere]
+            name = label(chosen) if chosen else f"chosen on {on}"
+            if elsewhere and all(bound is not None and bound > -margin for bound in bounds):
+                fitting.append(name)
+            elif any(_lost(each) for each in known):
+                failing.append(name)
+            else:
+                undecided.append(name)
+    verdict: Verdict = OPEN
+    if fitting:
+        verdict = FAILS
+    elif failing and not undecided:
+        verdict = HOLDS
+    return Claim(
+        key="no-single-network",
+        statement="No one network is good for all tasks: each task needs a search of its own",
+        supernet=supernet,
+        verdict=verdict,
+        evidence=_transfer_evidence(fitting, failing, undecided, compared, margin),
+        comparisons=tuple(compared),
+        detectable=max((each.detectable for each in compared), default=None),
+    )
+
+
+def summary(claims: Sequence[Claim], margin: float) -> str:
+    """What holds, what doesn't and what can't be told, in a few sentences for each super-network."""
+    parts = []
+    for supernet in dict.fromkeys(claim.supernet for claim in claims):
+        mine = [claim for claim in claims if claim.supernet == supernet]
+        sentences = [
+            f"{title}: {'; '.join(claim.statement for claim in mine if claim.verdict == verdict) or 'none'}."
+            for title, verdict in (("Hold here", HOLDS), ("Do not hold here", FAILS))
+        ]
+        parts.append(f"Of the paper's claims about {supernet}: {' '.join(sentences)} {_untold(mine)}".strip())
+    return "\n\n".join(parts) + (
+        f"\n\nA loss of up to {_plain(margin)} points counts as none; p-values are corrected for the number of "
+        "comparisons."
+        if parts
+        else ""
+    )
+
+
+class _Cases:
+    """The claims of one super-network with their evidence."""
+
+    def __init__(self, answers: StudyAnswers, beside: Beside, supernet: str) -> None:
+        self.answers = answers
+        self.beside = beside
+        self.supernet = supernet
+        self.settings = answers.study.settings
+
+    def all(self) -> list[Case]:
+        """In the order in which they are shown."""
+        return [
+            self._no_loss(),
+            self._against_rivals(("none",), "beats-pruners", "without fine-tuning"),
+            self._against_rivals(("full", "lora"), "beats-tuned-pruners", "with fine-tuning of their own"),
+            self._pooled(
+                "no-recovery",
+                "Chosen networks need no fine-tuning of their own: they are no worse than the same fine-tuned alone",
+                no_worse,
+                "the same fine-tuned alone",
+                lambda size: self.beside.each_on_its_own("alone", self.supernet, size, "full"),
+            ),
+            self._int8(),
+            self._pooled(
+                "beats-random",
+                "The search beats random networks of equal size",
+                better,
+                "random networks of equal size",
+                lambda size: self.beside.each_on_its_own("random", self.supernet, size),
+            ),
+            self._heuristic(),
+        ]
+
+    def _no_loss(self) -> Case:
+        """On each task by itself."""
+        evidence, missing = list[Evidence](), list[str]()
+        whole = self.beside.dense(self.supernet)
+        for size in self.settings.sizes:
+            for task in self.answers.tasks:
+                chosen = self.beside.chosen(self.supernet, task, size)
+                mine, theirs = self.answers.on(chosen, task), self.answers.on(whole, task)
+                if chosen is None or whole is None or mine is None or theirs is None:
+                    missing.append(f"{task} at {size:g}x")
+                    continue
+                difference = Difference.of_task(mine, theirs)
+                evidence.append(self._evidence(difference, task, label(chosen), label(whole), size))
+        return Case(
+            "no-loss",
+            "On each task a smaller network loses nothing against the dense one",
+            self.supernet,
+            no_worse,
+            tuple(evidence),
+            tuple(missing),
+        )
+
+    def _against_rivals(self, tunings: Sequence[str], name: str, how: str) -> Case:
+        """In the mean over tasks, each with the network chosen on it."""
+        evidence, missing = list[Evidence](), list[str]()
+        for size in self.settings.sizes:
+            rivals = [each for each in self.beside.baselines(size) if each.name in RIVALS]
+            for rival in rivals:
+                if rival.fine_tuning in tunings:
+                    self._add(evidence, missing, size, label(rival), self.beside.on_all_tasks(rival))
+            for absent in RIVALS:
+                if not any(each.name == absent and each.fine_tuning in tunings for each in rivals):
+                    missing.append(f"{absent} at {size:g}x")
+        statement = f"At equal size the networks chosen on each task beat LLM-Pruner and SliceGPT {how}"
+        return Case(name, statement, self.supernet, better, tuple(evidence), tuple(missing))
+
+    def _pooled(
+        self,
+        name: str,
+        statement: str,
+        rule: Callable[[Case, float], Verdict],
+        other: str,
+        answers_at: Callable[[float], Contender | None],
+    ) -> Case:
+        """At each size in the mean over tasks: those chosen on each task against others that go with them."""
+        evidence, missing = list[Evidence](), list[str]()
+        for size in self.settings.sizes:
+            self._add(evidence, missing, size, f"{self.supernet}: {other}, {size:g}x", answers_at(size))
+        return Case(name, statement, self.supernet, rule, tuple(evidence), tuple(missing))
+
+    def _int8(self) -> Case:
+        """In the mean over tasks."""
+        evidence, missing = list[Evidence](), list[str]()
+        for size in self.settings.sizes:
+            before = self._own(size)
+            after = self.beside.each_on_its_own("chosen", self.supernet, size, quantization="int8")
+            if before is None or after is None:
+                missing.append(f"{self._name(size)} in INT8")
+                continue
+            difference = Difference.of_all(after.answers, before.answers)
+            evidence.append(self._evidence(difference, ALL, f"{self._name(size)} int8", self._name(size), size))
+        statement = "INT8 costs the chosen networks nothing"
+        return Case("int8", statement, self.supernet, no_worse, tuple(evidence), tuple(missing))
+
+    def _heuristic(self) -> Case:
+        """In the mean over tasks, at the size that each heuristic's network is nearest to."""
+        evidence, missing = list[Evidence](), list[str]()
+        for size in self.settings.sizes:
+            built, own = self.beside.each_on_its_own("heuristic", self.supernet, size), self._own(size)
+            if built is not None and own is not None:
+                name = f"{self.supernet}: heuristic of each task"
+                evidence.append(self._between(built, own, name, self._name(size), size))
+        if not evidence:
+            missing.append("the heuristic's network of each task at one size")
+        statement = "The networks that the heuristic builds are no worse than those chosen"
+        return Case("heuristic", statement, self.supernet, no_worse, tuple(evidence), tuple(missing))
+
+    def _add(
+        self, evidence: list[Evidence], missing: list[str], size: float, other: str, theirs: Contender | None
+    ) -> None:
+        mine = self._own(size)
+        if mine is None:
+            missing.append(self._name(size))
+        elif theirs is None:
+            missing.append(other)
+        else:
+            evidence.append(self._between(mine, theirs, self._name(size), other, size))
+
+    def _evidence(self, difference: Difference, task: str, one: str, other: str, size: float) -> Evidence:
+        return Evidence(difference, difference.shown("claims", task, one, other, self.supernet, size))
+
+    def _between(self, mine: Contender, theirs: Contender, one: str, other: str, size: float) -> Evidence:
+        """At equal size, or what comes near it."""
+        difference = Difference.of_all(mine.answers, theirs.answers)
+        evidence = self._evidence(difference, ALL, one, other, size)
+        return replace(evidence, larger=mine.parameters / theirs.parameters - 1)
+
+    def _own(self, size: float) -> Contender | None:
+        return self.beside.each_on_its_own("chosen", self.supernet, size)
+
+    def _name(self, size: float) -> str:
+        return f"{self.supernet}: chosen on each task, {size:g}x"
+
+
+def _judged(case: Case, margin: float) -> Claim:
+    shown = tuple(each.shown for each in case.evidence)
+    verdict = case.rule(case, margin)
+    return Claim(
+        key=case.key,
+        statement=case.statement,
+        supernet=case.supernet,
+        verdict=verdict,
+        evidence=_evidence_text(case, verdict),
+        comparisons=shown,
+        detectable=_detectable(case),
+    )
+
+
+def _detectable(case: Case) -> float | None:
+    """Of the comparisons at equal size."""
+    fair = [each.shown.detectable for each in case.evidence if each.may_win and each.may_lose]
+    return max(fair, default=None)
+
+
+def _won(shown: StudyComparison) -> bool:
+    return shown.corrected < LEVEL and shown.difference > 0
+
+
+def _lost(shown: StudyComparison) -> bool:
+    return shown.corrected < LEVEL and shown.difference < 0
+
+
+def _bound(
+    answers: StudyAnswers, beside: Beside, chosen: StudyNetwork | None, task: str, size: float, confidence: float
+) -> float | None:
+    """What the true difference from the network chosen on the task is above; None if it was not measured."""
+    own = beside.chosen(chosen.supernet, task, size) if chosen is not None and chosen.supernet is not None else None
+    mine, theirs = answers.on(chosen, task), answers.on(own, task)
+    return None if mine is None or theirs is None else Difference.of_task(mine, theirs).bounds(confidence)[0]
+
+
+def _evidence_text(case: Case, verdict: Verdict) -> str:
+    parts = [_phrase(each, case.rule is better) for each in case.evidence]
+    text = f"{'; '.join(parts)}." if parts else ""
+    power = _detectable(case)
+    if verdict == OPEN and power is not None:
+        text += f" With this many items only differences from {_plain(power)} points on would probably show."
+    if not all(each.may_win for each in case.evidence):
+        text += " What is larger than what it is compared with can't show that the claim holds."
+    if not all(each.may_lose for each in case.evidence):
+        text += " What is smaller can't show that it doesn't."
+    if case.missing:
+        text += f" Not measured: {', '.join(case.missing)}."
+    return text.strip()
+
+
+def _phrase(evidence: Evidence, of_superiority: bool) -> str:
+    each, size = evidence.shown, ""
+    if not (evidence.may_win and evidence.may_lose):
+        more = "more" if evidence.larger > 0 else "fewer"
+        size = f", with {abs(evidence.larger):.0%} {more} parameters,".replace("%", f"{wording.SPACE}%")
+    where = "In the mean over tasks" if each.task == ALL else f"On {each.task}"
+    sure = (
+        f"{wording.points_interval(each.interval)}, corrected p {each.corrected:.2g}"
+        if of_superiority
+        else f"with 95 % confidence each above {wording.points(each.lower_bound)} and below "
+        f"{wording.points(each.upper_bound)}"
+    )
+    return f"{where}, {each.one}{size} against {each.other}: {wording.points(each.difference)} points ({sure})"
+
+
+def _transfer_evidence(
+    fitting: Sequence[str],
+    failing: Sequence[str],
+    undecided: Sequence[str],
+    compared: Sequence[StudyComparison],
+    margin: float,
+) -> str:
+    if not compared:
+        return "Not measured."
+    number = len(fitting) + len(failing) + len(undecided)
+    names = f" ({', '.join(fitting)})" if fitting else ""
+    worst = min(compared, key=lambda each: each.difference)
+    text = (
+        f"Of {number} chosen networks, {len(fitting)} are shown to lose no more than {_plain(margin)} points on every "
+        f"task against the one chosen there{names}, and {len(failing)} others are shown to be worse on some task. "
+        f"The largest loss is {worst.one} on {worst.task}: {wording.points(worst.difference)} points "
+        f"({wording.points_interval(worst.interval)}, corrected p {worst.corrected:.2g})."
+    )
+    if undecided:
+        power = max(each.detectable for each in compared)
+        text += f" With this many items only differences from {_plain(power)} points on would probably show."
+    return text
+
+
+def _untold(claims: Sequence[Claim]) -> str:
+    untold = [claim for claim in claims if claim.verdict == OPEN]
+    if not untold:
+        return "Nothing is left open."
+    parts = [f"{claim.statement} ({_power(claim)})" for claim in untold]
+    return f"Can't be told with this many items: {'; '.join(parts)}."
+
+
+def _power(claim: Claim) -> str:
+    if claim.detectable is None:
+        return "nothing is measured that could tell"
+    return f"only differences from {_plain(claim.detectable)} points on would probably show"
+
+
+def _plain(share: float) -> str:
+    return f"{100 * share:.1f}"

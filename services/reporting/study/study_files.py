@@ -1,0 +1,23 @@
+"""The files of a study's report: the page, its content as data, the tables, the figures."""
+
+from pathlib import Path
+
+from services.coordinator.study.networks import Study
+from services.reporting.study.assemble import assemble
+from services.reporting.study.figures import draw_figures
+from services.reporting.study.page import render_study
+from services.reporting.study.study_data import StudyContent
+from services.reporting.study.tables import tables
+from shared.files import write_atomically
+
+
+def write_study(study: Study, directory: Path) -> StudyContent:
+    """Write `report.html`, `study.json`, `tables/*.csv` and `figures/*.svg` into a directory."""
+    content = assemble(study)
+    write_atomically(directory / "study.json", content.model_dump_json(indent=1) + "\n")
+    for name, text in tables(content).items():
+        write_atomically(directory / "tables" / name, text)
+    for name, picture in draw_figures(content).items():
+        write_atomically(directory / "figures" / name, picture)
+    write_atomically(directory / "report.html", render_study(content))
+    return content

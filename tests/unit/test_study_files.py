@@ -1,0 +1,32 @@
+"""The files of a study's report."""
+
+import csv
+from pathlib import Path
+
+from services.reporting.study.study_data import StudyContent
+from services.reporting.study.study_files import write_study
+from tests.support.studies import close_study, make_study, study_settings
+
+
+def test_page_data_tables_and_figures_of_one_study_lie_in_one_directory(tmp_path: Path) -> None:
+    settings = study_settings(
+        tasks=[{"name": name, "search": {"items": 20}, "report": {"items": 30}} for name in ("arc_easy", "mmlu")],
+        search={"evaluations": 8, "population": 4},
+        sizes=[1.3],
+    )
+    study = make_study(tmp_path / "measured", settings)
+    content = write_study(study, tmp_path / "out")
+    close_study(study)
+    assert StudyContent.model_validate_json((tmp_path / "out/study.json").read_text()) == content
+    page = (tmp_path / "out/report.html").read_text()
+    assert content.claims[0].statement in page
+    names = {path.name for path in (tmp_path / "out/tables").iterdir()}
+    assert names == {
+        *("fronts.csv", "throughput.csv", "selected.csv", "equal_size.csv", "int8.csv", "depths.csv", "narrow.csv"),
+        *("transfer.csv", "comparisons.csv", "claims.csv"),
+    }
+    with (tmp_path / "out/tables/claims.csv").open(newline="") as file:
+        assert [row["verdict"] for row in csv.DictReader(file)] == [claim.verdict for claim in content.claims]
+    figures = list((tmp_path / "out/figures").iterdir())
+    assert figures
+    assert all(path.suffix == ".svg" and b"<svg" in path.read_bytes() for path in figures)
