@@ -20,7 +20,7 @@ from services.coordinator.study.networks import Study, StudyNetwork, of_kind
 from shared.broker import requests_queue, results_queue
 from shared.manifest import SupernetManifest
 from shared.messages import Measurement
-from tests.support.command import nasfarm
+from tests.support.command import nasfarm, search_file
 from tests.support.farm import broker_of
 from tests.support.forked import ForkedCommand
 from tests.support.rabbitmq import Node
@@ -152,6 +152,30 @@ def test_status_shows_a_study_and_its_supernetworks_cannot_be_removed(
         if directory.is_dir():
             refused = nasfarm(capsys, monkeypatch, "remove", directory.name, "--runs", runs)
             assert refused.code == 2 and str(runs / "tiny") in refused.error
+
+
+def test_the_report_is_written_again_elsewhere_and_nothing_of_the_study_changes(
+    undisturbed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = undisturbed / "runs" / "tiny"
+    before = {path: path.stat().st_mtime_ns for path in run.rglob("*") if path.is_file()}
+    written = nasfarm(capsys, monkeypatch, "report", run, "--output", tmp_path / "again")
+    assert written.code == 0, written.error
+    assert (tmp_path / "again" / "report.html").is_file() and (run / "report.html").is_file()
+    assert {path: path.stat().st_mtime_ns for path in run.rglob("*") if path.is_file()} == before
+
+
+def test_a_search_and_a_study_do_not_share_a_directory(
+    undisturbed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = undisturbed / "runs"
+    refused = nasfarm(capsys, monkeypatch, "search", search_file(tmp_path, name="tiny"), "--runs", runs)
+    assert refused.code == 2 and "is the directory of a study" in refused.error
+    study_of_a_run = tmp_path / "runs" / "tiny"
+    study_of_a_run.mkdir(parents=True)
+    shutil.copy(runs / "tiny" / "searches" / "tiny.paper.0" / "search.yaml", study_of_a_run)
+    refused = nasfarm(capsys, monkeypatch, "study", undisturbed / "study.yaml", "--runs", tmp_path / "runs")
+    assert refused.code == 2 and "is the run of a search" in refused.error
 
 
 BASELINES: list[dict[str, Any]] = [{"baseline": "magnitude"}, {"baseline": "slicegpt", "step": 2}]
