@@ -70,6 +70,8 @@ class RunDirectory:
         """Keep other processes out. Raises UserError if one works in this run already, its name is too long, or the
         directory can't be made."""
         self.check_name()
+        if is_study(self.path):
+            raise UserError(f"{self.path}: is the directory of a study; change `name` in the search file")
         with claimed(self.path, "run"):
             yield
 

@@ -36,7 +36,7 @@ class StudyDisplay(SearchDisplay):
                 self.shown.close()
                 console.print(f"Measured       {_measured(event)}")
             case StudyReportWritten():
-                console.print(f"Report         {event.directory / 'report.html'}")
+                _print_report(event)
             case _:
                 super().__call__(event)
 
@@ -55,3 +55,10 @@ def _measured(event: StudyMeasured) -> str:
     if event.taken_over:
         words += f", {event.taken_over:,} of them by the searches"
     return f"{words}; {event.failed:,} failed, which the same command tries again" if event.failed else words
+
+
+def _print_report(event: StudyReportWritten) -> None:
+    """What the study says of the paper's claims, and where all of it is."""
+    console.print(event.content.summary)
+    console.print(f"Report         {event.directory / 'report.html'}")
+    console.print(f"Tables         {event.directory / 'tables'}/*.csv, {event.directory / 'study.json'}")

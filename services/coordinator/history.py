@@ -75,6 +75,8 @@ class History:
         with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
         with _problems(path):
+            if not path.exists():
+                cls._begin_whole(path, about)
             history = cls(path, _connect(path))
             if not history._connection.execute("select 1 from sqlite_master").fetchone():
                 history._begin(about)
@@ -234,6 +236,22 @@ class History:
             Candidate(number, generation, Architecture.model_validate_json(text), identity, predicted)
             for number, generation, text, identity, predicted in rows
         ]
+
+    @classmethod
+    def _begin_whole(cls, path: Path, about: dict[str, Any]) -> None:
+        """Begin a history beside its place, then put it there: who looks never sees one without tables, whenever its
+        writer is killed."""
+        scratch = path.with_name(f".{path.name}.begun")
+        with writing(path):
+            for suffix in ("", "-wal", "-shm", "-journal"):
+                scratch.with_name(scratch.name + suffix).unlink(missing_ok=True)
+        history = cls(path, _connect(scratch))
+        try:
+            history._begin(about)
+        finally:
+            history.close()
+        with writing(path):
+            scratch.replace(path)
 
     def _begin(self, about: dict[str, Any]) -> None:
         facts = {"format": str(FORMAT), **about, "created": _now()}

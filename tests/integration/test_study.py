@@ -2,6 +2,7 @@
 
 import json
 import random
+import shutil
 import signal
 import sqlite3
 import time
@@ -16,9 +17,13 @@ from services.application.study.reading import read_study
 from services.application.study.study_directory import StudyDirectory
 from services.coordinator.study.measurement import missing_requests
 from services.coordinator.study.networks import Study, StudyNetwork, of_kind
+from shared.broker import requests_queue, results_queue
+from shared.manifest import SupernetManifest
 from shared.messages import Measurement
-from tests.support.command import nasfarm
+from tests.support.command import nasfarm, search_file
+from tests.support.farm import broker_of
 from tests.support.forked import ForkedCommand
+from tests.support.rabbitmq import Node
 from tests.support.tiny_study import study_file
 
 PATIENCE_SECONDS = 240
@@ -88,6 +93,34 @@ def test_a_study_that_is_killed_again_and_again_ends_like_an_undisturbed_one(und
     assert measured_twice(runs / "tiny") == []
 
 
+def test_a_study_that_a_farm_measures_ends_like_one_in_a_single_process(
+    undisturbed: Path, node: Node, tmp_path: Path
+) -> None:
+    farm, runs = node.farm(), tmp_path / "runs"
+    shutil.copytree(undisturbed / "supernets", tmp_path / "supernets")
+    supernets = [link.resolve() for link in (undisturbed / "runs" / "tiny" / "supernets").glob("[!.]*")]
+    places = {each: tmp_path / "supernets" / each.name for each in supernets}
+    queues = [requests_queue(SupernetManifest.read(place).digest) for place in places.values()]
+    farm.add_queues(*queues, *map(results_queue, ("tiny", "tiny.paper.0", "tiny.ours.0")))
+    locations = f"{runs / 'tiny' / 'networks'},{tmp_path / 'supernets'}"
+    evaluators = [
+        ForkedCommand(
+            *("evaluator", *broker_of(farm, "evaluator", tmp_path), "--supernet", place),
+            NASFARM_TELEMETRY_PORT="0",
+            NASFARM_LOCATIONS=locations,
+        )
+        for place in places.values()
+        if SupernetManifest.read(place).training.steps
+    ]
+    try:
+        run_to_the_end(undisturbed / "study.yaml", runs, *broker_of(farm, "coordinator", tmp_path))
+    finally:
+        for evaluator in evaluators:
+            evaluator.kill()
+            evaluator.communicate()
+    assert answers(runs / "tiny") == answers(undisturbed / "runs" / "tiny")
+
+
 def test_a_finished_study_makes_and_measures_nothing_again(undisturbed: Path) -> None:
     run = undisturbed / "runs" / "tiny"
     before, made = answers(run), changed(run / "networks")
@@ -121,11 +154,35 @@ def test_status_shows_a_study_and_its_supernetworks_cannot_be_removed(
             assert refused.code == 2 and str(runs / "tiny") in refused.error
 
 
+def test_the_report_is_written_again_elsewhere_and_nothing_of_the_study_changes(
+    undisturbed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = undisturbed / "runs" / "tiny"
+    before = {path: path.stat().st_mtime_ns for path in run.rglob("*") if path.is_file()}
+    written = nasfarm(capsys, monkeypatch, "report", run, "--output", tmp_path / "again")
+    assert written.code == 0, written.error
+    assert (tmp_path / "again" / "report.html").is_file() and (run / "report.html").is_file()
+    assert {path: path.stat().st_mtime_ns for path in run.rglob("*") if path.is_file()} == before
+
+
+def test_a_search_and_a_study_do_not_share_a_directory(
+    undisturbed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = undisturbed / "runs"
+    refused = nasfarm(capsys, monkeypatch, "search", search_file(tmp_path, name="tiny"), "--runs", runs)
+    assert refused.code == 2 and "is the directory of a study" in refused.error
+    study_of_a_run = tmp_path / "runs" / "tiny"
+    study_of_a_run.mkdir(parents=True)
+    shutil.copy(runs / "tiny" / "searches" / "tiny.paper.0" / "search.yaml", study_of_a_run)
+    refused = nasfarm(capsys, monkeypatch, "study", undisturbed / "study.yaml", "--runs", tmp_path / "runs")
+    assert refused.code == 2 and "is the run of a search" in refused.error
+
+
 BASELINES: list[dict[str, Any]] = [{"baseline": "magnitude"}, {"baseline": "slicegpt", "step": 2}]
 
 
-def run_to_the_end(file: Path, runs: Path) -> None:
-    process = ForkedCommand("study", file, "--runs", runs)
+def run_to_the_end(file: Path, runs: Path, *options: object) -> None:
+    process = ForkedCommand("study", file, "--runs", runs, *options, NASFARM_TELEMETRY_PORT="0")
     output, _ = process.communicate(timeout=PATIENCE_SECONDS)
     assert process.returncode == 0, output
 

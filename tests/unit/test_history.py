@@ -278,3 +278,19 @@ def test_outcomes_that_are_stored_together_are_stored_all_or_not_at_all(tmp_path
     assert not history.knows(REQUEST.identity)
     history.add_results([(REQUEST, pretend(REQUEST)), (other, pretend(other))])
     assert history.knows(REQUEST.identity) and history.knows(other.identity)
+
+
+def test_a_history_is_whole_from_its_first_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "history.sqlite"
+
+    def killed(_: sqlite3.Connection) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("services.coordinator.history.forbid_changes", killed)
+        with pytest.raises(KeyboardInterrupt):
+            History.create_or_resume(path, PLAN.about())
+    assert not path.exists()
+    with closing(History.create_or_resume(path, PLAN.about())) as history:
+        assert history.about()["recipe"] == json.loads(json.dumps(PLAN.recipe))
+    assert [file.name for file in tmp_path.iterdir()] == ["history.sqlite"]

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from services.reporting.study.study_data import StudyContent
 from shared.events import Event
 
 
@@ -67,3 +68,4 @@ class StudyReportWritten(Event):
     """The study's report and tables are written into a directory."""
 
     directory: Path
+    content: StudyContent

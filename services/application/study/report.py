@@ -12,5 +12,5 @@ from shared.events import Events
 def write_study_report(directory: StudyDirectory, output: Path, events: Events) -> None:
     """Write report and tables into a directory. Raises UserError where the study isn't that far."""
     with read_study(directory) as study, events.step("Report", note="writing"):
-        write_study(study, output)
-    events.publish(StudyReportWritten(output))
+        content = write_study(study, output)
+    events.publish(StudyReportWritten(output, content))

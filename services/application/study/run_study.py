@@ -9,6 +9,7 @@ from services.application.broker_connection import connected_broker
 from services.application.embedded_farm import embedded_farm
 from services.application.farm_search import coordinating, search_on_farm
 from services.application.local_search import search_prepared
+from services.application.study.base_measurements import take_over_base
 from services.application.study.checkpoints import StudyCheckpoints
 from services.application.study.compared import searched_networks
 from services.application.study.cost import study_cost
@@ -71,13 +72,18 @@ def run_study(
     """
     place = _Place(directory, store, address, environment)
     with directory.claimed():
+        if address is not None:  # so that nothing is found wrong with the broker after an hour of fine-tuning
+            with connected_broker(address, f"study {settings.name}"):
+                pass
         prepared = prepare_study(settings, directory, store, environment, events, on_farm=address is not None)
         directory.record(settings)
         _announce(prepared, place, events)
+        if address is not None:
+            _say_what_the_farm_needs(prepared, place, events)
         supernets = _search_all(prepared, place, events)
         with finished_searches(directory, settings) as found:
             searches = tuple(_located(search, supernets[search.supernet]) for search in found)
-            base = _base(prepared, searches, place)
+            base = _base_of(supernets[settings.supernets[0].name], prepared, place)
             networks = searched_networks(settings, base, searches, events)
             checkpoints = StudyCheckpoints(directory, FileDigests(environment.cache))
             singles = SingleNetworks(prepared, directory, store, checkpoints, environment, events)
@@ -101,6 +107,18 @@ def _announce(prepared: PreparedStudy, place: _Place, events: Events) -> None:
     events.publish(StudyCostEstimated(study_cost(prepared, directory, finished, missing, rate)))
 
 
+def _say_what_the_farm_needs(prepared: PreparedStudy, place: _Place, events: Events) -> None:
+    """Queues, and what evaluators may open: those of the first super-network are asked for all networks of the study,
+    whatever checkpoint they are of."""
+    settings = prepared.settings
+    names = [*(asked.name for _, _, asked in searches_of(settings)), settings.name]
+    supernets = [str(prepared.first[supernet.name].place) for supernet in settings.supernets]
+    queues = [*(f"--supernet {each}" for each in supernets), *(f"--search {each}" for each in names)]
+    events.note("Queues", f"python -m shared.broker add {place.address} {' '.join(queues)}")
+    locations = f"{place.directory.networks.absolute()},{place.store.path.absolute()}"
+    events.note("Evaluators", f"of each super-network; those of {supernets[0]} with NASFARM_LOCATIONS={locations}")
+
+
 def _search_all(prepared: PreparedStudy, place: _Place, events: Events) -> dict[str, Supernet]:
     """All searches, those that are finished left as they are; the super-networks by their names."""
     supernets: dict[str, Supernet] = {}
@@ -115,13 +133,23 @@ def _search_all(prepared: PreparedStudy, place: _Place, events: Events) -> dict[
         events.publish(StudySearchBegan(number, len(searches), supernet.name, chosen_on, finished))
         if finished:
             continue
+        supernet_there = supernets[supernet.name]
+        with run.claimed():
+            take_over_base(
+                asked,
+                run,
+                supernet_there,
+                _base_of(supernet_there, prepared, place),
+                preferred_dtype() if place.address is None else supernet_there.manifest.dtype or "float32",
+                [place.directory.search(other) for _, _, other in searches],
+            )
         # Each search stores its own: what is published for one is no other's.
         of_search = Events(events.publish)
         if place.address is not None:
             search_on_farm(asked, run, place.store, place.address, place.environment, of_search)
             continue
         with run.claimed():
-            ready = replace(first, settings=asked, supernet=supernets[supernet.name])
+            ready = replace(first, settings=asked, supernet=supernet_there)
             search_prepared(ready, prepared.tasks_of(asked), prepared.evaluator, run, of_search)
     return supernets
 
@@ -138,10 +166,10 @@ def _located(search: StudySearch, supernet: Supernet) -> StudySearch:
     return replace(search, plan=replace(search.plan, supernet=reference))
 
 
-def _base(prepared: PreparedStudy, searches: tuple[StudySearch, ...], place: _Place) -> CheckpointRef:
-    """The untouched model as the searches measured it; evaluators elsewhere may not have it where it lies here."""
+def _base_of(supernet: Supernet, prepared: PreparedStudy, place: _Place) -> CheckpointRef:
+    """The untouched model as it is asked for; evaluators elsewhere may not have it where it lies here."""
     here, elsewhere = prepared.base_reference.location, base_location(prepared.settings.model)
-    return CheckpointRef(location=elsewhere if place.address else here, digest=searches[0].plan.base.digest)
+    return CheckpointRef(location=elsewhere if place.address else here, digest=supernet.manifest.base_digest)
 
 
 def _history(directory: StudyDirectory, settings: StudySettings, base: CheckpointRef) -> History:
