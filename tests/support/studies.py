@@ -11,6 +11,7 @@ from services.coordinator.history import History
 from services.coordinator.plan import SearchPlan
 from services.coordinator.reported_networks import ReportedNetworks
 from services.coordinator.results import cost_model, evaluated_so_far, front
+from services.coordinator.study.choice import cut_alone
 from services.coordinator.study.measurement import all_requests
 from services.coordinator.study.networks import FineTuning, Study, StudyNetwork, StudySearch, of_kind
 from services.reporting.report_item_use import record_report_item_use
@@ -86,7 +87,7 @@ def make_study(directory: Path, settings: StudySettings | None = None, answer: A
     )
     networks = searched_networks(settings, BASE, searches, Events())
     networks += _baselines(settings, of_kind(networks, "chosen"))
-    networks += [_alone(network, tuning) for network in of_kind(networks, "chosen") for tuning in ("none", "full")]
+    networks += [_alone(network, tuning) for network in cut_alone(settings, networks) for tuning in ("none", "full")]
     about = {"recipe": {"tasks": [task.model_dump(mode="json") for task in settings.tasks]}}
     history = History.create_or_resume(directory / "study.sqlite", about)
     study = Study(settings, "float32", searches, tuple(networks), history)

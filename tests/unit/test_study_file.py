@@ -13,6 +13,7 @@ from shared.errors import UserError
 from shared.settings import (
     LONGEST_NAME,
     MOST_BYTES,
+    SearchSettings,
     StudySettings,
     check_new_name,
     parse_settings,

@@ -63,21 +63,23 @@ def _lines(
         smaller = whole / min(settings.sizes)
         yield CostLine("Fine-tunings", f"{tunings} of single networks", tokens, TRAINING_COST * tokens * smaller / rate)
     _, of_report = _tokens(study, [task.name for task in settings.tasks])
-    wanted = _compared(study) * len(settings.tasks) if missing is None else missing
+    wanted = _measurements(study) if missing is None else missing
     tokens = wanted * of_report // len(settings.tasks)
     typical = sum(sizes.values()) / len(sizes)
     yield CostLine("Report", f"{wanted:,} measurements, each of a network on a task", tokens, tokens * typical / rate)
 
 
-def _compared(study: PreparedStudy) -> int:
-    """Networks that are measured at most, those in INT8 as their own."""
+def _measurements(study: PreparedStudy) -> int:
+    """Measurements of a network on a task's report items, at most: searches may choose the same network."""
     settings = study.settings
-    chosen = len(list(searches_of(study.settings))) * len(settings.sizes)
-    pruned = sum(1 + tuned for tuned in _variants(study))
-    whole = 1 + len(settings.supernets)
-    heuristics = len(list(searches_of(study.settings))) + len(settings.heuristics)
-    again = whole + chosen + pruned if settings.remeasure_int8 else 0
-    return whole + 2 * chosen + heuristics + pruned + 2 * _alone(study) + again
+    every, sizes = len(settings.tasks), len(settings.sizes)
+    own = sum(len(asked.tasks) for _, _, asked in searches_of(settings))
+    whole = (1 + len(settings.supernets)) * every
+    chosen = len(list(searches_of(settings))) * sizes * every
+    beside = own * sizes + own + len(settings.heuristics) * every  # random ones, and what the searches suggest
+    made = (sum(1 + tuned for tuned in _variants(study)) + 2 * _alone(study)) * every
+    again = whole + own * sizes if settings.remeasure_int8 else 0
+    return whole + chosen + beside + made + again
 
 
 def _variants(study: PreparedStudy) -> Iterator[int]:

@@ -32,7 +32,7 @@ from services.coordinator.evaluators import EmbeddedEvaluator, Evaluators
 from services.coordinator.history import History
 from services.coordinator.recorder import HistoryRecorder
 from services.coordinator.study.measurement import all_requests, measure_networks, missing_requests, take_over
-from services.coordinator.study.networks import Study, StudySearch, of_kind
+from services.coordinator.study.networks import Study, StudySearch
 from services.evaluator.speed import parameter_tokens_per_second
 from shared.broker import Broker, requests_queue
 from shared.broker.address import BrokerAddress
@@ -88,7 +88,7 @@ def run_study(
             checkpoints = StudyCheckpoints(directory, FileDigests(environment.cache))
             singles = SingleNetworks(prepared, directory, store, checkpoints, environment, events)
             networks += singles.tuned(pruned_networks(prepared.baselines, checkpoints, events))
-            networks += singles.alone(of_kind(networks, "chosen"))
+            networks += singles.alone(networks)
             directory.write_networks(tuple(networks))
             with closing(_history(directory, settings, base)) as history:
                 study = Study(settings, searches[0].plan.dtype, searches, tuple(networks), history)

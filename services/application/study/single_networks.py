@@ -12,6 +12,7 @@ from services.application.study.preparation import PreparedStudy
 from services.application.study.study_directory import StudyDirectory
 from services.application.supernet_store import Supernet, SupernetStore, is_supernet
 from services.application.supernet_training import fine_tune
+from services.coordinator.study.choice import cut_alone
 from services.coordinator.study.networks import FineTuning, StudyNetwork
 from services.trainer.fine_tuning import StepReport
 from services.trainer.recipe import FullMethod, LoraMethod
@@ -23,7 +24,6 @@ from shared.events import Events
 from shared.manifest import read_network
 from shared.messages import CheckpointRef
 from shared.settings import TrainingSettings
-from shared.settings.study_file import TOGETHER
 
 
 @dataclass(frozen=True)
@@ -51,15 +51,13 @@ class SingleNetworks:
                 if asked and self._training.steps:
                     yield self._tuned(network, method)
 
-    def alone(self, chosen: Sequence[StudyNetwork]) -> Iterator[StudyNetwork]:
-        """The networks that were chosen on all tasks together, else on the first task, cut out of the untouched model
-        in the super-network's order of neurons: as they are, and fine-tuned."""
+    def alone(self, networks: Sequence[StudyNetwork]) -> Iterator[StudyNetwork]:
+        """Some of the chosen networks (`cut_alone`) cut out of the untouched model in the super-network's order of
+        neurons: as they are, and fine-tuned."""
         settings = self.study.settings
-        if not settings.fine_tuning.alone:
-            return
-        chosen_on = TOGETHER if TOGETHER in settings.searched else settings.searched[0]
+        chosen = cut_alone(settings, networks)
         for supernet in settings.supernets:
-            mine = [each for each in chosen if (each.supernet, each.chosen_on) == (supernet.name, chosen_on)]
+            mine = [each for each in chosen if each.supernet == supernet.name]
             if mine:
                 yield from self._alone(self._untuned(supernet.name), mine)
 

@@ -4,9 +4,11 @@ from collections.abc import Collection, Sequence
 
 from services.coordinator.counterparts import counterpart
 from services.coordinator.evaluated import Evaluated
+from services.coordinator.study.networks import StudyNetwork, of_kind
 from shared.architecture import Architecture
 from shared.network.shape import NetworkShape
 from shared.network.sizes import parameters
+from shared.settings.study_file import TOGETHER, StudySettings
 from shared.space import SearchSpace
 
 DRAWS = 20
@@ -45,3 +47,12 @@ def random_counterpart(
             return drawn
         refused.add(drawn)
     return None
+
+
+def cut_alone(settings: StudySettings, networks: Sequence[StudyNetwork]) -> list[StudyNetwork]:
+    """The chosen networks that are cut out of the untouched model too, as fine-tuning each takes long: those of the
+    searches on all tasks together, else on the first task."""
+    if not settings.fine_tuning.alone:
+        return []
+    chosen_on = TOGETHER if TOGETHER in settings.searched else settings.searched[0]
+    return [network for network in of_kind(networks, "chosen") if network.chosen_on == chosen_on]

@@ -1,7 +1,9 @@
 """The end of a study: its networks are measured once on the report items, each task by itself."""
 
+from collections.abc import Sequence
+
 from services.coordinator.dispatch import Dispatcher
-from services.coordinator.study.networks import NetworkKind, Study, of_kind
+from services.coordinator.study.networks import Study, StudyNetwork, of_kind
 from shared.architecture import Quantization
 from shared.errors import UserError
 from shared.events import Events, StageBegan
@@ -10,15 +12,14 @@ from shared.messages import EvaluationRequest, Failure, Measurement
 
 def control_requests(study: Study) -> list[EvaluationRequest]:
     """Without which nothing can be compared: the untouched model and the whole super-networks."""
-    return _requests(study, "none", "base", "dense")
+    return _requests(study, of_kind(study.networks, "base", "dense"), "none")
 
 
 def other_requests(study: Study) -> list[EvaluationRequest]:
     """What a study can do without, naming each failure: all other networks, and INT8 if it is asked for."""
-    others = _requests(study, "none", "chosen", "random", "heuristic", "baseline", "alone")
-    if study.settings.remeasure_int8:
-        others += _requests(study, "int8", "base", "dense", "chosen", "baseline")
-    return others
+    controls = of_kind(study.networks, "base", "dense")
+    others = [network for network in study.networks if network not in controls]
+    return [*_requests(study, others, "none"), *_requests(study, study.networks, "int8")]
 
 
 def all_requests(study: Study) -> list[EvaluationRequest]:
@@ -65,9 +66,9 @@ def _distinct(requests: list[EvaluationRequest]) -> list[EvaluationRequest]:
     return list({request.identity: request for request in requests}.values())
 
 
-def _requests(study: Study, quantization: Quantization, *kinds: NetworkKind) -> list[EvaluationRequest]:
+def _requests(study: Study, networks: Sequence[StudyNetwork], quantization: Quantization) -> list[EvaluationRequest]:
     return [
-        study.request(network, task.name, quantization)
-        for network in of_kind(study.networks, *kinds)
-        for task in study.settings.tasks
+        study.request(network, task, quantization)
+        for network in networks
+        for task in study.tasks_of(network, quantization)
     ]

@@ -16,6 +16,10 @@ NetworkKind = Literal["base", "dense", "chosen", "random", "heuristic", "baselin
 sub-network of the size of a chosen one; what a heuristic builds; what a baseline made; a chosen network that was cut
 out of the base model instead, fine-tuned on its own or not."""
 FineTuning = Literal["none", "full", "lora"]
+BESIDE_CHOSEN: tuple[NetworkKind, ...] = ("random", "heuristic")
+"""What is only compared with the chosen network of the same search."""
+IN_INT8: tuple[NetworkKind, ...] = ("base", "dense", "chosen")
+"""What is measured in INT8 too, if the study asks for it."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +69,15 @@ class Study:
     searches: tuple[StudySearch, ...]
     networks: tuple[StudyNetwork, ...]
     history: History
+
+    def tasks_of(self, network: StudyNetwork, quantization: Quantization = "none") -> tuple[str, ...]:
+        """The tasks on whose report items a network is measured: every task; but what is only compared with the choice
+        of the search by one task, and this choice in INT8, on that alone."""
+        every = tuple(task.name for task in self.settings.tasks)
+        if quantization == "int8" and not (self.settings.remeasure_int8 and network.kind in IN_INT8):
+            return ()
+        companion = network.kind in BESIDE_CHOSEN or quantization == "int8"
+        return (network.chosen_on,) if companion and network.chosen_on in every else every
 
     def request(
         self, network: StudyNetwork, task: str, quantization: Quantization = "none", part: ItemsPart = "report"

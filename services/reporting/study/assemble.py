@@ -139,7 +139,7 @@ def _failures(study: Study, answers: StudyAnswers, searched: Sequence[Searched])
     for network in study.networks:
         lines += answers.failures(network)
         lines += answers.failures(network, "int8")
-        missing = [task for task in answers.tasks if study.outcome(network, task) is None]
+        missing = [task for task in study.tasks_of(network) if study.outcome(network, task) is None]
         lines += [f"{label(network)}: not measured yet on {', '.join(missing)}"] if missing else []
     expected = [(supernet.name, on) for supernet in study.settings.supernets for on in study.settings.searched]
     there = {(each.search.supernet, each.search.chosen_on) for each in searched}
