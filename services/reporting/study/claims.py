@@ -24,7 +24,7 @@ any it is worse, with a p-value below 5 % after correction over all transfer mat
 network fits; it holds if each fails; otherwise it can't be told.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from services.coordinator.study.networks import StudyNetwork
@@ -43,6 +43,7 @@ RIVALS = ("llm-pruner", "slicegpt")
 HOLDS: Verdict = "holds"
 FAILS: Verdict = "does not hold"
 OPEN: Verdict = "can't be told"
+TITLES: Mapping[Verdict, str] = {HOLDS: "hold", FAILS: "do not hold", OPEN: "can't be told with this many items"}
 
 
 @dataclass(frozen=True)
@@ -149,21 +150,24 @@ def no_single_network(
 
 
 def summary(claims: Sequence[Claim], margin: float) -> str:
-    """What holds, what doesn't and what can't be told, in a few sentences for each super-network."""
-    parts = []
+    """What holds, what doesn't and what can't be told, a line for each super-network and verdict."""
+    lines = []
     for supernet in dict.fromkeys(claim.supernet for claim in claims):
         mine = [claim for claim in claims if claim.supernet == supernet]
-        sentences = [
-            f"{title}: {'; '.join(claim.statement for claim in mine if claim.verdict == verdict) or 'none'}."
-            for title, verdict in (("Hold here", HOLDS), ("Do not hold here", FAILS))
-        ]
-        parts.append(f"Of the paper's claims about {supernet}: {' '.join(sentences)} {_untold(mine)}".strip())
-    return "\n\n".join(parts) + (
-        f"\n\nA loss of up to {_plain(margin)} points counts as none; p-values are corrected for the number of "
-        "comparisons."
-        if parts
-        else ""
-    )
+        for verdict, title in TITLES.items():
+            said = [claim for claim in mine if claim.verdict == verdict]
+            if said:
+                power = verdict == OPEN
+                parts = (f"{claim.statement}{f' ({_power(claim)})' if power else ''}" for claim in said)
+                lines.append(
+                    f"Super-network {supernet}: {len(said)} of {len(mine)} claims {title}: {'; '.join(parts)}."
+                )
+    if claims:
+        lines.append(
+            f"A loss of up to {_plain(margin)} points counts as none; p-values are corrected for the number of "
+            "comparisons."
+        )
+    return "\n\n".join(lines)
 
 
 class _Cases:
@@ -394,14 +398,6 @@ def _transfer_evidence(
         power = max(each.detectable for each in compared)
         text += f" With this many items only differences from {_plain(power)} points on would probably show."
     return text
-
-
-def _untold(claims: Sequence[Claim]) -> str:
-    untold = [claim for claim in claims if claim.verdict == OPEN]
-    if not untold:
-        return "Nothing is left open."
-    parts = [f"{claim.statement} ({_power(claim)})" for claim in untold]
-    return f"Can't be told with this many items: {'; '.join(parts)}."
 
 
 def _power(claim: Claim) -> str:

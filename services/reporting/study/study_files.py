@@ -1,4 +1,4 @@
-"""The files of a study's report: the page, its content as data, the tables, the figures."""
+"""The files of a study's report: the page, its findings as text, its content as data, the tables, the figures."""
 
 from pathlib import Path
 
@@ -8,13 +8,15 @@ from services.reporting.study.figures import draw_figures
 from services.reporting.study.page import render_study
 from services.reporting.study.study_data import StudyContent
 from services.reporting.study.tables import tables
+from services.reporting.study.text import study_text
 from shared.files import write_atomically
 
 
 def write_study(study: Study, directory: Path) -> StudyContent:
-    """Write `report.html`, `study.json`, `tables/*.csv` and `figures/*.svg` into a directory."""
+    """Write `report.html`, `study.md`, `study.json`, `tables/*.csv` and `figures/*.svg` into a directory."""
     content = assemble(study)
     write_atomically(directory / "study.json", content.model_dump_json(indent=1) + "\n")
+    write_atomically(directory / "study.md", study_text(content))
     for name, text in tables(content).items():
         write_atomically(directory / "tables" / name, text)
     for name, picture in draw_figures(content).items():
