@@ -83,7 +83,7 @@ class StudySettings(Section):
         tuple[NarrowLayers, ...], Field(description="Networks by heuristics of others, measured beside our own.")
     ] = ()
     remeasure_int8: Annotated[
-        bool, Field(description="Measure fronts and chosen networks in INT8 too, as the LLaMA-NAS paper does.")
+        bool, Field(description="Measure each task's front and chosen networks in INT8 too, as the LLaMA-NAS paper does.")
     ] = True
     serving: Annotated[
         ServingSettings | None,
@@ -219,7 +219,7 @@ class StudySettings(Section):
             search=self.search,
             objectives=self.objectives,
             serving=self.serving if chosen_on == self.timed else None,
-            remeasure_int8=self.remeasure_int8,
+            remeasure_int8=self.remeasure_int8 and chosen_on != TOGETHER,
             reporting=self.reporting,
             dtype=self.dtype,
         )
