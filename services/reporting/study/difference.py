@@ -5,9 +5,8 @@ from dataclasses import dataclass
 from math import sqrt
 from typing import Self
 
-from scipy.stats import norm, t
-
 from services.reporting.item_answers import ItemAnswers
+from services.reporting.statistics.intervals import student_quantile
 from services.reporting.statistics.paired_comparison import PairedTable
 from services.reporting.statistics.power import detectable_difference, detectable_mean
 from services.reporting.statistics.task_means import MeanEstimate, mean_over_tasks
@@ -57,8 +56,8 @@ class Difference:
     def bounds(self, confidence: float) -> tuple[float, float]:
         """What the true difference is above, and below, with this one-sided confidence each."""
         if isinstance(self.estimate, PairedTable):
-            return self.estimate.bounds(float(norm.ppf(confidence)))
-        half = float(t.ppf(confidence, self.estimate.degrees)) * sqrt(self.estimate.variance)
+            return self.estimate.bounds(confidence)
+        half = student_quantile(confidence, self.estimate.degrees) * sqrt(self.estimate.variance)
         return max(-1.0, self.value - half), min(1.0, self.value + half)
 
     @property
@@ -83,6 +82,7 @@ class Difference:
             difference=self.value,
             interval=self.bounds((1 + CONFIDENCE) / 2),
             p_value=self.estimate.p_value,
+            exact=isinstance(self.estimate, PairedTable) and self.estimate.exact,
             lower_bound=low,
             upper_bound=high,
             detectable=self.detectable,
