@@ -12,8 +12,10 @@ from scipy.stats import binomtest, norm, t
 from services.reporting.statistics.clusters import degrees_of_freedom, design_effect
 from services.reporting.statistics.intervals import student_quantile
 
-ONE_SIDED = float(norm.ppf(0.95))
-"""The normal quantile of a one-sided 95 % bound."""
+CONFIDENCE = 0.95
+"""Of a one-sided bound."""
+ONE_SIDED = float(norm.ppf(CONFIDENCE))
+"""Its normal quantile."""
 POWER = 0.8
 """The power that the number of items needed is computed for."""
 QUANTILES = ONE_SIDED + float(norm.ppf(POWER))
@@ -104,20 +106,21 @@ class PairedTable:
     @property
     def lower_bound(self) -> float:
         """The one-sided 95 % lower bound of the true difference."""
-        return self.bounds(0.95)[0]
+        return self.bounds(CONFIDENCE)[0]
 
     def items_needed(self, margin: float) -> int:
         """How many items would show, with a power of 80 %, that the one network is at most `margin` worse, if the
         true difference is the observed one; or zero, where the observed one is a gain or a loss above the margin.
 
         From the score test under its alternative: n = (z_a + z_b)^2 (discordance - d^2) / (d + margin)^2, as in Lu and
-        Bean 1995; of clustered items, as many times more as their design effect.
+        Bean 1995; of clustered items, as many times more as their design effect, with quantiles of Student's t.
         """
+        one_sided = student_quantile(CONFIDENCE, self.degrees)
         assumed = min(0.0, self.difference) if self.difference > -margin else 0.0
         spread = self.discordance - assumed**2
-        needed = QUANTILES**2 * spread / (margin + assumed) ** 2
+        needed = (one_sided + student_quantile(POWER, self.degrees)) ** 2 * spread / (margin + assumed) ** 2
         # As many are needed even if both networks agree on every item: see the score at a difference of -margin.
-        least = ONE_SIDED**2 * (1 - margin) / margin
+        least = one_sided**2 * (1 - margin) / margin
         return ceil(self.effect * max(needed, least))
 
 
