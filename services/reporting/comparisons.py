@@ -12,7 +12,9 @@ from services.reporting.statistics.task_means import MeanEstimate, mean_over_tas
 def compare(one: ItemAnswers, other: ItemAnswers) -> Comparison:
     """One network against another, over all items; the p-value is not corrected yet."""
     paired = PairedTable.of(one.values, other.values, one.clusters)
-    return Comparison(difference=paired.difference, interval=paired.bounds(), p_value=paired.p_value)
+    return Comparison(
+        difference=paired.difference, interval=paired.bounds(), p_value=paired.p_value, exact=paired.exact
+    )
 
 
 def non_inferiority(one: ItemAnswers, other: ItemAnswers, margin: float) -> NonInferiority:
@@ -44,9 +46,10 @@ def macro_row(one: ItemAnswers, dense: ItemAnswers | None, base: ItemAnswers | N
         if other is None:
             return None
         pairs = zip(one.each(), other.each(), strict=True)
-        return _of_mean(mean_over_tasks([mine.mean(theirs) for mine, theirs in pairs]))
+        return _of_mean(mean_over_tasks([mine.mean(theirs, tasks) for mine, theirs in pairs]))
 
-    accuracy = mean_over_tasks([task.mean() for task in one.each()])
+    tasks = len(one.scores)
+    accuracy = mean_over_tasks([task.mean(tasks=tasks) for task in one.each()])
     return TaskRow(
         accuracy=accuracy.value,
         interval=_within(accuracy),
@@ -70,4 +73,6 @@ def _within(mean: MeanEstimate) -> tuple[float, float]:
 
 def _of_mean(mean: MeanEstimate) -> Comparison:
     low, high = mean.interval
-    return Comparison(difference=mean.value, interval=(max(-1.0, low), min(1.0, high)), p_value=mean.p_value)
+    return Comparison(
+        difference=mean.value, interval=(max(-1.0, low), min(1.0, high)), p_value=mean.p_value, exact=False
+    )
