@@ -11,7 +11,7 @@ from services.application.study.study_directory import StudyDirectory
 from services.application.supernet_store import SupernetStore
 from shared.environment import Environment
 from shared.errors import UserError
-from shared.events import Events
+from shared.events import Events, Noted
 from shared.settings import parse_study
 from tests.support.tiny_study import study_values
 
@@ -22,11 +22,15 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("study")
 
 
-def prepare(directory: Path, on_farm: bool = False, **changes: Any) -> None:
+def prepare(directory: Path, on_farm: bool = False, **changes: Any) -> list[str]:
+    """What is noted while a study is prepared."""
     settings = parse_study(study_values(directory, **changes), "study")
     environment = Environment(data=None, cache=directory / "cache", threads=1)
     runs, store = StudyDirectory(directory / "runs" / "tiny"), SupernetStore(directory / "supernets")
-    prepare_study(settings, runs, store, environment, Events(), on_farm)
+    notes: list[str] = []
+    events = Events(lambda event: notes.append(event.text) if isinstance(event, Noted) else None)
+    prepare_study(settings, runs, store, environment, events, on_farm)
+    return notes
 
 
 def space(**changes: Any) -> list[dict[str, Any]]:
@@ -83,6 +87,13 @@ def test_what_cannot_work_is_said_in_one_line_before_anything_is_made(directory:
 
 def test_a_study_that_can_work_is_prepared(directory: Path) -> None:
     prepare(directory)
+
+
+def test_calibration_data_that_have_fewer_tokens_than_asked_for_are_told_of(directory: Path) -> None:
+    data = str(directory / "rows.jsonl")
+    said = "all that these data have, of the 1,000,000 of calibration.tokens"
+    assert said in prepare(directory, calibration={"data": data, "tokens": 10**6})
+    assert not any("calibration.tokens" in note for note in prepare(directory))
 
 
 def test_without_peft_a_study_with_lora_is_refused_and_one_without_is_not(

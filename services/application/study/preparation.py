@@ -168,6 +168,8 @@ def _baselines(
     with events.step("Calibration", note="reading"):
         text = calibration_text(settings.calibration, directory, settings.seed, environment)
     events.note("Calibration", f"{settings.calibration.data}: {len(text.sequences):,} rows, {text.tokens:,} tokens")
+    if text.tokens < settings.calibration.tokens:
+        events.note("", f"all that these data have, of the {settings.calibration.tokens:,} of calibration.tokens")
     for size in settings.sizes:
         target = ParameterTarget(at_most=most_parameters(search.base.network, size))
         for options in settings.baselines:
