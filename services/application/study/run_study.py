@@ -18,6 +18,7 @@ from services.application.study.events import (
     StudyMeasured,
     StudySearchBegan,
 )
+from services.application.study.failed_networks import write_failed
 from services.application.study.preparation import PreparedStudy, prepare_study
 from services.application.study.progress import measurements_left
 from services.application.study.pruned_networks import pruned_networks
@@ -25,8 +26,8 @@ from services.application.study.reading import finished_searches, is_finished, s
 from services.application.study.report import write_study_report
 from services.application.study.single_networks import SingleNetworks
 from services.application.study.study_directory import StudyDirectory
+from services.application.study.supernet_making import made_supernet
 from services.application.supernet_store import Supernet, SupernetStore
-from services.application.supernet_training import fine_tune
 from services.coordinator.dispatch import Dispatcher
 from services.coordinator.evaluators import EmbeddedEvaluator, Evaluators
 from services.coordinator.history import History
@@ -89,6 +90,7 @@ def run_study(
             singles = SingleNetworks(prepared, directory, store, checkpoints, environment, events)
             networks += singles.tuned(pruned_networks(prepared.baselines, checkpoints, events))
             networks += singles.alone(networks)
+            write_failed(directory, singles.failed)
             directory.write_networks(tuple(networks))
             with closing(_history(directory, settings, base)) as history:
                 study = Study(settings, searches[0].plan.dtype, searches, tuple(networks), history)
@@ -127,7 +129,7 @@ def _search_all(prepared: PreparedStudy, place: _Place, events: Events) -> dict[
         first = prepared.first[supernet.name]
         if supernet.name not in supernets:
             place.directory.link(supernet.name, first.place)
-            supernets[supernet.name] = first.supernet or fine_tune(first, events)
+            supernets[supernet.name] = made_supernet(supernet.name, first, events)
         run = place.directory.search(asked)
         finished = is_finished(run, asked)
         events.publish(StudySearchBegan(number, len(searches), supernet.name, chosen_on, finished))

@@ -1,0 +1,97 @@
+"""What fails in a study costs as little as can be of it, and is said in one line."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from services.application.study import single_networks, supernet_making
+from services.application.study.failed_networks import read_failed
+from services.application.study.reading import read_study
+from services.application.study.run_study import run_study
+from services.application.study.study_directory import StudyDirectory
+from services.application.supernet_store import SupernetStore
+from services.coordinator.study.networks import of_kind
+from services.reporting.study.assemble import assemble
+from services.trainer.fine_tuning import DivergedError
+from services.trainer.recipe import SingleRecord
+from shared.environment import Environment
+from shared.errors import UserError
+from shared.events import Events, Noted
+from shared.settings import parse_study
+from tests.support.tiny_study import study_values
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with the super-network of a study; the study itself is begun by each test."""
+    return tmp_path_factory.mktemp("made")
+
+
+def run(made: Path, runs: Path, **changes: Any) -> list[str]:
+    """Run a small study to its end; the notes."""
+    values = study_values(made)
+    supernet = values["supernets"][0]
+    small = {"supernets": [supernet], "heuristics": [], "baselines": [{"baseline": "magnitude"}]}
+    tuning = {"full": ["magnitude"], "lora": [], "alone": False}
+    given = {**values, **small, "search": {"evaluations": 4, "population": 2}, "fine_tuning": tuning, **changes}
+    notes: list[str] = []
+    events = Events(lambda event: notes.append(event.text) if isinstance(event, Noted) else None)
+    environment = Environment(data=None, cache=made / "cache", threads=1)
+    settings = parse_study(given, "study")
+    run_study(settings, StudyDirectory(runs), SupernetStore(made / "supernets"), None, environment, events)
+    return notes
+
+
+def failing(error: Exception) -> Callable[..., None]:
+    def make(*_: object) -> None:
+        raise error
+
+    return make
+
+
+def test_a_study_goes_on_without_a_network_whose_fine_tuning_diverges_and_tries_it_again(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = StudyDirectory(tmp_path / "tiny")
+    reason = "fine_tuning.learning_rate: the loss is not finite at step 3; lower it"
+    with monkeypatch.context() as patched:
+        patched.setattr(single_networks, "make_single", failing(DivergedError(reason)))
+        run(made, directory.path)
+    line = f"magnitude, 1.1 times smaller, full: {reason}"
+    assert read_failed(directory) == (line,)
+    with read_study(directory) as study:
+        assert [each.fine_tuning for each in of_kind(study.networks, "baseline")] == ["none"]
+        assert line in assemble(study).failures
+    assert line in directory.report.read_text()
+    run(made, directory.path)
+    assert read_failed(directory) == ()
+    with read_study(directory) as study:
+        assert [each.fine_tuning for each in of_kind(study.networks, "baseline")] == ["none", "full"]
+        assert assemble(study).failures == ()
+
+
+def test_a_super_network_whose_fine_tuning_diverges_is_named_by_the_study_file_s_keys(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lower = "training.learning_rate: the loss is not finite at step 3; lower it"
+    monkeypatch.setattr(supernet_making, "fine_tune", failing(DivergedError(lower)))
+    with pytest.raises(UserError, match=r"^supernets\.ours\.training\.learning_rate: the loss"):
+        run(made, tmp_path / "tiny", supernets=study_values(made)["supernets"][1:])
+
+
+def test_single_networks_may_be_fine_tuned_at_a_rate_of_their_own(made: Path, tmp_path: Path) -> None:
+    tuning = {"full": ["magnitude"], "lora": [], "alone": False}
+    directory, rates = StudyDirectory(tmp_path / "tiny"), []
+    supernets = set[str]()
+    for rate in (None, 1e-3):
+        run(made, directory.path, fine_tuning={**tuning, "learning_rate": rate})
+        with read_study(directory) as study:
+            (tuned,) = (each for each in of_kind(study.networks, "baseline") if each.fine_tuning == "full")
+            supernets.add(study.searches[0].plan.supernet.digest)
+        recipe = SingleRecord.read(Path(tuned.checkpoint.location)).recipe
+        assert recipe.tuning is not None
+        rates.append(recipe.tuning.training.learning_rate)
+    assert rates == [3e-3, 1e-3]
+    assert len(supernets) == 1
