@@ -1,7 +1,7 @@
 """A study from its settings to its report, from where it stands. Whatever is killed, the same command continues: each
 super-network, checkpoint and measurement is made once."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 
@@ -9,6 +9,7 @@ from services.application.broker_connection import connected_broker
 from services.application.embedded_farm import embedded_farm
 from services.application.farm_search import coordinating, search_on_farm
 from services.application.local_search import search_prepared
+from services.application.search_events import NoEvaluatorPresent
 from services.application.study.base_measurements import take_over_base
 from services.application.study.checkpoints import StudyCheckpoints
 from services.application.study.compared import searched_networks
@@ -29,10 +30,16 @@ from services.application.study.study_directory import StudyDirectory
 from services.application.study.supernet_making import made_supernet
 from services.application.supernet_store import Supernet, SupernetStore
 from services.coordinator.dispatch import Dispatcher
-from services.coordinator.evaluators import EmbeddedEvaluator, Evaluators
+from services.coordinator.evaluators import AnnouncedEvaluators, EmbeddedEvaluator, Evaluators, EvaluatorsOfSeveral
 from services.coordinator.history import History
 from services.coordinator.recorder import HistoryRecorder
-from services.coordinator.study.measurement import all_requests, measure_networks, missing_requests, take_over
+from services.coordinator.study.measurement import (
+    all_requests,
+    measure_networks,
+    missing_requests,
+    owners,
+    take_over,
+)
 from services.coordinator.study.networks import Study, StudySearch
 from services.evaluator.speed import parameter_tokens_per_second
 from shared.broker import Broker, requests_queue
@@ -110,14 +117,14 @@ def _announce(prepared: PreparedStudy, place: _Place, events: Events) -> None:
 
 
 def _say_what_the_farm_needs(prepared: PreparedStudy, place: _Place, events: Events) -> None:
-    """Queues, and what evaluators may open: those of the first super-network are asked for all networks of the study,
-    whatever checkpoint they are of."""
+    """Queues, and what evaluators may open: those of the first super-network are asked for all checkpoints that are
+    made for the study."""
     settings = prepared.settings
     names = [*(asked.name for _, _, asked in searches_of(settings)), settings.name]
     supernets = [str(prepared.first[supernet.name].place) for supernet in settings.supernets]
     queues = [*(f"--supernet {each}" for each in supernets), *(f"--search {each}" for each in names)]
     events.note("Queues", f"python -m shared.broker add {place.address} {' '.join(queues)}")
-    locations = f"{place.directory.networks.absolute()},{place.store.path.absolute()}"
+    locations = place.directory.networks.absolute()
     events.note("Evaluators", f"of each super-network; those of {supernets[0]} with NASFARM_LOCATIONS={locations}")
 
 
@@ -183,12 +190,15 @@ def _history(directory: StudyDirectory, settings: StudySettings, base: Checkpoin
 
 def _measure(study: Study, prepared: PreparedStudy, place: _Place, events: Events) -> None:
     taken_over = take_over(study)
-    with _farm(study, prepared, place, events) as (broker, evaluators, of_study):
-        supernet = study.searches[0].plan.supernet.digest
+    supernet = study.searches[0].plan.supernet.digest
+    owned = {} if place.address is None else owners(study)
+    with _farm(study, owned, prepared, place, events) as (broker, evaluators, of_study):
         of_study.subscribe(HistoryRecorder(study.history), first=True)
-        dispatcher = Dispatcher(study.settings.name, supernet, broker, study.history, of_study, evaluators)
+        dispatcher = Dispatcher(
+            study.settings.name, supernet, broker, study.history, of_study, evaluators, owners=owned
+        )
         try:
-            measure_networks(study, dispatcher, of_study)
+            measure_networks(study, dispatcher, of_study, owned)
         except BaseException:
             of_study.publish(SearchStopped())
             raise
@@ -198,10 +208,10 @@ def _measure(study: Study, prepared: PreparedStudy, place: _Place, events: Event
 
 @contextmanager
 def _farm(
-    study: Study, prepared: PreparedStudy, place: _Place, events: Events
+    study: Study, owned: Mapping[str, str], prepared: PreparedStudy, place: _Place, events: Events
 ) -> Iterator[tuple[Broker, Evaluators, Events]]:
-    """Who measures: an evaluator of this process, or those of the first super-network, which are asked for all
-    networks of the study."""
+    """Who measures: an evaluator of this process, or on a farm those of each super-network its sub-networks, and those
+    of the first one all else."""
     of_study, supernet = Events(events.publish), study.searches[0].plan.supernet.digest
     if place.address is None:
         with embedded_farm(prepared.evaluator, requests_queue(supernet)) as (broker, check):
@@ -212,4 +222,9 @@ def _farm(
         connected_broker(place.address, f"study {name}", RESULTS_PREFETCH) as broker,
         coordinating(name, supernet, broker, place.environment, of_study) as (evaluators, _),
     ):
-        yield broker, evaluators, of_study
+        others = {each: _announced(each, broker, of_study) for each in set(owned.values())}
+        yield broker, EvaluatorsOfSeveral({supernet: evaluators, **others}, supernet, owned), of_study
+
+
+def _announced(supernet: str, broker: Broker, events: Events) -> AnnouncedEvaluators:
+    return AnnouncedEvaluators(broker, supernet, lambda others: events.publish(NoEvaluatorPresent(supernet, others)))
