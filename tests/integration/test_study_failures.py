@@ -2,11 +2,13 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
+import torch
 
-from services.application.study import single_networks, supernet_making
+from services.application.study import pruned_networks, single_networks, supernet_making
 from services.application.study.failed_networks import read_failed
 from services.application.study.reading import read_study
 from services.application.study.run_study import run_study
@@ -45,7 +47,7 @@ def run(made: Path, runs: Path, **changes: Any) -> list[str]:
 
 
 def failing(error: Exception) -> Callable[..., None]:
-    def make(*_: object) -> None:
+    def make(*_: object, **__: object) -> None:
         raise error
 
     return make
@@ -79,6 +81,34 @@ def test_a_super_network_whose_fine_tuning_diverges_is_named_by_the_study_file_s
     monkeypatch.setattr(supernet_making, "fine_tune", failing(DivergedError(lower)))
     with pytest.raises(UserError, match=r"^supernets\.ours\.training\.learning_rate: the loss"):
         run(made, tmp_path / "tiny", supernets=study_values(made)["supernets"][1:])
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "words"),
+    [
+        (pruned_networks, "make_pruned", "baselines: magnitude, 1.1 times smaller: memory ran out (too little); "),
+        (
+            single_networks,
+            "make_single",
+            "fine_tuning: magnitude, 1.1 times smaller, full: memory ran out (too little); ",
+        ),
+    ],
+)
+def test_memory_that_runs_out_is_told_of_in_one_line(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: ModuleType, name: str, words: str
+) -> None:
+    monkeypatch.setattr(module, name, failing(torch.OutOfMemoryError("too little\nof a long story")))
+    with pytest.raises(UserError) as told:
+        run(made, tmp_path / "tiny")
+    assert str(told.value).startswith(words) and "\n" not in str(told.value)
+
+
+def test_another_error_than_of_memory_keeps_its_traceback(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pruned_networks, "make_pruned", failing(RuntimeError("a bug")))
+    with pytest.raises(RuntimeError, match="a bug"):
+        run(made, tmp_path / "tiny")
 
 
 def test_single_networks_may_be_fine_tuned_at_a_rate_of_their_own(made: Path, tmp_path: Path) -> None:

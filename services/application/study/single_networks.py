@@ -8,6 +8,7 @@ from pathlib import Path
 from services.application.prepared_search import PreparedSearch
 from services.application.study.checkpoints import StudyCheckpoints
 from services.application.study.compared import tokens_of
+from services.application.study.memory import enough_memory
 from services.application.study.preparation import PreparedStudy
 from services.application.study.study_directory import StudyDirectory
 from services.application.supernet_store import Supernet, SupernetStore, is_supernet
@@ -140,7 +141,8 @@ class SingleNetworks:
 
                 make_single(plan, self.directory.workspace(plan.digest), place, show)
 
-        return self.checkpoints.get(plan.digest, make)
+        with enough_memory(f"fine_tuning: {what}", "leave it out of `fine_tuning`"):
+            return self.checkpoints.get(plan.digest, make)
 
 
 def _whole(checkpoint: CheckpointRef) -> Architecture:
