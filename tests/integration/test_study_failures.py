@@ -1,12 +1,16 @@
 """What fails in a study costs as little as can be of it, and is said in one line."""
 
+import gc
+import weakref
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from services.application.study import pruned_networks, single_networks, supernet_making
 from services.application.study.failed_networks import read_failed
@@ -15,6 +19,10 @@ from services.application.study.run_study import run_study
 from services.application.study.study_directory import StudyDirectory
 from services.application.supernet_store import SupernetStore
 from services.coordinator.study.networks import of_kind
+from services.evaluator import evaluator
+from services.evaluator.placement import to_device
+from services.pruner.make_pruned import make_pruned
+from services.pruner.recipe import PruningRecord
 from services.reporting.study.assemble import assemble
 from services.trainer.fine_tuning import DivergedError
 from services.trainer.recipe import SingleRecord
@@ -22,6 +30,7 @@ from shared.environment import Environment
 from shared.errors import UserError
 from shared.events import Events, Noted
 from shared.settings import parse_study
+from shared.supernet.checkpoint import Checkpoint
 from tests.support.tiny_study import study_values
 
 
@@ -109,6 +118,29 @@ def test_another_error_than_of_memory_keeps_its_traceback(
     monkeypatch.setattr(pruned_networks, "make_pruned", failing(RuntimeError("a bug")))
     with pytest.raises(RuntimeError, match="a bug"):
         run(made, tmp_path / "tiny")
+
+
+def test_nothing_is_on_the_device_while_baselines_are_made(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    placed, there = list[weakref.ref[Tensor]](), list[bool]()
+
+    def place(checkpoint: Checkpoint, *to: Any) -> Checkpoint:
+        moved = to_device(checkpoint, *to)
+        copied = replace(moved, weights={name: each.clone() for name, each in moved.weights.items()})
+        placed.extend(map(weakref.ref, copied.weights.values()))
+        return copied
+
+    def prune(*given: Any, **more: Any) -> PruningRecord:
+        gc.collect()
+        there.extend(one() is not None for one in placed)
+        return make_pruned(*given, **more)
+
+    monkeypatch.setattr(evaluator, "to_device", place)
+    monkeypatch.setattr(pruned_networks, "make_pruned", prune)
+    # Without INT8: what its library says when it is imported holds, while pytest keeps it, the network that needed it.
+    run(made, tmp_path / "tiny", remeasure_int8=False)
+    assert there and not any(there)
 
 
 def test_single_networks_may_be_fine_tuned_at_a_rate_of_their_own(made: Path, tmp_path: Path) -> None:

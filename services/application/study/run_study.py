@@ -94,6 +94,7 @@ def run_study(
             base = _base_of(supernets[settings.supernets[0].name], prepared, place)
             networks = searched_networks(settings, base, searches, events)
             checkpoints = StudyCheckpoints(directory, FileDigests(environment.cache))
+            prepared.evaluator.release()
             singles = SingleNetworks(prepared, directory, store, checkpoints, environment, events)
             networks += singles.tuned(pruned_networks(prepared.baselines, checkpoints, events))
             networks += singles.alone(networks)
@@ -136,6 +137,7 @@ def _search_all(prepared: PreparedStudy, place: _Place, events: Events) -> dict[
         first = prepared.first[supernet.name]
         if supernet.name not in supernets:
             place.directory.link(supernet.name, first.place)
+            prepared.evaluator.release()  # the weights of the one before
             supernets[supernet.name] = made_supernet(supernet.name, first, events)
         run = place.directory.search(asked)
         finished = is_finished(run, asked)
