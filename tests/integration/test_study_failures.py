@@ -1,6 +1,7 @@
 """What fails in a study costs as little as can be of it, and is said in one line."""
 
 import gc
+import shutil
 import weakref
 from collections.abc import Callable
 from dataclasses import replace
@@ -141,6 +142,23 @@ def test_nothing_is_on_the_device_while_baselines_are_made(
     # Without INT8: what its library says when it is imported holds, while pytest keeps it, the network that needed it.
     run(made, tmp_path / "tiny", remeasure_int8=False)
     assert there and not any(there)
+
+
+def test_what_a_former_study_file_asked_for_is_told_of_and_what_was_left_unfinished_of_whole_networks_removed(
+    made: Path, tmp_path: Path
+) -> None:
+    directory = StudyDirectory(tmp_path / "tiny")
+    assert not any("no longer asks for" in note for note in run(made, directory.path))
+    former = {place.name for place in directory.networks.iterdir()}
+    for name in (*former, "begun"):
+        directory.workspace(name).mkdir(parents=True)
+    notes = run(made, directory.path, sizes=[1.2])
+    assert {place.name for place in directory.unfinished.iterdir()} == {"begun"}
+    (left,) = (note for note in notes if "no longer asks for" in note)
+    paths = {str(directory.networks / name) for name in former} | {str(directory.workspace("begun"))}
+    assert left.startswith("3 checkpoints are") and set(left.split("rm -r ")[1].split()) == paths
+    shutil.rmtree(directory.unfinished)
+    assert not any("no longer asks for" in note for note in run(made, directory.path, sizes=[1.1, 1.2]))
 
 
 def test_single_networks_may_be_fine_tuned_at_a_rate_of_their_own(made: Path, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """A study from its settings to its report, from where it stands. Whatever is killed, the same command continues: each
 super-network, checkpoint and measurement is made once."""
 
+import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
@@ -94,6 +95,7 @@ def run_study(
             base = _base_of(supernets[settings.supernets[0].name], prepared, place)
             networks = searched_networks(settings, base, searches, events)
             checkpoints = StudyCheckpoints(directory, FileDigests(environment.cache))
+            checkpoints.tidy()
             prepared.evaluator.release()
             singles = SingleNetworks(prepared, directory, store, checkpoints, environment, events)
             networks += singles.tuned(pruned_networks(prepared.baselines, checkpoints, events))
@@ -104,6 +106,16 @@ def run_study(
                 study = Study(settings, searches[0].plan.dtype, searches, tuple(networks), history)
                 _measure(study, prepared, place, events)
         write_study_report(directory, directory.path, events)
+        _say_what_is_left_over(checkpoints, events)
+
+
+def _say_what_is_left_over(checkpoints: StudyCheckpoints, events: Events) -> None:
+    """What a former study file asked for may be asked for again, so that it is left to the user to remove it."""
+    left = checkpoints.unneeded()
+    if left:
+        number = f"{len(left)} {'checkpoint is' if len(left) == 1 else 'checkpoints are'}"
+        remove = shlex.join(["rm", "-r", *map(str, left)])
+        events.note("Left over", f"{number} of networks that the study file no longer asks for; to remove: {remove}")
 
 
 def _announce(prepared: PreparedStudy, place: _Place, events: Events) -> None:
