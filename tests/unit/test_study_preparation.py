@@ -22,22 +22,11 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("study")
 
 
-def prepared(directory: Path, **changes: Any) -> PreparedStudy:
+def prepare(directory: Path, on_farm: bool = False, **changes: Any) -> PreparedStudy:
     settings = parse_study(study_values(directory, **changes), "study")
     environment = Environment(data=None, cache=directory / "cache", threads=1)
     runs, store = StudyDirectory(directory / "runs" / "tiny"), SupernetStore(directory / "supernets")
-    return prepare_study(settings, runs, store, environment, Events(), on_farm=False)
-
-
-def prepare(directory: Path, on_farm: bool = False, **changes: Any) -> list[str]:
-    """What is noted while a study is prepared."""
-    settings = parse_study(study_values(directory, **changes), "study")
-    environment = Environment(data=None, cache=directory / "cache", threads=1)
-    runs, store = StudyDirectory(directory / "runs" / "tiny"), SupernetStore(directory / "supernets")
-    notes: list[str] = []
-    events = Events(lambda event: notes.append(event.text) if isinstance(event, Noted) else None)
-    prepare_study(settings, runs, store, environment, events, on_farm)
-    return notes
+    return prepare_study(settings, runs, store, environment, Events(), on_farm)
 
 
 def space(**changes: Any) -> list[dict[str, Any]]:
@@ -103,17 +92,29 @@ def test_super_networks_that_train_on_the_same_data_hold_them_once(
     supernets = study_values(directory)["supernets"]
     for supernet, tokens in zip(supernets, tokens_per_step, strict=True):
         supernet["training"] = {**supernet["training"], "tokens_per_step": tokens}
-    study = prepared(directory, supernets=supernets)
+    study = prepare(directory, supernets=supernets)
     one, other = (each.training.data for each in study.first.values() if each.training is not None)
     assert (one.instructions is other.instructions, one.examples is other.examples) == same
     assert other.examples and all(len(each.tokens) <= tokens_per_step[1] for each in other.examples)
 
 
-def test_calibration_data_that_have_fewer_tokens_than_asked_for_are_told_of(directory: Path) -> None:
-    data = str(directory / "rows.jsonl")
-    said = "all that these data have, of the 1,000,000 of calibration.tokens"
-    assert said in prepare(directory, calibration={"data": data, "tokens": 10**6})
-    assert not any("calibration.tokens" in note for note in prepare(directory))
+@pytest.mark.parametrize(("tokens", "told"), [(10**6, True), (512, False)])
+def test_calibration_data_that_have_fewer_tokens_than_asked_for_are_told_of(
+    directory: Path, tokens: int, told: bool
+) -> None:
+    settings = parse_study(study_values(directory), "study")
+    asked = settings.calibration.model_copy(update={"tokens": tokens})
+    environment, notes = Environment(data=None, cache=directory / "cache", threads=1), list[str]()
+    events = Events(lambda event: notes.append(event.text) if isinstance(event, Noted) else None)
+    prepare_study(
+        settings.model_copy(update={"calibration": asked}),
+        StudyDirectory(directory / "runs" / "tiny"),
+        SupernetStore(directory / "supernets"),
+        environment,
+        events,
+        on_farm=False,
+    )
+    assert (f"all that these data have, of the {tokens:,} of calibration.tokens" in notes) == told
 
 
 def test_without_peft_a_study_with_lora_is_refused_and_one_without_is_not(
