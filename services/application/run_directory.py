@@ -37,6 +37,11 @@ class RunDirectory:
         """The search's history."""
         return self.path / "history.sqlite"
 
+    @property
+    def report(self) -> Path:
+        """The search's report, once it is written."""
+        return self.path / "report.html"
+
     def settings(self) -> SearchSettings:
         """The search as it was last run. Raises UserError if this is no run."""
         if not self.search_file.is_file():

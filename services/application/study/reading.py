@@ -3,11 +3,14 @@
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 
+from services.application.estimate import networks_of_report, unsearched
 from services.application.run_directory import RunDirectory
 from services.application.study.study_directory import StudyDirectory
 from services.coordinator.history import History
 from services.coordinator.plan import plan_of
 from services.coordinator.study.networks import Study, StudySearch
+from shared.failure_policy import FAILURES
+from shared.messages import Measurement, Outcome
 from shared.settings import SearchSettings
 from shared.settings.study_file import StudiedSupernet, StudySettings
 
@@ -20,8 +23,21 @@ def searches_of(settings: StudySettings) -> Iterator[tuple[StudiedSupernet, str,
 
 
 def is_finished(run: RunDirectory, asked: SearchSettings) -> bool:
-    """Whether a search of the study has come to its end, with just these settings."""
-    return (run.path / "report.html").is_file() and run.settings().model_dump() == asked.model_dump()
+    """Whether a search of the study has come to its end, with just these settings: all networks are searched, and all
+    that its report needs is measured, or failed in a way that is going to last. Raises UserError where its files can't
+    be read."""
+    if not (run.report.is_file() and run.history.is_file()) or run.settings().model_dump() != asked.model_dump():
+        return False
+    with closing(History.read(run.history)) as history:
+        plan = plan_of(history, asked)
+        if unsearched(plan, history):
+            return False
+        networks = networks_of_report(plan, history)
+        return all(_is_settled(history.outcome(each.identity)) for each in (*networks.controls, *networks.others))
+
+
+def _is_settled(outcome: Outcome | None) -> bool:
+    return isinstance(outcome, Measurement) or (outcome is not None and FAILURES[outcome.kind].lasting)
 
 
 @contextmanager

@@ -41,6 +41,7 @@ from shared.environment import Environment
 from shared.errors import UserError
 from shared.events import Events, SearchStopped
 from shared.failure_policy import RESULTS_PREFETCH
+from shared.files import writing
 from shared.manifest import base_location
 from shared.messages import CheckpointRef
 from shared.settings.study_file import StudySettings
@@ -135,6 +136,8 @@ def _search_all(prepared: PreparedStudy, place: _Place, events: Events) -> dict[
             continue
         supernet_there = supernets[supernet.name]
         with run.claimed():
+            with writing(run.report):
+                run.report.unlink(missing_ok=True)  # of a former state: a search with a report has come to its end
             take_over_base(
                 asked,
                 run,
