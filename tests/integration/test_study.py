@@ -176,6 +176,7 @@ def test_a_search_and_a_study_do_not_share_a_directory(
     shutil.copy(runs / "tiny" / "searches" / "tiny.paper.0" / "search.yaml", study_of_a_run)
     refused = nasfarm(capsys, monkeypatch, "study", undisturbed / "study.yaml", "--runs", tmp_path / "runs")
     assert refused.code == 2 and "is the run of a search" in refused.error
+    assert [path.name for path in study_of_a_run.iterdir()] == ["search.yaml"]
 
 
 BASELINES: list[dict[str, Any]] = [{"baseline": "magnitude"}, {"baseline": "slicegpt", "step": 2}]

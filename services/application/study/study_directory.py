@@ -63,9 +63,7 @@ class StudyDirectory:
 
     def record(self, settings: StudySettings) -> None:
         """Keep a copy of the study file, for `status` and `report`. What another file led to is no longer said to be
-        the study's. Raises UserError where a search's run is here."""
-        if RunDirectory(self.path).search_file.exists():
-            raise UserError(f"{self.path}: is the run of a search; change `name` in the study file")
+        the study's."""
         if not self.study_file.is_file() or self.settings().model_dump() != settings.model_dump():
             with writing(self.path):
                 self.networks_file.unlink(missing_ok=True)
@@ -107,7 +105,10 @@ class StudyDirectory:
 
     @contextmanager
     def claimed(self) -> Iterator[None]:
-        """Keep other processes out, and remove what killed ones left half-written. Errors as of a run's."""
+        """Keep other processes out, and remove what killed ones left half-written. Errors as of a run's, and where
+        one is here."""
+        if RunDirectory(self.path).search_file.exists():
+            raise UserError(f"{self.path}: is the run of a search; change `name` in the study file")
         RunDirectory(self.path).check_name()
         with claimed(self.path, "study"):
             with writing(self.networks):
