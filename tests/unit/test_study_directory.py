@@ -6,6 +6,10 @@ import pytest
 
 from services.application.study.study_directory import StudyDirectory
 from shared.errors import UserError
+from shared.settings import StudySettings
+from tests.support.study_keys import GOOD
+
+STUDY = StudySettings.model_validate(GOOD)
 
 
 @pytest.fixture
@@ -20,3 +24,22 @@ def test_in_the_run_of_a_search_no_study_begins_and_nothing_is_written(directory
     with refused, directory.claimed():
         pytest.fail("it began")
     assert [path.name for path in directory.path.iterdir()] == ["search.yaml"]
+
+
+def test_of_a_study_file_that_has_changed_nothing_is_said_to_be_the_study_s(directory: StudyDirectory) -> None:
+    report = ["report.html", "study.json", "study.md", "tables/claims.csv", "figures/fronts.svg"]
+    kept = ["study.sqlite", "networks/0f12/model.safetensors", "notes.md", "figures/mine.png", "tables/mine.txt"]
+    directory.record(STUDY)
+    for name in (*report, *kept, "networks.json"):
+        (directory.path / name).parent.mkdir(parents=True, exist_ok=True)
+        (directory.path / name).touch()
+    before = files(directory)
+    directory.record(STUDY)
+    assert files(directory) == before
+    directory.record(STUDY.model_copy(update={"sizes": (1.3, 1.5)}))
+    assert files(directory) == {*kept, "study.yaml"}
+    assert directory.settings().sizes == (1.3, 1.5)
+
+
+def files(directory: StudyDirectory) -> set[str]:
+    return {str(path.relative_to(directory.path)) for path in directory.path.rglob("*") if path.is_file()}

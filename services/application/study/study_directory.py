@@ -18,6 +18,9 @@ from shared.yaml_text import format_yaml
 
 NETWORKS: TypeAdapter[tuple[StudyNetwork, ...]] = TypeAdapter(tuple[StudyNetwork, ...])
 
+REPORT_FILES = ("report.html", "study.json", "study.md", "tables/*.csv", "figures/*.svg")
+"""What a report consists of, as `services.reporting.study.study_files` writes it."""
+
 
 @dataclass(frozen=True)
 class StudyDirectory:
@@ -66,9 +69,13 @@ class StudyDirectory:
         the study's."""
         if not self.study_file.is_file() or self.settings().model_dump() != settings.model_dump():
             with writing(self.path):
-                self.networks_file.unlink(missing_ok=True)
-                self.report.unlink(missing_ok=True)
+                for path in (self.networks_file, *self._written_of_report()):
+                    path.unlink(missing_ok=True)
         write_atomically(self.study_file, format_yaml(settings.model_dump(mode="json")))
+
+    def _written_of_report(self) -> Iterator[Path]:
+        for pattern in REPORT_FILES:
+            yield from self.path.glob(pattern)
 
     def search(self, settings: SearchSettings) -> RunDirectory:
         """The run of one of the study's searches."""
