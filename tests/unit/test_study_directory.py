@@ -41,5 +41,20 @@ def test_of_a_study_file_that_has_changed_nothing_is_said_to_be_the_study_s(dire
     assert directory.settings().sizes == (1.3, 1.5)
 
 
+def test_a_study_and_its_searches_find_super_networks_when_all_of_it_is_moved(
+    directory: StudyDirectory, tmp_path: Path
+) -> None:
+    beside, higher = tmp_path / "supernets" / "0f12", tmp_path.parent / "supernets" / "0f12"
+    run = directory.search(STUDY.search_settings(STUDY.supernets[0], "arc_easy"))
+    directory.link("ours", beside)
+    run.link(beside)
+    links = (directory.path / "supernets" / "ours", run.supernet)
+    assert [link.readlink().is_absolute() for link in links] == [False, False]
+    assert [link.resolve() for link in links] == [beside.resolve()] * 2
+    directory.link("ours", higher)
+    run.link(higher)
+    assert [link.readlink() for link in links] == [higher.resolve()] * 2
+
+
 def files(directory: StudyDirectory) -> set[str]:
     return {str(path.relative_to(directory.path)) for path in directory.path.rglob("*") if path.is_file()}

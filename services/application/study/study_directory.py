@@ -79,12 +79,12 @@ class StudyDirectory:
 
     def search(self, settings: SearchSettings) -> RunDirectory:
         """The run of one of the study's searches."""
-        return RunDirectory(self.searches / settings.name)
+        return RunDirectory(self.searches / settings.name, study=self.path)
 
     def link(self, name: str, supernet: Path) -> None:
         """Have `supernets/NAME` lead to a super-network that the study needs, which may still be made: so none is
         removed that it needs."""
-        link_to(self.path / "supernets" / name, supernet)
+        link_to(self.path / "supernets" / name, supernet, self.path)
 
     def place(self, digest: str) -> Path:
         """Where the checkpoint of a recipe lies, or is going to."""
