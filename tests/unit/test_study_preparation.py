@@ -105,11 +105,10 @@ def test_a_farm_gets_no_tasks_from_files(directory: Path, tmp_path: Path) -> Non
         prepare(directory, on_farm=True, tasks=[{**TASK, "name": str(task)}])
 
 
-@pytest.fixture
-def begun(tmp_path: Path) -> Path:
-    """Where a study on two tasks has begun: of all its searches, and of the study, there are histories."""
-    prepared = prepare(tmp_path, tasks=[TASK, own_task(tmp_path)])
-    runs = StudyDirectory(tmp_path / "runs" / "tiny")
+def begin(directory: Path, **changes: Any) -> None:
+    """Leave of all searches of a study, and of the study, histories without measurements."""
+    prepared = prepare(directory, **changes)
+    runs = StudyDirectory(directory / "runs" / "tiny")
     for supernet, _, asked in searches_of(prepared.settings):
         first = prepared.first[supernet.name]
         plan = SearchPlan(
@@ -121,6 +120,12 @@ def begun(tmp_path: Path) -> Path:
         )
         History.create_or_resume(runs.search(asked).history, plan.about()).close()
     begin_history(runs, prepared.settings, prepared.base_reference.digest).close()
+
+
+@pytest.fixture
+def begun(tmp_path: Path) -> Path:
+    """Where a study on two tasks has begun."""
+    begin(tmp_path, tasks=[TASK, own_task(tmp_path)])
     return tmp_path
 
 
@@ -161,6 +166,15 @@ def test_what_cannot_go_on_is_said_before_anything_of_it_is_changed(begun: Path,
     assert "\n" not in message and "change `name`" in message
     assert all(word in message for word in words), message
     assert files(begun / "runs") == before
+
+
+def test_where_another_task_would_be_timed_by_default_than_before_one_is_told_to_name_it(tmp_path: Path) -> None:
+    served = {"batch": 1, "prompt_tokens": 16, "generated_tokens": 4}
+    swapped = [own_task(tmp_path), TASK]
+    begin(tmp_path, tasks=[TASK, own_task(tmp_path)], serving=served)
+    with pytest.raises(UserError, match=r"serving was not set.*name the task that was timed before as `timed_task`"):
+        prepare(tmp_path, tasks=swapped, serving=served)
+    prepare(tmp_path, tasks=swapped, serving=served, timed_task="plain_facts")
 
 
 def test_a_study_s_measurements_are_those_of_one_model(begun: Path) -> None:

@@ -143,9 +143,11 @@ def _check_begun(settings: StudySettings, directory: StudyDirectory, first: dict
         with closing(History.read(run.history)) as history:
             found = difference_of_search(history, asked, prepared.base_digest, made)
         if found is not None:
+            by_default = settings.timed is not None and settings.timed_task is None and found.startswith("serving was")
+            timed = "name the task that was timed before as `timed_task`, " if by_default else ""
             raise UserError(
-                f"{run.path}: the search of {supernet.name} on {chosen_on} began otherwise ({found}); restore the "
-                "study file and the model, change `name` to begin a new study, or remove that directory to search again"
+                f"{run.path}: the search of {supernet.name} on {chosen_on} began otherwise ({found}); {timed}restore "
+                "study file and model, change `name` to begin a new study, or remove that directory to search again"
             )
     found = difference_of_study(directory, settings, first[settings.supernets[0].name].base_digest)
     if found is not None:
