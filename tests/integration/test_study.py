@@ -15,6 +15,7 @@ import pytest
 
 from services.application.study.reading import read_study
 from services.application.study.study_directory import StudyDirectory
+from services.coordinator.read_only import open_to_read
 from services.coordinator.results import evaluated_so_far
 from services.coordinator.study.measurement import missing_requests
 from services.coordinator.study.networks import Study, StudyNetwork, of_kind
@@ -240,7 +241,7 @@ def measured(study: Study, network: StudyNetwork) -> Measurement:
 
 
 def rows(history: Path) -> list[tuple[str, str]]:
-    connection = sqlite3.connect(f"file:{history}?mode=ro", uri=True)
+    connection = open_to_read(history)
     try:
         return connection.execute("select identity, outcome from measurements order by identity").fetchall()
     finally:
