@@ -69,19 +69,29 @@ def work_left(plan: SearchPlan, history: History) -> Work:
     def missing(requests: list[EvaluationRequest]) -> int:
         return sum(not isinstance(history.outcome(request.identity), Measurement) for request in requests)
 
-    asked = history.candidates()
     tables = whole.table_runs if serving and missing([plan.costs_request(serving)]) else 0
-    # What was asked for and failed is only tried again where that may help; an estimate need not know.
-    searched = networks_to_measure(plan.settings.search, plan.space, len(asked)) - len(asked)
-    searched += sum(
-        history.outcome(plan.request(candidate.architecture, "search").identity) is None for candidate in asked
-    )
+    searched = unsearched(plan, history)
     if searched:
         return Work(searched, whole.reported, tables, whole.speed_runs)
-    networks = ReportedNetworks(plan, cost_model(plan, history), front(evaluated_so_far(plan, history)))
+    networks = networks_of_report(plan, history)
     reported = [request for request in (*networks.controls, *networks.others) if request.spec.tasks]
     untimed = missing([] if networks.speeds is None else [networks.speeds]) * len(networks.timed)
     return Work(0, missing(reported), tables, untimed * _runs(plan.settings))
+
+
+def unsearched(plan: SearchPlan, history: History) -> int:
+    """Networks that are still to be asked for, or of which nothing is known yet. What was asked for and failed doesn't
+    count: it is only tried again where that may help."""
+    asked = history.candidates()
+    unasked = networks_to_measure(plan.settings.search, plan.space, len(asked)) - len(asked)
+    return unasked + sum(
+        history.outcome(plan.request(candidate.architecture, "search").identity) is None for candidate in asked
+    )
+
+
+def networks_of_report(plan: SearchPlan, history: History) -> ReportedNetworks:
+    """What the report of a search is about, once all of it is searched."""
+    return ReportedNetworks(plan, cost_model(plan, history), front(evaluated_so_far(plan, history)))
 
 
 def estimate(

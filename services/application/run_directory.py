@@ -18,9 +18,10 @@ STUDY_FILE = "study.yaml"
 
 @dataclass(frozen=True)
 class RunDirectory:
-    """Paths of a run."""
+    """Paths of a run; of one of a study's searches, `study` is the study's directory."""
 
     path: Path
+    study: Path | None = None
 
     @property
     def search_file(self) -> Path:
@@ -36,6 +37,11 @@ class RunDirectory:
     def history(self) -> Path:
         """The search's history."""
         return self.path / "history.sqlite"
+
+    @property
+    def report(self) -> Path:
+        """The search's report, once it is written."""
+        return self.path / "report.html"
 
     def settings(self) -> SearchSettings:
         """The search as it was last run. Raises UserError if this is no run."""
@@ -58,7 +64,7 @@ class RunDirectory:
             raise UserError(
                 f"{self.supernet}: the run has one of its own; remove it, or change `name` in the search file"
             )
-        link_to(self.supernet, supernet)
+        link_to(self.supernet, supernet, self.study or self.path)
 
     def check_name(self) -> None:
         """Raise UserError if a new run would have too long a name; runs of earlier releases keep theirs."""
@@ -81,13 +87,14 @@ def is_study(path: Path) -> bool:
     return is_file(path / STUDY_FILE)
 
 
-def link_to(link: Path, supernet: Path) -> None:
-    """Have a link lead to a super-network, which may still be made. Raises UserError where it can't be written."""
+def link_to(link: Path, supernet: Path, owner: Path) -> None:
+    """Have a link lead to a super-network, which may still be made, from within `owner`, one of the runs or studies.
+    Raises UserError where it can't be written."""
     here, target = link.parent.resolve(), supernet.resolve()
     if link.resolve() == target:
         return
-    # What lies beside the runs is still found when all of it is moved; a study's searches lie deeper than runs do.
-    beside = target.parent.parent in here.parents[1:4]
+    # What lies beside the runs is still found when all of it is moved.
+    beside = target.parent.parent == owner.resolve().parent.parent
     new = here / f".{link.name}"
     with writing(link):
         here.mkdir(parents=True, exist_ok=True)

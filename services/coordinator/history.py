@@ -2,7 +2,7 @@
 
 import json
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -60,14 +60,16 @@ class Candidate:
 
 class History:
     """A search's history. Its recipe says which search it belongs to, and is compared whenever it is opened to be
-    continued; one of an earlier release is migrated then."""
+    continued; one of an earlier release is migrated then. `metrics` says what is counted of each task, by its name,
+    where the recipe doesn't."""
 
-    def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
+    def __init__(self, path: Path, connection: sqlite3.Connection, metrics: Mapping[str, str] | None = None) -> None:
         self.path = path
         self._connection = connection
+        self._given_metrics = metrics
 
     @classmethod
-    def create_or_resume(cls, path: Path, about: dict[str, Any]) -> Self:
+    def create_or_resume(cls, path: Path, about: dict[str, Any], metrics: Mapping[str, str] | None = None) -> Self:
         """Open the history to continue it, or begin it with the facts in `about`, of which `recipe` is compared.
 
         Raises UserError if it belongs to a search of another recipe, isn't a history, or can't be written.
@@ -77,7 +79,7 @@ class History:
         with _problems(path):
             if not path.exists():
                 cls._begin_whole(path, about)
-            history = cls(path, _connect(path))
+            history = cls(path, _connect(path), metrics)
             if not history._connection.execute("select 1 from sqlite_master").fetchone():
                 history._begin(about)
             elif _readable_format(path, history._connection) < FORMAT:
@@ -92,7 +94,7 @@ class History:
         return history
 
     @classmethod
-    def read(cls, path: Path) -> Self:
+    def read(cls, path: Path, metrics: Mapping[str, str] | None = None) -> Self:
         """Open an existing history to look at it; nothing of the run is changed, and it may belong to another user.
 
         Raises UserError if there is none, or it can't be read.
@@ -103,7 +105,7 @@ class History:
                 if _readable_format(path, connection) < FORMAT:
                     connection = in_memory(connection)
                     migrate(connection)
-                return cls(path, connection)
+                return cls(path, connection, metrics)
         except FileNotFoundError as error:
             raise UserError(f"{path}: no such history; `nasfarm search` makes one") from error
         except OSError as error:
@@ -188,8 +190,10 @@ class History:
         return flaw(request, measurement, self._metrics)
 
     @cached_property
-    def _metrics(self) -> dict[str, str]:
-        """What the search counts of each task, by its name."""
+    def _metrics(self) -> Mapping[str, str]:
+        """What is counted of each task, by its name."""
+        if self._given_metrics is not None:
+            return self._given_metrics
         return {task["name"]: task["metric"] for task in self.about()["recipe"]["tasks"]}
 
     def _outcomes(self, identity: str, measured: bool) -> Iterator[Measurement | Failure]:

@@ -24,7 +24,7 @@ from shared.text import shortened, shown
 __all__ = ["TOGETHER", "CalibrationSettings", "NarrowLayers", "SingleFineTuning", "StudiedSupernet", "StudySettings"]
 
 TOGETHER = "together"
-"""What the search over all tasks at once is called where others are called after their task."""
+"""What the search over all tasks at once is chosen on, where others are chosen on their task."""
 StudyObjective = Literal["parameters", "bytes"]
 """What a study's searches trade against accuracy. No seconds: they would be measured anew for each search."""
 
@@ -143,9 +143,19 @@ class StudySettings(Section):
         return baselines
 
     @model_validator(mode="after")
-    def _short_names(self) -> Self:
-        names = (self._search_name(supernet, chosen_on) for supernet in self.supernets for chosen_on in self.searched)
-        name = max(names, key=len)
+    def _short_and_distinct_names(self) -> Self:
+        searches = [(supernet.name, chosen_on) for supernet in self.supernets for chosen_on in self.searched]
+        named: dict[str, tuple[str, str]] = {}
+        for search in searches:
+            name = self._search_name(*search)
+            if name in named:
+                (one, task), (other, other_task) = named[name], search
+                raise ValueError(
+                    f"supernets: the search of {one} on {task} and that of {other} on {other_task} would both be "
+                    f"called {shortened(name, 40)}; call one of the super-networks otherwise"
+                )
+            named[name] = search
+        name = max(named, key=len)
         if len(name) > LONGEST_NAME:
             raise ValueError(
                 f"name: a search would be called {shortened(name, 40)}, which has {len(name)} characters instead of at "
@@ -210,13 +220,13 @@ class StudySettings(Section):
 
     def search_settings(self, supernet: StudiedSupernet, chosen_on: str) -> SearchSettings:
         """The search over a super-network by one task, or by all of them together."""
-        tasks = tuple(task for task in self.tasks if chosen_on in (task.name, TOGETHER))
+        tasks = [task for task in self.tasks if chosen_on in (task.name, TOGETHER)]
         return SearchSettings(
-            name=self._search_name(supernet, chosen_on),
+            name=self._search_name(supernet.name, chosen_on),
             model=self.model,
             space=supernet.space,
             training=supernet.training,
-            tasks=tasks,
+            tasks=tuple(sorted(tasks, key=lambda task: task.name)),  # in whatever order the file has them
             search=self.search,
             objectives=self.objectives,
             serving=self.serving if chosen_on == self.timed else None,
@@ -225,9 +235,13 @@ class StudySettings(Section):
             dtype=self.dtype,
         )
 
-    def _search_name(self, supernet: StudiedSupernet, chosen_on: str) -> str:
-        """What a search is called: its run and its queues. The same, whatever other tasks the study has."""
-        return f"{self.name}.{supernet.name}.{_as_name(chosen_on)}"
+    def _search_name(self, supernet: str, chosen_on: str) -> str:
+        """What a search is called: its run and its queues. The same, whatever other tasks the study has; that over all
+        together is another one where they are others, so that a task may be added to a study."""
+        if chosen_on != TOGETHER:
+            return f"{self.name}.{supernet}.{_as_name(chosen_on)}"
+        tasks = sorted(task.name for task in self.tasks)
+        return f"{self.name}.{supernet}.{TOGETHER}-{digest_json(tasks)[:8]}"
 
 
 def _as_name(task: str) -> str:

@@ -15,6 +15,8 @@ import pytest
 
 from services.application.study.reading import read_study
 from services.application.study.study_directory import StudyDirectory
+from services.coordinator.read_only import open_to_read
+from services.coordinator.results import evaluated_so_far
 from services.coordinator.study.measurement import missing_requests
 from services.coordinator.study.networks import Study, StudyNetwork, of_kind
 from shared.broker import requests_queue, results_queue
@@ -24,9 +26,10 @@ from tests.support.command import nasfarm, search_file
 from tests.support.farm import broker_of
 from tests.support.forked import ForkedCommand
 from tests.support.rabbitmq import Node
-from tests.support.tiny_study import study_file
+from tests.support.tiny_study import own_task, study_file, study_values
 
 PATIENCE_SECONDS = 240
+SEARCHES = ("tiny.paper.plain_facts", "tiny.ours.plain_facts")
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +82,7 @@ def test_a_study_that_is_killed_again_and_again_ends_like_an_undisturbed_one(und
     file, runs = undisturbed / "study.yaml", tmp_path / "runs"
     moments: list[Callable[[], bool]] = [
         lambda: any(runs.glob("tiny/searches/*/history.sqlite")),
-        lambda: any(runs.glob("tiny/searches/*.paper.*/report.html")) or any(runs.glob("tiny/networks/*")),
+        lambda: any(runs.glob(f"tiny/searches/{SEARCHES[0]}/report.html")) or any(runs.glob("tiny/networks/*")),
         lambda: len(list(runs.glob("tiny/networks/*"))) >= 3,
         (runs / "tiny" / "networks.json").exists,
     ]
@@ -101,7 +104,7 @@ def test_a_study_that_a_farm_measures_ends_like_one_in_a_single_process(
     supernets = [link.resolve() for link in (undisturbed / "runs" / "tiny" / "supernets").glob("[!.]*")]
     places = {each: tmp_path / "supernets" / each.name for each in supernets}
     queues = [requests_queue(SupernetManifest.read(place).digest) for place in places.values()]
-    farm.add_queues(*queues, *map(results_queue, ("tiny", "tiny.paper.plain_facts", "tiny.ours.plain_facts")))
+    farm.add_queues(*queues, *map(results_queue, ("tiny", *SEARCHES)))
     evaluators = [
         ForkedCommand(
             *("evaluator", *broker_of(farm, "evaluator", tmp_path), "--supernet", place),
@@ -140,6 +143,38 @@ def test_a_size_and_a_baseline_may_be_added_later(undisturbed: Path, tmp_path: P
         study_file(undisturbed)
 
 
+SMALL: dict[str, Any] = {"baselines": [], "fine_tuning": {"alone": False, "full": [], "lora": []}, "heuristics": []}
+
+
+def test_a_task_may_be_added_later_and_only_what_is_new_is_measured(tmp_path: Path) -> None:
+    runs, facts = tmp_path / "runs", study_values(tmp_path)["tasks"][0]
+    run_to_the_end(study_file(tmp_path, tasks=[facts, own_task(tmp_path)], **SMALL), runs)
+    before, searched = answers(runs / "tiny"), histories(runs / "tiny")
+    run_to_the_end(study_file(tmp_path, tasks=[own_task(tmp_path, "cats"), own_task(tmp_path), facts], **SMALL), runs)
+    assert before.items() < answers(runs / "tiny").items()
+    after = histories(runs / "tiny")
+    assert searched.items() <= after.items()
+    new = [name.removeprefix("tiny.ours.") for name in after.keys() - searched.keys() if "ours" in name]
+    assert len(new) == 2 and {name[:8] for name in new} >= {"together"}
+    assert measured_twice(runs / "tiny") == []
+    with read_study(StudyDirectory(runs / "tiny")) as study:
+        assert missing_requests(study) == []
+
+
+def test_a_study_that_is_killed_while_it_searches_further_networks_searches_them_all(tmp_path: Path) -> None:
+    runs, searches = tmp_path / "runs", tmp_path / "runs" / "tiny" / "searches"
+    one = {**SMALL, "supernets": study_values(tmp_path)["supernets"][:1]}
+    run_to_the_end(study_file(tmp_path, **one), runs)
+    (history,) = searches.glob("*/history.sqlite")
+    file = study_file(tmp_path, **one, search={"evaluations": 24, "population": 4})
+    kill_when(lambda: candidates(history) > 8, file, runs)
+    run_to_the_end(file, runs)
+    assert candidates(history) == 24
+    with read_study(StudyDirectory(runs / "tiny")) as study:
+        assert missing_requests(study) == []
+        assert len(evaluated_so_far(study.searches[0].plan, study.searches[0].history)) == 24
+
+
 def test_status_shows_a_study_and_its_supernetworks_cannot_be_removed(
     undisturbed: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -172,9 +207,10 @@ def test_a_search_and_a_study_do_not_share_a_directory(
     assert refused.code == 2 and "is the directory of a study" in refused.error
     study_of_a_run = tmp_path / "runs" / "tiny"
     study_of_a_run.mkdir(parents=True)
-    shutil.copy(runs / "tiny" / "searches" / "tiny.paper.plain_facts" / "search.yaml", study_of_a_run)
+    shutil.copy(runs / "tiny" / "searches" / SEARCHES[0] / "search.yaml", study_of_a_run)
     refused = nasfarm(capsys, monkeypatch, "study", undisturbed / "study.yaml", "--runs", tmp_path / "runs")
     assert refused.code == 2 and "is the run of a search" in refused.error
+    assert [path.name for path in study_of_a_run.iterdir()] == ["search.yaml"]
 
 
 BASELINES: list[dict[str, Any]] = [{"baseline": "magnitude"}, {"baseline": "slicegpt", "step": 2}]
@@ -204,11 +240,25 @@ def measured(study: Study, network: StudyNetwork) -> Measurement:
 
 
 def rows(history: Path) -> list[tuple[str, str]]:
-    connection = sqlite3.connect(f"file:{history}?mode=ro", uri=True)
+    connection = open_to_read(history)
     try:
         return connection.execute("select identity, outcome from measurements order by identity").fetchall()
     finally:
         connection.close()
+
+
+def candidates(history: Path) -> int:
+    connection = sqlite3.connect(f"file:{history}?mode=ro", uri=True)
+    try:
+        (number,) = connection.execute("select count(*) from candidates").fetchone()
+    finally:
+        connection.close()
+    return int(number)
+
+
+def histories(run: Path) -> dict[str, list[tuple[str, str]]]:
+    """What each search has measured."""
+    return {path.parent.name: rows(path) for path in run.glob("searches/*/history.sqlite")}
 
 
 def answers(run: Path) -> dict[str, str]:

@@ -53,3 +53,23 @@ def study_file(directory: Path, **changes: Any) -> Path:
     path = directory / "study.yaml"
     path.write_text(yaml.safe_dump(study_values(directory, **changes)), encoding="utf-8")
     return path
+
+
+def own_task(directory: Path, name: str = "pets", **section: Any) -> dict[str, Any]:
+    """A task of one's own, whose file and items are written into the directory: its section of a study file."""
+    rows = [{"q": f"Which of the {name} is number {row}?", "c": list("abc"), "a": row % 3} for row in range(40)]
+    items, file = directory / f"{name}.jsonl", directory / f"{name}.yaml"
+    items.write_text("".join(f"{json.dumps(row)}\n" for row in rows), encoding="utf-8")
+    task = {
+        "task": name,
+        "dataset_path": "json",
+        "dataset_kwargs": {"data_files": {"test": str(items)}},
+        "output_type": "multiple_choice",
+        "test_split": "test",
+        "doc_to_text": "{{q}}",
+        "doc_to_choice": "{{c}}",
+        "doc_to_target": "{{a}}",
+        "metric_list": [{"metric": "acc", "aggregation": "mean", "higher_is_better": True}],
+    }
+    file.write_text(yaml.safe_dump(task), encoding="utf-8")
+    return {"name": str(file), "search": {"items": 8}, "report": {"items": 12}, **section}

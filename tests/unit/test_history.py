@@ -62,6 +62,21 @@ def test_candidates_keep_their_order_and_their_predictions(tmp_path: Path) -> No
     assert [c.architecture for c in history.candidates()] == [request.architecture for request in requests]
 
 
+def test_a_history_without_tasks_in_its_recipe_is_told_what_is_counted_of_each(tmp_path: Path) -> None:
+    path, about = tmp_path / "study.sqlite", {"recipe": {"base": "0f12"}}
+    request = PLAN.request(PLAN.space.largest(), "search")
+    with closing(History.create_or_resume(path, about, {"plain_facts": "acc"})) as history:
+        history.add_results([(request, pretend(request))])
+        assert isinstance(history.outcome(request.identity), Measurement)
+    for opened in (
+        History.create_or_resume(path, about, {"plain_facts": "exact_match"}),
+        History.read(path, {"plain_facts": "exact_match"}),
+    ):
+        with closing(opened) as history:
+            assert "has no 'exact_match'" in str(history.flaw(request, pretend(request)))
+            assert history.outcome(request.identity) is None
+
+
 def test_a_generation_that_an_earlier_release_recorded_in_other_words_is_recorded_once(tmp_path: Path) -> None:
     path = tmp_path / "history.sqlite"
     with closing(History.create_or_resume(path, PLAN.about())) as history:

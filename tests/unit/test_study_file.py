@@ -107,7 +107,7 @@ HEURISTIC = {"name": "theirs", "supernet": "ours", "depth": 28, "layers": [2, 3,
         (
             "name",
             "n" * 94,
-            "name: a search would be called .*, which has 110 characters instead of at most 100; shorten",
+            "name: a search would be called .*, which has 117 characters instead of at most 100; shorten",
         ),
         ("supernets.0.name", "a/b", r"supernets\.0\.name: should be letters"),
         ("supernets.0.space.quantization", ["none", "int8"], r"supernets\.0\.space: quantization: a study searches"),
@@ -224,6 +224,32 @@ def test_every_search_of_a_study_that_is_taken_can_be_run(values: dict[str, Any]
     assert len({search.name for search in searches}) == len(study.supernets) * len(study.searched)
     timed = [search for search in searches if search.serving is not None]
     assert len(timed) == (0 if study.timed is None else len(study.supernets))
+
+
+def test_searches_that_would_have_the_same_name_are_refused() -> None:
+    values = changed("supernets", [{**GOOD["supernets"][0], "name": name} for name in ("a", "a.b")])
+    values["tasks"] = [{**GOOD["tasks"][0], "name": "b.c, c"}]
+    assert refusal(values) == (
+        "x: supernets: the search of a on b.c and that of a.b on c would both be called example.a.b.c; call one of the "
+        "super-networks otherwise"
+    )
+    values["supernets"][0]["name"] = "A"
+    assert len({search.name for search in searches_of(parse_study(values, "x"))}) == 6
+
+
+def test_a_search_keeps_its_name_and_settings_whatever_tasks_are_added_and_in_whatever_order() -> None:
+    def searches(names: str) -> dict[str, SearchSettings]:
+        study = parse_study({**GOOD, "tasks": [{**GOOD["tasks"][0], "name": names}]}, "x")
+        return dict(zip(study.searched, searches_of(study), strict=True))
+
+    two, swapped, three = searches("piqa, arc_easy"), searches("arc_easy, piqa"), searches("piqa, arc_easy, mmlu")
+    assert two == swapped
+    assert {task: search for task, search in three.items() if task in two and task != "together"} == {
+        "piqa": two["piqa"],
+        "arc_easy": two["arc_easy"],
+    }
+    assert re.fullmatch(r"example\.ours\.together-[0-9a-f]{8}", two["together"].name)
+    assert three["together"].name != two["together"].name
 
 
 @pytest.mark.parametrize("supernet", ["ours", "s" * 70])

@@ -3,6 +3,7 @@
 import csv
 from pathlib import Path
 
+from services.application.study.study_directory import REPORT_FILES
 from services.reporting.study.study_data import StudyContent
 from services.reporting.study.study_files import write_study
 from tests.support.studies import close_study, make_study, study_settings
@@ -29,4 +30,6 @@ def test_page_data_tables_and_figures_of_one_study_lie_in_one_directory(tmp_path
         assert [row["verdict"] for row in csv.DictReader(file)] == [claim.verdict for claim in content.claims]
     figures = list((tmp_path / "out/figures").iterdir())
     assert figures
+    written = {path for path in (tmp_path / "out").rglob("*") if path.is_file()}
+    assert written == {path for pattern in REPORT_FILES for path in (tmp_path / "out").glob(pattern)}
     assert all(path.suffix == ".svg" and b"<svg" in path.read_bytes() for path in figures)

@@ -7,13 +7,17 @@ from typing import Any
 import pytest
 
 from services.application.study.preparation import PreparedStudy, prepare_study
+from services.application.study.reading import begin_history, searches_of
 from services.application.study.study_directory import StudyDirectory
 from services.application.supernet_store import SupernetStore
+from services.coordinator.history import History
+from services.coordinator.plan import SearchPlan
 from shared.environment import Environment
 from shared.errors import UserError
 from shared.events import Events, Noted
+from shared.messages import CheckpointRef
 from shared.settings import parse_study
-from tests.support.tiny_study import study_values
+from tests.support.tiny_study import own_task, study_values
 
 
 @pytest.fixture(scope="module")
@@ -131,3 +135,88 @@ def test_a_farm_gets_no_tasks_from_files(directory: Path, tmp_path: Path) -> Non
     task.write_text("task: mine\n")
     with pytest.raises(UserError, match="read no tasks from files"):
         prepare(directory, on_farm=True, tasks=[{**TASK, "name": str(task)}])
+
+
+def begin(directory: Path, **changes: Any) -> None:
+    """Leave of all searches of a study, and of the study, histories without measurements."""
+    prepared = prepare(directory, **changes)
+    runs = StudyDirectory(directory / "runs" / "tiny")
+    for supernet, _, asked in searches_of(prepared.settings):
+        first = prepared.first[supernet.name]
+        plan = SearchPlan(
+            settings=asked,
+            space=first.unordered_space,
+            supernet=CheckpointRef(location="gone", digest=supernet.name),
+            base=first.base_reference,
+            dtype="float32",
+        )
+        History.create_or_resume(runs.search(asked).history, plan.about()).close()
+    begin_history(runs, prepared.settings, prepared.base_reference.digest).close()
+
+
+@pytest.fixture
+def begun(tmp_path: Path) -> Path:
+    """Where a study on two tasks has begun."""
+    begin(tmp_path, tasks=[TASK, own_task(tmp_path)])
+    return tmp_path
+
+
+def test_tasks_may_be_added_to_a_study_that_has_begun_left_out_and_put_in_another_order(begun: Path) -> None:
+    pets, cats = own_task(begun), own_task(begun, "cats")
+    for tasks in ([TASK, pets], [pets, TASK], [cats, TASK, pets], [TASK], [cats]):
+        prepared = prepare(begun, tasks=tasks, sizes=[1.1, 1.2], search={"evaluations": 20, "population": 4})
+        for name, first in prepared.first.items():
+            assert StudyDirectory(begun / "runs" / "tiny").search(first.settings).history.is_file() is (tasks != [cats])
+            assert name in first.settings.name
+
+
+CHANGED: dict[str, tuple[dict[str, Any], list[str]]] = {
+    "other items": (
+        {"tasks": [{**TASK, "report": {"items": 20}}]},
+        ["tiny.paper.plain_facts: the search of paper on plain_facts began otherwise", "tasks was"],
+    ),
+    "another metric": ({"tasks": [{**TASK, "metric": "acc_norm"}]}, ["on plain_facts", "acc_norm"]),
+    "another population": ({"search": {"evaluations": 8, "population": 6}}, ["search.population was 4, now 6"]),
+    "other objectives": ({"objectives": ["bytes"]}, ["objectives was"]),
+    "another margin": ({"reporting": {"margin": 3}}, ["reporting"]),
+    "another precision": ({"dtype": "bfloat16"}, ["dtype was float32, now bfloat16"]),
+    "no INT8 any more": ({"remeasure_int8": False}, ["remeasure_int8 was"]),
+    "other fine-tuning": (
+        {"supernets": space(), "heuristics": []},
+        ["tiny.ours.plain_facts", "super-network that is gone"],
+    ),
+}
+
+
+@pytest.mark.parametrize("what", CHANGED)
+def test_what_cannot_go_on_is_said_before_anything_of_it_is_changed(begun: Path, what: str) -> None:
+    changes, words = CHANGED[what]
+    before = files(begun / "runs")
+    with pytest.raises(UserError) as told:
+        prepare(begun, **changes)
+    message = str(told.value)
+    assert "\n" not in message and "change `name`" in message
+    assert all(word in message for word in words), message
+    assert files(begun / "runs") == before
+
+
+def test_where_another_task_would_be_timed_by_default_than_before_one_is_told_to_name_it(tmp_path: Path) -> None:
+    served = {"batch": 1, "prompt_tokens": 16, "generated_tokens": 4}
+    swapped = [own_task(tmp_path), TASK]
+    begin(tmp_path, tasks=[TASK, own_task(tmp_path)], serving=served)
+    with pytest.raises(UserError, match=r"serving was not set.*name the task that was timed before as `timed_task`"):
+        prepare(tmp_path, tasks=swapped, serving=served)
+    prepare(tmp_path, tasks=swapped, serving=served, timed_task="plain_facts")
+
+
+def test_a_study_s_measurements_are_those_of_one_model(begun: Path) -> None:
+    settings = parse_study(study_values(begun, name="other"), "study")
+    runs = StudyDirectory(begun / "runs" / "other")
+    begin_history(runs, settings, "another").close()
+    environment = Environment(data=None, cache=begun / "cache", threads=1)
+    with pytest.raises(UserError, match=r"study\.sqlite: was measured of another model \(base was another, now "):
+        prepare_study(settings, runs, SupernetStore(begun / "supernets"), environment, Events(), on_farm=False)
+
+
+def files(directory: Path) -> dict[Path, int]:
+    return {path: path.stat().st_mtime_ns for path in directory.rglob("*") if path.is_file()}

@@ -264,6 +264,15 @@ def test_a_run_s_link_leads_there_from_wherever_one_looks(run: RunDirectory, sto
     assert run.supernet.readlink() == Path("/elsewhere/three")
 
 
+@pytest.mark.parametrize("levels", [1, 2, 3])
+def test_a_run_s_link_to_what_lies_outside_its_project_holds_when_the_project_is_moved(
+    run: RunDirectory, store: SupernetStore, levels: int
+) -> None:
+    above = store.path.resolve().parents[levels]
+    run.link(above / "supernets" / "one")
+    assert run.supernet.readlink() == above / "supernets" / "one"
+
+
 def test_one_that_a_run_needs_is_not_removed(run: RunDirectory, store: SupernetStore, tmp_path: Path) -> None:
     write_supernet(store.place("0f12"))
     run.link(store.place("0f12"))

@@ -7,10 +7,11 @@ from services.coordinator.results import evaluated_so_far
 from services.coordinator.study.choice import chosen_network, most_parameters, random_counterpart
 from services.coordinator.study.heuristic import heuristic_network, network_with_narrow
 from services.coordinator.study.networks import StudyNetwork, StudySearch
-from shared.architecture import dense
+from shared.architecture import Architecture, dense
 from shared.events import Events
 from shared.messages import CheckpointRef
-from shared.settings.study_file import StudiedSupernet, StudySettings
+from shared.settings.study_file import NarrowLayers, StudiedSupernet, StudySettings
+from shared.text import shortened
 
 
 def searched_networks(
@@ -32,6 +33,7 @@ def searched_networks(
         plan = first[heuristic.supernet].plan
         (supernet,) = (each for each in settings.supernets if each.name == heuristic.supernet)
         architecture = network_with_narrow(plan.space, heuristic.depth, heuristic.layers)
+        _say_what_is_lacking(heuristic, architecture, events)
         networks.append(
             StudyNetwork(
                 "heuristic",
@@ -71,6 +73,20 @@ def _of_search(settings: StudySettings, search: StudySearch, tokens: int, events
     suggested = heuristic_network(evaluated, plan.space)
     if suggested is not None:
         yield StudyNetwork("heuristic", plan.supernet, suggested, *where, tuned_tokens=tokens)
+
+
+def _say_what_is_lacking(heuristic: NarrowLayers, architecture: Architecture, events: Events) -> None:
+    """Which layers a shallow network keeps is only known once its super-network is made: its depth_rule may be
+    importance."""
+    lacking = sorted(set(heuristic.layers).difference(architecture.layers))
+    narrow, asked = len(heuristic.layers) - len(lacking), len(heuristic.layers)
+    if lacking:
+        listed = shortened(", ".join(map(str, lacking)))
+        events.note(
+            "Heuristic",
+            f"{heuristic.name}: networks of {heuristic.supernet} with {heuristic.depth} layers keep none of the "
+            f"layers {listed}, so it is narrow in {narrow} of {asked} layers only",
+        )
 
 
 def _first_of(supernet: str, searches: Sequence[StudySearch]) -> StudySearch:

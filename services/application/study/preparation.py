@@ -2,14 +2,16 @@
 anything is computed. Needs torch."""
 
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from services.application.prepared_search import PreparedSearch, check_tasks, prepare_search
 from services.application.study.calibration_text import calibration_text
-from services.application.study.reading import searches_of
+from services.application.study.reading import difference_of_search, difference_of_study, searches_of
 from services.application.study.study_directory import StudyDirectory
 from services.application.supernet_store import SupernetStore
+from services.coordinator.history import History
 from services.coordinator.study.choice import most_parameters
 from services.evaluator.evaluator import Evaluator
 from services.evaluator.preparation import PreparedTask
@@ -24,7 +26,7 @@ from shared.events import Events
 from shared.messages import CheckpointRef
 from shared.settings import ItemsPart, SearchSettings, TrainingSettings
 from shared.settings.baselines import BaselineName
-from shared.settings.study_file import NarrowLayers, StudySettings
+from shared.settings.study_file import NarrowLayers, StudiedSupernet, StudySettings
 from shared.supernet.checkpoint import Checkpoint
 
 Tasks = dict[ItemsPart, list[PreparedTask]]
@@ -44,7 +46,7 @@ class PreparedStudy:
     """A study that was read and found possible.
 
     Attributes:
-        first: of each super-network, by its name, the first search over it.
+        first: of each super-network, by its name, the first search over it that has begun, or is going to.
         tasks: the items of all tasks; None where their data aren't here but, as is hoped, on a farm.
         baselines: the networks that are going to be pruned, by size, then in the file's order.
     """
@@ -87,7 +89,7 @@ def prepare_study(
     _check_settings(settings, on_farm)
     first: dict[str, PreparedSearch] = {}
     for supernet in settings.supernets:
-        asked = settings.search_settings(supernet, settings.searched[0])
+        asked = _begun_or_first(settings, supernet, directory)
         try:
             first[supernet.name] = prepare_search(
                 asked, directory.search(asked), store, environment, events, data=_shared(supernet.training, first)
@@ -99,6 +101,7 @@ def prepare_study(
         _check_sizes(settings, supernet.name, first[supernet.name])
     for heuristic in settings.heuristics:
         _check_heuristic(heuristic, first[heuristic.supernet])
+    _check_begun(settings, directory, first)
     base = first[settings.supernets[0].name]
     evaluator = Evaluator(environment)
     return PreparedStudy(
@@ -131,6 +134,37 @@ def _check_settings(settings: StudySettings, on_farm: bool) -> None:
             require_peft()
         except UserError as error:
             raise UserError(f"fine_tuning.lora: {', '.join(recovering)}: {error}; or give an empty list") from error
+
+
+def _begun_or_first(settings: StudySettings, supernet: StudiedSupernet, directory: StudyDirectory) -> SearchSettings:
+    """Of the searches over a super-network one that has begun, so that all continue with the same super-network; the
+    first one if none has."""
+    searches = [settings.search_settings(supernet, chosen_on) for chosen_on in settings.searched]
+    return next((asked for asked in searches if directory.search(asked).history.is_file()), searches[0])
+
+
+def _check_begun(settings: StudySettings, directory: StudyDirectory, first: dict[str, PreparedSearch]) -> None:
+    """Refuse what can't be continued with these settings, while all that is there is left as it is."""
+    for supernet, chosen_on, asked in searches_of(settings):
+        run, prepared = directory.search(asked), first[supernet.name]
+        if not run.history.is_file():
+            continue
+        made = None if prepared.supernet is None else prepared.supernet.manifest.digest
+        with closing(History.read(run.history)) as history:
+            found = difference_of_search(history, asked, prepared.base_digest, made)
+        if found is not None:
+            by_default = settings.timed is not None and settings.timed_task is None and found.startswith("serving was")
+            timed = "name the task that was timed before as `timed_task`, " if by_default else ""
+            raise UserError(
+                f"{run.path}: the search of {supernet.name} on {chosen_on} began otherwise ({found}); {timed}restore "
+                "study file and model, change `name` to begin a new study, or remove that directory to search again"
+            )
+    found = difference_of_study(directory, settings, first[settings.supernets[0].name].base_digest)
+    if found is not None:
+        raise UserError(
+            f"{directory.history}: was measured of another model ({found}); restore that, or change `name` in the "
+            "study file to begin a new study"
+        )
 
 
 def _check_sizes(settings: StudySettings, name: str, search: PreparedSearch) -> None:

@@ -2,14 +2,19 @@
 
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
+from typing import Any
 
+from services.application.estimate import networks_of_report, unsearched
 from services.application.run_directory import RunDirectory
 from services.application.study.failed_networks import read_failed
 from services.application.study.study_directory import StudyDirectory
 from services.coordinator.history import History
 from services.coordinator.plan import plan_of
 from services.coordinator.study.networks import Study, StudySearch
-from shared.settings import SearchSettings
+from shared.failure_policy import FAILURES
+from shared.identity import SEARCH, difference
+from shared.messages import Measurement, Outcome
+from shared.settings import SearchSettings, metrics_by_task
 from shared.settings.study_file import StudiedSupernet, StudySettings
 
 
@@ -21,8 +26,54 @@ def searches_of(settings: StudySettings) -> Iterator[tuple[StudiedSupernet, str,
 
 
 def is_finished(run: RunDirectory, asked: SearchSettings) -> bool:
-    """Whether a search of the study has come to its end, with just these settings."""
-    return (run.path / "report.html").is_file() and run.settings().model_dump() == asked.model_dump()
+    """Whether a search of the study has come to its end, with just these settings: all networks are searched, and all
+    that its report needs is measured, or failed in a way that is going to last. Raises UserError where its files can't
+    be read."""
+    if not (run.report.is_file() and run.history.is_file()) or run.settings().model_dump() != asked.model_dump():
+        return False
+    with closing(History.read(run.history)) as history:
+        plan = plan_of(history, asked)
+        if unsearched(plan, history):
+            return False
+        networks = networks_of_report(plan, history)
+        return all(_is_settled(history.outcome(each.identity)) for each in (*networks.controls, *networks.others))
+
+
+def _is_settled(outcome: Outcome | None) -> bool:
+    return isinstance(outcome, Measurement) or (outcome is not None and FAILURES[outcome.kind].lasting)
+
+
+def difference_of_search(history: History, asked: SearchSettings, base: str, supernet: str | None) -> str | None:
+    """In what a search that has begun differs from the one that is asked for, in words; None if it can go on. `base`
+    and `supernet` are digests, the latter None where the super-network is still to be made."""
+    begun = history.about()["recipe"]
+    decided = {} if asked.dtype == "auto" else {"dtype": asked.dtype}
+    made = {} if supernet is None else {"supernet": supernet}
+    unasked = {name: begun[name] for name in ("supernet", "dtype", "drop_order", "reference_point")}
+    return difference(begun, unasked | SEARCH.of(asked.model_dump(mode="json")) | {"base": base} | decided | made)
+
+
+def begin_history(directory: StudyDirectory, settings: StudySettings, base: str) -> History:
+    """The study's own history, to be continued where there is one. Only the untouched model must stay the same, given
+    by its digest: tasks, sizes, baselines and searches may be added, as each measurement is of one task."""
+    return History.create_or_resume(directory.history, _about(base), metrics_by_task(settings.tasks))
+
+
+def difference_of_study(directory: StudyDirectory, settings: StudySettings, base: str) -> str | None:
+    """In what the study's own history differs from what is asked for, in words; None if it can go on, or has not
+    begun."""
+    if not directory.history.is_file():
+        return None
+    with closing(_read_history(directory, settings)) as history:
+        return difference(history.about()["recipe"], _about(base)["recipe"])
+
+
+def _about(base: str) -> dict[str, Any]:
+    return {"recipe": {"base": base}}
+
+
+def _read_history(directory: StudyDirectory, settings: StudySettings) -> History:
+    return History.read(directory.history, metrics_by_task(settings.tasks))
 
 
 @contextmanager
@@ -41,5 +92,5 @@ def read_study(directory: StudyDirectory) -> Iterator[Study]:
     """A study of which everything is made. Raises UserError where it isn't yet, or its files can't be read."""
     settings = directory.settings()
     networks = directory.read_networks()
-    with finished_searches(directory, settings) as searches, closing(History.read(directory.history)) as history:
+    with finished_searches(directory, settings) as searches, closing(_read_history(directory, settings)) as history:
         yield Study(settings, searches[0].plan.dtype, searches, networks, history, read_failed(directory))

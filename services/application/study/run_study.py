@@ -24,7 +24,7 @@ from services.application.study.failed_networks import write_failed
 from services.application.study.preparation import PreparedStudy, prepare_study
 from services.application.study.progress import measurements_left
 from services.application.study.pruned_networks import pruned_networks
-from services.application.study.reading import finished_searches, is_finished, searches_of
+from services.application.study.reading import begin_history, finished_searches, is_finished, searches_of
 from services.application.study.report import write_study_report
 from services.application.study.single_networks import SingleNetworks
 from services.application.study.study_directory import StudyDirectory
@@ -32,7 +32,6 @@ from services.application.study.supernet_making import made_supernet
 from services.application.supernet_store import Supernet, SupernetStore
 from services.coordinator.dispatch import Dispatcher
 from services.coordinator.evaluators import AnnouncedEvaluators, EmbeddedEvaluator, Evaluators, EvaluatorsOfSeveral
-from services.coordinator.history import History
 from services.coordinator.recorder import HistoryRecorder
 from services.coordinator.study.measurement import (
     all_requests,
@@ -50,6 +49,7 @@ from shared.environment import Environment
 from shared.errors import UserError
 from shared.events import Events, SearchStopped
 from shared.failure_policy import RESULTS_PREFETCH
+from shared.files import writing
 from shared.manifest import base_location
 from shared.messages import CheckpointRef
 from shared.settings.study_file import StudySettings
@@ -102,7 +102,7 @@ def run_study(
             networks += singles.alone(networks)
             write_failed(directory, singles.failed)
             directory.write_networks(tuple(networks))
-            with closing(_history(directory, settings, base)) as history:
+            with closing(begin_history(directory, settings, base.digest)) as history:
                 study = Study(settings, searches[0].plan.dtype, searches, tuple(networks), history)
                 _measure(study, prepared, place, events)
         write_study_report(directory, directory.path, events)
@@ -158,6 +158,8 @@ def _search_all(prepared: PreparedStudy, place: _Place, events: Events) -> dict[
             continue
         supernet_there = supernets[supernet.name]
         with run.claimed():
+            with writing(run.report):
+                run.report.unlink(missing_ok=True)  # of a former state: a search with a report has come to its end
             take_over_base(
                 asked,
                 run,
@@ -193,13 +195,6 @@ def _base_of(supernet: Supernet, prepared: PreparedStudy, place: _Place) -> Chec
     """The untouched model as it is asked for; evaluators elsewhere may not have it where it lies here."""
     here, elsewhere = prepared.base_reference.location, base_location(prepared.settings.model)
     return CheckpointRef(location=elsewhere if place.address else here, digest=supernet.manifest.base_digest)
-
-
-def _history(directory: StudyDirectory, settings: StudySettings, base: CheckpointRef) -> History:
-    """The study's own history. Only what its measurements are judged by must not change: sizes, baselines and searches
-    may be added."""
-    tasks = [{"name": task.name, "metric": task.metric} for task in settings.tasks]
-    return History.create_or_resume(directory.history, {"recipe": {"base": base.digest, "tasks": tasks}})
 
 
 def _measure(study: Study, prepared: PreparedStudy, place: _Place, events: Events) -> None:

@@ -18,6 +18,9 @@ from shared.yaml_text import format_yaml
 
 NETWORKS: TypeAdapter[tuple[StudyNetwork, ...]] = TypeAdapter(tuple[StudyNetwork, ...])
 
+REPORT_FILES = ("report.html", "study.json", "study.md", "tables/*.csv", "figures/*.svg")
+"""What a report consists of, as `services.reporting.study.study_files` writes it."""
+
 
 @dataclass(frozen=True)
 class StudyDirectory:
@@ -68,23 +71,25 @@ class StudyDirectory:
 
     def record(self, settings: StudySettings) -> None:
         """Keep a copy of the study file, for `status` and `report`. What another file led to is no longer said to be
-        the study's. Raises UserError where a search's run is here."""
-        if RunDirectory(self.path).search_file.exists():
-            raise UserError(f"{self.path}: is the run of a search; change `name` in the study file")
+        the study's."""
         if not self.study_file.is_file() or self.settings().model_dump() != settings.model_dump():
             with writing(self.path):
-                self.networks_file.unlink(missing_ok=True)
-                self.report.unlink(missing_ok=True)
+                for path in (self.networks_file, *self._written_of_report()):
+                    path.unlink(missing_ok=True)
         write_atomically(self.study_file, format_yaml(settings.model_dump(mode="json")))
+
+    def _written_of_report(self) -> Iterator[Path]:
+        for pattern in REPORT_FILES:
+            yield from self.path.glob(pattern)
 
     def search(self, settings: SearchSettings) -> RunDirectory:
         """The run of one of the study's searches."""
-        return RunDirectory(self.searches / settings.name)
+        return RunDirectory(self.searches / settings.name, study=self.path)
 
     def link(self, name: str, supernet: Path) -> None:
         """Have `supernets/NAME` lead to a super-network that the study needs, which may still be made: so none is
         removed that it needs."""
-        link_to(self.path / "supernets" / name, supernet)
+        link_to(self.path / "supernets" / name, supernet, self.path)
 
     def place(self, digest: str) -> Path:
         """Where the checkpoint of a recipe lies, or is going to."""
@@ -112,7 +117,10 @@ class StudyDirectory:
 
     @contextmanager
     def claimed(self) -> Iterator[None]:
-        """Keep other processes out, and remove what killed ones left half-written. Errors as of a run's."""
+        """Keep other processes out, and remove what killed ones left half-written. Errors as of a run's, and where
+        one is here."""
+        if RunDirectory(self.path).search_file.exists():
+            raise UserError(f"{self.path}: is the run of a search; change `name` in the study file")
         RunDirectory(self.path).check_name()
         with claimed(self.path, "study"):
             with writing(self.networks):
