@@ -197,6 +197,32 @@ def test_every_table_of_networks_has_its_controls() -> None:
         assert controls[:2] == ["base", f"{matrix.supernet}: dense"] and "random" in controls[2]
 
 
+def test_a_table_says_which_of_its_controls_are_not_measured() -> None:
+    assert "Controls that are not measured" not in _table_with_note(_page(), "equal-size-0")
+    content = study_content()
+    (first, *_) = (row for row in content.networks if row.kind == "random")
+    rest = tuple(
+        row.model_copy(update={"by_task": {}, "mean": None, "int8": {}}) if row == first else row
+        for row in content.networks
+    )
+    page = render_study(content.model_copy(update={"networks": rest}))
+    chosen = next(
+        row.label
+        for row in content.networks
+        if row.kind == "chosen"
+        and (row.supernet, row.chosen_on, row.times_smaller) == (first.supernet, first.chosen_on, first.times_smaller)
+    )
+    said = f"Controls that are not measured: a random network as large as {chosen}."
+    for key in ("equal-size-0", "selected-networks", "int8-0"):
+        assert said in _table_with_note(page, key)
+
+
+def _table_with_note(page: str, key: str) -> str:
+    """A table and what follows it up to the next heading or table."""
+    start = page.index(f'<table id="{key}"')
+    return re.split(r"<h[23]|<table", page[start + 1 :])[0]
+
+
 def test_every_comparison_at_equal_size_has_interval_both_p_values_and_power() -> None:
     content = study_content()
     rows = re.findall(r"<tr[^>]*>.*?</tr>", _page(), re.DOTALL)

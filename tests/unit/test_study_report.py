@@ -173,6 +173,15 @@ def test_int8_is_compared_with_the_same_network_before(study: Study, content: St
     assert row.bytes_after < row.bytes_before
 
 
+def test_the_random_networks_are_controls_in_int8_too_each_on_its_own_task(study: Study, content: StudyContent) -> None:
+    found = {(row.chosen_on, row.task) for row in content.int8 if "random" in row.label}
+    assert found == {(TWO[0], TWO[0]), (TWO[1], TWO[1]), (TOGETHER, TWO[0]), (TOGETHER, TWO[1])}
+    random = the(study, "random", chosen_on=TWO[0])
+    (row,) = (each for each in content.int8 if each.label == label(random))
+    before, after = right(study, random, TWO[0]), right(study, random, TWO[0], "int8")
+    assert row.comparison.difference == pytest.approx((sum(after) - sum(before)) / 80)
+
+
 def test_probabilities_are_shares_of_the_networks_that_the_search_measured(content: StudyContent) -> None:
     for chosen_on in (*TWO, TOGETHER):
         rows = [row for row in content.depths if row.chosen_on == chosen_on]

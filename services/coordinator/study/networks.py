@@ -18,8 +18,8 @@ out of the base model instead, fine-tuned on its own or not."""
 FineTuning = Literal["none", "full", "lora"]
 BESIDE_CHOSEN: tuple[NetworkKind, ...] = ("random", "heuristic")
 """What is only compared with the chosen network of the same search."""
-IN_INT8: tuple[NetworkKind, ...] = ("base", "dense", "chosen")
-"""What is measured in INT8 too, if the study asks for it."""
+IN_INT8: tuple[NetworkKind, ...] = ("base", "dense", "chosen", "random")
+"""What is measured in INT8 too, if the study asks for it: what was chosen, and its controls."""
 
 
 @dataclass(frozen=True)

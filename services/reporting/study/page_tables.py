@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from services.reporting import wording
+from services.reporting.study.controls import missing_controls, missing_random
 from services.reporting.study.marks import searched_on
 from services.reporting.study.network_charts import accuracy_on, task_columns, task_title
 from services.reporting.study.study_data import (
@@ -43,13 +44,14 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """A table; `key` is its identifier on the page."""
+    """A table; `key` is its identifier on the page, `note` stands below it."""
 
     key: str
     caption: str
     first: str
     heads: tuple[Head, ...]
     rows: tuple[Row, ...]
+    note: str = ""
 
 
 COMPARED = ("points", "95 %", "p", "p, Holm")
@@ -139,7 +141,8 @@ def front_table(content: StudyContent, front: StudyFront) -> Table:
         for each in networks
     )
     caption = f"{front.supernet}, {searched_on(front.chosen_on)}"
-    return _table(f"front-{content.fronts.index(front)}", caption, "Network", heads, rows)
+    note = missing_random(front.rows, front.random)
+    return _table(f"front-{content.fronts.index(front)}", caption, "Network", heads, rows, note)
 
 
 def throughput_table(content: StudyContent, front: StudyFront) -> Table:
@@ -193,7 +196,8 @@ def selected_table(content: StudyContent) -> Table:
         rows.append(Row(content.network(each.network).label, _selected(content, each)))
         random = (row for row in content.networks if row.kind == "random")
         rows += [_selected_control(row) for row in random if (row.supernet, row.chosen_on, row.times_smaller) == size]
-    return _table("selected-networks", "Networks chosen", "Network", heads, tuple(rows))
+    note = missing_controls(content.networks, lambda row: bool(row.by_task))
+    return _table("selected-networks", "Networks chosen", "Network", heads, tuple(rows), note)
 
 
 def equal_size_table(content: StudyContent, table: EqualSize) -> Table:
@@ -208,13 +212,14 @@ def equal_size_table(content: StudyContent, table: EqualSize) -> Table:
         ),
         *(Head(task_title(task), unit) for task in tasks for unit in ("%", "95 %")),
     )
-    rows = (_network_row(content.network(key), tasks) for key in table.networks)
+    shown = [content.network(key) for key in table.networks]
     return _table(
         f"equal-size-{content.equal_size.index(table)}",
-        f"About {table.times_smaller:g} times smaller",
+        f"At least {table.times_smaller:g} times smaller",
         "Network",
         heads,
-        tuple(rows),
+        tuple(_network_row(row, tasks) for row in shown),
+        missing_controls(shown, lambda row: bool(row.by_task)),
     )
 
 
@@ -283,11 +288,18 @@ def int8_tables(content: StudyContent) -> tuple[Table, ...]:
     tables = []
     for number, task in enumerate(dict.fromkeys(row.task for row in content.int8)):
         rows = tuple(_int8_row(row) for row in content.int8 if row.task == task)
-        tables.append(_table(f"int8-{number}", task_title(task), "Network", heads, rows))
+        note = _missing_in_int8(content, task)
+        tables.append(_table(f"int8-{number}", task_title(task), "Network", heads, rows, note))
     return tuple(tables)
 
 
-def _table(key: str, caption: str, first: str, heads: tuple[Head, ...], rows: tuple[Row, ...]) -> Table:
+def _missing_in_int8(content: StudyContent, task: str) -> str:
+    """Controls of what was chosen on this task, or on all together."""
+    shown = [row for row in content.networks if row.chosen_on in (None, task, TOGETHER)]
+    return missing_controls(shown, lambda row: task in row.int8)
+
+
+def _table(key: str, caption: str, first: str, heads: tuple[Head, ...], rows: tuple[Row, ...], note: str = "") -> Table:
     """The table without columns that hold no number for any row."""
     kept = [
         index
@@ -295,7 +307,7 @@ def _table(key: str, caption: str, first: str, heads: tuple[Head, ...], rows: tu
         if head.text or any(row.cells[index].value is not None for row in rows)
     ]
     narrowed = (replace(row, cells=tuple(row.cells[index] for index in kept)) for row in rows)
-    return Table(key, caption, first, tuple(heads[index] for index in kept), tuple(narrowed))
+    return Table(key, caption, first, tuple(heads[index] for index in kept), tuple(narrowed), note)
 
 
 def _selected(content: StudyContent, each: SelectedRow) -> tuple[TableCell, ...]:
