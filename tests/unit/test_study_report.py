@@ -4,9 +4,13 @@ import csv
 import io
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from services.coordinator.study.networks import Study, StudyNetwork, of_kind
 from services.reporting.statistics.multiple_testing import holm
@@ -14,7 +18,8 @@ from services.reporting.study.answers import key, label
 from services.reporting.study.assemble import assemble
 from services.reporting.study.study_data import StudyContent
 from services.reporting.study.tables import tables
-from shared.messages import EvaluationRequest, Failure, Measurement, Outcome
+from shared.architecture import Architecture
+from shared.messages import CheckpointRef, EvaluationRequest, Failure, Measurement, Outcome
 from shared.settings.study_file import TOGETHER, StudySettings
 from tests.support.studies import TASKS, Answer, answered, close_study, make_study, study_settings
 
@@ -94,6 +99,20 @@ def test_a_network_has_the_accuracy_that_was_measured_on_each_task_and_the_mean_
 def test_names_and_keys_tell_all_networks_apart(study: Study, content: StudyContent) -> None:
     assert len({row.key for row in content.networks}) == len(study.networks)
     assert len({row.label for row in content.networks}) == len(study.networks)
+
+
+NAMES = st.none() | st.text("ab-:% ", min_size=1, max_size=4)
+
+
+@given(st.lists(st.tuples(NAMES, NAMES, NAMES, st.sampled_from([None, 1.3, 1.3000001])), min_size=2, unique=True))
+def test_keys_are_unique_whatever_things_are_called(parts: list[tuple[Any, ...]]) -> None:
+    base = CheckpointRef(location="there", digest="base")
+    network = StudyNetwork("heuristic", base, Architecture(layers=(0,), mlp_widths=(8,)))
+    networks = [
+        replace(network, supernet=supernet, chosen_on=on, name=name, times_smaller=size)
+        for supernet, on, name, size in parts
+    ]
+    assert len({key(each) for each in networks}) == len(networks)
 
 
 def test_what_was_chosen_on_a_task_is_compared_on_it_item_by_item(study: Study, content: StudyContent) -> None:

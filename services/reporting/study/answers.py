@@ -1,6 +1,7 @@
 """A study's networks as the report knows them: their names, and which report items they answered right."""
 
 from collections.abc import Sequence
+from urllib.parse import quote
 
 from services.coordinator.study.networks import Study, StudyNetwork, of_kind
 from services.reporting.item_answers import ItemAnswers
@@ -137,8 +138,8 @@ def label(network: StudyNetwork) -> str:
 
 
 def key(network: StudyNetwork) -> str:
-    """The same in letters, digits, `.`, `_` and `-`."""
-    parts = (network.kind, network.supernet, network.chosen_on, network.name, network.fine_tuning)
-    size = "" if network.times_smaller is None else f"{network.times_smaller:g}"
-    text = "-".join([*(part for part in parts if part and part != "none"), *([size] if size else [])])
-    return "".join(sign if sign.isalnum() or sign in "._-" else "_" for sign in text)
+    """What tells it from the study's others, without spaces: all parts, empty ones too, between colons, which no part
+    has: other signs than letters, digits, `.`, `_`, `-`, `~` are written as in addresses (`%3A`)."""
+    size = "" if network.times_smaller is None else repr(network.times_smaller)
+    parts = (network.kind, network.supernet, network.chosen_on, network.name, network.fine_tuning, size)
+    return ":".join(quote(part or "", safe="") for part in parts)

@@ -85,10 +85,10 @@ class StudyComparison(Comparison):
 class StudyRow(ReportModel):
     """A network of the study with its measurements on the report items.
 
-    `key` is unique, of letters, digits, `.`, `_` and `-`; `label` names it in text; `kind`, `supernet`, `chosen_on`,
-    `name`, `fine_tuning`, `tuned_tokens` as in `StudyNetwork`. `times_smaller` is the size that was asked for,
-    `true_times_smaller` the base model's parameters divided by its own. `by_task` lacks tasks that it was not measured
-    on; `mean` is over all tasks, None unless measured on all of them; `int8` the same in INT8.
+    `key` is unique and has no spaces (`services.reporting.study.answers.key`); `label` names it in text; `kind`,
+    `supernet`, `chosen_on`, `name`, `fine_tuning`, `tuned_tokens` as in `StudyNetwork`. `times_smaller` is the size
+    that was asked for, `true_times_smaller` the base model's parameters divided by its own. `by_task` lacks tasks that
+    it was not measured on; `mean` is over all tasks, None unless measured on all of them; `int8` the same in INT8.
     """
 
     key: str
