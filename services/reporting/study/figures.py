@@ -9,6 +9,12 @@ from services.reporting.study.network_charts import equal_size_dots, size_panel
 from services.reporting.study.probability_charts import depth_charts, narrow_strips
 from services.reporting.study.study_data import StudyContent, Transfer, TransferCell
 
+NAMES = (
+    *("fronts.svg", "throughput.svg", "sizes.svg", "int8.svg", "depths.svg"),
+    *("equal-size-*.svg", "narrow-*.svg", "transfer-*.svg"),
+)
+"""Patterns of what figures are called."""
+
 
 def draw_figures(content: StudyContent) -> dict[str, bytes]:
     """Every figure that there is something to draw for, as SVG, by the name of its file."""
