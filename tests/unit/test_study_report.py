@@ -5,6 +5,7 @@ import io
 import json
 from collections.abc import Iterator
 from dataclasses import replace
+from math import sqrt
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 
 from services.coordinator.study.networks import Study, StudyNetwork, of_kind
 from services.reporting.statistics.multiple_testing import holm
+from services.reporting.statistics.winners_curse import expected_excess
 from services.reporting.study.answers import key, label
 from services.reporting.study.assemble import assemble
 from services.reporting.study.study_data import StudyContent
@@ -182,6 +184,37 @@ def test_the_optimism_of_a_choice_is_what_it_loses_from_search_to_report_items(
     assert (row.curse.networks, row.curse.search_items) == (12, 40)
     assert row.curse.correlated is not None
     assert 0 < row.curse.correlated <= row.curse.bound
+
+
+def test_the_optimism_of_a_choice_on_all_tasks_is_the_mean_of_the_tasks_whatever_their_numbers_of_items(
+    tmp_path: Path,
+) -> None:
+    items = {TWO[0]: (40, 10), TWO[1]: (10, 200)}
+    tasks = [
+        {"name": name, "search": {"items": search}, "report": {"items": report}}
+        for name, (search, report) in items.items()
+    ]
+    shares = {TWO[0]: 0.3, TWO[1]: 0.9}
+
+    def answer(request: EvaluationRequest) -> Outcome:
+        """As accurate on the search items of each task as on its report items."""
+        measured = answered(request)
+        scores = []
+        for each in measured.scores:
+            right = round(shares[each.task] * len(each.items))
+            answers = (1.0,) * right + (0.0,) * (len(each.items) - right)
+            scores.append(each.model_copy(update={"metrics": {"acc": answers}}))
+        return measured.model_copy(update={"scores": tuple(scores)})
+
+    content = content_of(tmp_path, answer, tasks=tasks)
+    (row,) = (each for each in content.selected if each.chosen_on == TOGETHER)
+    assert row.curse is not None
+    assert row.report is not None
+    assert row.search_accuracy == pytest.approx(0.6)
+    assert row.report.accuracy == pytest.approx(0.6)
+    assert row.curse.optimism == pytest.approx(0)
+    errors = [share * (1 - share) / (items[task][0] - 1) for task, share in shares.items()]
+    assert row.curse.bound == pytest.approx(expected_excess(sqrt(sum(errors)) / 2, 12))
 
 
 def test_int8_is_compared_with_the_same_network_before(study: Study, content: StudyContent) -> None:

@@ -40,14 +40,6 @@ class StudyAnswers:
         answers = self.of(network)
         return {task: answers[task] for task in tasks} if all(task in answers for task in tasks) else None
 
-    def together(self, network: StudyNetwork, tasks: Sequence[str]) -> ItemAnswers | None:
-        """On some tasks, one after another, as a search over them looks at them; None if one is missing."""
-        answers = self.of(network)
-        if any(task not in answers for task in tasks):
-            return None
-        scores = tuple(score for task in tasks for score in answers[task].scores)
-        return ItemAnswers(scores, tuple(metric for task in tasks for metric in answers[task].metrics))
-
     def complete(self, answers: Answers) -> bool:
         """Whether there are answers on every task."""
         return list(answers) == list(self.tasks)

@@ -8,6 +8,7 @@ from services.reporting.study.controls import missing_controls, missing_random
 from services.reporting.study.marks import searched_on
 from services.reporting.study.network_charts import accuracy_on, task_columns, task_title
 from services.reporting.study.study_data import (
+    ALL,
     Accuracy,
     EqualSize,
     FrontRow,
@@ -336,7 +337,7 @@ def _selected(content: StudyContent, each: SelectedRow) -> tuple[TableCell, ...]
 def _selected_control(row: StudyRow) -> Row:
     """Measured on what the network that it goes with was chosen on; base and dense in the mean alone."""
     aim = row.chosen_on
-    report = None if aim is None or aim == TOGETHER else row.by_task.get(aim)
+    report = None if aim is None else accuracy_on(row, ALL if aim == TOGETHER else aim)
     mean = None if row.mean is None else row.mean.accuracy
     cells = (_count(row.architecture.depth), EMPTY, *_size(row), EMPTY, *_accuracy(report), _percentage(mean))
     return Row(row.label, (*cells, *(EMPTY,) * 5), control=True)

@@ -168,7 +168,8 @@ class WinnersCurse(ReportModel):
     `optimism`: its accuracy on search items less that on report items; `optimism_beyond_dense`: the same, less what the
     dense network shows, as one part of the items may just be easier. `bound`: what the best of `networks` equally good
     ones would show above their true accuracy on so many search items if they were independent, which is the most;
-    `correlated`: the same for networks that agree as much as this one and the dense one do.
+    `correlated`: the same for networks that agree as much as this one and the dense one do. Of a search on all tasks
+    together, all are of the mean over tasks.
     """
 
     networks: int
@@ -181,7 +182,7 @@ class WinnersCurse(ReportModel):
 
 class SelectedRow(ReportModel):
     """The network that a search chose at a size: `network` is the key of its row. `search_accuracy` and `report` are
-    over all items of what it was chosen on."""
+    on what it was chosen on; of all tasks together, in the mean over them."""
 
     network: str
     supernet: str
