@@ -167,6 +167,13 @@ def test_claims_have_their_verdict_evidence_and_power() -> None:
         assert len(badges) == sum(claim.verdict == verdict for claim in content.claims)
 
 
+def test_sizes_and_tokens_are_said_to_be_limits() -> None:
+    assert not re.search(r"\b[Aa]bout \d", _page())
+    assert all(b"about 1" not in picture for picture in draw_figures(_small()).values())
+    assert "At least 1.2 times smaller" in _page()
+    assert "<small>seen, at most</small>" in _page()
+
+
 def test_what_the_paper_reports_stands_beside_as_that_with_its_model() -> None:
     content = study_content()
     asides = re.findall(r'<aside class="published".*?</aside>', _page(), re.DOTALL)
@@ -193,7 +200,9 @@ def test_every_table_of_networks_has_its_controls() -> None:
         controls = re.findall(r'<tr class="whole">\s*<th scope="row">(.*?)</th>', _table(f"front-{number}"))
         assert {row.name for row in (*front.controls, *front.random)} == set(controls) > {"base", "dense"}
     for number, matrix in enumerate(content.transfer):
-        controls = re.findall(r'<tr class="whole"><th scope="row">(.*?)</th>', _table(f"transfer-{number}"))
+        controls = re.findall(
+            r'<tr class="whole"><th scope="row">(.*?)(?:<small>.*?</small>)?</th>', _table(f"transfer-{number}")
+        )
         assert controls[:2] == ["base", f"{matrix.supernet}: dense"] and "random" in controls[2]
 
 

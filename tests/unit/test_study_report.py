@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from math import sqrt
 from pathlib import Path
@@ -22,8 +22,9 @@ from services.reporting.study.study_data import StudyContent
 from services.reporting.study.tables import tables
 from shared.architecture import Architecture
 from shared.messages import CheckpointRef, EvaluationRequest, Failure, Measurement, Outcome
+from shared.network.sizes import parameters
 from shared.settings.study_file import TOGETHER, StudySettings
-from tests.support.studies import TASKS, Answer, answered, close_study, make_study, study_settings
+from tests.support.studies import SHAPE, TASKS, Answer, answered, close_study, make_study, study_settings
 
 TWO = TASKS[:2]
 
@@ -261,6 +262,14 @@ def test_every_claim_is_judged_with_a_sentence_of_evidence(content: StudyContent
     for claim in content.claims:
         assert claim.evidence
         assert claim.statement in content.summary
+        assert "nothing" not in claim.statement
+
+
+def test_claims_that_something_is_no_worse_say_by_how_much_it_may_be(content: StudyContent) -> None:
+    statements = {claim.key: claim.statement for claim in content.claims}
+    for no_worse in ("no-loss", "no-recovery", "int8", "heuristic"):
+        assert "at most 2 points" in statements[no_worse]
+    assert "as many layers and as many of each width" in statements["beats-random"]
 
 
 def skilled(chosen: float, rivals: float) -> Answer:
@@ -297,6 +306,74 @@ def test_one_network_that_is_as_good_on_every_task_refutes_that_each_task_needs_
     tasks = [{"name": name, "search": {"items": 40}, "report": {"items": 400}} for name in TWO]
     claims = content_of(tmp_path, skilled(0.6, 0.5), tasks=tasks).claims
     (claim,) = (each for each in claims if each.key == "no-single-network")
+    assert claim.verdict == "does not hold"
+
+
+def sized(on_search: Callable[[str, float], float], on_report: Callable[[str, float], float]) -> Answer:
+    """Measurements in which a network's accuracy on a task depends on its share of the whole one's parameters."""
+
+    def answer(request: EvaluationRequest) -> Outcome:
+        measured = answered(request)
+        size = measured.parameters / parameters(SHAPE)
+        scores = []
+        for each, task in zip(measured.scores, request.spec.tasks, strict=True):
+            accuracy = (on_report if task.split == "test" else on_search)(each.task, size)
+            right = round(accuracy * len(each.items))
+            answers = (1.0,) * right + (0.0,) * (len(each.items) - right)
+            scores.append(each.model_copy(update={"metrics": {"acc": answers}}))
+        return measured.model_copy(update={"scores": tuple(scores)})
+
+    return answer
+
+
+def test_a_larger_network_that_is_as_good_does_not_show_that_one_fits_all_nor_a_smaller_one_that_none_does(
+    tmp_path: Path,
+) -> None:
+    tasks = [{"name": name, "search": {"items": 40}, "report": {"items": 400}} for name in TWO]
+
+    def on_search(task: str, size: float) -> float:
+        """The first task asks for large networks, the second for small ones."""
+        return size if task == TWO[0] else 1 - size / 2
+
+    content = content_of(
+        tmp_path / "sizes",
+        sized(on_search, lambda task, size: min(0.9, size) if task == TWO[0] else 0.7),
+        tasks=tasks,
+        together=False,
+    )
+    (matrix,) = content.transfer
+    large, small = (matrix.sizes[task].parameters for task in TWO)
+    assert large is not None
+    assert small is not None
+    assert large > 1.02 * small
+    compared = matrix.cell(TWO[0], TWO[1]).versus_own
+    assert compared is not None
+    assert compared.lower_bound > -content.margin
+    worse = matrix.cell(TWO[1], TWO[0]).versus_own
+    assert worse is not None
+    assert worse.difference < 0
+    assert worse.corrected < 0.05
+    (claim,) = (each for each in content.claims if each.key == "no-single-network")
+    assert claim.verdict == "can't be told"
+    rows = read(tables(content)["transfer.csv"])
+    assert [(int(row["parameters"]), int(row["own_parameters"])) for row in rows] == [
+        (large, large),
+        (large, small),
+        (small, large),
+        (small, small),
+    ]
+
+
+def test_the_same_network_chosen_on_two_tasks_is_exactly_as_good_as_itself_however_few_items_there_are(
+    tmp_path: Path,
+) -> None:
+    content = content_of(tmp_path, sized(lambda task, size: 1 - size / 2, lambda task, size: 0.6), together=False)
+    (matrix,) = content.transfer
+    assert len({size.parameters for size in matrix.sizes.values()}) == 1
+    compared = matrix.cell(TWO[0], TWO[1]).versus_own
+    assert compared is not None
+    assert (compared.difference, compared.interval, compared.lower_bound, compared.p_value) == (0, (0, 0), 0, 1)
+    (claim,) = (each for each in content.claims if each.key == "no-single-network")
     assert claim.verdict == "does not hold"
 
 

@@ -35,7 +35,7 @@ class StudyNetwork:
         times_smaller: the size at which it is compared; None for base, dense and heuristics.
         name: of the baseline, or of a heuristic from elsewhere.
         fine_tuning: of this network by itself: `none` for base, dense and what is cut out of a super-network.
-        tuned_tokens: how many tokens of training data its weights have seen, by itself or in a super-network.
+        tuned_tokens: how many tokens of training data its weights have seen at most, by itself or in a super-network.
     """
 
     kind: NetworkKind

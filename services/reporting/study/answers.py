@@ -5,7 +5,8 @@ from urllib.parse import quote
 
 from services.coordinator.study.networks import Study, StudyNetwork, of_kind
 from services.reporting.item_answers import ItemAnswers
-from services.reporting.study.difference import Answers, accuracy_on, mean_accuracy
+from services.reporting.statistics.task_means import MeanEstimate
+from services.reporting.study.difference import Answers, Difference, accuracy_on, mean_accuracy
 from services.reporting.study.study_data import Accuracy, StudyRow
 from shared.architecture import Quantization
 from shared.messages import Failure, Measurement
@@ -39,6 +40,15 @@ class StudyAnswers:
         """On each of some tasks; None if one is missing."""
         answers = self.of(network)
         return {task: answers[task] for task in tasks} if all(task in answers for task in tasks) else None
+
+    def difference(self, one: StudyNetwork, other: StudyNetwork, task: str) -> Difference | None:
+        """Between two networks on a task, exactly none between a network and itself; None if one was not measured."""
+        mine, theirs = self.on(one, task), self.on(other, task)
+        if mine is None or theirs is None:
+            return None
+        if (one.checkpoint.digest, one.architecture) == (other.checkpoint.digest, other.architecture):
+            return Difference(MeanEstimate(0.0, 0.0), len(mine.values))
+        return Difference.of_task(mine, theirs)
 
     def complete(self, answers: Answers) -> bool:
         """Whether there are answers on every task."""

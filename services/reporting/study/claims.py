@@ -18,10 +18,11 @@ larger than that, its win counts for nothing; where it is smaller, its loss does
 Both are symmetric: whoever is shown to be better, the paper's method or what it is compared with, it takes as much
 evidence. A claim of which a comparison was not measured can be refuted, but not hold.
 
-*No one network for all tasks* is judged by the transfer matrix: a network fits all tasks if on each it is no worse than
-the one chosen there, by the margin (Bonferroni over the networks, any of which might seem to by chance); it fails if on
-any it is worse, with a p-value below 5 % after correction over all transfer matrices. The claim does not hold if a
-network fits; it holds if each fails; otherwise it can't be told.
+*No one network for all tasks* is judged by the transfer matrix: a network fits all tasks if on each it is no larger
+than the one chosen there (within 2 %) and no worse, by the margin (Bonferroni over the networks, any of which might
+seem to by chance); it fails if on any it is worse, with a p-value below 5 % after correction over all transfer
+matrices, than one that is no larger (within 2 %). The same network is no worse than itself. The claim does not hold if
+a network fits; it holds if each fails; otherwise it can't be told.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -33,7 +34,7 @@ from services.reporting.study.answers import StudyAnswers, label
 from services.reporting.study.compared import Beside, Contender
 from services.reporting.study.corrections import corrected
 from services.reporting.study.difference import Difference
-from services.reporting.study.study_data import ALL, Claim, StudyComparison, Transfer, Verdict
+from services.reporting.study.study_data import ALL, Claim, StudyComparison, Transfer, TransferCell, Verdict
 
 LEVEL = 0.05
 TOLERANCE = 0.02
@@ -116,20 +117,18 @@ def no_single_network(
 ) -> Claim:
     """The third rule."""
     fitting, failing, undecided, compared = list[str](), list[str](), list[str](), list[StudyComparison]()
-    searched = answers.study.settings.searched
-    confidence = 1 - LEVEL / max(1, len(searched) * len(matrices))
+    confidence = 1 - LEVEL / max(1, sum(len(matrix.chosen_on) for matrix in matrices))
     for matrix in matrices:
         for on in matrix.chosen_on:
-            elsewhere = [task for task in matrix.tasks if task != on]
-            found = [matrix.cell(on, task).versus_own for task in elsewhere]
-            known = [each for each in found if each is not None]
-            compared += known
             chosen = beside.chosen(supernet, on, matrix.times_smaller)
-            bounds = [_bound(answers, beside, chosen, task, matrix.times_smaller, confidence) for task in elsewhere]
+            elsewhere = [task for task in matrix.tasks if task != on]
+            found = [_transferred(answers, beside, chosen, matrix.cell(on, task), matrix) for task in elsewhere]
+            known = [each for each in found if each is not None]
+            compared += [each.shown for each in known]
             name = label(chosen) if chosen else f"chosen on {on}"
-            if elsewhere and all(bound is not None and bound > -margin for bound in bounds):
+            if known and len(known) == len(elsewhere) and all(_fits(each, confidence, margin) for each in known):
                 fitting.append(name)
-            elif any(_lost(each) for each in known):
+            elif any(_lost(each.shown) and each.may_lose for each in known):
                 failing.append(name)
             else:
                 undecided.append(name)
@@ -164,8 +163,8 @@ def summary(claims: Sequence[Claim], margin: float) -> str:
                 )
     if claims:
         lines.append(
-            f"A loss of up to {_plain(margin)} points counts as none; p-values are corrected for the number of "
-            "comparisons."
+            f"The margin of {points_in_words(100 * margin)} was fixed before anything was measured; p-values are "
+            "corrected for the number of comparisons."
         )
     return "\n\n".join(lines)
 
@@ -178,6 +177,7 @@ class _Cases:
         self.beside = beside
         self.supernet = supernet
         self.settings = answers.study.settings
+        self.at_most = f"at most {points_in_words(self.settings.reporting.margin)}"
 
     def all(self) -> list[Case]:
         """In the order in which they are shown."""
@@ -206,7 +206,7 @@ class _Cases:
                 evidence.append(self._evidence(difference, task, label(chosen), label(whole), size))
         return Case(
             "no-loss",
-            "On each task a smaller network loses nothing against the dense one",
+            f"On each task a smaller network loses {self.at_most} against the dense one",
             self.supernet,
             no_worse,
             tuple(evidence),
@@ -233,7 +233,7 @@ class _Cases:
         for size in self.settings.sizes:
             name = f"{self.supernet}: random networks of equal size, {size:g}x"
             self._add(evidence, missing, size, name, self.beside.each_on_its_own("random", self.supernet, size))
-        statement = "The search beats random networks of equal size"
+        statement = "The search beats random networks of equal size, with as many layers and as many of each width"
         return Case("beats-random", statement, self.supernet, better, tuple(evidence), tuple(missing))
 
     def _no_recovery(self) -> Case:
@@ -252,7 +252,7 @@ class _Cases:
                 evidence.append(self._evidence(difference, task, label(chosen), label(alone), size))
             if not found:
                 missing.append(f"the same fine-tuned alone at {size:g}x")
-        statement = "Chosen networks need no fine-tuning of their own: they are no worse than the same fine-tuned alone"
+        statement = f"Chosen networks need no fine-tuning: they lose {self.at_most} against the same fine-tuned alone"
         return Case("no-recovery", statement, self.supernet, no_worse, tuple(evidence), tuple(missing))
 
     def _int8(self) -> Case:
@@ -266,7 +266,7 @@ class _Cases:
                 continue
             difference = Difference.of_all(after.answers, before.answers)
             evidence.append(self._evidence(difference, ALL, f"{self._name(size)} int8", self._name(size), size))
-        statement = "INT8 costs the chosen networks nothing"
+        statement = f"INT8 costs the chosen networks {self.at_most}"
         return Case("int8", statement, self.supernet, no_worse, tuple(evidence), tuple(missing))
 
     def _heuristic(self) -> Case:
@@ -279,7 +279,7 @@ class _Cases:
                 evidence.append(self._between(built, own, name, self._name(size), size))
         if not evidence:
             missing.append("the heuristic's network of each task at one size")
-        statement = "The networks that the heuristic builds are no worse than those chosen"
+        statement = f"The networks that the heuristic builds lose {self.at_most} against those chosen"
         return Case("heuristic", statement, self.supernet, no_worse, tuple(evidence), tuple(missing))
 
     def _add(
@@ -337,13 +337,24 @@ def _lost(shown: StudyComparison) -> bool:
     return shown.corrected < LEVEL and shown.difference < 0
 
 
-def _bound(
-    answers: StudyAnswers, beside: Beside, chosen: StudyNetwork | None, task: str, size: float, confidence: float
-) -> float | None:
-    """What the true difference from the network chosen on the task is above; None if it was not measured."""
-    own = beside.chosen(chosen.supernet, task, size) if chosen is not None and chosen.supernet is not None else None
-    mine, theirs = answers.on(chosen, task), answers.on(own, task)
-    return None if mine is None or theirs is None else Difference.of_task(mine, theirs).bounds(confidence)[0]
+def _transferred(
+    answers: StudyAnswers, beside: Beside, chosen: StudyNetwork | None, cell: TransferCell, matrix: Transfer
+) -> Evidence | None:
+    """The network of a row of the matrix against the one that was chosen on the column's task."""
+    own = beside.chosen(matrix.supernet, cell.task, matrix.times_smaller)
+    if chosen is None or own is None or cell.versus_own is None:
+        return None
+    difference, sizes = (
+        answers.difference(chosen, own, cell.task),
+        (answers.parameters(chosen), answers.parameters(own)),
+    )
+    if difference is None or not sizes[0] or not sizes[1]:
+        return None
+    return Evidence(difference, cell.versus_own, sizes[0] / sizes[1] - 1)
+
+
+def _fits(each: Evidence, confidence: float, margin: float) -> bool:
+    return each.may_win and each.difference.bounds(confidence)[0] > -margin
 
 
 def _evidence_text(case: Case, verdict: Verdict) -> str:
@@ -389,8 +400,9 @@ def _transfer_evidence(
     names = f" ({', '.join(fitting)})" if fitting else ""
     worst = min(compared, key=lambda each: each.difference)
     text = (
-        f"Of {number} chosen networks, {len(fitting)} are shown to lose no more than {_plain(margin)} points on every "
-        f"task against the one chosen there{names}, and {len(failing)} others are shown to be worse on some task. "
+        f"Of {number} chosen networks, {len(fitting)} are shown to lose at most {points_in_words(100 * margin)} on "
+        f"every task against the one chosen there and be no larger{names}, and {len(failing)} others are shown to be "
+        f"worse on some task than one that is no larger. "
         f"The largest loss is {worst.one} on {worst.task}: {wording.points(worst.difference)} points "
         f"({wording.points_interval(worst.interval)}, corrected p {worst.corrected:.2g})."
     )
@@ -404,6 +416,11 @@ def _power(claim: Claim) -> str:
     if claim.detectable is None:
         return "nothing is measured that could tell"
     return f"only differences from {_plain(claim.detectable)} points on would probably show"
+
+
+def points_in_words(points: float) -> str:
+    """`2 points`, `1 point`."""
+    return f"{points:g} {'point' if points == 1 else 'points'}"
 
 
 def _plain(share: float) -> str:

@@ -16,6 +16,7 @@ from services.reporting.study.study_data import (
     StudyComparison,
     Transfer,
     TransferCell,
+    TrueSize,
 )
 
 ORDER: tuple[NetworkKind, ...] = ("random", "chosen", "heuristic", "alone", "baseline")
@@ -59,9 +60,9 @@ def _compared(
     """On each of the tasks that both were measured on, and in the mean if these are all of several."""
     names = label(one), label(other)
     for task in tasks:
-        mine, theirs = answers.on(one, task), answers.on(other, task)
-        if mine is not None and theirs is not None:
-            yield Difference.of_task(mine, theirs).shown(family, task, *names, one.supernet, one.times_smaller)
+        difference = answers.difference(one, other, task)
+        if difference is not None:
+            yield difference.shown(family, task, *names, one.supernet, one.times_smaller)
     if tasks == answers.tasks and len(tasks) > 1:
         all_mine, all_theirs = answers.of(one), answers.of(other)
         if answers.complete(all_mine) and answers.complete(all_theirs):
@@ -114,20 +115,24 @@ def transfers(answers: StudyAnswers, beside: Beside) -> tuple[Transfer, ...]:
                     times_smaller=size,
                     chosen_on=settings.searched,
                     tasks=answers.tasks,
+                    sizes={on: _true_size(answers, network) for on, network in chosen.items()},
                     cells=tuple(cells),
                 )
             )
     return tuple(matrices)
 
 
+def _true_size(answers: StudyAnswers, network: StudyNetwork | None) -> TrueSize:
+    mine, whole = None if network is None else answers.parameters(network), answers.base_parameters()
+    return TrueSize(parameters=mine, times_smaller=whole / mine if whole and mine else None)
+
+
 def _cell(answers: StudyAnswers, chosen: dict[str, StudyNetwork | None], on: str, task: str) -> TransferCell:
     network, own = chosen[on], chosen[task]
-    here, best = answers.on(network, task), answers.on(own, task)
-    compared = None
-    if network is not None and own is not None and here is not None and best is not None and on != task:
-        names = label(network), label(own)
-        compared = Difference.of_task(here, best).shown(
-            "transfer", task, *names, network.supernet, network.times_smaller
-        )
+    here, compared = answers.on(network, task), None
+    if network is not None and own is not None and on != task:
+        difference, names = answers.difference(network, own, task), (label(network), label(own))
+        if difference is not None:
+            compared = difference.shown("transfer", task, *names, network.supernet, network.times_smaller)
     accuracy = None if here is None else accuracy_on(here)
     return TransferCell(chosen_on=on, task=task, accuracy=accuracy, versus_own=compared)

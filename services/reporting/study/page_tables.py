@@ -96,7 +96,7 @@ def supernets_table(content: StudyContent) -> Table:
         Head("Layers kept", text=True),
         Head("MLP widths", "neurons", text=True),
         Head("Networks", "in the space"),
-        Head("Fine-tuning", "tokens"),
+        Head("Fine-tuning", "tokens, at most"),
     )
     return _table("supernets", "Super-networks", "Super-network", heads, tuple(rows))
 
@@ -207,7 +207,7 @@ def equal_size_table(content: StudyContent, table: EqualSize) -> Table:
     heads = (
         *(
             Head("Fine-tuned", "by itself", text=True),
-            Head("Tokens", "seen"),
+            Head("Tokens", "seen, at most"),
             Head("Parameters"),
             Head("Times smaller"),
         ),
@@ -240,7 +240,7 @@ def heuristic_table(content: StudyContent) -> Table:
     heads = (
         *(
             Head("Fine-tuned", "by itself", text=True),
-            Head("Tokens", "seen"),
+            Head("Tokens", "seen, at most"),
             Head("Parameters"),
             Head("Times smaller"),
         ),

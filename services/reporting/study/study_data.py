@@ -38,7 +38,8 @@ class StudiedTask(ReportModel):
 
 
 class StudiedSupernet(ReportModel):
-    """A super-network: `tuned_tokens` of training data were read for it, its space has so many distinct `networks`."""
+    """A super-network: at most `tuned_tokens` of training data were read for it; its space has so many distinct
+    `networks`."""
 
     name: str
     depths: tuple[int, ...]
@@ -255,13 +256,22 @@ class TransferCell(ReportModel):
     versus_own: StudyComparison | None
 
 
+class TrueSize(ReportModel):
+    """A network's own size; `times_smaller`: the base model's parameters divided by its own. None if not measured."""
+
+    parameters: int | None
+    times_smaller: float | None
+
+
 class Transfer(ReportModel):
-    """The transfer matrix of a super-network at a size, row by row."""
+    """The transfer matrix of a super-network at a size, row by row. `sizes` has the true size of each row's network, by
+    what it was chosen on: all are at least so many times smaller, but not all alike."""
 
     supernet: str
     times_smaller: float
     chosen_on: tuple[str, ...]
     tasks: tuple[str, ...]
+    sizes: dict[str, TrueSize]
     cells: tuple[TransferCell, ...]
 
     def cell(self, chosen_on: str, task: str) -> TransferCell:

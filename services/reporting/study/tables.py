@@ -106,7 +106,10 @@ HEADERS: dict[str, tuple[str, ...]] = {
         "supernet",
         "times_smaller_at_least",
         "chosen_on",
+        "parameters",
+        "true_times_smaller",
         "measured_on",
+        "own_parameters",
         *ACCURACY,
         *(f"versus_own_{name}" for name in DIFFERENCE),
     ),
@@ -133,7 +136,8 @@ HEADERS: dict[str, tuple[str, ...]] = {
         "evidence",
     ),
 }
-"""The columns of each table. Percentiles (`low`, `high`) go from 0 to 100, layers are counted from 0."""
+"""The columns of each table. Percentiles (`low`, `high`) go from 0 to 100, layers are counted from 0; `own_parameters`
+are of the network that was chosen on the task itself."""
 
 
 def _fronts(content: StudyContent) -> Iterable[Row]:
@@ -250,7 +254,10 @@ def _transfer(content: StudyContent) -> Iterable[Row]:
                 "supernet": matrix.supernet,
                 "times_smaller_at_least": matrix.times_smaller,
                 "chosen_on": cell.chosen_on,
+                "parameters": matrix.sizes[cell.chosen_on].parameters,
+                "true_times_smaller": matrix.sizes[cell.chosen_on].times_smaller,
                 "measured_on": cell.task,
+                "own_parameters": matrix.sizes[cell.task].parameters,
                 **_accuracy(cell.accuracy),
                 **_difference(cell.versus_own, "versus_own_"),
             }
