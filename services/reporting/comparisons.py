@@ -12,7 +12,9 @@ from services.reporting.statistics.task_means import MeanEstimate, mean_over_tas
 def compare(one: ItemAnswers, other: ItemAnswers) -> Comparison:
     """One network against another, over all items; the p-value is not corrected yet."""
     paired = PairedTable.of(one.values, other.values, one.clusters)
-    return Comparison(difference=paired.difference, interval=paired.bounds(), p_value=paired.p_value)
+    return Comparison(
+        difference=paired.difference, interval=paired.bounds(), p_value=paired.p_value, exact=paired.exact
+    )
 
 
 def non_inferiority(one: ItemAnswers, other: ItemAnswers, margin: float) -> NonInferiority:
@@ -70,4 +72,6 @@ def _within(mean: MeanEstimate) -> tuple[float, float]:
 
 def _of_mean(mean: MeanEstimate) -> Comparison:
     low, high = mean.interval
-    return Comparison(difference=mean.value, interval=(max(-1.0, low), min(1.0, high)), p_value=mean.p_value)
+    return Comparison(
+        difference=mean.value, interval=(max(-1.0, low), min(1.0, high)), p_value=mean.p_value, exact=False
+    )

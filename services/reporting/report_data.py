@@ -15,12 +15,14 @@ class ReportModel(BaseModel):
 
 class Comparison(ReportModel):
     """A network against another on the same items: `difference` in accuracy (positive: better) with its 95 % interval;
-    the p-value of whether they differ, uncorrected and `corrected` for the number of comparisons."""
+    the p-value of whether they differ, uncorrected and `corrected` for the number of comparisons; `exact` unless it is
+    an approximation, as of clustered items and of means over tasks."""
 
     difference: float
     interval: tuple[float, float]
     p_value: float
     corrected: float = 1.0
+    exact: bool = True
 
 
 class NonInferiority(ReportModel):

@@ -1,13 +1,15 @@
 """Means of items that belong together, of tasks, and over pairs of networks."""
 
+from math import inf
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import ttest_1samp
+from scipy.stats import t, ttest_1samp, ttest_ind
 
 from services.reporting.statistics.advantage import mean_advantage
-from services.reporting.statistics.clusters import design_effect, mean_variance
+from services.reporting.statistics.clusters import degrees_of_freedom, design_effect, mean_variance
 from services.reporting.statistics.task_means import MeanEstimate, item_mean, mean_over_tasks
 
 
@@ -37,6 +39,21 @@ def test_clusters_never_make_items_tell_more_and_one_alone_tells_nothing() -> No
     assert design_effect([1.0, 0.0, 1.0, 0.0], [0, 0, 1, 1]) == 1
     assert design_effect([1.0, 0.0, 1.0], [0, 0, 0]) == 1
     assert design_effect([1.0, 1.0], [0, 1]) == 1
+
+
+@given(st.integers(2, 40), st.integers(1, 30))
+def test_clusters_of_one_size_have_one_degree_of_freedom_less_than_there_are(count: int, size: int) -> None:
+    assert degrees_of_freedom([each for each in range(count) for _ in range(size)]) == pytest.approx(count - 1)
+
+
+@given(st.lists(st.integers(1, 50), min_size=2, max_size=20))
+def test_unequal_clusters_have_fewer_degrees_of_freedom(sizes: list[int]) -> None:
+    degrees = degrees_of_freedom([number for number, size in enumerate(sizes) for _ in range(size)])
+    assert 1 - 1e-9 <= degrees <= len(sizes) - 1 + 1e-9
+
+
+def test_without_clusters_or_with_one_alone_the_normal_distribution_remains() -> None:
+    assert degrees_of_freedom(()) == degrees_of_freedom([3, 3, 3]) == inf
 
 
 def test_each_value_needs_its_cluster() -> None:
@@ -69,6 +86,43 @@ def test_the_variances_of_tasks_that_count_equally_add_up() -> None:
     both = mean_over_tasks([MeanEstimate(0.4, 0.0004), MeanEstimate(0.6, 0.0012)])
     assert (both.value, both.variance) == pytest.approx((0.5, 0.0004))
     assert both.interval == pytest.approx((0.5 - 1.96 * 0.02, 0.5 + 1.96 * 0.02), abs=1e-4)
+
+
+def test_the_degrees_of_freedom_of_tasks_are_carried_into_their_mean_as_by_welch() -> None:
+    """Those of the difference of two samples of 8 and 15 (Welch 1947)."""
+    one, other = np.random.default_rng(0).normal(0, (1, 3), size=(15, 2)).T
+    one = one[:8]
+    expected = ttest_ind(one, other, equal_var=False)
+    tasks = [
+        MeanEstimate(sign * float(np.mean(values)), mean_variance(values.tolist(), ()), len(values) - 1)
+        for sign, values in ((1, one), (-1, other))
+    ]
+    found = mean_over_tasks(tasks)
+    assert found.degrees == pytest.approx(expected.df)
+    assert found.p_value == pytest.approx(expected.pvalue)
+
+
+@given(st.lists(st.tuples(st.floats(1e-6, 1), st.one_of(st.just(inf), st.floats(1, 1e4))), min_size=1, max_size=6))
+def test_a_mean_over_tasks_has_no_fewer_degrees_of_freedom_than_the_least_of_them(
+    tasks: list[tuple[float, float]],
+) -> None:
+    degrees = mean_over_tasks([MeanEstimate(0.0, *task) for task in tasks]).degrees
+    assert min(each for _, each in tasks) * (1 - 1e-9) <= degrees
+    assert degrees == inf or any(each < inf for _, each in tasks)
+
+
+def test_a_task_of_few_subjects_has_students_distribution_in_a_mean() -> None:
+    subjects = [subject for subject in range(12) for _ in range(25)]
+    values = [float(subject % 3 == 0) for subject in subjects]
+    assert item_mean(values, subjects, even=False).degrees == pytest.approx(11)
+    assert item_mean(values, (), even=False).degrees == inf
+
+
+def test_a_single_pair_on_few_subjects_has_students_interval() -> None:
+    differences, subjects = [1.0, 1.0, 0.0, 0.0, -1.0, -1.0, 1.0, 1.0], [0, 0, 1, 1, 2, 2, 3, 3]
+    mean, (low, high) = mean_advantage([differences], subjects)
+    half = float(t.ppf(0.975, 3)) * mean_variance(differences, subjects) ** 0.5
+    assert (low, high) == pytest.approx((max(-1, mean - half), min(1, mean + half)))
 
 
 def test_the_mean_over_pairs_allows_for_other_items_and_other_pairs() -> None:

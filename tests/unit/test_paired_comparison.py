@@ -150,6 +150,34 @@ def test_items_of_a_subject_count_as_fewer() -> None:
     assert together.items_needed(0.02) > 5 * alone.items_needed(0.02)
 
 
+@pytest.mark.parametrize("spread", [0.0, 0.9])
+def test_twelve_subjects_of_25_items_show_no_difference_where_there_is_none_more_often_than_claimed(
+    spread: float,
+) -> None:
+    """The one network is better in some subjects and the other in others; by the normal distribution 8 % and 1.6 % of
+    the p-values would be below 5 % and 0.5 % where subjects differ."""
+    rng = np.random.default_rng(0)
+    subjects = np.repeat(np.arange(12), 25)
+    found, bounds = list[float](), 0
+    for _ in range(1500):
+        better = (0.5 + spread * (rng.random(12) - 0.5))[subjects]
+        differing, won = rng.random(300) < 0.3, rng.random(300) < better
+        one, other = ((differing & each).astype(float).tolist() for each in (won, ~won))
+        table = PairedTable.of(one, other, subjects.tolist())
+        found.append(table.p_value)
+        bounds += table.lower_bound > 0
+    shown = [float(np.mean(np.asarray(found) < level)) for level in (0.05, 0.005)]
+    assert shown[0] < 0.065 and shown[1] < 0.0085 and bounds / 1500 < 0.065
+    if spread:
+        assert shown[0] > 0.035 and shown[1] > 0.0015
+
+
+def test_only_the_p_value_of_unclustered_items_is_exact() -> None:
+    one, other = [1.0, 1.0, 1.0, 0.0], [0.0, 0.0, 1.0, 1.0]
+    assert PairedTable.of(one, other).exact
+    assert not PairedTable.of(one, other, [0, 0, 1, 1]).exact
+
+
 def test_the_interval_of_clustered_items_covers_the_true_difference_as_often_as_it_claims() -> None:
     """Subjects that differ in how much the one network is better: 40 of 30 questions."""
     rng = np.random.default_rng(0)

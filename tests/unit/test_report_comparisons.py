@@ -46,6 +46,13 @@ def test_the_interval_of_independent_items_is_wilsons_and_that_of_subjects_is_wi
     assert low < narrow[0] < narrow[1] < high
 
 
+def test_the_p_values_of_subjects_and_of_means_are_not_exact() -> None:
+    one, other = answers(GROUP, SINGLE), answers(GROUP, scores("single", [0, 0, 1]))
+    assert compare(answers(SINGLE), answers(SINGLE)).exact and not compare(one, other).exact
+    macro = macro_row(one, other, None)
+    assert macro is not None and macro.versus_dense is not None and not macro.versus_dense.exact
+
+
 def test_a_group_that_counts_its_tasks_equally_has_the_mean_of_their_means() -> None:
     uneven = scores("group", [1, 1, 1, 1, 1, 0], (0, 0, 0, 0, 1, 1), even=("acc",))
     other = scores("group", [1, 1, 1, 0, 0, 0], (0, 0, 0, 0, 1, 1), even=("acc",))

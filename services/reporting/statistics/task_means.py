@@ -7,7 +7,8 @@ from math import inf, sqrt
 import numpy as np
 from scipy.stats import t
 
-from services.reporting.statistics.clusters import mean_variance
+from services.reporting.statistics.clusters import degrees_of_freedom, mean_variance
+from services.reporting.statistics.intervals import student_quantile
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,7 @@ class MeanEstimate:
     @property
     def interval(self) -> tuple[float, float]:
         """The 95 % interval."""
-        half = float(t.ppf(0.975, self.degrees)) * sqrt(self.variance)
+        half = student_quantile(0.975, self.degrees) * sqrt(self.variance)
         return self.value - half, self.value + half
 
     @property
@@ -41,11 +42,16 @@ def item_mean(values: Sequence[float], clusters: Sequence[int], even: bool) -> M
         _, members = np.unique(np.asarray(clusters), return_inverse=True)
         means = np.bincount(members, weights=np.asarray(values, np.float64)) / np.bincount(members)
         return MeanEstimate(float(means.mean()), mean_variance(means.tolist(), ()), len(means) - 1)
-    return MeanEstimate(float(np.mean(values)), mean_variance(values, clusters))
+    return MeanEstimate(float(np.mean(values)), mean_variance(values, clusters), degrees_of_freedom(clusters))
 
 
 def mean_over_tasks(tasks: Sequence[MeanEstimate]) -> MeanEstimate:
-    """Mean over tasks, which are fixed: their errors are independent, so their variances add up."""
+    """Mean over tasks, which are fixed: their errors are independent, so their variances add up. The degrees of
+    freedom of the sum are those of Welch 1947 and Satterthwaite 1946."""
+    total = sum(task.variance for task in tasks)
+    uncertain = sum(task.variance**2 / task.degrees for task in tasks)
     return MeanEstimate(
-        sum(task.value for task in tasks) / len(tasks), sum(task.variance for task in tasks) / len(tasks) ** 2
+        sum(task.value for task in tasks) / len(tasks),
+        total / len(tasks) ** 2,
+        total**2 / uncertain if uncertain > 0 else inf,
     )

@@ -5,17 +5,21 @@ from dataclasses import dataclass
 from math import sqrt
 from typing import Self
 
-from scipy.stats import norm, t
-
 from services.reporting.item_answers import ItemAnswers
-from services.reporting.statistics.paired_comparison import PairedTable
-from services.reporting.statistics.power import detectable_difference, detectable_mean
+from services.reporting.statistics.intervals import student_quantile
+from services.reporting.statistics.paired_comparison import CONFIDENCE, PairedTable
+from services.reporting.statistics.power import (
+    LEVEL,
+    detectable_difference,
+    detectable_mean,
+    smallest_margin,
+    smallest_margin_of_mean,
+)
 from services.reporting.statistics.task_means import MeanEstimate, mean_over_tasks
 from services.reporting.study.study_data import Accuracy, Family, StudyComparison
 
 Answers = Mapping[str, ItemAnswers]
 """A network's answers, task by task; or those of the network of each task."""
-CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True)
@@ -57,16 +61,26 @@ class Difference:
     def bounds(self, confidence: float) -> tuple[float, float]:
         """What the true difference is above, and below, with this one-sided confidence each."""
         if isinstance(self.estimate, PairedTable):
-            return self.estimate.bounds(float(norm.ppf(confidence)))
-        half = float(t.ppf(confidence, self.estimate.degrees)) * sqrt(self.estimate.variance)
+            return self.estimate.bounds(confidence)
+        half = student_quantile(confidence, self.estimate.degrees) * sqrt(self.estimate.variance)
         return max(-1.0, self.value - half), min(1.0, self.value + half)
 
+    def detectable(self, level: float = LEVEL) -> float:
+        """The smallest true difference that so many items would show at this two-sided level with a power of 80 %: by
+        default that of a single test, `LEVEL / m` for one of m that are corrected together."""
+        estimate = self.estimate
+        if isinstance(estimate, PairedTable):
+            return detectable_difference(estimate.discordance, estimate.items, level, estimate.degrees)
+        return detectable_mean(sqrt(estimate.variance), self.items, level, estimate.degrees)
+
     @property
-    def detectable(self) -> float:
-        """See `StudyComparison`."""
-        if isinstance(self.estimate, PairedTable):
-            return detectable_difference(self.estimate.discordance, self.estimate.items)
-        return detectable_mean(sqrt(self.estimate.variance), self.items)
+    def smallest_margin(self) -> float:
+        """The smallest margin by which so many items would show, with one-sided 95 % confidence and a power of 80 %,
+        that the first network is no worse, if both are equally good."""
+        estimate = self.estimate
+        if isinstance(estimate, PairedTable):
+            return smallest_margin(estimate.discordance, estimate.items, estimate.degrees)
+        return smallest_margin_of_mean(sqrt(estimate.variance), self.items, estimate.degrees)
 
     def shown(
         self, family: Family, task: str, one: str, other: str, supernet: str | None, times_smaller: float | None
@@ -83,9 +97,10 @@ class Difference:
             difference=self.value,
             interval=self.bounds((1 + CONFIDENCE) / 2),
             p_value=self.estimate.p_value,
+            exact=isinstance(self.estimate, PairedTable) and self.estimate.exact,
             lower_bound=low,
             upper_bound=high,
-            detectable=self.detectable,
+            detectable=self.detectable(),
             items=self.items,
         )
 
