@@ -160,8 +160,8 @@ def test_claims_have_their_verdict_evidence_and_power() -> None:
         assert str(escape(claim.statement)) in _page()
         for sentence in claim.evidence.split("; "):
             assert str(escape(sentence)) in _page()
-        if claim.detectable is not None:
-            assert f"Smallest detectable difference: {wording.percentage(claim.detectable)} points." in _page()
+        if claim.power:
+            assert f"Power: {escape(claim.power)}." in _page()
     for verdict in ("holds", "does not hold", "can't be told"):
         badges = re.findall(rf'<b class="badge [a-z]+">{escape(verdict)}</b>', _page())
         assert len(badges) == sum(claim.verdict == verdict for claim in content.claims)

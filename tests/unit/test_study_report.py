@@ -14,11 +14,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.coordinator.study.networks import Study, StudyNetwork, of_kind
+from services.reporting.report_data import SpeedRow
 from services.reporting.statistics.multiple_testing import holm
 from services.reporting.statistics.winners_curse import expected_excess
-from services.reporting.study.answers import key, label
+from services.reporting.study.answers import StudyAnswers, key, label
 from services.reporting.study.assemble import assemble
-from services.reporting.study.study_data import StudyContent
+from services.reporting.study.compared import Beside
+from services.reporting.study.difference import Difference
+from services.reporting.study.faster import faster
+from services.reporting.study.study_data import Claim, FrontRow, StudyContent
 from services.reporting.study.tables import tables
 from shared.architecture import Architecture
 from shared.messages import CheckpointRef, EvaluationRequest, Failure, Measurement, Outcome
@@ -256,8 +260,8 @@ def test_the_fronts_are_those_of_the_searches_with_their_controls_and_speeds(con
 
 def test_every_claim_is_judged_with_a_sentence_of_evidence(content: StudyContent) -> None:
     assert [claim.key for claim in content.claims] == [
-        *("no-loss", "beats-pruners", "beats-tuned-pruners", "no-recovery", "int8", "beats-random", "heuristic"),
-        "no-single-network",
+        *("as-good-as-base", "no-loss", "beats-pruners", "beats-tuned-pruners", "no-recovery", "int8", "beats-random"),
+        *("heuristic", "faster", "no-single-network"),
     ]
     for claim in content.claims:
         assert claim.evidence
@@ -267,9 +271,73 @@ def test_every_claim_is_judged_with_a_sentence_of_evidence(content: StudyContent
 
 def test_claims_that_something_is_no_worse_say_by_how_much_it_may_be(content: StudyContent) -> None:
     statements = {claim.key: claim.statement for claim in content.claims}
-    for no_worse in ("no-loss", "no-recovery", "int8", "heuristic"):
+    for no_worse in ("as-good-as-base", "no-loss", "no-recovery", "int8", "heuristic"):
         assert "at most 2 points" in statements[no_worse]
     assert "as many layers and as many of each width" in statements["beats-random"]
+
+
+def test_what_is_chosen_is_held_against_the_untouched_model_and_against_the_dense_one(
+    study: Study, content: StudyContent
+) -> None:
+    for name, other in (("as-good-as-base", "base"), ("no-loss", "ours: dense")):
+        (claim,) = (each for each in content.claims if each.key == name)
+        assert [(each.task, each.other) for each in claim.comparisons] == [(task, other) for task in TWO]
+        for compared in claim.comparisons:
+            mine, theirs = (
+                right(study, network, compared.task)
+                for network in (the(study, "chosen", chosen_on=compared.task), the(study, other.split(": ")[-1]))
+            )
+            assert compared.difference == pytest.approx((sum(mine) - sum(theirs)) / 80)
+
+
+def test_the_power_of_a_claim_is_that_of_its_rule(study: Study, content: StudyContent) -> None:
+    claims = {claim.key: claim for claim in content.claims}
+    count = sum(each.family == "claims" for each in content.comparisons)
+    answers = StudyAnswers(study)
+    beside = Beside(answers)
+    (random,) = claims["beats-random"].comparisons
+    pair = [beside.each_on_its_own(kind, "ours", 1.3) for kind in ("chosen", "random")]  # type: ignore[arg-type]
+    assert pair[0] is not None
+    assert pair[1] is not None
+    of_mean = Difference.of_all(pair[0].answers, pair[1].answers)
+    assert claims["beats-random"].detectable == pytest.approx(of_mean.detectable(0.05 / count))
+    assert of_mean.detectable(0.05 / count) > random.detectable
+    assert f"for {count} comparisons" in claims["beats-random"].power
+    margins = []
+    for task in TWO:
+        difference = answers.difference(the(study, "chosen", chosen_on=task), the(study, "base"), task)
+        assert difference is not None
+        margins.append(difference.smallest_margin)
+    assert claims["as-good-as-base"].smallest_margin == pytest.approx(max(margins))
+    assert f"more than {100 * max(margins):.1f} points" in claims["as-good-as-base"].power
+    for claim in content.claims:
+        assert (claim.detectable is None) or (claim.smallest_margin is None)
+
+
+def test_the_smaller_network_is_faster_if_all_its_repeats_are(study: Study, content: StudyContent) -> None:
+    (front,) = (each for each in content.fronts if each.timed)
+    beside = Beside(StudyAnswers(study))
+    dense = (100.0, 90.0, 110.0)
+
+    def judged(*phases: tuple[float, float, float]) -> Claim:
+        def at(row: FrontRow, prefill: tuple[float, ...], decode: tuple[float, ...]) -> FrontRow:
+            return row.model_copy(
+                update={"speed": SpeedRow(engine="e", device="d", prefill=prefill, decode=decode)}  # type: ignore[arg-type]
+            )
+
+        rows = tuple(at(row, *phases) for row in front.rows)
+        controls = tuple(at(row, dense, dense) for row in front.controls)
+        return faster(beside, front.model_copy(update={"rows": rows, "controls": controls}), (1.3,))
+
+    clearly, within, exactly, below = (130.0, 120.0, 140.0), (120.0, 105.0, 140.0), dense, (80.0, 70.0, 90.0)
+    assert judged(clearly, clearly).verdict == "holds"
+    assert "prefill 1.30 times the dense one's (130 (120–140) against 100 (90–110) tokens/s)" in (
+        judged(clearly, clearly).evidence
+    )
+    assert judged(clearly, within).verdict == judged(exactly, clearly).verdict == "can't be told"
+    assert judged(clearly, below).verdict == "does not hold"
+    nothing = front.model_copy(update={"rows": ()})
+    assert faster(beside, nothing, (1.3,)).verdict == "can't be told"
 
 
 def skilled(chosen: float, rivals: float) -> Answer:
@@ -459,7 +527,7 @@ def test_a_heuristic_that_is_larger_than_what_was_chosen_cannot_show_that_it_is_
     assert "more parameters" in claim.evidence
     assert claim.comparisons[0].lower_bound > -content.margin
     assert claim.verdict == "can't be told"
-    assert claim.detectable is None
+    assert claim.smallest_margin is None
 
 
 def test_the_report_says_how_each_super_network_was_made_and_with_what_all_was_measured(content: StudyContent) -> None:

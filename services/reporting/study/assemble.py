@@ -24,7 +24,7 @@ def assemble(study: Study) -> StudyContent:
     fronts = [front for front in (each.front() for each in searched) if front is not None]
     margin = settings.reporting.margin / 100
     matrices = corrected(transfers(answers, beside))
-    claims = judge(answers, beside, matrices, margin)
+    claims = judge(answers, beside, matrices, fronts, margin)
     int8 = (*(row for each in searched for row in each.int8()), *before_and_after_int8(answers))
     return StudyContent(
         name=settings.name,

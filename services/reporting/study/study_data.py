@@ -16,6 +16,9 @@ their p-values are corrected together."""
 Section = Literal["fronts", "throughput", "selected", "equal_size", "int8", "depths", "narrow", "transfer"]
 """The parts of the report that the paper has something about."""
 Verdict = Literal["holds", "does not hold", "can't be told"]
+HOLDS: Verdict = "holds"
+FAILS: Verdict = "does not hold"
+OPEN: Verdict = "can't be told"
 ALL = "mean"
 """What stands in place of a task where the mean over tasks is meant, each counting equally."""
 
@@ -285,8 +288,13 @@ class Transfer(ReportModel):
 class Claim(ReportModel):
     """One of the paper's claims, judged for one super-network by rules that were fixed before (see
     `services.reporting.study.claims`): what it says, the verdict, the evidence in a sentence, what it rests on.
-    `detectable` is the largest of the comparisons' smallest detectable differences, None without comparisons at equal
-    size."""
+    `power` says in words what so many items could have shown, empty where nothing is measured that could.
+
+    `detectable`: of a claim that something is better, the smallest true difference that would show with 80 % power
+    after the correction for all comparisons of its table; `smallest_margin`: of a claim that something is no worse, the
+    smallest margin that would be shown if both were equally good. Of several comparisons the largest, None without any
+    at equal size.
+    """
 
     key: str
     statement: str
@@ -294,7 +302,9 @@ class Claim(ReportModel):
     verdict: Verdict
     evidence: str
     comparisons: tuple[StudyComparison, ...]
-    detectable: float | None
+    power: str
+    detectable: float | None = None
+    smallest_margin: float | None = None
 
 
 class PublishedFigure(ReportModel):

@@ -133,6 +133,7 @@ HEADERS: dict[str, tuple[str, ...]] = {
         "verdict",
         "comparisons",
         "detectable_share",
+        "smallest_margin_share",
         "evidence",
     ),
 }
@@ -288,6 +289,7 @@ def _claims(content: StudyContent) -> Iterable[Row]:
             "verdict": claim.verdict,
             "comparisons": len(claim.comparisons),
             "detectable_share": claim.detectable,
+            "smallest_margin_share": claim.smallest_margin,
             "evidence": claim.evidence,
         }
 
