@@ -30,7 +30,7 @@ def test_page_data_tables_and_figures_of_one_study_lie_in_one_directory(tmp_path
     names = {path.name for path in (tmp_path / "out/tables").iterdir()}
     assert names == {
         *("fronts.csv", "throughput.csv", "selected.csv", "equal_size.csv", "int8.csv", "depths.csv", "narrow.csv"),
-        *("transfer.csv", "comparisons.csv", "claims.csv"),
+        *("heuristics.csv", "transfer.csv", "comparisons.csv", "claims.csv"),
     }
     with (tmp_path / "out/tables/claims.csv").open(newline="") as file:
         assert [row["verdict"] for row in csv.DictReader(file)] == [claim.verdict for claim in content.claims]

@@ -22,6 +22,7 @@ from services.reporting.study.assemble import assemble
 from services.reporting.study.compared import Beside
 from services.reporting.study.difference import Difference
 from services.reporting.study.faster import faster
+from services.reporting.study.page import render_study
 from services.reporting.study.study_data import Claim, FrontRow, StudyContent
 from services.reporting.study.tables import tables
 from shared.architecture import Architecture
@@ -157,10 +158,36 @@ def test_the_table_of_a_size_has_its_controls_and_every_baseline(study: Study, c
 
 
 def test_p_values_of_each_table_are_corrected_for_all_its_comparisons(content: StudyContent) -> None:
-    for family in ("fronts", "equal_size", "int8", "transfer", "claims"):
+    for family in ("fronts", "equal_size", "int8", "heuristics", "transfer", "claims"):
         found = [each for each in content.comparisons if each.family == family]
         assert found
         assert [each.corrected for each in found] == pytest.approx(holm([each.p_value for each in found]))
+
+
+def test_every_heuristic_is_listed_and_compared_at_its_own_size_whatever_that_is(tmp_path: Path) -> None:
+    elsewhere = {"name": "theirs", "supernet": "ours", "depth": 30, "layers": [2, 3]}
+    made = make_study(tmp_path, small_settings(heuristics=[elsewhere]))
+    content = assemble(made)
+    close_study(made)
+    built = {row.label: row for row in content.networks if row.kind == "heuristic"}
+    theirs = built["ours: heuristic theirs"]
+    assert theirs.true_times_smaller is not None
+    assert theirs.true_times_smaller < 1.3
+    for table in content.equal_size:
+        sizes = [content.network(name).true_times_smaller or 0 for name in table.networks if "heuristic" in name]
+        assert all(size >= table.times_smaller for size in sizes)
+        assert theirs.key not in table.networks
+    compared = {(each.one, each.other, each.task) for each in content.heuristics}
+    dense = "ours: dense"
+    assert {(theirs.label, other, task) for other in ("base", dense) for task in (*TWO, "mean")} < compared
+    for task in TWO:
+        mine = f"ours: heuristic on {task}"
+        assert {(mine, other, task) for other in ("base", dense, f"ours: chosen on {task}, 1.3x")} < compared
+    rows = read(tables(content)["heuristics.csv"])
+    assert {row["network"] for row in rows} == set(built)
+    page = render_study(content)
+    listed = page[page.index('<table id="heuristics"') :].split("</table>")[0]
+    assert all(name in listed for name in built)
 
 
 def test_the_transfer_matrix_compares_with_what_was_chosen_on_the_task_itself(

@@ -8,7 +8,7 @@ from services.reporting.study.answers import StudyAnswers, label
 from services.reporting.study.claims import judge, summary
 from services.reporting.study.compared import Beside
 from services.reporting.study.corrections import corrected
-from services.reporting.study.equal_size import before_and_after_int8, equal_sizes, transfers
+from services.reporting.study.equal_size import against_heuristics, before_and_after_int8, equal_sizes, transfers
 from services.reporting.study.published import PUBLISHED
 from services.reporting.study.searched import Searched
 from services.reporting.study.selected import selected
@@ -53,6 +53,7 @@ def assemble(study: Study) -> StudyContent:
         int8=corrected(int8),
         depths=tuple(row for each in searched for row in each.depths()),
         narrow=tuple(row for each in searched for row in each.narrow()),
+        heuristics=corrected(against_heuristics(answers, beside)),
         transfer=matrices,
         claims=claims,
         summary=summary(claims, margin),

@@ -21,18 +21,18 @@ from services.reporting.study.study_data import (
 
 ORDER: tuple[NetworkKind, ...] = ("random", "chosen", "heuristic", "alone", "baseline")
 """Of the rows of a table, after the base and the dense networks."""
-WITH_CHOSEN: tuple[NetworkKind, ...] = ("random", "heuristic", "alone")
+WITH_CHOSEN: tuple[NetworkKind, ...] = ("random", "alone")
 """What goes with a chosen network, and is compared with it alone."""
 
 
 def equal_sizes(answers: StudyAnswers, beside: Beside) -> tuple[EqualSize, ...]:
     """A table for each size. What was chosen on a task is compared on this task, what was chosen on all together on
-    each and in the mean over them: with the base, its dense super-network, the random network of its size, the
-    heuristic, itself cut from the base model, and every baseline."""
+    each and in the mean over them: with the base, its dense super-network, the random network of its size, itself cut
+    from the base model, and every baseline. Heuristics, which aim at no size, are listed at the one that they meet."""
     tables = []
     for size in answers.study.settings.sizes:
         networks = answers.study.networks
-        at_size = [each for each in networks if beside.size_of(each) == size]
+        at_size = [each for each in networks if beside.is_of(each, size)]
         shown = [*of_kind(networks, "base"), *of_kind(networks, "dense")]
         for kind in ORDER:
             shown += of_kind(at_size, kind)
@@ -52,6 +52,22 @@ def _of_chosen(answers: StudyAnswers, beside: Beside, chosen: StudyNetwork) -> I
     for other in others:
         if other is not None:
             yield from _compared(answers, "equal_size", chosen, other, answers.chosen_from(chosen_on))
+
+
+def against_heuristics(answers: StudyAnswers, beside: Beside) -> tuple[StudyComparison, ...]:
+    """Every network that a heuristic builds, whatever its size, on the report items that it was measured on: against
+    the base, its dense super-network, and what its search chose at the size that is nearest to its own."""
+    compared = list[StudyComparison]()
+    for built in of_kind(answers.study.networks, "heuristic"):
+        supernet, size = built.supernet or "", beside.size_of(built)
+        others = [beside.base(), beside.dense(supernet)]
+        if built.chosen_on is not None and size is not None:
+            others.append(beside.chosen(supernet, built.chosen_on, size))
+        tasks = answers.study.tasks_of(built)
+        for other in others:
+            if other is not None:
+                compared += _compared(answers, "heuristics", built, other, tasks)
+    return tuple(compared)
 
 
 def _compared(

@@ -10,7 +10,7 @@ from services.reporting.html_page import render
 from services.reporting.study import page_tables
 from services.reporting.study.front_panels import front_panels, int8_panels, throughput_panels
 from services.reporting.study.network_charts import equal_size_dots, int8_dots, size_panel, task_title
-from services.reporting.study.page_tables import Table, against_heuristics, comparison_table
+from services.reporting.study.page_tables import Table, comparison_table
 from services.reporting.study.probability_charts import NarrowStrip, depth_charts, narrow_strips
 from services.reporting.study.study_data import Claim, EqualSize, Family, StudyComparison, StudyContent
 from services.reporting.study.transfer_table import transfer_matrices
@@ -19,6 +19,7 @@ FAMILIES: dict[Family, str] = {
     "fronts": "fronts",
     "equal_size": "equal size",
     "int8": "INT8",
+    "heuristics": "heuristics",
     "transfer": "transfer",
     "claims": "claims",
 }
@@ -63,7 +64,7 @@ def render_study(content: StudyContent) -> str:
         "narrow": _by_supernet(narrow_strips(content)),
         "heuristics": page_tables.heuristic_table(content),
         "heuristic_comparisons": comparison_table(
-            "heuristics-compared", "Networks chosen against those by heuristics", against_heuristics(content)
+            "heuristics-compared", "Networks by heuristics against base, dense, and those chosen", content.heuristics
         ),
         "transfer": transfer_matrices(content),
     }

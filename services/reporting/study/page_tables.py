@@ -225,9 +225,9 @@ def equal_size_table(content: StudyContent, table: EqualSize) -> Table:
 
 
 def heuristic_table(content: StudyContent) -> Table:
-    """The networks that heuristics build, measured; beside them what they are held against."""
+    """All networks that heuristics build, whatever their sizes; beside them what they are held against."""
     tasks, built = task_columns(content), [row for row in content.networks if row.kind == "heuristic"]
-    compared = {each.one for each in against_heuristics(content)}
+    compared = {each.other for each in content.heuristics}
     chosen = [row for row in content.networks if row.kind == "chosen" and row.label in compared]
     goes_with = {(row.supernet, row.chosen_on, row.times_smaller) for row in chosen}
     shown = [
@@ -248,12 +248,6 @@ def heuristic_table(content: StudyContent) -> Table:
     )
     rows = tuple(_network_row(row, tasks) for row in shown) if built else ()
     return _table("heuristics", "Networks by heuristics", "Network", heads, rows)
-
-
-def against_heuristics(content: StudyContent) -> list[StudyComparison]:
-    """What was chosen against what heuristics build, from the comparisons at equal size."""
-    built = {row.label for row in content.networks if row.kind == "heuristic"}
-    return [each for table in content.equal_size for each in table.comparisons if each.other in built]
 
 
 def comparison_table(key: str, caption: str, comparisons: Iterable[StudyComparison]) -> Table:

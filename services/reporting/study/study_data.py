@@ -10,7 +10,7 @@ from services.coordinator.study.networks import FineTuning, NetworkKind
 from services.reporting.report_data import Comparison, ReportModel, SpeedRow
 from shared.architecture import Architecture, Quantization
 
-Family = Literal["fronts", "equal_size", "int8", "transfer", "claims"]
+Family = Literal["fronts", "equal_size", "int8", "heuristics", "transfer", "claims"]
 """The tables with comparisons. All comparisons of a table, over all super-networks, sizes and tasks, are one family:
 their p-values are corrected together."""
 Section = Literal["fronts", "throughput", "selected", "equal_size", "int8", "depths", "narrow", "transfer"]
@@ -324,7 +324,8 @@ class PublishedFigure(ReportModel):
 
 class StudyContent(ReportModel):
     """Everything a study's report shows. `provenance` holds (what, value) pairs in the order in which they are shown;
-    `failures` one line for each measurement that failed or is still missing."""
+    `failures` one line for each measurement that failed or is still missing. `heuristics` compares what
+    heuristics build, whatever its size."""
 
     name: str
     model: str
@@ -343,6 +344,7 @@ class StudyContent(ReportModel):
     int8: tuple[Int8Row, ...]
     depths: tuple[DepthRow, ...]
     narrow: tuple[NarrowRow, ...]
+    heuristics: tuple[StudyComparison, ...]
     transfer: tuple[Transfer, ...]
     claims: tuple[Claim, ...]
     summary: str
@@ -374,4 +376,5 @@ class StudyContent(ReportModel):
         int8 = (row.comparison for row in self.int8)
         transfer = (cell.versus_own for matrix in self.transfer for cell in matrix.cells)
         claims = (compared for claim in self.claims for compared in claim.comparisons if compared.family == "claims")
-        return tuple(each for part in (fronts, equal, int8, transfer, claims) for each in part if each is not None)
+        parts = (fronts, equal, int8, self.heuristics, transfer, claims)
+        return tuple(each for part in parts for each in part if each is not None)

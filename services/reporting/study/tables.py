@@ -29,6 +29,7 @@ def tables(content: StudyContent) -> dict[str, str]:
         "int8.csv": _int8(content),
         "depths.csv": (each.model_dump() for each in content.depths),
         "narrow.csv": (each.model_dump() for each in content.narrow),
+        "heuristics.csv": _heuristics(content),
         "transfer.csv": _transfer(content),
         "comparisons.csv": (_comparison(each) for each in content.comparisons),
         "claims.csv": _claims(content),
@@ -39,6 +40,10 @@ def tables(content: StudyContent) -> dict[str, str]:
 ACCURACY = ("accuracy_share", "low_share", "high_share")
 DIFFERENCE = ("difference_share", "difference_low_share", "difference_high_share", "p_value", "corrected_p_value")
 FRONT = ("supernet", "chosen_on", "network", "int8", "layers", "mlp_neurons", "parameters", "weight_bytes")
+NETWORK = (
+    *("times_smaller_at_least", "network", "kind", "supernet", "chosen_on", "fine_tuning", "tuned_tokens"),
+    *("parameters", "weight_bytes", "true_times_smaller"),
+)
 HEADERS: dict[str, tuple[str, ...]] = {
     "fronts.csv": (
         *FRONT,
@@ -73,20 +78,7 @@ HEADERS: dict[str, tuple[str, ...]] = {
         "winners_curse_bound_share",
         "winners_curse_correlated_share",
     ),
-    "equal_size.csv": (
-        "times_smaller_at_least",
-        "network",
-        "kind",
-        "supernet",
-        "chosen_on",
-        "fine_tuning",
-        "tuned_tokens",
-        "parameters",
-        "weight_bytes",
-        "true_times_smaller",
-        "task",
-        *ACCURACY,
-    ),
+    "equal_size.csv": (*NETWORK, "task", *ACCURACY),
     "int8.csv": (
         "supernet",
         "chosen_on",
@@ -102,6 +94,7 @@ HEADERS: dict[str, tuple[str, ...]] = {
     ),
     "depths.csv": ("supernet", "chosen_on", "low", "high", "depth", "probability", "networks"),
     "narrow.csv": ("supernet", "chosen_on", "layer", "probability", "networks"),
+    "heuristics.csv": (*(name for name in NETWORK if name != "times_smaller_at_least"), "task", *ACCURACY),
     "transfer.csv": (
         "supernet",
         "times_smaller_at_least",
@@ -209,16 +202,27 @@ def _selected(content: StudyContent) -> Iterable[Row]:
 def _equal_size(content: StudyContent) -> Iterable[Row]:
     for table in content.equal_size:
         for key in table.networks:
-            row = content.network(key)
-            for task in (each.name for each in content.tasks):
-                yield {**_network(table.times_smaller, row), "task": task, **_accuracy(row.by_task.get(task))}
-            if len(content.tasks) > 1:
-                yield {**_network(table.times_smaller, row), "task": ALL, **_accuracy(row.mean)}
+            for row in _by_task(content, content.network(key)):
+                yield {"times_smaller_at_least": table.times_smaller, **row}
 
 
-def _network(size: float, row: StudyRow) -> dict[str, Cell]:
+def _heuristics(content: StudyContent) -> Iterable[Row]:
+    """All of them, whatever their sizes."""
+    for row in content.networks:
+        if row.kind == "heuristic":
+            yield from _by_task(content, row)
+
+
+def _by_task(content: StudyContent, row: StudyRow) -> Iterable[Row]:
+    """A network on each task, and in the mean over several."""
+    for task in (each.name for each in content.tasks):
+        yield {**_network(row), "task": task, **_accuracy(row.by_task.get(task))}
+    if len(content.tasks) > 1:
+        yield {**_network(row), "task": ALL, **_accuracy(row.mean)}
+
+
+def _network(row: StudyRow) -> dict[str, Cell]:
     return {
-        "times_smaller_at_least": size,
         "network": row.label,
         "kind": row.kind,
         "supernet": row.supernet,
