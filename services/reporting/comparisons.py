@@ -46,9 +46,10 @@ def macro_row(one: ItemAnswers, dense: ItemAnswers | None, base: ItemAnswers | N
         if other is None:
             return None
         pairs = zip(one.each(), other.each(), strict=True)
-        return _of_mean(mean_over_tasks([mine.mean(theirs) for mine, theirs in pairs]))
+        return _of_mean(mean_over_tasks([mine.mean(theirs, tasks) for mine, theirs in pairs]))
 
-    accuracy = mean_over_tasks([task.mean() for task in one.each()])
+    tasks = len(one.scores)
+    accuracy = mean_over_tasks([task.mean(tasks=tasks) for task in one.each()])
     return TaskRow(
         accuracy=accuracy.value,
         interval=_within(accuracy),

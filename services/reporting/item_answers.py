@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from services.reporting.statistics.intervals import accuracy_interval
-from services.reporting.statistics.task_means import MeanEstimate, item_mean
+from services.reporting.statistics.task_means import MeanEstimate, plus_four_mean
 from shared.messages import ItemScores, Measurement, correct
 
 
@@ -56,10 +56,12 @@ class ItemAnswers:
         """Whether this is a group whose tasks all count equally."""
         return len(self.scores) == 1 and self.metrics[0] in self.scores[0].even
 
-    def mean(self, other: "ItemAnswers | None" = None) -> MeanEstimate:
-        """Mean of a task by its own rule; with another network given, the mean difference from it."""
-        values = self.values if other is None else differences(self, other)
-        return item_mean(values, self.clusters, self.even)
+    def mean(self, other: "ItemAnswers | None" = None, tasks: int = 1) -> MeanEstimate:
+        """Mean of a task by its own rule; with another network given, the mean difference from it. `tasks` counts the
+        tasks that a mean is taken over, of which this is one."""
+        if other is None:
+            return plus_four_mean(self.values, self.clusters, self.even, (0, 1), tasks)
+        return plus_four_mean(differences(self, other), self.clusters, self.even, (-1, 1), tasks)
 
 
 def differences(one: ItemAnswers, other: ItemAnswers) -> list[float]:

@@ -10,7 +10,7 @@ from scipy.stats import t, ttest_1samp, ttest_ind
 
 from services.reporting.statistics.advantage import mean_advantage
 from services.reporting.statistics.clusters import degrees_of_freedom, design_effect, mean_variance
-from services.reporting.statistics.task_means import MeanEstimate, item_mean, mean_over_tasks
+from services.reporting.statistics.task_means import MeanEstimate, item_mean, mean_over_tasks, plus_four_mean
 
 
 @given(st.lists(st.sampled_from([0.0, 1.0]), min_size=2, max_size=60))
@@ -80,6 +80,46 @@ def test_of_tasks_that_count_equally_the_test_is_students() -> None:
 
 def test_a_mean_without_variance_differs_from_0_or_does_not() -> None:
     assert MeanEstimate(0.0, 0.0).p_value == 1.0 and MeanEstimate(0.1, 0.0).p_value == 0.0
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from([-1.0, 0.0, 1.0]), st.integers(0, 4)), min_size=1, max_size=40),
+    st.sampled_from(["alone", "clustered", "even"]),
+    st.integers(1, 6),
+)
+def test_four_more_items_never_make_a_mean_more_certain_nor_another(
+    items: list[tuple[float, int]], kind: str, tasks: int
+) -> None:
+    values, clusters = [value for value, _ in items], [cluster for _, cluster in items] if kind != "alone" else []
+    found = plus_four_mean(values, clusters, kind == "even", (-1, 1), tasks)
+    plain = item_mean(values, clusters, kind == "even")
+    assert (found.value, found.degrees) == (plain.value, plain.degrees)
+    assert found.variance >= plain.variance and found.variance > 0
+
+
+def test_four_more_items_are_those_of_price_and_bonett() -> None:
+    """Of a single share: Agresti and Coull's 2 more right and 2 more wrong answers."""
+    found = plus_four_mean([1.0] * 19 + [0.0], (), False, (0, 1))
+    assert found.variance == pytest.approx(21 / 24 * 3 / 24 / 24)
+
+
+def test_a_small_subject_that_counts_as_much_as_large_ones_tells_no_more_than_its_few_items() -> None:
+    uneven, even = [0] * 1 + [1] * 99, [0] * 50 + [1] * 50
+    few, many = (plus_four_mean([0.0] * 100, clusters, True, (-1, 1)) for clusters in (uneven, even))
+    assert few.variance > 10 * many.variance
+
+
+def test_losses_that_are_too_rare_to_be_seen_in_each_task_are_seldom_ruled_out() -> None:
+    """One-sided 95 % bounds of discrete counts, as Tango's, are wrong up to 7 % of the time; without the four more
+    items 9 % would be above the truth, and 60 % with five tasks of five."""
+    rng = np.random.default_rng(0)
+    for items in (5, 40):
+        above = 0
+        for _ in range(1000):
+            drawn = -(rng.random((5, items)) < 0.02).astype(float)
+            mean = mean_over_tasks([plus_four_mean(each.tolist(), (), False, (-1, 1), 5) for each in drawn])
+            above += mean.value - 1.6449 * mean.variance**0.5 > -0.02
+        assert above / 1000 < 0.075
 
 
 def test_the_variances_of_tasks_that_count_equally_add_up() -> None:

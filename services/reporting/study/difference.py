@@ -42,7 +42,7 @@ class Difference:
         """In the mean over tasks, each counting equally. Raises ValueError if they were not measured on the same."""
         if list(one) != list(other):
             raise ValueError("the networks were measured on different tasks")
-        tasks = [mine.mean(other[task]) for task, mine in one.items()]
+        tasks = [mine.mean(other[task], len(one)) for task, mine in one.items()]
         return cls(mean_over_tasks(tasks), sum(len(mine.values) for mine in one.values()))
 
     @classmethod
@@ -120,7 +120,7 @@ def accuracy_chosen_by(answers: ItemAnswers) -> Accuracy:
 
 def mean_accuracy(answers: Answers) -> Accuracy:
     """A network's accuracy in the mean over tasks."""
-    mean = mean_over_tasks([task.mean() for task in answers.values()])
+    mean = mean_over_tasks([task.mean(tasks=len(answers)) for task in answers.values()])
     return Accuracy(accuracy=mean.value, interval=_within(mean))
 
 
