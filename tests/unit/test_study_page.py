@@ -235,16 +235,22 @@ def _table_with_note(page: str, key: str) -> str:
 def test_every_comparison_at_equal_size_has_interval_both_p_values_and_power() -> None:
     content = study_content()
     rows = re.findall(r"<tr[^>]*>.*?</tr>", _page(), re.DOTALL)
+    exact = list[bool]()
     shown = {tuple(re.findall(r">([^<>]+)</t[hd]>", row)) for row in rows}
     for table in content.equal_size:
         for each in table.comparisons:
             p_values = tuple(
-                "&lt;0.001" if value < 0.001 else f"{value:.3f}" for value in (each.p_value, each.corrected)
+                ("" if each.exact else "≈") + ("&lt;0.001" if value < 0.001 else f"{value:.3f}")
+                for value in (each.p_value, each.corrected)
             )
+            exact.append(each.exact)
             task = "mean over tasks" if each.task == "mean" else each.task
             difference = (wording.points(each.difference), wording.points_interval(each.interval))
             power = (wording.percentage(each.detectable), str(each.items))
             assert (each.one, each.other, task, *difference, *p_values, *power) in shown
+    assert set(exact) == {True, False}
+    known = [each.exact for each in content.comparisons]
+    assert f"{sum(known)} of {len(known)} p-values are exact" in _page()
 
 
 def test_the_diagonal_of_the_transfer_matrix_is_marked_and_differences_are_shaded() -> None:

@@ -75,6 +75,7 @@ def render_study(content: StudyContent) -> str:
         content=content,
         figures=_figures(content),
         families=_families(content),
+        exact=(sum(each.exact for each in content.comparisons), len(content.comparisons)),
         parts=_parts(content, values),
         **values,
     )

@@ -55,6 +55,8 @@ class Table:
     note: str = ""
 
 
+APPROXIMATE = "\N{ALMOST EQUAL TO}"
+"""Stands before a p-value that is not exact."""
 COMPARED = ("points", "95 %", "p", "p, Holm")
 
 
@@ -416,11 +418,11 @@ def _compared(comparison: StudyComparison | None) -> tuple[TableCell, ...]:
     return (
         _points(comparison.difference),
         TableCell(wording.points_interval(comparison.interval), comparison.interval[0]),
-        _p_value(comparison.p_value),
-        _p_value(comparison.corrected),
+        _p_value(comparison.p_value, comparison.exact),
+        _p_value(comparison.corrected, comparison.exact),
     )
 
 
-def _p_value(p: float) -> TableCell:
-    """With as many digits as the column's others."""
-    return TableCell("<0.001" if p < 0.001 else f"{p:.3f}", p)
+def _p_value(p: float, exact: bool) -> TableCell:
+    """With as many digits as the column's others; an approximate one is marked."""
+    return TableCell(f"{'' if exact else APPROXIMATE}{'<0.001' if p < 0.001 else f'{p:.3f}'}", p)

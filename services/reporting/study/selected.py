@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from math import sqrt
 
 from services.coordinator.study.networks import StudyNetwork, of_kind
-from services.reporting.item_answers import ItemAnswers
-from services.reporting.statistics.task_means import MeanEstimate, mean_over_tasks
+from services.reporting.item_answers import ItemAnswers, differences
+from services.reporting.statistics.task_means import MeanEstimate, item_mean, mean_over_tasks
 from services.reporting.statistics.winners_curse import correlated_excess, expected_excess
 from services.reporting.study.answers import StudyAnswers, key
 from services.reporting.study.difference import Answers, accuracy_on, mean_accuracy
@@ -74,8 +74,11 @@ def _dense_optimism(answers: StudyAnswers, search: Searched, whole: ItemAnswers 
 def _over_tasks(one: ItemAnswers, other: ItemAnswers | None = None) -> MeanEstimate:
     """Accuracy on a search's items in the mean over its tasks, each as lm-eval aggregates it; with another network
     given, the difference from it."""
-    others = other.each() if other else [None] * len(one.scores)
-    return mean_over_tasks([mine.mean(theirs) for mine, theirs in zip(one.each(), others, strict=True)])
+    tasks = []
+    for number, mine in enumerate(one.each()):
+        values = mine.values if other is None else differences(mine, other.each()[number])
+        tasks.append(item_mean(values, mine.clusters, mine.even))
+    return mean_over_tasks(tasks)
 
 
 def _accuracy(report: Answers) -> Accuracy:
