@@ -104,6 +104,28 @@ def test_a_network_has_the_accuracy_that_was_measured_on_each_task_and_the_mean_
     assert row.true_times_smaller == 1
 
 
+def test_every_network_that_was_ever_measured_on_report_items_is_counted_once(
+    study: Study, content: StudyContent, tmp_path: Path
+) -> None:
+    seen = {
+        (network.checkpoint.digest, network.architecture.quantized(quantization))
+        for network in study.networks
+        for quantization in ("none", "int8")
+        if study.tasks_of(network, quantization)
+    }
+    fronts = {
+        (row.name == "base", front.supernet, row.architecture)
+        for front in content.fronts
+        for row in (*front.rows, *front.controls, *front.random, *front.int8)
+        if row.report is not None
+    }
+    of_searches = {("base" if base else supernet, network) for base, supernet, network in fronts}
+    assert content.networks_on_report_items == len(seen | of_searches) > len(seen)
+    assert f"{content.networks_on_report_items} different networks" in render_study(content)
+    fewer = assemble(replace(study, networks=study.networks[:3]))
+    assert fewer.networks_on_report_items == content.networks_on_report_items
+
+
 def test_names_and_keys_tell_all_networks_apart(study: Study, content: StudyContent) -> None:
     assert len({row.key for row in content.networks}) == len(study.networks)
     assert len({row.label for row in content.networks}) == len(study.networks)

@@ -58,7 +58,9 @@ def test_names_are_text_whatever_is_in_them(content: StudyContent) -> None:
     text = study_text(changed)
     assert "<script" not in text
     assert all(
-        line.startswith(("#", "|", "Super-network", "The margin", "Accuracy")) or not line for line in text.splitlines()
+        line.startswith(("#", "|", "Super-network", "The margin", "Accuracy", str(content.networks_on_report_items)))
+        or not line
+        for line in text.splitlines()
     )
     for table in tables_of(text):
         assert len({len(row) for row in table}) == 1

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from services.coordinator.study.networks import Study, of_kind
+from services.reporting.report_item_use import networks_on_items
 from services.reporting.study.answers import StudyAnswers, label
 from services.reporting.study.claims import judge, summary
 from services.reporting.study.compared import Beside
@@ -47,6 +48,10 @@ def assemble(study: Study) -> StudyContent:
         searches=tuple(each.counts() for each in searched),
         timed_task=settings.timed,
         networks=tuple(answers.row(network) for network in study.networks),
+        networks_on_report_items=networks_on_items(
+            [study.history, *(search.history for search in study.searches)],
+            [task.part("report") for task in settings.tasks],
+        ),
         fronts=corrected(tuple(fronts)),
         selected=selected(answers, by_name),
         equal_size=corrected(equal_sizes(answers, beside)),

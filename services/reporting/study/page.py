@@ -106,7 +106,7 @@ def _figures(content: StudyContent) -> list[tuple[str, str]]:
     """The study in numbers."""
     return [
         ("networks looked at by searches", f"{sum(search.networks for search in content.searches):,}"),
-        ("networks on report items", f"{len(content.networks):,}"),
+        ("networks on report items", f"{content.networks_on_report_items:,}"),
         ("report items", f"{sum(task.report_items for task in content.tasks):,}"),
         ("comparisons", f"{len(content.comparisons):,}"),
         ("claims that hold", f"{sum(claim.verdict == 'holds' for claim in content.claims)} of {len(content.claims)}"),

@@ -325,7 +325,9 @@ class PublishedFigure(ReportModel):
 class StudyContent(ReportModel):
     """Everything a study's report shows. `provenance` holds (what, value) pairs in the order in which they are shown;
     `failures` one line for each measurement that failed or is still missing. `heuristics` compares what
-    heuristics build, whatever its size."""
+    heuristics build, whatever its size. `networks_on_report_items` counts the different ones
+    that were ever measured on some of the report items, by the study or by its searches, for whatever sizes and budgets
+    were asked before."""
 
     name: str
     model: str
@@ -338,6 +340,7 @@ class StudyContent(ReportModel):
     searches: tuple[StudiedSearch, ...]
     timed_task: str | None
     networks: tuple[StudyRow, ...]
+    networks_on_report_items: int
     fronts: tuple[StudyFront, ...]
     selected: tuple[SelectedRow, ...]
     equal_size: tuple[EqualSize, ...]

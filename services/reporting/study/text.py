@@ -41,6 +41,11 @@ def _lines(content: StudyContent) -> Iterator[str]:
             for each in content.supernets
         ],
     )
+    yield ""
+    yield (
+        f"{content.networks_on_report_items} different networks were ever measured on report items, by the study or by "
+        "its searches; sizes and budgets may have been raised after looking at them."
+    )
     yield from ("", "## The claims", "")
     yield from _table(
         ("super-network", "claim", "verdict", "evidence"),
