@@ -307,6 +307,19 @@ def test_the_fronts_are_those_of_the_searches_with_their_controls_and_speeds(con
         assert front.rows[0].true_times_smaller <= front.rows[-1].true_times_smaller
 
 
+def test_the_whole_network_on_a_front_is_exactly_as_good_as_the_dense_one(content: StudyContent) -> None:
+    whole = [
+        row
+        for front in content.fronts
+        for row in front.rows
+        if row.architecture == front.controls[0].architecture and row.versus_dense is not None
+    ]
+    assert whole
+    for row in whole:
+        assert row.versus_dense is not None
+        assert (row.versus_dense.difference, row.versus_dense.interval) == (0, (0, 0))
+
+
 def test_every_claim_is_judged_with_a_sentence_of_evidence(content: StudyContent) -> None:
     assert [claim.key for claim in content.claims] == [
         *("as-good-as-base", "no-loss", "beats-pruners", "beats-tuned-pruners", "no-recovery", "int8", "beats-random"),
@@ -490,6 +503,7 @@ def test_the_same_network_chosen_on_two_tasks_is_exactly_as_good_as_itself_howev
     compared = matrix.cell(TWO[0], TWO[1]).versus_own
     assert compared is not None
     assert (compared.difference, compared.interval, compared.lower_bound, compared.p_value) == (0, (0, 0), 0, 1)
+    assert compared.exact
     (claim,) = (each for each in content.claims if each.key == "no-single-network")
     assert claim.verdict == "does not hold"
 

@@ -5,7 +5,6 @@ from urllib.parse import quote
 
 from services.coordinator.study.networks import Study, StudyNetwork, of_kind
 from services.reporting.item_answers import ItemAnswers
-from services.reporting.statistics.task_means import MeanEstimate
 from services.reporting.study.difference import Answers, Difference, accuracy_on, mean_accuracy
 from services.reporting.study.study_data import Accuracy, StudyRow
 from shared.architecture import Quantization
@@ -47,7 +46,7 @@ class StudyAnswers:
         if mine is None or theirs is None:
             return None
         if (one.checkpoint.digest, one.architecture) == (other.checkpoint.digest, other.architecture):
-            return Difference(MeanEstimate(0.0, 0.0), len(mine.values))
+            return Difference.of_the_same(len(mine.values))
         return Difference.of_task(mine, theirs)
 
     def complete(self, answers: Answers) -> bool:

@@ -179,9 +179,9 @@ class Searched:
         mine, theirs = self._reported(row), self._reported(other)
         if mine is None or theirs is None or row.name == other.name or " random" in row.name:
             return None
-        return Difference.of_task(mine, theirs).shown(
-            "fronts", self.search.chosen_on, row.name, other.name, self.search.supernet, None
-        )
+        same = other.name == "dense" and row.architecture == other.architecture and row.name != "base"
+        difference = Difference.of_the_same(len(mine.values)) if same else Difference.of_task(mine, theirs)
+        return difference.shown("fronts", self.search.chosen_on, row.name, other.name, self.search.supernet, None)
 
     def _reported(self, row: NetworkRow) -> ItemAnswers | None:
         """On the report items."""
