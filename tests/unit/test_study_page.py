@@ -224,6 +224,11 @@ def test_a_table_says_which_of_its_controls_are_not_measured() -> None:
     said = f"Controls that are not measured: a random network as large as {chosen}."
     for key in ("equal-size-0", "selected-networks", "int8-0"):
         assert said in _table_with_note(page, key)
+    front = content.fronts[0].model_copy(update={"random": content.fronts[0].random[1:]})
+    page = render_study(content.model_copy(update={"fronts": (front, *content.fronts[1:])}))
+    absent = content.fronts[0].random[0].name.removesuffix(" random")
+    assert f"a random network as large as {absent}." in _table_with_note(page, "front-0")
+    assert "Controls that are not measured" not in _table_with_note(page, "front-1")
 
 
 def _table_with_note(page: str, key: str) -> str:

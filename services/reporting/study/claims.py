@@ -62,7 +62,7 @@ TOLERANCE = 0.02
 RIVALS = ("llm-pruner", "slicegpt")
 """The baselines that the paper claims to beat."""
 NOTHING = "nothing is measured that could tell"
-TITLES: Mapping[Verdict, str] = {HOLDS: "hold", FAILS: "do not hold", OPEN: "can't be told with this many items"}
+TITLES: Mapping[Verdict, str] = {HOLDS: "hold", FAILS: "do not hold", OPEN: "can't be told"}
 
 
 @dataclass(frozen=True)
@@ -375,8 +375,8 @@ def _power_to_bound(smallest_margin: float | None) -> str:
     if smallest_margin is None:
         return ""
     return (
-        f"with this many items of equally good networks a loss of more than {_plain(smallest_margin)} points could "
-        "probably be ruled out, no smaller one"
+        "the smallest margin that this many items would probably show for equally good networks is "
+        f"{_plain(smallest_margin)} points"
     )
 
 
