@@ -18,6 +18,7 @@ from services.evaluator.evaluator import Evaluator
 from services.evaluator.preparation import PreparedTask
 from services.evaluator.tasks.index import include_tasks
 from services.trainer.make_supernet import TrainingPlan, check_unfinished, plan_training
+from services.trainer.training_data import TrainingData
 from services.trainer.training_state import STATE
 from shared.checkpoint_files import FileDigests
 from shared.environment import Environment
@@ -68,8 +69,10 @@ def prepare_search(
     environment: Environment,
     events: Events,
     to_be_made: bool = False,
+    data: TrainingData | None = None,
 ) -> PreparedSearch:
-    """Find model and training data, and the super-network if it is finished.
+    """Find model and training data, and the super-network if it is finished. `data` are another search's: what they
+    have in common with this one's isn't loaded again.
 
     A super-network that the search file names must be there, unless it is `to_be_made`. Raises UserError if anything is
     wrong.
@@ -82,7 +85,7 @@ def prepare_search(
         return _check_named(settings, store, Checkpoint.open(directory), origin, digests, events)
     files = content_of(directory, digests, events)
     with events.step("Training data", note="reading"):
-        training = plan_training(settings, directory, environment)
+        training = plan_training(settings, directory, environment, data)
     events.note("Training data", f"{training.data.origin}, {len(training.data.examples):,} examples")
     for left_out in training.data.left_out:
         events.note("", left_out)

@@ -1,7 +1,7 @@
 """Requests go out to the farm, and are waited for; what is known already is not asked again."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from services.coordinator.batch import RequestBatch
 from services.coordinator.evaluators import Evaluators
@@ -32,8 +32,10 @@ class Dispatcher:
     """Measures networks by sending requests through a broker; what the history knows is not measured again,
     unless it is a failure of an earlier run that may end better now.
 
-    `supernet` is the digest of the search's super-network. What happens is published to `events`, of which the first
-    subscriber must store results in `history` (services.coordinator.recorder): they are acknowledged once it has.
+    `supernet` is the digest of the search's super-network. Its evaluators measure all but the requests in `owners`,
+    which says by identity of which other super-network's evaluators they are asked. What happens is published to
+    `events`, of which the first subscriber must store results in `history` (services.coordinator.recorder): they are
+    acknowledged once it has.
     """
 
     def __init__(
@@ -45,9 +47,10 @@ class Dispatcher:
         events: Events,
         evaluators: Evaluators,
         clock: Callable[[], float] = time.time,
+        owners: Mapping[str, str] | None = None,
     ) -> None:
         self._search = search
-        self._requests = requests_queue(supernet)
+        self._supernet, self._owners = supernet, owners or {}
         self._results = results_queue(search)
         self._broker = broker
         self._history = history
@@ -156,9 +159,12 @@ class Dispatcher:
             self._events.publish(RequestsResent(len(lost)))
 
     def _publish(self, requests: Sequence[EvaluationRequest]) -> None:
-        if requests:
-            bodies = [request.model_dump_json().encode() for request in requests]
-            self._broker.publish_all(self._requests, bodies, self._results)
+        bodies: dict[str, list[bytes]] = {}
+        for request in requests:
+            owner = self._owners.get(request.identity, self._supernet)
+            bodies.setdefault(owner, []).append(request.model_dump_json().encode())
+        for owner, of_owner in bodies.items():
+            self._broker.publish_all(requests_queue(owner), of_owner, self._results)
 
     def _handle(self, deliveries: Sequence[Delivery]) -> None:
         """Store the results, supply the evaluators, acknowledge: in this order, so that nothing is lost on the way."""

@@ -51,6 +51,30 @@ class EmbeddedEvaluator:
         self._check()
 
 
+class EvaluatorsOfSeveral:
+    """Those of several super-networks, each given by its digest: of `first` for all requests but those in `owners`, as
+    for the dispatcher."""
+
+    backlog_seconds = 1.0
+
+    def __init__(self, of_each: Mapping[str, Evaluators], first: str, owners: Mapping[str, str]) -> None:
+        self._of_each, self._first, self._owners = dict(of_each), first, owners
+
+    @property
+    def number(self) -> int:
+        return sum(each.number for each in self._of_each.values())
+
+    def lost(self, sent: Mapping[str, float]) -> list[str]:
+        of_each: dict[str, dict[str, float]] = {}
+        for identity, at in sent.items():
+            of_each.setdefault(self._owners.get(identity, self._first), {})[identity] = at
+        return [each for supernet, its in of_each.items() for each in self._of_each[supernet].lost(its)]
+
+    def check(self) -> None:
+        for each in self._of_each.values():
+            each.check()
+
+
 class AnnouncedEvaluators:
     """Those of a super-network that announce themselves. One that is lost may be replaced at any time, so `check` never
     raises: where none is there for a while it calls `alone`, once, with the number of those of another release, which

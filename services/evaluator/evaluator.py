@@ -153,6 +153,13 @@ class Evaluator:
         they name. Raises UserError if it is not the one that is meant."""
         self._checkpoint(reference)
 
+    def release(self) -> None:
+        """Give up the memory of the weights on the device, before something else needs it; what is asked for next is
+        placed anew."""
+        self._placed = None
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
+
     def prepared(self, reference: CheckpointRef, items: TaskItems) -> PreparedTask:
         """A task's items, ready to be scored by networks of a checkpoint. Raises UserError if it can't be done."""
         if is_task_file(items.task) and not self._task_files:
@@ -231,8 +238,7 @@ class Evaluator:
         of its own needs their memory."""
         if engine.name == "torch":
             return self._on_device(request)
-        self._placed = None
-        torch.cuda.empty_cache()
+        self.release()
         return self._checkpoint(request.checkpoint)
 
     def _checkpoint(self, reference: CheckpointRef) -> Checkpoint:

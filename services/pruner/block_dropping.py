@@ -23,6 +23,9 @@ class BlockDropping(ABC):
     def smallest(self, base: NetworkShape, target: Target) -> NetworkShape:
         return shortest(base, target)
 
+    def least_text(self, base: NetworkShape, target: Target) -> int:
+        return 0
+
     def prune(self, base: Checkpoint, calibration: Calibration | None, target: Target, seed: int) -> PrunedNetwork:
         require_possible(self, base.network, calibration, target)
         kept = tuple(range(base.network.depth))

@@ -38,8 +38,8 @@ def plan_pruning(
 ) -> PruningPlan:
     """Look whether a baseline can do what is asked for. `base_digest` is that of the base's content.
 
-    Raises UserError for a base that can't be opened, a target that can't be reached, and text that is missing or is
-    not the model's.
+    Raises UserError for a base that can't be opened, a target that can't be reached, and text that is missing, too
+    short or not the model's.
     """
     base, baseline = Checkpoint.open(base_directory), make_baseline(options)
     require_possible(baseline, base.network, calibration, target)

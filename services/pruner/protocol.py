@@ -44,13 +44,17 @@ class Baseline(Protocol):
         """The smallest network, as the target measures it, that the baseline is sure to be able to make of a base."""
         ...
 
+    def least_text(self, base: NetworkShape, target: Target) -> int:
+        """How many tokens of text it can't do without, for a target that can be reached."""
+        ...
+
     def prune(self, base: Checkpoint, calibration: Calibration | None, target: Target, seed: int) -> PrunedNetwork:
         """The largest of the networks that the baseline makes of a base that doesn't exceed the target: the base itself
         where that doesn't.
 
         The network's weights are the base's in their own dtype, wherever importance is computed in another. Raises
-        UserError, before anything is computed, where the target can't be reached or the text is missing or is not the
-        model's (`require_possible`).
+        UserError, before anything is computed, where the target can't be reached or the text is missing, too short or
+        not the model's (`require_possible`).
         """
         ...
 
@@ -64,7 +68,13 @@ def require_possible(baseline: Baseline, base: NetworkShape, calibration: Calibr
             f"make {target.size(smallest):,}; raise the target or choose another baseline"
         )
     if baseline.reads_text:
-        required_text(baseline, calibration).require_embedded(base)
+        text, least = required_text(baseline, calibration), baseline.least_text(base, target)
+        text.require_embedded(base)
+        if text.tokens < least:
+            raise UserError(
+                f"{baseline.name}: needs at least {least:,} tokens of calibration text for {target.at_most:,} "
+                f"{target.measure}, there are {text.tokens:,}; raise calibration.tokens, or name data that have more"
+            )
 
 
 def required_text(baseline: Baseline, calibration: Calibration | None) -> Calibration:

@@ -32,6 +32,9 @@ class WidthPruning(ABC):
         least = [[self._least(base, index, kind) for kind in KINDS] for index in range(base.depth)]
         return narrowed(base, least, self.narrow)
 
+    def least_text(self, base: NetworkShape, target: Target) -> int:
+        return 0
+
     def prune(self, base: Checkpoint, calibration: Calibration | None, target: Target, seed: int) -> PrunedNetwork:
         require_possible(self, base.network, calibration, target)
         if fits(base.network, target):

@@ -35,6 +35,10 @@ NetworkOfStep = Callable[[int], tuple[TrainedKind, Decoder]]
 """The network that a step trains, as the weights are now, in the dtype that computes."""
 
 
+class DivergedError(UserError):
+    """The loss, or its gradient, is no longer finite: with other settings it may stay so."""
+
+
 @dataclass(frozen=True)
 class StepReport:
     """Progress after a step: running mean losses of the full network and of the sub-networks (None: no step yet)."""
@@ -82,8 +86,8 @@ def fine_tune(
     step.
 
     What happens in a step depends only on the seed and its number, so a fine-tuning that was interrupted has the same
-    outcome as an undisturbed one. Raises UserError, which names the learning rate by its setting, where the loss or its
-    gradient is no longer finite.
+    outcome as an undisturbed one. Raises DivergedError, which names the learning rate by its setting, where the loss or
+    its gradient is no longer finite.
     """
     weights = {name: tensor.requires_grad_() for name, tensor in state.weights.items()}
     optimizer = torch.optim.AdamW(
@@ -103,7 +107,8 @@ def fine_tune(
         loss.backward()  # type: ignore[no-untyped-call]
         norm = torch.nn.utils.clip_grad_norm_(weights.values(), settings.clip_norm)
         if not (loss.isfinite() and norm.isfinite()):
-            raise UserError(f"{rate_setting}: the loss is not finite at step {step}; lower it and remove {state_file}")
+            reason = f"{rate_setting}: the loss is not finite at step {step}"
+            raise DivergedError(f"{reason}; lower it and remove {state_file}")
         optimizer.step()
         _note(state, step, kind, loss.item())
         _log(log_file, step, kind, loss.item(), float(norm), learning_rate(step, settings), len(packed.tokens))

@@ -52,8 +52,11 @@ class TrainingPlan:
         return digest_json(self.recipe)
 
 
-def plan_training(settings: SearchSettings, base_directory: Path, environment: Environment) -> TrainingPlan:
-    """Load and check everything. Raises UserError if the model, the space or the data can't be used."""
+def plan_training(
+    settings: SearchSettings, base_directory: Path, environment: Environment, data: TrainingData | None = None
+) -> TrainingPlan:
+    """Load and check everything. `data` are another plan's: what they have in common with this one's isn't loaded
+    again. Raises UserError if the model, the space or the data can't be used."""
     torch.set_num_threads(environment.threads)
     base = Checkpoint.open(base_directory)
     search_space(base.network, settings.space, drop_order(base.network.depth, None))  # refuses impossible choices
@@ -61,9 +64,9 @@ def plan_training(settings: SearchSettings, base_directory: Path, environment: E
         raise UserError(
             "space.depths: 1 layer is impossible with depth_rule importance, which keeps the first and the last layer"
         )
-    data = load_training_data(base, settings.training, environment)
+    loaded = load_training_data(base, settings.training, environment, data)
     digests = FileDigests(environment.cache)
-    return TrainingPlan(settings, base, content_digest(digests.content(base_directory)), data, digests)
+    return TrainingPlan(settings, base, content_digest(digests.content(base_directory)), loaded, digests)
 
 
 def check_unfinished(plan: TrainingPlan, workspace: Path) -> None:

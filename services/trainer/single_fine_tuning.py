@@ -100,8 +100,8 @@ def make_single(
     """Make the checkpoint `directory`, whole or not at all, resuming where an earlier call was interrupted.
 
     `workspace` holds what is unfinished and is removed at the end. A directory that holds just this network already is
-    left as it is. Raises UserError where something else lies there, where nothing can be written, and where the loss is
-    no longer finite.
+    left as it is. Raises UserError where something else lies there and where nothing can be written, DivergedError
+    where the loss is no longer finite.
     """
     if directory.exists():
         return _made_before(plan, workspace, directory)
@@ -135,7 +135,7 @@ def _fine_tuned(
     """The network with its new weights, in its own dtypes, and the running means of its losses."""
     state_file, settings, lora = workspace / STATE, tuning.training, isinstance(tuning.method, LoraMethod)
     trained = _trained(plan.network, tuning, load_state(state_file, plan.digest), plan.digest)
-    rate = "fine_tuning.lora_learning_rate" if lora else "training.learning_rate"  # as a study file calls them
+    rate = "fine_tuning.lora_learning_rate" if lora else "fine_tuning.learning_rate"  # as a study file calls them
     fine_tune(trained.of_step, data.examples, settings, trained.state, state_file, workspace / LOSSES, report, rate)
     dtypes = {name: tensor.dtype for name, tensor in plan.network.weights.items()}
     weights = {name: tensor.detach().to("cpu", dtypes[name]) for name, tensor in trained.weights().items()}

@@ -83,7 +83,8 @@ class StudySettings(Section):
         tuple[NarrowLayers, ...], Field(description="Networks by heuristics of others, measured beside our own.")
     ] = ()
     remeasure_int8: Annotated[
-        bool, Field(description="Measure each task's front and chosen networks in INT8 too, as the LLaMA-NAS paper does.")
+        bool,
+        Field(description="Measure each task's front and chosen networks in INT8 too, as the LLaMA-NAS paper does."),
     ] = True
     serving: Annotated[
         ServingSettings | None,

@@ -66,6 +66,14 @@ class SingleFineTuning(Section):
     alone: Annotated[
         bool, Field(description="Fine-tune the networks that the searches chose on their own, from the base model.")
     ] = True
+    learning_rate: Annotated[
+        Real | None,
+        Field(
+            gt=0,
+            lt=1,
+            description="Highest learning rate where all weights are fine-tuned. Default: the first super-network's.",
+        ),
+    ] = None
     lora_rank: Annotated[Whole, Field(ge=1, description="Rank of the low-rank updates.")] = 8
     lora_alpha: Annotated[Real, Field(gt=0, description="LoRA's scale, divided by the rank.")] = 16.0
     lora_learning_rate: Annotated[

@@ -237,6 +237,18 @@ def test_text_is_refused_that_is_missing_or_not_the_model_s_where_it_is_read(
         assert torch.equal(logits(made[0]), logits(made[1]))
 
 
+def test_text_with_fewer_tokens_than_directions_are_kept_is_refused_by_the_plan(bases: dict[str, Checkpoint]) -> None:
+    base = bases["llama-grouped-tied"]
+    target = between("slicegpt", base)
+    hidden = prune("slicegpt", base, target).network.shape.layers[0].hidden
+    enough, short = (Calibration(((1,) * number,)) for number in (hidden, hidden - 1))
+    plan_pruning(base.directory, "digest", options("slicegpt"), target, enough)
+    with pytest.raises(
+        UserError, match=rf"^slicegpt: needs at least {hidden} tokens .* {hidden - 1}; raise calibration"
+    ):
+        plan_pruning(base.directory, "digest", options("slicegpt"), target, short)
+
+
 @every_baseline
 def test_what_lies_there_is_not_overwritten(name: str, bases: dict[str, Checkpoint], tmp_path: Path) -> None:
     base = bases["llama-grouped-tied"]

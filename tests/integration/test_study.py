@@ -79,7 +79,7 @@ def test_a_study_that_is_killed_again_and_again_ends_like_an_undisturbed_one(und
     file, runs = undisturbed / "study.yaml", tmp_path / "runs"
     moments: list[Callable[[], bool]] = [
         lambda: any(runs.glob("tiny/searches/*/history.sqlite")),
-        lambda: any(runs.glob("tiny/searches/*.1.0/report.html")) or any(runs.glob("tiny/networks/*")),
+        lambda: any(runs.glob("tiny/searches/*.paper.*/report.html")) or any(runs.glob("tiny/networks/*")),
         lambda: len(list(runs.glob("tiny/networks/*"))) >= 3,
         (runs / "tiny" / "networks.json").exists,
     ]
@@ -101,13 +101,12 @@ def test_a_study_that_a_farm_measures_ends_like_one_in_a_single_process(
     supernets = [link.resolve() for link in (undisturbed / "runs" / "tiny" / "supernets").glob("[!.]*")]
     places = {each: tmp_path / "supernets" / each.name for each in supernets}
     queues = [requests_queue(SupernetManifest.read(place).digest) for place in places.values()]
-    farm.add_queues(*queues, *map(results_queue, ("tiny", "tiny.paper.0", "tiny.ours.0")))
-    locations = f"{runs / 'tiny' / 'networks'},{tmp_path / 'supernets'}"
+    farm.add_queues(*queues, *map(results_queue, ("tiny", "tiny.paper.plain_facts", "tiny.ours.plain_facts")))
     evaluators = [
         ForkedCommand(
             *("evaluator", *broker_of(farm, "evaluator", tmp_path), "--supernet", place),
             NASFARM_TELEMETRY_PORT="0",
-            NASFARM_LOCATIONS=locations,
+            NASFARM_LOCATIONS=str(runs / "tiny" / "networks"),
         )
         for place in places.values()
         if SupernetManifest.read(place).training.steps
@@ -173,7 +172,7 @@ def test_a_search_and_a_study_do_not_share_a_directory(
     assert refused.code == 2 and "is the directory of a study" in refused.error
     study_of_a_run = tmp_path / "runs" / "tiny"
     study_of_a_run.mkdir(parents=True)
-    shutil.copy(runs / "tiny" / "searches" / "tiny.paper.0" / "search.yaml", study_of_a_run)
+    shutil.copy(runs / "tiny" / "searches" / "tiny.paper.plain_facts" / "search.yaml", study_of_a_run)
     refused = nasfarm(capsys, monkeypatch, "study", undisturbed / "study.yaml", "--runs", tmp_path / "runs")
     assert refused.code == 2 and "is the run of a search" in refused.error
 

@@ -5,6 +5,7 @@ import pytest
 from services.coordinator.evaluators import (
     REFRESH_SECONDS,
     AnnouncedEvaluators,
+    EvaluatorsOfSeveral,
 )
 from shared.announcements import EvaluatorAnnouncement
 from shared.broker import InProcessBroker
@@ -69,6 +70,25 @@ def test_those_are_counted_who_were_heard_lately_serve_the_super_network_and_did
         b"nothing",
     ]
     assert listening(announcements).number == 3
+
+
+def test_of_several_super_networks_a_request_is_lost_where_its_own_evaluators_are_idle() -> None:
+    broker, alone = InProcessBroker(), list[str]()
+    for body in (announcement("one"), announcement("busy", "computing", supernet="theirs", candidate="c")):
+        broker.announce(body)
+    now = NOW
+    of_each = {
+        supernet: AnnouncedEvaluators(broker, supernet, lambda _, its=supernet: alone.append(its), lambda: now)  # type: ignore[misc]
+        for supernet in ("ours", "theirs", "nobody's")
+    }
+    evaluators = EvaluatorsOfSeveral(of_each, "ours", {"b": "theirs", "c": "theirs", "d": "nobody's"})
+    assert evaluators.number == 2
+    assert evaluators.lost(dict.fromkeys("abcd", LONG_AGO)) == ["a"]
+    now += ALONE_SECONDS + 1
+    for body in (announcement("one", ago=-ALONE_SECONDS), announcement("busy", supernet="theirs", ago=-ALONE_SECONDS)):
+        broker.announce(body)
+    evaluators.check()
+    assert alone == ["nobody's"]
 
 
 def test_who_waits_is_told_how_many_evaluators_are_of_another_release() -> None:

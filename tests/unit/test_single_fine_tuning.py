@@ -296,7 +296,7 @@ def test_without_peft_lora_is_refused_before_anything_is_computed(monkeypatch: p
 def test_a_loss_that_is_not_finite_ends_it_in_one_line_and_writes_nothing(
     tmp_path: Path, base: Path, method: str
 ) -> None:
-    setting = {"full": r"training\.learning_rate", "lora": r"fine_tuning\.lora_learning_rate"}[method]
+    setting = {"full": r"fine_tuning\.learning_rate", "lora": r"fine_tuning\.lora_learning_rate"}[method]
     broken = {name: tensor.clone() for name, tensor in weights(base).items()}
     broken["model.norm.weight"][0] = torch.inf
     save_file(broken, base / "model.safetensors", metadata={"format": "pt"})

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from services.application.study.preparation import prepare_study
+from services.application.study.preparation import PreparedStudy, prepare_study
 from services.application.study.study_directory import StudyDirectory
 from services.application.supernet_store import SupernetStore
 from shared.environment import Environment
 from shared.errors import UserError
-from shared.events import Events
+from shared.events import Events, Noted
 from shared.settings import parse_study
 from tests.support.tiny_study import study_values
 
@@ -22,11 +22,11 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("study")
 
 
-def prepare(directory: Path, on_farm: bool = False, **changes: Any) -> None:
+def prepare(directory: Path, on_farm: bool = False, **changes: Any) -> PreparedStudy:
     settings = parse_study(study_values(directory, **changes), "study")
     environment = Environment(data=None, cache=directory / "cache", threads=1)
     runs, store = StudyDirectory(directory / "runs" / "tiny"), SupernetStore(directory / "supernets")
-    prepare_study(settings, runs, store, environment, Events(), on_farm)
+    return prepare_study(settings, runs, store, environment, Events(), on_farm)
 
 
 def space(**changes: Any) -> list[dict[str, Any]]:
@@ -83,6 +83,38 @@ def test_what_cannot_work_is_said_in_one_line_before_anything_is_made(directory:
 
 def test_a_study_that_can_work_is_prepared(directory: Path) -> None:
     prepare(directory)
+
+
+@pytest.mark.parametrize(("tokens_per_step", "same"), [([256, 256], (True, True)), ([256, 128], (True, False))])
+def test_super_networks_that_train_on_the_same_data_hold_them_once(
+    directory: Path, tokens_per_step: list[int], same: tuple[bool, bool]
+) -> None:
+    supernets = study_values(directory)["supernets"]
+    for supernet, tokens in zip(supernets, tokens_per_step, strict=True):
+        supernet["training"] = {**supernet["training"], "tokens_per_step": tokens}
+    study = prepare(directory, supernets=supernets)
+    one, other = (each.training.data for each in study.first.values() if each.training is not None)
+    assert (one.instructions is other.instructions, one.examples is other.examples) == same
+    assert other.examples and all(len(each.tokens) <= tokens_per_step[1] for each in other.examples)
+
+
+@pytest.mark.parametrize(("tokens", "told"), [(10**6, True), (512, False)])
+def test_calibration_data_that_have_fewer_tokens_than_asked_for_are_told_of(
+    directory: Path, tokens: int, told: bool
+) -> None:
+    settings = parse_study(study_values(directory), "study")
+    asked = settings.calibration.model_copy(update={"tokens": tokens})
+    environment, notes = Environment(data=None, cache=directory / "cache", threads=1), list[str]()
+    events = Events(lambda event: notes.append(event.text) if isinstance(event, Noted) else None)
+    prepare_study(
+        settings.model_copy(update={"calibration": asked}),
+        StudyDirectory(directory / "runs" / "tiny"),
+        SupernetStore(directory / "supernets"),
+        environment,
+        events,
+        on_farm=False,
+    )
+    assert (f"all that these data have, of the {tokens:,} of calibration.tokens" in notes) == told
 
 
 def test_without_peft_a_study_with_lora_is_refused_and_one_without_is_not(

@@ -17,11 +17,12 @@ from services.evaluator.tasks.local import DataMissingError
 from services.pruner.make_pruned import PruningPlan, plan_pruning
 from services.pruner.target import ParameterTarget
 from services.trainer.lora import require_peft
+from services.trainer.training_data import TrainingData
 from shared.environment import Environment
 from shared.errors import UserError
 from shared.events import Events
 from shared.messages import CheckpointRef
-from shared.settings import ItemsPart, SearchSettings
+from shared.settings import ItemsPart, SearchSettings, TrainingSettings
 from shared.settings.baselines import BaselineName
 from shared.settings.study_file import NarrowLayers, StudySettings
 from shared.supernet.checkpoint import Checkpoint
@@ -88,7 +89,9 @@ def prepare_study(
     for supernet in settings.supernets:
         asked = settings.search_settings(supernet, settings.searched[0])
         try:
-            first[supernet.name] = prepare_search(asked, directory.search(asked), store, environment, events)
+            first[supernet.name] = prepare_search(
+                asked, directory.search(asked), store, environment, events, data=_shared(supernet.training, first)
+            )
         except UserError as error:
             if str(error).startswith(("space", "training")):
                 raise UserError(f"supernets.{supernet.name}.{error}") from error
@@ -105,6 +108,13 @@ def prepare_study(
         tasks=_tasks(settings, base, evaluator, events, on_farm),
         baselines=tuple(_baselines(settings, base, environment, events)),
     )
+
+
+def _shared(training: TrainingSettings, others: dict[str, PreparedSearch]) -> TrainingData | None:
+    """The training data of another super-network that has the same, as examples of the same length if one has those."""
+    known = [each.training.data for each in others.values() if each.training is not None]
+    same = [data for data in known if data.name == training.data]
+    return next((data for data in same if data.tokens_per_step == training.tokens_per_step), next(iter(same), None))
 
 
 def _check_settings(settings: StudySettings, on_farm: bool) -> None:
@@ -168,6 +178,8 @@ def _baselines(
     with events.step("Calibration", note="reading"):
         text = calibration_text(settings.calibration, directory, settings.seed, environment)
     events.note("Calibration", f"{settings.calibration.data}: {len(text.sequences):,} rows, {text.tokens:,} tokens")
+    if text.tokens < settings.calibration.tokens:
+        events.note("", f"all that these data have, of the {settings.calibration.tokens:,} of calibration.tokens")
     for size in settings.sizes:
         target = ParameterTarget(at_most=most_parameters(search.base.network, size))
         for options in settings.baselines:

@@ -3,6 +3,7 @@
 from functools import partial
 
 from services.application.study.checkpoints import StudyCheckpoints
+from services.application.study.memory import enough_memory
 from services.application.study.preparation import PlannedBaseline
 from services.coordinator.study.networks import StudyNetwork
 from services.pruner.make_pruned import make_pruned
@@ -35,7 +36,8 @@ def pruned_networks(
 
 def _make(baseline: PlannedBaseline, checkpoints: StudyCheckpoints) -> CheckpointRef:
     make = partial(make_pruned, baseline.pruning, digests=checkpoints.digests)
-    return checkpoints.get(baseline.pruning.recipe.digest, make)
+    with enough_memory(f"baselines: {_in_words(baseline)}", "lower calibration.tokens, or leave it out"):
+        return checkpoints.get(baseline.pruning.recipe.digest, make)
 
 
 def _in_words(baseline: PlannedBaseline) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 
 from services.application.run_directory import RunDirectory
+from services.application.study.failed_networks import read_failed
 from services.application.study.study_directory import StudyDirectory
 from services.coordinator.history import History
 from services.coordinator.plan import plan_of
@@ -41,4 +42,4 @@ def read_study(directory: StudyDirectory) -> Iterator[Study]:
     settings = directory.settings()
     networks = directory.read_networks()
     with finished_searches(directory, settings) as searches, closing(History.read(directory.history)) as history:
-        yield Study(settings, searches[0].plan.dtype, searches, networks, history)
+        yield Study(settings, searches[0].plan.dtype, searches, networks, history, read_failed(directory))

@@ -1,7 +1,8 @@
 """A study from its settings to its report, from where it stands. Whatever is killed, the same command continues: each
 super-network, checkpoint and measurement is made once."""
 
-from collections.abc import Iterator
+import shlex
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 
@@ -9,6 +10,7 @@ from services.application.broker_connection import connected_broker
 from services.application.embedded_farm import embedded_farm
 from services.application.farm_search import coordinating, search_on_farm
 from services.application.local_search import search_prepared
+from services.application.search_events import NoEvaluatorPresent
 from services.application.study.base_measurements import take_over_base
 from services.application.study.checkpoints import StudyCheckpoints
 from services.application.study.compared import searched_networks
@@ -18,6 +20,7 @@ from services.application.study.events import (
     StudyMeasured,
     StudySearchBegan,
 )
+from services.application.study.failed_networks import write_failed
 from services.application.study.preparation import PreparedStudy, prepare_study
 from services.application.study.progress import measurements_left
 from services.application.study.pruned_networks import pruned_networks
@@ -25,13 +28,19 @@ from services.application.study.reading import finished_searches, is_finished, s
 from services.application.study.report import write_study_report
 from services.application.study.single_networks import SingleNetworks
 from services.application.study.study_directory import StudyDirectory
+from services.application.study.supernet_making import made_supernet
 from services.application.supernet_store import Supernet, SupernetStore
-from services.application.supernet_training import fine_tune
 from services.coordinator.dispatch import Dispatcher
-from services.coordinator.evaluators import EmbeddedEvaluator, Evaluators
+from services.coordinator.evaluators import AnnouncedEvaluators, EmbeddedEvaluator, Evaluators, EvaluatorsOfSeveral
 from services.coordinator.history import History
 from services.coordinator.recorder import HistoryRecorder
-from services.coordinator.study.measurement import all_requests, measure_networks, missing_requests, take_over
+from services.coordinator.study.measurement import (
+    all_requests,
+    measure_networks,
+    missing_requests,
+    owners,
+    take_over,
+)
 from services.coordinator.study.networks import Study, StudySearch
 from services.evaluator.speed import parameter_tokens_per_second
 from shared.broker import Broker, requests_queue
@@ -86,14 +95,27 @@ def run_study(
             base = _base_of(supernets[settings.supernets[0].name], prepared, place)
             networks = searched_networks(settings, base, searches, events)
             checkpoints = StudyCheckpoints(directory, FileDigests(environment.cache))
+            checkpoints.tidy()
+            prepared.evaluator.release()
             singles = SingleNetworks(prepared, directory, store, checkpoints, environment, events)
             networks += singles.tuned(pruned_networks(prepared.baselines, checkpoints, events))
             networks += singles.alone(networks)
+            write_failed(directory, singles.failed)
             directory.write_networks(tuple(networks))
             with closing(_history(directory, settings, base)) as history:
                 study = Study(settings, searches[0].plan.dtype, searches, tuple(networks), history)
                 _measure(study, prepared, place, events)
         write_study_report(directory, directory.path, events)
+        _say_what_is_left_over(checkpoints, events)
+
+
+def _say_what_is_left_over(checkpoints: StudyCheckpoints, events: Events) -> None:
+    """What a former study file asked for may be asked for again, so that it is left to the user to remove it."""
+    left = checkpoints.unneeded()
+    if left:
+        number = f"{len(left)} {'checkpoint is' if len(left) == 1 else 'checkpoints are'}"
+        remove = shlex.join(["rm", "-r", *map(str, left)])
+        events.note("Left over", f"{number} of networks that the study file no longer asks for; to remove: {remove}")
 
 
 def _announce(prepared: PreparedStudy, place: _Place, events: Events) -> None:
@@ -108,14 +130,14 @@ def _announce(prepared: PreparedStudy, place: _Place, events: Events) -> None:
 
 
 def _say_what_the_farm_needs(prepared: PreparedStudy, place: _Place, events: Events) -> None:
-    """Queues, and what evaluators may open: those of the first super-network are asked for all networks of the study,
-    whatever checkpoint they are of."""
+    """Queues, and what evaluators may open: those of the first super-network are asked for all checkpoints that are
+    made for the study."""
     settings = prepared.settings
     names = [*(asked.name for _, _, asked in searches_of(settings)), settings.name]
     supernets = [str(prepared.first[supernet.name].place) for supernet in settings.supernets]
     queues = [*(f"--supernet {each}" for each in supernets), *(f"--search {each}" for each in names)]
     events.note("Queues", f"python -m shared.broker add {place.address} {' '.join(queues)}")
-    locations = f"{place.directory.networks.absolute()},{place.store.path.absolute()}"
+    locations = place.directory.networks.absolute()
     events.note("Evaluators", f"of each super-network; those of {supernets[0]} with NASFARM_LOCATIONS={locations}")
 
 
@@ -127,7 +149,8 @@ def _search_all(prepared: PreparedStudy, place: _Place, events: Events) -> dict[
         first = prepared.first[supernet.name]
         if supernet.name not in supernets:
             place.directory.link(supernet.name, first.place)
-            supernets[supernet.name] = first.supernet or fine_tune(first, events)
+            prepared.evaluator.release()  # the weights of the one before
+            supernets[supernet.name] = made_supernet(supernet.name, first, events)
         run = place.directory.search(asked)
         finished = is_finished(run, asked)
         events.publish(StudySearchBegan(number, len(searches), supernet.name, chosen_on, finished))
@@ -181,12 +204,15 @@ def _history(directory: StudyDirectory, settings: StudySettings, base: Checkpoin
 
 def _measure(study: Study, prepared: PreparedStudy, place: _Place, events: Events) -> None:
     taken_over = take_over(study)
-    with _farm(study, prepared, place, events) as (broker, evaluators, of_study):
-        supernet = study.searches[0].plan.supernet.digest
+    supernet = study.searches[0].plan.supernet.digest
+    owned = {} if place.address is None else owners(study)
+    with _farm(study, owned, prepared, place, events) as (broker, evaluators, of_study):
         of_study.subscribe(HistoryRecorder(study.history), first=True)
-        dispatcher = Dispatcher(study.settings.name, supernet, broker, study.history, of_study, evaluators)
+        dispatcher = Dispatcher(
+            study.settings.name, supernet, broker, study.history, of_study, evaluators, owners=owned
+        )
         try:
-            measure_networks(study, dispatcher, of_study)
+            measure_networks(study, dispatcher, of_study, owned)
         except BaseException:
             of_study.publish(SearchStopped())
             raise
@@ -196,10 +222,10 @@ def _measure(study: Study, prepared: PreparedStudy, place: _Place, events: Event
 
 @contextmanager
 def _farm(
-    study: Study, prepared: PreparedStudy, place: _Place, events: Events
+    study: Study, owned: Mapping[str, str], prepared: PreparedStudy, place: _Place, events: Events
 ) -> Iterator[tuple[Broker, Evaluators, Events]]:
-    """Who measures: an evaluator of this process, or those of the first super-network, which are asked for all
-    networks of the study."""
+    """Who measures: an evaluator of this process, or on a farm those of each super-network its sub-networks, and those
+    of the first one all else."""
     of_study, supernet = Events(events.publish), study.searches[0].plan.supernet.digest
     if place.address is None:
         with embedded_farm(prepared.evaluator, requests_queue(supernet)) as (broker, check):
@@ -210,4 +236,9 @@ def _farm(
         connected_broker(place.address, f"study {name}", RESULTS_PREFETCH) as broker,
         coordinating(name, supernet, broker, place.environment, of_study) as (evaluators, _),
     ):
-        yield broker, evaluators, of_study
+        others = {each: _announced(each, broker, of_study) for each in set(owned.values())}
+        yield broker, EvaluatorsOfSeveral({supernet: evaluators, **others}, supernet, owned), of_study
+
+
+def _announced(supernet: str, broker: Broker, events: Events) -> AnnouncedEvaluators:
+    return AnnouncedEvaluators(broker, supernet, lambda others: events.publish(NoEvaluatorPresent(supernet, others)))

@@ -2,19 +2,20 @@
 model: each once, and continued where it was interrupted."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from services.application.prepared_search import PreparedSearch
 from services.application.study.checkpoints import StudyCheckpoints
 from services.application.study.compared import tokens_of
+from services.application.study.memory import enough_memory
 from services.application.study.preparation import PreparedStudy
 from services.application.study.study_directory import StudyDirectory
 from services.application.supernet_store import Supernet, SupernetStore, is_supernet
 from services.application.supernet_training import fine_tune
 from services.coordinator.study.choice import cut_alone
 from services.coordinator.study.networks import FineTuning, StudyNetwork
-from services.trainer.fine_tuning import StepReport
+from services.trainer.fine_tuning import DivergedError, StepReport
 from services.trainer.recipe import FullMethod, LoraMethod
 from services.trainer.single_fine_tuning import make_single, plan_single
 from services.trainer.training_data import TrainingData
@@ -29,7 +30,7 @@ from shared.settings import TrainingSettings
 @dataclass(frozen=True)
 class SingleNetworks:
     """Makes single networks of a study, in the fine-tuning of its first super-network: the same steps on the same
-    data."""
+    data. The study goes on without one whose fine-tuning diverges: `failed` has a line for each."""
 
     study: PreparedStudy
     directory: StudyDirectory
@@ -37,6 +38,7 @@ class SingleNetworks:
     checkpoints: StudyCheckpoints
     environment: Environment
     events: Events
+    failed: list[str] = field(default_factory=list)
 
     def tuned(self, pruned: Sequence[StudyNetwork]) -> Iterator[StudyNetwork]:
         """The baselines' networks, each followed by what becomes of it by fine-tuning."""
@@ -49,7 +51,7 @@ class SingleNetworks:
             }
             for method, asked in methods.items():
                 if asked and self._training.steps:
-                    yield self._tuned(network, method)
+                    yield from self._tuned(network, method)
 
     def alone(self, networks: Sequence[StudyNetwork]) -> Iterator[StudyNetwork]:
         """Some of the chosen networks (`cut_alone`) cut out of the untouched model in the super-network's order of
@@ -68,7 +70,7 @@ class SingleNetworks:
             alone = replace(network, kind="alone", checkpoint=cut, architecture=_whole(cut), tuned_tokens=0)
             yield alone
             if self._training.steps:
-                yield self._tuned(alone, "full")
+                yield from self._tuned(alone, "full")
 
     @property
     def _training(self) -> TrainingSettings:
@@ -95,9 +97,16 @@ class SingleNetworks:
         ready: PreparedSearch = replace(first, settings=settings, training=plan, supernet=None, place=place)
         return fine_tune(ready, self.events)
 
-    def _tuned(self, network: StudyNetwork, method: FineTuning) -> StudyNetwork:
-        made = self._made(network.checkpoint, None, method, _in_words(network, method))
-        return replace(
+    def _tuned(self, network: StudyNetwork, method: FineTuning) -> Iterator[StudyNetwork]:
+        """The network as it is after its fine-tuning; none where that diverges."""
+        what = _in_words(network, method)
+        try:
+            made = self._made(network.checkpoint, None, method, what)
+        except DivergedError as error:
+            self.failed.append(f"{what}: {error}")
+            self.events.note("Fine-tuning", f"{what}: failed, the study goes on without it: {error}")
+            return
+        yield replace(
             network,
             checkpoint=made,
             architecture=_whole(made),
@@ -113,7 +122,10 @@ class SingleNetworks:
         how: FullMethod | LoraMethod = FullMethod()
         if method == "none":
             training = training.model_copy(update={"steps": 0})
-        elif method == "lora":
+        elif method == "full":
+            rate = tuning.learning_rate or training.learning_rate
+            training = training.model_copy(update={"learning_rate": rate})
+        else:
             training = training.model_copy(update={"learning_rate": tuning.lora_learning_rate})
             how = LoraMethod(rank=tuning.lora_rank, alpha=tuning.lora_alpha)
         plan = plan_single(
@@ -129,7 +141,8 @@ class SingleNetworks:
 
                 make_single(plan, self.directory.workspace(plan.digest), place, show)
 
-        return self.checkpoints.get(plan.digest, make)
+        with enough_memory(f"fine_tuning: {what}", "leave it out of `fine_tuning`"):
+            return self.checkpoints.get(plan.digest, make)
 
 
 def _whole(checkpoint: CheckpointRef) -> Architecture:

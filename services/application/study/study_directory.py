@@ -41,6 +41,11 @@ class StudyDirectory:
         return self.path / "networks"
 
     @property
+    def unfinished(self) -> Path:
+        """What is unfinished of fine-tuned checkpoints, under the digests of their recipes."""
+        return self.path / "unfinished"
+
+    @property
     def networks_file(self) -> Path:
         """What networks the study compares, once all are there."""
         return self.path / "networks.json"
@@ -87,7 +92,7 @@ class StudyDirectory:
 
     def workspace(self, digest: str) -> Path:
         """Where what is unfinished of a fine-tuned checkpoint lies."""
-        return self.path / "unfinished" / digest
+        return self.unfinished / digest
 
     def write_networks(self, networks: tuple[StudyNetwork, ...]) -> None:
         """Record what networks the study compares."""

@@ -1,6 +1,7 @@
 """The end of a study: its networks are measured once on the report items, each task by itself."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import zip_longest
 
 from services.coordinator.dispatch import Dispatcher
 from services.coordinator.study.networks import Study, StudyNetwork, of_kind
@@ -33,6 +34,19 @@ def missing_requests(study: Study) -> list[EvaluationRequest]:
     return [request for request, outcome in outcomes if not isinstance(outcome, Measurement)]
 
 
+def owners(study: Study) -> dict[str, str]:
+    """Of the requests for sub-networks of all super-networks but the first, by identity, the digest of the
+    super-network, which its own evaluators have at hand. Those of the first one are asked for all else."""
+    supernets = {search.plan.supernet.digest for search in study.searches[1:]} - {
+        study.searches[0].plan.supernet.digest
+    }
+    return {
+        request.identity: request.checkpoint.digest
+        for request in all_requests(study)
+        if request.checkpoint.digest in supernets
+    }
+
+
 def take_over(study: Study) -> int:
     """Copy the measurements that the searches made already, and how many of them there are."""
     found = 0
@@ -45,9 +59,9 @@ def take_over(study: Study) -> int:
     return found
 
 
-def measure_networks(study: Study, dispatcher: Dispatcher, events: Events) -> None:
-    """Measure what the study's history lacks. Raises UserError where the untouched model or a whole super-network
-    fails, with which all others are compared."""
+def measure_networks(study: Study, dispatcher: Dispatcher, events: Events, owners: Mapping[str, str]) -> None:
+    """Measure what the study's history lacks, with `owners` as the dispatcher has them. Raises UserError where the
+    untouched model or a whole super-network fails, with which all others are compared."""
     controls = _distinct(control_requests(study))
     others = all_requests(study)[len(controls) :]
     events.publish(StageBegan("report", len(controls) + len(others)))
@@ -59,7 +73,16 @@ def measure_networks(study: Study, dispatcher: Dispatcher, events: Events) -> No
                 f"the {which}, with which all others are compared, failed ({outcome.kind}: {outcome.reason}); nothing "
                 "measured is lost: fix that and run the same command again, which tries it again"
             )
-    dispatcher.measure(others, tolerant=True)
+    dispatcher.measure(_in_turn(others, owners), tolerant=True)
+
+
+def _in_turn(requests: list[EvaluationRequest], owners: Mapping[str, str]) -> list[EvaluationRequest]:
+    """One of each owner after the other, so that the evaluators of all have something to do for as long as can be.
+    Those of one stay in their order: an evaluator has one checkpoint on its device."""
+    of_each: dict[str | None, list[EvaluationRequest]] = {}
+    for request in requests:
+        of_each.setdefault(owners.get(request.identity), []).append(request)
+    return [request for turn in zip_longest(*of_each.values()) for request in turn if request is not None]
 
 
 def _distinct(requests: list[EvaluationRequest]) -> list[EvaluationRequest]:

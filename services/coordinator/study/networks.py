@@ -62,13 +62,14 @@ class StudySearch:
 @dataclass(frozen=True)
 class Study:
     """A study as it is measured: its searches, its networks, and the history that holds their measurements on the
-    report items, a request for each network and task."""
+    report items, a request for each network and task. `failed`: a line for each network that could not be made."""
 
     settings: StudySettings
     dtype: Dtype
     searches: tuple[StudySearch, ...]
     networks: tuple[StudyNetwork, ...]
     history: History
+    failed: tuple[str, ...] = ()
 
     def tasks_of(self, network: StudyNetwork, quantization: Quantization = "none") -> tuple[str, ...]:
         """The tasks on whose report items a network is measured: every task; but what is only compared with the choice

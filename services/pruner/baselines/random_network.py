@@ -28,6 +28,9 @@ class RandomNetwork:
     def smallest(self, base: NetworkShape, target: Target) -> NetworkShape:
         return narrowest(shortest(base, target))
 
+    def least_text(self, base: NetworkShape, target: Target) -> int:
+        return 0
+
     def prune(self, base: Checkpoint, calibration: Calibration | None, target: Target, seed: int) -> PrunedNetwork:
         require_possible(self, base.network, calibration, target)
         if fits(base.network, target):

@@ -30,10 +30,17 @@ class SliceGpt:
     def smallest(self, base: NetworkShape, target: Target) -> NetworkShape:
         return sliced_shape(base, self._options.step)
 
+    def least_text(self, base: NetworkShape, target: Target) -> int:
+        # So many directions can't be told apart with fewer states than there are of them.
+        return 0 if fits(base, target) else self._hidden(base, target)
+
     def prune(self, base: Checkpoint, calibration: Calibration | None, target: Target, seed: int) -> PrunedNetwork:
         require_possible(self, base.network, calibration, target)
         kept = tuple(range(base.network.depth))
         if fits(base.network, target):
             return PrunedNetwork(base.cut(), kept)
-        hidden = hidden_for(base.network, target.at_most, target.size, self._options.step)
+        hidden = self._hidden(base.network, target)
         return PrunedNetwork(slice_network(base, required_text(self, calibration).sequences, hidden), kept)
+
+    def _hidden(self, base: NetworkShape, target: Target) -> int:
+        return hidden_for(base, target.at_most, target.size, self._options.step)

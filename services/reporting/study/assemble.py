@@ -142,6 +142,7 @@ def _failures(study: Study, answers: StudyAnswers, searched: Sequence[Searched])
         name = f"search over {each.search.supernet} by {each.search.chosen_on}"
         lines += [each.problem] if each.problem else []
         lines += [f"{name}: {failure}" for failure in (each.report.failures if each.report else ())]
+    lines += study.failed
     for network in study.networks:
         lines += answers.failures(network)
         lines += answers.failures(network, "int8")
