@@ -212,6 +212,14 @@ class History:
             if outcome is not None:
                 yield outcome
 
+    def measured(self) -> list[EvaluationRequest]:
+        """What measurements there are of, in the order in which they came; failures are none."""
+        with _problems(self.path):
+            rows = self._connection.execute(
+                "select request from measurements where kind = 'measurement' order by sequence"
+            ).fetchall()
+        return [EvaluationRequest.model_validate_json(text) for (text,) in rows]
+
     def int8_version(self) -> int:
         """How the latest of its networks in INT8 were computed; 1 where there are none."""
         with _problems(self.path):

@@ -1,11 +1,13 @@
 """How often the report items were used: every use is another chance of a lucky result, so reports count them."""
 
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from services.coordinator.history import History
 from services.coordinator.plan import SearchPlan
 from services.coordinator.reported_networks import ReportedNetworks
 from shared.digest import digest_json
+from shared.messages import TaskItems
 
 NOTE = "report items looked at: "
 """How the history's notes of this begin; histories keep it."""
@@ -40,3 +42,16 @@ def count_report_item_use(plan: SearchPlan, networks: ReportedNetworks, history:
     unrecorded = {identity for identity in possible - recorded if history.knows(identity)}
     fronts = sum(any(map(history.knows, asked)) for asked in noted.values())  # one may have been interrupted at once
     return ReportItemUse(sum(map(history.knows, recorded)) + len(unrecorded), fronts + bool(unrecorded))
+
+
+def networks_on_items(histories: Iterable[History], items: Collection[TaskItems]) -> int:
+    """How many different networks were ever measured on some of these items, in any of the histories; the same one in
+    INT8 is another."""
+    return len(
+        {
+            (request.checkpoint.digest, request.architecture)
+            for history in histories
+            for request in history.measured()
+            if any(task in items for task in request.spec.tasks)
+        }
+    )

@@ -1,9 +1,11 @@
 """The files of a study's report."""
 
 import csv
+from fnmatch import fnmatch
 from pathlib import Path
 
 from services.application.study.study_directory import REPORT_FILES
+from services.reporting.study.figures import NAMES, draw_figures
 from services.reporting.study.study_data import StudyContent
 from services.reporting.study.study_files import write_study
 from tests.support.studies import close_study, make_study, study_settings
@@ -16,6 +18,11 @@ def test_page_data_tables_and_figures_of_one_study_lie_in_one_directory(tmp_path
         sizes=[1.3],
     )
     study = make_study(tmp_path / "measured", settings)
+    figures = tmp_path / "out/figures"
+    figures.mkdir(parents=True)
+    former, own = [figures / name for name in ("transfer-gone-1.3.svg", "equal-size-9.svg")], figures / "mine.svg"
+    for path in (*former, own):
+        path.write_text("<svg/>")
     content = write_study(study, tmp_path / "out")
     close_study(study)
     assert StudyContent.model_validate_json((tmp_path / "out/study.json").read_text()) == content
@@ -24,12 +31,13 @@ def test_page_data_tables_and_figures_of_one_study_lie_in_one_directory(tmp_path
     names = {path.name for path in (tmp_path / "out/tables").iterdir()}
     assert names == {
         *("fronts.csv", "throughput.csv", "selected.csv", "equal_size.csv", "int8.csv", "depths.csv", "narrow.csv"),
-        *("transfer.csv", "comparisons.csv", "claims.csv"),
+        *("heuristics.csv", "transfer.csv", "comparisons.csv", "claims.csv"),
     }
     with (tmp_path / "out/tables/claims.csv").open(newline="") as file:
         assert [row["verdict"] for row in csv.DictReader(file)] == [claim.verdict for claim in content.claims]
-    figures = list((tmp_path / "out/figures").iterdir())
-    assert figures
+    drawn = draw_figures(content)
+    assert {path.name for path in figures.iterdir()} == {*drawn, own.name}
+    assert all(any(fnmatch(name, pattern) for pattern in NAMES) for name in drawn)
+    assert all(b"<svg" in path.read_bytes() for path in figures.iterdir())
     written = {path for path in (tmp_path / "out").rglob("*") if path.is_file()}
     assert written == {path for pattern in REPORT_FILES for path in (tmp_path / "out").glob(pattern)}
-    assert all(path.suffix == ".svg" and b"<svg" in path.read_bytes() for path in figures)

@@ -160,11 +160,18 @@ def test_claims_have_their_verdict_evidence_and_power() -> None:
         assert str(escape(claim.statement)) in _page()
         for sentence in claim.evidence.split("; "):
             assert str(escape(sentence)) in _page()
-        if claim.detectable is not None:
-            assert f"Smallest detectable difference: {wording.percentage(claim.detectable)} points." in _page()
+        if claim.power:
+            assert f"Power: {escape(claim.power)}." in _page()
     for verdict in ("holds", "does not hold", "can't be told"):
         badges = re.findall(rf'<b class="badge [a-z]+">{escape(verdict)}</b>', _page())
         assert len(badges) == sum(claim.verdict == verdict for claim in content.claims)
+
+
+def test_sizes_and_tokens_are_said_to_be_limits() -> None:
+    assert not re.search(r"\b[Aa]bout \d", _page())
+    assert all(b"about 1" not in picture for picture in draw_figures(_small()).values())
+    assert "At least 1.2 times smaller" in _page()
+    assert "<small>seen, at most</small>" in _page()
 
 
 def test_what_the_paper_reports_stands_beside_as_that_with_its_model() -> None:
@@ -193,23 +200,62 @@ def test_every_table_of_networks_has_its_controls() -> None:
         controls = re.findall(r'<tr class="whole">\s*<th scope="row">(.*?)</th>', _table(f"front-{number}"))
         assert {row.name for row in (*front.controls, *front.random)} == set(controls) > {"base", "dense"}
     for number, matrix in enumerate(content.transfer):
-        controls = re.findall(r'<tr class="whole"><th scope="row">(.*?)</th>', _table(f"transfer-{number}"))
+        controls = re.findall(
+            r'<tr class="whole"><th scope="row">(.*?)(?:<small>.*?</small>)?</th>', _table(f"transfer-{number}")
+        )
         assert controls[:2] == ["base", f"{matrix.supernet}: dense"] and "random" in controls[2]
+
+
+def test_a_table_says_which_of_its_controls_are_not_measured() -> None:
+    assert "Controls that are not measured" not in _table_with_note(_page(), "equal-size-0")
+    content = study_content()
+    (first, *_) = (row for row in content.networks if row.kind == "random")
+    rest = tuple(
+        row.model_copy(update={"by_task": {}, "mean": None, "int8": {}}) if row == first else row
+        for row in content.networks
+    )
+    page = render_study(content.model_copy(update={"networks": rest}))
+    chosen = next(
+        row.label
+        for row in content.networks
+        if row.kind == "chosen"
+        and (row.supernet, row.chosen_on, row.times_smaller) == (first.supernet, first.chosen_on, first.times_smaller)
+    )
+    said = f"Controls that are not measured: a random network as large as {chosen}."
+    for key in ("equal-size-0", "selected-networks", "int8-0"):
+        assert said in _table_with_note(page, key)
+    front = content.fronts[0].model_copy(update={"random": content.fronts[0].random[1:]})
+    page = render_study(content.model_copy(update={"fronts": (front, *content.fronts[1:])}))
+    absent = content.fronts[0].random[0].name.removesuffix(" random")
+    assert f"a random network as large as {absent}." in _table_with_note(page, "front-0")
+    assert "Controls that are not measured" not in _table_with_note(page, "front-1")
+
+
+def _table_with_note(page: str, key: str) -> str:
+    """A table and what follows it up to the next heading or table."""
+    start = page.index(f'<table id="{key}"')
+    return re.split(r"<h[23]|<table", page[start + 1 :])[0]
 
 
 def test_every_comparison_at_equal_size_has_interval_both_p_values_and_power() -> None:
     content = study_content()
     rows = re.findall(r"<tr[^>]*>.*?</tr>", _page(), re.DOTALL)
+    exact = list[bool]()
     shown = {tuple(re.findall(r">([^<>]+)</t[hd]>", row)) for row in rows}
     for table in content.equal_size:
         for each in table.comparisons:
             p_values = tuple(
-                "&lt;0.001" if value < 0.001 else f"{value:.3f}" for value in (each.p_value, each.corrected)
+                ("" if each.exact else "≈") + ("&lt;0.001" if value < 0.001 else f"{value:.3f}")
+                for value in (each.p_value, each.corrected)
             )
+            exact.append(each.exact)
             task = "mean over tasks" if each.task == "mean" else each.task
             difference = (wording.points(each.difference), wording.points_interval(each.interval))
             power = (wording.percentage(each.detectable), str(each.items))
             assert (each.one, each.other, task, *difference, *p_values, *power) in shown
+    assert set(exact) == {True, False}
+    known = [each.exact for each in content.comparisons]
+    assert f"{sum(known)} of {len(known)} p-values are exact" in _page()
 
 
 def test_the_diagonal_of_the_transfer_matrix_is_marked_and_differences_are_shaded() -> None:

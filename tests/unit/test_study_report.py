@@ -3,20 +3,33 @@
 import csv
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from math import sqrt
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from services.coordinator.study.networks import Study, StudyNetwork, of_kind
+from services.reporting.report_data import SpeedRow
 from services.reporting.statistics.multiple_testing import holm
-from services.reporting.study.answers import key, label
+from services.reporting.statistics.winners_curse import expected_excess
+from services.reporting.study.answers import StudyAnswers, key, label
 from services.reporting.study.assemble import assemble
-from services.reporting.study.study_data import StudyContent
+from services.reporting.study.compared import Beside
+from services.reporting.study.difference import Difference
+from services.reporting.study.faster import faster
+from services.reporting.study.page import render_study
+from services.reporting.study.study_data import Claim, FrontRow, StudyContent
 from services.reporting.study.tables import tables
-from shared.messages import EvaluationRequest, Failure, Measurement, Outcome
+from shared.architecture import Architecture
+from shared.messages import CheckpointRef, EvaluationRequest, Failure, Measurement, Outcome
+from shared.network.sizes import parameters
 from shared.settings.study_file import TOGETHER, StudySettings
-from tests.support.studies import TASKS, Answer, answered, close_study, make_study, study_settings
+from tests.support.studies import SHAPE, TASKS, Answer, answered, close_study, make_study, study_settings
 
 TWO = TASKS[:2]
 
@@ -91,9 +104,45 @@ def test_a_network_has_the_accuracy_that_was_measured_on_each_task_and_the_mean_
     assert row.true_times_smaller == 1
 
 
+def test_every_network_that_was_ever_measured_on_report_items_is_counted_once(
+    study: Study, content: StudyContent, tmp_path: Path
+) -> None:
+    seen = {
+        (network.checkpoint.digest, network.architecture.quantized(quantization))
+        for network in study.networks
+        for quantization in ("none", "int8")
+        if study.tasks_of(network, quantization)
+    }
+    fronts = {
+        (row.name == "base", front.supernet, row.architecture)
+        for front in content.fronts
+        for row in (*front.rows, *front.controls, *front.random, *front.int8)
+        if row.report is not None
+    }
+    of_searches = {("base" if base else supernet, network) for base, supernet, network in fronts}
+    assert content.networks_on_report_items == len(seen | of_searches) > len(seen)
+    assert f"{content.networks_on_report_items} different networks" in render_study(content)
+    fewer = assemble(replace(study, networks=study.networks[:3]))
+    assert fewer.networks_on_report_items == content.networks_on_report_items
+
+
 def test_names_and_keys_tell_all_networks_apart(study: Study, content: StudyContent) -> None:
     assert len({row.key for row in content.networks}) == len(study.networks)
     assert len({row.label for row in content.networks}) == len(study.networks)
+
+
+NAMES = st.none() | st.text("ab-:% ", min_size=1, max_size=4)
+
+
+@given(st.lists(st.tuples(NAMES, NAMES, NAMES, st.sampled_from([None, 1.3, 1.3000001])), min_size=2, unique=True))
+def test_keys_are_unique_whatever_things_are_called(parts: list[tuple[Any, ...]]) -> None:
+    base = CheckpointRef(location="there", digest="base")
+    network = StudyNetwork("heuristic", base, Architecture(layers=(0,), mlp_widths=(8,)))
+    networks = [
+        replace(network, supernet=supernet, chosen_on=on, name=name, times_smaller=size)
+        for supernet, on, name, size in parts
+    ]
+    assert len({key(each) for each in networks}) == len(networks)
 
 
 def test_what_was_chosen_on_a_task_is_compared_on_it_item_by_item(study: Study, content: StudyContent) -> None:
@@ -131,10 +180,36 @@ def test_the_table_of_a_size_has_its_controls_and_every_baseline(study: Study, c
 
 
 def test_p_values_of_each_table_are_corrected_for_all_its_comparisons(content: StudyContent) -> None:
-    for family in ("fronts", "equal_size", "int8", "transfer", "claims"):
+    for family in ("fronts", "equal_size", "int8", "heuristics", "transfer", "claims"):
         found = [each for each in content.comparisons if each.family == family]
         assert found
         assert [each.corrected for each in found] == pytest.approx(holm([each.p_value for each in found]))
+
+
+def test_every_heuristic_is_listed_and_compared_at_its_own_size_whatever_that_is(tmp_path: Path) -> None:
+    elsewhere = {"name": "theirs", "supernet": "ours", "depth": 30, "layers": [2, 3]}
+    made = make_study(tmp_path, small_settings(heuristics=[elsewhere]))
+    content = assemble(made)
+    close_study(made)
+    built = {row.label: row for row in content.networks if row.kind == "heuristic"}
+    theirs = built["ours: heuristic theirs"]
+    assert theirs.true_times_smaller is not None
+    assert theirs.true_times_smaller < 1.3
+    for table in content.equal_size:
+        sizes = [content.network(name).true_times_smaller or 0 for name in table.networks if "heuristic" in name]
+        assert all(size >= table.times_smaller for size in sizes)
+        assert theirs.key not in table.networks
+    compared = {(each.one, each.other, each.task) for each in content.heuristics}
+    dense = "ours: dense"
+    assert {(theirs.label, other, task) for other in ("base", dense) for task in (*TWO, "mean")} < compared
+    for task in TWO:
+        mine = f"ours: heuristic on {task}"
+        assert {(mine, other, task) for other in ("base", dense, f"ours: chosen on {task}, 1.3x")} < compared
+    rows = read(tables(content)["heuristics.csv"])
+    assert {row["network"] for row in rows} == set(built)
+    page = render_study(content)
+    listed = page[page.index('<table id="heuristics"') :].split("</table>")[0]
+    assert all(name in listed for name in built)
 
 
 def test_the_transfer_matrix_compares_with_what_was_chosen_on_the_task_itself(
@@ -165,12 +240,52 @@ def test_the_optimism_of_a_choice_is_what_it_loses_from_search_to_report_items(
     assert 0 < row.curse.correlated <= row.curse.bound
 
 
+def test_the_optimism_of_a_choice_on_all_tasks_is_the_mean_of_the_tasks_whatever_their_numbers_of_items(
+    tmp_path: Path,
+) -> None:
+    items = {TWO[0]: (40, 10), TWO[1]: (10, 200)}
+    tasks = [
+        {"name": name, "search": {"items": search}, "report": {"items": report}}
+        for name, (search, report) in items.items()
+    ]
+    shares = {TWO[0]: 0.3, TWO[1]: 0.9}
+
+    def answer(request: EvaluationRequest) -> Outcome:
+        """As accurate on the search items of each task as on its report items."""
+        measured = answered(request)
+        scores = []
+        for each in measured.scores:
+            right = round(shares[each.task] * len(each.items))
+            answers = (1.0,) * right + (0.0,) * (len(each.items) - right)
+            scores.append(each.model_copy(update={"metrics": {"acc": answers}}))
+        return measured.model_copy(update={"scores": tuple(scores)})
+
+    content = content_of(tmp_path, answer, tasks=tasks)
+    (row,) = (each for each in content.selected if each.chosen_on == TOGETHER)
+    assert row.curse is not None
+    assert row.report is not None
+    assert row.search_accuracy == pytest.approx(0.6)
+    assert row.report.accuracy == pytest.approx(0.6)
+    assert row.curse.optimism == pytest.approx(0)
+    errors = [share * (1 - share) / (items[task][0] - 1) for task, share in shares.items()]
+    assert row.curse.bound == pytest.approx(expected_excess(sqrt(sum(errors)) / 2, 12))
+
+
 def test_int8_is_compared_with_the_same_network_before(study: Study, content: StudyContent) -> None:
     dense = the(study, "dense")
     (row,) = (each for each in content.int8 if each.label == label(dense) and each.task == TWO[1])
     before, after = right(study, dense, TWO[1]), right(study, dense, TWO[1], "int8")
     assert row.comparison.difference == pytest.approx((sum(after) - sum(before)) / 80)
     assert row.bytes_after < row.bytes_before
+
+
+def test_the_random_networks_are_controls_in_int8_too_each_on_its_own_task(study: Study, content: StudyContent) -> None:
+    found = {(row.chosen_on, row.task) for row in content.int8 if "random" in row.label}
+    assert found == {(TWO[0], TWO[0]), (TWO[1], TWO[1]), (TOGETHER, TWO[0]), (TOGETHER, TWO[1])}
+    random = the(study, "random", chosen_on=TWO[0])
+    (row,) = (each for each in content.int8 if each.label == label(random))
+    before, after = right(study, random, TWO[0]), right(study, random, TWO[0], "int8")
+    assert row.comparison.difference == pytest.approx((sum(after) - sum(before)) / 80)
 
 
 def test_probabilities_are_shares_of_the_networks_that_the_search_measured(content: StudyContent) -> None:
@@ -192,14 +307,99 @@ def test_the_fronts_are_those_of_the_searches_with_their_controls_and_speeds(con
         assert front.rows[0].true_times_smaller <= front.rows[-1].true_times_smaller
 
 
+def test_the_whole_network_on_a_front_is_exactly_as_good_as_the_dense_one(content: StudyContent) -> None:
+    whole = [
+        row
+        for front in content.fronts
+        for row in front.rows
+        if row.architecture == front.controls[0].architecture and row.versus_dense is not None
+    ]
+    assert whole
+    for row in whole:
+        assert row.versus_dense is not None
+        assert (row.versus_dense.difference, row.versus_dense.interval) == (0, (0, 0))
+
+
 def test_every_claim_is_judged_with_a_sentence_of_evidence(content: StudyContent) -> None:
     assert [claim.key for claim in content.claims] == [
-        *("no-loss", "beats-pruners", "beats-tuned-pruners", "no-recovery", "int8", "beats-random", "heuristic"),
-        "no-single-network",
+        *("as-good-as-base", "no-loss", "beats-pruners", "beats-tuned-pruners", "no-recovery", "int8", "beats-random"),
+        *("heuristic", "faster", "no-single-network"),
     ]
     for claim in content.claims:
         assert claim.evidence
         assert claim.statement in content.summary
+        assert "nothing" not in claim.statement
+
+
+def test_claims_that_something_is_no_worse_say_by_how_much_it_may_be(content: StudyContent) -> None:
+    statements = {claim.key: claim.statement for claim in content.claims}
+    for no_worse in ("as-good-as-base", "no-loss", "no-recovery", "int8", "heuristic"):
+        assert "at most 2 points" in statements[no_worse]
+    assert "as many layers and as many of each width" in statements["beats-random"]
+
+
+def test_what_is_chosen_is_held_against_the_untouched_model_and_against_the_dense_one(
+    study: Study, content: StudyContent
+) -> None:
+    for name, other in (("as-good-as-base", "base"), ("no-loss", "ours: dense")):
+        (claim,) = (each for each in content.claims if each.key == name)
+        assert [(each.task, each.other) for each in claim.comparisons] == [(task, other) for task in TWO]
+        for compared in claim.comparisons:
+            mine, theirs = (
+                right(study, network, compared.task)
+                for network in (the(study, "chosen", chosen_on=compared.task), the(study, other.split(": ")[-1]))
+            )
+            assert compared.difference == pytest.approx((sum(mine) - sum(theirs)) / 80)
+
+
+def test_the_power_of_a_claim_is_that_of_its_rule(study: Study, content: StudyContent) -> None:
+    claims = {claim.key: claim for claim in content.claims}
+    count = sum(each.family == "claims" for each in content.comparisons)
+    answers = StudyAnswers(study)
+    beside = Beside(answers)
+    (random,) = claims["beats-random"].comparisons
+    pair = [beside.each_on_its_own(kind, "ours", 1.3) for kind in ("chosen", "random")]  # type: ignore[arg-type]
+    assert pair[0] is not None
+    assert pair[1] is not None
+    of_mean = Difference.of_all(pair[0].answers, pair[1].answers)
+    assert claims["beats-random"].detectable == pytest.approx(of_mean.detectable(0.05 / count))
+    assert of_mean.detectable(0.05 / count) > random.detectable
+    assert f"for {count} comparisons" in claims["beats-random"].power
+    margins = []
+    for task in TWO:
+        difference = answers.difference(the(study, "chosen", chosen_on=task), the(study, "base"), task)
+        assert difference is not None
+        margins.append(difference.smallest_margin)
+    assert claims["as-good-as-base"].smallest_margin == pytest.approx(max(margins))
+    assert claims["as-good-as-base"].power.endswith(f"for equally good networks is {100 * max(margins):.1f} points")
+    for claim in content.claims:
+        assert (claim.detectable is None) or (claim.smallest_margin is None)
+
+
+def test_the_smaller_network_is_faster_if_all_its_repeats_are(study: Study, content: StudyContent) -> None:
+    (front,) = (each for each in content.fronts if each.timed)
+    beside = Beside(StudyAnswers(study))
+    dense = (100.0, 90.0, 110.0)
+
+    def judged(*phases: tuple[float, float, float]) -> Claim:
+        def at(row: FrontRow, prefill: tuple[float, ...], decode: tuple[float, ...]) -> FrontRow:
+            return row.model_copy(
+                update={"speed": SpeedRow(engine="e", device="d", prefill=prefill, decode=decode)}  # type: ignore[arg-type]
+            )
+
+        rows = tuple(at(row, *phases) for row in front.rows)
+        controls = tuple(at(row, dense, dense) for row in front.controls)
+        return faster(beside, front.model_copy(update={"rows": rows, "controls": controls}), (1.3,))
+
+    clearly, within, exactly, below = (130.0, 120.0, 140.0), (120.0, 105.0, 140.0), dense, (80.0, 70.0, 90.0)
+    assert judged(clearly, clearly).verdict == "holds"
+    assert "prefill 1.30 times the dense one's (130 (120–140) against 100 (90–110) tokens/s)" in (
+        judged(clearly, clearly).evidence
+    )
+    assert judged(clearly, within).verdict == judged(exactly, clearly).verdict == "can't be told"
+    assert judged(clearly, below).verdict == "does not hold"
+    nothing = front.model_copy(update={"rows": ()})
+    assert faster(beside, nothing, (1.3,)).verdict == "can't be told"
 
 
 def skilled(chosen: float, rivals: float) -> Answer:
@@ -236,6 +436,75 @@ def test_one_network_that_is_as_good_on_every_task_refutes_that_each_task_needs_
     tasks = [{"name": name, "search": {"items": 40}, "report": {"items": 400}} for name in TWO]
     claims = content_of(tmp_path, skilled(0.6, 0.5), tasks=tasks).claims
     (claim,) = (each for each in claims if each.key == "no-single-network")
+    assert claim.verdict == "does not hold"
+
+
+def sized(on_search: Callable[[str, float], float], on_report: Callable[[str, float], float]) -> Answer:
+    """Measurements in which a network's accuracy on a task depends on its share of the whole one's parameters."""
+
+    def answer(request: EvaluationRequest) -> Outcome:
+        measured = answered(request)
+        size = measured.parameters / parameters(SHAPE)
+        scores = []
+        for each, task in zip(measured.scores, request.spec.tasks, strict=True):
+            accuracy = (on_report if task.split == "test" else on_search)(each.task, size)
+            right = round(accuracy * len(each.items))
+            answers = (1.0,) * right + (0.0,) * (len(each.items) - right)
+            scores.append(each.model_copy(update={"metrics": {"acc": answers}}))
+        return measured.model_copy(update={"scores": tuple(scores)})
+
+    return answer
+
+
+def test_a_larger_network_that_is_as_good_does_not_show_that_one_fits_all_nor_a_smaller_one_that_none_does(
+    tmp_path: Path,
+) -> None:
+    tasks = [{"name": name, "search": {"items": 40}, "report": {"items": 400}} for name in TWO]
+
+    def on_search(task: str, size: float) -> float:
+        """The first task asks for large networks, the second for small ones."""
+        return size if task == TWO[0] else 1 - size / 2
+
+    content = content_of(
+        tmp_path / "sizes",
+        sized(on_search, lambda task, size: min(0.9, size) if task == TWO[0] else 0.7),
+        tasks=tasks,
+        together=False,
+    )
+    (matrix,) = content.transfer
+    large, small = (matrix.sizes[task].parameters for task in TWO)
+    assert large is not None
+    assert small is not None
+    assert large > 1.02 * small
+    compared = matrix.cell(TWO[0], TWO[1]).versus_own
+    assert compared is not None
+    assert compared.lower_bound > -content.margin
+    worse = matrix.cell(TWO[1], TWO[0]).versus_own
+    assert worse is not None
+    assert worse.difference < 0
+    assert worse.corrected < 0.05
+    (claim,) = (each for each in content.claims if each.key == "no-single-network")
+    assert claim.verdict == "can't be told"
+    rows = read(tables(content)["transfer.csv"])
+    assert [(int(row["parameters"]), int(row["own_parameters"])) for row in rows] == [
+        (large, large),
+        (large, small),
+        (small, large),
+        (small, small),
+    ]
+
+
+def test_the_same_network_chosen_on_two_tasks_is_exactly_as_good_as_itself_however_few_items_there_are(
+    tmp_path: Path,
+) -> None:
+    content = content_of(tmp_path, sized(lambda task, size: 1 - size / 2, lambda task, size: 0.6), together=False)
+    (matrix,) = content.transfer
+    assert len({size.parameters for size in matrix.sizes.values()}) == 1
+    compared = matrix.cell(TWO[0], TWO[1]).versus_own
+    assert compared is not None
+    assert (compared.difference, compared.interval, compared.lower_bound, compared.p_value) == (0, (0, 0), 0, 1)
+    assert compared.exact
+    (claim,) = (each for each in content.claims if each.key == "no-single-network")
     assert claim.verdict == "does not hold"
 
 
@@ -321,7 +590,7 @@ def test_a_heuristic_that_is_larger_than_what_was_chosen_cannot_show_that_it_is_
     assert "more parameters" in claim.evidence
     assert claim.comparisons[0].lower_bound > -content.margin
     assert claim.verdict == "can't be told"
-    assert claim.detectable is None
+    assert claim.smallest_margin is None
 
 
 def test_the_report_says_how_each_super_network_was_made_and_with_what_all_was_measured(content: StudyContent) -> None:

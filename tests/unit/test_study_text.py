@@ -28,11 +28,16 @@ def tables_of(text: str) -> list[list[list[str]]]:
 
 def test_every_claim_and_every_network_at_a_size_has_its_row(content: StudyContent) -> None:
     text = study_text(content)
-    tasks, supernets, claims, *sizes = tables_of(text)
+    tasks, supernets, claims, *rest = tables_of(text)
+    sizes, transfers = rest[: len(content.equal_size)], rest[len(content.equal_size) :]
     assert [row[0].replace("\\", "") for row in tasks[1:]] == [task.name for task in content.tasks]
     assert [row[0] for row in supernets[1:]] == [each.name for each in content.supernets]
     assert [row[2].strip("*") for row in claims[1:]] == [claim.verdict for claim in content.claims]
-    assert len(sizes) == len(content.equal_size)
+    assert len(transfers) == len(content.transfer)
+    for matrix, shown in zip(content.transfer, transfers, strict=True):
+        assert [row[0].replace("\\", "") for row in shown[1:]] == list(matrix.chosen_on)
+        sizes_of_rows = [matrix.sizes[on].parameters for on in matrix.chosen_on]
+        assert [row[1] for row in shown[1:]] == [_size(each) for each in sizes_of_rows]
     for table, shown in zip(content.equal_size, sizes, strict=True):
         assert [row[0].replace("\\", "") for row in shown[1:]] == [content.network(key).label for key in table.networks]
         for key, row in zip(table.networks, shown[1:], strict=True):
@@ -53,7 +58,14 @@ def test_names_are_text_whatever_is_in_them(content: StudyContent) -> None:
     text = study_text(changed)
     assert "<script" not in text
     assert all(
-        line.startswith(("#", "|", "Super-network", "A loss", "Accuracy")) or not line for line in text.splitlines()
+        line.startswith(("#", "|", "Super-network", "The margin", "Accuracy", str(content.networks_on_report_items)))
+        or not line
+        for line in text.splitlines()
     )
     for table in tables_of(text):
         assert len({len(row) for row in table}) == 1
+
+
+def _size(parameters: int | None) -> str:
+    assert parameters is not None
+    return wording.parameters(parameters).replace(wording.SPACE, " ")

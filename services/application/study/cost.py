@@ -78,7 +78,8 @@ def _measurements(study: PreparedStudy) -> int:
     chosen = len(list(searches_of(settings))) * sizes * every
     beside = own * sizes + own + len(settings.heuristics) * every  # random ones, and what the searches suggest
     made = (sum(1 + tuned for tuned in _variants(study)) + 2 * _alone(study)) * every
-    again = whole + own * sizes if settings.remeasure_int8 else 0
+    # In INT8: the controls on every task; what was chosen, and the random ones, each on its own.
+    again = whole + 2 * own * sizes if settings.remeasure_int8 else 0
     return whole + chosen + beside + made + again
 
 

@@ -18,8 +18,8 @@ out of the base model instead, fine-tuned on its own or not."""
 FineTuning = Literal["none", "full", "lora"]
 BESIDE_CHOSEN: tuple[NetworkKind, ...] = ("random", "heuristic")
 """What is only compared with the chosen network of the same search."""
-IN_INT8: tuple[NetworkKind, ...] = ("base", "dense", "chosen")
-"""What is measured in INT8 too, if the study asks for it."""
+IN_INT8: tuple[NetworkKind, ...] = ("base", "dense", "chosen", "random")
+"""What is measured in INT8 too, if the study asks for it: what was chosen, and its controls."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class StudyNetwork:
         times_smaller: the size at which it is compared; None for base, dense and heuristics.
         name: of the baseline, or of a heuristic from elsewhere.
         fine_tuning: of this network by itself: `none` for base, dense and what is cut out of a super-network.
-        tuned_tokens: how many tokens of training data its weights have seen, by itself or in a super-network.
+        tuned_tokens: how many tokens of training data its weights have seen at most, by itself or in a super-network.
     """
 
     kind: NetworkKind

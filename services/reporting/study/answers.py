@@ -1,10 +1,11 @@
 """A study's networks as the report knows them: their names, and which report items they answered right."""
 
 from collections.abc import Sequence
+from urllib.parse import quote
 
 from services.coordinator.study.networks import Study, StudyNetwork, of_kind
 from services.reporting.item_answers import ItemAnswers
-from services.reporting.study.difference import Answers, accuracy_on, mean_accuracy
+from services.reporting.study.difference import Answers, Difference, accuracy_on, mean_accuracy
 from services.reporting.study.study_data import Accuracy, StudyRow
 from shared.architecture import Quantization
 from shared.messages import Failure, Measurement
@@ -39,13 +40,14 @@ class StudyAnswers:
         answers = self.of(network)
         return {task: answers[task] for task in tasks} if all(task in answers for task in tasks) else None
 
-    def together(self, network: StudyNetwork, tasks: Sequence[str]) -> ItemAnswers | None:
-        """On some tasks, one after another, as a search over them looks at them; None if one is missing."""
-        answers = self.of(network)
-        if any(task not in answers for task in tasks):
+    def difference(self, one: StudyNetwork, other: StudyNetwork, task: str) -> Difference | None:
+        """Between two networks on a task, exactly none between a network and itself; None if one was not measured."""
+        mine, theirs = self.on(one, task), self.on(other, task)
+        if mine is None or theirs is None:
             return None
-        scores = tuple(score for task in tasks for score in answers[task].scores)
-        return ItemAnswers(scores, tuple(metric for task in tasks for metric in answers[task].metrics))
+        if (one.checkpoint.digest, one.architecture) == (other.checkpoint.digest, other.architecture):
+            return Difference.of_the_same(len(mine.values))
+        return Difference.of_task(mine, theirs)
 
     def complete(self, answers: Answers) -> bool:
         """Whether there are answers on every task."""
@@ -137,8 +139,8 @@ def label(network: StudyNetwork) -> str:
 
 
 def key(network: StudyNetwork) -> str:
-    """The same in letters, digits, `.`, `_` and `-`."""
-    parts = (network.kind, network.supernet, network.chosen_on, network.name, network.fine_tuning)
-    size = "" if network.times_smaller is None else f"{network.times_smaller:g}"
-    text = "-".join([*(part for part in parts if part and part != "none"), *([size] if size else [])])
-    return "".join(sign if sign.isalnum() or sign in "._-" else "_" for sign in text)
+    """What tells it from the study's others, without spaces: all parts, empty ones too, between colons, which no part
+    has: other signs than letters, digits, `.`, `_`, `-`, `~` are written as in addresses (`%3A`)."""
+    size = "" if network.times_smaller is None else repr(network.times_smaller)
+    parts = (network.kind, network.supernet, network.chosen_on, network.name, network.fine_tuning, size)
+    return ":".join(quote(part or "", safe="") for part in parts)

@@ -4,11 +4,12 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from services.coordinator.study.networks import Study, of_kind
+from services.reporting.report_item_use import networks_on_items
 from services.reporting.study.answers import StudyAnswers, label
 from services.reporting.study.claims import judge, summary
 from services.reporting.study.compared import Beside
 from services.reporting.study.corrections import corrected
-from services.reporting.study.equal_size import before_and_after_int8, equal_sizes, transfers
+from services.reporting.study.equal_size import against_heuristics, before_and_after_int8, equal_sizes, transfers
 from services.reporting.study.published import PUBLISHED
 from services.reporting.study.searched import Searched
 from services.reporting.study.selected import selected
@@ -24,7 +25,7 @@ def assemble(study: Study) -> StudyContent:
     fronts = [front for front in (each.front() for each in searched) if front is not None]
     margin = settings.reporting.margin / 100
     matrices = corrected(transfers(answers, beside))
-    claims = judge(answers, beside, matrices, margin)
+    claims = judge(answers, beside, matrices, fronts, margin)
     int8 = (*(row for each in searched for row in each.int8()), *before_and_after_int8(answers))
     return StudyContent(
         name=settings.name,
@@ -47,12 +48,17 @@ def assemble(study: Study) -> StudyContent:
         searches=tuple(each.counts() for each in searched),
         timed_task=settings.timed,
         networks=tuple(answers.row(network) for network in study.networks),
+        networks_on_report_items=networks_on_items(
+            [study.history, *(search.history for search in study.searches)],
+            [task.part("report") for task in settings.tasks],
+        ),
         fronts=corrected(tuple(fronts)),
         selected=selected(answers, by_name),
         equal_size=corrected(equal_sizes(answers, beside)),
         int8=corrected(int8),
         depths=tuple(row for each in searched for row in each.depths()),
         narrow=tuple(row for each in searched for row in each.narrow()),
+        heuristics=corrected(against_heuristics(answers, beside)),
         transfer=matrices,
         claims=claims,
         summary=summary(claims, margin),

@@ -15,13 +15,22 @@ comparisons, as any of them might be so by chance (Bonferroni). Otherwise it can
 At equal size means within 2 % of the parameters, in the mean over tasks. Where the first network of a comparison is
 larger than that, its win counts for nothing; where it is smaller, its loss doesn't.
 
+How small a difference so many items could have shown is said by the same rules: for *better* at 5 % divided by the
+number of the comparisons that are corrected together, the first step of Holm's procedure; for *no worse* as the
+smallest margin that would be shown if both were equally good.
+
 Both are symmetric: whoever is shown to be better, the paper's method or what it is compared with, it takes as much
 evidence. A claim of which a comparison was not measured can be refuted, but not hold.
 
-*No one network for all tasks* is judged by the transfer matrix: a network fits all tasks if on each it is no worse than
-the one chosen there, by the margin (Bonferroni over the networks, any of which might seem to by chance); it fails if on
-any it is worse, with a p-value below 5 % after correction over all transfer matrices. The claim does not hold if a
-network fits; it holds if each fails; otherwise it can't be told.
+That a network is as good as the untouched model, as the paper says, may come of the fine-tuning: so the same claim
+against the dense network, which was fine-tuned alike, stands beside it as the control. That it is faster is judged by
+measured throughput, see `services.reporting.study.faster`.
+
+*No one network for all tasks* is judged by the transfer matrix: a network fits all tasks if on each it is no larger
+than the one chosen there (within 2 %) and no worse, by the margin (Bonferroni over the networks, any of which might
+seem to by chance); it fails if on any it is worse, with a p-value below 5 % after correction over all transfer
+matrices, than one that is no larger (within 2 %). The same network is no worse than itself. The claim does not hold if
+a network fits; it holds if each fails; otherwise it can't be told.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -33,17 +42,27 @@ from services.reporting.study.answers import StudyAnswers, label
 from services.reporting.study.compared import Beside, Contender
 from services.reporting.study.corrections import corrected
 from services.reporting.study.difference import Difference
-from services.reporting.study.study_data import ALL, Claim, StudyComparison, Transfer, Verdict
+from services.reporting.study.faster import faster
+from services.reporting.study.study_data import (
+    ALL,
+    FAILS,
+    HOLDS,
+    OPEN,
+    Claim,
+    StudyComparison,
+    StudyFront,
+    Transfer,
+    TransferCell,
+    Verdict,
+)
 
 LEVEL = 0.05
 TOLERANCE = 0.02
 """Sizes that differ by no more than this share of the parameters are equal."""
 RIVALS = ("llm-pruner", "slicegpt")
 """The baselines that the paper claims to beat."""
-HOLDS: Verdict = "holds"
-FAILS: Verdict = "does not hold"
-OPEN: Verdict = "can't be told"
-TITLES: Mapping[Verdict, str] = {HOLDS: "hold", FAILS: "do not hold", OPEN: "can't be told with this many items"}
+NOTHING = "nothing is measured that could tell"
+TITLES: Mapping[Verdict, str] = {HOLDS: "hold", FAILS: "do not hold", OPEN: "can't be told"}
 
 
 @dataclass(frozen=True)
@@ -78,18 +97,22 @@ class Case:
     missing: tuple[str, ...] = ()
 
 
-def judge(answers: StudyAnswers, beside: Beside, transfers: Sequence[Transfer], margin: float) -> tuple[Claim, ...]:
+def judge(
+    answers: StudyAnswers, beside: Beside, transfers: Sequence[Transfer], fronts: Sequence[StudyFront], margin: float
+) -> tuple[Claim, ...]:
     """All claims, super-network by super-network; `transfers` with corrected p-values, `margin` as a share."""
     settings, claims = answers.study.settings, list[Claim]()
     cases = [case for supernet in settings.supernets for case in _Cases(answers, beside, supernet.name).all()]
-    shown = iter(corrected(tuple(each.shown for case in cases for each in case.evidence)))
+    family = tuple(each.shown for case in cases for each in case.evidence)
+    shown = iter(corrected(family))
     cases = [
         replace(case, evidence=tuple(replace(each, shown=next(shown)) for each in case.evidence)) for case in cases
     ]
     for supernet in settings.supernets:
-        claims += [_judged(case, margin) for case in cases if case.supernet == supernet.name]
-        matrices = [each for each in transfers if each.supernet == supernet.name]
-        claims.append(no_single_network(answers, beside, supernet.name, matrices, margin))
+        claims += [_judged(case, margin, len(family)) for case in cases if case.supernet == supernet.name]
+        timed = [front for front in fronts if front.supernet == supernet.name and front.timed]
+        claims += [faster(beside, front, settings.sizes) for front in timed]
+        claims.append(no_single_network(answers, beside, supernet.name, transfers, margin))
     return tuple(claims)
 
 
@@ -112,24 +135,23 @@ def no_worse(case: Case, margin: float) -> Verdict:
 
 
 def no_single_network(
-    answers: StudyAnswers, beside: Beside, supernet: str, matrices: Sequence[Transfer], margin: float
+    answers: StudyAnswers, beside: Beside, supernet: str, transfers: Sequence[Transfer], margin: float
 ) -> Claim:
-    """The third rule."""
-    fitting, failing, undecided, compared = list[str](), list[str](), list[str](), list[StudyComparison]()
-    searched = answers.study.settings.searched
-    confidence = 1 - LEVEL / max(1, len(searched) * len(matrices))
+    """The third rule; `transfers` are the matrices of all super-networks, whose p-values are corrected together."""
+    fitting, failing, undecided, compared = list[str](), list[str](), list[str](), list[Evidence]()
+    matrices = [each for each in transfers if each.supernet == supernet]
+    confidence = 1 - LEVEL / max(1, sum(len(matrix.chosen_on) for matrix in matrices))
     for matrix in matrices:
         for on in matrix.chosen_on:
+            chosen = beside.chosen(supernet, on, matrix.times_smaller)
             elsewhere = [task for task in matrix.tasks if task != on]
-            found = [matrix.cell(on, task).versus_own for task in elsewhere]
+            found = [_transferred(answers, beside, chosen, matrix.cell(on, task), matrix) for task in elsewhere]
             known = [each for each in found if each is not None]
             compared += known
-            chosen = beside.chosen(supernet, on, matrix.times_smaller)
-            bounds = [_bound(answers, beside, chosen, task, matrix.times_smaller, confidence) for task in elsewhere]
             name = label(chosen) if chosen else f"chosen on {on}"
-            if elsewhere and all(bound is not None and bound > -margin for bound in bounds):
+            if known and len(known) == len(elsewhere) and all(_fits(each, confidence, margin) for each in known):
                 fitting.append(name)
-            elif any(_lost(each) for each in known):
+            elif any(_lost(each.shown) and each.may_lose for each in known):
                 failing.append(name)
             else:
                 undecided.append(name)
@@ -138,14 +160,19 @@ def no_single_network(
         verdict = FAILS
     elif failing and not undecided:
         verdict = HOLDS
+    family = sum(cell.versus_own is not None for matrix in transfers for cell in matrix.cells)
+    detectable = max((each.difference.detectable(LEVEL / family) for each in compared), default=None)
+    power, shown = _power_to_differ(detectable, family), tuple(each.shown for each in compared)
     return Claim(
         key="no-single-network",
         statement="No one network is good for all tasks: each task needs a search of its own",
         supernet=supernet,
         verdict=verdict,
-        evidence=_transfer_evidence(fitting, failing, undecided, compared, margin),
-        comparisons=tuple(compared),
-        detectable=max((each.detectable for each in compared), default=None),
+        evidence=_transfer_evidence(fitting, failing, shown, margin, len(fitting) + len(failing) + len(undecided))
+        + (_sentence(power) if verdict == OPEN else ""),
+        comparisons=shown,
+        power=power,
+        detectable=detectable,
     )
 
 
@@ -157,15 +184,15 @@ def summary(claims: Sequence[Claim], margin: float) -> str:
         for verdict, title in TITLES.items():
             said = [claim for claim in mine if claim.verdict == verdict]
             if said:
-                power = verdict == OPEN
-                parts = (f"{claim.statement}{f' ({_power(claim)})' if power else ''}" for claim in said)
+                unknown = verdict == OPEN
+                parts = (f"{claim.statement}{f' ({claim.power or NOTHING})' if unknown else ''}" for claim in said)
                 lines.append(
                     f"Super-network {supernet}: {len(said)} of {len(mine)} claims {title}: {'; '.join(parts)}."
                 )
     if claims:
         lines.append(
-            f"A loss of up to {_plain(margin)} points counts as none; p-values are corrected for the number of "
-            "comparisons."
+            f"The margin of {points_in_words(100 * margin)} was fixed before anything was measured; p-values are "
+            "corrected for the number of comparisons."
         )
     return "\n\n".join(lines)
 
@@ -178,11 +205,13 @@ class _Cases:
         self.beside = beside
         self.supernet = supernet
         self.settings = answers.study.settings
+        self.at_most = f"at most {points_in_words(self.settings.reporting.margin)}"
 
     def all(self) -> list[Case]:
         """In the order in which they are shown."""
         return [
-            self._no_loss(),
+            self._no_loss("as-good-as-base", self.beside.base(), "the untouched model"),
+            self._no_loss("no-loss", self.beside.dense(self.supernet), "the dense one, fine-tuned alike"),
             self._against_rivals(("none",), "beats-pruners", "without fine-tuning"),
             self._against_rivals(("full", "lora"), "beats-tuned-pruners", "with fine-tuning of their own"),
             self._no_recovery(),
@@ -191,10 +220,10 @@ class _Cases:
             self._heuristic(),
         ]
 
-    def _no_loss(self) -> Case:
-        """On each task by itself."""
+    def _no_loss(self, name: str, whole: StudyNetwork | None, what: str) -> Case:
+        """On each task by itself. What the paper claims is against the untouched model; that the dense network was
+        fine-tuned as well makes it the control."""
         evidence, missing = list[Evidence](), list[str]()
-        whole = self.beside.dense(self.supernet)
         for size in self.settings.sizes:
             for task in self.answers.tasks:
                 chosen = self.beside.chosen(self.supernet, task, size)
@@ -205,8 +234,8 @@ class _Cases:
                 difference = Difference.of_task(mine, theirs)
                 evidence.append(self._evidence(difference, task, label(chosen), label(whole), size))
         return Case(
-            "no-loss",
-            "On each task a smaller network loses nothing against the dense one",
+            name,
+            f"On each task a smaller network loses {self.at_most} against {what}",
             self.supernet,
             no_worse,
             tuple(evidence),
@@ -233,7 +262,7 @@ class _Cases:
         for size in self.settings.sizes:
             name = f"{self.supernet}: random networks of equal size, {size:g}x"
             self._add(evidence, missing, size, name, self.beside.each_on_its_own("random", self.supernet, size))
-        statement = "The search beats random networks of equal size"
+        statement = "The search beats random networks of equal size, with as many layers and as many of each width"
         return Case("beats-random", statement, self.supernet, better, tuple(evidence), tuple(missing))
 
     def _no_recovery(self) -> Case:
@@ -252,7 +281,7 @@ class _Cases:
                 evidence.append(self._evidence(difference, task, label(chosen), label(alone), size))
             if not found:
                 missing.append(f"the same fine-tuned alone at {size:g}x")
-        statement = "Chosen networks need no fine-tuning of their own: they are no worse than the same fine-tuned alone"
+        statement = f"Chosen networks need no fine-tuning: they lose {self.at_most} against the same fine-tuned alone"
         return Case("no-recovery", statement, self.supernet, no_worse, tuple(evidence), tuple(missing))
 
     def _int8(self) -> Case:
@@ -266,7 +295,7 @@ class _Cases:
                 continue
             difference = Difference.of_all(after.answers, before.answers)
             evidence.append(self._evidence(difference, ALL, f"{self._name(size)} int8", self._name(size), size))
-        statement = "INT8 costs the chosen networks nothing"
+        statement = f"INT8 costs the chosen networks {self.at_most}"
         return Case("int8", statement, self.supernet, no_worse, tuple(evidence), tuple(missing))
 
     def _heuristic(self) -> Case:
@@ -279,7 +308,7 @@ class _Cases:
                 evidence.append(self._between(built, own, name, self._name(size), size))
         if not evidence:
             missing.append("the heuristic's network of each task at one size")
-        statement = "The networks that the heuristic builds are no worse than those chosen"
+        statement = f"The networks that the heuristic builds lose {self.at_most} against those chosen"
         return Case("heuristic", statement, self.supernet, no_worse, tuple(evidence), tuple(missing))
 
     def _add(
@@ -309,24 +338,50 @@ class _Cases:
         return f"{self.supernet}: chosen on each task, {size:g}x"
 
 
-def _judged(case: Case, margin: float) -> Claim:
-    shown = tuple(each.shown for each in case.evidence)
+def _judged(case: Case, margin: float, family: int) -> Claim:
+    """`family`: the number of comparisons whose p-values are corrected together."""
     verdict = case.rule(case, margin)
+    fair = [each.difference for each in case.evidence if each.may_win and each.may_lose]
+    detectable = smallest_margin = None
+    if case.rule is better:
+        detectable = max((each.detectable(LEVEL / family) for each in fair), default=None)
+        power = _power_to_differ(detectable, family)
+    else:
+        smallest_margin = max((each.smallest_margin for each in fair), default=None)
+        power = _power_to_bound(smallest_margin)
     return Claim(
         key=case.key,
         statement=case.statement,
         supernet=case.supernet,
         verdict=verdict,
-        evidence=_evidence_text(case, verdict),
-        comparisons=shown,
-        detectable=_detectable(case),
+        evidence=_evidence_text(case, verdict, power),
+        comparisons=tuple(each.shown for each in case.evidence),
+        power=power,
+        detectable=detectable,
+        smallest_margin=smallest_margin,
     )
 
 
-def _detectable(case: Case) -> float | None:
-    """Of the comparisons at equal size."""
-    fair = [each.shown.detectable for each in case.evidence if each.may_win and each.may_lose]
-    return max(fair, default=None)
+def _power_to_differ(detectable: float | None, family: int) -> str:
+    if detectable is None:
+        return ""
+    return (
+        f"with this many items only true differences from {_plain(detectable)} points on would probably show after the "
+        f"correction for {family} {'comparison' if family == 1 else 'comparisons'}"
+    )
+
+
+def _power_to_bound(smallest_margin: float | None) -> str:
+    if smallest_margin is None:
+        return ""
+    return (
+        "the smallest margin that this many items would probably show for equally good networks is "
+        f"{_plain(smallest_margin)} points"
+    )
+
+
+def _sentence(power: str) -> str:
+    return f" {power[:1].upper()}{power[1:]}." if power else ""
 
 
 def _won(shown: StudyComparison) -> bool:
@@ -337,21 +392,31 @@ def _lost(shown: StudyComparison) -> bool:
     return shown.corrected < LEVEL and shown.difference < 0
 
 
-def _bound(
-    answers: StudyAnswers, beside: Beside, chosen: StudyNetwork | None, task: str, size: float, confidence: float
-) -> float | None:
-    """What the true difference from the network chosen on the task is above; None if it was not measured."""
-    own = beside.chosen(chosen.supernet, task, size) if chosen is not None and chosen.supernet is not None else None
-    mine, theirs = answers.on(chosen, task), answers.on(own, task)
-    return None if mine is None or theirs is None else Difference.of_task(mine, theirs).bounds(confidence)[0]
+def _transferred(
+    answers: StudyAnswers, beside: Beside, chosen: StudyNetwork | None, cell: TransferCell, matrix: Transfer
+) -> Evidence | None:
+    """The network of a row of the matrix against the one that was chosen on the column's task."""
+    own = beside.chosen(matrix.supernet, cell.task, matrix.times_smaller)
+    if chosen is None or own is None or cell.versus_own is None:
+        return None
+    difference, sizes = (
+        answers.difference(chosen, own, cell.task),
+        (answers.parameters(chosen), answers.parameters(own)),
+    )
+    if difference is None or not sizes[0] or not sizes[1]:
+        return None
+    return Evidence(difference, cell.versus_own, sizes[0] / sizes[1] - 1)
 
 
-def _evidence_text(case: Case, verdict: Verdict) -> str:
+def _fits(each: Evidence, confidence: float, margin: float) -> bool:
+    return each.may_win and each.difference.bounds(confidence)[0] > -margin
+
+
+def _evidence_text(case: Case, verdict: Verdict, power: str) -> str:
     parts = [_phrase(each, case.rule is better) for each in case.evidence]
     text = f"{'; '.join(parts)}." if parts else ""
-    power = _detectable(case)
-    if verdict == OPEN and power is not None:
-        text += f" With this many items only differences from {_plain(power)} points on would probably show."
+    if verdict == OPEN:
+        text += _sentence(power)
     if not all(each.may_win for each in case.evidence):
         text += " What is larger than what it is compared with can't show that the claim holds."
     if not all(each.may_lose for each in case.evidence):
@@ -377,33 +442,24 @@ def _phrase(evidence: Evidence, of_superiority: bool) -> str:
 
 
 def _transfer_evidence(
-    fitting: Sequence[str],
-    failing: Sequence[str],
-    undecided: Sequence[str],
-    compared: Sequence[StudyComparison],
-    margin: float,
+    fitting: Sequence[str], failing: Sequence[str], compared: Sequence[StudyComparison], margin: float, number: int
 ) -> str:
     if not compared:
         return "Not measured."
-    number = len(fitting) + len(failing) + len(undecided)
     names = f" ({', '.join(fitting)})" if fitting else ""
     worst = min(compared, key=lambda each: each.difference)
-    text = (
-        f"Of {number} chosen networks, {len(fitting)} are shown to lose no more than {_plain(margin)} points on every "
-        f"task against the one chosen there{names}, and {len(failing)} others are shown to be worse on some task. "
+    return (
+        f"Of {number} chosen networks, {len(fitting)} are shown to lose at most {points_in_words(100 * margin)} on "
+        f"every task against the one chosen there and be no larger{names}, and {len(failing)} others are shown to be "
+        "worse on some task than one that is no larger. "
         f"The largest loss is {worst.one} on {worst.task}: {wording.points(worst.difference)} points "
         f"({wording.points_interval(worst.interval)}, corrected p {worst.corrected:.2g})."
     )
-    if undecided:
-        power = max(each.detectable for each in compared)
-        text += f" With this many items only differences from {_plain(power)} points on would probably show."
-    return text
 
 
-def _power(claim: Claim) -> str:
-    if claim.detectable is None:
-        return "nothing is measured that could tell"
-    return f"only differences from {_plain(claim.detectable)} points on would probably show"
+def points_in_words(points: float) -> str:
+    """`2 points`, `1 point`."""
+    return f"{points:g} {'point' if points == 1 else 'points'}"
 
 
 def _plain(share: float) -> str:

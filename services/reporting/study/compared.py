@@ -46,7 +46,8 @@ class Beside:
 
     def size_of(self, network: StudyNetwork) -> float | None:
         """The size at which a network is compared. A heuristic has none by itself: that of its search's chosen network
-        that is nearest to it in parameters, or, for one from elsewhere, the size that is nearest to its own."""
+        that is nearest to it in parameters, or, for one from elsewhere, the size that is nearest to its own; it may be
+        larger than that (see `is_of`)."""
         if network.kind != "heuristic" or network.times_smaller is not None:
             return network.times_smaller
         mine, whole = self.answers.parameters(network), self.answers.base_parameters()
@@ -60,6 +61,13 @@ class Beside:
                 continue
             sizes[size] = (chosen and self.answers.parameters(chosen)) or whole / size
         return min(sizes, key=lambda size: abs(sizes[size] - mine), default=None)
+
+    def is_of(self, network: StudyNetwork, size: float) -> bool:
+        """Whether a network belongs into the table of a size: it is compared there, and not larger than that."""
+        if self.size_of(network) != size:
+            return False
+        mine, whole = self.answers.parameters(network), self.answers.base_parameters()
+        return network.kind != "heuristic" or (mine is not None and whole is not None and mine * size <= whole)
 
     def each_on_its_own(
         self,

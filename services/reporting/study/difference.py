@@ -53,6 +53,18 @@ class Difference:
             return cls.of_task(one[task], other[task])
         return cls.of_mean(one, other)
 
+    @classmethod
+    def of_the_same(cls, items: int) -> Self:
+        """Between a network and itself, on so many items: none, and that is certain."""
+        return cls(MeanEstimate(0.0, 0.0), items)
+
+    @property
+    def exact(self) -> bool:
+        """Whether the p-value is exact."""
+        if isinstance(self.estimate, PairedTable):
+            return self.estimate.exact
+        return self.estimate.variance == 0
+
     @property
     def value(self) -> float:
         """The first network's accuracy minus the other's."""
@@ -97,7 +109,7 @@ class Difference:
             difference=self.value,
             interval=self.bounds((1 + CONFIDENCE) / 2),
             p_value=self.estimate.p_value,
-            exact=isinstance(self.estimate, PairedTable) and self.estimate.exact,
+            exact=self.exact,
             lower_bound=low,
             upper_bound=high,
             detectable=self.detectable(),

@@ -16,22 +16,23 @@ from services.reporting.study.study_data import (
     StudyComparison,
     Transfer,
     TransferCell,
+    TrueSize,
 )
 
 ORDER: tuple[NetworkKind, ...] = ("random", "chosen", "heuristic", "alone", "baseline")
 """Of the rows of a table, after the base and the dense networks."""
-WITH_CHOSEN: tuple[NetworkKind, ...] = ("random", "heuristic", "alone")
+WITH_CHOSEN: tuple[NetworkKind, ...] = ("random", "alone")
 """What goes with a chosen network, and is compared with it alone."""
 
 
 def equal_sizes(answers: StudyAnswers, beside: Beside) -> tuple[EqualSize, ...]:
     """A table for each size. What was chosen on a task is compared on this task, what was chosen on all together on
-    each and in the mean over them: with the base, its dense super-network, the random network of its size, the
-    heuristic, itself cut from the base model, and every baseline."""
+    each and in the mean over them: with the base, its dense super-network, the random network of its size, itself cut
+    from the base model, and every baseline. Heuristics, which aim at no size, are listed at the one that they meet."""
     tables = []
     for size in answers.study.settings.sizes:
         networks = answers.study.networks
-        at_size = [each for each in networks if beside.size_of(each) == size]
+        at_size = [each for each in networks if beside.is_of(each, size)]
         shown = [*of_kind(networks, "base"), *of_kind(networks, "dense")]
         for kind in ORDER:
             shown += of_kind(at_size, kind)
@@ -53,15 +54,31 @@ def _of_chosen(answers: StudyAnswers, beside: Beside, chosen: StudyNetwork) -> I
             yield from _compared(answers, "equal_size", chosen, other, answers.chosen_from(chosen_on))
 
 
+def against_heuristics(answers: StudyAnswers, beside: Beside) -> tuple[StudyComparison, ...]:
+    """Every network that a heuristic builds, whatever its size, on the report items that it was measured on: against
+    the base, its dense super-network, and what its search chose at the size that is nearest to its own."""
+    compared = list[StudyComparison]()
+    for built in of_kind(answers.study.networks, "heuristic"):
+        supernet, size = built.supernet or "", beside.size_of(built)
+        others = [beside.base(), beside.dense(supernet)]
+        if built.chosen_on is not None and size is not None:
+            others.append(beside.chosen(supernet, built.chosen_on, size))
+        tasks = answers.study.tasks_of(built)
+        for other in others:
+            if other is not None:
+                compared += _compared(answers, "heuristics", built, other, tasks)
+    return tuple(compared)
+
+
 def _compared(
     answers: StudyAnswers, family: Family, one: StudyNetwork, other: StudyNetwork, tasks: tuple[str, ...]
 ) -> Iterator[StudyComparison]:
     """On each of the tasks that both were measured on, and in the mean if these are all of several."""
     names = label(one), label(other)
     for task in tasks:
-        mine, theirs = answers.on(one, task), answers.on(other, task)
-        if mine is not None and theirs is not None:
-            yield Difference.of_task(mine, theirs).shown(family, task, *names, one.supernet, one.times_smaller)
+        difference = answers.difference(one, other, task)
+        if difference is not None:
+            yield difference.shown(family, task, *names, one.supernet, one.times_smaller)
     if tasks == answers.tasks and len(tasks) > 1:
         all_mine, all_theirs = answers.of(one), answers.of(other)
         if answers.complete(all_mine) and answers.complete(all_theirs):
@@ -114,20 +131,24 @@ def transfers(answers: StudyAnswers, beside: Beside) -> tuple[Transfer, ...]:
                     times_smaller=size,
                     chosen_on=settings.searched,
                     tasks=answers.tasks,
+                    sizes={on: _true_size(answers, network) for on, network in chosen.items()},
                     cells=tuple(cells),
                 )
             )
     return tuple(matrices)
 
 
+def _true_size(answers: StudyAnswers, network: StudyNetwork | None) -> TrueSize:
+    mine, whole = None if network is None else answers.parameters(network), answers.base_parameters()
+    return TrueSize(parameters=mine, times_smaller=whole / mine if whole and mine else None)
+
+
 def _cell(answers: StudyAnswers, chosen: dict[str, StudyNetwork | None], on: str, task: str) -> TransferCell:
     network, own = chosen[on], chosen[task]
-    here, best = answers.on(network, task), answers.on(own, task)
-    compared = None
-    if network is not None and own is not None and here is not None and best is not None and on != task:
-        names = label(network), label(own)
-        compared = Difference.of_task(here, best).shown(
-            "transfer", task, *names, network.supernet, network.times_smaller
-        )
+    here, compared = answers.on(network, task), None
+    if network is not None and own is not None and on != task:
+        difference, names = answers.difference(network, own, task), (label(network), label(own))
+        if difference is not None:
+            compared = difference.shown("transfer", task, *names, network.supernet, network.times_smaller)
     accuracy = None if here is None else accuracy_on(here)
     return TransferCell(chosen_on=on, task=task, accuracy=accuracy, versus_own=compared)

@@ -7,7 +7,13 @@ from services.reporting.study.front_panels import front_panels, int8_panels, thr
 from services.reporting.study.marks import searched_on
 from services.reporting.study.network_charts import equal_size_dots, size_panel
 from services.reporting.study.probability_charts import depth_charts, narrow_strips
-from services.reporting.study.study_data import StudyContent, Transfer, TransferCell
+from services.reporting.study.study_data import StudyContent, Transfer, TransferCell, TrueSize
+
+NAMES = (
+    *("fronts.svg", "throughput.svg", "sizes.svg", "int8.svg", "depths.svg"),
+    *("equal-size-*.svg", "narrow-*.svg", "transfer-*.svg"),
+)
+"""Patterns of what figures are called."""
 
 
 def draw_figures(content: StudyContent) -> dict[str, bytes]:
@@ -25,7 +31,7 @@ def draw_figures(content: StudyContent) -> dict[str, bytes]:
             figures[f"{name}.svg"] = draw_panels(filled)
     for table in content.equal_size:
         for chart in equal_size_dots(content, table)[-1:]:  # the mean over tasks, or the only one
-            title = f"{chart.title.capitalize()}, about {table.times_smaller:g} times smaller"
+            title = f"{chart.title.capitalize()}, at least {table.times_smaller:g} times smaller"
             figures[f"equal-size-{table.times_smaller:g}.svg"] = draw_dots(chart, title)
     depths = depth_charts(content)
     if depths:
@@ -50,12 +56,16 @@ def _narrow(content: StudyContent, supernet: str) -> bytes:
 def _transfer(transfer: Transfer) -> bytes:
     cells = [[transfer.cell(aim, task) for task in transfer.tasks] for aim in transfer.chosen_on]
     return draw_matrix(
-        f"{transfer.supernet}, about {transfer.times_smaller:g} times smaller: accuracy (points against its own)",
-        [f"chosen on {searched_on(aim)}" for aim in transfer.chosen_on],
+        f"{transfer.supernet}, at least {transfer.times_smaller:g} times smaller: accuracy (points against its own)",
+        [f"chosen on {searched_on(aim)}{_size(transfer.sizes[aim])}" for aim in transfer.chosen_on],
         transfer.tasks,
         [[_difference(cell) for cell in line] for line in cells],
         [[_text(cell) for cell in line] for line in cells],
     )
+
+
+def _size(size: TrueSize) -> str:
+    return "" if size.parameters is None else f", {wording.parameters(size.parameters)}"
 
 
 def _difference(cell: TransferCell) -> float | None:

@@ -10,7 +10,7 @@ from services.reporting.html_page import render
 from services.reporting.study import page_tables
 from services.reporting.study.front_panels import front_panels, int8_panels, throughput_panels
 from services.reporting.study.network_charts import equal_size_dots, int8_dots, size_panel, task_title
-from services.reporting.study.page_tables import Table, against_heuristics, comparison_table
+from services.reporting.study.page_tables import Table, comparison_table
 from services.reporting.study.probability_charts import NarrowStrip, depth_charts, narrow_strips
 from services.reporting.study.study_data import Claim, EqualSize, Family, StudyComparison, StudyContent
 from services.reporting.study.transfer_table import transfer_matrices
@@ -19,6 +19,7 @@ FAMILIES: dict[Family, str] = {
     "fronts": "fronts",
     "equal_size": "equal size",
     "int8": "INT8",
+    "heuristics": "heuristics",
     "transfer": "transfer",
     "claims": "claims",
 }
@@ -63,7 +64,7 @@ def render_study(content: StudyContent) -> str:
         "narrow": _by_supernet(narrow_strips(content)),
         "heuristics": page_tables.heuristic_table(content),
         "heuristic_comparisons": comparison_table(
-            "heuristics-compared", "Networks chosen against those by heuristics", against_heuristics(content)
+            "heuristics-compared", "Networks by heuristics against base, dense, and those chosen", content.heuristics
         ),
         "transfer": transfer_matrices(content),
     }
@@ -74,6 +75,7 @@ def render_study(content: StudyContent) -> str:
         content=content,
         figures=_figures(content),
         families=_families(content),
+        exact=(sum(each.exact for each in content.comparisons), len(content.comparisons)),
         parts=_parts(content, values),
         **values,
     )
@@ -104,7 +106,7 @@ def _figures(content: StudyContent) -> list[tuple[str, str]]:
     """The study in numbers."""
     return [
         ("networks looked at by searches", f"{sum(search.networks for search in content.searches):,}"),
-        ("networks on report items", f"{len(content.networks):,}"),
+        ("networks on report items", f"{content.networks_on_report_items:,}"),
         ("report items", f"{sum(task.report_items for task in content.tasks):,}"),
         ("comparisons", f"{len(content.comparisons):,}"),
         ("claims that hold", f"{sum(claim.verdict == 'holds' for claim in content.claims)} of {len(content.claims)}"),

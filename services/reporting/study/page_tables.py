@@ -4,9 +4,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from services.reporting import wording
+from services.reporting.study.controls import missing_controls, missing_random
 from services.reporting.study.marks import searched_on
 from services.reporting.study.network_charts import accuracy_on, task_columns, task_title
 from services.reporting.study.study_data import (
+    ALL,
     Accuracy,
     EqualSize,
     FrontRow,
@@ -43,15 +45,18 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """A table; `key` is its identifier on the page."""
+    """A table; `key` is its identifier on the page, `note` stands below it."""
 
     key: str
     caption: str
     first: str
     heads: tuple[Head, ...]
     rows: tuple[Row, ...]
+    note: str = ""
 
 
+APPROXIMATE = "\N{ALMOST EQUAL TO}"
+"""Stands before a p-value that is not exact."""
 COMPARED = ("points", "95 %", "p", "p, Holm")
 
 
@@ -93,7 +98,7 @@ def supernets_table(content: StudyContent) -> Table:
         Head("Layers kept", text=True),
         Head("MLP widths", "neurons", text=True),
         Head("Networks", "in the space"),
-        Head("Fine-tuning", "tokens"),
+        Head("Fine-tuning", "tokens, at most"),
     )
     return _table("supernets", "Super-networks", "Super-network", heads, tuple(rows))
 
@@ -139,7 +144,8 @@ def front_table(content: StudyContent, front: StudyFront) -> Table:
         for each in networks
     )
     caption = f"{front.supernet}, {searched_on(front.chosen_on)}"
-    return _table(f"front-{content.fronts.index(front)}", caption, "Network", heads, rows)
+    note = missing_random(front.rows, front.random)
+    return _table(f"front-{content.fronts.index(front)}", caption, "Network", heads, rows, note)
 
 
 def throughput_table(content: StudyContent, front: StudyFront) -> Table:
@@ -193,7 +199,8 @@ def selected_table(content: StudyContent) -> Table:
         rows.append(Row(content.network(each.network).label, _selected(content, each)))
         random = (row for row in content.networks if row.kind == "random")
         rows += [_selected_control(row) for row in random if (row.supernet, row.chosen_on, row.times_smaller) == size]
-    return _table("selected-networks", "Networks chosen", "Network", heads, tuple(rows))
+    note = missing_controls(content.networks, lambda row: bool(row.by_task))
+    return _table("selected-networks", "Networks chosen", "Network", heads, tuple(rows), note)
 
 
 def equal_size_table(content: StudyContent, table: EqualSize) -> Table:
@@ -202,26 +209,27 @@ def equal_size_table(content: StudyContent, table: EqualSize) -> Table:
     heads = (
         *(
             Head("Fine-tuned", "by itself", text=True),
-            Head("Tokens", "seen"),
+            Head("Tokens", "seen, at most"),
             Head("Parameters"),
             Head("Times smaller"),
         ),
         *(Head(task_title(task), unit) for task in tasks for unit in ("%", "95 %")),
     )
-    rows = (_network_row(content.network(key), tasks) for key in table.networks)
+    shown = [content.network(key) for key in table.networks]
     return _table(
         f"equal-size-{content.equal_size.index(table)}",
-        f"About {table.times_smaller:g} times smaller",
+        f"At least {table.times_smaller:g} times smaller",
         "Network",
         heads,
-        tuple(rows),
+        tuple(_network_row(row, tasks) for row in shown),
+        missing_controls(shown, lambda row: bool(row.by_task)),
     )
 
 
 def heuristic_table(content: StudyContent) -> Table:
-    """The networks that heuristics build, measured; beside them what they are held against."""
+    """All networks that heuristics build, whatever their sizes; beside them what they are held against."""
     tasks, built = task_columns(content), [row for row in content.networks if row.kind == "heuristic"]
-    compared = {each.one for each in against_heuristics(content)}
+    compared = {each.other for each in content.heuristics}
     chosen = [row for row in content.networks if row.kind == "chosen" and row.label in compared]
     goes_with = {(row.supernet, row.chosen_on, row.times_smaller) for row in chosen}
     shown = [
@@ -234,7 +242,7 @@ def heuristic_table(content: StudyContent) -> Table:
     heads = (
         *(
             Head("Fine-tuned", "by itself", text=True),
-            Head("Tokens", "seen"),
+            Head("Tokens", "seen, at most"),
             Head("Parameters"),
             Head("Times smaller"),
         ),
@@ -242,12 +250,6 @@ def heuristic_table(content: StudyContent) -> Table:
     )
     rows = tuple(_network_row(row, tasks) for row in shown) if built else ()
     return _table("heuristics", "Networks by heuristics", "Network", heads, rows)
-
-
-def against_heuristics(content: StudyContent) -> list[StudyComparison]:
-    """What was chosen against what heuristics build, from the comparisons at equal size."""
-    built = {row.label for row in content.networks if row.kind == "heuristic"}
-    return [each for table in content.equal_size for each in table.comparisons if each.other in built]
 
 
 def comparison_table(key: str, caption: str, comparisons: Iterable[StudyComparison]) -> Table:
@@ -283,11 +285,18 @@ def int8_tables(content: StudyContent) -> tuple[Table, ...]:
     tables = []
     for number, task in enumerate(dict.fromkeys(row.task for row in content.int8)):
         rows = tuple(_int8_row(row) for row in content.int8 if row.task == task)
-        tables.append(_table(f"int8-{number}", task_title(task), "Network", heads, rows))
+        note = _missing_in_int8(content, task)
+        tables.append(_table(f"int8-{number}", task_title(task), "Network", heads, rows, note))
     return tuple(tables)
 
 
-def _table(key: str, caption: str, first: str, heads: tuple[Head, ...], rows: tuple[Row, ...]) -> Table:
+def _missing_in_int8(content: StudyContent, task: str) -> str:
+    """Controls of what was chosen on this task, or on all together."""
+    shown = [row for row in content.networks if row.chosen_on in (None, task, TOGETHER)]
+    return missing_controls(shown, lambda row: task in row.int8)
+
+
+def _table(key: str, caption: str, first: str, heads: tuple[Head, ...], rows: tuple[Row, ...], note: str = "") -> Table:
     """The table without columns that hold no number for any row."""
     kept = [
         index
@@ -295,7 +304,7 @@ def _table(key: str, caption: str, first: str, heads: tuple[Head, ...], rows: tu
         if head.text or any(row.cells[index].value is not None for row in rows)
     ]
     narrowed = (replace(row, cells=tuple(row.cells[index] for index in kept)) for row in rows)
-    return Table(key, caption, first, tuple(heads[index] for index in kept), tuple(narrowed))
+    return Table(key, caption, first, tuple(heads[index] for index in kept), tuple(narrowed), note)
 
 
 def _selected(content: StudyContent, each: SelectedRow) -> tuple[TableCell, ...]:
@@ -324,7 +333,7 @@ def _selected(content: StudyContent, each: SelectedRow) -> tuple[TableCell, ...]
 def _selected_control(row: StudyRow) -> Row:
     """Measured on what the network that it goes with was chosen on; base and dense in the mean alone."""
     aim = row.chosen_on
-    report = None if aim is None or aim == TOGETHER else row.by_task.get(aim)
+    report = None if aim is None else accuracy_on(row, ALL if aim == TOGETHER else aim)
     mean = None if row.mean is None else row.mean.accuracy
     cells = (_count(row.architecture.depth), EMPTY, *_size(row), EMPTY, *_accuracy(report), _percentage(mean))
     return Row(row.label, (*cells, *(EMPTY,) * 5), control=True)
@@ -409,11 +418,11 @@ def _compared(comparison: StudyComparison | None) -> tuple[TableCell, ...]:
     return (
         _points(comparison.difference),
         TableCell(wording.points_interval(comparison.interval), comparison.interval[0]),
-        _p_value(comparison.p_value),
-        _p_value(comparison.corrected),
+        _p_value(comparison.p_value, comparison.exact),
+        _p_value(comparison.corrected, comparison.exact),
     )
 
 
-def _p_value(p: float) -> TableCell:
-    """With as many digits as the column's others."""
-    return TableCell("<0.001" if p < 0.001 else f"{p:.3f}", p)
+def _p_value(p: float, exact: bool) -> TableCell:
+    """With as many digits as the column's others; an approximate one is marked."""
+    return TableCell(f"{'' if exact else APPROXIMATE}{'<0.001' if p < 0.001 else f'{p:.3f}'}", p)

@@ -3,7 +3,7 @@
 from functools import cached_property
 
 from services.coordinator.evaluated import Evaluated
-from services.coordinator.results import accuracy, evaluated_so_far, front
+from services.coordinator.results import evaluated_so_far, front
 from services.coordinator.study.heuristic import best_share, depth_probabilities, narrow_probabilities
 from services.coordinator.study.networks import StudySearch
 from services.reporting.assemble import assemble
@@ -66,11 +66,6 @@ class Searched:
     def on_search_items(self, architecture: Architecture) -> ItemAnswers | None:
         """What a network of the search answered right of the items that it was chosen on."""
         return self._answers(self.search.plan.request(architecture, "search"))
-
-    def accuracy_on_search_items(self, architecture: Architecture) -> float | None:
-        """Over all items of all tasks."""
-        outcome = self.search.history.outcome(self.search.plan.request(architecture, "search").identity)
-        return accuracy(outcome, self.metrics) if isinstance(outcome, Measurement) else None
 
     def front(self) -> StudyFront | None:
         """The front with its controls; the p-values are not corrected yet."""
@@ -184,9 +179,9 @@ class Searched:
         mine, theirs = self._reported(row), self._reported(other)
         if mine is None or theirs is None or row.name == other.name or " random" in row.name:
             return None
-        return Difference.of_task(mine, theirs).shown(
-            "fronts", self.search.chosen_on, row.name, other.name, self.search.supernet, None
-        )
+        same = other.name == "dense" and row.architecture == other.architecture and row.name != "base"
+        difference = Difference.of_the_same(len(mine.values)) if same else Difference.of_task(mine, theirs)
+        return difference.shown("fronts", self.search.chosen_on, row.name, other.name, self.search.supernet, None)
 
     def _reported(self, row: NetworkRow) -> ItemAnswers | None:
         """On the report items."""

@@ -5,12 +5,12 @@ from math import sqrt
 
 from services.coordinator.study.networks import StudyNetwork, of_kind
 from services.reporting.item_answers import ItemAnswers, differences
-from services.reporting.statistics.clusters import mean_variance
+from services.reporting.statistics.task_means import MeanEstimate, item_mean, mean_over_tasks
 from services.reporting.statistics.winners_curse import correlated_excess, expected_excess
 from services.reporting.study.answers import StudyAnswers, key
-from services.reporting.study.difference import accuracy_chosen_by
+from services.reporting.study.difference import Answers, accuracy_on, mean_accuracy
 from services.reporting.study.searched import Searched
-from services.reporting.study.study_data import SelectedRow, WinnersCurse
+from services.reporting.study.study_data import Accuracy, SelectedRow, WinnersCurse
 from shared.architecture import dense
 
 Searches = Mapping[tuple[str, str], Searched]
@@ -25,7 +25,8 @@ def selected(answers: StudyAnswers, searches: Searches) -> tuple[SelectedRow, ..
 def _row(answers: StudyAnswers, network: StudyNetwork, searches: Searches) -> SelectedRow:
     supernet, chosen_on, size = origin(network)
     search = searches.get((supernet, chosen_on))
-    report = answers.together(network, answers.chosen_from(chosen_on))
+    on_search = search.on_search_items(network.architecture) if search else None
+    report = answers.on_each(network, answers.chosen_from(chosen_on))
     widest = max(search.search.plan.space.mlp_widths) if search else max(network.architecture.mlp_widths)
     return SelectedRow(
         network=key(network),
@@ -34,39 +35,55 @@ def _row(answers: StudyAnswers, network: StudyNetwork, searches: Searches) -> Se
         times_smaller=size,
         layers=network.architecture.depth,
         narrow_mlps=sum(width < widest for width in network.architecture.mlp_widths),
-        search_accuracy=search.accuracy_on_search_items(network.architecture) if search else None,
-        report=None if report is None else accuracy_chosen_by(report),
-        curse=_curse(answers, network, search, report) if search else None,
+        search_accuracy=None if on_search is None else _over_tasks(on_search).value,
+        report=None if report is None else _accuracy(report),
+        curse=_curse(answers, search, on_search, report) if search else None,
     )
 
 
 def _curse(
-    answers: StudyAnswers, network: StudyNetwork, search: Searched, report: ItemAnswers | None
+    answers: StudyAnswers, search: Searched, chosen: ItemAnswers | None, report: Answers | None
 ) -> WinnersCurse | None:
-    chosen = search.on_search_items(network.architecture)
+    """Of several tasks, of the mean over them: each has its own share of easy items among its search and its report
+    items, whose numbers differ, so items of all tasks together would compare two mixtures."""
     if chosen is None or not search.evaluated:
         return None
-    looked_at, values = len(search.evaluated), chosen.values
+    looked_at, estimate = len(search.evaluated), _over_tasks(chosen)
     whole = search.on_search_items(dense(search.search.plan.space.network))
-    optimism = None if report is None else chosen.accuracy - report.accuracy
+    optimism = None if report is None else estimate.value - _accuracy(report).accuracy
     of_dense = _dense_optimism(answers, search, whole)
-    paired = None if whole is None else mean_variance(differences(chosen, whole), chosen.clusters)
+    paired = None if whole is None else _over_tasks(chosen, whole)
     return WinnersCurse(
         networks=looked_at,
-        search_items=len(values),
+        search_items=len(chosen.values),
         optimism=optimism,
         optimism_beyond_dense=None if optimism is None or of_dense is None else optimism - of_dense,
-        bound=expected_excess(sqrt(mean_variance(values, chosen.clusters)), looked_at),
-        correlated=None if paired is None else correlated_excess(sqrt(paired), looked_at),
+        bound=expected_excess(sqrt(estimate.variance), looked_at),
+        correlated=None if paired is None else correlated_excess(sqrt(paired.variance), looked_at),
     )
 
 
 def _dense_optimism(answers: StudyAnswers, search: Searched, whole: ItemAnswers | None) -> float | None:
-    """By how much more of the search items than of the report items the whole super-network answers right."""
+    """How much more accurate the whole super-network is on the search items than on the report items."""
     tasks = answers.chosen_from(search.search.chosen_on)
     networks = [each for each in of_kind(answers.study.networks, "dense") if each.supernet == search.search.supernet]
-    report = answers.together(networks[0], tasks) if networks else None
-    return None if whole is None or report is None else whole.accuracy - report.accuracy
+    report = answers.on_each(networks[0], tasks) if networks else None
+    return None if whole is None or report is None else _over_tasks(whole).value - _accuracy(report).accuracy
+
+
+def _over_tasks(one: ItemAnswers, other: ItemAnswers | None = None) -> MeanEstimate:
+    """Accuracy on a search's items in the mean over its tasks, each as lm-eval aggregates it; with another network
+    given, the difference from it."""
+    tasks = []
+    for number, mine in enumerate(one.each()):
+        values = mine.values if other is None else differences(mine, other.each()[number])
+        tasks.append(item_mean(values, mine.clusters, mine.even))
+    return mean_over_tasks(tasks)
+
+
+def _accuracy(report: Answers) -> Accuracy:
+    """On the report items of the one task that a search chose on, or in the mean over its tasks."""
+    return accuracy_on(*report.values()) if len(report) == 1 else mean_accuracy(report)
 
 
 def origin(network: StudyNetwork) -> tuple[str, str, float]:

@@ -10,12 +10,15 @@ from services.coordinator.study.networks import FineTuning, NetworkKind
 from services.reporting.report_data import Comparison, ReportModel, SpeedRow
 from shared.architecture import Architecture, Quantization
 
-Family = Literal["fronts", "equal_size", "int8", "transfer", "claims"]
+Family = Literal["fronts", "equal_size", "int8", "heuristics", "transfer", "claims"]
 """The tables with comparisons. All comparisons of a table, over all super-networks, sizes and tasks, are one family:
 their p-values are corrected together."""
 Section = Literal["fronts", "throughput", "selected", "equal_size", "int8", "depths", "narrow", "transfer"]
 """The parts of the report that the paper has something about."""
 Verdict = Literal["holds", "does not hold", "can't be told"]
+HOLDS: Verdict = "holds"
+FAILS: Verdict = "does not hold"
+OPEN: Verdict = "can't be told"
 ALL = "mean"
 """What stands in place of a task where the mean over tasks is meant, each counting equally."""
 
@@ -38,7 +41,8 @@ class StudiedTask(ReportModel):
 
 
 class StudiedSupernet(ReportModel):
-    """A super-network: `tuned_tokens` of training data were read for it, its space has so many distinct `networks`."""
+    """A super-network: at most `tuned_tokens` of training data were read for it; its space has so many distinct
+    `networks`."""
 
     name: str
     depths: tuple[int, ...]
@@ -85,10 +89,10 @@ class StudyComparison(Comparison):
 class StudyRow(ReportModel):
     """A network of the study with its measurements on the report items.
 
-    `key` is unique, of letters, digits, `.`, `_` and `-`; `label` names it in text; `kind`, `supernet`, `chosen_on`,
-    `name`, `fine_tuning`, `tuned_tokens` as in `StudyNetwork`. `times_smaller` is the size that was asked for,
-    `true_times_smaller` the base model's parameters divided by its own. `by_task` lacks tasks that it was not measured
-    on; `mean` is over all tasks, None unless measured on all of them; `int8` the same in INT8.
+    `key` is unique and has no spaces (`services.reporting.study.answers.key`); `label` names it in text; `kind`,
+    `supernet`, `chosen_on`, `name`, `fine_tuning`, `tuned_tokens` as in `StudyNetwork`. `times_smaller` is the size
+    that was asked for, `true_times_smaller` the base model's parameters divided by its own. `by_task` lacks tasks that
+    it was not measured on; `mean` is over all tasks, None unless measured on all of them; `int8` the same in INT8.
     """
 
     key: str
@@ -168,7 +172,8 @@ class WinnersCurse(ReportModel):
     `optimism`: its accuracy on search items less that on report items; `optimism_beyond_dense`: the same, less what the
     dense network shows, as one part of the items may just be easier. `bound`: what the best of `networks` equally good
     ones would show above their true accuracy on so many search items if they were independent, which is the most;
-    `correlated`: the same for networks that agree as much as this one and the dense one do.
+    `correlated`: the same for networks that agree as much as this one and the dense one do. Of a search on all tasks
+    together, all are of the mean over tasks.
     """
 
     networks: int
@@ -181,7 +186,7 @@ class WinnersCurse(ReportModel):
 
 class SelectedRow(ReportModel):
     """The network that a search chose at a size: `network` is the key of its row. `search_accuracy` and `report` are
-    over all items of what it was chosen on."""
+    on what it was chosen on; of all tasks together, in the mean over them."""
 
     network: str
     supernet: str
@@ -254,13 +259,22 @@ class TransferCell(ReportModel):
     versus_own: StudyComparison | None
 
 
+class TrueSize(ReportModel):
+    """A network's own size; `times_smaller`: the base model's parameters divided by its own. None if not measured."""
+
+    parameters: int | None
+    times_smaller: float | None
+
+
 class Transfer(ReportModel):
-    """The transfer matrix of a super-network at a size, row by row."""
+    """The transfer matrix of a super-network at a size, row by row. `sizes` has the true size of each row's network, by
+    what it was chosen on: all are at least so many times smaller, but not all alike."""
 
     supernet: str
     times_smaller: float
     chosen_on: tuple[str, ...]
     tasks: tuple[str, ...]
+    sizes: dict[str, TrueSize]
     cells: tuple[TransferCell, ...]
 
     def cell(self, chosen_on: str, task: str) -> TransferCell:
@@ -274,8 +288,13 @@ class Transfer(ReportModel):
 class Claim(ReportModel):
     """One of the paper's claims, judged for one super-network by rules that were fixed before (see
     `services.reporting.study.claims`): what it says, the verdict, the evidence in a sentence, what it rests on.
-    `detectable` is the largest of the comparisons' smallest detectable differences, None without comparisons at equal
-    size."""
+    `power` says in words what so many items could have shown, empty where nothing is measured that could.
+
+    `detectable`: of a claim that something is better, the smallest true difference that would show with 80 % power
+    after the correction for all comparisons of its table; `smallest_margin`: of a claim that something is no worse, the
+    smallest margin that would be shown if both were equally good. Of several comparisons the largest, None without any
+    at equal size.
+    """
 
     key: str
     statement: str
@@ -283,7 +302,9 @@ class Claim(ReportModel):
     verdict: Verdict
     evidence: str
     comparisons: tuple[StudyComparison, ...]
-    detectable: float | None
+    power: str
+    detectable: float | None = None
+    smallest_margin: float | None = None
 
 
 class PublishedFigure(ReportModel):
@@ -303,7 +324,10 @@ class PublishedFigure(ReportModel):
 
 class StudyContent(ReportModel):
     """Everything a study's report shows. `provenance` holds (what, value) pairs in the order in which they are shown;
-    `failures` one line for each measurement that failed or is still missing."""
+    `failures` one line for each measurement that failed or is still missing. `heuristics` compares what
+    heuristics build, whatever its size. `networks_on_report_items` counts the different ones
+    that were ever measured on some of the report items, by the study or by its searches, for whatever sizes and budgets
+    were asked before."""
 
     name: str
     model: str
@@ -316,12 +340,14 @@ class StudyContent(ReportModel):
     searches: tuple[StudiedSearch, ...]
     timed_task: str | None
     networks: tuple[StudyRow, ...]
+    networks_on_report_items: int
     fronts: tuple[StudyFront, ...]
     selected: tuple[SelectedRow, ...]
     equal_size: tuple[EqualSize, ...]
     int8: tuple[Int8Row, ...]
     depths: tuple[DepthRow, ...]
     narrow: tuple[NarrowRow, ...]
+    heuristics: tuple[StudyComparison, ...]
     transfer: tuple[Transfer, ...]
     claims: tuple[Claim, ...]
     summary: str
@@ -353,4 +379,5 @@ class StudyContent(ReportModel):
         int8 = (row.comparison for row in self.int8)
         transfer = (cell.versus_own for matrix in self.transfer for cell in matrix.cells)
         claims = (compared for claim in self.claims for compared in claim.comparisons if compared.family == "claims")
-        return tuple(each for part in (fronts, equal, int8, transfer, claims) for each in part if each is not None)
+        parts = (fronts, equal, int8, self.heuristics, transfer, claims)
+        return tuple(each for part in parts for each in part if each is not None)

@@ -29,6 +29,7 @@ def tables(content: StudyContent) -> dict[str, str]:
         "int8.csv": _int8(content),
         "depths.csv": (each.model_dump() for each in content.depths),
         "narrow.csv": (each.model_dump() for each in content.narrow),
+        "heuristics.csv": _heuristics(content),
         "transfer.csv": _transfer(content),
         "comparisons.csv": (_comparison(each) for each in content.comparisons),
         "claims.csv": _claims(content),
@@ -39,6 +40,10 @@ def tables(content: StudyContent) -> dict[str, str]:
 ACCURACY = ("accuracy_share", "low_share", "high_share")
 DIFFERENCE = ("difference_share", "difference_low_share", "difference_high_share", "p_value", "corrected_p_value")
 FRONT = ("supernet", "chosen_on", "network", "int8", "layers", "mlp_neurons", "parameters", "weight_bytes")
+NETWORK = (
+    *("times_smaller_at_least", "network", "kind", "supernet", "chosen_on", "fine_tuning", "tuned_tokens"),
+    *("parameters", "weight_bytes", "true_times_smaller"),
+)
 HEADERS: dict[str, tuple[str, ...]] = {
     "fronts.csv": (
         *FRONT,
@@ -73,20 +78,7 @@ HEADERS: dict[str, tuple[str, ...]] = {
         "winners_curse_bound_share",
         "winners_curse_correlated_share",
     ),
-    "equal_size.csv": (
-        "times_smaller_at_least",
-        "network",
-        "kind",
-        "supernet",
-        "chosen_on",
-        "fine_tuning",
-        "tuned_tokens",
-        "parameters",
-        "weight_bytes",
-        "true_times_smaller",
-        "task",
-        *ACCURACY,
-    ),
+    "equal_size.csv": (*NETWORK, "task", *ACCURACY),
     "int8.csv": (
         "supernet",
         "chosen_on",
@@ -102,11 +94,15 @@ HEADERS: dict[str, tuple[str, ...]] = {
     ),
     "depths.csv": ("supernet", "chosen_on", "low", "high", "depth", "probability", "networks"),
     "narrow.csv": ("supernet", "chosen_on", "layer", "probability", "networks"),
+    "heuristics.csv": (*(name for name in NETWORK if name != "times_smaller_at_least"), "task", *ACCURACY),
     "transfer.csv": (
         "supernet",
         "times_smaller_at_least",
         "chosen_on",
+        "parameters",
+        "true_times_smaller",
         "measured_on",
+        "own_parameters",
         *ACCURACY,
         *(f"versus_own_{name}" for name in DIFFERENCE),
     ),
@@ -119,6 +115,7 @@ HEADERS: dict[str, tuple[str, ...]] = {
         "other",
         "report_items",
         *DIFFERENCE,
+        "p_value_exact",
         "lower_bound_share",
         "upper_bound_share",
         "detectable_share",
@@ -130,10 +127,12 @@ HEADERS: dict[str, tuple[str, ...]] = {
         "verdict",
         "comparisons",
         "detectable_share",
+        "smallest_margin_share",
         "evidence",
     ),
 }
-"""The columns of each table. Percentiles (`low`, `high`) go from 0 to 100, layers are counted from 0."""
+"""The columns of each table. Percentiles (`low`, `high`) go from 0 to 100, layers are counted from 0; `own_parameters`
+are of the network that was chosen on the task itself."""
 
 
 def _fronts(content: StudyContent) -> Iterable[Row]:
@@ -204,16 +203,27 @@ def _selected(content: StudyContent) -> Iterable[Row]:
 def _equal_size(content: StudyContent) -> Iterable[Row]:
     for table in content.equal_size:
         for key in table.networks:
-            row = content.network(key)
-            for task in (each.name for each in content.tasks):
-                yield {**_network(table.times_smaller, row), "task": task, **_accuracy(row.by_task.get(task))}
-            if len(content.tasks) > 1:
-                yield {**_network(table.times_smaller, row), "task": ALL, **_accuracy(row.mean)}
+            for row in _by_task(content, content.network(key)):
+                yield {"times_smaller_at_least": table.times_smaller, **row}
 
 
-def _network(size: float, row: StudyRow) -> dict[str, Cell]:
+def _heuristics(content: StudyContent) -> Iterable[Row]:
+    """All of them, whatever their sizes."""
+    for row in content.networks:
+        if row.kind == "heuristic":
+            yield from _by_task(content, row)
+
+
+def _by_task(content: StudyContent, row: StudyRow) -> Iterable[Row]:
+    """A network on each task, and in the mean over several."""
+    for task in (each.name for each in content.tasks):
+        yield {**_network(row), "task": task, **_accuracy(row.by_task.get(task))}
+    if len(content.tasks) > 1:
+        yield {**_network(row), "task": ALL, **_accuracy(row.mean)}
+
+
+def _network(row: StudyRow) -> dict[str, Cell]:
     return {
-        "times_smaller_at_least": size,
         "network": row.label,
         "kind": row.kind,
         "supernet": row.supernet,
@@ -250,7 +260,10 @@ def _transfer(content: StudyContent) -> Iterable[Row]:
                 "supernet": matrix.supernet,
                 "times_smaller_at_least": matrix.times_smaller,
                 "chosen_on": cell.chosen_on,
+                "parameters": matrix.sizes[cell.chosen_on].parameters,
+                "true_times_smaller": matrix.sizes[cell.chosen_on].times_smaller,
                 "measured_on": cell.task,
+                "own_parameters": matrix.sizes[cell.task].parameters,
                 **_accuracy(cell.accuracy),
                 **_difference(cell.versus_own, "versus_own_"),
             }
@@ -266,6 +279,7 @@ def _comparison(each: StudyComparison) -> Row:
         "other": each.other,
         "report_items": each.items,
         **_difference(each),
+        "p_value_exact": each.exact,
         "lower_bound_share": each.lower_bound,
         "upper_bound_share": each.upper_bound,
         "detectable_share": each.detectable,
@@ -281,6 +295,7 @@ def _claims(content: StudyContent) -> Iterable[Row]:
             "verdict": claim.verdict,
             "comparisons": len(claim.comparisons),
             "detectable_share": claim.detectable,
+            "smallest_margin_share": claim.smallest_margin,
             "evidence": claim.evidence,
         }
 

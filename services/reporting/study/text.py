@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from services.reporting import wording
-from services.reporting.study.study_data import Accuracy, EqualSize, StudyContent, StudyRow
+from services.reporting.study.study_data import Accuracy, EqualSize, StudyContent, StudyRow, Transfer, TransferCell
 
 
 def study_text(content: StudyContent) -> str:
@@ -25,7 +25,7 @@ def _lines(content: StudyContent) -> Iterator[str]:
     )
     yield ""
     yield from _table(
-        ("super-network", "layers", "MLP widths", "tokens of fine-tuning", "networks looked at, by search"),
+        ("super-network", "layers", "MLP widths", "tokens of fine-tuning, at most", "networks looked at, by search"),
         [
             (
                 each.name,
@@ -41,6 +41,11 @@ def _lines(content: StudyContent) -> Iterator[str]:
             for each in content.supernets
         ],
     )
+    yield ""
+    yield (
+        f"{content.networks_on_report_items} different networks were ever measured on report items, by the study or by "
+        "its searches; sizes and budgets may have been raised after looking at them."
+    )
     yield from ("", "## The claims", "")
     yield from _table(
         ("super-network", "claim", "verdict", "evidence"),
@@ -51,13 +56,42 @@ def _lines(content: StudyContent) -> Iterator[str]:
         yield "Accuracy on the report items in percent; in the mean each task counts equally."
         yield ""
         yield from _equal_size(content, table)
+    for transfer in content.transfer:
+        title = f"{_plain(transfer.supernet)}: chosen on one task, measured on another, at least"
+        yield from ("", f"## {title} {transfer.times_smaller:g} times smaller", "")
+        yield "Accuracy on the report items in percent; in brackets the points against the network chosen on that task."
+        yield ""
+        yield from _transfer(transfer)
+
+
+def _transfer(transfer: Transfer) -> Iterator[str]:
+    yield from _table(
+        ("chosen on", "parameters", "times smaller", *transfer.tasks),
+        [
+            (
+                on,
+                wording.NOT_MEASURED if size.parameters is None else wording.parameters(size.parameters),
+                wording.NOT_MEASURED if size.times_smaller is None else f"{size.times_smaller:.3f}",
+                *(_transferred(transfer.cell(on, task)) for task in transfer.tasks),
+            )
+            for on, size in transfer.sizes.items()
+        ],
+    )
+
+
+def _transferred(cell: TransferCell) -> str:
+    if cell.accuracy is None:
+        return ""
+    compared = cell.versus_own
+    against = "" if compared is None else f" ({wording.points(compared.difference)})"
+    return wording.percentage(cell.accuracy.accuracy) + against
 
 
 def _equal_size(content: StudyContent, table: EqualSize) -> Iterator[str]:
     tasks = [task.name for task in content.tasks]
     rows = [content.network(key) for key in table.networks]
     yield from _table(
-        ("network", "parameters", "times smaller", "tokens of fine-tuning", *tasks, "mean (95 %)"),
+        ("network", "parameters", "times smaller", "tokens of fine-tuning, at most", *tasks, "mean (95 %)"),
         [
             (
                 row.label,

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from services.reporting import wording
 from services.reporting.charts.shading import shade
-from services.reporting.study.marks import searched_on
+from services.reporting.study.marks import searched_on, size_in_words
 from services.reporting.study.page_tables import Table, comparison_table
 from services.reporting.study.study_data import StudyContent, StudyRow, Transfer, TransferCell
 
@@ -24,9 +24,10 @@ class HeatCell:
 
 @dataclass(frozen=True)
 class HeatRow:
-    """A network; `control`: none that was chosen."""
+    """A network, `about` its size; `control`: none that was chosen."""
 
     name: str
+    about: str
     cells: tuple[HeatCell, ...]
     control: bool = False
 
@@ -52,17 +53,22 @@ def _matrix(content: StudyContent, number: int, transfer: Transfer) -> Matrix:
     greatest = max((abs(each.difference) for each in compared), default=0.0)
     rows = [
         HeatRow(
-            searched_on(aim), tuple(_cell(transfer.cell(aim, task), greatest, aim == task) for task in transfer.tasks)
+            searched_on(aim),
+            size_in_words(transfer.sizes[aim].parameters, transfer.sizes[aim].times_smaller),
+            tuple(_cell(transfer.cell(aim, task), greatest, aim == task) for task in transfer.tasks),
         )
         for aim in transfer.chosen_on
     ]
     key = f"transfer-{number}"
     comparisons = comparison_table(f"{key}-compared", "Comparisons of the matrix", compared)
     controls = [
-        *(_control(row.label, [row] * len(transfer.tasks), transfer.tasks) for row in _whole(content, transfer)),
+        *(
+            _control(row.label, [row] * len(transfer.tasks), transfer.tasks, _size(row))
+            for row in _whole(content, transfer)
+        ),
         _control("random, as large as each task's own", _random(content, transfer), transfer.tasks),
     ]
-    title = f"{transfer.supernet}, about {transfer.times_smaller:g} times smaller"
+    title = f"{transfer.supernet}, at least {transfer.times_smaller:g} times smaller"
     return Matrix(key, title, transfer.tasks, (*rows, *(row for row in controls if row.cells)), comparisons)
 
 
@@ -81,6 +87,10 @@ def _whole(content: StudyContent, transfer: Transfer) -> list[StudyRow]:
     return [row for row in mine if row.kind in ("base", "dense")]
 
 
+def _size(row: StudyRow) -> str:
+    return size_in_words(row.parameters, row.true_times_smaller)
+
+
 def _random(content: StudyContent, transfer: Transfer) -> list[StudyRow | None]:
     """For each task the random network that is as large as the one chosen on it."""
     found = {
@@ -91,7 +101,7 @@ def _random(content: StudyContent, transfer: Transfer) -> list[StudyRow | None]:
     return [found.get(task) for task in transfer.tasks] if found else []
 
 
-def _control(name: str, rows: Sequence[StudyRow | None], tasks: Sequence[str]) -> HeatRow:
+def _control(name: str, rows: Sequence[StudyRow | None], tasks: Sequence[str], about: str = "") -> HeatRow:
     found = (row.by_task.get(task) if row else None for row, task in zip(rows, tasks, strict=False))
     cells = tuple(HeatCell(wording.percentage(each.accuracy if each else None), "", "level", False) for each in found)
-    return HeatRow(name, cells, control=True)
+    return HeatRow(name, about, cells, control=True)
