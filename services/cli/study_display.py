@@ -13,6 +13,7 @@ from services.application.study.events import (
 )
 from services.cli.console import console, duration
 from services.cli.search_display import SearchDisplay
+from services.reporting.wording import size
 from shared.events import Event
 
 
@@ -48,6 +49,8 @@ def _print_cost(cost: StudyCost) -> None:
         table.add_row(line.stage, line.number, f"{line.tokens:,}", duration(line.seconds))
     table.add_row("Altogether", "", f"{cost.tokens:,}", duration(cost.seconds))
     console.print(table)
+    if cost.disk:
+        console.print(f"Disk           up to {size(cost.disk)} for checkpoints")
 
 
 def _measured(event: StudyMeasured) -> str:

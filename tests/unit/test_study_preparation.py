@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from services.application.study.cost import study_cost
 from services.application.study.preparation import PreparedStudy, prepare_study
 from services.application.study.reading import begin_history, searches_of
 from services.application.study.study_directory import StudyDirectory
@@ -216,6 +217,22 @@ def test_a_study_s_measurements_are_those_of_one_model(begun: Path) -> None:
     environment = Environment(data=None, cache=begun / "cache", threads=1)
     with pytest.raises(UserError, match=r"study\.sqlite: was measured of another model \(base was another, now "):
         prepare_study(settings, runs, SupernetStore(begun / "supernets"), environment, Events(), on_farm=False)
+
+
+def test_what_a_study_is_going_to_cost_counts_what_is_not_there_yet(directory: Path) -> None:
+    prepared, runs = prepare(directory), StudyDirectory(directory / "runs" / "costs")
+    whole = sum(tensor.nbytes for tensor in prepared.base.weights.values())
+    cost = study_cost(prepared, runs, set(), None, rate=1e9)
+    tokens = {line.stage: line.tokens for line in cost.lines}
+    assert list(tokens) == ["Super-networks", "Searches", "Baselines", "Fine-tunings", "Report"]
+    assert tokens["Super-networks"] == 2 * 4 * 256 and tokens["Fine-tunings"] == 4 * 4 * 256
+    assert cost.disk == 4 * whole + round(8 * whole / 1.1)  # both super-networks twice; 2 baselines, 2 tuned, 4 alone
+    for name in ("one", "another"):
+        (runs.networks / name).mkdir(parents=True)
+    left = study_cost(prepared, runs, {asked.name for _, _, asked in searches_of(prepared.settings)}, 5, rate=1e9)
+    assert [line.stage for line in left.lines] == ["Super-networks", "Baselines", "Report"]
+    assert left.disk == 4 * whole + round(6 * whole / 1.1)
+    assert left.seconds < cost.seconds
 
 
 def files(directory: Path) -> dict[Path, int]:

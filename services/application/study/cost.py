@@ -23,7 +23,21 @@ def study_cost(
     """What is left to be done: `finished` are the names of searches that are, `missing` the number of measurements on
     the report items of a task, if all networks are made, else None; `rate` is this machine's, in parameters times
     tokens per second. Single networks that are fine-tuned already count as if they weren't until all are made."""
-    return StudyCost(tuple(_lines(study, directory, finished, missing, rate)))
+    return StudyCost(tuple(_lines(study, directory, finished, missing, rate)), _disk(study, directory))
+
+
+def _disk(study: PreparedStudy, directory: StudyDirectory) -> int:
+    """Bytes of the checkpoints that aren't there: of super-networks, fine-tuned and not, and of networks at each
+    size. Of a fine-tuning's own state, which is gone at its end, nothing is counted."""
+    settings, whole = study.settings, sum(tensor.nbytes for tensor in study.base.weights.values())
+    supernets = sum(study.first[supernet.name].supernet is None for supernet in settings.supernets)
+    if settings.fine_tuning.alone:
+        supernets += len(settings.supernets)
+    each = len(settings.sizes)
+    made = len(list(directory.networks.glob("[!.]*")))
+    networks = sum(1 + tuned for tuned in _variants(study)) + 2 * _alone(study)
+    smaller = whole * sum(1 / size for size in settings.sizes) / each
+    return supernets * whole + round(max(0, networks - made) * smaller)
 
 
 def _lines(

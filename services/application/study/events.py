@@ -19,9 +19,10 @@ class CostLine:
 
 @dataclass(frozen=True)
 class StudyCost:
-    """All stages of a study."""
+    """All stages of a study, and the `disk` space in bytes that its checkpoints will take at most."""
 
     lines: tuple[CostLine, ...]
+    disk: int
 
     @property
     def seconds(self) -> float:
