@@ -21,17 +21,20 @@ TABLE_RUNS = 12
 """Times that each entry of a cost table is run, roughly."""
 DECODE_TOKENS = 10
 """A decoding step takes as long as so many tokens read at once, or more: it waits for the weights."""
+INT8_COST = 3.5
+"""A network in INT8 takes about this many times longer to score than unquantised (three to five times on a CPU)."""
 
 
 @dataclass(frozen=True)
 class Work:
-    """What is still to be measured: networks on the search and on the report items; and how often the workload is run
-    for cost tables and for the speeds of the report."""
+    """What is still to be measured: networks on the search and on the report items, `int8` of the latter in INT8; and
+    how often the workload is run for cost tables and for the speeds of the report."""
 
     searched: int
     reported: int
     table_runs: int
     speed_runs: int
+    int8: int = 0
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,7 @@ def whole_work(settings: SearchSettings, space: SearchSpace) -> Work:
         reported=served + 1 + (networks if settings.reporting.random else 0),
         table_runs=TABLE_RUNS * parts if settings.serving else 0,
         speed_runs=served * _runs(settings),
+        int8=networks + 1 if settings.remeasure_int8 else 0,
     )
 
 
@@ -72,11 +76,12 @@ def work_left(plan: SearchPlan, history: History) -> Work:
     tables = whole.table_runs if serving and missing([plan.costs_request(serving)]) else 0
     searched = unsearched(plan, history)
     if searched:
-        return Work(searched, whole.reported, tables, whole.speed_runs)
+        return Work(searched, whole.reported, tables, whole.speed_runs, whole.int8)
     networks = networks_of_report(plan, history)
     reported = [request for request in (*networks.controls, *networks.others) if request.spec.tasks]
     untimed = missing([] if networks.speeds is None else [networks.speeds]) * len(networks.timed)
-    return Work(0, missing(reported), tables, untimed * _runs(plan.settings))
+    int8 = [request for request in reported if request.architecture.quantization == "int8"]
+    return Work(0, missing(reported), tables, untimed * _runs(plan.settings), missing(int8))
 
 
 def unsearched(plan: SearchPlan, history: History) -> int:
@@ -110,7 +115,9 @@ def estimate(
     return Estimate(
         training=TRAINING_COST * trained * (whole + typical) / 2 / rate,
         search=(work.searched * search_tokens + work.table_runs * served) * typical / rate,
-        report=(work.reported * report_tokens + work.speed_runs * served) * typical / rate,
+        report=((work.reported + (INT8_COST - 1) * work.int8) * report_tokens + work.speed_runs * served)
+        * typical
+        / rate,
     )
 
 

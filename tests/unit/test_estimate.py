@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from services.application.estimate import Work, assumed_tokens, estimate, whole_work, work_left
+from services.application.estimate import INT8_COST, Work, assumed_tokens, estimate, whole_work, work_left
 from services.coordinator.budget import networks_to_measure
 from services.coordinator.history import History
 from shared.errors import UserError
@@ -25,7 +25,7 @@ def seconds(changes: dict[str, object] | None = None) -> tuple[float, float, flo
 def test_int8_and_random_networks_add_to_the_report_and_so_do_speeds() -> None:
     training, searched, report = seconds()
     of_one = report / (6 + 2)  # six of the front, the dense and the base network
-    assert seconds({"remeasure_int8": True}) == pytest.approx((training, searched, (2 * 7 + 1) * of_one))
+    assert seconds({"remeasure_int8": True}) == pytest.approx((training, searched, (7 + 1 + 7 * INT8_COST) * of_one))
     assert seconds({"reporting": {"random": True}}) == pytest.approx((training, searched, (2 * 6 + 2) * of_one))
     assert seconds({"reporting": {"networks": 3}}) == pytest.approx((training, searched, (3 + 2) * of_one))
     again = seconds(REMEASURED)
@@ -49,13 +49,13 @@ def test_what_is_measured_is_not_counted_again(tmp_path: Path) -> None:
         search(plan, tmp_path / "h.sqlite", after(1 + 11, die))
     whole = whole_work(plan.settings, plan.space)
     history = History.create_or_resume(tmp_path / "h.sqlite", plan.about())
-    assert work_left(plan, history) == Work(9, whole.reported, 0, whole.speed_runs)
+    assert work_left(plan, history) == Work(9, whole.reported, 0, whole.speed_runs, whole.int8)
     chosen, _, _, history = search(plan, tmp_path / "h.sqlite")
     left = work_left(plan, history)
     networks = len(set(chosen) | {plan.space.largest()})
     # On the report items the front, dense and base, the first two in INT8 too; and both controls on the search items.
     searched_controls = 1 + (plan.space.largest() not in {one.architecture for one in history.candidates()})
-    assert left == Work(0, 2 * networks + 1 + searched_controls, 0, 2 * networks * (1 + 3))
+    assert left == Work(0, 2 * networks + 1 + searched_controls, 0, 2 * networks * (1 + 3), networks)
     _, _, _, history = search(plan, tmp_path / "h.sqlite", report=True)
     assert work_left(plan, history) == Work(0, 0, 0, 0)
     raised = small_plan(REMEASURED, evaluations=30)

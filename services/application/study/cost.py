@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from services.application.estimate import TRAINING_COST, assumed_tokens, estimate, whole_work
+from services.application.estimate import INT8_COST, TRAINING_COST, assumed_tokens, estimate, whole_work
 from services.application.study.compared import tokens_of
 from services.application.study.events import CostLine, StudyCost
 from services.application.study.preparation import PreparedStudy
@@ -77,14 +77,19 @@ def _lines(
         smaller = whole / min(settings.sizes)
         yield CostLine("Fine-tunings", f"{tunings} of single networks", tokens, TRAINING_COST * tokens * smaller / rate)
     _, of_report = _tokens(study, [task.name for task in settings.tasks])
-    wanted = _measurements(study) if missing is None else missing
+    plain, int8 = _measurements(study)
+    wanted = plain + int8 if missing is None else missing
     tokens = wanted * of_report // len(settings.tasks)
+    longer = (plain + INT8_COST * int8) / (plain + int8)
     typical = sum(sizes.values()) / len(sizes)
-    yield CostLine("Report", f"{wanted:,} measurements, each of a network on a task", tokens, tokens * typical / rate)
+    yield CostLine(
+        "Report", f"{wanted:,} measurements, each of a network on a task", tokens, tokens * longer * typical / rate
+    )
 
 
-def _measurements(study: PreparedStudy) -> int:
-    """Measurements of a network on a task's report items, at most: searches may choose the same network."""
+def _measurements(study: PreparedStudy) -> tuple[int, int]:
+    """Measurements of a network on a task's report items, unquantised and in INT8, at most: searches may choose the
+    same network."""
     settings = study.settings
     every, sizes = len(settings.tasks), len(settings.sizes)
     own = sum(len(asked.tasks) for _, _, asked in searches_of(settings))
@@ -94,7 +99,7 @@ def _measurements(study: PreparedStudy) -> int:
     made = (sum(1 + tuned for tuned in _variants(study)) + 2 * _alone(study)) * every
     # In INT8: the controls on every task; what was chosen, and the random ones, each on its own.
     again = whole + 2 * own * sizes if settings.remeasure_int8 else 0
-    return whole + chosen + beside + made + again
+    return whole + chosen + beside + made, again
 
 
 def _variants(study: PreparedStudy) -> Iterator[int]:
