@@ -114,6 +114,14 @@ class Service:
         with closing(RabbitBroker(self.farm.address("evaluator"), "test")) as broker:
             return broker.receive(self.requests, PATIENCE_SECONDS)
 
+    def restored(self) -> None:
+        """Wait until a queue holds again what it held: for a moment after its node has started it says that it is
+        empty."""
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while self.returned() == 0:
+            assert time.monotonic() < deadline, "the queue is empty"
+            time.sleep(0.05)
+
     def returned(self) -> int:
         """How many requests wait, once the broker has taken back what evaluators that are gone had in flight."""
         deadline = time.monotonic() + PATIENCE_SECONDS
@@ -223,6 +231,7 @@ def test_an_evaluator_leaves_within_its_drain_limit_though_the_broker_is_away(se
     finally:
         node.start()
     assert "evaluation finished" in service.log and "the answer can't be delivered" in service.log
+    service.restored()
     assert service.left() is not None
     assert service.outcomes() == []
 
