@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from services.reporting.statistics.multiple_testing import holm
 from services.reporting.statistics.paired_comparison import PairedTable
-from services.reporting.study.claims import Case, Evidence, better, no_worse
+from services.reporting.study.claim_rules import Case, Evidence, better, no_worse
 from services.reporting.study.corrections import corrected
 from services.reporting.study.difference import Difference
 from services.reporting.study.study_data import EqualSize, StudyComparison

@@ -6,7 +6,8 @@ from datetime import UTC, datetime
 from services.coordinator.study.networks import Study, of_kind
 from services.reporting.report_item_use import networks_on_items
 from services.reporting.study.answers import StudyAnswers, label
-from services.reporting.study.claims import judge, summary
+from services.reporting.study.claim_wording import summary
+from services.reporting.study.claims import judge
 from services.reporting.study.compared import Beside
 from services.reporting.study.corrections import corrected
 from services.reporting.study.equal_size import against_heuristics, before_and_after_int8, equal_sizes, transfers

@@ -287,7 +287,7 @@ class Transfer(ReportModel):
 
 class Claim(ReportModel):
     """One of the paper's claims, judged for one super-network by rules that were fixed before (see
-    `services.reporting.study.claims`): what it says, the verdict, the evidence in a sentence, what it rests on.
+    `services.reporting.study.claim_rules`): what it says, the verdict, the evidence in a sentence, what it rests on.
     `power` says in words what so many items could have shown, empty where nothing is measured that could.
 
     `detectable`: of a claim that something is better, the smallest true difference that would show with 80 % power
