@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -11,49 +10,25 @@ from playwright.sync_api import Browser, FloatRect, Locator, Page, expect
 from services.reporting.displayed_costs import COSTS
 from services.reporting.page import render_page
 from services.reporting.report_data import ReportContent
+from tests.support.browser import SCREEN, TELEPHONE, Opener, opening
 from tests.support.report_content import report_content
 
 CONTENT = report_content()
 MANY = report_content(objectives=("decode_seconds", "prefill_seconds"), int8=True, timed=True, run=True)
 FIRST = ".plot.front.parameters"
 """The chart over the first objective."""
-SCREEN, TELEPHONE = 1280, 360
 HOSTILE = "<script>window.harmed = true</script><img src=x onerror='window.harmed = true'>"
-
-
-@dataclass
-class Opener:
-    """Opens pages, and remembers what they asked for and complained about."""
-
-    browser: Browser
-    folder: Path
-    requests: list[str] = field(default_factory=list)
-    complaints: list[str] = field(default_factory=list)
-
-    def __call__(self, content: ReportContent, width: int = SCREEN) -> Page:
-        path = self.folder / "report.html"
-        path.write_text(render_page(content), encoding="utf-8")
-        page = self.browser.new_page(viewport={"width": width, "height": 800})
-        page.on("request", lambda request: self.requests.append(request.url))
-        page.on("console", lambda message: self.complaints.append(message.text))
-        page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        page.goto(path.as_uri())
-        return page
+Opened = Opener[ReportContent]
 
 
 @pytest.fixture
-def opened(browser: Browser, tmp_path: Path) -> Iterator[Opener]:
-    opener = Opener(browser, tmp_path)
-    yield opener
-    for context in browser.contexts:
-        context.close()
-    assert opener.complaints == []
-    assert [url for url in opener.requests if not url.startswith(("file:", "data:"))] == []
-    assert sum(url.startswith("file:") for url in opener.requests) == 1
+def opened(browser: Browser, tmp_path: Path) -> Iterator[Opened]:
+    with opening(browser, tmp_path / "report.html", render_page) as opener:
+        yield opener
 
 
 @pytest.fixture
-def page(opened: Opener) -> Page:
+def page(opened: Opened) -> Page:
     return opened(CONTENT)
 
 
@@ -184,7 +159,7 @@ def test_the_drawing_has_a_cell_for_each_layer(page: Page) -> None:
 
 
 @pytest.mark.parametrize("name", ["llama2-arc", "a-very-long-name-without-any-place-to-break-it" * 3])
-def test_a_phone_shows_the_page_without_scrolling_sideways(opened: Opener, name: str) -> None:
+def test_a_phone_shows_the_page_without_scrolling_sideways(opened: Opened, name: str) -> None:
     long = (*CONTENT.provenance, ("Items" * 20, "0123456789abcdef" * 20))
     page = opened(CONTENT.model_copy(update={"name": name, "headline": name, "provenance": long}), TELEPHONE)
     assert page.evaluate("document.documentElement.scrollWidth") == TELEPHONE
@@ -206,7 +181,7 @@ FRONT, LAYERS = "section[aria-labelledby=front-title]", "section[aria-labelledby
 
 @pytest.mark.parametrize("width", [1400, 1900])
 @pytest.mark.parametrize("content", [CONTENT, MANY], ids=["one", "many"])
-def test_a_wide_screen_is_used_in_two_columns(opened: Opener, content: ReportContent, width: int) -> None:
+def test_a_wide_screen_is_used_in_two_columns(opened: Opened, content: ReportContent, width: int) -> None:
     page = opened(content, width)
     assert page.evaluate("document.documentElement.scrollWidth") == width
     front, layers, table = (_box(page, selector) for selector in (FRONT, LAYERS, "#networks >> xpath=.."))
@@ -221,7 +196,7 @@ def test_a_wide_screen_is_used_in_two_columns(opened: Opener, content: ReportCon
 
 
 @pytest.mark.parametrize("width", [375, SCREEN, 1400, 1900, 2560])
-def test_lines_of_text_stay_short_enough_to_be_read(opened: Opener, width: int) -> None:
+def test_lines_of_text_stay_short_enough_to_be_read(opened: Opened, width: int) -> None:
     page = opened(MANY, width)
     assert page.evaluate("document.documentElement.scrollWidth") == width
     lines = page.evaluate("""[...document.querySelectorAll("#result p, .prose li, .note, figcaption")].map((text) => {
@@ -233,7 +208,7 @@ def test_lines_of_text_stay_short_enough_to_be_read(opened: Opener, width: int) 
     assert len(lines) > 10 and max(lines) <= 80
 
 
-def test_a_narrower_screen_and_paper_of_any_width_have_one_column(opened: Opener) -> None:
+def test_a_narrower_screen_and_paper_of_any_width_have_one_column(opened: Opened) -> None:
     page = opened(MANY, 1399)
     on_screen = [_box(page, selector) for selector in (FRONT, LAYERS)]
     page.set_viewport_size({"width": 1900, "height": 800})
@@ -244,7 +219,7 @@ def test_a_narrower_screen_and_paper_of_any_width_have_one_column(opened: Opener
     assert page.locator(".prose").evaluate("list => getComputedStyle(list).columnCount") == "auto"
 
 
-def test_markup_in_names_does_nothing(opened: Opener) -> None:
+def test_markup_in_names_does_nothing(opened: Opened) -> None:
     rows = tuple(row.model_copy(update={"name": HOSTILE}) for row in CONTENT.front)
     page = opened(CONTENT.model_copy(update={"name": HOSTILE, "model": HOSTILE, "front": rows}))
     _front_mark(page, "n2", "report").click()
@@ -254,7 +229,7 @@ def test_markup_in_names_does_nothing(opened: Opener) -> None:
     assert page.evaluate("window.harmed") is None
 
 
-def test_a_large_search_with_several_tasks_and_one_without_predictor_open_too(opened: Opener) -> None:
+def test_a_large_search_with_several_tasks_and_one_without_predictor_open_too(opened: Opened) -> None:
     large = report_content(evaluations=1000, front=20, tasks=("arc_easy", "arc_challenge", "winogrande"))
     page = opened(large)
     expect(page.locator(f"{FIRST} .mark.seen")).to_have_count(1000 - len(large.front))
@@ -266,7 +241,7 @@ def test_a_large_search_with_several_tasks_and_one_without_predictor_open_too(op
     expect(page.locator("#networks tbody tr")).to_have_count(3)
 
 
-def test_the_axis_is_switched_by_mouse_and_by_keyboard(opened: Opener) -> None:
+def test_the_axis_is_switched_by_mouse_and_by_keyboard(opened: Opened) -> None:
     page = opened(MANY)
     plots = {measure: page.locator(f".plot.front.{measure}") for measure in COSTS}
     expect(plots["decode_seconds"]).to_be_visible()
@@ -289,7 +264,7 @@ def test_without_scripts_the_first_objective_is_shown(browser: Browser, tmp_path
     context.close()
 
 
-def test_twins_are_shown_chosen_and_hidden(opened: Opener) -> None:
+def test_twins_are_shown_chosen_and_hidden(opened: Opened) -> None:
     page = opened(MANY)
     twins = page.locator(".plot.front.decode_seconds .twin .mark.hollow")
     expect(twins).to_have_count(len(MANY.int8))
@@ -303,7 +278,9 @@ def test_twins_are_shown_chosen_and_hidden(opened: Opener) -> None:
     expect(page.locator(".plot.front.decode_seconds .link line").first).to_be_hidden()
 
 
-def test_random_networks_are_shown_and_what_was_not_measured_on_the_report_part_is_not(opened: Opener) -> None:
+def test_random_networks_are_shown_and_what_was_not_measured_on_the_report_part_is_not(
+    opened: Opened,
+) -> None:
     content = report_content(random_ones=True, unreported=3, tasks=("arc_easy", "arc_challenge"))
     page = opened(content)
     expect(page.locator(f"{FIRST} .report .mark.random")).to_have_count(len(content.random))
@@ -323,7 +300,7 @@ def test_random_networks_are_shown_and_what_was_not_measured_on_the_report_part_
     assert telephone.evaluate("document.documentElement.scrollWidth") == TELEPHONE
 
 
-def test_the_table_has_times_speeds_and_their_load(opened: Opener) -> None:
+def test_the_table_has_times_speeds_and_their_load(opened: Opened) -> None:
     page = opened(MANY)
     expect(page.locator("#networks thead th")).to_have_count(18)
     names = page.locator("#networks tbody th")
@@ -336,7 +313,7 @@ def test_the_table_has_times_speeds_and_their_load(opened: Opener) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_text_has_enough_contrast_with_its_background(opened: Opener, scheme: str) -> None:
+def test_text_has_enough_contrast_with_its_background(opened: Opened, scheme: str) -> None:
     page = opened(CONTENT)
     page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
     ground, ink = (

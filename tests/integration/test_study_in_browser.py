@@ -1,17 +1,16 @@
 """The page of a study's report in a real browser, opened from a file as its readers do."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, expect
 
 from services.reporting.study.page import render_study
 from services.reporting.study.study_data import StudyContent
+from tests.support.browser import SCREEN, TELEPHONE, Opener, opening
 from tests.support.study_content import study_content
 
-SCREEN, TELEPHONE = 1280, 360
 LONG = "a-very-long-name-without-any-place-to-break-it" * 3
 CONTRAST = """(selector) => {
     const canvas = new OffscreenCanvas(1, 1).getContext("2d", {willReadFrequently: true});
@@ -35,41 +34,17 @@ CONTRAST = """(selector) => {
     });
 }"""
 """The contrast of the text of all elements of a kind with what lies behind it."""
-
-
-@dataclass
-class Opener:
-    """Opens pages, and remembers what they asked for and complained about."""
-
-    browser: Browser
-    folder: Path
-    requests: list[str] = field(default_factory=list)
-    complaints: list[str] = field(default_factory=list)
-
-    def __call__(self, content: StudyContent, width: int = SCREEN) -> Page:
-        path = self.folder / "study.html"
-        path.write_text(render_study(content), encoding="utf-8")
-        page = self.browser.new_page(viewport={"width": width, "height": 800})
-        page.on("request", lambda request: self.requests.append(request.url))
-        page.on("console", lambda message: self.complaints.append(message.text))
-        page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        page.goto(path.as_uri())
-        return page
+Opened = Opener[StudyContent]
 
 
 @pytest.fixture
-def opened(browser: Browser, tmp_path: Path) -> Iterator[Opener]:
-    opener = Opener(browser, tmp_path)
-    yield opener
-    for context in browser.contexts:
-        context.close()
-    assert opener.complaints == []
-    assert [url for url in opener.requests if not url.startswith(("file:", "data:"))] == []
-    assert sum(url.startswith("file:") for url in opener.requests) == 1
+def opened(browser: Browser, tmp_path: Path) -> Iterator[Opened]:
+    with opening(browser, tmp_path / "study.html", render_study) as opener:
+        yield opener
 
 
 @pytest.mark.parametrize("width", [TELEPHONE, SCREEN, 1900])
-def test_the_page_needs_no_scrolling_sideways_though_its_tables_do(opened: Opener, width: int) -> None:
+def test_the_page_needs_no_scrolling_sideways_though_its_tables_do(opened: Opened, width: int) -> None:
     content = study_content().model_copy(update={"name": LONG, "summary": LONG, "failures": (LONG,)})
     page = opened(content, width)
     page.evaluate("document.querySelectorAll('details').forEach((each) => { each.open = true; })")
@@ -81,7 +56,7 @@ def test_the_page_needs_no_scrolling_sideways_though_its_tables_do(opened: Opene
     assert wide == []
 
 
-def test_hovering_tells_what_a_mark_is_in_every_kind_of_chart(opened: Opener) -> None:
+def test_hovering_tells_what_a_mark_is_in_every_kind_of_chart(opened: Opened) -> None:
     page = opened(study_content())
     tip = page.locator("#tip")
     for mark, says in (
@@ -97,7 +72,7 @@ def test_hovering_tells_what_a_mark_is_in_every_kind_of_chart(opened: Opener) ->
         expect(tip).to_be_hidden()
 
 
-def test_a_table_is_unfolded_and_sorted_by_the_keyboard(opened: Opener) -> None:
+def test_a_table_is_unfolded_and_sorted_by_the_keyboard(opened: Opened) -> None:
     page = opened(study_content())
     folded = page.locator("section[aria-labelledby=fronts-title] details").first
     expect(folded.locator("table")).to_be_hidden()
@@ -116,7 +91,7 @@ def test_a_table_is_unfolded_and_sorted_by_the_keyboard(opened: Opener) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_text_has_enough_contrast_with_its_background(opened: Opener, scheme: str) -> None:
+def test_text_has_enough_contrast_with_its_background(opened: Opened, scheme: str) -> None:
     page = opened(study_content())
     page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
     for text in ("h1", "#result p", ".note", ".badge", ".heat td", ".heat td small", "tr.whole td", ".published li"):
@@ -124,7 +99,7 @@ def test_text_has_enough_contrast_with_its_background(opened: Opener, scheme: st
         assert ratios and min(ratios) >= 4.5, text
 
 
-def test_on_a_telephone_tips_stay_on_the_screen(opened: Opener) -> None:
+def test_on_a_telephone_tips_stay_on_the_screen(opened: Opened) -> None:
     page = opened(study_content(), TELEPHONE)
     page.locator("section[aria-labelledby=equal_size-title] .dot-row .mark").last.click()
     box = page.locator("#tip").bounding_box()
