@@ -1,0 +1,32 @@
+"""What is exported: one network, as it is cut out of a checkpoint."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+from torch import Tensor
+
+from shared.architecture import Architecture, derive
+from shared.network.shape import NetworkShape
+from shared.supernet.checkpoint import Checkpoint
+
+
+@dataclass(frozen=True)
+class ExportedNetwork:
+    """An architecture of a checkpoint, which is a super-network or any other one (then `dense`, as a rule).
+
+    `architecture.quantization` is int8 where the network was measured so; `weights` are those before quantisation.
+    """
+
+    checkpoint: Checkpoint
+    architecture: Architecture
+
+    @cached_property
+    def shape(self) -> NetworkShape:
+        """The network by itself."""
+        return derive(self.checkpoint.network, self.architecture)
+
+    def weights(self) -> Iterator[tuple[str, Tensor]]:
+        """Every tensor once under the name that the network's own checkpoint gives it, in the checkpoint's dtype: views
+        of the mapped files, so that whoever takes one after the other needs the memory of one."""
+        return self.checkpoint.cut(self.architecture.quantized("none")).weights()
