@@ -73,6 +73,15 @@ class StudySettings(Section):
             examples=[[1.3]],
         ),
     ]
+    candidates: Annotated[
+        Whole,
+        Field(
+            ge=0,
+            description="Networks of each size that are measured on each search's items besides, namely those that it "
+            "expects to be most accurate. Without them few of a search's networks are of the size itself, and a "
+            "smaller one is compared.",
+        ),
+    ] = 8
     baselines: Annotated[
         tuple[BaselineOptions, ...],
         Field(description="What is compared with at each size: other ways to make the model smaller."),

@@ -11,8 +11,9 @@ from services.coordinator.history import History
 from services.coordinator.plan import SearchPlan
 from services.coordinator.reported_networks import ReportedNetworks
 from services.coordinator.results import cost_model, evaluated_so_far, front
+from services.coordinator.study.candidates import candidates
 from services.coordinator.study.choice import cut_alone
-from services.coordinator.study.measurement import all_requests
+from services.coordinator.study.measurement import all_requests, candidate_requests
 from services.coordinator.study.networks import FineTuning, Study, StudyNetwork, StudySearch, of_kind
 from services.reporting.report_item_use import record_report_item_use
 from shared.architecture import Architecture
@@ -46,6 +47,7 @@ def study_settings(**changes: Any) -> StudySettings:
             ],
             "tasks": [{"name": name, "search": {"items": 60}, "report": {"items": 120}} for name in TASKS],
             "sizes": [1.2, 1.4],
+            "candidates": 0,  # finding them takes a second for each search and size
             "search": {"evaluations": 24, "population": 8},
             "baselines": [{"baseline": "llm-pruner"}, {"baseline": "slicegpt"}, {"baseline": "shortgpt"}],
             "heuristics": [{"name": "theirs", "supernet": "paper", "depth": 30, "layers": [2, 3, 17]}],
@@ -85,12 +87,14 @@ def make_study(directory: Path, settings: StudySettings | None = None, answer: A
         for supernet in settings.supernets
         for chosen_on in settings.searched
     )
-    networks = searched_networks(settings, BASE, searches, Events())
-    networks += _baselines(settings, of_kind(networks, "chosen"))
-    networks += [_alone(network, tuning) for network in cut_alone(settings, networks) for tuning in ("none", "full")]
     about = {"recipe": {"tasks": [task.model_dump(mode="json") for task in settings.tasks]}}
     history = History.create_or_resume(directory / "study.sqlite", about)
-    study = Study(settings, "float32", searches, tuple(networks), history)
+    study = Study(settings, "float32", searches, (), history, tuple(candidates(settings, searches)))
+    _record(history, candidate_requests(study), answer)
+    networks = searched_networks(settings, BASE, searches, study.candidates, history, Events())
+    networks += _baselines(settings, of_kind(networks, "chosen"))
+    networks += [_alone(network, tuning) for network in cut_alone(settings, networks) for tuning in ("none", "full")]
+    study = replace(study, networks=tuple(networks))
     _record(history, all_requests(study), answer)
     return study
 

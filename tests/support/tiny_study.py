@@ -39,6 +39,7 @@ def study_values(directory: Path, **changes: Any) -> dict[str, Any]:
         "tasks": [{"name": "plain_facts", "search": {"items": 12}, "report": {"items": 16}}],
         "search": {"evaluations": 8, "population": 4},
         "sizes": [1.1],
+        "candidates": 2,
         "baselines": [{"baseline": "magnitude"}, {"baseline": "slicegpt", "step": 2}],
         "calibration": {"data": str(data), "tokens": 512},
         "heuristics": [{"name": "theirs", "supernet": "paper", "depth": 4, "layers": [1, 2]}],

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.coordinator.evaluated import Evaluated
-from services.coordinator.study.choice import chosen_network, most_parameters, random_counterpart
+from services.coordinator.study.choice import chosen_network, is_of_size, most_parameters, random_counterpart
 from services.coordinator.study.heuristic import (
     best_share,
     depth_probabilities,
@@ -32,16 +32,30 @@ def evaluated(architecture: Architecture, accuracy: float | None) -> Evaluated:
     return Evaluated(architecture, (float(SPACE.parameters(architecture)),), accuracy)
 
 
-def test_the_most_accurate_network_that_is_small_enough_is_chosen() -> None:
+def test_the_most_accurate_network_of_a_size_is_chosen() -> None:
+    larger, of_size, worse, smaller = (
+        network(6, (), 0.9),
+        network(6, (1,), 0.7),
+        network(6, (2,), 0.6),
+        network(4, (), 0.8),
+    )
+    at_most = SPACE.parameters(of_size.architecture)
+    assert chosen_network([larger, worse, of_size, smaller], SPACE, at_most) == of_size.architecture
+    assert chosen_network([larger, smaller, worse], SPACE, int(at_most * 1.015)) == worse.architecture
+
+
+def test_where_no_network_is_of_the_size_the_most_accurate_of_the_smaller_ones_is_chosen() -> None:
     large, fitting, worse = network(6, (), 0.9), network(5, (1,), 0.7), network(4, (), 0.6)
-    at_most = SPACE.parameters(fitting.architecture)
-    assert chosen_network([large, worse, fitting], SPACE, at_most) == fitting.architecture
-    assert chosen_network([large, worse, fitting], SPACE, at_most - 1) == worse.architecture
+    just_too_small = int(SPACE.parameters(fitting.architecture) * 1.03)
+    assert chosen_network([large, worse, fitting], SPACE, just_too_small) == fitting.architecture
+    assert (
+        chosen_network([large, worse, fitting], SPACE, SPACE.parameters(fitting.architecture) - 1) == worse.architecture
+    )
 
 
 def test_of_equally_accurate_networks_the_smallest_is_chosen_and_then_the_first() -> None:
     wide, narrow, as_narrow = network(5, (1,)), network(5, (1, 2)), network(5, (1, 3))
-    at_most = SPACE.parameters(wide.architecture)
+    at_most = 2 * SPACE.parameters(wide.architecture)  # none is of that size
     assert chosen_network([wide, narrow, as_narrow], SPACE, at_most) == narrow.architecture
     assert chosen_network([wide, as_narrow, narrow], SPACE, at_most) == as_narrow.architecture
 
@@ -64,8 +78,9 @@ def test_what_is_chosen_and_its_random_counterpart_have_the_size_that_is_asked_f
     if chosen is None:
         assert not fitting
         return
-    best = max(each.accuracy or 0.0 for each in fitting)
-    assert chosen in [each.architecture for each in fitting if each.accuracy == best]
+    of_size = [each for each in fitting if is_of_size(SPACE.parameters(each.architecture), at_most)]
+    best = max(each.accuracy or 0.0 for each in of_size or fitting)
+    assert chosen in [each.architecture for each in of_size or fitting if each.accuracy == best]
     other = random_counterpart(SPACE, chosen, at_most, {chosen}, seed)
     if other is not None:
         assert other != chosen

@@ -18,7 +18,7 @@ def test_of_a_heuristic_the_layers_are_named_that_its_super_network_drops(tmp_pa
     settings = study_settings(tasks=ONE_TASK, heuristics=narrow, sizes=[1.3], search={"evaluations": 6})
     study = make_study(tmp_path, settings)
     told: list[Event] = []
-    networks = searched_networks(settings, BASE, study.searches, Events(told.append))
+    networks = searched_networks(settings, BASE, study.searches, study.candidates, study.history, Events(told.append))
     close_study(study)
     assert [event.text for event in told if isinstance(event, Noted) and event.subject == "Heuristic"] == [
         "shallow: networks of ours with 27 layers keep none of the layers 26, 28, so it is narrow in 1 of 3 layers only"

@@ -3,10 +3,12 @@ searches. Loads no model."""
 
 from collections.abc import Iterator, Sequence
 
+from services.coordinator.history import History
 from services.coordinator.results import evaluated_so_far
+from services.coordinator.study.candidate_results import evaluated_with
 from services.coordinator.study.choice import chosen_network, most_parameters, random_counterpart
 from services.coordinator.study.heuristic import heuristic_network, network_with_narrow
-from services.coordinator.study.networks import StudyNetwork, StudySearch
+from services.coordinator.study.networks import Candidate, StudyNetwork, StudySearch
 from shared.architecture import Architecture, dense
 from shared.events import Events
 from shared.messages import CheckpointRef
@@ -15,10 +17,15 @@ from shared.text import shortened
 
 
 def searched_networks(
-    settings: StudySettings, base: CheckpointRef, searches: Sequence[StudySearch], events: Events
+    settings: StudySettings,
+    base: CheckpointRef,
+    searches: Sequence[StudySearch],
+    candidates: Sequence[Candidate],
+    history: History,
+    events: Events,
 ) -> list[StudyNetwork]:
-    """All of them, in the report's order. Of a search that measured no network small enough for a size there is none;
-    that is said."""
+    """All of them, in the report's order; `history` is the study's own, with measurements of the candidates. Of a
+    search that measured no network small enough for a size there is none; that is said."""
     first = {supernet.name: _first_of(supernet.name, searches) for supernet in settings.supernets}
     networks = [StudyNetwork("base", base, dense(searches[0].plan.space.network))]
     for supernet in settings.supernets:
@@ -28,7 +35,7 @@ def searched_networks(
         networks.append(StudyNetwork("dense", plan.supernet, whole, supernet.name, tuned_tokens=tokens))
     for supernet in settings.supernets:
         for search in (each for each in searches if each.supernet == supernet.name):
-            networks += _of_search(settings, search, tokens_of(supernet), events)
+            networks += _of_search(settings, search, candidates, history, tokens_of(supernet), events)
     for heuristic in settings.heuristics:
         plan = first[heuristic.supernet].plan
         (supernet,) = (each for each in settings.supernets if each.name == heuristic.supernet)
@@ -52,13 +59,20 @@ def tokens_of(supernet: StudiedSupernet) -> int:
     return supernet.training.steps * supernet.training.tokens_per_step
 
 
-def _of_search(settings: StudySettings, search: StudySearch, tokens: int, events: Events) -> Iterator[StudyNetwork]:
+def _of_search(
+    settings: StudySettings,
+    search: StudySearch,
+    candidates: Sequence[Candidate],
+    history: History,
+    tokens: int,
+    events: Events,
+) -> Iterator[StudyNetwork]:
     """What a search chose at each size, each with a random network as large, and what its best networks suggest."""
-    plan, evaluated = search.plan, evaluated_so_far(search.plan, search.history)
+    plan = search.plan
     where = (search.supernet, search.chosen_on)
     for size in settings.sizes:
         at_most = most_parameters(plan.space.network, size)
-        chosen = chosen_network(evaluated, plan.space, at_most)
+        chosen = chosen_network(evaluated_with(search, candidates, history, size), plan.space, at_most)
         if chosen is None:
             events.note(
                 "Choice",
@@ -70,7 +84,7 @@ def _of_search(settings: StudySettings, search: StudySearch, tokens: int, events
         other = random_counterpart(plan.space, chosen, at_most, {chosen}, settings.seed)
         if other is not None:
             yield StudyNetwork("random", plan.supernet, other, *where, size, tuned_tokens=tokens)
-    suggested = heuristic_network(evaluated, plan.space)
+    suggested = heuristic_network(evaluated_so_far(plan, search.history), plan.space)
     if suggested is not None:
         yield StudyNetwork("heuristic", plan.supernet, suggested, *where, tuned_tokens=tokens)
 

@@ -65,6 +65,8 @@ def _lines(
         seconds += cost.search + cost.report
     if searches:
         yield CostLine("Searches", f"{searches}, {measured:,} networks measured", tokens, seconds)
+    if missing is None and settings.candidates:
+        yield _candidates(study, sizes, rate)
     pruned = [each for each in study.baselines if not directory.place(each.pruning.recipe.digest).is_dir()]
     read = [each.pruning.calibration.tokens if each.pruning.calibration else 0 for each in pruned]
     passes = [TRIED.get(each.name, PRUNING_PASSES) for each in pruned]
@@ -85,6 +87,19 @@ def _lines(
     yield CostLine(
         "Report", f"{wanted:,} measurements, each of a network on a task", tokens, tokens * longer * typical / rate
     )
+
+
+def _candidates(study: PreparedStudy, sizes: dict[str, float], rate: float) -> CostLine:
+    """Networks of the sizes to compare at, on the search items; counted as if none was measured."""
+    settings = study.settings
+    number, tokens, seconds = 0, 0, 0.0
+    for supernet, _, asked in searches_of(settings):
+        of_search, _ = _tokens(study, [task.name for task in asked.tasks])
+        count = settings.candidates * len(settings.sizes)
+        number += count
+        tokens += count * of_search
+        seconds += count * of_search * sizes[supernet.name] / rate
+    return CostLine("Candidates", f"{number:,} networks measured", tokens, seconds)
 
 
 def _measurements(study: PreparedStudy) -> tuple[int, int]:

@@ -91,6 +91,7 @@ def finished_searches(directory: StudyDirectory, settings: StudySettings) -> Ite
 def read_study(directory: StudyDirectory) -> Iterator[Study]:
     """A study of which everything is made. Raises UserError where it isn't yet, or its files can't be read."""
     settings = directory.settings()
-    networks = directory.read_networks()
+    networks, candidates = directory.read_networks(), directory.read_candidates()
     with finished_searches(directory, settings) as searches, closing(_read_history(directory, settings)) as history:
-        yield Study(settings, searches[0].plan.dtype, searches, networks, history, read_failed(directory))
+        dtype, failed = searches[0].plan.dtype, read_failed(directory)
+        yield Study(settings, dtype, searches, networks, history, candidates, failed)

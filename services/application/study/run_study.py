@@ -2,8 +2,8 @@
 super-network, checkpoint and measurement is made once."""
 
 import shlex
-from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 
 from services.application.broker_connection import connected_broker
@@ -33,14 +33,17 @@ from services.application.supernet_store import Supernet, SupernetStore
 from services.coordinator.dispatch import Dispatcher
 from services.coordinator.evaluators import AnnouncedEvaluators, EmbeddedEvaluator, Evaluators, EvaluatorsOfSeveral
 from services.coordinator.recorder import HistoryRecorder
+from services.coordinator.study.candidates import candidates
 from services.coordinator.study.measurement import (
     all_requests,
+    candidate_requests,
+    measure_candidates,
     measure_networks,
     missing_requests,
     owners,
     take_over,
 )
-from services.coordinator.study.networks import Study, StudySearch
+from services.coordinator.study.networks import Candidate, Study, StudySearch
 from services.evaluator.speed import parameter_tokens_per_second
 from shared.broker import Broker, requests_queue
 from shared.broker.address import BrokerAddress
@@ -90,10 +93,14 @@ def run_study(
         if address is not None:
             _say_what_the_farm_needs(prepared, place, events)
         supernets = _search_all(prepared, place, events)
-        with finished_searches(directory, settings) as found:
+        with ExitStack() as opened:
+            found = opened.enter_context(finished_searches(directory, settings))
             searches = tuple(_located(search, supernets[search.supernet]) for search in found)
             base = _base_of(supernets[settings.supernets[0].name], prepared, place)
-            networks = searched_networks(settings, base, searches, events)
+            history = opened.enter_context(closing(begin_history(directory, settings, base.digest)))
+            study = Study(settings, searches[0].plan.dtype, searches, (), history)
+            study = replace(study, candidates=_measured_candidates(study, prepared, place, events))
+            networks = searched_networks(settings, base, searches, study.candidates, history, events)
             checkpoints = StudyCheckpoints(directory, FileDigests(environment.cache))
             checkpoints.tidy()
             prepared.evaluator.release()
@@ -102,9 +109,7 @@ def run_study(
             networks += singles.alone(networks)
             write_failed(directory, singles.failed)
             directory.write_networks(tuple(networks))
-            with closing(begin_history(directory, settings, base.digest)) as history:
-                study = Study(settings, searches[0].plan.dtype, searches, tuple(networks), history)
-                _measure(study, prepared, place, events)
+            _measure(replace(study, networks=tuple(networks)), prepared, place, events)
         write_study_report(directory, directory.path, events)
         _say_what_is_left_over(checkpoints, events)
 
@@ -197,8 +202,32 @@ def _base_of(supernet: Supernet, prepared: PreparedStudy, place: _Place) -> Chec
     return CheckpointRef(location=elsewhere if place.address else here, digest=supernet.manifest.base_digest)
 
 
+def _measured_candidates(study: Study, prepared: PreparedStudy, place: _Place, events: Events) -> tuple[Candidate, ...]:
+    """Networks of the sizes that are compared, on the search items, besides those that the searches looked at."""
+    found = tuple(candidates(study.settings, study.searches))
+    place.directory.write_candidates(found)
+    study = replace(study, candidates=found)
+    if any(study.history.outcome(request.identity) is None for request in candidate_requests(study)):
+        events.note("Candidates", f"{len(found)} networks of the sizes to compare at, on the search items")
+        _dispatch(measure_candidates, study, prepared, place, events)
+    return found
+
+
 def _measure(study: Study, prepared: PreparedStudy, place: _Place, events: Events) -> None:
     taken_over = take_over(study)
+    _dispatch(measure_networks, study, prepared, place, events)
+    asked, failed = len(all_requests(study)), len(missing_requests(study))
+    events.publish(StudyMeasured(asked - failed, taken_over, failed))
+
+
+def _dispatch(
+    measure: Callable[[Study, Dispatcher, Events, Mapping[str, str]], None],
+    study: Study,
+    prepared: PreparedStudy,
+    place: _Place,
+    events: Events,
+) -> None:
+    """Have something of a study measured, into its own history."""
     supernet = study.searches[0].plan.supernet.digest
     owned = {} if place.address is None else owners(study)
     with _farm(study, owned, prepared, place, events) as (broker, evaluators, of_study):
@@ -207,12 +236,10 @@ def _measure(study: Study, prepared: PreparedStudy, place: _Place, events: Event
             study.settings.name, supernet, broker, study.history, of_study, evaluators, owners=owned
         )
         try:
-            measure_networks(study, dispatcher, of_study, owned)
+            measure(study, dispatcher, of_study, owned)
         except BaseException:
             of_study.publish(SearchStopped())
             raise
-    asked, failed = len(all_requests(study)), len(missing_requests(study))
-    events.publish(StudyMeasured(asked - failed, taken_over, failed))
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from pathlib import Path
 from pydantic import TypeAdapter, ValidationError
 
 from services.application.run_directory import STUDY_FILE, RunDirectory, claimed, link_to
-from services.coordinator.study.networks import StudyNetwork
+from services.coordinator.study.networks import Candidate, StudyNetwork
 from shared.errors import UserError
 from shared.files import write_atomically, writing
 from shared.settings import SearchSettings, explain, read_study_file
@@ -17,6 +17,7 @@ from shared.settings.study_file import StudySettings
 from shared.yaml_text import format_yaml
 
 NETWORKS: TypeAdapter[tuple[StudyNetwork, ...]] = TypeAdapter(tuple[StudyNetwork, ...])
+CANDIDATES: TypeAdapter[tuple[Candidate, ...]] = TypeAdapter(tuple[Candidate, ...])
 
 REPORT_FILES = ("report.html", "study.json", "study.md", "tables/*.csv", "figures/*.svg")
 """What a report consists of, as `services.reporting.study.study_files` writes it."""
@@ -54,8 +55,13 @@ class StudyDirectory:
         return self.path / "networks.json"
 
     @property
+    def candidates_file(self) -> Path:
+        """The networks that were measured besides the searches' own, for the sizes that the study compares at."""
+        return self.path / "candidates.json"
+
+    @property
     def history(self) -> Path:
-        """The measurements of its networks on the report items."""
+        """The measurements of its networks on the report items, and of candidates on the search items."""
         return self.path / "study.sqlite"
 
     @property
@@ -74,7 +80,7 @@ class StudyDirectory:
         the study's."""
         if not self.study_file.is_file() or self.settings().model_dump() != settings.model_dump():
             with writing(self.path):
-                for path in (self.networks_file, *self._written_of_report()):
+                for path in (self.networks_file, self.candidates_file, *self._written_of_report()):
                     path.unlink(missing_ok=True)
         write_atomically(self.study_file, format_yaml(settings.model_dump(mode="json")))
 
@@ -114,6 +120,19 @@ class StudyDirectory:
             ) from error
         except ValidationError as error:
             raise UserError(f"{self.networks_file}: {explain(error)}; run `nasfarm study` again") from error
+
+    def write_candidates(self, candidates: tuple[Candidate, ...]) -> None:
+        """Record which networks are measured for the sizes that the study compares at."""
+        write_atomically(self.candidates_file, CANDIDATES.dump_json(candidates, indent=2) + b"\n")
+
+    def read_candidates(self) -> tuple[Candidate, ...]:
+        """These networks; none in studies of earlier releases. Raises UserError where the file is damaged."""
+        try:
+            return CANDIDATES.validate_json(self.candidates_file.read_bytes())
+        except FileNotFoundError:
+            return ()
+        except ValidationError as error:
+            raise UserError(f"{self.candidates_file}: {explain(error)}; run `nasfarm study` again") from error
 
     @contextmanager
     def claimed(self) -> Iterator[None]:

@@ -9,19 +9,13 @@ from collections.abc import Mapping
 import numpy as np
 
 from services.coordinator.cost_model import CostModel
-from services.coordinator.genomes import FloatArray, IntArray
+from services.coordinator.genomes import IntArray
 from services.coordinator.pareto import select_best
 from services.coordinator.predictors import Predictor
-from services.coordinator.strategies.evolution import Evolution
 from services.coordinator.strategies.generational import GenerationalStrategy
-from services.coordinator.strategies.stratified_sampling import ENUMERABLE, random_genomes
+from services.coordinator.strategies.inner_search import promising_genomes
 from shared.architecture import Architecture
 from shared.settings import StrategySettings
-
-POPULATION = 200
-"""Networks of the inner search: several generations of the outer one, for a front that is dense over all costs."""
-INNER_GENERATIONS = 100
-"""With `POPULATION`, 20 000 predicted networks, as the authors use: about a second."""
 
 
 class Linas(GenerationalStrategy):
@@ -50,28 +44,7 @@ class Linas(GenerationalStrategy):
     def _propose(self, count: int, rng: np.random.Generator) -> IntArray:
         genomes, _, accuracies = self._measured()
         self._predictor = Predictor(self._encoding, genomes, accuracies)
-        if self._encoding.space.networks <= ENUMERABLE:
-            candidates = self._encoding.all_genomes()
-        else:
-            candidates = self._search_on_predictions(self._predictor, genomes, rng)
+        candidates = promising_genomes(self._encoding, self._costs, self._predictor, genomes, rng)
         unknown = self._encoding.array(self._unknown(candidates))
         predicted = self._predictor.predict(unknown)
         return unknown[select_best(self._costs.of_genomes(unknown), predicted, count)]
-
-    def _search_on_predictions(self, predictor: Predictor, measured: IntArray, rng: np.random.Generator) -> IntArray:
-        """NSGA-II on predictions; all networks that it visited, shape (about 20 000, genes)."""
-
-        def objectives(genomes: IntArray) -> tuple[FloatArray, FloatArray]:
-            return self._costs.of_genomes(genomes), predictor.predict(genomes)
-
-        # With random networks beside the measured ones: otherwise the inner search would only refine what is known.
-        start = np.unique(np.vstack([measured, random_genomes(self._encoding, POPULATION, rng)]), axis=0)
-        evolution = Evolution(self._encoding, POPULATION, start, *objectives(start), rng)
-        visited = [start]
-        for _ in range(INNER_GENERATIONS - 1):
-            children = evolution.ask()
-            if not len(children):
-                break
-            evolution.tell(*objectives(children))
-            visited.append(children)
-        return np.vstack(visited)

@@ -13,6 +13,8 @@ from shared.space import SearchSpace
 
 DRAWS = 20
 """Of counterparts that are a little too large."""
+SAME_SIZE = 0.02
+"""Sizes that differ by no more than this share of the parameters are equal."""
 
 
 def most_parameters(base: NetworkShape, times_smaller: float) -> int:
@@ -20,19 +22,24 @@ def most_parameters(base: NetworkShape, times_smaller: float) -> int:
     return int(parameters(base) / times_smaller)
 
 
+def is_of_size(size: int, at_most: int) -> bool:
+    """Whether a network with so many parameters is as large as is asked for, and no larger."""
+    return at_most * (1 - SAME_SIZE) <= size <= at_most
+
+
 def chosen_network(evaluated: Sequence[Evaluated], space: SearchSpace, at_most: int) -> Architecture | None:
-    """The most accurate of the measured networks with at most so many parameters, of equally accurate ones the
-    smallest, of these the first; None if none is so small. Those in INT8 don't count: the study measures what it
-    chose in INT8 besides."""
-    best, best_rank = None, (0.0, 0)
-    for network in evaluated:
-        if network.accuracy is None or network.architecture.quantization != "none":
-            continue
-        size = space.parameters(network.architecture)
-        rank = (network.accuracy, -size)
-        if size <= at_most and (best is None or rank > best_rank):
-            best, best_rank = network.architecture, rank
-    return best
+    """The most accurate of the measured networks that are of a size, of equally accurate ones the smallest, of these
+    the first; where none is of the size, of all that are smaller; None if none is small enough. Those in INT8 don't
+    count: the study measures what it chose in INT8 besides."""
+    sizes = [
+        (network, space.parameters(network.architecture))
+        for network in evaluated
+        if network.accuracy is not None and network.architecture.quantization == "none"
+    ]
+    fitting = [(network, size) for network, size in sizes if size <= at_most]
+    of_size = [(network, size) for network, size in fitting if is_of_size(size, at_most)]
+    best = max(of_size or fitting, key=lambda each: (each[0].accuracy or 0.0, -each[1]), default=None)
+    return None if best is None else best[0].architecture
 
 
 def random_counterpart(

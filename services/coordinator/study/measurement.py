@@ -1,4 +1,5 @@
-"""The end of a study: its networks are measured once on the report items, each task by itself."""
+"""What a study measures besides its searches: candidates on their items, and at the end its networks, once, on the
+report items, each task by itself."""
 
 from collections.abc import Mapping, Sequence
 from itertools import zip_longest
@@ -9,6 +10,16 @@ from shared.architecture import Quantization
 from shared.errors import UserError
 from shared.events import Events, StageBegan
 from shared.messages import EvaluationRequest, Failure, Measurement
+
+
+def candidate_requests(study: Study) -> list[EvaluationRequest]:
+    """The candidates on the items of their searches."""
+    searches = {(search.supernet, search.chosen_on): search for search in study.searches}
+    requests = (
+        searches[candidate.supernet, candidate.chosen_on].plan.request(candidate.architecture, "search")
+        for candidate in study.candidates
+    )
+    return [request.model_copy(update={"search": study.settings.name}) for request in requests]
 
 
 def control_requests(study: Study) -> list[EvaluationRequest]:
@@ -35,14 +46,14 @@ def missing_requests(study: Study) -> list[EvaluationRequest]:
 
 
 def owners(study: Study) -> dict[str, str]:
-    """Of the requests for sub-networks of all super-networks but the first, by identity, the digest of the
+    """Of all requests for sub-networks of all super-networks but the first, by identity, the digest of the
     super-network, which its own evaluators have at hand. Those of the first one are asked for all else."""
     supernets = {search.plan.supernet.digest for search in study.searches[1:]} - {
         study.searches[0].plan.supernet.digest
     }
     return {
         request.identity: request.checkpoint.digest
-        for request in all_requests(study)
+        for request in (*candidate_requests(study), *all_requests(study))
         if request.checkpoint.digest in supernets
     }
 
@@ -57,6 +68,13 @@ def take_over(study: Study) -> int:
             study.history.add_results([(request, measured)])
             found += 1
     return found
+
+
+def measure_candidates(study: Study, dispatcher: Dispatcher, events: Events, owners: Mapping[str, str]) -> None:
+    """Measure the candidates that the study's history lacks; those that fail are none."""
+    requests = _distinct(candidate_requests(study))
+    events.publish(StageBegan("search", len(requests)))
+    dispatcher.measure(_in_turn(requests, owners), tolerant=True)
 
 
 def measure_networks(study: Study, dispatcher: Dispatcher, events: Events, owners: Mapping[str, str]) -> None:

@@ -50,6 +50,17 @@ class StudyNetwork:
 
 
 @dataclass(frozen=True)
+class Candidate:
+    """A network that might be compared at a size, by what the search over a super-network by a task, or by all
+    together, has learnt."""
+
+    supernet: str
+    chosen_on: str
+    times_smaller: float
+    architecture: Architecture
+
+
+@dataclass(frozen=True)
 class StudySearch:
     """One of the study's searches, finished: over which super-network, by which task (or `together`)."""
 
@@ -62,13 +73,15 @@ class StudySearch:
 @dataclass(frozen=True)
 class Study:
     """A study as it is measured: its searches, its networks, and the history that holds their measurements on the
-    report items, a request for each network and task. `failed`: a line for each network that could not be made."""
+    report items, a request for each network and task, and those of the `candidates` on their searches' items. `failed`:
+    a line for each network that could not be made."""
 
     settings: StudySettings
     dtype: Dtype
     searches: tuple[StudySearch, ...]
     networks: tuple[StudyNetwork, ...]
     history: History
+    candidates: tuple[Candidate, ...] = ()
     failed: tuple[str, ...] = ()
 
     def tasks_of(self, network: StudyNetwork, quantization: Quantization = "none") -> tuple[str, ...]:

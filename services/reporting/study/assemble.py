@@ -21,7 +21,7 @@ def assemble(study: Study) -> StudyContent:
     """Content of the report."""
     settings, answers = study.settings, StudyAnswers(study)
     beside = Beside(answers)
-    searched = [Searched(search) for search in study.searches]
+    searched = [Searched(search, study) for search in study.searches]
     by_name = {(each.search.supernet, each.search.chosen_on): each for each in searched}
     fronts = [front for front in (each.front() for each in searched) if front is not None]
     margin = settings.reporting.margin / 100

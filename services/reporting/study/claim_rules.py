@@ -36,12 +36,11 @@ a network fits; it holds if each fails; otherwise it can't be told.
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from services.coordinator.study.choice import SAME_SIZE
 from services.reporting.study.difference import Difference
 from services.reporting.study.study_data import FAILS, HOLDS, OPEN, StudyComparison, Verdict
 
 LEVEL = 0.05
-TOLERANCE = 0.02
-"""Sizes that differ by no more than this share of the parameters are equal."""
 
 
 @dataclass(frozen=True)
@@ -56,12 +55,12 @@ class Evidence:
     @property
     def may_win(self) -> bool:
         """Whether it counts if the first network is better, or no worse."""
-        return self.larger <= TOLERANCE
+        return self.larger <= SAME_SIZE
 
     @property
     def may_lose(self) -> bool:
         """Whether it counts if the first network is worse."""
-        return self.larger >= -TOLERANCE
+        return self.larger >= -SAME_SIZE
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,9 @@ from functools import cached_property
 
 from services.coordinator.evaluated import Evaluated
 from services.coordinator.results import evaluated_so_far, front
+from services.coordinator.study.candidate_results import candidates_of
 from services.coordinator.study.heuristic import best_share, depth_probabilities, narrow_probabilities
-from services.coordinator.study.networks import StudySearch
+from services.coordinator.study.networks import Study, StudySearch
 from services.reporting.assemble import assemble
 from services.reporting.item_answers import ItemAnswers
 from services.reporting.report_data import NetworkRow, ReportContent
@@ -31,8 +32,9 @@ GROUPS = 4
 class Searched:
     """One search, from its own history; what it lacks is left out and named in `problem`."""
 
-    def __init__(self, search: StudySearch) -> None:
-        self.search = search
+    def __init__(self, search: StudySearch, study: Study) -> None:
+        self.search, self._study = search, study
+        self.candidates = candidates_of(search, study.candidates)
         self.metrics = search.plan.settings.metrics
         self.items = sum(task.search.items for task in search.plan.settings.tasks)
         self.problem: str | None = None
@@ -41,9 +43,17 @@ class Searched:
         except UserError as error:
             self.evaluated, self.problem = [], self._named(error)
 
+    @property
+    def looked_at(self) -> int:
+        """How many networks were measured on its items, candidates of the study's sizes included."""
+        requests = [self.search.plan.request(each.architecture, "search") for each in self.candidates]
+        identities = {request.identity for request in requests}
+        outcomes = [self._study.history.outcome(identity) for identity in identities]
+        return len(self.evaluated) + sum(isinstance(outcome, Measurement) for outcome in outcomes)
+
     def counts(self) -> StudiedSearch:
         """How many networks it looked at."""
-        asked, measured = self.search.history.asked(), len(self.evaluated)
+        asked, measured = self.search.history.asked() + len(self.candidates), self.looked_at
         return StudiedSearch(
             supernet=self.search.supernet,
             chosen_on=self.search.chosen_on,
@@ -191,7 +201,7 @@ class Searched:
         )
 
     def _answers(self, request: EvaluationRequest) -> ItemAnswers | None:
-        outcome = self.search.history.outcome(request.identity)
+        outcome = self.search.history.outcome(request.identity) or self._study.history.outcome(request.identity)
         return ItemAnswers.of(outcome, self.metrics) if isinstance(outcome, Measurement) else None
 
     def _named(self, error: UserError) -> str:

@@ -48,7 +48,7 @@ def _curse(
     items, whose numbers differ, so items of all tasks together would compare two mixtures."""
     if chosen is None or not search.evaluated:
         return None
-    looked_at, estimate = len(search.evaluated), _over_tasks(chosen)
+    looked_at, estimate = search.looked_at, _over_tasks(chosen)
     whole = search.on_search_items(dense(search.search.plan.space.network))
     optimism = None if report is None else estimate.value - _accuracy(report).accuracy
     of_dense = _dense_optimism(answers, search, whole)

@@ -1,0 +1,53 @@
+"""Candidates of the sizes at which a study compares: a search looks at few networks of any one size, so some of just
+that size, by what it learnt, are measured on its items besides."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from services.coordinator.cost_model import CostModel
+from services.coordinator.evaluated import Evaluated
+from services.coordinator.genomes import Encoding, rows
+from services.coordinator.predictors import Predictor
+from services.coordinator.results import cost_model, evaluated_so_far
+from services.coordinator.strategies.inner_search import promising_genomes
+from services.coordinator.study.choice import is_of_size, most_parameters
+from services.coordinator.study.networks import Candidate, StudySearch
+from shared.architecture import Architecture
+from shared.settings.study_file import StudySettings
+
+LEAST_MEASURED = 2
+"""Networks that a predictor can be fitted to."""
+
+
+def candidates(settings: StudySettings, searches: Sequence[StudySearch]) -> Iterator[Candidate]:
+    """For each search and size the networks of that size which are expected to be most accurate, none of them known to
+    the search. They depend on the searches' histories and the study's settings alone."""
+    for search in searches:
+        evaluated = evaluated_so_far(search.plan, search.history)
+        known = {candidate.architecture for candidate in search.history.candidates()}
+        for size in settings.sizes:
+            at_most = most_parameters(search.plan.space.network, size)
+            costs = cost_model(search.plan, search.history)
+            expected = _most_promising(costs, evaluated, known, at_most, settings.candidates, settings.search.seed)
+            for architecture in expected:
+                yield Candidate(search.supernet, search.chosen_on, size, architecture)
+
+
+def _most_promising(
+    costs: CostModel, evaluated: Sequence[Evaluated], known: set[Architecture], at_most: int, count: int, seed: int
+) -> list[Architecture]:
+    """The `count` networks of a size with the highest predicted accuracies; fewer where the predictor's search visits
+    no more, none where too little was measured to predict anything."""
+    measured = [network for network in evaluated if network.accuracy is not None]
+    if count == 0 or len(measured) < LEAST_MEASURED:
+        return []
+    encoding, space = Encoding(costs.space), costs.space
+    genomes = encoding.encode([network.architecture for network in measured])
+    predictor = Predictor(encoding, genomes, np.array([network.accuracy for network in measured], np.float64))
+    rng = np.random.default_rng([seed % 2**64, at_most])
+    found = dict.fromkeys(rows(promising_genomes(encoding, costs, predictor, genomes, rng)))
+    networks = [space.architecture(genome) for genome in found]
+    fitting = [each for each in networks if each not in known and is_of_size(space.parameters(each), at_most)]
+    predicted = predictor.predict(encoding.encode(fitting))
+    return [fitting[index] for index in np.argsort(-predicted, kind="stable")[:count]]
