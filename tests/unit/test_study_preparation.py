@@ -224,9 +224,18 @@ def test_what_a_study_is_going_to_cost_counts_what_is_not_there_yet(directory: P
     whole = sum(tensor.nbytes for tensor in prepared.base.weights.values())
     cost = study_cost(prepared, runs, set(), None, rate=1e9)
     tokens = {line.stage: line.tokens for line in cost.lines}
-    assert list(tokens) == ["Super-networks", "Searches", "Baselines", "Fine-tunings", "Report"]
+    assert list(tokens) == [
+        "Super-networks",
+        "Searches",
+        "Candidates",
+        "Baselines",
+        "Fine-tunings",
+        "Report",
+    ]
     assert tokens["Super-networks"] == 2 * 4 * 256 and tokens["Fine-tunings"] == 4 * 4 * 256
     assert cost.disk == 4 * whole + round(8 * whole / 1.1)  # both super-networks twice; 2 baselines, 2 tuned, 4 alone
+    number = next(line.number for line in cost.lines if line.stage == "Candidates")
+    assert number == "4 networks measured"  # two of each search
     for name in ("one", "another"):
         (runs.networks / name).mkdir(parents=True)
     left = study_cost(prepared, runs, {asked.name for _, _, asked in searches_of(prepared.settings)}, 5, rate=1e9)

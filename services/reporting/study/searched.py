@@ -75,7 +75,11 @@ class Searched:
 
     def on_search_items(self, architecture: Architecture) -> ItemAnswers | None:
         """What a network of the search answered right of the items that it was chosen on."""
-        return self._answers(self.search.plan.request(architecture, "search"))
+        request = self.search.plan.request(architecture, "search")
+        candidate = self._study.history.outcome(request.identity)
+        if isinstance(candidate, Measurement):
+            return ItemAnswers.of(candidate, self.metrics)
+        return self._answers(request)
 
     def front(self) -> StudyFront | None:
         """The front with its controls; the p-values are not corrected yet."""
@@ -201,7 +205,7 @@ class Searched:
         )
 
     def _answers(self, request: EvaluationRequest) -> ItemAnswers | None:
-        outcome = self.search.history.outcome(request.identity) or self._study.history.outcome(request.identity)
+        outcome = self.search.history.outcome(request.identity)
         return ItemAnswers.of(outcome, self.metrics) if isinstance(outcome, Measurement) else None
 
     def _named(self, error: UserError) -> str:
