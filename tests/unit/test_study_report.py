@@ -32,6 +32,8 @@ from shared.settings.study_file import TOGETHER, StudySettings
 from tests.support.studies import SHAPE, TASKS, Answer, answered, close_study, make_study, study_settings
 
 TWO = TASKS[:2]
+NO_NETWORK_OF_THE_SIZE = 1.001
+"""So little smaller than the whole network that a search meets only smaller ones, of which it takes the best."""
 
 
 def small_settings(**changes: object) -> StudySettings:
@@ -423,7 +425,7 @@ def skilled(chosen: float, rivals: float) -> Answer:
 def test_the_verdict_on_the_rivals_follows_from_who_is_better(tmp_path: Path) -> None:
     verdicts = {}
     for name, answer in (("better", skilled(0.8, 0.5)), ("worse", skilled(0.5, 0.8)), ("equal", skilled(0.6, 0.6))):
-        claims = content_of(tmp_path / name, answer, together=False).claims
+        claims = content_of(tmp_path / name, answer, together=False, candidates=2).claims
         verdicts[name] = {claim.key: claim.verdict for claim in claims}
     assert verdicts["better"]["beats-tuned-pruners"] == "holds"
     assert verdicts["worse"]["beats-tuned-pruners"] == "does not hold"
@@ -470,6 +472,7 @@ def test_a_larger_network_that_is_as_good_does_not_show_that_one_fits_all_nor_a_
         sized(on_search, lambda task, size: min(0.9, size) if task == TWO[0] else 0.7),
         tasks=tasks,
         together=False,
+        sizes=[NO_NETWORK_OF_THE_SIZE],
     )
     (matrix,) = content.transfer
     large, small = (matrix.sizes[task].parameters for task in TWO)
@@ -497,7 +500,8 @@ def test_a_larger_network_that_is_as_good_does_not_show_that_one_fits_all_nor_a_
 def test_the_same_network_chosen_on_two_tasks_is_exactly_as_good_as_itself_however_few_items_there_are(
     tmp_path: Path,
 ) -> None:
-    content = content_of(tmp_path, sized(lambda task, size: 1 - size / 2, lambda task, size: 0.6), together=False)
+    answer = sized(lambda task, size: 1 - size / 2, lambda task, size: 0.6)
+    content = content_of(tmp_path, answer, together=False, sizes=[NO_NETWORK_OF_THE_SIZE])
     (matrix,) = content.transfer
     assert len({size.parameters for size in matrix.sizes.values()}) == 1
     compared = matrix.cell(TWO[0], TWO[1]).versus_own
