@@ -21,8 +21,8 @@ class License:
 class TaskAccuracy:
     """Accuracy on the report items of one task, on which the network was not chosen; shares between 0 and 1.
 
-    `task` and `metric` are lm-eval's names; `interval` is the 95 % interval; `items` how many there were; `examples` how
-    many few-shot examples stood in the prompt (None: the task's own). `dense` and `base` are the accuracies of the
+    `task` and `metric` are lm-eval's names; `interval` is the 95 % interval; `items` how many there were; `examples`
+    how many few-shot examples stood in the prompt (None: the task's own). `dense` and `base` are the accuracies of the
     whole super-network and of the untouched base model on the same items, and `against_dense`, `against_base` the 95 %
     intervals of the differences to them, paired item by item; None where there are none.
     """
@@ -61,8 +61,8 @@ class CardFacts:
     `quantization` and `dtype` are those in which accuracy was measured; `weights` says how the weights are
     written (`bfloat16`, `Q8_0`, `INT8 (W8A8)`), and `measured_as_written` whether the accuracies are those of the
     weights as they are written, not of what these were rounded from. `bytes_in_memory` are those of the weights as the
-    network was measured, `base_bytes_in_memory` the base's in the same `dtype` without INT8, `bytes_on_disk` those of the
-    weights as they are written.
+    network was measured, `base_bytes_in_memory` the base's in the same `dtype` without INT8, `bytes_on_disk` those of
+    the weights as they are written.
 
     `kept` are the places that the network's layers have in the base, `mlp_widths` their widths; `base_mlp_widths`
     those of all layers of the base. `verified`: what comparing the export with the measured network showed, in words;
