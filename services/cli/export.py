@@ -36,7 +36,8 @@ def export(path: Path, wanted: Wanted, asked: ExportRequest, output: Path | None
     run = SearchedRun.read(path)
     chosen = choose(run, wanted.name, wanted.architecture, wanted.at_most)
     if chosen is None:
-        options = {"--output": output, "--force": force or None, "--supernet": asked.supernet, "--verify": asked.verify}
+        options: dict[str, object] = {"--output": output, "--force": force or None, "--type": asked.gguf_type}
+        options |= {"--verify": asked.verify, "--supernet": asked.supernet, "--push": asked.push}
         for option, value in options.items():
             if value is not None:
                 raise UserError(f"{option}: of which network? Name one; `nasfarm export {path}` lists those there are")
@@ -44,7 +45,7 @@ def export(path: Path, wanted: Wanted, asked: ExportRequest, output: Path | None
         return
     if chosen.why:
         _say("Chosen", f"{chosen.name}, {chosen.why}")
-    kind = asked.format if asked.gguf_type is None else f"{asked.format}-{asked.gguf_type}".lower()
+    kind = asked.format if asked.gguf_type is None else f"{asked.format}-{asked.gguf_type}"
     shown = output or default_output(run.name, chosen.name, kind)
     place = Place.of(shown, run.directory, force)
 

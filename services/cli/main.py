@@ -234,6 +234,15 @@ def export(
             help="Directory or URL (s3://, gs://, hf://) of the run's super-network; default: where the run has it.",
         ),
     ] = None,
+    push: Annotated[
+        str | None,
+        typer.Option(
+            "--push",
+            metavar="USER/NAME",
+            help="Upload it to this repository of the Hugging Face hub too, which is made, and is private, if it isn't "
+            "there; one that holds files takes it only with --force.",
+        ),
+    ] = None,
 ) -> None:
     """Write a network of a run as a model that Hugging Face, vLLM or llama.cpp load; without NETWORK, list them."""
     from services.application.export.request import ExportRequest
@@ -241,7 +250,7 @@ def export(
     from services.cli.export import export as write
 
     wanted = Wanted(network, architecture, tuple(at_most or ()))
-    write(run, wanted, ExportRequest(to, gguf_type, supernet, verify), output, force)
+    write(run, wanted, ExportRequest(to, gguf_type, supernet, verify, push), output, force)
 
 
 @app.command(epilog="Example: nasfarm status runs/smollm2-arc-easy    (without a run: all runs and super-networks)")

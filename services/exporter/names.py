@@ -3,4 +3,4 @@
 from typing import Literal
 
 FormatName = Literal["hf", "vllm", "gguf"]
-GgufType = Literal["F32", "F16", "BF16", "Q8_0"]
+GgufType = Literal["f32", "f16", "bf16", "q8_0"]

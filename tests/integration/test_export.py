@@ -13,7 +13,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from services.application.export import place
+from services.application.export import export_network, place
+from services.application.export.push import Pushed
 from services.application.export.verification import verified_items
 from shared.architecture import Architecture
 from shared.supernet.checkpoint import Checkpoint
@@ -145,7 +146,7 @@ def test_by_need_the_most_accurate_network_of_the_front_that_fits_is_chosen_and_
         (["runs/plain", "--at-most", "bytes=0"], ["so little or so much"]),
         (["runs/plain", "--output", "x"], ["--output: of which network?"]),
         (["runs/plain", "--no-verify"], ["--verify: of which network?"]),
-        (["runs/plain", "dense", "--type", "q8_0"], ["--type Q8_0: means nothing without --to gguf"]),
+        (["runs/plain", "dense", "--type", "q8_0"], ["--type q8_0: means nothing without --to gguf"]),
         (["runs/plain", "dense", "--to", "vllm", "--verify"], ["--verify: exports for vllm can't be loaded here"]),
         (["runs/plain", "N1"], ["a plain checkpoint can't hold layers of different widths"]),
         (["runs/plain", "dense", "--output", "runs/plain"], ["lies in the run"]),
@@ -351,6 +352,26 @@ def test_without_the_tasks_data_a_fixed_text_is_compared_and_it_says_so(
     assert "a fixed text (tasks.plain_facts: the data are on another machine)" in told and "items" not in told
     with exporting_with(WrongFormat):
         refused(run("export", "runs/plain", "dense", "-o", "wrong"), "is not the network that was measured")
+
+
+def test_what_goes_to_the_hub_is_the_whole_export_and_where_the_hub_refuses_nothing_is_written(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused(run("export", "runs/plain", "dense", "--push", "no name"), "--push 'no name': not a repository's name")
+    assert nothing_is_left()
+    pushed: list[tuple[Path, str, bool]] = []
+
+    def push(directory: Path, repository: str, force: bool) -> Pushed:
+        assert (directory / "README.md").is_file() and (directory / "export.json").is_file()
+        pushed.append((directory, repository, force))
+        return Pushed("https://hub/me/N1", private=True)
+
+    monkeypatch.setattr(export_network, "require_pushable", lambda *_: None)
+    monkeypatch.setattr(export_network, "push", push)
+    ended = run("export", "runs/plain", "dense", "--push", "me/N1", "--no-verify")
+    assert ended.code == 0 and "https://hub/me/N1, which only you see" in ended.output, ended
+    assert pushed == [(Path("exports/plain-dense-hf").resolve(), "me/N1", False)]
+    assert "me/N1" in Path("exports/plain-dense-hf/README.md").read_text()
 
 
 def test_formats_that_can_not_be_loaded_here_say_that_they_were_not_verified(run: Run) -> None:

@@ -9,6 +9,7 @@ import torch
 from services.application.export.choice import ChosenNetwork
 from services.application.export.facts import card_facts
 from services.application.export.place import RECORD, Place
+from services.application.export.push import push, require_pushable
 from services.application.export.request import ExportRequest
 from services.application.export.searched_run import SearchedRun
 from services.application.export.supernet import supernet_of
@@ -43,10 +44,13 @@ def export_network(
     """Write a network of a run to its place; what verifying it showed, None if it wasn't verified.
 
     Raises UserError where the network can't be had, can't be held by the format, doesn't fit on the disk, can't be
-    written, or isn't the same afterwards; nothing is left then.
+    written, or isn't the same afterwards; nothing is left then. Where only the hub refuses it, it stays in its place.
     """
     if asked.verify and asked.format not in VERIFIERS:
         raise UserError(f"--verify: exports for {asked.format} can't be loaded here; leave it out, and try it there")
+    if asked.push is not None:
+        with events.step("Hub", note="asking"):
+            require_pushable(asked.push, place.force)
     torch.set_num_threads(environment.threads)
     supernet = supernet_of(run, asked.supernet, environment, events)
     checkpoint = Checkpoint.open(supernet.directory)
@@ -61,10 +65,16 @@ def export_network(
         _write(writer, network, bytes_on_disk, scratch, place, events)
         found = None if verification is None else _verified(*verification, network, scratch, events)
         words = None if found is None else found.in_words()
-        facts = card_facts(run, chosen, network, supernet.manifest, asked.format, gguf_type, bytes_on_disk, words)
+        facts = card_facts(
+            run, chosen, network, supernet.manifest, asked.format, gguf_type, bytes_on_disk, words, asked.push
+        )
         with writing_checkpoint(place.target):
             write_card(facts, scratch)
             (scratch / RECORD).write_text(_record(run, chosen, asked, gguf_type, words), encoding="utf-8")
+    if asked.push is not None:
+        with events.step("Hub", note="uploading"):
+            pushed = push(place.target, asked.push, place.force)
+        events.note("Hub", f"{pushed.url}, {'which only you see' if pushed.private else 'which everybody may see'}")
     return found
 
 
@@ -73,8 +83,8 @@ def _gguf_type(name: FormatName, architecture: Architecture, dtype: Dtype) -> Gg
     if name != "gguf":
         return None
     if architecture.quantization == "int8":
-        return "Q8_0"
-    return "F32" if dtype == "float32" else "BF16"
+        return "q8_0"
+    return "f32" if dtype == "float32" else "bf16"
 
 
 def _companion_bytes(directory: Path) -> int:

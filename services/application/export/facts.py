@@ -34,6 +34,7 @@ def card_facts(
     gguf_type: GgufType | None,
     bytes_on_disk: int,
     verified: str | None,
+    repository: str | None,
 ) -> CardFacts:
     """All of it; accuracies where the run's report has them."""
     whole, shape, architecture = network.checkpoint.network, network.shape, network.architecture
@@ -62,6 +63,7 @@ def card_facts(
         base_mlp_widths=whole.mlp_widths,
         format=written,
         verified=verified,
+        repository=repository,
     )
 
 
@@ -125,7 +127,7 @@ def _or(numbers: Sequence[int]) -> str:
 
 def _weights(architecture: Architecture, stored: Dtype, written: FormatName, gguf_type: GgufType | None) -> str:
     if gguf_type is not None:
-        return gguf_type
+        return gguf_type.upper()
     if architecture.quantization == "int8":
         return "INT8 (W8A8)" if written == "vllm" else "INT8 (LLM.int8())"
     return stored
@@ -137,4 +139,4 @@ def _measured_as_written(
     """What is written as it is stored becomes in `dtype` what was measured; LLM.int8() is quantised in the same way."""
     if architecture.quantization == "int8":
         return written == "hf"
-    return gguf_type in (None, "F32") or (gguf_type == "BF16" and dtype == "bfloat16")
+    return gguf_type in (None, "f32") or (gguf_type == "bf16" and dtype == "bfloat16")
