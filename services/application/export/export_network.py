@@ -50,7 +50,8 @@ def export_network(
         with events.step("Hub", note="asking"):
             require_pushable(asked.push, place.force)
     gguf_type = asked.gguf_type or _gguf_type(asked.format, chosen.architecture, run.plan.dtype)
-    writer, verifier = make_format(asked.format, gguf_type), _verifier(asked, gguf_type, events)
+    verifier = _verifier(asked, gguf_type, events)
+    writer = make_format(asked.format, gguf_type)
     torch.set_num_threads(environment.threads)
     supernet = supernet_of(run, asked.supernet, environment, events)
     checkpoint = Checkpoint.open(supernet.directory)
