@@ -1,0 +1,80 @@
+"""How to load and serve what was exported, as commands for what lies in the directory."""
+
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+
+from services.exporter.card.facts import CardFacts
+from shared.manifest import read_config
+from shared.network.config import ARCHITECTURE, MODEL_TYPE
+
+DECILM = "DeciLMForCausalLM"
+
+
+@dataclass(frozen=True)
+class Command:
+    """What to type: `engine` is what it loads the network with, `needs` says in Markdown what must be installed and
+    anything else that matters, `code` is in `language`."""
+
+    engine: str
+    needs: str
+    language: str
+    code: str
+
+
+def commands(facts: CardFacts, directory: Path) -> tuple[Command, ...]:
+    """Commands for every engine that can load the directory as it is."""
+    place = facts.repository or "."
+    if facts.format == "gguf":
+        return _llama_cpp(facts, directory)
+    config = read_config(directory)
+    architecture = (config.get("architectures") or [""])[0]
+    ours = config.get("model_type") == MODEL_TYPE or architecture == ARCHITECTURE
+    remote = "auto_map" in config
+    loaded = () if architecture == DECILM else (_transformers(place, remote, "quantization_config" in config),)
+    return (*loaded, _vllm(place, ours, remote), *(() if ours or remote else (_converted(place),)))
+
+
+def _transformers(place: str, remote: bool, quantized: bool) -> Command:
+    flag = ", trust_remote_code=True" if remote else ""
+    needs = "`pip install transformers accelerate`" + (" `bitsandbytes`" if quantized else "")
+    if remote:
+        needs += "; the flag lets it run the modelling file beside the weights"
+    return Command(
+        "transformers",
+        needs,
+        "python",
+        "from transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
+        f'model = AutoModelForCausalLM.from_pretrained("{place}"{flag}, dtype="auto")\n'
+        f'tokenizer = AutoTokenizer.from_pretrained("{place}")\n'
+        'inputs = tokenizer("Ice is made of", return_tensors="pt")\n'
+        "print(tokenizer.decode(model.generate(**inputs, max_new_tokens=20)[0]))",
+    )
+
+
+def _vllm(place: str, ours: bool, remote: bool) -> Command:
+    if ours:
+        needs = "`pip install 'nasfarm[vllm]'`, whose plugin tells vLLM of layers that differ"
+        return Command("vLLM", needs, "sh", f"vllm serve {shlex.quote(place)}")
+    flag = " --trust-remote-code" if remote else ""
+    return Command("vLLM", "`pip install vllm`", "sh", f"vllm serve {shlex.quote(place)}{flag}")
+
+
+def _llama_cpp(facts: CardFacts, directory: Path) -> tuple[Command, ...]:
+    needs = "[llama.cpp](https://github.com/ggml-org/llama.cpp)"
+    found = []
+    for file in sorted(path.name for path in directory.glob("*.gguf")):
+        name = shlex.quote(file)
+        source = f"--hf-repo {shlex.quote(facts.repository)} --hf-file {name}" if facts.repository else f"-m {name}"
+        found.append(Command("llama.cpp", needs, "sh", f"llama-server {source}"))
+    return tuple(found)
+
+
+def _converted(place: str) -> Command:
+    """A plain checkpoint of its family is what llama.cpp's own converter takes."""
+    return Command(
+        "llama.cpp",
+        "its `convert_hf_to_gguf.py` takes this directory",
+        "sh",
+        f"python convert_hf_to_gguf.py {shlex.quote(place)} --outfile model.gguf\nllama-server -m model.gguf",
+    )
