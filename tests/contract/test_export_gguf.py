@@ -4,7 +4,7 @@ import itertools
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +12,8 @@ import pytest
 import torch
 from gguf import GGUFReader
 from gguf.quants import dequantize
-from tokenizers import Regex, Tokenizer, pre_tokenizers
+from tokenizers import Regex, Tokenizer, decoders, normalizers, pre_tokenizers
 
-from services.evaluator.engines import make_engine
 from services.exporter.gguf import Gguf
 from services.exporter.gguf.numbers import TypeName, q8_0_network
 from services.exporter.gguf.tensors import interleaved
@@ -26,17 +25,16 @@ from shared.network.shape import LayerShape, MlpShape
 from shared.supernet.checkpoint import Checkpoint
 from shared.supernet.packing import pack
 from shared.supernet.saving import save_network
-from shared.supernet.source import EXAMPLE_MODEL, fetch_model
 from shared.supernet.tokenizer import load_tokenizer
 from shared.supernet.tree import Tree
 from tests.support.checkpoints import LAYERS, WIDTH, random_model, random_sequences, tiny_tokenizer, write_checkpoint
 from tests.support.data import ROOT
+from tests.support.gguf_files import LENGTH, TEXTS, generated, written
 from tests.support.llama_cpp import ask_llama_cpp
 from tests.support.tokenizers import byte_level, metaspace, write_tokenizer
 from tests.support.uneven import HIDDEN, UNEVEN, attention, network, write_uneven
 
 PROMPTS = random_sequences(7, 12, 20)
-LENGTH = 32
 LAYERED = Architecture(layers=(0, 1, 3, 4), mlp_widths=(WIDTH, 7, WIDTH, 12))
 LOCAL = ["sliding_attention"] * 5
 GEMMA = {"query_pre_attn_scalar": 12, "num_hidden_layers": 6, "layer_types": [*LOCAL, "full_attention"]}
@@ -97,26 +95,13 @@ def exported(directory: Path, write: Writer, architecture: Architecture | None =
     return ExportedNetwork(checkpoint, architecture or dense(checkpoint.network))
 
 
-def written(network: ExportedNetwork, directory: Path, type: TypeName = "f32") -> Path:  # noqa: A002
-    directory.mkdir()
-    Gguf(type).write(network, directory, lambda _: None)
-    (file,) = directory.iterdir()
-    return file
-
-
-def generated(network: ExportedNetwork, prompts: Sequence[list[int]] = PROMPTS) -> list[list[int]]:
-    engine = make_engine("torch", torch.device("cpu"))
-    with engine.run(network.checkpoint, network.architecture, "float32") as running:
-        return running.generate(prompts, LENGTH)
-
-
 @pytest.mark.parametrize("name", HELD)
 def test_llama_cpp_generates_the_tokens_of_our_own_engine(tmp_path: Path, name: str) -> None:
     write, architecture, called = HELD[name]
     network = exported(tmp_path / "model", write, architecture)
     file = written(network, tmp_path / "gguf")
     assert GGUFReader(file).get_field("general.architecture").contents() == called
-    ours = generated(network)
+    ours = generated(network, PROMPTS)
     assert len({tuple(tokens) for tokens in ours}) == len(PROMPTS) and len({*itertools.chain(*ours)}) > 5
     assert ask_llama_cpp(file, PROMPTS, LENGTH).generated == ours
 
@@ -252,28 +237,6 @@ def test_the_network_is_never_in_memory_as_a_whole(tmp_path: Path, type: TypeNam
     assert measured["float32"] > 140e6 and measured["peak"] < 0.5 * measured["float32"]
 
 
-TEXTS = [
-    "Hello, world!",
-    " leading and  double   spaces ",
-    "tabs\tand\n\nlines\r\n  \n",
-    "12 345 6789 1234567 3.14 1,000,000",
-    "It's, I'm, WE'RE, they'll, o'clock",
-    "Ça coûte 3,50 € (naïve)",
-    "Привет, мир! Ελληνικά",
-    "東京は日本の首都です。한국어",
-    "مرحبا بالعالم שלום",
-    "emoji 🙂🚀 👩‍👩‍👧 ½ ² ①",
-    "def f(x):\n    return x**2  # comment",
-    "<html><b>bold</b></html> https://example.org/a?b=c&d",
-    "camelCaseWords and SNAKE_CASE",
-    "a\u0301 combining, \u00a0no-break, \u200bzero width, \ufeff",
-    "हिन्दी ไทย கொ",
-    "!!!???...---===",
-    "x",
-    "",
-]
-
-
 def digits() -> Tokenizer:
     return cutting(pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False))
 
@@ -289,14 +252,34 @@ def cutting(*steps: object) -> Tokenizer:
     return tokenizer
 
 
+def words_taken_whole() -> Tokenizer:
+    """As Llama 3's: a word of the vocabulary is one token, even if no merges lead to it."""
+    tokenizer = split(LLAMA3_CUTS)
+    model = json.loads(tokenizer.to_str())
+    model["model"]["ignore_merges"] = True
+    model["model"]["vocab"]["Hello"] = 1400
+    return Tokenizer.from_str(json.dumps(model))
+
+
+def spaces_alone() -> Tokenizer:
+    """As Gemma's: spaces are ▁, and none is put before a text."""
+    tokenizer = metaspace("<s> $A")
+    tokenizer.normalizer = normalizers.Replace(" ", "▁")
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(" ", "merged_with_previous")
+    tokenizer.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
+    return tokenizer
+
+
 TOKENIZERS: dict[str, tuple[Callable[[], Tokenizer], str | None]] = {
     "gpt-2": (byte_level, "gpt-2"),
     "a text begins with BOS": (lambda: byte_level("<s> $A"), "gpt-2"),
     "smollm": (digits, "smollm"),
-    "llama-bpe": (lambda: split(LLAMA3_CUTS), "smaug-bpe"),
+    "llama-bpe": (words_taken_whole, "llama-bpe"),
+    "smaug-bpe": (lambda: split(LLAMA3_CUTS), "smaug-bpe"),
     "qwen2": (lambda: split(QWEN2_CUTS), "qwen2"),
     "tekken": (lambda: split(TEKKEN_CUTS), "tekken"),
     "llama 2": (metaspace, None),
+    "gemma": (spaces_alone, None),
     "llama 2, as it is written now": (lambda: metaspace(legacy=False), None),
 }
 
@@ -320,23 +303,3 @@ def test_an_unknown_way_of_cutting_texts_is_refused(tmp_path: Path) -> None:
     write_tokenizer(tmp_path / "model", split(r"\p{N}{1,5}|\s+"), "PreTrainedTokenizerFast")
     with pytest.raises(UserError, match=r"llama.cpp's tokenizers don't know this way of cutting texts: Split"):
         Gguf("f32").require_possible(network)
-
-
-def test_a_cut_of_the_example_model_answers_in_llama_cpp_as_here(tmp_path: Path) -> None:
-    directory, _ = fetch_model(EXAMPLE_MODEL)
-    kept = tuple(index for index in range(30) if index % 5 != 3)
-    checkpoint = Checkpoint.open(directory)
-    network = ExportedNetwork(checkpoint, Architecture(layers=kept, mlp_widths=(1536, 768) * 12))
-    file = written(network, tmp_path / "gguf")
-    tokenizer = load_tokenizer(directory)
-    texts = ["The capital of France is", "Once upon a time, there was", "def add(a, b):\n    return"]
-    prompts = [tokenizer.encode(text) for text in texts]
-    answers = ask_llama_cpp(file, prompts, LENGTH, TEXTS)
-    assert answers.generated == generated(network, prompts)
-    assert answers.tokens == [tokenizer.encode(text) for text in TEXTS]
-    said = {name: field.contents() for name, field in GGUFReader(file).fields.items()}
-    assert said["general.architecture"] == "deci"
-    template = (directory / "chat_template.jinja").read_text(encoding="utf-8")
-    assert said["tokenizer.chat_template"].strip() == template.strip()
-    eos = json.loads((directory / "config.json").read_text(encoding="utf-8"))["eos_token_id"]
-    assert said["tokenizer.ggml.eos_token_id"] == eos
