@@ -15,7 +15,7 @@ from gguf.quants import dequantize
 from tokenizers import Regex, Tokenizer, decoders, normalizers, pre_tokenizers
 
 from services.exporter.gguf import Gguf
-from services.exporter.gguf.numbers import TypeName, q8_0_network
+from services.exporter.gguf.numbers import GgufType, q8_0_network
 from services.exporter.gguf.tensors import interleaved
 from services.exporter.gguf.vocabulary import LLAMA3_CUTS, QWEN2_CUTS, TEKKEN_CUTS
 from services.exporter.network import ExportedNetwork
@@ -107,7 +107,7 @@ def test_llama_cpp_generates_the_tokens_of_our_own_engine(tmp_path: Path, name: 
 
 
 @pytest.mark.parametrize("type", ["f16", "bf16", "q8_0"])
-def test_the_other_types_load_and_answer(tmp_path: Path, type: TypeName) -> None:  # noqa: A002
+def test_the_other_types_load_and_answer(tmp_path: Path, type: GgufType) -> None:  # noqa: A002
     wide = of_family("llama", intermediate_size=64)
     network = exported(tmp_path / "model", wide, Architecture(layers=(0, 1, 4), mlp_widths=(64, 32, 64)))
     file = written(network, tmp_path / "gguf", type)
@@ -116,7 +116,7 @@ def test_the_other_types_load_and_answer(tmp_path: Path, type: TypeName) -> None
 
 
 @pytest.mark.parametrize("type", ["f32", "f16", "bf16", "q8_0"])
-def test_bytes_are_those_that_are_written_and_told_of(tmp_path: Path, type: TypeName) -> None:  # noqa: A002
+def test_bytes_are_those_that_are_written_and_told_of(tmp_path: Path, type: GgufType) -> None:  # noqa: A002
     network = exported(tmp_path, of_family("llama3-rope", intermediate_size=64))
     (tmp_path / "gguf").mkdir()
     told: list[int] = []
@@ -227,7 +227,7 @@ def test_numbers_beyond_float16_are_refused(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="needs Linux's account of memory")
 @pytest.mark.parametrize("type", ["f32", "q8_0"])
-def test_the_network_is_never_in_memory_as_a_whole(tmp_path: Path, type: TypeName) -> None:  # noqa: A002
+def test_the_network_is_never_in_memory_as_a_whole(tmp_path: Path, type: GgufType) -> None:  # noqa: A002
     sizes = {"hidden_size": 512, "intermediate_size": 2048, "num_hidden_layers": 6, "vocab_size": 12_000}
     random_model("llama", **sizes).to(torch.bfloat16).save_pretrained(tmp_path)
     tiny_tokenizer().save_pretrained(tmp_path)

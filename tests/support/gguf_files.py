@@ -7,7 +7,7 @@ import torch
 
 from services.evaluator.engines import make_engine
 from services.exporter.gguf import Gguf
-from services.exporter.gguf.numbers import TypeName
+from services.exporter.gguf.numbers import GgufType
 from services.exporter.network import ExportedNetwork
 
 LENGTH = 32
@@ -35,7 +35,7 @@ TEXTS = [
 ]
 
 
-def written(network: ExportedNetwork, directory: Path, type: TypeName = "f32") -> Path:  # noqa: A002
+def written(network: ExportedNetwork, directory: Path, type: GgufType = "f32") -> Path:  # noqa: A002
     directory.mkdir()
     Gguf(type).write(network, directory, lambda _: None)
     (file,) = directory.iterdir()

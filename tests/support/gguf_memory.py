@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import cast
 
 from services.exporter.gguf import Gguf
-from services.exporter.gguf.numbers import TypeName
+from services.exporter.gguf.numbers import GgufType
 from services.exporter.network import ExportedNetwork
 from shared.architecture import dense
 from shared.supernet.checkpoint import Checkpoint
@@ -21,7 +21,7 @@ def main() -> None:
     """Write the whole network of a checkpoint; print its bytes in `float32` and what was held at the `peak`."""
     model, directory, kind = sys.argv[1:]
     checkpoint = Checkpoint.open(Path(model))
-    network, written = ExportedNetwork(checkpoint, dense(checkpoint.network)), Gguf(cast(TypeName, kind))
+    network, written = ExportedNetwork(checkpoint, dense(checkpoint.network)), Gguf(cast(GgufType, kind))
     written.require_possible(network)  # loads what is needed but once
     for tensor in checkpoint.weights.values():
         tensor.sum()  # reads the file, whose pages count as memory of this process

@@ -10,7 +10,7 @@ from gguf import GGUFWriter
 
 from services.exporter.gguf.layout import Layout, layout_of
 from services.exporter.gguf.metadata import add_metadata
-from services.exporter.gguf.numbers import TYPES, Numbers, NumberType, TypeName
+from services.exporter.gguf.numbers import TYPES, GgufType, Numbers, NumberType
 from services.exporter.gguf.rotary import factors, require_rotary
 from services.exporter.gguf.tensors import FileTensor, file_tensors
 from services.exporter.gguf.vocabulary import read_vocabulary
@@ -26,7 +26,7 @@ class Gguf:
     """GGUF with matrices of a type; `title`, `base_model` and `license` (such as apache-2.0) are said in the file where
     they are known."""
 
-    type: TypeName = "f16"
+    type: GgufType = "f16"
     title: str | None = None
     base_model: str | None = None
     license: str | None = None
@@ -105,7 +105,7 @@ class _Streamed:
             self.progressed(piece.nbytes)
 
 
-def _require_blocks(planned: list[FileTensor], name: TypeName) -> None:
+def _require_blocks(planned: list[FileTensor], name: GgufType) -> None:
     """Raise UserError where rows can't be cut into whole blocks."""
     block = TYPES[name].block
     for tensor in planned:

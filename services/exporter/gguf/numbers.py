@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
@@ -11,11 +10,11 @@ from gguf.quants import dequantize, quantize
 from numpy.typing import NDArray
 from torch import Tensor
 
+from services.exporter.names import GgufType
 from services.exporter.network import ExportedNetwork
 from shared.errors import UserError
 from shared.supernet.decoder import Decoder
 
-TypeName = Literal["f32", "f16", "bf16", "q8_0"]
 Numbers = NDArray[np.generic]
 
 BLOCK_NUMBERS = 2**22
@@ -55,7 +54,7 @@ class NumberType:
             yield piece
 
 
-TYPES: dict[TypeName, NumberType] = {
+TYPES: dict[GgufType, NumberType] = {
     "f32": NumberType(GGMLQuantizationType.F32, LlamaFileType.ALL_F32),
     "f16": NumberType(GGMLQuantizationType.F16, LlamaFileType.MOSTLY_F16),
     "bf16": NumberType(GGMLQuantizationType.BF16, LlamaFileType.MOSTLY_BF16),
