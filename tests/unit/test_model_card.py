@@ -198,6 +198,7 @@ def test_a_plain_checkpoint_is_loaded_by_every_engine_without_code(tmp_path: Pat
     assert 'AutoModelForCausalLM.from_pretrained(".", dtype="auto")' in text
     assert "```sh\nvllm serve .\n```" in text
     assert "python convert_hf_to_gguf.py . --outfile model.gguf" in text
+    assert "nasfarm export" not in text
 
 
 def test_layers_that_differ_need_the_modelling_file_or_the_plugin(tmp_path: Path) -> None:
@@ -205,6 +206,7 @@ def test_layers_that_differ_need_the_modelling_file_or_the_plugin(tmp_path: Path
     assert 'AutoModelForCausalLM.from_pretrained(".", trust_remote_code=True, dtype="auto")' in text
     assert "nasfarm[vllm]" in text and "```sh\nvllm serve .\n```" in text
     assert "convert_hf_to_gguf" not in text
+    assert "For llama.cpp, `nasfarm export --to gguf` writes" in text
 
 
 def test_decilm_is_served_by_vllm_alone(tmp_path: Path) -> None:
@@ -218,6 +220,7 @@ def test_gguf_is_served_by_llama_cpp_from_the_file_that_lies_there(tmp_path: Pat
     (tmp_path / "smollm2 N5.gguf").touch()
     facts = replace(FACTS, format="gguf", weights="Q8_0", measured_as_written=False)
     text = written(tmp_path, facts)
+    assert "For vLLM, `nasfarm export --to vllm`" in text and "from_pretrained" not in text
     assert "library_name: gguf" in text and "base_model_relation: finetune" in text
     assert "```sh\nllama-server -m 'smollm2 N5.gguf'\n```" in text
     assert "before the weights were written as Q8_0" in text and "before the weights became Q8_0" in text
@@ -233,10 +236,18 @@ def test_a_network_in_the_hub_is_loaded_by_its_id(tmp_path: Path) -> None:
 
 def test_int8_says_what_it_needs_and_that_other_quantisations_answer_differently(tmp_path: Path) -> None:
     quantized = replace(FACTS, quantization="int8", weights="INT8 (LLM.int8())", bytes_in_memory=140_000_000)
-    text = written(tmp_path, quantized, PLAIN | {"quantization_config": {"load_in_8bit": True}})
+    loaded = {"quant_method": "bitsandbytes", "load_in_8bit": True}
+    text = written(tmp_path, quantized, PLAIN | {"quantization_config": loaded})
     assert "`bitsandbytes`" in text and "| 140.0 MB | 269.0 MB | 1.92 |" in text
     assert "another quantisation" not in text
-    text = written(tmp_path, replace(quantized, format="vllm", weights="INT8 (W8A8)"))
+    assert "vllm serve" not in text and "convert_hf_to_gguf" not in text
+    assert "For vLLM, `nasfarm export --to vllm` writes" in text and "For llama.cpp, `nasfarm export --to gguf`" in text
+    text = written(
+        tmp_path,
+        replace(quantized, format="vllm", weights="INT8 (W8A8)"),
+        PLAIN | {"quantization_config": {"quant_method": "compressed-tensors"}},
+    )
+    assert "vllm serve ." in text
     assert "INT8 (W8A8) is another quantisation than LLM.int8()" in text
 
 

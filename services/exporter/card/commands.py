@@ -5,10 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from services.exporter.card.facts import CardFacts
+from services.exporter.protocol import FormatName
 from shared.manifest import read_config
 from shared.network.config import ARCHITECTURE, MODEL_TYPE
 
 DECILM = "DeciLMForCausalLM"
+FORMATS: dict[str, FormatName] = {"transformers": "hf", "vLLM": "vllm", "llama.cpp": "gguf"}
+"""What is written for each engine."""
 
 
 @dataclass(frozen=True)
@@ -31,13 +34,23 @@ def commands(facts: CardFacts, directory: Path) -> tuple[Command, ...]:
     architecture = (config.get("architectures") or [""])[0]
     ours = config.get("model_type") == MODEL_TYPE or architecture == ARCHITECTURE
     remote = "auto_map" in config
-    loaded = () if architecture == DECILM else (_transformers(place, remote, "quantization_config" in config),)
-    return (*loaded, _vllm(place, ours, remote), *(() if ours or remote else (_converted(place),)))
+    # LLM.int8() is transformers' alone: vLLM has no bitsandbytes of its own, and llama.cpp's converter doesn't read it.
+    int8 = (config.get("quantization_config") or {}).get("quant_method") == "bitsandbytes"
+    found = [] if architecture == DECILM else [_transformers(place, remote, int8)]
+    found += [] if int8 else [_vllm(place, ours, remote)]
+    found += [] if int8 or ours or remote or facts.format != "hf" else [_converted(place)]
+    return tuple(found)
 
 
-def _transformers(place: str, remote: bool, quantized: bool) -> Command:
+def engines_of_other_formats(facts: CardFacts, directory: Path) -> dict[str, FormatName]:
+    """Those that can't load the directory as it is, and what to export the network to for them."""
+    able = {command.engine for command in commands(facts, directory)}
+    return {engine: name for engine, name in FORMATS.items() if engine not in able}
+
+
+def _transformers(place: str, remote: bool, int8: bool) -> Command:
     flag = ", trust_remote_code=True" if remote else ""
-    needs = "`pip install transformers accelerate`" + (" `bitsandbytes`" if quantized else "")
+    needs = "`pip install transformers accelerate`" + (", quantised as it is loaded by `bitsandbytes`" if int8 else "")
     if remote:
         needs += "; the flag lets it run the modelling file beside the weights"
     return Command(
