@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from xml.etree import ElementTree
 
@@ -17,6 +18,7 @@ from services.exporter.card.layers_picture import CUT, KEPT, layers_picture, sum
 from services.exporter.card.license import license_of
 from services.exporter.card.model_card import write_card
 from services.exporter.card.words import plain
+from tests.support.hub import Repository, running_hub
 
 ARC = TaskAccuracy(
     task="arc_easy",
@@ -144,18 +146,30 @@ def test_the_license_is_the_base_model_s(tmp_path: Path) -> None:
 def test_a_license_that_lies_at_the_hub_alone_is_looked_up_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fetched = tmp_path / "fetched.md"
-    fetched.write_text("---\nlicense: llama2\n---\n", encoding="utf-8")
-    asked: list[tuple[str, str]] = []
+    with running_hub() as hub:
+        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", hub.endpoint)
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+        monkeypatch.setattr("services.exporter.card.license.build_hf_headers", lambda: hub.headers)
+        hub.repositories["meta-llama/Llama-2-7b-hf"] = Repository(False, {"README.md": b"---\nlicense: llama2\n---\n"})
+        assert license_of(tmp_path, "meta-llama/Llama-2-7b-hf") == License("llama2")
+        assert license_of(tmp_path, "meta-llama/Llama-2-13b-hf") is None
+        assert license_of(tmp_path, "my model") is None
+        assert hub.requests == [
+            ("GET", "/meta-llama/Llama-2-7b-hf/resolve/main/README.md"),
+            ("GET", "/meta-llama/Llama-2-13b-hf/resolve/main/README.md"),
+        ]
 
-    def download(model: str, file: str) -> str:
-        asked.append((model, file))
-        return str(fetched)
 
-    monkeypatch.setattr("services.exporter.card.license.hf_hub_download", download)
-    assert license_of(tmp_path, "meta-llama/Llama-2-7b-hf") == License("llama2")
-    assert license_of(tmp_path, "my model") is None
-    assert asked == [("meta-llama/Llama-2-7b-hf", "README.md")]
+def test_a_hub_that_does_not_answer_is_asked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tries: list[str] = []
+
+    def refused(*_: Any, **__: Any) -> None:
+        tries.append("once")
+        raise ConnectionError("nobody listens")
+
+    monkeypatch.setattr("services.exporter.card.license.get_session", lambda: SimpleNamespace(get=refused))
+    assert license_of(tmp_path, "meta-llama/Llama-2-7b-hf") is None
+    assert tries == ["once"]
 
 
 @pytest.mark.parametrize("content", [None, "no front matter", "---\n[\n---\n", "---\nlicense: [mit]\n---\n", "\x00"])
