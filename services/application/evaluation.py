@@ -4,19 +4,17 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from pydantic import ValidationError
-
+from services.application.architecture_file import read_architecture
 from services.application.checkpoint_content import content_of, fetched
 from services.evaluator.evaluator import Evaluator
 from services.evaluator.scoring import count_waves
-from shared.architecture import Architecture, dense
+from shared.architecture import dense
 from shared.checkpoint_files import FileDigests, content_digest
 from shared.environment import Environment
 from shared.errors import UserError
 from shared.events import Events
 from shared.manifest import read_network
 from shared.messages import CheckpointRef, Dtype, EvaluationRequest, EvaluationResult, EvaluationSpec, Measurement
-from shared.settings import explain
 
 MORE_STEPS = 2
 """Of a measurement, besides tasks read, rows scored and runs: the network is ready, and cut out."""
@@ -90,15 +88,3 @@ def _supernet_of(architecture: Path | None) -> str:
     if not supernet.is_dir():
         raise UserError(f"{architecture}: lies in no run with a super-network; say which one with --checkpoint")
     return str(supernet)
-
-
-def read_architecture(path: Path) -> Architecture:
-    """Read an architecture file. Raises UserError that names file and field."""
-    try:
-        return Architecture.model_validate_json(path.read_bytes())
-    except OSError as error:
-        raise UserError(
-            f"{path}: can't be read ({error.strerror}); give a file such as runs/NAME/front/N1.json"
-        ) from error
-    except ValidationError as error:
-        raise UserError(f"{path}: {explain(error)}; it should hold layers and mlp_widths") from error

@@ -16,6 +16,7 @@ from services.application.supernet_store import SupernetStore
 from services.cli.console import console
 from services.cli.notes import show_notes
 from services.cli.optional import OptionalValues
+from services.exporter.names import FormatName, GgufType
 from shared.environment import prepare_environment
 from shared.errors import UserError
 from shared.messages import Dtype, Engine
@@ -177,6 +178,79 @@ def report(
         from services.cli.run_view import report as write
 
     write(run, run if output is None else output)
+
+
+@app.command(
+    epilog="Example: nasfarm export runs/smollm2-arc-easy N5 --to gguf    (without N5: the networks there are)"
+)
+def export(
+    run: Run,
+    network: Annotated[
+        str | None,
+        typer.Argument(metavar="[NETWORK]", help="Its name in the report, such as N5 or dense; default: list them."),
+    ] = None,
+    to: Annotated[
+        FormatName, typer.Option("--to", help="For whom: hf (Hugging Face transformers), vllm, or gguf (llama.cpp).")
+    ] = "hf",
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Directory to write it into; default: exports/RUN-NETWORK-FORMAT."),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace an earlier export.")] = False,
+    architecture: Annotated[
+        Path | None,
+        typer.Option("--architecture", readable=False, help="JSON file with layers and mlp_widths, instead of a name."),
+    ] = None,
+    at_most: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--at-most",
+            metavar="COST=AMOUNT",
+            help="Instead of a name: the most accurate network of the front (on search items) that has at most so "
+            "much: parameters=100M, bytes=200MB, or, if the search timed them, prefill_seconds and decode_seconds=20ms."
+            " May be repeated.",
+        ),
+    ] = None,
+    verify: Annotated[
+        bool | None,
+        typer.Option(
+            "--verify/--no-verify",
+            help="Load the export and compare it with the network on 64 report items; default: if that takes less "
+            "than about a minute.",
+        ),
+    ] = None,
+    gguf_type: Annotated[
+        GgufType | None,
+        typer.Option(
+            "--type",
+            case_sensitive=False,
+            help="How numbers are held in a GGUF file; default: as they were measured, INT8 as Q8_0.",
+        ),
+    ] = None,
+    supernet: Annotated[
+        str | None,
+        typer.Option(
+            "--supernet",
+            help="Directory or URL (s3://, gs://, hf://) of the run's super-network; default: where the run has it.",
+        ),
+    ] = None,
+    push: Annotated[
+        str | None,
+        typer.Option(
+            "--push",
+            metavar="USER/NAME",
+            help="Upload it to this repository of the Hugging Face hub too, which is made, and is private, if it isn't "
+            "there; one that holds files takes it only with --force.",
+        ),
+    ] = None,
+) -> None:
+    """Write a network of a run as a model that Hugging Face, vLLM or llama.cpp load; without NETWORK, list them."""
+    from services.application.export.request import ExportRequest
+    from services.cli.export import Wanted
+    from services.cli.export import export as write
+
+    wanted = Wanted(network, architecture, tuple(at_most or ()))
+    write(run, wanted, ExportRequest(to, gguf_type, supernet, verify, push), output, force)
 
 
 @app.command(epilog="Example: nasfarm status runs/smollm2-arc-easy    (without a run: all runs and super-networks)")

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
+from lm_eval.api.instance import Instance
 from lm_eval.models.utils import resolve_max_length
 from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
@@ -110,7 +111,7 @@ def prepare_task(
     """
     max_length = resolve_max_length(config, tokenizer, default=DEFAULT_LENGTH)
     requests = [document.requests() for document in loaded.documents]
-    windows = tokenize_requests([request for item in requests for request in item], tokenizer, max_length)
+    windows = _windows(requests, tokenizer, max_length)
     numbers = (token for request in windows for window in request for token in (*window.inputs, *window.targets))
     require_embedded(numbers, config.vocab_size, tokenizer)
     subjects: dict[int, list[list[tuple[int, Continuation]]]] = {}
@@ -141,6 +142,21 @@ def prepare_task(
             [[(window.inputs, window.targets) for window in request] for request in windows] + [golds, start]
         ),
     )
+
+
+def item_windows(
+    loaded: LoadedTask, tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig
+) -> list[tuple[Continuation, ...]]:
+    """The token sequences by which the requests of each item are answered, in the order of its requests."""
+    requests = [document.requests() for document in loaded.documents]
+    windows = iter(_windows(requests, tokenizer, resolve_max_length(config, tokenizer, default=DEFAULT_LENGTH)))
+    return [tuple(window for _ in item for window in next(windows)) for item in requests]
+
+
+def _windows(
+    requests: Sequence[Sequence[Instance]], tokenizer: PreTrainedTokenizerBase, max_length: int
+) -> list[tuple[Continuation, ...]]:
+    return tokenize_requests([request for item in requests for request in item], tokenizer, max_length)
 
 
 def _prefix_group(

@@ -2,11 +2,13 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Protocol
 
+from services.exporter.names import FormatName
 from services.exporter.network import ExportedNetwork
 
-FormatName = Literal["hf", "vllm", "gguf"]
+__all__ = ["ExportFormat", "FormatName", "Progressed"]
+
 Progressed = Callable[[int], None]
 """Called with the number of bytes that were written since the last call."""
 

@@ -50,7 +50,7 @@ def refused(ended: Ended, *words: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["init", "schema", "train", "search", "report", "evaluate", "status", "stop", "evaluator"]
+    "command", ["init", "schema", "train", "search", "report", "export", "evaluate", "status", "stop", "evaluator"]
 )
 def test_every_command_explains_itself_with_an_example(run: Run, command: str) -> None:
     ended = run(command, "--help")

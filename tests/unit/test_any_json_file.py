@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from services.application.evaluation import read_architecture
+from services.application.architecture_file import read_architecture
 from services.trainer.data import load_instructions
 from shared.environment import Environment
 from shared.errors import UserError

@@ -1,0 +1,151 @@
+"""From a network of a run to a directory that others load: written, verified, described, and put in its place whole."""
+
+import importlib.metadata
+import json
+from pathlib import Path
+
+import torch
+
+from services.application.export.choice import ChosenNetwork
+from services.application.export.facts import card_facts
+from services.application.export.place import RECORD, Place
+from services.application.export.push import push, require_pushable
+from services.application.export.request import ExportRequest
+from services.application.export.searched_run import SearchedRun
+from services.application.export.supernet import supernet_of
+from services.application.export.verification.protocol import Verification, Verifier
+from services.application.export.verification.verified_items import VerifiedItems, verified_items
+from services.application.export.verification.verifiers import LEAST_SECONDS, VERIFIERS, verification_seconds
+from services.exporter.card.model_card import write_card
+from services.exporter.formats import make_format
+from services.exporter.names import FormatName, GgufType
+from services.exporter.network import ExportedNetwork
+from services.exporter.protocol import ExportFormat
+from shared.architecture import Architecture
+from shared.checkpoint_files import WEIGHTS, matching
+from shared.environment import Environment
+from shared.errors import UserError
+from shared.events import Events
+from shared.messages import Dtype
+from shared.supernet.checkpoint import Checkpoint, writing_checkpoint
+
+CARD_BYTES = 2**20
+"""Room for what is written beside weights and tokenizer: a configuration, a modelling file, a card."""
+
+
+def export_network(
+    run: SearchedRun,
+    chosen: ChosenNetwork,
+    asked: ExportRequest,
+    place: Place,
+    environment: Environment,
+    events: Events,
+) -> Verification | None:
+    """Write a network of a run to its place; what verifying it showed, None if it wasn't verified.
+
+    Raises UserError where the network can't be had, can't be held by the format, doesn't fit on the disk, can't be
+    written, or isn't the same afterwards; nothing is left then. Where only the hub refuses it, it stays in its place.
+    """
+    if asked.verify and asked.format not in VERIFIERS:
+        raise UserError(f"--verify: exports for {asked.format} can't be loaded here; leave it out, and try it there")
+    if asked.push is not None:
+        with events.step("Hub", note="asking"):
+            require_pushable(asked.push, place.force)
+    torch.set_num_threads(environment.threads)
+    supernet = supernet_of(run, asked.supernet, environment, events)
+    checkpoint = Checkpoint.open(supernet.directory)
+    network = ExportedNetwork(checkpoint, chosen.architecture)
+    gguf_type = asked.gguf_type or _gguf_type(asked.format, chosen.architecture, run.plan.dtype)
+    writer = make_format(asked.format, gguf_type)
+    writer.require_possible(network)
+    bytes_on_disk = writer.bytes(network)
+    place.require_space(bytes_on_disk + _companion_bytes(supernet.directory) + CARD_BYTES)
+    verification = _planned_verification(asked, network, run, environment, events)
+    with place.written() as scratch:
+        _write(writer, network, bytes_on_disk, scratch, place, events)
+        found = None if verification is None else _verified(*verification, network, scratch, events)
+        words = None if found is None else found.in_words()
+        facts = card_facts(
+            run, chosen, network, supernet.manifest, asked.format, gguf_type, bytes_on_disk, words, asked.push
+        )
+        with writing_checkpoint(place.target):
+            write_card(facts, scratch)
+            (scratch / RECORD).write_text(_record(run, chosen, asked, gguf_type, words), encoding="utf-8")
+    if asked.push is not None:
+        with events.step("Hub", note="uploading"):
+            pushed = push(place.target, asked.push, place.force)
+        events.note("Hub", f"{pushed.url}, {'which only you see' if pushed.private else 'which everybody may see'}")
+    return found
+
+
+def _gguf_type(name: FormatName, architecture: Architecture, dtype: Dtype) -> GgufType | None:
+    """The type in which a network answers most as it did when it was measured."""
+    if name != "gguf":
+        return None
+    if architecture.quantization == "int8":
+        return "q8_0"
+    return "f32" if dtype == "float32" else "bf16"
+
+
+def _companion_bytes(directory: Path) -> int:
+    """Of all that may go along with the weights."""
+    files = [file for file in directory.iterdir() if file.is_file()]
+    weights = matching({file.name: "" for file in files}, WEIGHTS)
+    return sum(file.stat().st_size for file in files if file.name not in weights)
+
+
+def _planned_verification(
+    asked: ExportRequest, network: ExportedNetwork, run: SearchedRun, environment: Environment, events: Events
+) -> tuple[Verifier, VerifiedItems] | None:
+    if asked.verify is False:
+        return None
+    if asked.format not in VERIFIERS:
+        events.note("Verification", f"none: exports for {asked.format} can't be loaded here")
+        return None
+    with events.step("Verification", note="reading report items"):
+        verifier = VERIFIERS[asked.format]()
+        items = verified_items(run.plan.settings, network.checkpoint, environment)
+        seconds = verification_seconds(network, verifier, items)
+    if asked.verify is None and seconds >= LEAST_SECONDS:
+        events.note("Verification", f"none, as it would take about {seconds / 60:.0f} minutes; --verify does it")
+        return None
+    return verifier, items
+
+
+def _write(
+    writer: ExportFormat, network: ExportedNetwork, total: int, scratch: Path, place: Place, events: Events
+) -> None:
+    done = 0
+    with events.step("Writing", total, unit="bytes") as step, writing_checkpoint(place.target):
+
+        def progressed(more: int) -> None:
+            nonlocal done
+            done += more
+            step.reach(done)
+
+        writer.write(network, scratch, progressed)
+
+
+def _verified(
+    verifier: Verifier, items: VerifiedItems, network: ExportedNetwork, scratch: Path, events: Events
+) -> Verification:
+    with events.step("Verification", len(items.windows)) as step:
+        return verifier.verify(network, scratch, items, step.advance)
+
+
+def _record(
+    run: SearchedRun, chosen: ChosenNetwork, asked: ExportRequest, gguf_type: GgufType | None, verified: str | None
+) -> str:
+    """What `export.json` holds."""
+    content = {
+        "version": 1,
+        "network": chosen.name,
+        "architecture": chosen.architecture.model_dump(mode="json"),
+        "run": run.name,
+        "supernet": run.plan.supernet.digest,
+        "format": asked.format,
+        "type": gguf_type,
+        "verified": verified,
+        "nasfarm": importlib.metadata.version("nasfarm"),
+    }
+    return json.dumps(content, indent=2) + "\n"

@@ -1,0 +1,73 @@
+"""What an export is verified on: report items of the run, or, where their data aren't at hand, a fixed text."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from services.evaluator.preparation import PreparedTask, item_windows, prepare_task
+from services.evaluator.tasks.index import include_tasks
+from services.evaluator.tasks.loading import load_items
+from services.evaluator.tokenisation import Continuation
+from shared import facts
+from shared.environment import Environment
+from shared.errors import UserError
+from shared.files import user_path
+from shared.settings import SearchSettings
+from shared.supernet.checkpoint import Checkpoint
+from shared.supernet.tokenizer import load_tokenizer
+from shared.text import shortened
+
+ITEMS = 64
+"""Report items that an export is verified on, all tasks together; of the fixed text, as many questions."""
+BATCH_TOKENS = 4096
+
+
+@dataclass(frozen=True)
+class VerifiedItems:
+    """`windows[i]` are the token sequences of item i, one for each of its requests, the items of one task after those
+    of another; `metrics` says what is counted of each task. Without tasks, each item is a text of its own. `origin`
+    says in words what they are."""
+
+    tasks: tuple[PreparedTask, ...]
+    metrics: tuple[str, ...]
+    windows: tuple[tuple[Continuation, ...], ...]
+    origin: str
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of all windows."""
+        return sum(len(window.inputs) for item in self.windows for window in item)
+
+
+def verified_items(settings: SearchSettings, checkpoint: Checkpoint, environment: Environment) -> VerifiedItems:
+    """The first report items of a search, as many of each task, as the tokenizer of its super-network reads them.
+    Raises UserError where there is no such tokenizer."""
+    tokenizer = load_tokenizer(checkpoint.directory)
+    try:
+        return _report_items(settings, checkpoint, environment, tokenizer)
+    except UserError as error:  # the data may be on another machine, and the export is verified all the same
+        return VerifiedItems((), (), tuple(_text(tokenizer)), f"a fixed text ({shortened(str(error))})")
+
+
+def _report_items(
+    settings: SearchSettings, checkpoint: Checkpoint, environment: Environment, tokenizer: PreTrainedTokenizerBase
+) -> VerifiedItems:
+    if settings.include_path is not None:
+        include_tasks(user_path(settings.include_path))
+    tasks, windows = list[PreparedTask](), list[tuple[Continuation, ...]]()
+    for asked in (task.part("report") for task in settings.tasks):
+        stop = min(asked.stop, asked.start + max(1, ITEMS // len(settings.tasks)))
+        loaded = load_items(asked.model_copy(update={"stop": stop}), environment.data, tokenizer)
+        device = torch.device("cpu")
+        tasks.append(prepare_task(asked.task, loaded, tokenizer, checkpoint.config, device, BATCH_TOKENS))
+        windows += item_windows(loaded, tokenizer, checkpoint.config)
+    names = " and ".join(task.name for task in tasks)
+    return VerifiedItems(tuple(tasks), settings.metrics, tuple(windows), f"{len(windows)} report items of {names}")
+
+
+def _text(tokenizer: PreTrainedTokenizerBase) -> Iterator[tuple[Continuation, ...]]:
+    for question in facts.questions("report")[:ITEMS]:
+        tokens = tokenizer.encode(f"{question['question']} {question['choices']['text'][0]}")
+        yield (Continuation(tuple(tokens[:-1]), tuple(tokens[1:])),)

@@ -1,0 +1,98 @@
+"""`nasfarm export`: the front of a run as a list to choose from, and one of its networks for others to load."""
+
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+from rich.text import Text
+
+from services.application.export.choice import choose
+from services.application.export.place import Place, default_output
+from services.application.export.request import ExportRequest
+from services.application.export.searched_run import SearchedRun
+from services.cli.console import console
+from services.cli.preparation_display import SUBJECT_WIDTH, PreparationDisplay
+from services.reporting import wording
+from services.reporting.displayed_costs import displayed_costs
+from services.reporting.report_data import NetworkRow
+from shared.environment import Environment
+from shared.errors import UserError
+from shared.events import Events
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which network: by its name, by a file, or by what it may cost at most."""
+
+    name: str | None
+    architecture: Path | None
+    at_most: tuple[str, ...]
+
+
+def export(path: Path, wanted: Wanted, asked: ExportRequest, output: Path | None, force: bool) -> None:
+    """Export the network of a run that is wanted; if none is, list those there are."""
+    run = SearchedRun.read(path)
+    chosen = choose(run, wanted.name, wanted.architecture, wanted.at_most)
+    if chosen is None:
+        options: dict[str, object] = {"--output": output, "--force": force or None, "--type": asked.gguf_type}
+        options |= {"--verify": asked.verify, "--supernet": asked.supernet, "--push": asked.push}
+        for option, value in options.items():
+            if value is not None:
+                raise UserError(f"{option}: of which network? Name one; `nasfarm export {path}` lists those there are")
+        _list(path, run)
+        return
+    if chosen.why:
+        _say("Chosen", f"{chosen.name}, {chosen.why}")
+    kind = asked.format if asked.gguf_type is None else f"{asked.format}-{asked.gguf_type}"
+    shown = output or default_output(run.name, chosen.name, kind)
+    place = Place.of(shown, run.directory, force)
+
+    # What holds a model is loaded only now.
+    from services.application.export.export_network import export_network
+    from services.application.quiet_libraries import quiet_libraries
+
+    quiet_libraries()
+    with PreparationDisplay() as display:
+        verified = export_network(run, chosen, asked, place, Environment.read(), Events(display))
+    if verified is not None:
+        _say("Verified", verified.in_words())
+    _say("Exported", f"{chosen.name} for {asked.format}: {shown}; its README.md says how to load and serve it")
+
+
+def _list(path: Path, run: SearchedRun) -> None:
+    content = run.report
+    table = Table(box=SIMPLE_HEAD, show_edge=False)
+    table.add_column("Network", no_wrap=True)
+    for title in ("Parameters", "Weights", "Times smaller", "Search %", "Report %", "INT8"):
+        table.add_column(title, justify="right", no_wrap=True)
+    for rows in (content.front, (content.dense,), content.int8):
+        for row in rows:
+            table.add_row(Text(row.name), *_cells(row))
+        table.add_section()
+    console.print(table)
+    costs = displayed_costs(content)
+    smallest = min(content.front, key=costs[0].required_of, default=content.dense)
+    run_path = shlex.quote(str(path))
+    _say("Next", f"nasfarm export {run_path} {content.front[0].name if content.front else content.dense.name}")
+    _say(
+        "",
+        f"or, by need, nasfarm export {run_path} --at-most {costs[0].objective}={costs[0].required_of(smallest):.0f}"
+        f" (this run knows {', '.join(cost.objective for cost in costs)})",
+    )
+
+
+def _cells(row: NetworkRow) -> tuple[str, ...]:
+    return (
+        wording.parameters(row.parameters),
+        wording.size(row.bytes),
+        f"{row.ratio:.2f}",
+        wording.percentage(row.search_accuracy),
+        wording.percentage(row.report_accuracy),
+        "yes" if row.architecture.quantization == "int8" else "",
+    )
+
+
+def _say(subject: str, text: str) -> None:
+    console.print(f"{subject:<{SUBJECT_WIDTH}}{text}")

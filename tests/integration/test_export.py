@@ -1,0 +1,381 @@
+"""`nasfarm export` as a person uses it: what it lists, chooses, writes and refuses."""
+
+import itertools
+import json
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from services.application.export import export_network, place
+from services.application.export.push import Pushed
+from services.application.export.verification import verified_items
+from shared.architecture import Architecture
+from shared.supernet.checkpoint import Checkpoint
+from tests.support.command import Ended, Run, environment
+from tests.support.plain_format import (
+    FullDiskFormat,
+    LackingFormat,
+    PlainFormat,
+    UnreadableFormat,
+    WrongFormat,
+    exporting_with,
+)
+
+ROOT = Path(__file__).parents[2]
+FIXTURES = ROOT / "tests" / "fixtures"
+
+
+@pytest.fixture(autouse=True)
+def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Finished runs, with their super-networks, in the working directory; a format that plain checkpoints are."""
+    shutil.copytree(FIXTURES / "format-4", tmp_path / "work", symlinks=True)
+    monkeypatch.chdir(tmp_path / "work")
+    with exporting_with(PlainFormat):
+        yield tmp_path / "work"
+
+
+def shallow(directory: Path = Path()) -> Path:
+    """The file of an architecture of which all layers are alike."""
+    file = directory / "shallow.json"
+    file.write_text(Architecture(layers=(0, 1, 3), mlp_widths=(24, 24, 24)).model_dump_json())
+    return file
+
+
+def refused(ended: Ended, *words: str) -> None:
+    """The command ended with exit code 2 and one line that holds these words."""
+    assert ended.code == 2, ended
+    assert ended.error.count("\n") == 1 and ended.error.startswith("nasfarm: "), ended.error
+    for word in words:
+        assert word in ended.error, ended.error
+
+
+def nothing_is_left(directory: Path = Path("exports")) -> bool:
+    return not directory.exists() or not list(directory.iterdir())
+
+
+def test_without_a_network_the_front_is_listed_with_its_sizes_and_how_to_go_on(run: Run) -> None:
+    ended = run("export", "runs/served")
+    assert ended.code == 0, ended
+    front = json.loads(Path("runs/served/front.json").read_text())["front"]
+    lines = {line.split()[0]: line for line in ended.output.splitlines() if line.strip()}
+    for row in front:
+        shown = lines[row["name"]]
+        assert f"{100 * row['search_accuracy']:.1f}" in shown and f"{row['ratio']:.2f}" in shown
+        assert ("yes" in shown) == (row["architecture"]["quantization"] == "int8")
+    assert "dense" in lines
+    assert "nasfarm export runs/served N1" in ended.output and "--at-most bytes=" in ended.output
+
+
+def test_the_front_is_listed_without_loading_torch() -> None:
+    code = "import sys; sys.argv[1:] = ['export', 'runs/served']; from services.cli.main import main\n"
+    code += (
+        "try: main()\nexcept SystemExit: pass\nassert 'torch' not in sys.modules and 'transformers' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "N1" in done.stdout
+
+
+def test_the_whole_network_is_exported_verified_and_described(run: Run) -> None:
+    ended = run("export", "runs/plain", "dense")
+    assert ended.code == 0, ended
+    directory = Path("exports/plain-dense-hf")
+    assert sorted(path.name for path in Path("exports").iterdir()) == [directory.name]
+    assert "Verified" in ended.output and "report items of plain_facts" in ended.output
+    assert "30 of 30 items are answered alike" in ended.output
+    assert "Writing" not in ended.error
+    record = json.loads((directory / "export.json").read_text())
+    assert record["network"] == "dense" and record["format"] == "hf"
+    assert "30 of 30 items" in record["verified"]
+    card = (directory / "README.md").read_text()
+    assert "plain-dense" in card and "plain_facts" in card and record["verified"] in card
+    assert str(Path.cwd()) not in card
+
+
+def test_what_is_exported_are_the_weights_of_the_network_that_is_cut_out(run: Run) -> None:
+    ended = run("export", "runs/plain", "--architecture", shallow(), "--no-verify", "-o", "out")
+    assert ended.code == 0, ended
+    assert "Verified" not in ended.output
+    checkpoint, architecture = (
+        Checkpoint.open(Path("runs/plain/supernet")),
+        json.loads(Path("shallow.json").read_text()),
+    )
+    cut = dict(checkpoint.cut(Architecture(**{key: architecture[key] for key in ("layers", "mlp_widths")})).weights())
+    written = Checkpoint.open(Path("out"))
+    assert set(written.weights) == set(cut)
+    assert all(torch.equal(written.weights[name], tensor) for name, tensor in cut.items())
+    assert AutoModelForCausalLM.from_pretrained("out").config.num_hidden_layers == 3
+
+
+def test_by_need_the_most_accurate_network_of_the_front_that_fits_is_chosen_and_it_is_said_why(run: Run) -> None:
+    front = json.loads(Path("runs/served/front.json").read_text())["front"]
+    sizes = sorted(row["bytes"] for row in front)
+    fitting = [row for row in front if row["bytes"] <= sizes[2]]
+    best = max(fitting, key=lambda row: row["search_accuracy"])
+    ended = run("export", "runs/served", "--at-most", f"bytes={sizes[2] / 1000}kB", "--no-verify")
+    (chosen,) = [line for line in ended.output.splitlines() if line.startswith("Chosen")]
+    assert best["name"] in chosen and f"of the {len(fitting)} of {len(front)} networks" in chosen
+    assert f"{100 * best['search_accuracy']:.1f}" in chosen
+    assert ended.error.count("\n") <= 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["runs/plain", "N9"], ["no network 'N9'", "N1, N2, N3, dense"]),
+        (["runs/plain", "base"], ["no network 'base'", "N1, N2, N3, dense"]),
+        (["runs/plain", "\x1b[31m"], ["no network"]),
+        (["runs"], ["runs: not a run"]),
+        (["nowhere"], ["nowhere: not a run"]),
+        (["runs/plain", "N1", "--at-most", "bytes=1GB"], ["NETWORK and --at-most", "one of them"]),
+        (["runs/plain", "N1", "--architecture", "x.json"], ["NETWORK and --architecture"]),
+        (["runs/plain", "--architecture", "x.json"], ["x.json: can't be read"]),
+        (["runs/plain", "--at-most", "bytes=1kB"], ["no network of the front", "the smallest, N3, has 65.5"]),
+        (["runs/plain", "--at-most", "weight=1kB"], ["--at-most 'weight=1kB'", "parameters, bytes"]),
+        (["runs/plain", "--at-most", "decode_seconds=1"], ["this run knows its networks' parameters, bytes"]),
+        (["runs/plain", "--at-most", "bytes=1parsec"], ["'parsec' is no unit of bytes; there are TB, GB, MB, kB, B"]),
+        (["runs/plain", "--at-most", "bytes=-1"], ["'-1' is no amount"]),
+        (["runs/plain", "--at-most", "bytes=1e999"], ["so little or so much"]),
+        (["runs/plain", "--at-most", "bytes=0"], ["so little or so much"]),
+        (["runs/plain", "--output", "x"], ["--output: of which network?"]),
+        (["runs/plain", "--no-verify"], ["--verify: of which network?"]),
+        (["runs/plain", "dense", "--type", "q8_0"], ["--type q8_0: means nothing without --to gguf"]),
+        (["runs/plain", "dense", "--to", "vllm", "--verify"], ["--verify: exports for vllm can't be loaded here"]),
+        (["runs/plain", "N1"], ["a plain checkpoint can't hold layers of different widths"]),
+        (["runs/plain", "dense", "--output", "runs/plain"], ["lies in the run"]),
+        (["runs/plain", "dense", "--output", "runs/plain/a/b"], ["lies in the run"]),
+        (["runs/plain", "dense", "--output", "runs/served/x"], ["lies in the run"]),
+        (["runs/plain", "dense", "--output", "runs/plain/supernet/x"], ["lies in the super-network"]),
+        (["runs/plain", "dense", "--output", "runs/plain/supernet"], ["lies in the super-network"]),
+        (["runs/plain", "dense", "--output", "plain.yaml"], ["plain.yaml: is a file"]),
+        (["runs/plain", "dense", "--output", "plain.yaml/x"], ["plain.yaml/x: can't be written"]),
+        (["runs/plain", "dense", "--output", "x" * 300], ["can't be written (File name too long)"]),
+        (["runs/plain", "dense", "--output", "runs", "--force"], ["runs: holds something else than an export"]),
+        (["runs/plain", "dense", "--output", "."], [".: exists already"]),
+        (["runs/plain", "dense", "--supernet", "nowhere"], ["nowhere", "no such directory"]),
+        (["runs/plain", "dense", "--supernet", "file:///nowhere"], ["file:///nowhere"]),
+    ],
+)
+def test_what_makes_no_sense_is_refused_in_one_line_and_nothing_is_written(
+    run: Run, workplace: Path, arguments: list[str], words: list[str]
+) -> None:
+    before = sorted(workplace.rglob("*"))
+    refused(run("export", *arguments), *words)
+    assert [path for path in sorted(workplace.rglob("*")) if path not in before] == []
+
+
+def test_a_run_without_a_front_yet_is_refused_until_there_is_one(run: Run) -> None:
+    Path("runs/plain/history.sqlite").unlink()
+    refused(run("export", "runs/plain"), "runs/plain: no front yet", "nasfarm search")
+
+
+def test_a_network_that_an_architecture_does_not_fit_is_refused(run: Run) -> None:
+    Path("wide.json").write_text(Architecture(layers=(0,), mlp_widths=(10**6,)).model_dump_json())
+    refused(run("export", "runs/plain", "--architecture", "wide.json"), "above the model's")
+    assert nothing_is_left()
+
+
+def weights_of_supernet() -> Path:
+    return Path("runs/plain/supernet").resolve() / "model.safetensors"
+
+
+def test_a_super_network_whose_files_changed_is_refused(run: Run) -> None:
+    file = weights_of_supernet()
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    refused(run("export", "runs/plain", "dense"), "model.safetensors has changed")
+    assert nothing_is_left()
+
+
+def test_a_coordinator_without_the_weights_is_told_where_to_get_them(run: Run) -> None:
+    weights_of_supernet().unlink()
+    refused(run("export", "runs/plain", "dense"), "model.safetensors is missing", "--supernet")
+
+
+def test_a_super_network_that_is_gone_can_be_named_by_a_url_and_is_then_fetched(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NASFARM_CACHE", str(tmp_path / "cache"))
+    Path("runs/plain/supernet").resolve().rename(tmp_path / "elsewhere")
+    refused(run("export", "runs/plain", "dense"), "isn't here", "--supernet")
+    ended = run("export", "runs/plain", "dense", "--supernet", f"file://{tmp_path / 'elsewhere'}", "--no-verify")
+    assert ended.code == 0, ended
+    assert run("export", "runs/plain", "dense", "--no-verify", "-o", "again").code == 0  # from the cache now
+
+
+def test_another_super_network_than_the_run_s_is_refused(run: Run) -> None:
+    another = FIXTURES / "format-1/runs/plain/supernet"
+    refused(run("export", "runs/plain", "dense", "--supernet", another), "is another super-network")
+
+
+@pytest.mark.parametrize("release", ["format-1", "format-2", "format-3"])
+def test_networks_of_runs_of_earlier_releases_are_exported(run: Run, release: str) -> None:
+    shutil.copytree(FIXTURES / release, "earlier", symlinks=True)
+    ended = run("export", "earlier/runs/plain", "dense", "--no-verify")
+    assert ended.code == 0, ended
+    assert Path("exports/plain-dense-hf/model.safetensors").is_file()
+
+
+def test_names_with_spaces_and_unicode_work(run: Run) -> None:
+    Path("runs/plain").rename("runs/mein lauf ü 🦙")
+    ended = run("export", "runs/mein lauf ü 🦙", "dense")
+    assert ended.code == 0, ended
+    assert (Path("exports") / "mein lauf ü 🦙-dense-hf" / "model.safetensors").is_file()
+    listed = run("export", "runs/mein lauf ü 🦙")
+    assert "nasfarm export 'runs/mein lauf ü 🦙' N1" in listed.output
+    assert run("export", "runs/mein lauf ü 🦙", "dense", "-o", "oben/unter wegs/模型").code == 0
+    assert (Path("oben/unter wegs/模型") / "config.json").is_file()
+
+
+@pytest.fixture
+def writing() -> Iterator[subprocess.Popen[str]]:
+    """An export of another process that has begun to write and never ends."""
+    arguments = [
+        sys.executable,
+        "-m",
+        "tests.support.plain_format",
+        "export",
+        "runs/plain",
+        "dense",
+        "--no-verify",
+        "-o",
+        "out",
+    ]
+    process = subprocess.Popen(
+        arguments, env=environment(PYTHONPATH=str(ROOT)), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    assert process.stdout is not None
+    lines = list(itertools.takewhile("begun\n".__ne__, process.stdout))
+    assert process.poll() is None, lines
+    yield process
+    process.kill()
+    process.communicate()
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_killed_while_it_is_written_an_export_is_not_there_and_the_same_command_writes_it(
+    run: Run, writing: subprocess.Popen[str], number: signal.Signals
+) -> None:
+    ended = run("export", "runs/plain", "dense", "-o", "out", "--no-verify")
+    refused(ended, "another export is being written there")
+    writing.send_signal(number)
+    writing.communicate(timeout=60)
+    assert not Path("out").exists() and Path(".out.unfinished").is_dir()
+    assert run("export", "runs/plain", "dense", "-o", "out", "--no-verify").code == 0
+    assert Path("out/export.json").is_file() and not Path(".out.unfinished").exists()
+
+
+def test_an_earlier_export_is_replaced_only_by_force_and_anything_else_never(run: Run) -> None:
+    assert run("export", "runs/plain", "dense", "-o", "out", "--no-verify").code == 0
+    (Path("out") / "mine").write_text("mine")
+    refused(run("export", "runs/plain", "dense", "-o", "out"), "out: exists already", "--force")
+    with exporting_with(FullDiskFormat):
+        refused(run("export", "runs/plain", "dense", "-o", "out", "--force"), "No space left")
+    assert (Path("out") / "mine").exists()
+    assert run("export", "runs/plain", "dense", "-o", "out", "--force", "--no-verify").code == 0
+    assert not (Path("out") / "mine").exists() and (Path("out") / "export.json").is_file()
+    (Path("out") / "export.json").unlink()
+    refused(run("export", "runs/plain", "dense", "-o", "out", "--force"), "something else than an export")
+    assert [path.name for path in Path().glob(".*")] == []
+
+
+def test_an_empty_directory_takes_an_export(run: Run) -> None:
+    Path("out").mkdir()
+    assert run("export", "runs/plain", "dense", "-o", "out", "--no-verify").code == 0
+    assert (Path("out") / "config.json").is_file()
+
+
+def test_a_full_disk_leaves_nothing(run: Run) -> None:
+    with exporting_with(FullDiskFormat):
+        refused(run("export", "runs/plain", "dense"), "exports/plain-dense-hf", "No space left on device", "--output")
+    assert nothing_is_left()
+
+
+def test_a_disk_that_is_too_small_is_found_before_anything_is_written(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = shutil.disk_usage(".")
+    monkeypatch.setattr(place.shutil, "disk_usage", lambda _: usage._replace(free=10**6))
+    refused(run("export", "runs/plain", "dense"), "needs", "1.00", "free")
+    assert not Path("exports").exists()
+
+
+@pytest.mark.parametrize(
+    ("writer", "words"),
+    [(WrongFormat, "is not the network that was measured"), (UnreadableFormat, "is not the network")],
+)
+def test_an_export_that_is_not_what_was_measured_fails_loudly_and_is_removed(
+    run: Run, writer: type[PlainFormat], words: str
+) -> None:
+    with exporting_with(writer):
+        refused(run("export", "runs/plain", "dense"), words)
+        assert nothing_is_left()
+        assert run("export", "runs/plain", "dense", "--no-verify").code == 0
+
+
+def test_a_missing_package_is_named_with_what_installs_it(run: Run) -> None:
+    with exporting_with(LackingFormat, "gguf"):
+        refused(run("export", "runs/plain", "dense", "--to", "gguf"), "gguf isn't installed here", "nasfarm[models]")
+    assert nothing_is_left()
+
+
+def test_where_verification_takes_long_it_is_left_out_unless_it_is_asked_for(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seconds = "services.application.export.export_network.verification_seconds"
+    monkeypatch.setattr(seconds, lambda *_: 600.0)
+    ended = run("export", "runs/plain", "dense")
+    assert ended.code == 0 and "about 10 minutes; --verify does it" in ended.output
+    assert "Verified" not in ended.output
+    assert json.loads(Path("exports/plain-dense-hf/export.json").read_text())["verified"] is None
+    assert "Verified" in run("export", "runs/plain", "dense", "--verify", "--force").output
+
+
+def test_without_the_tasks_data_a_fixed_text_is_compared_and_it_says_so(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing(*_: object) -> None:
+        raise verified_items.UserError("tasks.plain_facts: the data are on another machine")
+
+    monkeypatch.setattr(verified_items, "load_items", missing)
+    ended = run("export", "runs/plain", "dense")
+    assert ended.code == 0, ended
+    (told,) = [line for line in ended.output.splitlines() if line.startswith("Verified")]
+    assert "a fixed text (tasks.plain_facts: the data are on another machine)" in told and "items" not in told
+    with exporting_with(WrongFormat):
+        refused(run("export", "runs/plain", "dense", "-o", "wrong"), "is not the network that was measured")
+
+
+def test_what_goes_to_the_hub_is_the_whole_export_and_where_the_hub_refuses_nothing_is_written(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused(run("export", "runs/plain", "dense", "--push", "no name"), "--push 'no name': not a repository's name")
+    assert nothing_is_left()
+    pushed: list[tuple[Path, str, bool]] = []
+
+    def push(directory: Path, repository: str, force: bool) -> Pushed:
+        assert (directory / "README.md").is_file() and (directory / "export.json").is_file()
+        pushed.append((directory, repository, force))
+        return Pushed("https://hub/me/N1", private=True)
+
+    monkeypatch.setattr(export_network, "require_pushable", lambda *_: None)
+    monkeypatch.setattr(export_network, "push", push)
+    ended = run("export", "runs/plain", "dense", "--push", "me/N1", "--no-verify")
+    assert ended.code == 0 and "https://hub/me/N1, which only you see" in ended.output, ended
+    assert pushed == [(Path("exports/plain-dense-hf").resolve(), "me/N1", False)]
+    assert "me/N1" in Path("exports/plain-dense-hf/README.md").read_text()
+
+
+def test_formats_that_can_not_be_loaded_here_say_that_they_were_not_verified(run: Run) -> None:
+    with exporting_with(PlainFormat, "vllm"):
+        ended = run("export", "runs/plain", "dense", "--to", "vllm")
+    assert ended.code == 0 and "exports for vllm can't be loaded here" in ended.output
+    assert Path("exports/plain-dense-vllm/config.json").is_file()
