@@ -38,17 +38,16 @@ class Hub:
         found = {"HF_ENDPOINT": self.endpoint, "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1"}
         return found if token is None else {**found, "HF_TOKEN": token}
 
-    @property
-    def headers(self) -> dict[str, str]:
-        """What a request of somebody who is known carries."""
-        return {"Authorization": f"Bearer {TOKEN}"}
-
     def answer(self, method: str, path: str, token: str | None, body: bytes) -> tuple[int, dict[str, str], Any]:
         """Status, headers, and what becomes JSON or is a file's content."""
         self.requests.append((method, path))
         if path.startswith("/large/"):
             self.large[path.rpartition("/")[2]] = body
             return 200, {}, {}
+        if "/resolve/" in path:
+            name, _, file = path.removeprefix("/").partition("/resolve/main/")
+            files = self.repositories[name].files if name in self.repositories else {}
+            return (200, {}, files[file]) if file in files else (404, {"X-Error-Code": "RepoNotFound"}, {})
         if token != f"Bearer {TOKEN}":
             return 401, {"X-Error-Message": "Invalid username or password."}, {}
         if path == "/api/whoami-v2":
@@ -61,10 +60,6 @@ class Hub:
         if path == "/api/validate-yaml":
             errors = [{"message": said} for said in self.wrong_with_card]
             return 400 if errors else 200, {}, {"errors": errors, "warnings": []}
-        if "/resolve/" in path:
-            name, _, file = path.removeprefix("/").partition("/resolve/main/")
-            files = self.repositories[name].files if name in self.repositories else {}
-            return (200, {}, files[file]) if file in files else (404, {"X-Error-Code": "RepoNotFound"}, {})
         user, name, *rest = path.removeprefix("/api/models/").split("/")
         name, asked = f"{user}/{name}", "".join(rest[:1])
         if name not in self.repositories:

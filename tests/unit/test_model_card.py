@@ -149,7 +149,6 @@ def test_a_license_that_lies_at_the_hub_alone_is_looked_up_there(
     with running_hub() as hub:
         monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", hub.endpoint)
         monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
-        monkeypatch.setattr("services.exporter.card.license.build_hf_headers", lambda: hub.headers)
         hub.repositories["meta-llama/Llama-2-7b-hf"] = Repository(False, {"README.md": b"---\nlicense: llama2\n---\n"})
         assert license_of(tmp_path, "meta-llama/Llama-2-7b-hf") == License("llama2")
         assert license_of(tmp_path, "meta-llama/Llama-2-13b-hf") is None

@@ -2,8 +2,7 @@
 
 from pathlib import Path
 
-from huggingface_hub import ModelCard, constants, get_session
-from huggingface_hub.utils import build_hf_headers, hf_raise_for_status
+from huggingface_hub import ModelCard, constants, get_session, get_token
 
 from services.exporter.card.facts import License
 from services.exporter.card.repository import is_repository
@@ -31,7 +30,9 @@ def license_of(checkpoint: Path, model: str) -> License | None:
 def _at_hub(model: str) -> str | None:
     if not is_repository(model):
         return None
+    token = get_token()
+    headers = {} if token is None else {"Authorization": f"Bearer {token}"}
     address = f"{constants.ENDPOINT}/{model}/resolve/main/{CARD}"
-    answer = get_session().get(address, headers=build_hf_headers(), timeout=HUB_SECONDS, follow_redirects=True)
-    hf_raise_for_status(answer)
+    answer = get_session().get(address, headers=headers, timeout=HUB_SECONDS, follow_redirects=True)
+    answer.raise_for_status()
     return str(answer.text)
