@@ -208,7 +208,7 @@ def test_plain_text_is_one_line_without_html_or_columns(text: str) -> None:
 def test_a_plain_checkpoint_is_loaded_by_every_engine_without_code(tmp_path: Path) -> None:
     text = written(tmp_path)
     assert "trust" not in text
-    assert 'AutoModelForCausalLM.from_pretrained(".", dtype="auto")' in text
+    assert 'AutoModelForCausalLM.from_pretrained(".")' in text
     assert "```sh\nvllm serve .\n```" in text
     assert "python convert_hf_to_gguf.py . --outfile model.gguf" in text
     assert "nasfarm export" not in text
@@ -216,7 +216,7 @@ def test_a_plain_checkpoint_is_loaded_by_every_engine_without_code(tmp_path: Pat
 
 def test_layers_that_differ_need_the_modelling_file_or_the_plugin(tmp_path: Path) -> None:
     text = written(tmp_path, config=OURS)
-    assert 'AutoModelForCausalLM.from_pretrained(".", trust_remote_code=True, dtype="auto")' in text
+    assert 'AutoModelForCausalLM.from_pretrained(".", trust_remote_code=True)' in text
     assert "nasfarm[vllm]" in text and "```sh\nvllm serve .\n```" in text
     assert "convert_hf_to_gguf" not in text
     assert "For llama.cpp, `nasfarm export --to gguf` writes" in text
@@ -243,7 +243,7 @@ def test_gguf_is_served_by_llama_cpp_from_the_file_that_lies_there(tmp_path: Pat
 
 def test_a_network_in_the_hub_is_loaded_by_its_id(tmp_path: Path) -> None:
     text = written(tmp_path, replace(FACTS, repository="me/smol-N5"))
-    assert 'from_pretrained("me/smol-N5", dtype="auto")' in text and "vllm serve me/smol-N5" in text
+    assert 'from_pretrained("me/smol-N5")' in text and "vllm serve me/smol-N5" in text
     assert "from elsewhere" not in text
 
 
@@ -251,7 +251,7 @@ def test_int8_says_what_it_needs_and_that_other_quantisations_answer_differently
     quantized = replace(FACTS, quantization="int8", weights="INT8 (LLM.int8())", bytes_in_memory=140_000_000)
     loaded = {"quant_method": "bitsandbytes", "load_in_8bit": True}
     text = written(tmp_path, quantized, PLAIN | {"quantization_config": loaded})
-    assert "`bitsandbytes`" in text and "| 140.0 MB | 269.0 MB | 1.92 |" in text
+    assert "accelerate bitsandbytes`" in text and "| 140.0 MB | 269.0 MB | 1.92 |" in text
     assert "another quantisation" not in text
     assert "vllm serve" not in text and "convert_hf_to_gguf" not in text
     assert "For vLLM, `nasfarm export --to vllm` writes" in text and "For llama.cpp, `nasfarm export --to gguf`" in text
@@ -260,7 +260,7 @@ def test_int8_says_what_it_needs_and_that_other_quantisations_answer_differently
         replace(quantized, format="vllm", weights="INT8 (W8A8)"),
         PLAIN | {"quantization_config": {"quant_method": "compressed-tensors"}},
     )
-    assert "vllm serve ." in text
+    assert "vllm serve ." in text and "accelerate compressed-tensors`" in text and "convert_hf_to_gguf" not in text
     assert "INT8 (W8A8) is another quantisation than LLM.int8()" in text
 
 

@@ -10,6 +10,8 @@ from shared.manifest import read_config
 from shared.network.config import ARCHITECTURE, MODEL_TYPE
 
 DECILM = "DeciLMForCausalLM"
+TRANSFORMERS_ALONE = ("bitsandbytes",)
+"""Quantisations that vLLM has nothing for by itself."""
 FORMATS: dict[str, FormatName] = {"transformers": "hf", "vLLM": "vllm", "llama.cpp": "gguf"}
 """What is written for each engine."""
 
@@ -34,11 +36,10 @@ def commands(facts: CardFacts, directory: Path) -> tuple[Command, ...]:
     architecture = (config.get("architectures") or [""])[0]
     ours = config.get("model_type") == MODEL_TYPE or architecture == ARCHITECTURE
     remote = "auto_map" in config
-    # LLM.int8() is transformers' alone: vLLM has no bitsandbytes of its own, and llama.cpp's converter doesn't read it.
-    int8 = (config.get("quantization_config") or {}).get("quant_method") == "bitsandbytes"
-    found = [] if architecture == DECILM else [_transformers(place, remote, int8)]
-    found += [] if int8 else [_vllm(place, ours, remote)]
-    found += [] if int8 or ours or remote or facts.format != "hf" else [_converted(place)]
+    method = (config.get("quantization_config") or {}).get("quant_method")
+    found = [] if architecture == DECILM else [_transformers(place, remote, method)]
+    found += [] if method in TRANSFORMERS_ALONE else [_vllm(place, ours, remote)]
+    found += [] if method or ours or remote else [_converted(place)]
     return tuple(found)
 
 
@@ -48,9 +49,9 @@ def engines_of_other_formats(facts: CardFacts, directory: Path) -> dict[str, For
     return {engine: name for engine, name in FORMATS.items() if engine not in able}
 
 
-def _transformers(place: str, remote: bool, int8: bool) -> Command:
+def _transformers(place: str, remote: bool, quantised_by: str | None) -> Command:
     flag = ", trust_remote_code=True" if remote else ""
-    needs = "`pip install transformers accelerate`" + (", quantised as it is loaded by `bitsandbytes`" if int8 else "")
+    needs = f"`pip install transformers accelerate{f' {quantised_by}' if quantised_by else ''}`"
     if remote:
         needs += "; the flag lets it run the modelling file beside the weights"
     return Command(
@@ -58,7 +59,7 @@ def _transformers(place: str, remote: bool, int8: bool) -> Command:
         needs,
         "python",
         "from transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
-        f'model = AutoModelForCausalLM.from_pretrained("{place}"{flag}, dtype="auto")\n'
+        f'model = AutoModelForCausalLM.from_pretrained("{place}"{flag})\n'
         f'tokenizer = AutoTokenizer.from_pretrained("{place}")\n'
         'inputs = tokenizer("Ice is made of", return_tensors="pt")\n'
         "print(tokenizer.decode(model.generate(**inputs, max_new_tokens=20)[0]))",
