@@ -185,6 +185,12 @@ def test_a_base_that_is_no_repository_is_named_to_people_alone(tmp_path: Path) -
     assert "\nmy model, made smaller by" in text
 
 
+def test_a_task_of_a_file_is_called_by_the_file_s_name_without_the_way_there(tmp_path: Path) -> None:
+    text = written(tmp_path, replace(FACTS, tasks=(replace(ARC, task="/home/somebody/tasks/my_quiz.yaml"),)))
+    assert "somebody" not in text
+    assert "| my_quiz | acc |" in text and "      name: my_quiz\n" in text
+
+
 def test_names_that_others_made_up_stay_text(tmp_path: Path) -> None:
     name = "a|b <script> [x](y) *z*\n# heading: `q` - Größe\u202e"
     text = written(tmp_path, replace(FACTS, base_model=name, tasks=(replace(ARC, task=name),)))

@@ -52,8 +52,8 @@ def _front_matter(facts: CardFacts) -> ModelCardData:
         eval_results=[
             EvalResult(
                 task_type="text-generation",
-                dataset_type=task.task,
-                dataset_name=task.task,
+                dataset_type=task.title,
+                dataset_name=task.title,
                 metric_type=task.metric,
                 metric_name=f"{task.metric}, 95 % interval {words.interval(task.interval)}, {task.items} items",
                 metric_value=round(100 * task.accuracy, 2),
