@@ -1,6 +1,6 @@
 """How fast networks of a front are where users serve them: llama.cpp (by the package xllamacpp) and transformers.
 
-Run as `python -m tests.benchmarks.served [RUN] [NETWORK ...] [--type F16] [--rounds 5]`; by default the example's run,
+Run as `python -m tests.benchmarks.served [RUN] [NETWORK ...] [--type f16] [--rounds 5]`; by default the example's run,
 and three networks of its front: the largest, one between, the smallest. Dense and each network are exported to GGUF and
 as a Hugging Face checkpoint, and loaded and run in turn, each time by a process of its own, all of them once before
 anything counts. Ratios to the dense network are taken within a round; shown are medians over the rounds. A file is read
@@ -17,6 +17,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 from services.application.export.searched_run import SearchedRun
 from services.application.export.supernet import supernet_of
@@ -83,7 +84,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run", type=Path, nargs="?", default=EXAMPLE)
     parser.add_argument("networks", nargs="*")
-    parser.add_argument("--type", default="F16", choices=("F32", "F16", "BF16", "Q8_0"))
+    parser.add_argument("--type", default="f16", choices=get_args(GgufType))
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     parser.add_argument("--prompt", type=int, default=PROMPT)
     parser.add_argument("--generated", type=int, default=GENERATED)
