@@ -147,7 +147,7 @@ def test_by_need_the_most_accurate_network_of_the_front_that_fits_is_chosen_and_
         (["runs/plain", "--output", "x"], ["--output: of which network?"]),
         (["runs/plain", "--no-verify"], ["--verify: of which network?"]),
         (["runs/plain", "dense", "--type", "q8_0"], ["--type q8_0: means nothing without --to gguf"]),
-        (["runs/plain", "dense", "--to", "vllm", "--verify"], ["--verify: exports for vllm can't be loaded here"]),
+        (["runs/plain", "dense", "--to", "vllm", "--verify"], ["--verify: vLLM, which loads the export, needs a GPU"]),
         (["runs/plain", "N1"], ["a plain checkpoint can't hold layers of different widths"]),
         (["runs/plain", "dense", "--output", "runs/plain"], ["lies in the run"]),
         (["runs/plain", "dense", "--output", "runs/plain/a/b"], ["lies in the run"]),
@@ -377,5 +377,5 @@ def test_what_goes_to_the_hub_is_the_whole_export_and_where_the_hub_refuses_noth
 def test_formats_that_can_not_be_loaded_here_say_that_they_were_not_verified(run: Run) -> None:
     with exporting_with(PlainFormat, "vllm"):
         ended = run("export", "runs/plain", "dense", "--to", "vllm")
-    assert ended.code == 0 and "exports for vllm can't be loaded here" in ended.output
+    assert ended.code == 0 and "none: vLLM, which loads the export, needs a GPU" in ended.output
     assert Path("exports/plain-dense-vllm/config.json").is_file()

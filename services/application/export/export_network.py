@@ -15,7 +15,7 @@ from services.application.export.searched_run import SearchedRun
 from services.application.export.supernet import supernet_of
 from services.application.export.verification.protocol import Verification, Verifier
 from services.application.export.verification.verified_items import VerifiedItems, verified_items
-from services.application.export.verification.verifiers import LEAST_SECONDS, VERIFIERS, verification_seconds
+from services.application.export.verification.verifiers import LEAST_SECONDS, make_verifier, verification_seconds
 from services.exporter.card.model_card import write_card
 from services.exporter.formats import make_format
 from services.exporter.names import FormatName, GgufType
@@ -46,21 +46,19 @@ def export_network(
     Raises UserError where the network can't be had, can't be held by the format, doesn't fit on the disk, can't be
     written, or isn't the same afterwards; nothing is left then. Where only the hub refuses it, it stays in its place.
     """
-    if asked.verify and asked.format not in VERIFIERS:
-        raise UserError(f"--verify: exports for {asked.format} can't be loaded here; leave it out, and try it there")
     if asked.push is not None:
         with events.step("Hub", note="asking"):
             require_pushable(asked.push, place.force)
+    gguf_type = asked.gguf_type or _gguf_type(asked.format, chosen.architecture, run.plan.dtype)
+    writer, verifier = make_format(asked.format, gguf_type), _verifier(asked, gguf_type, events)
     torch.set_num_threads(environment.threads)
     supernet = supernet_of(run, asked.supernet, environment, events)
     checkpoint = Checkpoint.open(supernet.directory)
     network = ExportedNetwork(checkpoint, chosen.architecture)
-    gguf_type = asked.gguf_type or _gguf_type(asked.format, chosen.architecture, run.plan.dtype)
-    writer = make_format(asked.format, gguf_type)
     writer.require_possible(network)
     bytes_on_disk = writer.bytes(network)
     place.require_space(bytes_on_disk + _companion_bytes(supernet.directory) + CARD_BYTES)
-    verification = _planned_verification(asked, network, run, environment, events)
+    verification = None if verifier is None else _planned(verifier, asked, network, run, environment, events)
     with place.written() as scratch:
         _write(writer, network, bytes_on_disk, scratch, place, events)
         found = None if verification is None else _verified(*verification, network, scratch, events)
@@ -94,16 +92,29 @@ def _companion_bytes(directory: Path) -> int:
     return sum(file.stat().st_size for file in files if file.name not in weights)
 
 
-def _planned_verification(
-    asked: ExportRequest, network: ExportedNetwork, run: SearchedRun, environment: Environment, events: Events
-) -> tuple[Verifier, VerifiedItems] | None:
+def _verifier(asked: ExportRequest, gguf_type: GgufType | None, events: Events) -> Verifier | None:
+    """None where none is asked for, or there is none and it isn't asked for either."""
     if asked.verify is False:
         return None
-    if asked.format not in VERIFIERS:
-        events.note("Verification", f"none: exports for {asked.format} can't be loaded here")
+    try:
+        return make_verifier(asked.format, gguf_type)
+    except UserError as error:
+        if asked.verify:
+            raise UserError(f"--verify: {error}") from error
+        events.note("Verification", f"none: {error}")
         return None
+
+
+def _planned(
+    verifier: Verifier,
+    asked: ExportRequest,
+    network: ExportedNetwork,
+    run: SearchedRun,
+    environment: Environment,
+    events: Events,
+) -> tuple[Verifier, VerifiedItems] | None:
+    """The verifier and what it compares on; None where that takes long and isn't asked for."""
     with events.step("Verification", note="reading report items"):
-        verifier = VERIFIERS[asked.format]()
         items = verified_items(run.plan.settings, network.checkpoint, environment)
         seconds = verification_seconds(network, verifier, items)
     if asked.verify is None and seconds >= LEAST_SECONDS:
@@ -129,7 +140,7 @@ def _write(
 def _verified(
     verifier: Verifier, items: VerifiedItems, network: ExportedNetwork, scratch: Path, events: Events
 ) -> Verification:
-    with events.step("Verification", len(items.windows)) as step:
+    with events.step("Verification", verifier.steps(items)) as step:
         return verifier.verify(network, scratch, items, step.advance)
 
 

@@ -1,6 +1,7 @@
 """Verification of Hugging Face exports: by transformers, as whoever downloads one loads it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from math import isfinite
 from pathlib import Path
 
@@ -37,6 +38,10 @@ class HuggingFaceVerifier:
     def tokens(self, items: VerifiedItems) -> int:
         """Each window here and there, and the items once more by our scorer."""
         return 2 * items.tokens + sum(task.tokens for task in items.tasks)
+
+    def steps(self, items: VerifiedItems) -> int:
+        """One for each item."""
+        return len(items.windows)
 
     @torch.inference_mode()
     def verify(
@@ -77,15 +82,23 @@ class HuggingFaceVerifier:
 
 def _loaded(directory: Path) -> PreTrainedModel:
     """The export, with the modelling file that lies beside its weights: we have just written it."""
+    with _as_different():
+        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
+            directory, dtype=torch.float32, trust_remote_code=True
+        )
+    return model
+
+
+@contextmanager
+def _as_different() -> Iterator[None]:
+    """An export that transformers, which raises many kinds of errors, can't compute is a wrong one."""
     try:
-        model = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32, trust_remote_code=True)
-    except Exception as error:  # transformers raises many kinds
+        yield
+    except Exception as error:
         raise DifferentExportError(
-            f"the export can't be loaded by transformers {transformers.__version__}, and was removed "
+            f"the export can't be run by transformers {transformers.__version__}, and was removed "
             f"({first_line(error)}); --no-verify exports all the same"
         ) from error
-    loaded: PreTrainedModel = model.requires_grad_(False)  # from_pretrained has left training behind
-    return loaded
 
 
 def _log_probabilities(model: PreTrainedModel, windows: Sequence[Continuation]) -> list[Tensor]:
@@ -93,7 +106,8 @@ def _log_probabilities(model: PreTrainedModel, windows: Sequence[Continuation]) 
     longest = max(len(window.inputs) for window in windows)
     rows = [[*window.inputs, *[window.inputs[-1]] * (longest - len(window.inputs))] for window in windows]
     seen = [[1] * len(window.inputs) + [0] * (longest - len(window.inputs)) for window in windows]
-    logits = model(input_ids=torch.tensor(rows), attention_mask=torch.tensor(seen)).logits
+    with _as_different():
+        logits = model(input_ids=torch.tensor(rows), attention_mask=torch.tensor(seen)).logits
     return [row[: len(window.inputs)].float().log_softmax(-1) for row, window in zip(logits, windows, strict=True)]
 
 

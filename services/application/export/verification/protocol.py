@@ -50,9 +50,13 @@ class Verifier(Protocol):
         """How many tokens go through the network, here and there together."""
         ...
 
+    def steps(self, items: VerifiedItems) -> int:
+        """How often `verify` calls `progressed`."""
+        ...
+
     def verify(
         self, network: ExportedNetwork, directory: Path, items: VerifiedItems, progressed: Callable[[], None]
     ) -> Verification:
-        """Compare the export in a directory with the network; `progressed` is called after each item. Raises
+        """Compare the export in a directory with the network; `progressed` is called after each step. Raises
         DifferentExportError where they differ, UserError where the engine can't load it."""
         ...
