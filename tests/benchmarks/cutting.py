@@ -40,15 +40,15 @@ def main() -> None:
         measure(directory)
 
 
-def too_small() -> str | None:
+def too_small(disk: int = NEEDED) -> str | None:
     """Why this machine can't run the benchmark, or None."""
     available = {
         line.split()[0]: int(line.split()[1]) * 1024 for line in Path("/proc/meminfo").read_text().splitlines()
     }
     if available["MemAvailable:"] < NEEDED:
         return f"{available['MemAvailable:'] / 1e9:.1f} GB of memory are free, {NEEDED / 1e9:.0f} are needed"
-    if shutil.disk_usage(tempfile.gettempdir()).free < NEEDED:
-        return f"{tempfile.gettempdir()} has less than {NEEDED / 1e9:.0f} GB left"
+    if shutil.disk_usage(tempfile.gettempdir()).free < disk:
+        return f"{tempfile.gettempdir()} has less than {disk / 1e9:.0f} GB left"
     return None
 
 

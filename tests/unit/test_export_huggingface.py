@@ -1,0 +1,258 @@
+"""Networks exported for Hugging Face's libraries do there what checkpoints do."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from safetensors import safe_open
+from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+
+from services.exporter.huggingface import HuggingFace
+from services.exporter.huggingface.shards import shards
+from services.exporter.network import ExportedNetwork
+from shared.architecture import Architecture, dense
+from shared.errors import UserError
+from shared.manifest import read_config
+from shared.network.config import network_of
+from shared.supernet.checkpoint import WEIGHTS, WEIGHTS_INDEX, Checkpoint
+from shared.supernet.int8 import OUTLIER
+from shared.supernet.saving import save_network
+from tests.support.checkpoints import VOCABULARY, WIDTH, random_sequences, write_checkpoint
+from tests.support.exports import LAYERED, SHALLOW, network, own_logits, transformers_model, written
+from tests.support.uneven import write_uneven
+
+PROMPT = random_sequences(9)[0]
+STATEFUL = ["llama-biases, layered", "gemma3, layered", "smollm3-window, layered", "mistral-window, layered"]
+STATEFUL += ["slicegpt", "attention-free-first-layer", "no-mlp"]
+
+
+def exported(directory: Path, name: str) -> tuple[ExportedNetwork, Path]:
+    chosen = network(directory / "base", name)
+    return chosen, written(chosen, HuggingFace(), directory / "export")
+
+
+def greedy(chosen: ExportedNetwork, prompt: list[int], count: int) -> list[int]:
+    """By our own decoder, which keeps no keys and values."""
+    tokens = list(prompt)
+    for _ in range(count):
+        tokens.append(int(own_logits(chosen, [tokens])[0][-1].argmax()))
+    return tokens[len(prompt) :]
+
+
+def generated(model: PreTrainedModel, prompts: list[list[int]], count: int, **settings: object) -> list[list[int]]:
+    """Greedy tokens; shorter prompts are padded on the left."""
+    longest = max(map(len, prompts))
+    ids = torch.tensor([[0] * (longest - len(prompt)) + prompt for prompt in prompts])
+    mask = torch.tensor([[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts])
+    settings = {"max_new_tokens": count, "do_sample": False, "eos_token_id": None, "pad_token_id": 0, **settings}
+    return model.generate(ids, attention_mask=mask, **settings)[:, longest:].tolist()
+
+
+@pytest.mark.parametrize("name", STATEFUL)
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+def test_generate_gives_the_tokens_of_our_decoder_whatever_a_cache_holds(
+    name: str, attention: str, tmp_path: Path
+) -> None:
+    chosen, directory = exported(tmp_path, name)
+    model = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32, attn_implementation=attention)
+    prompts = [PROMPT, PROMPT[:4]]
+    expected = [greedy(chosen, prompt, 8) for prompt in prompts]
+    assert generated(model, prompts, 8) == expected
+    assert generated(model, prompts[:1], 8, use_cache=False) == expected[:1]
+
+
+def test_beams_go_along_with_their_keys_and_values(tmp_path: Path) -> None:
+    model = transformers_model(exported(tmp_path, "attention-free-first-layer")[1])
+    settings = {"num_beams": 3, "num_return_sequences": 3}
+    assert generated(model, [PROMPT], 6, **settings) == generated(model, [PROMPT], 6, use_cache=False, **settings)
+
+
+@pytest.mark.parametrize("name", ["llama, layered", "all-of-it", "gemma3, layered"])
+def test_what_was_saved_again_is_the_same_network_and_brings_its_modelling_file(name: str, tmp_path: Path) -> None:
+    _, directory = exported(tmp_path, name)
+    model = transformers_model(directory)
+    model.save_pretrained(tmp_path / "again")
+    tokens = torch.tensor([PROMPT])
+    again = transformers_model(tmp_path / "again")
+    assert torch.equal(again(tokens).logits, model(tokens).logits)
+    assert (tmp_path / "again" / "modeling_nasfarm.py").read_bytes() == (directory / "modeling_nasfarm.py").read_bytes()
+    assert read_config(tmp_path / "again")["auto_map"] == read_config(directory)["auto_map"]
+    assert Checkpoint.open(tmp_path / "again").network == Checkpoint.open(directory).network
+
+
+@pytest.mark.parametrize("name", ["llama-grouped-tied, layered", "qwen2, shallow", "slicegpt"])
+def test_our_own_checkpoint_opens_it_as_the_same_network_which_can_be_saved_again(name: str, tmp_path: Path) -> None:
+    chosen, directory = exported(tmp_path, name)
+    opened = Checkpoint.open(directory)
+    assert opened.network == chosen.shape
+    again = ExportedNetwork(opened, dense(opened.network))
+    assert torch.equal(own_logits(again, [PROMPT])[0], own_logits(chosen, [PROMPT])[0])
+    save_network(opened.cut(), opened, range(opened.network.depth), tmp_path / "saved")
+    assert "auto_map" not in read_config(tmp_path / "saved")
+    second = written(ExportedNetwork(opened, dense(opened.network)), HuggingFace(), tmp_path / "second")
+    assert read_config(second) == read_config(directory)
+
+
+@pytest.mark.parametrize("name", ["llama, layered", "slicegpt", "gemma3, layered"])
+def test_lora_trains_it_further(name: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = transformers_model(exported(tmp_path, name)[1]).train()
+    model.gradient_checkpointing_enable({"use_reentrant": False})
+    tuned = get_peft_model(model, LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM"))
+    optimizer = torch.optim.Adam([one for one in tuned.parameters() if one.requires_grad], lr=0.01)
+    tokens = torch.tensor(random_sequences(24, 24))
+    losses = []
+    for _ in range(12):
+        loss = tuned(tokens, labels=tokens).loss
+        losses.append(float(loss.detach()))
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    assert losses[-1] < losses[0] - 0.5
+
+
+def test_a_plain_network_needs_no_code_and_a_layered_one_says_what_it_is(tmp_path: Path) -> None:
+    plain = read_config(exported(tmp_path / "plain", "llama3-rope, shallow")[1])
+    assert plain["model_type"] == "llama" and "auto_map" not in plain and "arithmetic" not in plain
+    assert (plain["rope_theta"], plain["rope_scaling"]["rope_type"]) == (500000.0, "llama3")
+    assert plain["torch_dtype"] == "float32" and not {"dtype", "rope_parameters"} & set(plain)
+    assert not (tmp_path / "plain" / "export" / "modeling_nasfarm.py").exists()
+    own = read_config(exported(tmp_path / "own", "llama, layered")[1])
+    assert (own["model_type"], own["architectures"]) == ("nasfarm", ["NasfarmForCausalLM"])
+    assert own["per_layer_config"] == {"0": {"intermediate_size": 6}, "2": {"intermediate_size": 11}}
+    windowed = read_config(exported(tmp_path / "windowed", "mistral-window, layered")[1])
+    assert not {"sliding_window", "per_layer_config"} & set(windowed)
+    assert [layer["attention"]["window"] for layer in windowed["layers"]] == [5, 5, 5]
+
+
+def test_the_auto_classes_know_it_without_trusting_code(tmp_path: Path) -> None:
+    _, directory = exported(tmp_path, "qwen3, layered")
+    model = AutoModel.from_pretrained(directory, trust_remote_code=False)
+    assert type(model).__module__ == "services.exporter.huggingface.modeling_nasfarm"
+    assert AutoConfig.from_pretrained(directory).num_hidden_layers == 3
+    states = model(torch.tensor([PROMPT]), output_hidden_states=True, return_dict=False)
+    assert states[0].shape == (1, len(PROMPT), 32) and len(states[-1]) == 4
+
+
+def test_a_process_without_nasfarm_loads_it_with_its_own_code(tmp_path: Path) -> None:
+    chosen, directory = exported(tmp_path, "all-of-it")
+    script = (
+        "import sys, torch; from transformers import AutoModelForCausalLM, AutoTokenizer; "
+        "AutoTokenizer.from_pretrained(sys.argv[1], trust_remote_code=True); "
+        "model = AutoModelForCausalLM.from_pretrained(sys.argv[1], trust_remote_code=True, dtype=torch.float32); "
+        "assert 'services' not in sys.modules; "
+        f"torch.save(model(torch.tensor([{PROMPT}])).logits[0].detach(), sys.argv[2])"
+    )
+    environment = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "home"), "OMP_NUM_THREADS": "1"}
+    subprocess.run(
+        [sys.executable, "-c", script, directory, tmp_path / "logits.pt"], check=True, env=environment, cwd=tmp_path
+    )
+    torch.testing.assert_close(
+        torch.load(tmp_path / "logits.pt"), own_logits(chosen, [PROMPT])[0], atol=2e-5, rtol=1e-5
+    )
+
+
+@pytest.mark.parametrize("name", ["llama-grouped-tied, layered", "qwen2, layered"])
+def test_shards_hold_the_bytes_that_were_cut(name: str, tmp_path: Path) -> None:
+    chosen = network(tmp_path / "base", name)
+    form = HuggingFace(shard_bytes=15_000)
+    directory = written(chosen, form, tmp_path / "export")
+    files = sorted(directory.glob("*.safetensors"))
+    assert len(files) > 3 and files[0].name == f"model-00001-of-{len(files):05}.safetensors"
+    index = json.loads((directory / WEIGHTS_INDEX).read_text(encoding="utf-8"))
+    expected = dict(chosen.weights())
+    assert set(index["weight_map"]) == set(expected)
+    assert index["metadata"]["total_size"] == sum(tensor.nbytes for tensor in expected.values())
+    for file in files:
+        with safe_open(file, framework="pt") as opened:
+            assert opened.metadata() == {"format": "pt"}
+            names = list(opened.keys())
+            for tensor in names:
+                assert index["weight_map"][tensor] == file.name
+                assert torch.equal(opened.get_tensor(tensor), expected[tensor])
+            assert sum(expected[tensor].nbytes for tensor in names) <= 15_000 or len(names) == 1
+    assert sum(file.stat().st_size for file in files) == form.bytes(chosen)
+    ours, theirs = own_logits(chosen, [PROMPT])[0], transformers_model(directory)(torch.tensor([PROMPT])).logits[0]
+    torch.testing.assert_close(theirs, ours, atol=2e-5, rtol=1e-5)
+
+
+def test_tensors_of_several_kinds_are_aligned_and_strided_views_come_out_whole(tmp_path: Path) -> None:
+    wide = torch.randn(5, 7)
+    weights = {"odd": torch.randn(3).bfloat16(), "view": wide[1:4, :3], "half": wide.half().T, "whole": wide}
+    (shard,) = shards(weights.items(), 10**9)
+    shard.write(tmp_path, lambda _: None)
+    assert (tmp_path / WEIGHTS).stat().st_size == shard.bytes
+    with safe_open(tmp_path / WEIGHTS, framework="pt") as opened:
+        assert all(torch.equal(opened.get_tensor(name), tensor) for name, tensor in weights.items())
+
+
+def test_weights_of_another_kind_are_refused_by_name(tmp_path: Path) -> None:
+    chosen = network(tmp_path, "llama, layered")
+    odd = {name: tensor.to(torch.int8) for name, tensor in chosen.checkpoint.weights.items()}
+    checkpoint = Checkpoint(tmp_path, chosen.checkpoint.config, chosen.checkpoint.network, odd)
+    with pytest.raises(UserError, match=r"model\.embed_tokens\.weight: int8 can't be exported; save the checkpoint as"):
+        HuggingFace().require_possible(ExportedNetwork(checkpoint, LAYERED))
+
+
+@pytest.mark.parametrize("architecture", [LAYERED, SHALLOW], ids=["layered", "shallow"])
+def test_a_network_in_int8_is_quantised_when_it_is_loaded(architecture: Architecture, tmp_path: Path) -> None:
+    write_checkpoint(tmp_path / "base", "llama")
+    chosen = ExportedNetwork(Checkpoint.open(tmp_path / "base"), architecture.quantized("int8"))
+    directory = written(chosen, HuggingFace(), tmp_path / "export")
+    settings = read_config(directory)["quantization_config"]
+    assert (settings["load_in_8bit"], settings["llm_int8_threshold"]) == (True, OUTLIER)
+    expected = dict(chosen.weights())
+    with safe_open(directory / WEIGHTS, framework="pt") as opened:
+        assert all(torch.equal(opened.get_tensor(name), tensor) for name, tensor in expected.items())
+    model = AutoModelForCausalLM.from_pretrained(directory)
+    kinds = {name: type(module).__name__ for name, module in model.named_modules() if hasattr(module, "weight")}
+    assert {name for name, kind in kinds.items() if kind == "Linear8bitLt"} == {
+        name for name in kinds if name.endswith("_proj")
+    }
+    assert kinds["lm_head"] == "Linear"
+
+
+def test_shortcuts_of_a_network_in_int8_stay_as_they_are(tmp_path: Path) -> None:
+    shape = write_uneven(tmp_path / "base", "slicegpt")
+    chosen = ExportedNetwork(Checkpoint.open(tmp_path / "base"), dense(shape).quantized("int8"))
+    model = AutoModelForCausalLM.from_pretrained(written(chosen, HuggingFace(), tmp_path / "export"))
+    assert model.model.layers[0].mlp.shortcut.weight.is_floating_point()
+    assert type(model.model.layers[0].mlp.up_proj).__name__ == "Linear8bitLt"
+
+
+def test_a_tokenizer_is_written_for_old_releases_too(tmp_path: Path) -> None:
+    write_checkpoint(tmp_path / "base", "llama")
+    base = AutoTokenizer.from_pretrained(tmp_path / "base")
+    base.chat_template = "{% for message in messages %}<{{ message.content }}>{% endfor %}"
+    base.add_special_tokens({"extra_special_tokens": ["<|turn|>"]})
+    base.save_pretrained(tmp_path / "base")
+    checkpoint = Checkpoint.open(tmp_path / "base")
+    assert len(base) <= VOCABULARY + 1
+    directory = written(ExportedNetwork(checkpoint, LAYERED), HuggingFace(), tmp_path / "export")
+    settings = json.loads((directory / "tokenizer_config.json").read_text(encoding="utf-8"))
+    assert settings["tokenizer_class"] == "PreTrainedTokenizerFast"
+    assert settings["additional_special_tokens"] == ["<|turn|>"] and "extra_special_tokens" not in settings
+    assert settings["chat_template"] == base.chat_template and not (directory / "chat_template.jinja").exists()
+    tokenizer = AutoTokenizer.from_pretrained(directory)
+    assert tokenizer.chat_template == base.chat_template
+    text = "The quick <|turn|> brown\n fox"
+    assert tokenizer(text).input_ids == base(text).input_ids
+
+
+def test_a_tokenizer_that_the_family_has_of_its_own_is_called_by_its_name(tmp_path: Path) -> None:
+    _, directory = exported(tmp_path, "qwen2, layered")
+    assert json.loads((directory / "tokenizer_config.json").read_text(encoding="utf-8"))["tokenizer_class"] == (
+        type(AutoTokenizer.from_pretrained(tmp_path / "base")).__name__
+    )
+
+
+def test_what_per_layer_config_says_is_what_the_layers_say(tmp_path: Path) -> None:
+    chosen, directory = exported(tmp_path, "llama, layered")
+    config = read_config(directory)
+    left = {"layers", "family", "arithmetic", "auto_map"}
+    plain = {key: value for key, value in config.items() if key not in left} | {"model_type": "llama"}
+    assert network_of(plain) == chosen.shape and chosen.shape.mlp_widths == (6, WIDTH, 11)
