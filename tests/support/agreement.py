@@ -108,10 +108,10 @@ def comparisons(
     """
     network = checkpoint.cut(architecture).map(lambda tensor: tensor.float())
     tokenizer = load_tokenizer(checkpoint.directory)
-    for form in dict.fromkeys(map(_form, tasks)):
+    for form in dict.fromkeys(map(form_of, tasks)):
         ours: dict[str, tuple[ItemScores, Answers]] = {}
         for asked in tasks:
-            if _form(asked) == form:
+            if form_of(asked) == form:
                 loaded = loaded_items(asked, data, tokenizer if asked.apply_chat_template else None)
                 device = torch.device("cpu")
                 prepared = prepare_task(asked.task, loaded, tokenizer, checkpoint.config, device, batch_tokens)
@@ -128,7 +128,7 @@ Form = tuple[int | None, bool | str, bool]
 """How many examples, whether by a chat template, and whether as turns: what `simple_evaluate` takes for all tasks."""
 
 
-def _form(asked: TaskItems) -> Form:
+def form_of(asked: TaskItems) -> Form:
     return asked.num_fewshot, asked.apply_chat_template, asked.fewshot_as_multiturn
 
 

@@ -39,11 +39,15 @@ class Hub:
         return found if token is None else {**found, "HF_TOKEN": token}
 
     def answer(self, method: str, path: str, token: str | None, body: bytes) -> tuple[int, dict[str, str], Any]:
-        """Status, headers and JSON."""
+        """Status, headers, and what becomes JSON or is a file's content."""
         self.requests.append((method, path))
         if path.startswith("/large/"):
             self.large[path.rpartition("/")[2]] = body
             return 200, {}, {}
+        if "/resolve/" in path:
+            name, _, file = path.removeprefix("/").partition("/resolve/main/")
+            files = self.repositories[name].files if name in self.repositories else {}
+            return (200, {}, files[file]) if file in files else (404, {"X-Error-Code": "RepoNotFound"}, {})
         if token != f"Bearer {TOKEN}":
             return 401, {"X-Error-Message": "Invalid username or password."}, {}
         if path == "/api/whoami-v2":
@@ -115,7 +119,7 @@ def running_hub() -> Iterator[Hub]:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             path = self.path.partition("?")[0]
             status, headers, found = hub.answer(self.command, path, self.headers.get("Authorization"), body)
-            content = json.dumps(found).encode()
+            content = found if isinstance(found, bytes) else json.dumps(found).encode()
             self.send_response(status)
             for name, value in {**headers, "Content-Type": "application/json"}.items():
                 self.send_header(name, value)

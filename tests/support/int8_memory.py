@@ -9,6 +9,7 @@ from pathlib import Path
 
 from shared.architecture import Architecture, dense
 from shared.supernet.checkpoint import Checkpoint
+from tests.support.process_memory import forget_peak, status
 
 
 def main() -> None:
@@ -18,17 +19,11 @@ def main() -> None:
         tensor.sum()  # reads the file, whose pages count as memory of this process
     first = Architecture(layers=(0,), mlp_widths=(checkpoint.network.mlp_widths[0],))
     warm = checkpoint.cut(first.quantized("int8"))  # loads bitsandbytes, and what quantising needs but once
-    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # the peak counts from here
+    forget_peak()
     before = status("VmRSS")
     network = checkpoint.cut(dense(checkpoint.network).quantized("int8"))
     print(json.dumps({"held": status("VmRSS") - before, "peak": status("VmHWM") - before}))
     del warm, network
-
-
-def status(name: str) -> int:
-    """A line of the kernel's account of this process, in bytes."""
-    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:"))
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from xml.etree import ElementTree
 
@@ -17,6 +18,7 @@ from services.exporter.card.layers_picture import CUT, KEPT, layers_picture, sum
 from services.exporter.card.license import license_of
 from services.exporter.card.model_card import write_card
 from services.exporter.card.words import plain
+from tests.support.hub import Repository, running_hub
 
 ARC = TaskAccuracy(
     task="arc_easy",
@@ -144,18 +146,29 @@ def test_the_license_is_the_base_model_s(tmp_path: Path) -> None:
 def test_a_license_that_lies_at_the_hub_alone_is_looked_up_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fetched = tmp_path / "fetched.md"
-    fetched.write_text("---\nlicense: llama2\n---\n", encoding="utf-8")
-    asked: list[tuple[str, str]] = []
+    with running_hub() as hub:
+        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", hub.endpoint)
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+        hub.repositories["meta-llama/Llama-2-7b-hf"] = Repository(False, {"README.md": b"---\nlicense: llama2\n---\n"})
+        assert license_of(tmp_path, "meta-llama/Llama-2-7b-hf") == License("llama2")
+        assert license_of(tmp_path, "meta-llama/Llama-2-13b-hf") is None
+        assert license_of(tmp_path, "my model") is None
+        assert hub.requests == [
+            ("GET", "/meta-llama/Llama-2-7b-hf/resolve/main/README.md"),
+            ("GET", "/meta-llama/Llama-2-13b-hf/resolve/main/README.md"),
+        ]
 
-    def download(model: str, file: str) -> str:
-        asked.append((model, file))
-        return str(fetched)
 
-    monkeypatch.setattr("services.exporter.card.license.hf_hub_download", download)
-    assert license_of(tmp_path, "meta-llama/Llama-2-7b-hf") == License("llama2")
-    assert license_of(tmp_path, "my model") is None
-    assert asked == [("meta-llama/Llama-2-7b-hf", "README.md")]
+def test_a_hub_that_does_not_answer_is_asked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tries: list[str] = []
+
+    def refused(*_: Any, **__: Any) -> None:
+        tries.append("once")
+        raise ConnectionError("nobody listens")
+
+    monkeypatch.setattr("services.exporter.card.license.get_session", lambda: SimpleNamespace(get=refused))
+    assert license_of(tmp_path, "meta-llama/Llama-2-7b-hf") is None
+    assert tries == ["once"]
 
 
 @pytest.mark.parametrize("content", [None, "no front matter", "---\n[\n---\n", "---\nlicense: [mit]\n---\n", "\x00"])
@@ -170,6 +183,12 @@ def test_a_base_that_is_no_repository_is_named_to_people_alone(tmp_path: Path) -
     text = written(tmp_path, replace(FACTS, base_model="my model"))
     assert "base_model" not in text
     assert "\nmy model, made smaller by" in text
+
+
+def test_a_task_of_a_file_is_called_by_the_file_s_name_without_the_way_there(tmp_path: Path) -> None:
+    text = written(tmp_path, replace(FACTS, tasks=(replace(ARC, task="/home/somebody/tasks/my_quiz.yaml"),)))
+    assert "somebody" not in text
+    assert "| my_quiz | acc |" in text and "      name: my_quiz\n" in text
 
 
 def test_names_that_others_made_up_stay_text(tmp_path: Path) -> None:
@@ -195,16 +214,18 @@ def test_plain_text_is_one_line_without_html_or_columns(text: str) -> None:
 def test_a_plain_checkpoint_is_loaded_by_every_engine_without_code(tmp_path: Path) -> None:
     text = written(tmp_path)
     assert "trust" not in text
-    assert 'AutoModelForCausalLM.from_pretrained(".", dtype="auto")' in text
+    assert 'AutoModelForCausalLM.from_pretrained(".")' in text
     assert "```sh\nvllm serve .\n```" in text
     assert "python convert_hf_to_gguf.py . --outfile model.gguf" in text
+    assert "nasfarm export" not in text
 
 
 def test_layers_that_differ_need_the_modelling_file_or_the_plugin(tmp_path: Path) -> None:
     text = written(tmp_path, config=OURS)
-    assert 'AutoModelForCausalLM.from_pretrained(".", trust_remote_code=True, dtype="auto")' in text
+    assert 'AutoModelForCausalLM.from_pretrained(".", trust_remote_code=True)' in text
     assert "nasfarm[vllm]" in text and "```sh\nvllm serve .\n```" in text
     assert "convert_hf_to_gguf" not in text
+    assert "For llama.cpp, `nasfarm export --to gguf` writes" in text
 
 
 def test_decilm_is_served_by_vllm_alone(tmp_path: Path) -> None:
@@ -218,6 +239,7 @@ def test_gguf_is_served_by_llama_cpp_from_the_file_that_lies_there(tmp_path: Pat
     (tmp_path / "smollm2 N5.gguf").touch()
     facts = replace(FACTS, format="gguf", weights="Q8_0", measured_as_written=False)
     text = written(tmp_path, facts)
+    assert "For vLLM, `nasfarm export --to vllm`" in text and "from_pretrained" not in text
     assert "library_name: gguf" in text and "base_model_relation: finetune" in text
     assert "```sh\nllama-server -m 'smollm2 N5.gguf'\n```" in text
     assert "before the weights were written as Q8_0" in text and "before the weights became Q8_0" in text
@@ -227,16 +249,24 @@ def test_gguf_is_served_by_llama_cpp_from_the_file_that_lies_there(tmp_path: Pat
 
 def test_a_network_in_the_hub_is_loaded_by_its_id(tmp_path: Path) -> None:
     text = written(tmp_path, replace(FACTS, repository="me/smol-N5"))
-    assert 'from_pretrained("me/smol-N5", dtype="auto")' in text and "vllm serve me/smol-N5" in text
+    assert 'from_pretrained("me/smol-N5")' in text and "vllm serve me/smol-N5" in text
     assert "from elsewhere" not in text
 
 
 def test_int8_says_what_it_needs_and_that_other_quantisations_answer_differently(tmp_path: Path) -> None:
     quantized = replace(FACTS, quantization="int8", weights="INT8 (LLM.int8())", bytes_in_memory=140_000_000)
-    text = written(tmp_path, quantized, PLAIN | {"quantization_config": {"load_in_8bit": True}})
-    assert "`bitsandbytes`" in text and "| 140.0 MB | 269.0 MB | 1.92 |" in text
+    loaded = {"quant_method": "bitsandbytes", "load_in_8bit": True}
+    text = written(tmp_path, quantized, PLAIN | {"quantization_config": loaded})
+    assert "accelerate bitsandbytes`" in text and "| 140.0 MB | 269.0 MB | 1.92 |" in text
     assert "another quantisation" not in text
-    text = written(tmp_path, replace(quantized, format="vllm", weights="INT8 (W8A8)"))
+    assert "vllm serve" not in text and "convert_hf_to_gguf" not in text
+    assert "For vLLM, `nasfarm export --to vllm` writes" in text and "For llama.cpp, `nasfarm export --to gguf`" in text
+    text = written(
+        tmp_path,
+        replace(quantized, format="vllm", weights="INT8 (W8A8)"),
+        PLAIN | {"quantization_config": {"quant_method": "compressed-tensors"}},
+    )
+    assert "vllm serve ." in text and "accelerate compressed-tensors`" in text and "convert_hf_to_gguf" not in text
     assert "INT8 (W8A8) is another quantisation than LLM.int8()" in text
 
 

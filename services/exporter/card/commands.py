@@ -5,10 +5,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from services.exporter.card.facts import CardFacts
+from services.exporter.protocol import FormatName
 from shared.manifest import read_config
 from shared.network.config import ARCHITECTURE, MODEL_TYPE
 
 DECILM = "DeciLMForCausalLM"
+TRANSFORMERS_ALONE = ("bitsandbytes",)
+"""Quantisations that vLLM has nothing for by itself."""
+FORMATS: dict[str, FormatName] = {"transformers": "hf", "vLLM": "vllm", "llama.cpp": "gguf"}
+"""What is written for each engine."""
 
 
 @dataclass(frozen=True)
@@ -31,13 +36,22 @@ def commands(facts: CardFacts, directory: Path) -> tuple[Command, ...]:
     architecture = (config.get("architectures") or [""])[0]
     ours = config.get("model_type") == MODEL_TYPE or architecture == ARCHITECTURE
     remote = "auto_map" in config
-    loaded = () if architecture == DECILM else (_transformers(place, remote, "quantization_config" in config),)
-    return (*loaded, _vllm(place, ours, remote), *(() if ours or remote else (_converted(place),)))
+    method = (config.get("quantization_config") or {}).get("quant_method")
+    found = [] if architecture == DECILM else [_transformers(place, remote, method)]
+    found += [] if method in TRANSFORMERS_ALONE else [_vllm(place, ours, remote)]
+    found += [] if method or ours or remote else [_converted(place)]
+    return tuple(found)
 
 
-def _transformers(place: str, remote: bool, quantized: bool) -> Command:
+def engines_of_other_formats(facts: CardFacts, directory: Path) -> dict[str, FormatName]:
+    """Those that can't load the directory as it is, and what to export the network to for them."""
+    able = {command.engine for command in commands(facts, directory)}
+    return {engine: name for engine, name in FORMATS.items() if engine not in able}
+
+
+def _transformers(place: str, remote: bool, quantised_by: str | None) -> Command:
     flag = ", trust_remote_code=True" if remote else ""
-    needs = "`pip install transformers accelerate`" + (" `bitsandbytes`" if quantized else "")
+    needs = f"`pip install transformers accelerate{f' {quantised_by}' if quantised_by else ''}`"
     if remote:
         needs += "; the flag lets it run the modelling file beside the weights"
     return Command(
@@ -45,7 +59,7 @@ def _transformers(place: str, remote: bool, quantized: bool) -> Command:
         needs,
         "python",
         "from transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
-        f'model = AutoModelForCausalLM.from_pretrained("{place}"{flag}, dtype="auto")\n'
+        f'model = AutoModelForCausalLM.from_pretrained("{place}"{flag})\n'
         f'tokenizer = AutoTokenizer.from_pretrained("{place}")\n'
         'inputs = tokenizer("Ice is made of", return_tensors="pt")\n'
         "print(tokenizer.decode(model.generate(**inputs, max_new_tokens=20)[0]))",

@@ -1,6 +1,7 @@
 """What a model card says of an exported network, as data."""
 
 from dataclasses import dataclass
+from pathlib import PurePath
 
 from services.exporter.protocol import FormatName
 from shared.architecture import Quantization
@@ -37,6 +38,12 @@ class TaskAccuracy:
     base: float | None = None
     against_dense: tuple[float, float] | None = None
     against_base: tuple[float, float] | None = None
+
+    @property
+    def title(self) -> str:
+        """The task's name; of one that a search file names by the path of its YAML file, the file's: paths of a machine
+        are nobody's business."""
+        return PurePath(self.task).stem if self.task.endswith((".yaml", ".yml")) else self.task
 
 
 @dataclass(frozen=True)

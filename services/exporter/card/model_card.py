@@ -8,7 +8,7 @@ from huggingface_hub import EvalResult, ModelCardData
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from services.exporter.card import words
-from services.exporter.card.commands import commands
+from services.exporter.card.commands import commands, engines_of_other_formats
 from services.exporter.card.facts import CardFacts, License
 from services.exporter.card.layers_picture import layers_picture, summary
 from services.exporter.card.license import CARD
@@ -52,8 +52,8 @@ def _front_matter(facts: CardFacts) -> ModelCardData:
         eval_results=[
             EvalResult(
                 task_type="text-generation",
-                dataset_type=task.task,
-                dataset_name=task.task,
+                dataset_type=task.title,
+                dataset_name=task.title,
                 metric_type=task.metric,
                 metric_name=f"{task.metric}, 95 % interval {words.interval(task.interval)}, {task.items} items",
                 metric_value=round(100 * task.accuracy, 2),
@@ -94,6 +94,7 @@ def _body(facts: CardFacts, directory: Path) -> str:
         layers=summary(facts.kept, facts.mlp_widths, facts.base_mlp_widths),
         picture=PICTURE,
         commands=commands(facts, directory),
+        others=engines_of_other_formats(facts, directory),
         limits=tuple(_limits(facts)),
     )
 
