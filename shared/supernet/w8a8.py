@@ -2,6 +2,8 @@
 
 Another quantisation than LLM.int8(): each row of a weight has a scale, each token's inputs have one as they come, both
 symmetric, and no column is spared. A network that is exported so is measured so, with the numbers that are written.
+Inputs are rounded as vLLM rounds them; transformers divides their largest magnitude by 127.5 instead of 127, by which
+an item may differ there.
 """
 
 from collections.abc import Callable
