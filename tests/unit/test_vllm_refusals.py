@@ -8,8 +8,9 @@ from transformers import PretrainedConfig
 
 from services.evaluator.engines import vllm_engine
 from services.evaluator.engines.vllm_engine import VllmEngine
-from shared.architecture import Architecture, dense
+from shared.architecture import Architecture, dense, derive
 from shared.errors import UserError
+from shared.network.shape import layers_to_json
 from shared.supernet.checkpoint import Checkpoint
 from shared.supernet.saving import save_network
 from tests.support.checkpoints import WINDOW, write_checkpoint
@@ -67,16 +68,13 @@ def test_other_networks_are_taken(engine: VllmEngine, family: str, tmp_path: Pat
     assert options["model_loader_extra_config"] == narrow.model_dump(mode="json")
     assert options["kv_cache_memory_bytes"] == 2 * 256 * 3 * 2 * config.num_key_value_heads * head_dim(config) * 4
     assert options["hf_overrides"] == {
-        "architectures": ["NasfarmSubnetForCausalLM"],
+        "architectures": ["NasfarmForCausalLM"],
+        "family": checkpoint.network.family,
+        "layers": layers_to_json(derive(checkpoint.network, narrow).layers),
         "num_hidden_layers": 3,
-        "intermediate_sizes": [24, 7, 12],
         "layer_types": ["full_attention" if window is None else "sliding_attention" for window in windows],
         "sliding_window": next((window for window in windows if window is not None), None),
         "head_dim": head_dim(config),
-        "qkv_bias": family != "mistral-window",
-        "attention_bias": family in ("llama-biases", "qwen3-window"),
-        "mlp_bias": family == "llama-biases",
-        "qk_norm": family == "qwen3-window",
     }
 
 

@@ -15,15 +15,15 @@ from typing import Any
 import torch
 
 from services.evaluator.engines.protocol import EngineMissingError, PassSeconds, random_prompts
-from services.evaluator.engines.vllm_plugin import LOAD_FORMAT, MODEL
+from services.evaluator.engines.vllm_plugin import LOAD_FORMAT
 from services.evaluator.progress_callback import ProgressCallback, ignore_progress
 from shared.architecture import Architecture, derive
 from shared.errors import UserError
 from shared.manifest import read_config
 from shared.messages import Dtype, Workload
 from shared.messages import Engine as EngineName
-from shared.network.config import MODEL_TYPE
-from shared.network.shape import AttentionShape, NetworkShape
+from shared.network.config import ARCHITECTURE, MODEL_TYPE
+from shared.network.shape import AttentionShape, NetworkShape, layers_to_json
 from shared.network.sizes import cache_bytes
 from shared.supernet.checkpoint import Checkpoint
 from shared.supernet.device import compute_device, device_name
@@ -109,16 +109,13 @@ class VllmNetwork:
             "load_format": LOAD_FORMAT,
             "model_loader_extra_config": self.architecture.model_dump(mode="json"),
             "hf_overrides": {
-                "architectures": [MODEL],
+                "architectures": [ARCHITECTURE],
+                "family": self.network.family,
+                "layers": layers_to_json(layers),
                 "num_hidden_layers": self.network.depth,
-                "intermediate_sizes": list(self.network.mlp_widths),
                 "layer_types": ["full_attention" if window is None else "sliding_attention" for window in windows],
                 "sliding_window": next((window for window in windows if window is not None), None),
                 "head_dim": attention.head_dim,
-                "qkv_bias": attention.qkv_bias,
-                "attention_bias": attention.output_bias,
-                "mlp_bias": any(layer.mlp is not None and layer.mlp.bias for layer in layers),
-                "qk_norm": attention.qk_norm,
             },
             "dtype": self.dtype,
             "max_model_len": longest,

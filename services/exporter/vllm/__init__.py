@@ -1,0 +1,5 @@
+"""Networks for vLLM without nasfarm."""
+
+from services.exporter.vllm.vllm_format import Vllm
+
+__all__ = ["Vllm"]

@@ -1,0 +1,43 @@
+"""W8A8 in the layout of compressed-tensors, which vLLM and transformers read."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from torch import Tensor
+
+from services.exporter.network import ExportedNetwork
+from shared.network.tensors import tensors
+from shared.supernet.w8a8 import quantized_rows
+
+SCALE = "_scale"
+"""Ends the name of a weight's scales."""
+QUANTIZED: dict[str, Any] = {"num_bits": 8, "type": "int", "symmetric": True}
+
+
+def quantization_config() -> dict[str, Any]:
+    """What `config.json` says of it: a scale for each row of a weight, and for each token as it comes."""
+    return {
+        "quant_method": "compressed-tensors",
+        "format": "int-quantized",
+        "quantization_status": "compressed",
+        "ignore": ["lm_head"],
+        "config_groups": {
+            "group_0": {
+                "targets": ["Linear"],
+                "weights": {**QUANTIZED, "strategy": "channel", "dynamic": False},
+                "input_activations": {**QUANTIZED, "strategy": "token", "dynamic": True},
+            }
+        },
+    }
+
+
+def w8a8_weights(network: ExportedNetwork) -> Iterator[tuple[str, Tensor]]:
+    """Every tensor once: weights of the layers' linear layers in INT8, each followed by its rows' scales."""
+    linear = {spec.name for spec in tensors(network.shape) if spec.kind == "linear" and not spec.bias}
+    for name, tensor in network.weights():
+        if name in linear:
+            rows, scales = quantized_rows(tensor)
+            yield name, rows
+            yield f"{name}{SCALE}", scales
+        else:
+            yield name, tensor
