@@ -15,9 +15,10 @@ from gguf.quants import dequantize
 from tokenizers import Regex, Tokenizer, decoders, normalizers, pre_tokenizers
 
 from services.exporter.gguf import Gguf
-from services.exporter.gguf.numbers import GgufType, q8_0_network
+from services.exporter.gguf.numbers import q8_0_network
 from services.exporter.gguf.tensors import interleaved
 from services.exporter.gguf.vocabulary import LLAMA3_CUTS, QWEN2_CUTS, TEKKEN_CUTS
+from services.exporter.names import GgufType
 from services.exporter.network import ExportedNetwork
 from shared.architecture import Architecture, dense
 from shared.errors import UserError

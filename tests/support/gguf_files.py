@@ -7,7 +7,7 @@ import torch
 
 from services.evaluator.engines import make_engine
 from services.exporter.gguf import Gguf
-from services.exporter.gguf.numbers import GgufType
+from services.exporter.names import GgufType
 from services.exporter.network import ExportedNetwork
 
 LENGTH = 32

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import cast
 
 from services.exporter.gguf import Gguf
-from services.exporter.gguf.numbers import GgufType
+from services.exporter.names import GgufType
 from services.exporter.network import ExportedNetwork
 from shared.architecture import dense
 from shared.supernet.checkpoint import Checkpoint

@@ -10,10 +10,11 @@ from gguf import GGUFWriter
 
 from services.exporter.gguf.layout import Layout, layout_of
 from services.exporter.gguf.metadata import add_metadata
-from services.exporter.gguf.numbers import TYPES, GgufType, Numbers, NumberType
+from services.exporter.gguf.numbers import TYPES, Numbers, NumberType
 from services.exporter.gguf.rotary import factors, require_rotary
 from services.exporter.gguf.tensors import FileTensor, file_tensors
 from services.exporter.gguf.vocabulary import read_vocabulary
+from services.exporter.names import GgufType
 from services.exporter.network import ExportedNetwork
 from services.exporter.protocol import Progressed
 from shared.errors import UserError
