@@ -1,23 +1,20 @@
 """The format `vllm`: what is written is the network, and what vLLM's layout can't hold is refused by name."""
 
 import importlib.util
-import json
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors import safe_open
 from safetensors.torch import load_file
 
 from services.exporter.network import ExportedNetwork
 from services.exporter.vllm import Vllm
 from services.exporter.vllm.decilm import obstacle
-from services.exporter.vllm.streaming import Entry, write_weights
 from shared.architecture import Architecture, dense
 from shared.errors import UserError
 from shared.manifest import read_config
 from shared.network.tensors import tensors
-from shared.supernet.checkpoint import Checkpoint, weight_files
+from shared.supernet.checkpoint import Checkpoint
 from shared.supernet.packing import pack
 from shared.supernet.tree import Tree
 from shared.supernet.w8a8 import as_w8a8
@@ -196,20 +193,3 @@ def test_a_network_in_w8a8_says_much_the_same_in_any_dtype(tmp_path: Path) -> No
         assert rounded.layers[0].projections[0].weight.dtype == torch.int8
         error = (rounded.logits(rounded.hidden(packed)).float() - exact).square().mean().sqrt()
         assert 0 < error < 0.15 * exact.std()
-
-
-def test_weights_of_several_files_have_an_index_and_are_read_as_one(tmp_path: Path) -> None:
-    weights = {f"w{index}": torch.randn(3 + index, 5).to(torch.bfloat16) for index in range(6)}
-    entries = [Entry(name, tensor.dtype, tuple(tensor.shape)) for name, tensor in weights.items()]
-    counted: list[int] = []
-    write_weights(entries, weights.items(), tmp_path, counted.append, shard_bytes=100)
-    files = weight_files(tmp_path)
-    assert len(files) > 2 and sum(counted) == sum(entry.bytes for entry in entries)
-    assert json.loads((tmp_path / "model.safetensors.index.json").read_text())["metadata"]["total_size"] == sum(counted)
-    read = {}
-    for file in files:
-        assert sum(tensor.nbytes for tensor in load_file(file).values()) <= 100 or len(load_file(file)) == 1
-        with safe_open(file, framework="pt") as opened:
-            assert opened.metadata() == {"format": "pt"}
-        read |= load_file(file)
-    assert all(torch.equal(read[name], tensor) for name, tensor in weights.items())

@@ -12,7 +12,6 @@ from safetensors import safe_open
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from services.exporter.huggingface import HuggingFace
-from services.exporter.huggingface.shards import shards
 from services.exporter.network import ExportedNetwork
 from shared.architecture import Architecture, dense
 from shared.errors import UserError
@@ -178,16 +177,6 @@ def test_shards_hold_the_bytes_that_were_cut(name: str, tmp_path: Path) -> None:
     assert sum(file.stat().st_size for file in files) == form.bytes(chosen)
     ours, theirs = own_logits(chosen, [PROMPT])[0], transformers_model(directory)(torch.tensor([PROMPT])).logits[0]
     torch.testing.assert_close(theirs, ours, atol=2e-5, rtol=1e-5)
-
-
-def test_tensors_of_several_kinds_are_aligned_and_strided_views_come_out_whole(tmp_path: Path) -> None:
-    wide = torch.randn(5, 7)
-    weights = {"odd": torch.randn(3).bfloat16(), "view": wide[1:4, :3], "half": wide.half().T, "whole": wide}
-    (shard,) = shards(weights.items(), 10**9)
-    shard.write(tmp_path, lambda _: None)
-    assert (tmp_path / WEIGHTS).stat().st_size == shard.bytes
-    with safe_open(tmp_path / WEIGHTS, framework="pt") as opened:
-        assert all(torch.equal(opened.get_tensor(name), tensor) for name, tensor in weights.items())
 
 
 def test_weights_of_another_kind_are_refused_by_name(tmp_path: Path) -> None:

@@ -8,15 +8,13 @@ from pathlib import Path
 
 import services.exporter.huggingface.modeling_nasfarm as modelling
 from services.exporter.huggingface.config import MODELLING, exported_config
-from services.exporter.huggingface.shards import DTYPES, Shard, shards, write_index
 from services.exporter.huggingface.tokenizer import settle_tokenizer
 from services.exporter.network import ExportedNetwork
 from services.exporter.protocol import FormatName, Progressed
+from services.exporter.weight_files import FLOATS, SHARD_BYTES, Weight, WeightFile, weight_files, write_weights
 from shared.errors import UserError
 from shared.network.config import MODEL_TYPE
 from shared.supernet.saving import copy_companions
-
-SHARD_BYTES = 5 * 10**9
 
 
 @dataclass(frozen=True)
@@ -31,12 +29,12 @@ class HuggingFace:
 
     def require_possible(self, network: ExportedNetwork) -> None:
         for name, tensor in network.weights():
-            if tensor.dtype not in DTYPES:
+            if tensor.dtype not in FLOATS:
                 kind = str(tensor.dtype).removeprefix("torch.")
                 raise UserError(f"{name}: {kind} can't be exported; save the checkpoint as bfloat16 or float32")
 
     def bytes(self, network: ExportedNetwork) -> int:
-        return sum(shard.bytes for shard in self._shards(network))
+        return sum(file.bytes for file in self._files(network))
 
     def write(self, network: ExportedNetwork, directory: Path, progressed: Progressed) -> None:
         self.require_possible(network)
@@ -48,10 +46,7 @@ class HuggingFace:
         (directory / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
         if config["model_type"] == MODEL_TYPE:
             shutil.copyfile(Path(modelling.__file__), directory / f"{MODELLING}.py")
-        made = self._shards(network)
-        for shard in made:
-            shard.write(directory, progressed)
-        write_index(made, directory)
+        write_weights(self._files(network), directory, progressed)
 
-    def _shards(self, network: ExportedNetwork) -> list[Shard]:
-        return shards(network.weights(), self.shard_bytes)
+    def _files(self, network: ExportedNetwork) -> list[WeightFile]:
+        return weight_files((Weight.of(name, tensor) for name, tensor in network.weights()), self.shard_bytes)

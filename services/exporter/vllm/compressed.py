@@ -1,11 +1,14 @@
 """W8A8 in the layout of compressed-tensors, which vLLM and transformers read."""
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from services.exporter.network import ExportedNetwork
+from services.exporter.weight_files import Weight
 from shared.network.tensors import tensors
 from shared.supernet.w8a8 import quantized_rows
 
@@ -31,13 +34,22 @@ def quantization_config() -> dict[str, Any]:
     }
 
 
-def w8a8_weights(network: ExportedNetwork) -> Iterator[tuple[str, Tensor]]:
-    """Every tensor once: weights of the layers' linear layers in INT8, each followed by its rows' scales."""
+def w8a8_weights(network: ExportedNetwork) -> Iterator[Weight]:
+    """Every tensor once: weights of the layers' linear layers in INT8, each followed by its rows' scales. Both are
+    computed when they are written, from the mapped weight."""
     linear = {spec.name for spec in tensors(network.shape) if spec.kind == "linear" and not spec.bias}
     for name, tensor in network.weights():
         if name in linear:
-            rows, scales = quantized_rows(tensor)
-            yield name, rows
-            yield f"{name}{SCALE}", scales
+            outputs, inputs = tensor.shape
+            yield Weight(name, torch.int8, (outputs, inputs), partial(_rows, tensor))
+            yield Weight(f"{name}{SCALE}", tensor.dtype, (outputs, 1), partial(_scales, tensor))
         else:
-            yield name, tensor
+            yield Weight.of(name, tensor)
+
+
+def _rows(weight: Tensor) -> Tensor:
+    return quantized_rows(weight)[0]
+
+
+def _scales(weight: Tensor) -> Tensor:
+    return quantized_rows(weight)[1]

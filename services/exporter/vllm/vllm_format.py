@@ -5,18 +5,16 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import torch
-
+from services.exporter.huggingface.tokenizer import settle_tokenizer
 from services.exporter.network import ExportedNetwork
 from services.exporter.protocol import FormatName, Progressed
 from services.exporter.vllm import configuration_decilm
-from services.exporter.vllm.compressed import SCALE, quantization_config, w8a8_weights
+from services.exporter.vllm.compressed import quantization_config, w8a8_weights
 from services.exporter.vllm.decilm import decilm_config, obstacle
-from services.exporter.vllm.streaming import Entry, write_weights
+from services.exporter.weight_files import Weight, WeightFile, weight_files, write_weights
 from shared.errors import UserError
 from shared.manifest import read_config
 from shared.network.config import MODEL_TYPE, config_of
-from shared.network.tensors import tensors
 from shared.supernet.saving import copy_companions
 
 
@@ -37,23 +35,25 @@ class Vllm:
         )
 
     def bytes(self, network: ExportedNetwork) -> int:
-        return sum(entry.bytes for entry in _entries(network))
+        return sum(file.bytes for file in _files(network))
 
     def write(self, network: ExportedNetwork, directory: Path, progressed: Progressed) -> None:
         self.require_possible(network)
-        copy_companions(network.checkpoint.directory, directory)
-        plain, entries = _plain_config(network), _entries(network)
+        source = network.checkpoint.directory
+        copy_companions(source, directory)
+        settle_tokenizer(source, directory)
+        plain = _plain_config(network)
         if plain is None:
-            source = Path(configuration_decilm.__file__)
-            shutil.copyfile(source, directory / source.name)
+            needed = Path(configuration_decilm.__file__)
+            shutil.copyfile(needed, directory / needed.name)
         config = plain or decilm_config(network.shape, network.checkpoint.config)
         config = {key: value for key, value in config.items() if key not in ("torch_dtype", "dtype")}
-        config["dtype"] = str(entries[0].dtype).removeprefix("torch.")
+        _, embeddings = next(network.weights())
+        config["dtype"] = str(embeddings.dtype).removeprefix("torch.")
         if _quantised(network):
             config["quantization_config"] = quantization_config()
         (directory / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-        weights = w8a8_weights(network) if _quantised(network) else network.weights()
-        write_weights(entries, weights, directory, progressed)
+        write_weights(_files(network), directory, progressed)
 
 
 def _quantised(network: ExportedNetwork) -> bool:
@@ -67,14 +67,7 @@ def _plain_config(network: ExportedNetwork) -> dict[str, Any] | None:
     return None if config["model_type"] == MODEL_TYPE else config
 
 
-def _entries(network: ExportedNetwork) -> list[Entry]:
-    """What is written, in the order in which weights come: the embeddings first."""
-    linear = {spec.name for spec in tensors(network.shape) if spec.kind == "linear" and not spec.bias}
-    entries: list[Entry] = []
-    for name, tensor in network.weights():
-        size = tuple(tensor.shape)
-        if _quantised(network) and name in linear:
-            entries += [Entry(name, torch.int8, size), Entry(f"{name}{SCALE}", tensor.dtype, (size[0], 1))]
-        else:
-            entries.append(Entry(name, tensor.dtype, size))
-    return entries
+def _files(network: ExportedNetwork) -> list[WeightFile]:
+    if _quantised(network):
+        return weight_files(w8a8_weights(network))
+    return weight_files(Weight.of(name, tensor) for name, tensor in network.weights())
