@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from transformers import AutoModelForCausalLM, LlamaConfig
 
 from services.evaluator.engines.torch_engine import TorchEngine
+from services.exporter.huggingface import HuggingFace
 from services.exporter.network import ExportedNetwork
 from services.exporter.vllm import Vllm
 from shared.architecture import Architecture, dense
@@ -23,7 +24,7 @@ from shared.network.config import config_of
 from shared.supernet.checkpoint import Checkpoint
 from shared.supernet.decoder import Decoder
 from shared.supernet.packing import pack
-from shared.supernet.saving import save_network, save_weights
+from shared.supernet.saving import save_weights
 from shared.supernet.tree import Tree
 from shared.supernet.w8a8 import W8A8Linear, as_w8a8
 from tests.support.checkpoints import SIZES, random_sequences, write_checkpoint
@@ -105,23 +106,31 @@ SERVED_FAMILIES = [
 
 
 def write_cut(directory: Path, family: str) -> None:
-    """A family's network whose layers differ, as a directory of its own."""
+    """A family's network whose layers differ, exported."""
     write_checkpoint(directory / "base", family, **KERNEL_SIZES)
-    base = Checkpoint.open(directory / "base")
-    save_network(base.cut(SUBNET), base, SUBNET.layers, directory / "cut")
+    export(ExportedNetwork(Checkpoint.open(directory / "base"), SUBNET), directory / "cut")
 
 
 def write_enlarged(directory: Path, name: str) -> None:
-    """A network whose layers differ in more than width, with heads that vLLM knows on a CPU."""
+    """A network whose layers differ in more than width, with heads that vLLM knows on a CPU, exported."""
     layers = tuple(
         replace(layer, attention=layer.attention and replace(layer.attention, head_dim=32))
         for layer in UNEVEN[name].layers
     )
     shape = replace(UNEVEN[name], layers=layers)
-    directory.mkdir(parents=True)
+    base = directory / "base"
+    base.mkdir(parents=True)
     config = config_of(shape, LlamaConfig(**SIZES).to_dict(), range(shape.depth))
-    (directory / "config.json").write_text(json.dumps(config), encoding="utf-8")
-    save_weights(random_weights(shape), directory)
+    (base / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    save_weights(random_weights(shape), base)
+    checkpoint = Checkpoint.open(base)
+    export(ExportedNetwork(checkpoint, dense(checkpoint.network)), directory / "cut")
+
+
+def export(network: ExportedNetwork, directory: Path) -> None:
+    """In the format `hf`."""
+    directory.mkdir()
+    HuggingFace().write(network, directory, lambda _: None)
 
 
 @pytest.fixture(scope="module")
@@ -131,7 +140,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     for family in SERVED_FAMILIES:
         write_cut(root / family, family)
     for name in UNEVEN:
-        write_enlarged(root / name / "cut", name)
+        write_enlarged(root / name, name)
     return {name: root / name / "cut" for name in [*SERVED_FAMILIES, *UNEVEN]}
 
 
