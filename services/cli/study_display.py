@@ -5,6 +5,7 @@ from rich.table import Table
 
 from services.application.search_events import ReportWritten
 from services.application.study.events import (
+    CandidatesMeasured,
     StudyCost,
     StudyCostEstimated,
     StudyMeasured,
@@ -33,6 +34,10 @@ class StudyDisplay(SearchDisplay):
             case ReportWritten():  # of one of many searches
                 self.shown.close()
                 console.print(f"Report         {event.run.path / 'report.html'}")
+            case CandidatesMeasured():
+                self.shown.close()
+                failed = f"; {event.failed:,} failed, without which the study does" if event.failed else ""
+                console.print(f"Candidates     {event.measured:,} of the sizes to compare at, on search items{failed}")
             case StudyMeasured():
                 self.shown.close()
                 console.print(f"Measured       {_measured(event)}")

@@ -55,6 +55,14 @@ class StudySearchBegan(Event):
 
 
 @dataclass(frozen=True)
+class CandidatesMeasured(Event):
+    """The candidates of the study's sizes are measured on the search items, but for those that `failed`."""
+
+    measured: int
+    failed: int
+
+
+@dataclass(frozen=True)
 class StudyMeasured(Event):
     """All networks of the study are measured, but for so many measurements that `failed`; `taken_over`: so many were
     found in the searches' histories."""

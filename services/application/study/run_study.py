@@ -16,6 +16,7 @@ from services.application.study.checkpoints import StudyCheckpoints
 from services.application.study.compared import searched_networks
 from services.application.study.cost import study_cost
 from services.application.study.events import (
+    CandidatesMeasured,
     StudyCostEstimated,
     StudyMeasured,
     StudySearchBegan,
@@ -54,7 +55,7 @@ from shared.events import Events, SearchStopped
 from shared.failure_policy import RESULTS_PREFETCH
 from shared.files import writing
 from shared.manifest import base_location
-from shared.messages import CheckpointRef
+from shared.messages import CheckpointRef, Measurement
 from shared.settings.study_file import StudySettings
 from shared.supernet.device import preferred_dtype
 
@@ -207,9 +208,11 @@ def _measured_candidates(study: Study, prepared: PreparedStudy, place: _Place, e
     found = tuple(candidates(study.settings, study.searches))
     place.directory.write_candidates(found)
     study = replace(study, candidates=found)
-    if any(study.history.outcome(request.identity) is None for request in candidate_requests(study)):
-        events.note("Candidates", f"{len(found)} networks of the sizes to compare at, on the search items")
+    requests = {request.identity for request in candidate_requests(study)}
+    if any(study.history.outcome(identity) is None for identity in requests):
         _dispatch(measure_candidates, study, prepared, place, events)
+        measured = sum(isinstance(study.history.outcome(identity), Measurement) for identity in requests)
+        events.publish(CandidatesMeasured(measured, len(requests) - measured))
     return found
 
 
