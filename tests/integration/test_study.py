@@ -17,7 +17,7 @@ from services.application.study.reading import read_study
 from services.application.study.study_directory import StudyDirectory
 from services.coordinator.read_only import open_to_read
 from services.coordinator.results import evaluated_so_far
-from services.coordinator.study.measurement import missing_requests
+from services.coordinator.study.measurement import candidate_requests, missing_requests
 from services.coordinator.study.networks import Study, StudyNetwork, of_kind
 from shared.broker import requests_queue, results_queue
 from shared.manifest import SupernetManifest
@@ -54,6 +54,9 @@ def test_a_study_measures_all_that_it_compares(undisturbed: Path) -> None:
             "baseline": 4,
             "alone": 4,
         }
+        assert len(study.candidates) == 2 * 2  # of each search
+        outcomes = [study.history.outcome(request.identity) for request in candidate_requests(study)]
+        assert all(isinstance(outcome, Measurement) for outcome in outcomes)
         assert [(each.name, each.fine_tuning) for each in of_kind(study.networks, "baseline")] == [
             ("magnitude", "none"),
             ("magnitude", "full"),
@@ -83,6 +86,7 @@ def test_a_study_that_is_killed_again_and_again_ends_like_an_undisturbed_one(und
     moments: list[Callable[[], bool]] = [
         lambda: any(runs.glob("tiny/searches/*/history.sqlite")),
         lambda: any(runs.glob(f"tiny/searches/{SEARCHES[0]}/report.html")) or any(runs.glob("tiny/networks/*")),
+        (runs / "tiny" / "candidates.json").exists,
         lambda: len(list(runs.glob("tiny/networks/*"))) >= 3,
         (runs / "tiny" / "networks.json").exists,
     ]

@@ -24,7 +24,7 @@ def study_values(directory: Path, **changes: Any) -> dict[str, Any]:
         "warmup_steps": 2,
         "calibration_tokens": 512,
     }
-    space = {"depths": [LAYERS, 4, 3], "mlp_widths": [WIDTH, WIDTH // 2]}
+    space = {"depths": [LAYERS, 4, 3], "mlp_widths": [WIDTH, 3 * WIDTH // 4, WIDTH // 2]}
     return {
         "name": "tiny",
         "model": str(base),
