@@ -37,7 +37,8 @@ def export(path: Path, wanted: Wanted, asked: ExportRequest, output: Path | None
     chosen = choose(run, wanted.name, wanted.architecture, wanted.at_most)
     if chosen is None:
         options: dict[str, object] = {"--output": output, "--force": force or None, "--type": asked.gguf_type}
-        options |= {"--verify": asked.verify, "--supernet": asked.supernet, "--push": asked.push}
+        options |= {"--verify": asked.verify, "--measure": asked.measure, "--supernet": asked.supernet}
+        options |= {"--push": asked.push}
         for option, value in options.items():
             if value is not None:
                 raise UserError(f"{option}: of which network? Name one; `nasfarm export {path}` lists those there are")

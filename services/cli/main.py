@@ -219,6 +219,14 @@ def export(
             "than about a minute.",
         ),
     ] = None,
+    measure: Annotated[
+        bool | None,
+        typer.Option(
+            "--measure/--no-measure",
+            help="Measure a network again on all report items where it is written in another quantisation (W8A8, Q8_0)"
+            " than it was searched in; default: if that takes less than about three minutes.",
+        ),
+    ] = None,
     gguf_type: Annotated[
         GgufType | None,
         typer.Option(
@@ -250,7 +258,7 @@ def export(
     from services.cli.export import export as write
 
     wanted = Wanted(network, architecture, tuple(at_most or ()))
-    write(run, wanted, ExportRequest(to, gguf_type, supernet, verify, push), output, force)
+    write(run, wanted, ExportRequest(to, gguf_type, supernet, verify, push, measure), output, force)
 
 
 @app.command(epilog="Example: nasfarm status runs/smollm2-arc-easy    (without a run: all runs and super-networks)")

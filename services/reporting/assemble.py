@@ -10,7 +10,7 @@ from services.coordinator.pareto import ReferencePoint
 from services.coordinator.plan import SearchPlan
 from services.coordinator.reported_networks import ReportedNetwork, ReportedNetworks
 from services.coordinator.results import accuracy, cost_model, cost_tables
-from services.reporting.comparisons import advantage, compare, macro_row, non_inferiority, task_row
+from services.reporting.comparisons import advantage, compare, macro_row, non_inferiority, task_rows
 from services.reporting.item_answers import ItemAnswers
 from services.reporting.provenance import headline, provenance, serving
 from services.reporting.report_data import (
@@ -20,7 +20,6 @@ from services.reporting.report_data import (
     NetworkRow,
     ReportContent,
     SpeedRow,
-    TaskRow,
 )
 from services.reporting.report_item_use import count_report_item_use
 from services.reporting.statistics.multiple_testing import with_corrected_p_values
@@ -149,7 +148,7 @@ class _Assembly:
             search_accuracy=None if search is None else accuracy(search, plan.settings.metrics),
             report_accuracy=None if report is None else report.accuracy,
             interval=None if report is None else report.interval,
-            by_task={} if report is None else _by_task(report, against_dense, against_base),
+            by_task={} if report is None else task_rows(report, against_dense, against_base),
             macro=None if report is None else macro_row(report, against_dense, against_base),
             versus_dense=_compared(report, against_dense),
             versus_base=_compared(report, against_base),
@@ -244,13 +243,3 @@ class _Assembly:
 
 def _compared(one: ItemAnswers | None, other: ItemAnswers | None) -> Comparison | None:
     return None if one is None or other is None else compare(one, other)
-
-
-def _by_task(one: ItemAnswers, dense: ItemAnswers | None, base: ItemAnswers | None) -> dict[str, TaskRow]:
-    others = zip(_each(dense, one), _each(base, one), strict=True)
-    tasks = zip(one.each(), others, strict=True)
-    return {task.scores[0].task: task_row(task, *against) for task, against in tasks}
-
-
-def _each(answers: ItemAnswers | None, like: ItemAnswers) -> Sequence[ItemAnswers | None]:
-    return [None] * len(like.scores) if answers is None else answers.each()

@@ -37,6 +37,16 @@ def task_row(one: ItemAnswers, dense: ItemAnswers | None, base: ItemAnswers | No
     return TaskRow(accuracy=accuracy.value, interval=interval, versus_dense=against(dense), versus_base=against(base))
 
 
+def task_rows(one: ItemAnswers, dense: ItemAnswers | None, base: ItemAnswers | None) -> dict[str, TaskRow]:
+    """Each task by itself, by its name."""
+
+    def each(answers: ItemAnswers | None) -> Sequence[ItemAnswers | None]:
+        return [None] * len(one.scores) if answers is None else answers.each()
+
+    tasks = zip(one.each(), each(dense), each(base), strict=True)
+    return {task.scores[0].task: task_row(task, *against) for task, *against in tasks}
+
+
 def macro_row(one: ItemAnswers, dense: ItemAnswers | None, base: ItemAnswers | None) -> TaskRow | None:
     """The mean over all tasks, each counting equally; None if there is only one."""
     if len(one.scores) < 2:

@@ -27,6 +27,7 @@ from shared.settings.tasks import (
     is_task_file,
     metrics_by_task,
     split_tasks,
+    task_title,
     true_or_named,
 )
 from shared.settings.values import LONGEST_NAME
@@ -56,6 +57,7 @@ __all__ = [
     "read_search_file",
     "read_study_file",
     "split_tasks",
+    "task_title",
     "true_or_named",
     "write_search_file",
 ]

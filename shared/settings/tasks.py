@@ -1,6 +1,7 @@
 """The benchmark tasks of a search or study file: how they are named, prompted and scored, and on which items."""
 
 from collections.abc import Sequence
+from pathlib import PurePath
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, TypeAdapter, ValidationError, field_validator, model_validator
@@ -149,6 +150,12 @@ def true_or_named(template: object) -> bool | str:
 def is_task_file(name: str) -> bool:
     """Whether a task is named by the file that defines it."""
     return name.endswith((".yaml", ".yml"))
+
+
+def task_title(name: str) -> str:
+    """What a task is called before others: of one that is named by a file, the file's name without the way there, as
+    paths of a machine are nobody's business."""
+    return PurePath(name).stem if is_task_file(name) else name
 
 
 def split_tasks(names: object) -> list[Any]:

@@ -2,8 +2,12 @@
 
 Another quantisation than LLM.int8(): each row of a weight has a scale, each token's inputs have one as they come, both
 symmetric, and no column is spared. A network that is exported so is measured so, with the numbers that are written.
-Inputs are rounded as vLLM rounds them; transformers divides their largest magnitude by 127.5 instead of 127, by which
-an item may differ there.
+
+Inputs are rounded as vLLM rounds them, whose export this is: it divides a token's largest magnitude by 127, rounds ties
+to even, and needs no -128. All of its kernels do (0.32: csrc/libtorch_stable/quantization/w8a8/int8/scaled_quant.cu on
+GPUs, csrc/cpu/dnnl_kernels.cpp on CPUs, csrc/cpu/sgl-kernels/vec.h on those with AMX), and the second one's numbers are
+compared with ours in tests/vllm. transformers, by compressed-tensors, divides by 127.5, half of the range from -128 to
+127, so that an item may be answered otherwise there.
 """
 
 from collections.abc import Callable
@@ -29,6 +33,13 @@ def quantized_rows(weight: Tensor) -> tuple[Tensor, Tensor]:
     return (single / scales.float()).round_().clamp_(-LARGEST, LARGEST).to(torch.int8), scales
 
 
+def rounded_inputs(inputs: Tensor) -> tuple[Tensor, Tensor]:
+    """Inputs (T, inputs) as whole numbers from -127 to 127, and each token's scale (T, 1), both in float32."""
+    single = inputs.float()
+    scales = single.abs().amax(-1, keepdim=True) / LARGEST
+    return (single / torch.where(scales == 0, torch.ones_like(scales), scales)).round_(), scales
+
+
 @dataclass(frozen=True)
 class W8A8Linear(Projection):
     """INT8 weight (outputs, inputs), its rows' scales (outputs, 1), and where the family has one, bias (outputs,)."""
@@ -43,9 +54,7 @@ class W8A8Linear(Projection):
         return cls(*quantized_rows(weight), bias)
 
     def __call__(self, inputs: Tensor) -> Tensor:
-        single = inputs.float()
-        scales = single.abs().amax(-1, keepdim=True) / LARGEST
-        rows = (single / torch.where(scales == 0, torch.ones_like(scales), scales)).round_()
+        rows, scales = rounded_inputs(inputs)
         outputs = F.linear(rows, self.weight.float()) * scales * self.scales.float().t()
         return (outputs if self.bias is None else outputs + self.bias.float()).to(inputs.dtype)
 

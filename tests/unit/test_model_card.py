@@ -270,6 +270,28 @@ def test_int8_says_what_it_needs_and_that_other_quantisations_answer_differently
     assert "INT8 (W8A8) is another quantisation than LLM.int8()" in text
 
 
+def test_accuracy_is_that_of_what_is_written_where_it_was_measured_again(tmp_path: Path) -> None:
+    (tmp_path / "model-Q8_0.gguf").touch()
+    again = replace(ARC, accuracy=0.52, before=0.5213)
+    facts = replace(FACTS, format="gguf", weights="Q8_0", tasks=(again, replace(again, before=None)))
+    text = written(tmp_path, replace(facts, measured_again=True, otherwise=(31, 1600)))
+    assert "with the weights as they are here (Q8_0), whose inputs llama.cpp rounds too. As searched is" in text
+    assert "the same network in bfloat16, in which the search measured it" in text
+    assert "| items | this network | as searched | dense |" in text
+    assert "| 1600 | 52.0 (49.7 to 54.6) | 52.1 | 55.1 |" in text
+    rows = [line for line in text.splitlines() if line.startswith(("| task", "| ---", "| arc_easy"))][-4:]
+    assert [row.count("|") for row in rows] == [11] * 4
+    assert "in bfloat16, before it was rounded: 31 of the 1600 items above are answered otherwise" in text
+    assert "before the weights" not in text and "value: 52.0\n" in text
+
+
+def test_without_the_search_s_answers_a_network_that_was_measured_again_has_its_own_alone(tmp_path: Path) -> None:
+    facts = replace(FACTS, quantization="int8", format="vllm", weights="INT8 (W8A8)", measured_again=True)
+    text = written(tmp_path, facts)
+    assert "with the weights as they are here (INT8 (W8A8)). Dense is" in text
+    assert "as searched" not in text.lower() and "answers differ between the two" in text
+
+
 def test_what_was_verified_is_told(tmp_path: Path) -> None:
     assert "was compared" not in written(tmp_path)
     told = "64 items, the same answers, logits at most 1.2e-05 apart"

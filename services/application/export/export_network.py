@@ -3,6 +3,7 @@
 import importlib.metadata
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -10,17 +11,25 @@ from services.application.export.choice import ChosenNetwork
 from services.application.export.facts import card_facts
 from services.application.export.place import RECORD, Place
 from services.application.export.push import push, require_pushable
+from services.application.export.remeasurement import (
+    Requantization,
+    measured_again,
+    remeasured_tasks,
+    requantization,
+)
 from services.application.export.request import ExportRequest
 from services.application.export.searched_run import SearchedRun
 from services.application.export.supernet import supernet_of
 from services.application.export.verification.protocol import Verification, Verifier
 from services.application.export.verification.verified_items import VerifiedItems, verified_items
 from services.application.export.verification.verifiers import LEAST_SECONDS, make_verifier, verification_seconds
+from services.exporter.card.facts import CardFacts
 from services.exporter.card.model_card import write_card
 from services.exporter.formats import make_format
 from services.exporter.names import FormatName, GgufType
 from services.exporter.network import ExportedNetwork
 from services.exporter.protocol import ExportFormat
+from services.reporting.wording import size
 from shared.architecture import Architecture
 from shared.checkpoint_files import WEIGHTS, matching
 from shared.environment import Environment
@@ -51,6 +60,7 @@ def export_network(
             require_pushable(asked.push, place.force)
     gguf_type = asked.gguf_type or _gguf_type(asked.format, chosen.architecture, run.plan.dtype)
     verifier = _verifier(asked, gguf_type, events)
+    requantized = _requantized(asked, chosen.architecture, gguf_type)
     writer = make_format(asked.format, gguf_type)
     torch.set_num_threads(environment.threads)
     supernet = supernet_of(run, asked.supernet, environment, events)
@@ -60,16 +70,35 @@ def export_network(
     bytes_on_disk = writer.bytes(network)
     place.require_space(bytes_on_disk + _companion_bytes(supernet.directory) + CARD_BYTES)
     verification = None if verifier is None else _planned(verifier, asked, network, run, environment, events)
+    remeasured = None
+    if requantized is not None and asked.measure is not False:
+        remeasured = remeasured_tasks(requantized, asked.measure, network, run, environment, events)
     with place.written() as scratch:
         _write(writer, network, bytes_on_disk, scratch, place, events)
         found = None if verification is None else _verified(*verification, network, scratch, events)
         words = None if found is None else found.in_words()
+        measured = None
+        if requantized is not None and remeasured is not None:
+            measured = measured_again(requantized, remeasured, network, run, events)
         facts = card_facts(
-            run, chosen, network, supernet.manifest, asked.format, gguf_type, bytes_on_disk, words, asked.push
+            run,
+            chosen,
+            network,
+            supernet.manifest,
+            asked.format,
+            gguf_type,
+            bytes_on_disk,
+            requantized,
+            measured,
+            words,
+            asked.push,
         )
+        if measured is not None:
+            sizes = f"{size(facts.bytes_on_disk)} on disk, {size(facts.bytes_in_memory)} in memory as it was searched"
+            events.note("Measured", f"{measured.in_words()}; {sizes}")
         with writing_checkpoint(place.target):
             write_card(facts, scratch)
-            (scratch / RECORD).write_text(_record(run, chosen, asked, gguf_type, words), encoding="utf-8")
+            (scratch / RECORD).write_text(_record(run, facts, chosen, asked, gguf_type), encoding="utf-8")
     if asked.push is not None:
         with events.step("Hub", note="uploading"):
             pushed = push(place.target, asked.push, place.force)
@@ -104,6 +133,18 @@ def _verifier(asked: ExportRequest, gguf_type: GgufType | None, events: Events) 
             raise UserError(f"--verify: {error}") from error
         events.note("Verification", f"none: {error}")
         return None
+
+
+def _requantized(asked: ExportRequest, architecture: Architecture, gguf_type: GgufType | None) -> Requantization | None:
+    """The quantisation of what is written, if no search measured it. Raises UserError where it is to be measured again
+    and there is nothing to measure."""
+    found = requantization(architecture, asked.format, gguf_type)
+    if found is None and asked.measure:
+        raise UserError(
+            "--measure: the network isn't written in another quantisation than it was measured in; leave it out (it is "
+            "for W8A8, which --to vllm writes of networks in INT8, and for Q8_0)"
+        )
+    return found
 
 
 def _planned(
@@ -146,7 +187,7 @@ def _verified(
 
 
 def _record(
-    run: SearchedRun, chosen: ChosenNetwork, asked: ExportRequest, gguf_type: GgufType | None, verified: str | None
+    run: SearchedRun, facts: CardFacts, chosen: ChosenNetwork, asked: ExportRequest, gguf_type: GgufType | None
 ) -> str:
     """What `export.json` holds."""
     content = {
@@ -157,7 +198,27 @@ def _record(
         "supernet": run.plan.supernet.digest,
         "format": asked.format,
         "type": gguf_type,
-        "verified": verified,
+        "bytes_on_disk": facts.bytes_on_disk,
+        "bytes_in_memory": facts.bytes_in_memory,
+        "verified": facts.verified,
+        "measured_again": _accuracies(facts) if facts.measured_again else None,
         "nasfarm": importlib.metadata.version("nasfarm"),
     }
     return json.dumps(content, indent=2) + "\n"
+
+
+def _accuracies(facts: CardFacts) -> dict[str, Any]:
+    """What measuring the network again showed."""
+    tasks = [
+        {
+            "task": task.title,
+            "metric": task.metric,
+            "items": task.items,
+            "accuracy": task.accuracy,
+            "interval": task.interval,
+            "as_searched": task.before,
+        }
+        for task in facts.tasks
+    ]
+    otherwise = None if facts.otherwise is None else facts.otherwise[0]
+    return {"quantization": facts.weights, "tasks": tasks, "items_answered_otherwise": otherwise}

@@ -5,12 +5,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from services.application.export.choice import ChosenNetwork
+from services.application.export.remeasurement import Remeasurement, Requantization
 from services.application.export.searched_run import SearchedRun
 from services.exporter.card.facts import CardFacts, SearchFacts, TaskAccuracy
 from services.exporter.card.license import license_of
 from services.exporter.names import FormatName, GgufType
 from services.exporter.network import ExportedNetwork
-from services.reporting.report_data import Comparison
+from services.reporting.report_data import Comparison, TaskRow
 from services.trainer.data import ALPACA_HUB
 from shared.architecture import Architecture
 from shared.manifest import SupernetManifest
@@ -33,10 +34,12 @@ def card_facts(
     written: FormatName,
     gguf_type: GgufType | None,
     bytes_on_disk: int,
+    requantized: Requantization | None,
+    measured: Remeasurement | None,
     verified: str | None,
     repository: str | None,
 ) -> CardFacts:
-    """All of it; accuracies where the run's report has them."""
+    """All of it; accuracies where the run's report has them, or the network was measured again as it is written."""
     whole, shape, architecture = network.checkpoint.network, network.shape, network.architecture
     dtype, base = run.plan.dtype, base_name(manifest.base)
     stored: Dtype = "float32" if str(network.checkpoint.config.dtype) == "torch.float32" else "bfloat16"
@@ -47,7 +50,7 @@ def card_facts(
         family=shape.family,
         datasets=DATASETS.get(manifest.training.data, ()),
         fine_tuning_steps=manifest.training.steps,
-        tasks=tuple(_tasks(run, chosen)),
+        tasks=tuple(_tasks(run, chosen, measured)),
         search=_search(run, chosen),
         parameters=parameters(shape),
         base_parameters=parameters(whole),
@@ -56,8 +59,10 @@ def card_facts(
         bytes_on_disk=bytes_on_disk,
         quantization=architecture.quantization,
         dtype=dtype,
-        weights=_weights(architecture, stored, written, gguf_type),
-        measured_as_written=_measured_as_written(architecture, dtype, written, gguf_type),
+        weights=requantized.name if requantized else _weights(architecture, stored, gguf_type),
+        measured_as_written=measured is not None or _measured_as_written(architecture, requantized, dtype, gguf_type),
+        measured_again=measured is not None,
+        otherwise=None if measured is None or measured.otherwise is None else (measured.otherwise, measured.items),
         kept=architecture.layers,
         mlp_widths=architecture.mlp_widths,
         base_mlp_widths=whole.mlp_widths,
@@ -75,12 +80,12 @@ def base_name(base: str) -> str:
     return printable(Path(base).name) if Path(base).is_absolute() else base
 
 
-def _tasks(run: SearchedRun, chosen: ChosenNetwork) -> Iterator[TaskAccuracy]:
-    if run.content is None or chosen.row is None:
-        return
-    settings, dense, base = run.plan.settings, run.content.dense.by_task, run.content.base.by_task
-    for task in settings.tasks:
-        row = chosen.row.by_task.get(task.name)
+def _tasks(run: SearchedRun, chosen: ChosenNetwork, measured: Remeasurement | None) -> Iterator[TaskAccuracy]:
+    content = run.content
+    found = {} if chosen.row is None else chosen.row.by_task
+    dense, base = ({}, {}) if content is None else (content.dense.by_task, content.base.by_task)
+    for task in run.plan.settings.tasks:
+        row = (found if measured is None else measured.by_task).get(task.name)
         if row is not None:
             yield TaskAccuracy(
                 task=task.name,
@@ -89,11 +94,16 @@ def _tasks(run: SearchedRun, chosen: ChosenNetwork) -> Iterator[TaskAccuracy]:
                 interval=row.interval,
                 items=task.report.items,
                 examples=task.num_fewshot,
-                dense=dense[task.name].accuracy,
-                base=base[task.name].accuracy,
+                dense=_accuracy(dense.get(task.name)),
+                base=_accuracy(base.get(task.name)),
                 against_dense=_interval(row.versus_dense),
                 against_base=_interval(row.versus_base),
+                before=None if measured is None else measured.before.get(task.name),
             )
+
+
+def _accuracy(row: TaskRow | None) -> float | None:
+    return None if row is None else row.accuracy
 
 
 def _interval(comparison: Comparison | None) -> tuple[float, float] | None:
@@ -125,18 +135,16 @@ def _or(numbers: Sequence[int]) -> str:
     return f"{', '.join(most)} or {last}" if most else last
 
 
-def _weights(architecture: Architecture, stored: Dtype, written: FormatName, gguf_type: GgufType | None) -> str:
+def _weights(architecture: Architecture, stored: Dtype, gguf_type: GgufType | None) -> str:
     if gguf_type is not None:
         return gguf_type.upper()
-    if architecture.quantization == "int8":
-        return "INT8 (W8A8)" if written == "vllm" else "INT8 (LLM.int8())"
-    return stored
+    return "INT8 (LLM.int8())" if architecture.quantization == "int8" else stored
 
 
 def _measured_as_written(
-    architecture: Architecture, dtype: Dtype, written: FormatName, gguf_type: GgufType | None
+    architecture: Architecture, requantized: Requantization | None, dtype: Dtype, gguf_type: GgufType | None
 ) -> bool:
     """What is written as it is stored becomes in `dtype` what was measured; LLM.int8() is quantised in the same way."""
-    if architecture.quantization == "int8":
-        return written == "hf"
+    if requantized is not None or (architecture.quantization == "int8" and gguf_type is not None):
+        return False
     return gguf_type in (None, "f32") or (gguf_type == "bf16" and dtype == "bfloat16")

@@ -1,5 +1,6 @@
 """A run whose networks are exported: its front as its report has it. Loads no model."""
 
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,8 +10,10 @@ from services.coordinator.history import History
 from services.coordinator.plan import SearchPlan, plan_of
 from services.coordinator.results import evaluated_so_far, front
 from services.reporting.assemble import assemble
+from services.reporting.item_answers import ItemAnswers
 from services.reporting.report_data import NetworkRow, ReportContent
 from shared.errors import UserError
+from shared.messages import EvaluationRequest, Measurement
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,13 @@ class SearchedRun:
         if self.content is None:
             raise UserError(f"{self.directory.path}: no front yet ({self.missing})")
         return self.content
+
+    def answers(self, requests: Sequence[EvaluationRequest]) -> list[ItemAnswers | None]:
+        """What networks answered that the run measured; None for each that it did not."""
+        with closing(History.read(self.directory.history)) as history:
+            outcomes = [history.outcome(request.identity) for request in requests]
+        metrics = self.plan.settings.metrics
+        return [ItemAnswers.of(each, metrics) if isinstance(each, Measurement) else None for each in outcomes]
 
     @property
     def networks(self) -> tuple[NetworkRow, ...]:

@@ -1,11 +1,11 @@
 """What a model card says of an exported network, as data."""
 
 from dataclasses import dataclass
-from pathlib import PurePath
 
 from services.exporter.protocol import FormatName
 from shared.architecture import Quantization
 from shared.messages import Dtype
+from shared.settings import task_title
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,8 @@ class TaskAccuracy:
     `task` and `metric` are lm-eval's names; `interval` is the 95 % interval; `items` how many there were; `examples`
     how many few-shot examples stood in the prompt (None: the task's own). `dense` and `base` are the accuracies of the
     whole super-network and of the untouched base model on the same items, and `against_dense`, `against_base` the 95 %
-    intervals of the differences to them, paired item by item; None where there are none.
+    intervals of the differences to them, paired item by item; None where there are none. `before`: accuracy of this
+    network as the search measured it, where the accuracy is that of another quantisation, in which it is written.
     """
 
     task: str
@@ -38,12 +39,12 @@ class TaskAccuracy:
     base: float | None = None
     against_dense: tuple[float, float] | None = None
     against_base: tuple[float, float] | None = None
+    before: float | None = None
 
     @property
     def title(self) -> str:
-        """The task's name; of one that a search file names by the path of its YAML file, the file's: paths of a machine
-        are nobody's business."""
-        return PurePath(self.task).stem if self.task.endswith((".yaml", ".yml")) else self.task
+        """What the task is called before others."""
+        return task_title(self.task)
 
 
 @dataclass(frozen=True)
@@ -65,9 +66,11 @@ class CardFacts:
     super-network was fine-tuned on, in `fine_tuning_steps` steps (0: it was not). `tasks` is empty for a network that
     was never measured on report items. `search` is None for a network that no search found.
 
-    `quantization` and `dtype` are those in which accuracy was measured; `weights` says how the weights are
+    `quantization` and `dtype` are those in which the search measured the network; `weights` says how the weights are
     written (`bfloat16`, `Q8_0`, `INT8 (W8A8)`), and `measured_as_written` whether the accuracies are those of the
-    weights as they are written, not of what these were rounded from. `bytes_in_memory` are those of the weights as the
+    weights as they are written, not of what these were rounded from: because that is the same, or because the network
+    was `measured_again` so. Then `otherwise` says how many items of how many are answered otherwise than by the network
+    as the search measured it, where that is known. `bytes_in_memory` are those of the weights as the
     network was measured, `base_bytes_in_memory` the base's in the same `dtype` without INT8, `bytes_on_disk` those of
     the weights as they are written.
 
@@ -98,6 +101,8 @@ class CardFacts:
     mlp_widths: tuple[int, ...]
     base_mlp_widths: tuple[int, ...]
     format: FormatName
+    measured_again: bool = False
+    otherwise: tuple[int, int] | None = None
     verified: str | None = None
     repository: str | None = None
 

@@ -90,6 +90,8 @@ def _body(facts: CardFacts, directory: Path) -> str:
         narrow=sum(
             width < facts.base_mlp_widths[layer] for layer, width in zip(facts.kept, facts.mlp_widths, strict=True)
         ),
+        searched="INT8 (LLM.int8())" if facts.quantization == "int8" else facts.dtype,
+        before=any(task.before is not None for task in facts.tasks),
         whole=facts.mlp_widths == facts.base_mlp_widths,
         layers=summary(facts.kept, facts.mlp_widths, facts.base_mlp_widths),
         picture=PICTURE,
@@ -109,10 +111,12 @@ def _limits(facts: CardFacts) -> Iterator[str]:
         few = min(task.items for task in facts.tasks)
         yield f"{few} items show differences of a few points at best, which is why each number has an interval."
     if facts.tasks and facts.quantization == "int8" and facts.format != "hf":
+        differ = "answers differ between the two" if facts.otherwise is None else _differ(*facts.otherwise)
         yield (
-            f"{facts.weights} is another quantisation than LLM.int8(), in which the search measured networks: answers "
-            "differ between the two."
+            f"{facts.weights} is another quantisation than LLM.int8(), in which the search measured networks: {differ}."
         )
+    elif facts.otherwise is not None:
+        yield f"The search measured the network in {facts.dtype}, before it was rounded: {_differ(*facts.otherwise)}."
     elif facts.tasks and not facts.measured_as_written:
         yield f"Accuracy was measured before the weights became {facts.weights}, which may change some answers."
     yield (
@@ -120,6 +124,10 @@ def _limits(facts: CardFacts) -> Iterator[str]:
         "say too, or more. Nobody has looked at bias, toxicity or what it makes up."
     )
     yield "The base model's license and its terms of use hold for this network too."
+
+
+def _differ(different: int, items: int) -> str:
+    return f"{different} of the {items} items above are answered otherwise"
 
 
 def _link(terms: License, base_model: str | None) -> str | None:

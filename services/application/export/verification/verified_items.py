@@ -6,15 +6,13 @@ from dataclasses import dataclass
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from services.evaluator.preparation import PreparedTask, item_windows, prepare_task
-from services.evaluator.tasks.index import include_tasks
-from services.evaluator.tasks.loading import load_items
+from services.application.export.report_items import report_tasks
+from services.evaluator.preparation import PreparedTask, item_windows
 from services.evaluator.tokenisation import Continuation
 from shared import facts
 from shared.environment import Environment
 from shared.errors import UserError
-from shared.files import user_path
-from shared.settings import SearchSettings
+from shared.settings import SearchSettings, task_title
 from shared.supernet.checkpoint import Checkpoint
 from shared.supernet.tokenizer import load_tokenizer
 from shared.text import shortened
@@ -54,17 +52,11 @@ def verified_items(settings: SearchSettings, checkpoint: Checkpoint, environment
 def _report_items(
     settings: SearchSettings, checkpoint: Checkpoint, environment: Environment, tokenizer: PreTrainedTokenizerBase
 ) -> VerifiedItems:
-    if settings.include_path is not None:
-        include_tasks(user_path(settings.include_path))
-    tasks, windows = list[PreparedTask](), list[tuple[Continuation, ...]]()
-    for asked in (task.part("report") for task in settings.tasks):
-        stop = min(asked.stop, asked.start + max(1, ITEMS // len(settings.tasks)))
-        loaded = load_items(asked.model_copy(update={"stop": stop}), environment.data, tokenizer)
-        device = torch.device("cpu")
-        tasks.append(prepare_task(asked.task, loaded, tokenizer, checkpoint.config, device, BATCH_TOKENS))
-        windows += item_windows(loaded, tokenizer, checkpoint.config)
-    names = " and ".join(task.name for task in tasks)
-    return VerifiedItems(tuple(tasks), settings.metrics, tuple(windows), f"{len(windows)} report items of {names}")
+    most, device = max(1, ITEMS // len(settings.tasks)), torch.device("cpu")
+    tasks = report_tasks(settings, checkpoint, tokenizer, environment, device, BATCH_TOKENS, most)
+    windows = [each for task in tasks for each in item_windows(task.loaded, tokenizer, checkpoint.config)]
+    names = " and ".join(task_title(task.name) for task in tasks)
+    return VerifiedItems(tasks, settings.metrics, tuple(windows), f"{len(windows)} report items of {names}")
 
 
 def _text(tokenizer: PreTrainedTokenizerBase) -> Iterator[tuple[Continuation, ...]]:

@@ -2,15 +2,14 @@
 
 from importlib.util import find_spec
 
+from services.application.export.pace import computing_seconds
 from services.application.export.verification.gguf import LlamaCppVerifier
 from services.application.export.verification.huggingface import HuggingFaceVerifier
 from services.application.export.verification.protocol import Verifier
 from services.application.export.verification.verified_items import VerifiedItems
-from services.evaluator.speed import parameter_tokens_per_second
 from services.exporter.names import FormatName, GgufType
 from services.exporter.network import ExportedNetwork
 from shared.errors import UserError
-from shared.network.sizes import outer_parameters, parameters
 
 LEAST_SECONDS = 60
 """Verification that takes less is done without being asked for."""
@@ -28,6 +27,5 @@ def make_verifier(name: FormatName, gguf_type: GgufType | None) -> Verifier:
 
 
 def verification_seconds(network: ExportedNetwork, verifier: Verifier, items: VerifiedItems) -> float:
-    """How long it takes on this machine, roughly: parameters times tokens."""
-    rate = parameter_tokens_per_second(network.checkpoint, "float32")
-    return (parameters(network.shape) - outer_parameters(network.shape)) * verifier.tokens(items) / rate
+    """How long it takes on this machine, roughly."""
+    return computing_seconds(network, verifier.tokens(items))
