@@ -8,6 +8,7 @@ from torch import Tensor
 
 from shared.architecture import Architecture, derive
 from shared.network.shape import NetworkShape
+from shared.network.tensors import tensors
 from shared.supernet.checkpoint import Checkpoint
 
 
@@ -25,6 +26,11 @@ class ExportedNetwork:
     def shape(self) -> NetworkShape:
         """The network by itself."""
         return derive(self.checkpoint.network, self.architecture)
+
+    @cached_property
+    def quantized(self) -> frozenset[str]:
+        """Names of the weights that INT8 is about: those of the layers' linear layers."""
+        return frozenset(spec.name for spec in tensors(self.shape) if spec.kind == "linear" and not spec.bias)
 
     def weights(self) -> Iterator[tuple[str, Tensor]]:
         """Every tensor once under the name that the network's own checkpoint gives it, in the checkpoint's dtype: views
