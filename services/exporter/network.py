@@ -13,6 +13,15 @@ from shared.supernet.checkpoint import Checkpoint
 
 
 @dataclass(frozen=True)
+class Origin:
+    """What a network and its base are called, and the base's license (such as apache-2.0), if it is known."""
+
+    title: str
+    base_model: str
+    license: str | None = None
+
+
+@dataclass(frozen=True)
 class ExportedNetwork:
     """An architecture of a checkpoint, which is a super-network or any other one (then `dense`, as a rule).
 
