@@ -1,27 +1,31 @@
-"""The formats by their names. Each writer is imported when it is asked for, as it may need packages of its own."""
+"""The formats by their names."""
 
-from importlib import import_module
+from collections.abc import Callable
+from dataclasses import replace
 
+from services.exporter.gguf import Gguf
+from services.exporter.huggingface import HuggingFace
 from services.exporter.names import FormatName, GgufType
+from services.exporter.network import Origin
 from services.exporter.protocol import ExportFormat
-from shared.errors import UserError
+from services.exporter.vllm import Vllm
 
-WRITERS: dict[FormatName, tuple[str, str]] = {
-    "hf": ("services.exporter.huggingface", "HuggingFace"),
-    "vllm": ("services.exporter.vllm", "Vllm"),
-    "gguf": ("services.exporter.gguf", "Gguf"),
+
+def _gguf(kind: GgufType | None, origin: Origin | None) -> ExportFormat:
+    form = Gguf() if kind is None else Gguf(kind)
+    if origin is None:
+        return form
+    return replace(form, title=origin.title, base_model=origin.base_model, license=origin.license)
+
+
+WRITERS: dict[FormatName, Callable[[GgufType | None, Origin | None], ExportFormat]] = {
+    "hf": lambda *_: HuggingFace(),
+    "vllm": lambda *_: Vllm(),
+    "gguf": _gguf,
 }
-"""Module and class of each format's writer."""
 
 
-def make_format(name: FormatName, gguf_type: GgufType | None = None) -> ExportFormat:
-    """The writer of a format; `gguf_type` says how numbers are held in a GGUF file, None elsewhere.
-
-    Raises UserError for a type without GGUF, ModuleNotFoundError where a package that the format needs is missing.
-    """
-    module, writer = WRITERS[name]
-    if name != "gguf" and gguf_type is not None:
-        raise UserError(f"--type {gguf_type}: means nothing without --to gguf; give that too, or leave it out")
-    options = () if gguf_type is None else (gguf_type,)
-    made: ExportFormat = getattr(import_module(module), writer)(*options)
-    return made
+def make_format(name: FormatName, gguf_type: GgufType | None = None, origin: Origin | None = None) -> ExportFormat:
+    """The writer of a format; `gguf_type` says how numbers are held in a GGUF file, None elsewhere; `origin`
+    is said in files that have a place for it."""
+    return WRITERS[name](gguf_type, origin)

@@ -8,7 +8,17 @@ from torch import Tensor
 
 from shared.architecture import Architecture, derive
 from shared.network.shape import NetworkShape
+from shared.network.tensors import tensors
 from shared.supernet.checkpoint import Checkpoint
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What a network and its base are called, and the base's license (such as apache-2.0), if it is known."""
+
+    title: str
+    base_model: str
+    license: str | None = None
 
 
 @dataclass(frozen=True)
@@ -25,6 +35,11 @@ class ExportedNetwork:
     def shape(self) -> NetworkShape:
         """The network by itself."""
         return derive(self.checkpoint.network, self.architecture)
+
+    @cached_property
+    def quantized(self) -> frozenset[str]:
+        """Names of the weights that INT8 is about: those of the layers' linear layers."""
+        return frozenset(spec.name for spec in tensors(self.shape) if spec.kind == "linear" and not spec.bias)
 
     def weights(self) -> Iterator[tuple[str, Tensor]]:
         """Every tensor once under the name that the network's own checkpoint gives it, in the checkpoint's dtype: views

@@ -18,7 +18,7 @@ from torch import Tensor
 from shared.supernet.checkpoint import WEIGHTS, WEIGHTS_INDEX
 
 FLOATS = {torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16", torch.float64: "F64"}
-DTYPES = FLOATS | {torch.int8: "I8"}
+DTYPES = FLOATS | {torch.int8: "I8", torch.uint8: "U8"}
 """What safetensors calls them."""
 CHUNK = 2**26
 """Bytes that are copied at a time, about."""
@@ -122,8 +122,9 @@ def _name(number: int, count: int) -> str:
 
 def _chunks(tensor: Tensor) -> Iterator[Tensor]:
     """Rows of a tensor, as many at a time as make up a chunk."""
+    tensor = tensor.detach().reshape(tensor.shape or (1,))
     rows = max(1, CHUNK * len(tensor) // max(1, tensor.nbytes))
-    return iter(torch.split(tensor.detach(), rows))
+    return iter(torch.split(tensor, rows))
 
 
 def _put(file: BinaryIO, content: Any, progressed: Callable[[int], None]) -> None:

@@ -27,26 +27,18 @@ from shared.supernet.checkpoint import Checkpoint
 from shared.supernet.decoder import Decoder
 from shared.supernet.w8a8 import W8A8Linear
 from tests.support.command import Ended, Run, environment
-from tests.support.plain_format import (
-    FullDiskFormat,
-    LackingFormat,
-    PlainFormat,
-    UnreadableFormat,
-    WrongFormat,
-    exporting_with,
-)
+from tests.support.faulty_formats import EmptyFormat, FullDiskFormat, UnreadableFormat, WrongFormat, exporting_with
 
 ROOT = Path(__file__).parents[2]
 FIXTURES = ROOT / "tests" / "fixtures"
 
 
 @pytest.fixture(autouse=True)
-def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Finished runs, with their super-networks, in the working directory; a format that plain checkpoints are."""
+def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Finished runs, with their super-networks, in the working directory."""
     shutil.copytree(FIXTURES / "format-4", tmp_path / "work", symlinks=True)
     monkeypatch.chdir(tmp_path / "work")
-    with exporting_with(PlainFormat):
-        yield tmp_path / "work"
+    return tmp_path / "work"
 
 
 def shallow(directory: Path = Path()) -> Path:
@@ -158,7 +150,6 @@ def test_by_need_the_most_accurate_network_of_the_front_that_fits_is_chosen_and_
         (["runs/plain", "dense", "--measure"], ["--measure: the network isn't written in another quantisation"]),
         (["runs/plain", "dense", "--type", "q8_0"], ["--type q8_0: means nothing without --to gguf"]),
         (["runs/plain", "dense", "--to", "vllm", "--verify"], ["--verify: vLLM, which loads the export, needs a GPU"]),
-        (["runs/plain", "N1"], ["a plain checkpoint can't hold layers of different widths"]),
         (["runs/plain", "dense", "--output", "runs/plain"], ["lies in the run"]),
         (["runs/plain", "dense", "--output", "runs/plain/a/b"], ["lies in the run"]),
         (["runs/plain", "dense", "--output", "runs/served/x"], ["lies in the run"]),
@@ -251,7 +242,7 @@ def writing() -> Iterator[subprocess.Popen[str]]:
     arguments = [
         sys.executable,
         "-m",
-        "tests.support.plain_format",
+        "tests.support.faulty_formats",
         "export",
         "runs/plain",
         "dense",
@@ -323,7 +314,7 @@ def test_a_disk_that_is_too_small_is_found_before_anything_is_written(
     [(WrongFormat, "is not the network that was measured"), (UnreadableFormat, "is not the network")],
 )
 def test_an_export_that_is_not_what_was_measured_fails_loudly_and_is_removed(
-    run: Run, writer: type[PlainFormat], words: str
+    run: Run, writer: type[WrongFormat], words: str
 ) -> None:
     with exporting_with(writer):
         refused(run("export", "runs/plain", "dense"), words)
@@ -331,9 +322,11 @@ def test_an_export_that_is_not_what_was_measured_fails_loudly_and_is_removed(
         assert run("export", "runs/plain", "dense", "--no-verify").code == 0
 
 
-def test_a_missing_package_is_named_with_what_installs_it(run: Run) -> None:
-    with exporting_with(LackingFormat, "gguf"):
-        refused(run("export", "runs/plain", "dense", "--to", "gguf"), "gguf isn't installed here", "nasfarm[models]")
+def test_a_missing_package_is_named_with_what_installs_it() -> None:
+    code = "import sys; sys.modules['gguf'] = None; sys.argv[1:] = ['export', 'runs/plain', 'dense']\n"
+    code += "from services.cli.main import main\nmain()"
+    done = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, text=True, check=False)
+    refused(Ended(done.returncode, done.stdout, done.stderr), "gguf isn't installed here", "nasfarm[models]")
     assert nothing_is_left()
 
 
@@ -385,8 +378,7 @@ def test_what_goes_to_the_hub_is_the_whole_export_and_where_the_hub_refuses_noth
 
 
 def test_formats_that_can_not_be_loaded_here_say_that_they_were_not_verified(run: Run) -> None:
-    with exporting_with(PlainFormat, "vllm"):
-        ended = run("export", "runs/plain", "dense", "--to", "vllm")
+    ended = run("export", "runs/plain", "dense", "--to", "vllm")
     assert ended.code == 0 and "none: vLLM, which loads the export, needs a GPU" in ended.output
     assert Path("exports/plain-dense-vllm/config.json").is_file()
 
@@ -511,3 +503,23 @@ def test_items_that_have_changed_since_the_run_are_not_compared_with_its_answers
     again = record("out")["measured_again"]
     assert again["items_answered_otherwise"] is None and again["tasks"][0]["as_searched"] is None
     assert "as searched" not in Path("out/README.md").read_text()
+
+
+def test_zeros_in_int8_are_not_what_was_measured_even_where_there_are_no_items(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing(*_: object) -> None:
+        raise UserError("no data")
+
+    monkeypatch.setattr(report_items, "load_items", missing)
+    with exporting_with(EmptyFormat):
+        refused(run("export", "runs/served", "N5"), "is not the network that was measured")
+    assert nothing_is_left()
+
+
+def test_the_base_s_card_gives_its_license_and_way_to_the_network_s_own(run: Run) -> None:
+    (Path("runs/plain/supernet") / "README.md").write_text("---\nlicense: mit\n---\n\n# The base's own words\n")
+    ended = run("export", "runs/plain", "dense", "--no-verify", "-o", "out")
+    assert ended.code == 0, ended
+    card = Path("out/README.md").read_text()
+    assert "license: mit" in card and "# plain-dense" in card and "own words" not in card

@@ -13,16 +13,17 @@ from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokeni
 
 from services.exporter.huggingface import HuggingFace
 from services.exporter.network import ExportedNetwork
-from shared.architecture import Architecture, dense
+from shared.architecture import dense
 from shared.errors import UserError
 from shared.manifest import read_config
 from shared.network.config import network_of
 from shared.supernet.checkpoint import WEIGHTS, WEIGHTS_INDEX, Checkpoint
 from shared.supernet.int8 import OUTLIER
+from shared.supernet.packing import pack
 from shared.supernet.saving import save_network
+from shared.supernet.tree import Tree
 from tests.support.checkpoints import VOCABULARY, WIDTH, random_sequences, write_checkpoint
-from tests.support.exports import LAYERED, SHALLOW, network, own_logits, transformers_model, written
-from tests.support.uneven import write_uneven
+from tests.support.exports import LAYERED, network, own_logits, transformers_model, written
 
 PROMPT = random_sequences(9)[0]
 STATEFUL = ["llama-biases, layered", "gemma3, layered", "smollm3-window, layered", "mistral-window, layered"]
@@ -187,28 +188,48 @@ def test_weights_of_another_kind_are_refused_by_name(tmp_path: Path) -> None:
         HuggingFace().require_possible(ExportedNetwork(checkpoint, LAYERED))
 
 
-@pytest.mark.parametrize("architecture", [LAYERED, SHALLOW], ids=["layered", "shallow"])
-def test_a_network_in_int8_is_quantised_when_it_is_loaded(architecture: Architecture, tmp_path: Path) -> None:
-    write_checkpoint(tmp_path / "base", "llama")
-    chosen = ExportedNetwork(Checkpoint.open(tmp_path / "base"), architecture.quantized("int8"))
-    directory = written(chosen, HuggingFace(), tmp_path / "export")
-    settings = read_config(directory)["quantization_config"]
+def loaded_int8(name: str, directory: Path) -> tuple[ExportedNetwork, PreTrainedModel]:
+    chosen = network(directory / "base", name)
+    chosen = ExportedNetwork(chosen.checkpoint, chosen.architecture.quantized("int8"))
+    return chosen, transformers_model(written(chosen, HuggingFace(), directory / "export"))
+
+
+@pytest.mark.parametrize("name", ["llama, layered", "llama, shallow", "llama-biases, layered", "qwen2, shallow"])
+def test_a_network_in_int8_has_in_transformers_the_weights_and_logits_that_were_measured(
+    name: str, tmp_path: Path
+) -> None:
+    chosen, model = loaded_int8(name, tmp_path)
+    settings = read_config(tmp_path / "export")["quantization_config"]
     assert (settings["load_in_8bit"], settings["llm_int8_threshold"]) == (True, OUTLIER)
-    expected = dict(chosen.weights())
-    with safe_open(directory / WEIGHTS, framework="pt") as opened:
-        assert all(torch.equal(opened.get_tensor(name), tensor) for name, tensor in expected.items())
-    model = AutoModelForCausalLM.from_pretrained(directory)
     kinds = {name: type(module).__name__ for name, module in model.named_modules() if hasattr(module, "weight")}
     assert {name for name, kind in kinds.items() if kind == "Linear8bitLt"} == {
         name for name in kinds if name.endswith("_proj")
     }
     assert kinds["lm_head"] == "Linear"
+    decoder = chosen.checkpoint.cut(chosen.architecture)
+    measured = [projection for layer in decoder.layers for projection in layer.projections]
+    weights = [module.weight for name, module in model.named_modules() if kinds.get(name) == "Linear8bitLt"]
+    for projection, weight in zip(measured, weights, strict=True):
+        assert torch.equal(weight.data, projection.weight) and torch.equal(weight.SCB, projection.scales)
+    with torch.inference_mode():
+        logits = decoder.logits(decoder.hidden(pack([Tree.plain(PROMPT)])))
+        torch.testing.assert_close(model(torch.tensor([PROMPT])).logits[0], logits, atol=1e-4, rtol=1e-4)
+
+
+def test_a_network_in_int8_takes_the_place_on_disk_that_is_said(tmp_path: Path) -> None:
+    chosen, _ = loaded_int8("llama, layered", tmp_path)
+    plain = HuggingFace().bytes(ExportedNetwork(chosen.checkpoint, LAYERED))
+    written_bytes = (tmp_path / "export" / WEIGHTS).stat().st_size
+    assert written_bytes == HuggingFace().bytes(chosen) < plain
+    with safe_open(tmp_path / "export" / WEIGHTS, framework="pt") as opened:
+        kinds = {name: (held.dtype, held.ndim) for name in opened.keys() for held in (opened.get_tensor(name),)}  # noqa: SIM118
+    assert {kinds[name] for name in chosen.quantized} == {(torch.int8, 2)}
+    assert {kind for name, kind in kinds.items() if name.endswith("SCB")} == {(torch.float32, 1)}
+    assert {kind for name, kind in kinds.items() if name.endswith("weight_format")} == {(torch.uint8, 0)}
 
 
 def test_shortcuts_of_a_network_in_int8_stay_as_they_are(tmp_path: Path) -> None:
-    shape = write_uneven(tmp_path / "base", "slicegpt")
-    chosen = ExportedNetwork(Checkpoint.open(tmp_path / "base"), dense(shape).quantized("int8"))
-    model = AutoModelForCausalLM.from_pretrained(written(chosen, HuggingFace(), tmp_path / "export"))
+    _, model = loaded_int8("slicegpt", tmp_path)
     assert model.model.layers[0].mlp.shortcut.weight.is_floating_point()
     assert type(model.model.layers[0].mlp.up_proj).__name__ == "Linear8bitLt"
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from services.application.export.choice import ChosenNetwork
-from services.application.export.facts import card_facts
+from services.application.export.facts import base_name, card_facts, title_of
 from services.application.export.place import RECORD, Place
 from services.application.export.push import push, require_pushable
 from services.application.export.remeasurement import (
@@ -24,10 +24,11 @@ from services.application.export.verification.protocol import Verification, Veri
 from services.application.export.verification.verified_items import VerifiedItems, verified_items
 from services.application.export.verification.verifiers import LEAST_SECONDS, make_verifier, verification_seconds
 from services.exporter.card.facts import CardFacts
+from services.exporter.card.license import license_of
 from services.exporter.card.model_card import write_card
 from services.exporter.formats import make_format
-from services.exporter.names import FormatName, GgufType
-from services.exporter.network import ExportedNetwork
+from services.exporter.names import GgufType
+from services.exporter.network import ExportedNetwork, Origin
 from services.exporter.protocol import ExportFormat
 from services.reporting.wording import size
 from shared.architecture import Architecture
@@ -58,12 +59,15 @@ def export_network(
     if asked.push is not None:
         with events.step("Hub", note="asking"):
             require_pushable(asked.push, place.force)
-    gguf_type = asked.gguf_type or _gguf_type(asked.format, chosen.architecture, run.plan.dtype)
+    gguf_type = _gguf_type(asked, chosen.architecture, run.plan.dtype)
     verifier = _verifier(asked, gguf_type, events)
     requantized = _requantized(asked, chosen.architecture, gguf_type)
-    writer = make_format(asked.format, gguf_type)
     torch.set_num_threads(environment.threads)
     supernet = supernet_of(run, asked.supernet, environment, events)
+    base = base_name(supernet.manifest.base)
+    terms = license_of(supernet.directory, base)
+    origin = Origin(title_of(run, chosen), base, None if terms is None else terms.identifier)
+    writer = make_format(asked.format, gguf_type, origin)
     checkpoint = Checkpoint.open(supernet.directory)
     network = ExportedNetwork(checkpoint, chosen.architecture)
     writer.require_possible(network)
@@ -85,6 +89,7 @@ def export_network(
             chosen,
             network,
             supernet.manifest,
+            terms,
             asked.format,
             gguf_type,
             bytes_on_disk,
@@ -106,10 +111,16 @@ def export_network(
     return found
 
 
-def _gguf_type(name: FormatName, architecture: Architecture, dtype: Dtype) -> GgufType | None:
-    """The type in which a network answers most as it did when it was measured."""
-    if name != "gguf":
+def _gguf_type(asked: ExportRequest, architecture: Architecture, dtype: Dtype) -> GgufType | None:
+    """What is asked for, or else the type in which a network answers most as it did when it was measured."""
+    if asked.format != "gguf":
+        if asked.gguf_type is not None:
+            raise UserError(
+                f"--type {asked.gguf_type}: means nothing without --to gguf; give that too, or leave it out"
+            )
         return None
+    if asked.gguf_type is not None:
+        return asked.gguf_type
     if architecture.quantization == "int8":
         return "q8_0"
     return "f32" if dtype == "float32" else "bf16"

@@ -7,8 +7,7 @@ from pathlib import Path
 from services.application.export.choice import ChosenNetwork
 from services.application.export.remeasurement import Remeasurement, Requantization
 from services.application.export.searched_run import SearchedRun
-from services.exporter.card.facts import CardFacts, SearchFacts, TaskAccuracy
-from services.exporter.card.license import license_of
+from services.exporter.card.facts import CardFacts, License, SearchFacts, TaskAccuracy
 from services.exporter.names import FormatName, GgufType
 from services.exporter.network import ExportedNetwork
 from services.reporting.report_data import Comparison, TaskRow
@@ -26,11 +25,17 @@ DATASETS = {"alpaca": (ALPACA_HUB,)}
 """Training data that lie at the hub; others are built in, or someone's files."""
 
 
+def title_of(run: SearchedRun, chosen: ChosenNetwork) -> str:
+    """What an exported network is called: `smollm2-arc-easy-N5`."""
+    return printable(f"{run.name}-{chosen.name.replace(' ', '-')}")
+
+
 def card_facts(
     run: SearchedRun,
     chosen: ChosenNetwork,
     network: ExportedNetwork,
     manifest: SupernetManifest,
+    license_of_base: License | None,
     written: FormatName,
     gguf_type: GgufType | None,
     bytes_on_disk: int,
@@ -41,12 +46,12 @@ def card_facts(
 ) -> CardFacts:
     """All of it; accuracies where the run's report has them, or the network was measured again as it is written."""
     whole, shape, architecture = network.checkpoint.network, network.shape, network.architecture
-    dtype, base = run.plan.dtype, base_name(manifest.base)
+    dtype = run.plan.dtype
     stored: Dtype = "float32" if str(network.checkpoint.config.dtype) == "torch.float32" else "bfloat16"
     return CardFacts(
-        name=printable(f"{run.name}-{chosen.name.replace(' ', '-')}"),
-        base_model=base,
-        base_license=license_of(network.checkpoint.directory, base),
+        name=title_of(run, chosen),
+        base_model=base_name(manifest.base),
+        base_license=license_of_base,
         family=shape.family,
         datasets=DATASETS.get(manifest.training.data, ()),
         fine_tuning_steps=manifest.training.steps,

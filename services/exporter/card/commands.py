@@ -60,7 +60,7 @@ def _transformers(place: str, remote: bool, quantised_by: str | None) -> Command
         "python",
         "from transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
         f'model = AutoModelForCausalLM.from_pretrained("{place}"{flag})\n'
-        f'tokenizer = AutoTokenizer.from_pretrained("{place}")\n'
+        f'tokenizer = AutoTokenizer.from_pretrained("{place}"{flag})\n'
         'inputs = tokenizer("Ice is made of", return_tensors="pt")\n'
         "print(tokenizer.decode(model.generate(**inputs, max_new_tokens=20)[0]))",
     )

@@ -30,14 +30,9 @@ def exported_config(network: ExportedNetwork, decoder: Decoder) -> dict[str, Any
     if config["model_type"] == MODEL_TYPE:
         config = _own(config, decoder)
     if network.architecture.quantization == "int8":
-        from shared.supernet.int8 import OUTLIER  # loading bitsandbytes takes a second or two
+        from services.exporter.huggingface.llm_int8 import quantization_config  # loading bitsandbytes takes seconds
 
-        config["quantization_config"] = {
-            "quant_method": "bitsandbytes",
-            "load_in_8bit": True,
-            "llm_int8_threshold": OUTLIER,
-            "llm_int8_skip_modules": ["lm_head"],
-        }
+        config["quantization_config"] = quantization_config()
     # Not `dtype`, which old releases don't know: new ones read both.
     return config | {"torch_dtype": str(decoder.embeddings.dtype).removeprefix("torch.")}
 

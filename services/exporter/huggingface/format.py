@@ -49,4 +49,8 @@ class HuggingFace:
         write_weights(self._files(network), directory, progressed)
 
     def _files(self, network: ExportedNetwork) -> list[WeightFile]:
+        if network.architecture.quantization == "int8":
+            from services.exporter.huggingface.llm_int8 import int8_weights  # loading bitsandbytes takes seconds
+
+            return weight_files(int8_weights(network), self.shard_bytes)
         return weight_files((Weight.of(name, tensor) for name, tensor in network.weights()), self.shard_bytes)

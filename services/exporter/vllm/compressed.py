@@ -9,7 +9,6 @@ from torch import Tensor
 
 from services.exporter.network import ExportedNetwork
 from services.exporter.weight_files import Weight
-from shared.network.tensors import tensors
 from shared.supernet.w8a8 import quantized_rows
 
 SCALE = "_scale"
@@ -37,9 +36,8 @@ def quantization_config() -> dict[str, Any]:
 def w8a8_weights(network: ExportedNetwork) -> Iterator[Weight]:
     """Every tensor once: weights of the layers' linear layers in INT8, each followed by its rows' scales. Both are
     computed when they are written, from the mapped weight."""
-    linear = {spec.name for spec in tensors(network.shape) if spec.kind == "linear" and not spec.bias}
     for name, tensor in network.weights():
-        if name in linear:
+        if name in network.quantized:
             outputs, inputs = tensor.shape
             yield Weight(name, torch.int8, (outputs, inputs), partial(_rows, tensor))
             yield Weight(f"{name}{SCALE}", tensor.dtype, (outputs, 1), partial(_scales, tensor))

@@ -13,44 +13,62 @@ ANSWER = "TOKENS "
 
 
 def main() -> None:
-    """`file`, `prompts` (token ids), `length` (tokens after each) -> one list of token ids for each prompt."""
+    """`file`, `prompts` (token ids), `length` (tokens after each) and `threads`: token ids for each prompt."""
     asked = json.load(sys.stdin)
+    context = max(map(len, asked["prompts"])) + asked["length"] + 16
+    server = serving(asked["file"], context, asked["threads"])
+    end_with(ANSWER, [greedy(server, prompt, asked["length"]) for prompt in asked["prompts"]])
+
+
+def serving(file: str, context: int, threads: int) -> Any:
+    """A server with a GGUF file, on loopback only, in which nothing but the weights is rounded. It ends with its
+    object."""
     xllamacpp: Any = import_module("xllamacpp")
     parameters = xllamacpp.CommonParams()
-    parameters.model.path = asked["file"]
-    parameters.n_ctx = max(map(len, asked["prompts"])) + asked["length"] + 16
-    parameters.n_parallel, parameters.n_gpu_layers = 1, 0
-    parameters.cpuparams.n_threads = parameters.cpuparams_batch.n_threads = asked["threads"]
-    # Nothing but the weights may be rounded.
+    parameters.model.path = file
+    parameters.n_ctx, parameters.n_parallel, parameters.n_gpu_layers = context, 1, 0
+    parameters.cpuparams.n_threads = parameters.cpuparams_batch.n_threads = threads
     parameters.cache_type_k = parameters.cache_type_v = xllamacpp.ggml_type.GGML_TYPE_F32
     parameters.flash_attn_type = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
     parameters.no_extra_bufts = True  # with them, quantised files can't be read on processors with AMX
     parameters.warmup, parameters.cache_prompt, parameters.fit_params, parameters.ui = False, False, False, False
-    parameters.port, parameters.verbosity = 0, 2
-    server = xllamacpp.Server(parameters)
-    tokens = [_greedy(server.listening_address, prompt, asked["length"]) for prompt in asked["prompts"]]
-    sys.stdout.write(ANSWER + json.dumps(tokens) + "\n")
-    sys.stdout.flush()
-    os._exit(0)  # the server's threads don't end
+    parameters.hostnames, parameters.port, parameters.verbosity = ["127.0.0.1"], 0, 2
+    return xllamacpp.Server(parameters)
 
 
-def _greedy(address: str, prompt: list[int], length: int) -> list[int]:
-    content = {
-        "prompt": prompt,
-        "n_predict": length,
-        "temperature": 0,
-        "top_k": 1,
-        "samplers": ["top_k"],
-        "ignore_eos": True,
-        "return_tokens": True,
-        "cache_prompt": False,
-    }
+def greedy(server: Any, prompt: list[int], length: int) -> list[int]:
+    """The likeliest tokens after a prompt; none ends it."""
+    answer = post(
+        server,
+        "/completion",
+        prompt=prompt,
+        n_predict=length,
+        temperature=0,
+        top_k=1,
+        samplers=["top_k"],
+        ignore_eos=True,
+        return_tokens=True,
+        cache_prompt=False,
+    )
+    tokens: list[int] = answer["tokens"]
+    return tokens
+
+
+def post(server: Any, path: str, **content: Any) -> dict[str, Any]:
+    """What the server answers."""
     request = urllib.request.Request(  # noqa: S310 (an address of this process)
-        f"{address}/completion", json.dumps(content).encode(), {"Content-Type": "application/json"}
+        f"{server.listening_address}{path}", json.dumps(content).encode(), {"Content-Type": "application/json"}
     )
     with urllib.request.urlopen(request) as answer:  # noqa: S310
-        tokens: list[int] = json.load(answer)["tokens"]
-    return tokens
+        found: dict[str, Any] = json.load(answer)
+    return found
+
+
+def end_with(mark: str, answer: Any) -> None:
+    """Write an answer, in a line that begins with a mark, and leave: the server's threads don't end."""
+    sys.stdout.write(f"{mark}{json.dumps(answer)}\n")
+    sys.stdout.flush()
+    os._exit(0)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ def make_verifier(name: FormatName, gguf_type: GgufType | None) -> Verifier:
     if name == "vllm":
         raise UserError("vLLM, which loads the export, needs a GPU or an environment of its own; try it there")
     if find_spec("xllamacpp") is None:
-        raise UserError("llama.cpp, which loads the export, isn't here; pip install xllamacpp brings it")
+        raise UserError("llama.cpp, which loads the export, isn't here; pip install 'nasfarm[llama-cpp]' brings it")
     return LlamaCppVerifier(gguf_type or "f32")
 
 
