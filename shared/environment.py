@@ -147,6 +147,7 @@ KNOWN = (
     "NASFARM_FARM_PART",
     "NASFARM_IMAGES",  # images that are there already: `deploy.farm.compose_backend`
     "NASFARM_TEST_DEPLOY",  # test with real containers: tests/deploy
+    "NASFARM_TEST_EXPORTS",  # where networks lie that tests/export load
 )
 """All variables of nasfarm."""
 

@@ -64,11 +64,12 @@ def test_a_listener_whose_connection_was_lost_hears_what_was_said_meanwhile(
 
 def test_what_is_announced_just_before_leaving_is_heard(join: Join) -> None:
     speaker, listener = join("evaluator"), join("coordinator")
-    speaker.announce(b"first")
-    assert heard(listener, b"first") == [b"first"]
+    # One announcement may be lost, as they are not confirmed: services repeat theirs.
+    first = heard(listener, b"first", again=lambda: speaker.announce(b"first"))
+    assert set(first) == {b"first"}
     speaker.announce(b"last")
     speaker.close()
-    assert heard(listener, b"last") == [b"first", b"last"]
+    assert list(dict.fromkeys(heard(listener, b"last"))) == [b"first", b"last"]
 
 
 def test_a_stream_that_is_missing_is_named_and_read_again_once_it_is_declared_again(

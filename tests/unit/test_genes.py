@@ -13,7 +13,7 @@ from hypothesis import given
 from services.coordinator.cost_model import CostModel
 from services.coordinator.counterparts import counterpart
 from services.coordinator.genomes import Encoding, IntArray, rows
-from services.coordinator.strategies import Evaluated, linas, make_strategy, stratified_sampling
+from services.coordinator.strategies import Evaluated, inner_search, make_strategy, stratified_sampling
 from services.coordinator.strategies.evolution import Evolution
 from shared.architecture import Architecture
 from shared.settings import StrategyName, StrategySettings
@@ -126,7 +126,7 @@ def test_evolution_crosses_another_kind_of_gene() -> None:
 @pytest.mark.parametrize("name", get_args(StrategyName))
 def test_a_strategy_searches_another_kind_of_gene(name: StrategyName, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(stratified_sampling.DRAWING, "attention", stratified_sampling.DRAWING["mlp_width"])
-    monkeypatch.setattr(linas, "INNER_GENERATIONS", 20)
+    monkeypatch.setattr(inner_search, "GENERATIONS", 20)
     costs = CostModel(SPACE, ("parameters",), "float32")
     strategy = make_strategy(costs, StrategySettings(strategy=name, population=20))
     generations: list[list[Network]] = []
