@@ -29,7 +29,9 @@ def tables_of(text: str) -> list[list[list[str]]]:
 def test_every_claim_and_every_network_at_a_size_has_its_row(content: StudyContent) -> None:
     text = study_text(content)
     tasks, supernets, claims, *rest = tables_of(text)
-    sizes, transfers = rest[: len(content.equal_size)], rest[len(content.equal_size) :]
+    sizes, (heuristics, *transfers) = rest[: len(content.equal_size)], rest[len(content.equal_size) :]
+    built = [network.label for network in content.networks if network.kind == "heuristic"]
+    assert built and [row[0].replace("\\", "") for row in heuristics[1:]] == built
     assert [row[0].replace("\\", "") for row in tasks[1:]] == [task.name for task in content.tasks]
     assert [row[0] for row in supernets[1:]] == [each.name for each in content.supernets]
     assert [row[2].strip("*") for row in claims[1:]] == [claim.verdict for claim in content.claims]

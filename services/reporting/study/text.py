@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from services.reporting import wording
-from services.reporting.study.study_data import Accuracy, EqualSize, StudyContent, StudyRow, Transfer, TransferCell
+from services.reporting.study.study_data import Accuracy, StudyContent, StudyRow, Transfer, TransferCell
 
 
 def study_text(content: StudyContent) -> str:
@@ -55,7 +55,13 @@ def _lines(content: StudyContent) -> Iterator[str]:
         yield from ("", f"## At least {table.times_smaller:g} times smaller", "")
         yield "Accuracy on the report items in percent; in the mean each task counts equally."
         yield ""
-        yield from _equal_size(content, table)
+        yield from _networks(content, [content.network(key) for key in table.networks])
+    built = [row for row in content.networks if row.kind == "heuristic"]
+    if built:
+        yield from ("", "## Networks that heuristics build, whatever their size", "")
+        yield "Accuracy on the report items in percent."
+        yield ""
+        yield from _networks(content, built)
     for transfer in content.transfer:
         title = f"{_plain(transfer.supernet)}: chosen on one task, measured on another, at least"
         yield from ("", f"## {title} {transfer.times_smaller:g} times smaller", "")
@@ -87,9 +93,8 @@ def _transferred(cell: TransferCell) -> str:
     return wording.percentage(cell.accuracy.accuracy) + against
 
 
-def _equal_size(content: StudyContent, table: EqualSize) -> Iterator[str]:
+def _networks(content: StudyContent, rows: Sequence[StudyRow]) -> Iterator[str]:
     tasks = [task.name for task in content.tasks]
-    rows = [content.network(key) for key in table.networks]
     yield from _table(
         ("network", "parameters", "times smaller", "tokens of fine-tuning, at most", *tasks, "mean (95 %)"),
         [
