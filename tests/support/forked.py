@@ -24,8 +24,12 @@ LIBRARIES = [
     "services.cli.main",
     "services.application.study.run_study",
     "services.application.farm_search",
+    "services.trainer.lora",
+    "shared.supernet.int8",
     "sklearn.svm",
+    __name__,
 ]
+"""What commands load, also when they come to it; and this module, by which they are run."""
 
 
 class Forked:
@@ -52,6 +56,7 @@ class Forked:
             os.close(descriptor)
             output = Path(name)
             weakref.finalize(self, output.unlink, missing_ok=True)
+        output.touch()  # whoever looks at once finds it empty
         self._output = output.absolute()
         self._process = _context().Process(
             target=_run,
