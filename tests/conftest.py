@@ -1,7 +1,9 @@
-"""What tests of all kinds share: one RabbitMQ node."""
+"""What tests of all kinds share: one RabbitMQ node, and the order in which several processes take the files."""
 
 import os
 from collections.abc import Iterator
+from itertools import chain, groupby, zip_longest
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -13,6 +15,23 @@ from tests.support.rabbitmq import Node, running_node
 
 settings.register_profile("no deadline", deadline=None)  # a machine that is busy is no failure
 settings.load_profile("no deadline")
+
+
+WAITING = Path(__file__).parent / "integration"
+BETWEEN = 3
+"""Files that compute, after each that waits: few enough that only short ones are left for the end."""
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Where several processes take one file after the other: files of which most of the time is waiting for other
+    processes, brokers and browsers stand between those that compute, so that no core is idle."""
+    if not hasattr(config, "workerinput"):
+        return
+    files = [list(tests) for _, tests in groupby(items, key=lambda item: item.path)]
+    waiting = [tests for tests in files if WAITING in tests[0].path.parents]
+    computing = [tests for tests in files if WAITING not in tests[0].path.parents]
+    groups = (chain(*computing[start : start + BETWEEN]) for start in range(0, len(computing), BETWEEN))
+    items[:] = chain.from_iterable(chain(*pair) for pair in zip_longest(waiting, groups, fillvalue=()))
 
 
 @pytest.fixture(scope="session")

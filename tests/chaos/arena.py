@@ -27,6 +27,7 @@ from shared.settings import SearchSettings, parse_settings
 from tests.support.command import NASFARM
 from tests.support.content import content_of
 from tests.support.data import ROOT
+from tests.support.forked import Forked, command
 from tests.support.forwarding import Forwarder
 from tests.support.rabbitmq import Node
 from tests.support.stand_in import start_stand_in
@@ -81,7 +82,7 @@ class Process:
     """A process of the farm and its own way to the broker."""
 
     link: Forwarder
-    popen: subprocess.Popen[bytes]
+    popen: subprocess.Popen[bytes] | Forked
     log: Path
 
     def end(self) -> None:
@@ -95,7 +96,14 @@ class Arena:
     """The farm. Evaluators that ended by themselves (a network that kills them) are replaced by `tend`."""
 
     def __init__(
-        self, node: Node, directory: Path, evaluators: int, seconds: float, killers: float, changed: Sequence[str]
+        self,
+        node: Node,
+        directory: Path,
+        evaluators: int,
+        seconds: float,
+        killers: float,
+        changed: Sequence[str],
+        forked: bool,
     ) -> None:
         """Begin it.
 
@@ -106,6 +114,7 @@ class Arena:
             seconds: what an evaluation takes.
             killers: share of the networks that kill every evaluator that takes them.
             changed: the module that runs its programs with changes, if there is one (`tests.support.changed`).
+            forked: whether coordinators are forked (`tests.support.forked`), rather than the installed command.
         """
         self.node = node
         self.farm = node.farm()
@@ -113,7 +122,7 @@ class Arena:
         self.runs: list[Run] = []
         self.coordinator: Process | None = None
         self.supernet = write_supernet(directory / "supernet")
-        self._seconds, self._killers, self._changed = seconds, killers, changed
+        self._seconds, self._killers, self._changed, self._forked = seconds, killers, changed, forked
         self._number = 0
         self.farm.add_queues(requests_queue(self.supernet))
         for user in ("coordinator", "evaluator"):
@@ -149,17 +158,8 @@ class Arena:
         link, port = Forwarder(self.node.port), free_port()
         settings = {"NASFARM_TELEMETRY_PORT": str(port), "NASFARM_LOG_FORMAT": "json"}
         credentials = ["--credentials", self.directory / "coordinator"]
-        command = ["search", self.run.search_file, "--runs", self.directory / "runs", *self._broker(link), *credentials]
-        with log.open("wb") as output:
-            popen = subprocess.Popen(
-                [*self._nasfarm, *map(str, command)],
-                env={**os.environ, **settings},
-                cwd=ROOT,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-            )
-        self.coordinator = Process(link, popen, log)
+        asked = ["search", self.run.search_file, "--runs", self.directory / "runs", *self._broker(link), *credentials]
+        self.coordinator = Process(link, self._started(list(map(str, asked)), {**os.environ, **settings}, log), log)
         self._port = port
 
     def kill_coordinator(self) -> None:
@@ -236,9 +236,19 @@ class Arena:
         for each in self.evaluators:
             each.end()
 
-    @property
-    def _nasfarm(self) -> Sequence[str]:
-        return (sys.executable, "-m", *self._changed, "services.cli.main") if self._changed else (str(NASFARM),)
+    def _started(self, arguments: list[str], variables: dict[str, str], log: Path) -> subprocess.Popen[bytes] | Forked:
+        if self._forked:
+            return Forked(command, arguments, variables=variables, output=log, directory=ROOT)
+        changed = (sys.executable, "-m", *self._changed, "services.cli.main")
+        with log.open("wb") as output:
+            return subprocess.Popen(
+                [*(changed if self._changed else (NASFARM,)), *arguments],
+                env=variables,
+                cwd=ROOT,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+            )
 
     def _evaluator(self) -> Process:
         self._number += 1
@@ -264,9 +274,10 @@ def arena(
     seconds: float = 0.2,
     killers: float = 0.0,
     changed: Sequence[str] = (),
+    forked: bool = False,
 ) -> Iterator[Arena]:
     """An Arena that is ended in any case."""
-    made = Arena(node, directory, evaluators, seconds, killers, changed)
+    made = Arena(node, directory, evaluators, seconds, killers, changed, forked)
     try:
         yield made
     finally:

@@ -15,7 +15,7 @@ import pytest
 from services.application.packages import MODELS
 from shared.broker import requests_queue
 from tests.integration.test_killed_search import measurements, stored
-from tests.support.command import Ended, nasfarm
+from tests.support.command import NASFARM, Ended, nasfarm
 from tests.support.data import ROOT
 from tests.support.farm import PretendedFarm
 from tests.support.rabbitmq import Node
@@ -159,7 +159,7 @@ def test_a_farm_is_watched_and_a_search_stopped_and_told_to_leave_goes_on_as_if_
 
     slow.kill()
     farm.evaluator("--seconds", "0.5")
-    search, before = farm.search("one"), stored(run)
+    search, before = farm.search("one", (NASFARM,)), stored(run)  # as it is installed, with its exit
     farm.wait(lambda: stored(run) >= before + 3, "one")
     search.send_signal(signal.SIGTERM)
     assert farm.ended(search, "one") == 128 + signal.SIGTERM

@@ -1,11 +1,11 @@
 """`nasfarm export` as a person uses it: what it lists, chooses, writes and refuses."""
 
-import itertools
 import json
 import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -27,10 +27,18 @@ from shared.supernet.checkpoint import Checkpoint
 from shared.supernet.decoder import Decoder
 from shared.supernet.w8a8 import W8A8Linear
 from tests.support.command import Ended, Run, environment
-from tests.support.faulty_formats import EmptyFormat, FullDiskFormat, UnreadableFormat, WrongFormat, exporting_with
+from tests.support.faulty_formats import (
+    BEGUN,
+    EmptyFormat,
+    FullDiskFormat,
+    UnreadableFormat,
+    WrongFormat,
+    export_endlessly,
+    exporting_with,
+)
+from tests.support.forked import Forked
 
-ROOT = Path(__file__).parents[2]
-FIXTURES = ROOT / "tests" / "fixtures"
+FIXTURES = Path(__file__).parents[1] / "fixtures"
 
 
 @pytest.fixture(autouse=True)
@@ -237,38 +245,26 @@ def test_names_with_spaces_and_unicode_work(run: Run) -> None:
 
 
 @pytest.fixture
-def writing() -> Iterator[subprocess.Popen[str]]:
+def writing() -> Iterator[Forked]:
     """An export of another process that has begun to write and never ends."""
-    arguments = [
-        sys.executable,
-        "-m",
-        "tests.support.faulty_formats",
-        "export",
-        "runs/plain",
-        "dense",
-        "--no-verify",
-        "-o",
-        "out",
-    ]
-    process = subprocess.Popen(
-        arguments, env=environment(PYTHONPATH=str(ROOT)), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
-    assert process.stdout is not None
-    lines = list(itertools.takewhile("begun\n".__ne__, process.stdout))
-    assert process.poll() is None, lines
+    arguments = ["export", "runs/plain", "dense", "--no-verify", "-o", "out"]
+    process = Forked(export_endlessly, arguments, variables=environment())
+    while BEGUN not in process.output:
+        assert process.poll() is None, process.output
+        time.sleep(0.01)
     yield process
     process.kill()
-    process.communicate()
+    process.wait()
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_killed_while_it_is_written_an_export_is_not_there_and_the_same_command_writes_it(
-    run: Run, writing: subprocess.Popen[str], number: signal.Signals
+    run: Run, writing: Forked, number: signal.Signals
 ) -> None:
     ended = run("export", "runs/plain", "dense", "-o", "out", "--no-verify")
     refused(ended, "another export is being written there")
     writing.send_signal(number)
-    writing.communicate(timeout=60)
+    writing.wait(60)
     assert not Path("out").exists() and Path(".out.unfinished").is_dir()
     assert run("export", "runs/plain", "dense", "-o", "out", "--no-verify").code == 0
     assert Path("out/export.json").is_file() and not Path(".out.unfinished").exists()

@@ -21,7 +21,7 @@ IMPATIENT = ("tests.support.impatient",)
 
 @pytest.fixture(scope="module")
 def farm(node: Node, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Arena]:
-    with arena(node, tmp_path_factory.mktemp("arena"), evaluators=3, seconds=0.1) as made:
+    with arena(node, tmp_path_factory.mktemp("arena"), evaluators=3, seconds=0.1, forked=True) as made:
         yield made
 
 

@@ -1,29 +1,14 @@
 """A single network's fine-tuning that is killed is resumed as if nothing had happened."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests.support.data import ROOT
-from tests.support.tiny_single import METHODS, single_plan, tuned, write_source
+from tests.support.forked import killed_after
+from tests.support.tiny_single import METHODS, single_plan, tune_and_tell, tuned, write_source
 
 STEPS = 16
-
-
-def killed_after(directory: Path, reports: int, method: str, **training: object) -> None:
-    """Fine-tune in a process of its own, killed with SIGKILL when it has reported this many steps."""
-    arguments = [str(directory), "killed", method, json.dumps(training)]
-    program = [sys.executable, "-m", "tests.support.tiny_single", *arguments]
-    with subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT) as process:
-        assert process.stdout is not None and process.stderr is not None
-        for _ in range(reports):
-            line = process.stdout.readline()
-            assert line.strip().isdigit(), process.stderr.read()
-        process.kill()
-    assert process.returncode == -9
 
 
 def steps_done(file: Path) -> list[int]:
@@ -35,7 +20,7 @@ def test_killed_and_resumed_it_ends_with_bitwise_the_same_weights(tmp_path: Path
     source = write_source(tmp_path / "base")
     undisturbed = tuned(single_plan(source, method, steps=STEPS), tmp_path / "undisturbed")
     saving = {"steps": STEPS, "checkpoint_every_seconds": 1e-6}
-    killed_after(tmp_path, 6, method, **saving)
+    killed_after(6, tune_and_tell, source, tmp_path / "killed", method, saving)
     assert not (tmp_path / "killed").exists()
     first_kill = len(steps_done(tmp_path / "killed.unfinished" / "training.jsonl"))
     assert 6 <= first_kill < STEPS

@@ -1,30 +1,21 @@
 """A fine-tuning that is killed is resumed as if nothing had happened."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file
 
 from shared.errors import UserError
-from tests.support.data import ROOT
-from tests.support.tiny_training import run, tiny_plan
+from tests.support.forked import killed_after
+from tests.support.tiny_training import run, tiny_plan, train_and_tell
 
 STEPS = 24
 
 
-def killed_after(directory: Path, reports: int, **training: object) -> None:
-    """Fine-tune in a process of its own, killed with SIGKILL when it has reported this many steps."""
-    program = [sys.executable, "-m", "tests.support.tiny_training", str(directory), "killed", json.dumps(training)]
-    with subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT) as process:
-        assert process.stdout is not None and process.stderr is not None
-        for _ in range(reports):
-            line = process.stdout.readline()
-            assert line.strip().isdigit(), process.stderr.read()
-        process.kill()
-    assert process.returncode == -9
+def killed(directory: Path, reports: int, **training: object) -> None:
+    """Fine-tune in a process of its own, killed when it has reported this many steps."""
+    killed_after(reports, train_and_tell, directory, "killed", training)
 
 
 def steps_done(directory: Path) -> list[int]:
@@ -36,11 +27,11 @@ def steps_done(directory: Path) -> list[int]:
 def test_killed_twice_and_resumed_it_ends_with_bitwise_the_same_weights(tmp_path: Path) -> None:
     undisturbed = run(tmp_path, "undisturbed", steps=STEPS)
     saving = {"steps": STEPS, "checkpoint_every_seconds": 1e-6}
-    killed_after(tmp_path, 6, **saving)
+    killed(tmp_path, 6, **saving)
     assert not (tmp_path / "killed" / "supernet").exists()
     first_kill = len(steps_done(tmp_path))
     assert 6 <= first_kill < STEPS
-    killed_after(tmp_path, 5, **saving)
+    killed(tmp_path, 5, **saving)
     resumed = run(tmp_path, "killed", **saving)
 
     expected = load_file(tmp_path / "undisturbed" / "supernet" / "model.safetensors")
@@ -58,7 +49,7 @@ def test_killed_twice_and_resumed_it_ends_with_bitwise_the_same_weights(tmp_path
 
 def test_killed_before_the_first_save_it_begins_again(tmp_path: Path) -> None:
     tiny_plan(tmp_path)
-    killed_after(tmp_path, 3, steps=STEPS)
+    killed(tmp_path, 3, steps=STEPS)
     assert not (tmp_path / "killed" / "unfinished" / "training.pt").exists()
     run(tmp_path, "killed", steps=STEPS)
     run(tmp_path, "undisturbed", steps=STEPS)
@@ -68,7 +59,7 @@ def test_killed_before_the_first_save_it_begins_again(tmp_path: Path) -> None:
 
 def test_a_killed_fine_tuning_is_not_mixed_with_one_of_other_settings(tmp_path: Path) -> None:
     tiny_plan(tmp_path)
-    killed_after(tmp_path, 3, steps=STEPS, checkpoint_every_seconds=1e-6)
+    killed(tmp_path, 3, steps=STEPS, checkpoint_every_seconds=1e-6)
     with pytest.raises(UserError, match=r"training\.pt: belongs to a fine-tuning with other settings") as refusal:
         run(tmp_path, "killed", steps=STEPS, learning_rate=1e-3)
     assert "\n" not in str(refusal.value)

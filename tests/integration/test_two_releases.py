@@ -13,7 +13,6 @@ from shared.broker import DEAD_LETTERS, EVALUATOR, read_result, requests_queue
 from shared.broker.rabbitmq import QueueDepth, queue_depths
 from shared.messages import REQUEST_VERSION, EvaluationResult
 from tests.integration.test_killed_search import measurements, stored
-from tests.support.command import NASFARM
 from tests.support.data import ROOT
 from tests.support.farm import PretendedFarm
 from tests.support.pretending import pretend
@@ -22,7 +21,7 @@ from tests.support.searches import SHAPE, small_plan
 
 NEXT = ("tests.support.next_release",)
 COORDINATOR: dict[tuple[str, ...], tuple[object, ...]] = {
-    (): (NASFARM,),
+    (): (),
     NEXT: (sys.executable, "-m", *NEXT, "services.cli.main"),
 }
 """How the command is started, of each release."""

@@ -16,12 +16,15 @@ from shared.broker.rabbitmq import remove_queues
 from shared.messages import CheckpointRef
 from shared.settings import read_search_file
 from tests.chaos.arena import search_values, write_supernet
-from tests.support.command import NASFARM, environment
+from tests.support.command import environment
+from tests.support.forked import Forked, command
 from tests.support.rabbitmq import RabbitFarm
 from tests.support.searches import search
 from tests.support.stand_in import start_stand_in
 
 PATIENCE_SECONDS = 240
+
+Process = subprocess.Popen[bytes] | Forked
 
 
 def broker_of(farm: RabbitFarm, user: str, directory: Path, tls: bool = False) -> list[object]:
@@ -44,7 +47,7 @@ class PretendedFarm:
         self.farm, self.directory, self.runs = farm, directory, directory / "runs"
         self.digest = write_supernet(directory / "supernet")
         self._tls = tls
-        self._processes: list[subprocess.Popen[bytes]] = []
+        self._processes: list[Process] = []
         self._queues = [requests_queue(self.digest), *map(results_queue, searches)]
         farm.add_queues(*self._queues)
         for seed, name in enumerate(searches):
@@ -56,23 +59,28 @@ class PretendedFarm:
         """The options that name the broker."""
         return broker_of(self.farm, user, self.directory, self._tls)
 
-    def evaluator(self, *options: object, release: Sequence[str] = ()) -> subprocess.Popen[bytes]:
+    def evaluator(self, *options: object, release: Sequence[str] = ()) -> Process:
         """Start an evaluator that only pretends, of this release or of another (`tests.support.next_release`)."""
         arguments = [*self.broker("evaluator"), "--supernet", self.directory / "supernet", *options]
         self._processes.append(start_stand_in(*arguments, log=self.directory / "evaluators.log", changed=release))
         return self._processes[-1]
 
-    def search(self, name: str, program: Sequence[object] = (NASFARM,), **changes: str) -> subprocess.Popen[bytes]:
-        """Start the coordinator of a search; it logs to NAME.log."""
-        command = ["search", self.directory / f"{name}.yaml", "--runs", self.runs, *self.broker("coordinator")]
-        with self.log_of(name).open("ab") as log:
+    def search(self, name: str, program: Sequence[object] = (), **changes: str) -> Process:
+        """Start the coordinator of a search by a program, by default a forked command; it logs to NAME.log."""
+        asked = ["search", self.directory / f"{name}.yaml", "--runs", self.runs, *self.broker("coordinator")]
+        arguments, log = list(map(str, asked)), self.log_of(name)
+        variables = environment(**{"NASFARM_TELEMETRY_PORT": "0", **changes})
+        if not program:
+            self._processes.append(Forked(command, arguments, variables=variables, output=log))
+            return self._processes[-1]
+        with log.open("ab") as output:
             self._processes.append(
                 subprocess.Popen(
-                    [*map(str, program), *map(str, command)],
-                    env=environment(**{"NASFARM_TELEMETRY_PORT": "0", **changes}),
+                    [*map(str, program), *arguments],
+                    env=variables,
                     stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=log,
+                    stdout=output,
+                    stderr=output,
                 )
             )
         return self._processes[-1]
@@ -81,7 +89,7 @@ class PretendedFarm:
         """Where the coordinators of a search log."""
         return self.directory / f"{name}.log"
 
-    def ended(self, process: subprocess.Popen[bytes], name: str) -> int:
+    def ended(self, process: Process, name: str) -> int:
         """Wait for the end of a coordinator; its exit code."""
         try:
             return process.wait(PATIENCE_SECONDS)

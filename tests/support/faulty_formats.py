@@ -1,7 +1,6 @@
 """Export formats that exist only in tests: a Hugging Face checkpoint with something wrong."""
 
 import errno
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +15,10 @@ from services.exporter.huggingface import HuggingFace
 from services.exporter.network import ExportedNetwork
 from services.exporter.protocol import Progressed
 from shared.supernet.checkpoint import WEIGHTS
+from tests.support.forked import command
+
+BEGUN = "begun"
+"""Said by a format that doesn't end."""
 
 
 class WrongFormat(HuggingFace):
@@ -58,7 +61,7 @@ class EndlessFormat(WrongFormat):
     """Says that it has begun, and doesn't end."""
 
     def change(self, weights: dict[str, Tensor]) -> None:
-        print("begun", flush=True)
+        print(BEGUN, flush=True)
         time.sleep(600)
 
 
@@ -70,9 +73,7 @@ def exporting_with(writer: type[HuggingFace]) -> Iterator[None]:
         yield
 
 
-if __name__ == "__main__":  # the command, with a format that doesn't end
-    from services.cli.main import main
-
-    sys.argv[0] = "nasfarm"
+def export_endlessly(arguments: list[str]) -> None:
+    """Run the `nasfarm` command in this process, which is its own, with a format that doesn't end."""
     with exporting_with(EndlessFormat):
-        main()
+        command(arguments)

@@ -1,4 +1,4 @@
-"""The `nasfarm` command as a process of its own that can be killed, without the time that its libraries take to load.
+"""What runs as a process of its own that can be killed, without the time that its libraries take to load.
 
 It is forked off a process that has loaded them already, one for each process of pytest. What depends on how the
 command is installed or on how it loads its libraries is tested with `tests.support.command.start_nasfarm`.
@@ -6,9 +6,12 @@ command is installed or on how it loads its libraries is tested with `tests.supp
 
 import os
 import signal
+import subprocess
 import sys
 import tempfile
 import weakref
+from collections.abc import Callable, Mapping
+from contextlib import closing, suppress
 from functools import cache
 from importlib.util import find_spec
 from multiprocessing import get_context
@@ -17,45 +20,128 @@ from pathlib import Path
 
 from tests.support.command import environment
 
-LIBRARIES = ["services.cli.main", "services.application.study.run_study", "sklearn.svm"]
+LIBRARIES = [
+    "services.cli.main",
+    "services.application.study.run_study",
+    "services.application.farm_search",
+    "services.trainer.lora",
+    "shared.supernet.int8",
+    "sklearn.svm",
+    __name__,
+]
+"""What commands load, also when they come to it; and this module, by which they are run."""
 
 
-class ForkedCommand:
-    """A command that runs, or has run, with the methods of `subprocess.Popen`."""
+class Forked:
+    """A process that runs a function, or has run it, with the methods of `subprocess.Popen`."""
 
-    def __init__(self, *arguments: object, **changes: str) -> None:
-        """Start it; `changes` are variables of its environment."""
-        descriptor, name = tempfile.mkstemp(prefix="nasfarm-")
-        os.close(descriptor)
-        self._output = Path(name)
-        weakref.finalize(self, self._output.unlink, missing_ok=True)
+    def __init__(
+        self,
+        function: Callable[..., object],
+        *arguments: object,
+        variables: Mapping[str, str] | None = None,
+        output: Path | None = None,
+        directory: Path | None = None,
+    ) -> None:
+        """Start it.
+
+        Args:
+            function: found by its name in its module, as is all that makes up its arguments.
+            variables: its environment, by default this process's.
+            output: the file to which it appends what it writes to stdout and stderr.
+            directory: its working directory, by default this process's.
+        """
+        if output is None:
+            descriptor, name = tempfile.mkstemp(prefix="nasfarm-")
+            os.close(descriptor)
+            output = Path(name)
+            weakref.finalize(self, output.unlink, missing_ok=True)
+        output.touch()  # whoever looks at once finds it empty
+        self._output = output.absolute()
         self._process = _context().Process(
-            target=_run, args=(list(map(str, arguments)), environment(**changes), Path.cwd(), self._output), daemon=True
+            target=_run,
+            args=(
+                function,
+                arguments,
+                dict(os.environ if variables is None else variables),
+                directory or Path.cwd(),
+                self._output,
+            ),
+            daemon=True,
         )
         self._process.start()
+
+    @property
+    def pid(self) -> int:
+        assert self._process.pid is not None
+        return self._process.pid
 
     @property
     def returncode(self) -> int | None:
         """Its exit code, or minus the signal that ended it; None while it runs."""
         return self._process.exitcode
 
+    @property
+    def output(self) -> str:
+        """What it has written to stdout and stderr so far."""
+        return self._output.read_text()
+
     def poll(self) -> int | None:
         return self.returncode
 
-    def send_signal(self, number: signal.Signals) -> None:
-        assert self._process.pid is not None
-        os.kill(self._process.pid, number)
+    def send_signal(self, number: int) -> None:
+        if self.returncode is None:
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, number)
 
     def kill(self) -> None:
-        self._process.kill()
+        self.send_signal(signal.SIGKILL)
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for its end; its exit code. Raises subprocess.TimeoutExpired."""
+        self._process.join(timeout)
+        if (code := self.returncode) is None:
+            raise subprocess.TimeoutExpired(str(self._process.name), timeout or 0)
+        return code
 
     def communicate(self, timeout: float | None = None) -> tuple[str, None]:
         """Wait for its end, then what it wrote to stdout and stderr. Raises TimeoutError."""
         self._process.join(timeout)
-        output = self._output.read_text()
         if self._process.is_alive():
-            raise TimeoutError(output)
-        return output, None
+            raise TimeoutError(self.output)
+        return self.output, None
+
+
+def killed_after(reports: int, function: Callable[..., object], *arguments: object) -> None:
+    """Run a function in a process of its own, and kill it with SIGKILL when it has sent so many reports: to the
+    connection that is its last argument."""
+    told, tell = _context().Pipe(duplex=False)
+    process = Forked(function, *arguments, tell)
+    tell.close()
+    with closing(told):
+        for _ in range(reports):
+            try:
+                told.recv()
+            except EOFError:
+                raise AssertionError(process.communicate()[0]) from None
+        process.kill()
+    assert process.wait() == -signal.SIGKILL
+
+
+class ForkedCommand(Forked):
+    """The `nasfarm` command."""
+
+    def __init__(self, *arguments: object, **changes: str) -> None:
+        """Start it; `changes` are variables of its environment."""
+        super().__init__(command, list(map(str, arguments)), variables=environment(**changes))
+
+
+def command(arguments: list[str]) -> None:
+    """Run the `nasfarm` command in this process, which is its own."""
+    from services.cli.main import main
+
+    sys.argv = ["nasfarm", *arguments]
+    main()
 
 
 @cache
@@ -66,15 +152,18 @@ def _context() -> ForkServerContext:
     return context
 
 
-def _run(arguments: list[str], variables: dict[str, str], directory: Path, output: Path) -> None:
-    """In the new process: run the command."""
-    from services.cli.main import main
-
-    with output.open("w") as file:
+def _run(
+    function: Callable[..., object],
+    arguments: tuple[object, ...],
+    variables: dict[str, str],
+    directory: Path,
+    output: Path,
+) -> None:
+    """In the new process: run the function."""
+    with output.open("a") as file:
         os.dup2(file.fileno(), sys.stdout.fileno())
         os.dup2(file.fileno(), sys.stderr.fileno())
     os.chdir(directory)
     os.environ.clear()
     os.environ.update(variables)
-    sys.argv = ["nasfarm", *arguments]
-    main()
+    function(*arguments)

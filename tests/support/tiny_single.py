@@ -1,8 +1,7 @@
-"""A fine-tuning of a single tiny network, small enough to be done many times; as a program, one that can be killed."""
+"""A fine-tuning of a single tiny network, small enough to be done many times."""
 
-import json
-import sys
 from collections.abc import Callable
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -56,10 +55,6 @@ def tuned(plan: SinglePlan, directory: Path, report: Callable[[StepReport], None
     return make_single(plan, directory.with_name(f"{directory.name}.unfinished"), directory, report)
 
 
-def _announce(report: StepReport) -> None:
-    print(report.step, flush=True)
-
-
-if __name__ == "__main__":
-    home = Path(sys.argv[1])
-    tuned(single_plan(home / "base", sys.argv[3], **json.loads(sys.argv[4])), home / sys.argv[2], _announce)
+def tune_and_tell(source: Path, directory: Path, method: str, training: dict[str, Any], tell: Connection) -> None:
+    """Fine-tune a network by a method into a directory, and send the number of each step that is done."""
+    tuned(single_plan(source, method, **training), directory, lambda report: tell.send(report.step))

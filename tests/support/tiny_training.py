@@ -1,8 +1,8 @@
-"""A fine-tuning of a tiny network, small enough to be done many times; as a program, one that can be killed."""
+"""A fine-tuning of a tiny network, small enough to be done many times."""
 
 import json
-import sys
 from collections.abc import Callable
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -66,9 +66,6 @@ def train_in(
     return make_supernet(plan, directory / "unfinished", directory / "supernet", report)
 
 
-def _announce(report: StepReport) -> None:
-    print(report.step, flush=True)
-
-
-if __name__ == "__main__":
-    train_in(Path(sys.argv[1]) / sys.argv[2], tiny_plan(Path(sys.argv[1]), **json.loads(sys.argv[3])), _announce)
+def train_and_tell(directory: Path, name: str, training: dict[str, Any], tell: Connection) -> None:
+    """Fine-tune as `run` does, and send the number of each step that is done."""
+    train_in(directory / name, tiny_plan(directory, **training), lambda report: tell.send(report.step))
