@@ -10,6 +10,8 @@ from shared.settings.values import Real, Section, Whole, distinct
 
 DepthRule = Literal["importance", "first"]
 NeuronOrder = Literal["importance", "none"]
+MemoryRecipe = Literal["full", "lean", "leanest"]
+"""How a fine-tuning holds weights, gradients and the states of its optimiser."""
 StrategyName = Literal["linas", "nsga2", "random"]
 
 LOAD = Workload()
