@@ -2,12 +2,13 @@
 checkpoint."""
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from services.trainer.examples import batches
 from services.trainer.fine_tuning import StepReport, elastic, fine_tune
@@ -86,33 +87,41 @@ def make_supernet(
     state = load_state(state_file, plan.digest)
     if state is None:
         state = _begin(plan, compute, device)
-    state.weights = {name: tensor.to(device) for name, tensor in state.weights.items()}
     training = plan.settings.training
-    space = search_space(plan.base.network, plan.settings.space, state.drop_order)
-    networks = elastic(plan.base, space, state.weights, compute, training.seed)
-    fine_tune(networks, plan.data.examples, training, state, state_file, workspace / LOSSES, report)
+    if training.steps:
+        state.weights = {name: tensor.to(device) for name, tensor in state.weights.items()}
+        space = search_space(plan.base.network, plan.settings.space, state.drop_order)
+        networks = elastic(plan.base, space, state.weights, compute, training.seed)
+        fine_tune(networks, plan.data.examples, training, state, state_file, workspace / LOSSES, report)
     manifest = _finish(plan, state, workspace, directory)
     shutil.rmtree(workspace, ignore_errors=True)
     return manifest
 
 
 def _begin(plan: TrainingPlan, compute: torch.dtype, device: torch.device) -> TrainingState:
+    """The first state. Without any step the weights stay as the checkpoint has them, mapped as far as nothing is
+    sorted: a network of 7 billion parameters would take 27 GB in float32."""
     settings = plan.settings
-    network = plan.base.cut().map(lambda tensor: tensor.to(device, compute))
-    importance = measure_importance(network, _calibration_batches(plan, device))
-    influence = importance.layers if settings.space.depth_rule == "importance" else None
-    weights = dict(plan.base.weights)
-    if settings.training.neuron_order == "importance":
-        weights = order_neurons(weights, plan.base.network, importance)
+    weights, influence = dict(plan.base.weights), None
+    if "importance" in (settings.space.depth_rule, settings.training.neuron_order):
+        network = plan.base.cut().map(lambda tensor: tensor.to(device, compute))
+        importance = measure_importance(network, _calibration_batches(plan, device))
+        influence = importance.layers if settings.space.depth_rule == "importance" else None
+        if settings.training.neuron_order == "importance":
+            weights = order_neurons(weights, plan.base.network, importance)
     return TrainingState(
         plan=plan.digest,
         step=0,
         drop_order=drop_order(plan.base.network.depth, influence),
         influence=influence,
         losses={},
-        weights={name: tensor.float().clone() for name, tensor in weights.items()},
+        weights=weights if not settings.training.steps else _trainable(weights),
         optimizer={},
     )
+
+
+def _trainable(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.float().clone() for name, tensor in weights.items()}
 
 
 def _calibration_batches(plan: TrainingPlan, device: torch.device) -> Iterator[Packed]:
