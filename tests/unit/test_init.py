@@ -4,9 +4,16 @@ import json
 import re
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
-from huggingface_hub.errors import LocalEntryNotFoundError
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HfHubHTTPError,
+    LocalEntryNotFoundError,
+    RemoteEntryNotFoundError,
+    RepositoryNotFoundError,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -132,6 +139,26 @@ def test_a_model_at_the_hub_is_asked_for_its_config_alone_and_one_line_says_what
     with pytest.raises(UserError, match=r"^model 'an/other': the hub can't be reached; give a directory with its conf"):
         described("an/other", Events())
     assert asked == [("meta-llama/Llama-2-7b-hf", "config.json"), ("an/other", "config.json")]
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        (GatedRepoError, "only for those who accepted its terms; do that on its page at the hub, and log in"),
+        (RepositoryNotFoundError, "unknown to the hub; check its name, or log in if it is private"),
+        (RemoteEntryNotFoundError, "has no config.json at the hub; name a model that transformers opens"),
+    ],
+)
+def test_what_the_hub_refuses_is_said_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, kind: type[HfHubHTTPError], words: str
+) -> None:
+    def refuse(*_: object) -> None:
+        raise kind("403 Client Error\nof many lines", response=SimpleNamespace(headers={}, request=None))
+
+    monkeypatch.setattr(hub, "hf_hub_download", refuse)
+    with pytest.raises(UserError) as refused:
+        described("meta-llama/Llama-2-7b-hf", Events())
+    assert str(refused.value) == f"model 'meta-llama/Llama-2-7b-hf': {words}"
 
 
 def test_weights_that_lie_in_the_directory_are_looked_at_as_a_search_does(tmp_path: Path) -> None:
