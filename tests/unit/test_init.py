@@ -175,6 +175,22 @@ def test_how_fast_this_machine_is_needs_no_weights(tmp_path: Path) -> None:
     assert parameter_tokens_per_second(Checkpoint.described(tmp_path), "float32") > 0
 
 
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [
+        (0, "0 s"),
+        (89, "89 s"),
+        (90, "2 min"),
+        (5340, "89 min"),
+        (5400, "1.5 h"),
+        (345_000, "95.8 h"),
+        (1e7, "116 days"),
+    ],
+)
+def test_times_are_said_in_the_unit_that_people_would_take(seconds: float, said: str) -> None:
+    assert duration(seconds) == said
+
+
 @pytest.mark.parametrize("layers", [1, 2, 3])
 def test_of_few_layers_only_possible_depths_are_written(layers: int) -> None:
     text = search_text("a/b", replace(LLAMA2_7B, layers=LLAMA2_7B.layers[:layers]), Path("search.yaml"), False)
