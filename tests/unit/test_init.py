@@ -125,13 +125,15 @@ def test_a_model_at_the_hub_is_asked_for_its_config_alone_and_one_line_says_what
 ) -> None:
     asked: list[tuple[str, str]] = []
 
-    def download(name: str, file: str) -> str:
+    def download(name: str, file: str, local_dir: Path) -> str:
         asked.append((name, file))
         if name == "an/other":
             raise LocalEntryNotFoundError("no network")
-        (tmp_path / file).write_text(json.dumps(LLAMA2_7B_CONFIG), encoding="utf-8")
-        return str(tmp_path / file)
+        local_dir.mkdir(parents=True)
+        (local_dir / file).write_text(json.dumps(LLAMA2_7B_CONFIG), encoding="utf-8")
+        return str(local_dir / file)
 
+    monkeypatch.setenv("NASFARM_CACHE", str(tmp_path))
     monkeypatch.setattr(hub, "hf_hub_download", download)
     checkpoint, origin = described("meta-llama/Llama-2-7b-hf", Events())
     assert checkpoint.network == LLAMA2_7B and not checkpoint.weights
@@ -152,13 +154,20 @@ def test_a_model_at_the_hub_is_asked_for_its_config_alone_and_one_line_says_what
 def test_what_the_hub_refuses_is_said_in_one_line(
     monkeypatch: pytest.MonkeyPatch, kind: type[HfHubHTTPError], words: str
 ) -> None:
-    def refuse(*_: object) -> None:
+    def refuse(*_: object, **__: object) -> None:
         raise kind("403 Client Error\nof many lines", response=SimpleNamespace(headers={}, request=None))
 
     monkeypatch.setattr(hub, "hf_hub_download", refuse)
     with pytest.raises(UserError) as refused:
         described("meta-llama/Llama-2-7b-hf", Events())
     assert str(refused.value) == f"model 'meta-llama/Llama-2-7b-hf': {words}"
+
+
+def test_a_model_that_was_fetched_before_is_not_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(LLAMA2_7B_CONFIG), encoding="utf-8")
+    monkeypatch.setattr(hub, "try_to_load_from_cache", lambda *_: str(tmp_path / "config.json"))
+    monkeypatch.setattr(hub, "hf_hub_download", None)
+    assert described("meta-llama/Llama-2-7b-hf", Events())[0].network == LLAMA2_7B
 
 
 def test_weights_that_lie_in_the_directory_are_looked_at_as_a_search_does(tmp_path: Path) -> None:

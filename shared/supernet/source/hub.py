@@ -10,7 +10,7 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
-from huggingface_hub import hf_hub_download, snapshot_download
+from huggingface_hub import hf_hub_download, snapshot_download, try_to_load_from_cache
 from huggingface_hub.errors import GatedRepoError, HFValidationError, RemoteEntryNotFoundError, RepositoryNotFoundError
 
 from shared.checkpoint_files import FETCHED
@@ -43,9 +43,18 @@ def fetch_model(name: str) -> tuple[Path, str]:
 
 def fetch_config(name: str) -> tuple[Path, str]:
     """Like `fetch_model`, but of a model at the hub nothing is fetched but its `config.json`."""
+
+    def fetch() -> Path:
+        cached = try_to_load_from_cache(name, "config.json")
+        if isinstance(cached, str):
+            return Path(cached).parent
+        # Not into the hub's cache, where half a model would be taken for the model while the hub can't be reached.
+        directory = Environment.read().cache / "configs" / name
+        return Path(hf_hub_download(name, "config.json", local_dir=directory)).parent
+
     return _found(
         name,
-        lambda: Path(hf_hub_download(name, "config.json")).parent,
+        fetch,
         f"{name} from the hub, by its config.json alone",
         "give a directory with its config.json",
     )
