@@ -6,6 +6,7 @@ follow from what is held at the same time (services.trainer.fine_tuning); `pytho
 measures how far they are from the truth.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from shared.messages import Dtype
@@ -23,6 +24,8 @@ QUANTISED_STATES = 2 * (1 + SINGLE / 256)
 """Bytes of AdamW's two states of a weight: one for each, and a scale in float32 for each block of 256."""
 SCRATCH = 1 << 28
 """What a step takes besides: buffers of the optimiser, of single matrix products and of torch."""
+ROOM = 0.9
+"""Share of a memory that is left to a fine-tuning by all else."""
 SEQUENCE_TOKENS = 128
 """Length of a training example, as long as nothing was read."""
 
@@ -75,13 +78,13 @@ def fine_tuning_needs(
     training: TrainingSettings,
     recipe: MemoryRecipe,
     compute: Dtype,
-    stored: Dtype = "bfloat16",
+    stored_bytes: int = 2,
     sequence_tokens: int = SEQUENCE_TOKENS,
 ) -> FineTuningNeeds:
     """What fine-tuning all of a network's weights takes, where steps are computed in `compute`.
 
-    `stored` is the dtype of the model's checkpoint, and so of the one that comes out; `sequence_tokens` the length of
-    the examples, on which attention's scores depend.
+    `stored_bytes` is the size of a number in the model's checkpoint, and so in the one that comes out;
+    `sequence_tokens` the length of the examples, on which attention's scores depend.
     """
     numbers, tokens = parameters(network), training.tokens_per_step
     width = WEIGHT_BYTES[compute]
@@ -107,8 +110,13 @@ def fine_tuning_needs(
         logits=logits,
         host=0,
         saved_state=saved,
-        checkpoint=WEIGHT_BYTES[stored] * numbers,
+        checkpoint=stored_bytes * numbers,
     )
+
+
+def first_that_fits(memory: int, needs: Callable[[MemoryRecipe], FineTuningNeeds]) -> MemoryRecipe:
+    """The recipe that takes most of those that fit into so many bytes of the device; the last one if none does."""
+    return next((recipe for recipe in RECIPES if needs(recipe).device <= ROOM * memory), RECIPES[-1])
 
 
 def scoring_needs(network: NetworkShape, dtype: Dtype, batch_tokens: int, wave_tokens: int) -> ScoringNeeds:
