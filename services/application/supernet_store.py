@@ -15,7 +15,7 @@ from shared.manifest import MANIFEST, SupernetManifest
 from shared.text import shortened
 
 UNFINISHED = ".unfinished"
-WORK_FILES = {"training.pt", "training.tmp", "training.jsonl", "checkpoint"}
+WORK_FILES = {"training.pt", "training.tmp", "training.jsonl", "memory.json", "checkpoint"}
 """What lies in the workspace of a fine-tuning."""
 USERS = ("*/supernet*", "*/supernets/*")
 """Links to super-networks: one of each run, some of each study. What leads nowhere is found by patterns alone."""

@@ -6,6 +6,7 @@ from services.application.estimate import assumed_tokens, estimate, whole_work
 from services.application.pipeline import search_dtype
 from services.application.prepared_search import PreparedSearch, check_tasks, prepare_search
 from services.application.quiet_libraries import quiet_libraries
+from services.application.room import check_room, say_needs
 from services.application.run_directory import RunDirectory
 from services.application.search_events import FineTuningEstimated, SpaceDescribed
 from services.application.supernet_store import Supernet, SupernetStore, is_supernet, making, workspace_of
@@ -31,6 +32,8 @@ def train_supernet(
     if prepared.supernet is not None:
         events.note("Fine-tuning", "nothing to do, the super-network is finished")
         return
+    dtype = search_dtype(settings, run, preferred_dtype())
+    say_needs(*check_room(prepared, dtype), events)
     try:
         check_tasks(Evaluator(environment), prepared, events)
     except DataMissingError as error:  # the search's machine may have them
@@ -38,7 +41,7 @@ def train_supernet(
     rate = parameter_tokens_per_second(prepared.base, preferred_dtype())
     space = prepared.unordered_space
     cost = estimate(settings, space, rate, *assumed_tokens(settings), whole_work(settings, space))
-    events.publish(SpaceDescribed(space, search_dtype(settings, run, preferred_dtype())))
+    events.publish(SpaceDescribed(space, dtype))
     events.publish(FineTuningEstimated(cost.training))
     events.note("Super-network", str(fine_tune(prepared, events).directory))
 
@@ -49,6 +52,7 @@ def supernet_before_search(
     """Make the super-network of a search that others are going to measure, once tasks are found to be there too."""
     quiet_libraries()
     prepared = prepare_search(settings, run, store, environment, events)
+    say_needs(*check_room(prepared, search_dtype(settings, run, preferred_dtype())), events)
     check_tasks(Evaluator(environment), prepared, events)
     run.record(settings)
     run.link(prepared.place)

@@ -5,31 +5,37 @@ import re
 import unicodedata
 from pathlib import Path
 
-from services.application.checkpoint_content import fetched
+from services.application.checkpoint_content import described
 from services.application.estimate import assumed_tokens, estimate, whole_work
 from services.application.example import has_benchmarks
 from services.application.pipeline import search_dtype
 from services.application.quiet_libraries import quiet_libraries
+from services.application.room import Room, needs_of_model
 from services.cli.console import console
 from services.cli.preparation_display import PreparationDisplay
+from services.cli.requirements import print_requirements
 from services.cli.search_summary import print_cost, print_space
 from services.coordinator.budget import networks_to_measure
 from services.evaluator.speed import parameter_tokens_per_second
+from services.trainer.memory_choice import number_bytes
 from shared.environment import Environment
 from shared.errors import UserError
 from shared.events import Events
 from shared.files import is_directory, user_path
-from shared.manifest import read_network, search_space
+from shared.manifest import search_space
 from shared.network.shape import NetworkShape
+from shared.network.sizes import parameters
 from shared.settings import LONGEST_NAME, read_search_file, write_search_file
 from shared.settings.commented import commented_search_file, quoted_text
 from shared.space import check_searchable
-from shared.supernet.checkpoint import Checkpoint
 from shared.supernet.device import preferred_dtype
 from shared.supernet.order import drop_order
 
 WIDTH_STEP = 64
 """Widths are multiples of this, which matrix units like."""
+
+LARGE = 3 * 10**9
+"""Parameters above which nobody fine-tunes without a GPU: as much is done as for the paper's model."""
 
 SNAPSHOT = re.compile(r"models--(?:[^/]*?--)?(?P<name>[^/]+)/snapshots/[^/]+/?$")
 """A directory of the hub's cache: models--OWNER--NAME/snapshots/COMMIT."""
@@ -48,8 +54,8 @@ def init_search_file(model: str, path: Path, force: bool, name: str | None = Non
     quiet_libraries()
     environment = Environment.read()
     with PreparationDisplay() as display:
-        directory, origin = fetched(model, Events(display))
-    network = read_network(directory)
+        checkpoint, origin = described(model, Events(display))
+    network = checkpoint.network
     check_searchable(network)
     write_search_file(path, search_text(model, network, path, has_benchmarks(environment), name))
     settings = read_search_file(path)
@@ -57,16 +63,26 @@ def init_search_file(model: str, path: Path, force: bool, name: str | None = Non
     console.print(f"Model          {origin}")
     space = search_space(network, settings.space, drop_order(network.depth, None))
     print_space(space, search_dtype(settings, None, preferred_dtype()))
-    rate = parameter_tokens_per_second(Checkpoint.open(directory), preferred_dtype())
+    rate = parameter_tokens_per_second(checkpoint, preferred_dtype())
     cost = estimate(settings, space, rate, *assumed_tokens(settings), whole_work(settings, space))
     print_cost(settings, networks_to_measure(settings.search, space), cost, training=True)
+    room = Room.here(path)
+    dtype = search_dtype(settings, None, preferred_dtype())
+    needs = needs_of_model(network, settings, dtype, number_bytes(checkpoint), room)
+    console.print(f"Memory         {needs.in_words(room)}")
+    try:
+        needs.check_fine_tuning(room)
+        needs.check_scoring(room)
+    except UserError as error:
+        console.print(f"               {error}")
+    print_requirements(settings, space)
     console.print(f"Next           nasfarm search {path}")
 
 
 def search_text(model: str, network: NetworkShape, path: Path, benchmarks: bool, name: str | None = None) -> str:
     """The commented search file: an eighth of the layers and up to half of each MLP may go."""
     layers, width = network.depth, min(network.mlp_widths)
-    large = layers * network.hidden**2 > 10**9
+    large = parameters(network) > LARGE
     depths = {layers, layers - layers // 16, layers - layers // 8}
     values = {
         "name": _name(model) if name is None else name,

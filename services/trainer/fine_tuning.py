@@ -12,19 +12,19 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from services.trainer.examples import Example, batches
 from services.trainer.training_state import TrainingState, save_state
+from services.trainer.weight_updates import loss_of_targets, weight_updates
 from shared.architecture import dense
 from shared.errors import UserError
 from shared.files import writing
-from shared.settings import TrainingSettings
+from shared.settings import MemoryRecipe, TrainingSettings
 from shared.space import SearchSpace
 from shared.supernet.checkpoint import Checkpoint
 from shared.supernet.decoder import Decoder
-from shared.supernet.packing import pack
+from shared.supernet.packing import Packed, pack
 from shared.supernet.tree import Tree
 
 LOSS_MEMORY = 0.95
@@ -49,14 +49,13 @@ class StepReport:
     subnet_loss: float | None
 
 
-def response_loss(
-    network_logits: Callable[[Tensor], Tensor], states: Tensor, starts: Sequence[int], batch: Sequence[Example]
-) -> Tensor:
-    """Mean cross-entropy of the response tokens; the language head is applied only where they are predicted."""
-    places = [start + index - 1 for start, example in zip(starts, batch, strict=True) for index in _response(example)]
+def response_loss(network: Decoder, packed: Packed, batch: Sequence[Example], memory: MemoryRecipe = "full") -> Tensor:
+    """Mean cross-entropy of the response tokens of a packed batch; the language head is applied only where they are
+    predicted."""
+    starts = zip(packed.starts, batch, strict=True)
+    places = [start + index - 1 for start, example in starts for index in _response(example)]
     targets = [example.tokens[index] for example in batch for index in _response(example)]
-    logits = network_logits(states[torch.tensor(places, device=states.device)])
-    return F.cross_entropy(logits.float(), torch.tensor(targets, device=states.device))
+    return loss_of_targets(memory)(network, packed, places, targets)
 
 
 def elastic(
@@ -81,42 +80,51 @@ def fine_tune(
     log_file: Path,
     report: Callable[[StepReport], None],
     rate_setting: str = "training.learning_rate",
+    memory: MemoryRecipe = "full",
 ) -> None:
-    """Train `state.weights` (float32, updated in place), of which the networks are made, from `state.step` to the last
-    step.
+    """Train `state.weights` (in the dtype in which the recipe holds them, updated in place), of which the networks are
+    made, from `state.step` to the last step.
 
     What happens in a step depends only on the seed and its number, so a fine-tuning that was interrupted has the same
     outcome as an undisturbed one. Raises DivergedError, which names the learning rate by its setting, where the loss or
     its gradient is no longer finite.
     """
     weights = {name: tensor.requires_grad_() for name, tensor in state.weights.items()}
-    optimizer = torch.optim.AdamW(
-        weights.values(), lr=settings.learning_rate, weight_decay=settings.weight_decay, betas=(0.9, 0.95), fused=True
-    )
-    if state.optimizer:
-        optimizer.load_state_dict(state.optimizer)
+    updates = weight_updates(memory, weights, settings, state.optimizer)
+    state.optimizer = {}
+    device = next(iter(weights.values())).device
     saved = time.monotonic()
     remaining = itertools.islice(batches(examples, settings.tokens_per_step, settings.seed), state.step, settings.steps)
     for step, batch in enumerate(remaining, start=state.step):
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(step, settings)
-        kind, network = network_of_step(step)
-        packed = pack([Tree.plain(example.tokens) for example in batch], next(iter(weights.values())).device)
-        loss = response_loss(network.logits, network.hidden(packed), packed.starts, batch)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        norm = torch.nn.utils.clip_grad_norm_(weights.values(), settings.clip_norm)
-        if not (loss.isfinite() and norm.isfinite()):
+        updates.begin(step, learning_rate(step, settings))
+        packed = pack([Tree.plain(example.tokens) for example in batch], device)
+        kind, loss = _loss_of_step(network_of_step, step, packed, batch, memory)
+        # Before weights are updated, which some recipes do in the backward pass.
+        finite = bool(loss.isfinite())
+        if finite:
+            loss.backward()  # type: ignore[no-untyped-call]
+        norm = updates.gradient_norm() if finite else loss
+        if not (finite and norm.isfinite()):
             reason = f"{rate_setting}: the loss is not finite at step {step}"
             raise DivergedError(f"{reason}; lower it and remove {state_file}")
-        optimizer.step()
+        updates.finish()
         _note(state, step, kind, loss.item())
         _log(log_file, step, kind, loss.item(), float(norm), learning_rate(step, settings), len(packed.tokens))
         report(StepReport(step + 1, settings.steps, state.losses.get("full"), state.losses.get("subnet")))
         if time.monotonic() - saved > settings.checkpoint_every_seconds:
-            state.optimizer = optimizer.state_dict()
+            state.optimizer = updates.state_dict()
             save_state(state_file, state)
             saved = time.monotonic()
+    updates.close()
+    state.optimizer = {}
+
+
+def _loss_of_step(
+    network_of_step: NetworkOfStep, step: int, packed: Packed, batch: Sequence[Example], memory: MemoryRecipe
+) -> tuple[TrainedKind, Tensor]:
+    """Apart, so that nothing but the graph holds the network: what the backward pass is through with goes."""
+    kind, network = network_of_step(step)
+    return kind, response_loss(network, packed, batch, memory)
 
 
 def learning_rate(step: int, settings: TrainingSettings) -> float:

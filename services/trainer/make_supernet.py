@@ -3,7 +3,7 @@ checkpoint."""
 
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,10 @@ import torch
 
 from services.trainer.examples import batches
 from services.trainer.fine_tuning import StepReport, elastic, fine_tune
+from services.trainer.memory_choice import memory_to_take, record_memory
 from services.trainer.training_data import TrainingData, load_training_data
 from services.trainer.training_state import STATE, TrainingState, load_state
+from services.trainer.weight_updates import computing_dtype, held_dtype
 from shared.checkpoint_files import FileDigests, content_digest
 from shared.digest import digest_json
 from shared.environment import Environment
@@ -20,8 +22,9 @@ from shared.errors import UserError
 from shared.files import writing
 from shared.identity import TOKENS_VERSION
 from shared.manifest import LOSSES, SupernetManifest, base_location, search_space, supernet_recipe
+from shared.memory_needs import RECIPES
 from shared.recipe_file import library_versions
-from shared.settings import SearchSettings
+from shared.settings import MemoryRecipe, SearchSettings
 from shared.supernet.checkpoint import Checkpoint, writing_checkpoint
 from shared.supernet.device import compute_device, preferred_dtype, torch_dtype
 from shared.supernet.order import drop_order, measure_importance, order_neurons
@@ -32,24 +35,35 @@ from shared.supernet.tree import Tree
 
 @dataclass(frozen=True)
 class TrainingPlan:
-    """What a fine-tuning is going to do: all that it needs, loaded and checked before anything is computed."""
+    """What a fine-tuning is going to do: all that it needs, loaded and checked before anything is computed. `memory` is
+    the recipe that it takes, decided for this machine where `training.memory` is auto."""
 
     settings: SearchSettings
     base: Checkpoint
     base_digest: str
     data: TrainingData
     digests: FileDigests
+    memory: MemoryRecipe = "full"
 
     @property
     def recipe(self) -> dict[str, Any]:
         """All that decides what comes out."""
         training = self.settings.training
-        return supernet_recipe(self.base_digest, self.data.digest, self.settings.space, training)
+        space, data = self.settings.space, self.data.digest
+        return supernet_recipe(self.base_digest, data, space, training, memory=self.memory)
 
     @property
     def digest(self) -> str:
         """Identity of the fine-tuning."""
         return digest_json(self.recipe)
+
+    @property
+    def choices(self) -> "list[TrainingPlan]":
+        """The plans that `training.memory` leaves to choose from; without steps memory makes no difference."""
+        asked = self.settings.training.memory
+        if asked != "auto" or not self.settings.training.steps:
+            return [self]
+        return [replace(self, memory=recipe) for recipe in RECIPES]
 
 
 def plan_training(
@@ -66,7 +80,8 @@ def plan_training(
         )
     loaded = load_training_data(base, settings.training, environment, data)
     digests = FileDigests(environment.cache)
-    return TrainingPlan(settings, base, content_digest(digests.content(base_directory)), loaded, digests)
+    base_digest = content_digest(digests.content(base_directory))
+    return TrainingPlan(settings, base, base_digest, loaded, digests, memory_to_take(base, settings.training, loaded))
 
 
 def check_unfinished(plan: TrainingPlan, workspace: Path) -> None:
@@ -80,37 +95,47 @@ def make_supernet(
     """Make the super-network `directory`, resuming where an earlier call was interrupted. `workspace` holds what is
     unfinished, and is removed at the end."""
     state_file, device = workspace / STATE, compute_device()
-    compute = torch_dtype(preferred_dtype())
+    compute = computing_dtype(plan.memory, torch_dtype(preferred_dtype()))
     with writing(workspace):
         workspace.mkdir(parents=True, exist_ok=True)
+        record_memory(workspace, plan.memory)
     state = load_state(state_file, plan.digest)
     if state is None:
         state = _begin(plan, compute, device)
-    state.weights = {name: tensor.to(device) for name, tensor in state.weights.items()}
     training = plan.settings.training
-    space = search_space(plan.base.network, plan.settings.space, state.drop_order)
-    networks = elastic(plan.base, space, state.weights, compute, training.seed)
-    fine_tune(networks, plan.data.examples, training, state, state_file, workspace / LOSSES, report)
+    if training.steps:
+        state.weights = {name: tensor.to(device) for name, tensor in state.weights.items()}
+        space = search_space(plan.base.network, plan.settings.space, state.drop_order)
+        networks = elastic(plan.base, space, state.weights, compute, training.seed)
+        log = workspace / LOSSES
+        fine_tune(networks, plan.data.examples, training, state, state_file, log, report, memory=plan.memory)
     manifest = _finish(plan, state, workspace, directory)
     shutil.rmtree(workspace, ignore_errors=True)
     return manifest
 
 
 def _begin(plan: TrainingPlan, compute: torch.dtype, device: torch.device) -> TrainingState:
+    """The first state. Without any step the weights stay as the checkpoint has them, mapped as far as nothing is
+    sorted: a network of 7 billion parameters would take 27 GB in float32."""
     settings = plan.settings
-    network = plan.base.cut().map(lambda tensor: tensor.to(device, compute))
-    importance = measure_importance(network, _calibration_batches(plan, device))
-    influence = importance.layers if settings.space.depth_rule == "importance" else None
-    weights = dict(plan.base.weights)
-    if settings.training.neuron_order == "importance":
-        weights = order_neurons(weights, plan.base.network, importance)
+    weights, influence = dict(plan.base.weights), None
+    if "importance" in (settings.space.depth_rule, settings.training.neuron_order):
+        importance = measure_importance(
+            plan.base.cut().map(lambda tensor: tensor.to(device, compute)), _calibration_batches(plan, device)
+        )
+        influence = importance.layers if settings.space.depth_rule == "importance" else None
+        if settings.training.neuron_order == "importance":
+            weights = order_neurons(weights, plan.base.network, importance)
+    if settings.training.steps:
+        held = held_dtype(plan.memory)
+        weights = {name: tensor.to(device, held, copy=True) for name, tensor in weights.items()}
     return TrainingState(
         plan=plan.digest,
         step=0,
         drop_order=drop_order(plan.base.network.depth, influence),
         influence=influence,
         losses={},
-        weights={name: tensor.float().clone() for name, tensor in weights.items()},
+        weights=weights,
         optimizer={},
     )
 
@@ -131,8 +156,9 @@ def _finish(plan: TrainingPlan, state: TrainingState, workspace: Path, directory
     with writing_checkpoint(directory):
         scratch.mkdir()
         copy_companions(plan.base.directory, scratch)
-        dtypes = {name: tensor.dtype for name, tensor in plan.base.weights.items()}
-        save_weights({name: tensor.to("cpu", dtypes[name]) for name, tensor in state.weights.items()}, scratch)
+        dtypes, trained = {name: tensor.dtype for name, tensor in plan.base.weights.items()}, state.weights
+        # One by one, as there may be no room for both.
+        save_weights({name: trained.pop(name).detach().to("cpu", dtypes[name]) for name in dtypes}, scratch)
         if (workspace / LOSSES).exists():
             shutil.copyfile(workspace / LOSSES, scratch / LOSSES)
     manifest = SupernetManifest(
@@ -144,6 +170,7 @@ def _finish(plan: TrainingPlan, state: TrainingState, workspace: Path, directory
         influence=state.influence,
         training=plan.settings.training,
         tokens_version=TOKENS_VERSION,
+        memory=plan.memory,
         plan=plan.digest,
         data={"origin": plan.data.origin, "digest": plan.data.digest},
         losses=state.losses,

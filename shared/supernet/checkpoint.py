@@ -4,7 +4,7 @@ import copy
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,8 @@ log = logging.getLogger(__name__)
 
 WEIGHTS = "model.safetensors"
 WEIGHTS_INDEX = f"{WEIGHTS}.index.json"
+WEIGHT_SUFFIXES = (".safetensors", ".bin", ".gguf", ".pt")
+"""Of the files in which networks are kept, by us or by others."""
 
 STATIC_ROPE = ("default", "linear", "llama3", "yarn")
 """Rotary scalings that don't depend on the length of the sequence, which is not defined for a packed row."""
@@ -55,6 +57,12 @@ class Checkpoint:
 
         Raises UserError if it is missing, truncated, of a family that isn't supported, or not what its config says.
         """
+        described = cls.described(directory)
+        return replace(described, weights=_belonging(_mapped_weights(directory), described.network, directory))
+
+    @classmethod
+    def described(cls, directory: Path) -> "Checkpoint":
+        """What a checkpoint's `config.json` says of it, without any weights. Errors as of `open`."""
         config_file, values = directory / "config.json", read_config(directory)
         network = network_of(values, str(config_file))
         try:
@@ -73,7 +81,7 @@ class Checkpoint:
             raise UserError(f"{config_file}: {error}") from error
         except Exception as error:  # the same, of what transformers doesn't look at before it computes
             raise UserError(f"{config_file}: its rotary embedding can't be computed ({first_line(error)})") from error
-        return cls(directory, config, network, _belonging(_mapped_weights(directory), network, directory))
+        return cls(directory, config, network, {})
 
     def cut(self, architecture: Architecture | None = None, weights: Mapping[str, Tensor] | None = None) -> Decoder:
         """The sub-network of an architecture (default: the whole network), made of views: no copy, no memory.
@@ -157,6 +165,11 @@ def writing_checkpoint(directory: Path) -> Iterator[None]:
             yield
         except SafetensorError as error:
             raise OSError(None, str(error)) from error
+
+
+def holds_weights(directory: Path) -> bool:
+    """Whether there is more in a directory than what describes a checkpoint: weights, of whatever kind."""
+    return any(file.suffix in WEIGHT_SUFFIXES for file in directory.iterdir())
 
 
 def weight_files(directory: Path) -> list[Path]:

@@ -4,12 +4,21 @@ import platform
 
 import torch
 
+from shared.machine_memory import Memory, host_memory
 from shared.messages import Dtype
 
 
 def compute_device() -> torch.device:
     """The first GPU, or the CPU where there is none."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def device_memory(device: torch.device) -> Memory | None:
+    """Memory of the device; a CPU's is the machine's. None where it can't be known."""
+    if device.type == "cuda":
+        free, total = torch.cuda.mem_get_info(device)
+        return Memory(total, free)
+    return host_memory()
 
 
 def preferred_dtype() -> Dtype:

@@ -13,7 +13,7 @@ from shared.checkpoint_files import CHAT_TEMPLATES
 from shared.errors import UserError
 from shared.manifest import LOSSES, MANIFEST, RECIPE, read_config
 from shared.network.config import config_of
-from shared.supernet.checkpoint import WEIGHTS, Checkpoint, writing_checkpoint
+from shared.supernet.checkpoint import WEIGHT_SUFFIXES, WEIGHTS, Checkpoint, writing_checkpoint
 from shared.supernet.decoder import Decoder
 
 
@@ -62,7 +62,7 @@ def copy_companions(source: Path, target: Path) -> None:
     """Copy what goes along with a network that is made of a checkpoint: all but weights, their index, and what says
     how the checkpoint itself was made."""
     for file in source.iterdir():
-        weights = file.suffix in (".safetensors", ".bin", ".gguf", ".pt") or "index" in file.name
+        weights = file.suffix in WEIGHT_SUFFIXES or "index" in file.name
         if file.is_file() and not weights and file.name not in (LOSSES, MANIFEST, RECIPE):
             shutil.copyfile(file, target / file.name)
     for template in source.glob(f"{CHAT_TEMPLATES}/*.jinja"):

@@ -40,23 +40,25 @@ def main() -> None:
         measure(directory)
 
 
-def too_small(disk: int = NEEDED) -> str | None:
+def too_small(disk: int = NEEDED, memory: int = NEEDED) -> str | None:
     """Why this machine can't run the benchmark, or None."""
     available = {
         line.split()[0]: int(line.split()[1]) * 1024 for line in Path("/proc/meminfo").read_text().splitlines()
     }
-    if available["MemAvailable:"] < NEEDED:
-        return f"{available['MemAvailable:'] / 1e9:.1f} GB of memory are free, {NEEDED / 1e9:.0f} are needed"
+    if available["MemAvailable:"] < memory:
+        return f"{available['MemAvailable:'] / 1e9:.1f} GB of memory are free, {memory / 1e9:.0f} are needed"
     if shutil.disk_usage(tempfile.gettempdir()).free < disk:
         return f"{tempfile.gettempdir()} has less than {disk / 1e9:.0f} GB left"
     return None
 
 
-def write_checkpoint(directory: Path) -> None:
-    """A sharded checkpoint of LLaMA2-7B's shape, a few layers a file so that writing it needs little memory."""
-    config = LlamaConfig(
-        vocab_size=32000, hidden_size=4096, intermediate_size=11008, num_hidden_layers=32, num_attention_heads=32
-    )
+LLAMA2_7B = LlamaConfig(
+    vocab_size=32000, hidden_size=4096, intermediate_size=11008, num_hidden_layers=32, num_attention_heads=32
+)
+
+
+def write_checkpoint(directory: Path, config: LlamaConfig = LLAMA2_7B) -> None:
+    """A sharded checkpoint of random weights, a few layers a file so that writing it needs little memory."""
     config.save_pretrained(directory)
     shape = network_of(config.to_dict())
     groups: dict[str, dict[str, tuple[int, ...]]] = {}
@@ -64,11 +66,16 @@ def write_checkpoint(directory: Path) -> None:
         part = "rest" if spec.layer is None else spec.layer // LAYERS_A_FILE
         groups.setdefault(f"model-{part}.safetensors", {})[spec.name] = spec.size
     for file, group in groups.items():
-        save_file(
-            {name: torch.randn(size, dtype=torch.bfloat16) * 0.02 for name, size in group.items()}, directory / file
-        )
+        save_file({name: random_weight(size) for name, size in group.items()}, directory / file)
     index = {"weight_map": {name: file for file, group in groups.items() for name in group}}
     (directory / "model.safetensors.index.json").write_text(json.dumps(index))
+
+
+def random_weight(size: tuple[int, ...]) -> torch.Tensor:
+    """As a network that is not trained yet has it: 1 in norms."""
+    if len(size) == 1:
+        return torch.ones(size, dtype=torch.bfloat16)
+    return torch.randn(size, dtype=torch.bfloat16).mul_(0.02)
 
 
 def measure(directory: Path) -> None:

@@ -1,6 +1,7 @@
 """`nasfarm export` as a person uses it: what it lists, chooses, writes and refuses."""
 
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -22,6 +23,7 @@ from services.evaluator.preparation import PreparedTask
 from services.evaluator.scoring import score
 from shared.architecture import Architecture
 from shared.errors import UserError
+from shared.machine_memory import Memory
 from shared.messages import ItemScores
 from shared.supernet.checkpoint import Checkpoint
 from shared.supernet.decoder import Decoder
@@ -336,6 +338,21 @@ def test_where_verification_takes_long_it_is_left_out_unless_it_is_asked_for(
     assert "Verified" not in ended.output
     assert json.loads(Path("exports/plain-dense-hf/export.json").read_text())["verified"] is None
     assert "Verified" in run("export", "runs/plain", "dense", "--verify", "--force").output
+
+
+def test_where_there_is_too_little_memory_for_it_nothing_is_verified_and_one_line_says_so(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """LLaMA2-7B takes 54 GB in float32, here and in transformers: the command would be killed."""
+    monkeypatch.setattr(
+        "services.application.export.export_network.host_memory", lambda: Memory(total=10**6, free=10**5)
+    )
+    ended = run("export", "runs/plain", "dense")
+    (line,) = [line for line in ended.output.splitlines() if line.startswith("Verification")]
+    assert ended.code == 0 and re.search(r"none: it takes [\d.]+\s[kM]B of memory, and 100\skB are free$", line)
+    assert json.loads(Path("exports/plain-dense-hf/export.json").read_text())["verified"] is None
+    refused(run("export", "runs/plain", "dense", "--verify", "-o", "other"), "--verify: it takes", "are free; leave it")
+    assert not Path("other").exists()
 
 
 def test_without_the_tasks_data_a_fixed_text_is_compared_and_it_says_so(

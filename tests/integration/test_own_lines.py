@@ -16,7 +16,7 @@ from tests.support.rights import nasfarm_without_privileges
 
 HEADED = re.compile(
     r"(Model|Training data|Search space|Search file|Fine-tuning|Super-network|Task|Search|Report|Altogether|Next|Front|"
-    r"History|Cost table|Generation \d+:?|Run|Measuring|Reading|Tasks) "
+    r"Memory|GPU memory|Disk|A100|H100 SXM|History|Cost table|Generation \d+:?|Run|Measuring|Reading|Tasks) "
 )
 CONTINUED = re.compile(r" {15}\S")
 TABLE = re.compile(r"[ ─━┏┓┡┩└┘┃│┳╇┴┷].*[─━┓┩┘┃│%)–a-z ]$|(N\d+|dense|base|Name) +\S.*$")

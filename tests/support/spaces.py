@@ -22,6 +22,18 @@ EXAMPLE: dict[str, Any] = {
     "tie_word_embeddings": True,
 }
 """The example model's configuration, as far as it says what the network's shape is."""
+LLAMA2_7B_CONFIG: dict[str, Any] = {
+    "model_type": "llama",
+    "vocab_size": 32000,
+    "hidden_size": 4096,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 32,
+    "intermediate_size": 11008,
+    "tie_word_embeddings": False,
+    "dtype": "bfloat16",
+}
+"""LLaMA2-7B's configuration, as far as it says what the network's shape is."""
 LLAMA2_7B = uniform_network(32, 11008, 4096, heads=32, kv_heads=32, vocab_size=32000, tied_embeddings=False)
 PAPER_SPACE = SearchSpace(LLAMA2_7B, (24, 28, 32), (5504, 11008), tuple(range(31, 0, -1)))
 """LLaMA-NAS's: the first 24, 28 or 32 layers, each one's MLP whole or halved."""

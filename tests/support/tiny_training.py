@@ -1,7 +1,7 @@
 """A fine-tuning of a tiny network, small enough to be done many times."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -23,15 +23,16 @@ ROWS = [
 ]
 
 
-def tiny_settings(directory: Path, **training: Any) -> SearchSettings:
-    """Settings of a short fine-tuning on a small corpus, which is written into the directory."""
+def tiny_settings(directory: Path, space: Mapping[str, Any] | None = None, **training: Any) -> SearchSettings:
+    """Settings of a short fine-tuning on a small corpus, which is written into the directory; `space` and `training`
+    are changes of these sections."""
     data = directory / "rows.jsonl"
     if not data.exists():
         data.write_text("".join(json.dumps(row) + "\n" for row in ROWS), encoding="utf-8")
     values = {
         "name": "tiny",
         "model": str(directory / "base"),
-        "space": {"depths": [LAYERS, 3], "mlp_widths": [WIDTH, WIDTH // 2]},
+        "space": {"depths": [LAYERS, 3], "mlp_widths": [WIDTH, WIDTH // 2], **(space or {})},
         "training": {
             "data": str(data),
             "steps": 30,

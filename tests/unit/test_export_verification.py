@@ -7,17 +7,20 @@ import pytest
 import torch
 
 from services.application.export.verification import gguf
+from services.application.export.verification.float32 import in_float32
 from services.application.export.verification.gguf import LENGTH, PROMPTS, LlamaCppVerifier
 from services.application.export.verification.protocol import DifferentExportError, Verification
 from services.application.export.verification.verified_items import VerifiedItems
+from services.evaluator.placement import to_device
 from services.evaluator.tokenisation import Continuation
 from services.exporter.names import GgufType
 from services.exporter.network import ExportedNetwork
-from shared.architecture import Architecture
+from shared.architecture import Architecture, Quantization
+from shared.network.sizes import weight_bytes
 from shared.supernet.checkpoint import Checkpoint
 from shared.supernet.packing import pack
 from shared.supernet.tree import Tree
-from tests.support.checkpoints import WIDTH, random_sequences, tiny_tokenizer, write_checkpoint
+from tests.support.checkpoints import WIDTH, random_model, random_sequences, tiny_tokenizer, write_checkpoint
 
 Tokens = list[list[int]]
 ITEMS = VerifiedItems(
@@ -57,6 +60,29 @@ def verified(
     (tmp_path / "model.gguf").touch()
     monkeypatch.setattr(gguf, "_greedy_tokens", lambda *_: change(own_tokens(network)))
     return LlamaCppVerifier(gguf_type).verify(network, tmp_path, ITEMS, lambda: None)
+
+
+@pytest.mark.parametrize("quantization", ["none", "int8"])
+def test_what_is_compared_takes_the_memory_of_the_network_alone_and_has_its_values(
+    tmp_path: Path, quantization: Quantization
+) -> None:
+    """Not that of its whole super-network in float32, 27 GB of LLaMA2-7B."""
+    random_model("llama").bfloat16().save_pretrained(tmp_path)
+    checkpoint = Checkpoint.open(tmp_path)
+    assert {tensor.dtype for tensor in checkpoint.weights.values()} == {torch.bfloat16}
+    chosen = Architecture(layers=(0, 3), mlp_widths=(WIDTH // 2, WIDTH // 4), quantization=quantization)
+    network = ExportedNetwork(checkpoint, chosen)
+    held: dict[int, int] = {}
+
+    def hold(tensor: torch.Tensor) -> torch.Tensor:
+        held[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    in_float32(network).map(hold)
+    assert sum(held.values()) == weight_bytes(network.shape, "float32", quantization)
+    whole = to_device(checkpoint, torch.device("cpu"), torch.float32).cut(chosen)
+    pairs = zip(in_float32(network).weights(), whole.weights(), strict=True)
+    assert all(torch.equal(one, other) for (_, one), (_, other) in pairs)
 
 
 def one_other(tokens: Tokens) -> Tokens:

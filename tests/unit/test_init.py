@@ -1,17 +1,44 @@
-"""Search files that `nasfarm init` writes: whatever the model is called, they are read back."""
+"""`nasfarm init`: search files that are read back, whatever the model is called, and their profile."""
 
+import json
+import re
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HfHubHTTPError,
+    LocalEntryNotFoundError,
+    RemoteEntryNotFoundError,
+    RepositoryNotFoundError,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 
+from services.application.checkpoint_content import described
+from services.application.example import SEARCHES
+from services.cli import init
+from services.cli.console import duration
 from services.cli.init import search_text
+from services.evaluator.speed import parameter_tokens_per_second
+from services.reporting.wording import SPACE as NBSP
+from services.reporting.wording import size
 from shared.errors import UserError
-from shared.settings import SearchSettings, parse_settings, write_search_file
+from shared.events import Events
+from shared.manifest import search_space
+from shared.memory_needs import RECIPES, fine_tuning_needs
+from shared.network.sizes import outer_parameters
+from shared.settings import SearchSettings, parse_settings, read_search_file, write_search_file
+from shared.supernet.checkpoint import Checkpoint
+from shared.supernet.order import drop_order
+from shared.supernet.source import hub
 from shared.yaml_text import parse_yaml
-from tests.support.spaces import LLAMA2_7B
+from tests.support.checkpoints import write_checkpoint
+from tests.support.command import nasfarm
+from tests.support.pretending import SHAPE
+from tests.support.spaces import LLAMA2_7B, LLAMA2_7B_CONFIG
 
 
 def written(model: str, name: str | None = None) -> SearchSettings:
@@ -56,6 +83,121 @@ def test_a_name_may_be_given_and_is_checked(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"name: should be letters \(A to Z\), .* such as smollm2-arc-easy"):
         write_search_file(tmp_path / "search.yaml", text)
     assert not (tmp_path / "search.yaml").exists()
+
+
+def test_as_much_is_done_for_a_network_as_large_as_the_paper_s_as_for_that() -> None:
+    paper = read_search_file(SEARCHES / "llama2-7b" / "arc-challenge.yaml")
+    settings = written("meta-llama/Llama-2-7b-hf")
+    assert settings.search == paper.search
+    assert (settings.training.steps, settings.training.tokens_per_step) == (2000, 16384)
+    assert (paper.training.steps, paper.training.tokens_per_step) == (2000, 16384)
+    small = parse_settings(parse_yaml(search_text("a/b", SHAPE, Path("search.yaml"), False)), "x")
+    assert small.search.evaluations == 48 and small.training.tokens_per_step == 1024
+
+
+def test_a_7b_model_is_profiled_by_its_config_alone_with_memory_disk_and_hours_of_gpus(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The hours are those of 2,000 steps of 16,384 tokens, each four passes of 5.3 billion parameters in layers."""
+    monkeypatch.setattr(init, "parameter_tokens_per_second", lambda checkpoint, dtype: 1e9)
+    (tmp_path / "base").mkdir()
+    (tmp_path / "base" / "config.json").write_text(json.dumps(LLAMA2_7B_CONFIG), encoding="utf-8")
+    ended = nasfarm(capsys, monkeypatch, "init", tmp_path / "base", "-o", tmp_path / "new.yaml")
+    assert (ended.code, ended.error) == (0, "")
+    lines = {line[:15].strip(): line[15:] for line in ended.output.splitlines()}
+    settings = read_search_file(tmp_path / "new.yaml")
+    full, lean, leanest = (fine_tuning_needs(LLAMA2_7B, settings.training, each, "bfloat16") for each in RECIPES)
+    assert f"fine-tuning {size(full.device)} (full), {size(lean.device)} (lean), " in lines["GPU memory"]
+    assert f"{size(leanest.device)} (leanest); scoring " in lines["GPU memory"]
+    assert lines["Disk"].startswith(f"model 13.5{NBSP}GB, super-network 13.5{NBSP}GB; ")
+    assert f"{size(full.disk)} (full)" in lines["Disk"]
+    hours = {name: re.findall(r"\d+\.?\d* (?:s|min|h)\b", lines[name]) for name in ("A100", "H100 SXM")}
+    assert all(len(stages) == 4 for stages in hours.values()), lines
+    space = search_space(LLAMA2_7B, settings.space, drop_order(32, None))
+    layers = [space.parameters(end) - outer_parameters(LLAMA2_7B) for end in (space.largest(), space.smallest())]
+    mean = (3 * layers[0] + layers[1]) / 4  # of the whole network and one of middling size in turn
+    seconds = 4 * 2 * mean * 2000 * 16384 / (0.4 * 312e12)
+    assert hours["A100"][0] == duration(seconds) and hours["H100 SXM"][0] == duration(seconds * 312 / 989)
+
+
+def test_a_model_at_the_hub_is_asked_for_its_config_alone_and_one_line_says_what_is_wrong(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[str, str]] = []
+
+    def download(name: str, file: str, local_dir: Path) -> str:
+        asked.append((name, file))
+        if name == "an/other":
+            raise LocalEntryNotFoundError("no network")
+        local_dir.mkdir(parents=True)
+        (local_dir / file).write_text(json.dumps(LLAMA2_7B_CONFIG), encoding="utf-8")
+        return str(local_dir / file)
+
+    monkeypatch.setenv("NASFARM_CACHE", str(tmp_path))
+    monkeypatch.setattr(hub, "hf_hub_download", download)
+    checkpoint, origin = described("meta-llama/Llama-2-7b-hf", Events())
+    assert checkpoint.network == LLAMA2_7B and not checkpoint.weights
+    assert origin == "meta-llama/Llama-2-7b-hf from the hub, by its config.json alone"
+    with pytest.raises(UserError, match=r"^model 'an/other': the hub can't be reached; give a directory with its conf"):
+        described("an/other", Events())
+    assert asked == [("meta-llama/Llama-2-7b-hf", "config.json"), ("an/other", "config.json")]
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        (GatedRepoError, "only for those who accepted its terms; do that on its page at the hub, and log in"),
+        (RepositoryNotFoundError, "unknown to the hub; check its name, or log in if it is private"),
+        (RemoteEntryNotFoundError, "has no config.json at the hub; name a model that transformers opens"),
+    ],
+)
+def test_what_the_hub_refuses_is_said_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, kind: type[HfHubHTTPError], words: str
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise kind("403 Client Error\nof many lines", response=SimpleNamespace(headers={}, request=None))
+
+    monkeypatch.setattr(hub, "hf_hub_download", refuse)
+    with pytest.raises(UserError) as refused:
+        described("meta-llama/Llama-2-7b-hf", Events())
+    assert str(refused.value) == f"model 'meta-llama/Llama-2-7b-hf': {words}"
+
+
+def test_a_model_that_was_fetched_before_is_not_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(LLAMA2_7B_CONFIG), encoding="utf-8")
+    monkeypatch.setattr(hub, "try_to_load_from_cache", lambda *_: str(tmp_path / "config.json"))
+    monkeypatch.setattr(hub, "hf_hub_download", None)
+    assert described("meta-llama/Llama-2-7b-hf", Events())[0].network == LLAMA2_7B
+
+
+def test_weights_that_lie_in_the_directory_are_looked_at_as_a_search_does(tmp_path: Path) -> None:
+    write_checkpoint(tmp_path, "llama")
+    assert described(str(tmp_path), Events())[0].weights
+    (tmp_path / "model.safetensors").rename(tmp_path / "pytorch_model.bin")
+    with pytest.raises(UserError, match=r"model\.safetensors: missing; the checkpoint must hold"):
+        described(str(tmp_path), Events())
+
+
+def test_how_fast_this_machine_is_needs_no_weights(tmp_path: Path) -> None:
+    write_checkpoint(tmp_path, "gemma3-biases")
+    (tmp_path / "model.safetensors").unlink()
+    assert parameter_tokens_per_second(Checkpoint.described(tmp_path), "float32") > 0
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [
+        (0, "0 s"),
+        (89, "89 s"),
+        (90, "2 min"),
+        (5340, "89 min"),
+        (5400, "1.5 h"),
+        (345_000, "95.8 h"),
+        (1e7, "116 days"),
+    ],
+)
+def test_times_are_said_in_the_unit_that_people_would_take(seconds: float, said: str) -> None:
+    assert duration(seconds) == said
 
 
 @pytest.mark.parametrize("layers", [1, 2, 3])

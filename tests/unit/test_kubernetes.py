@@ -20,6 +20,7 @@ from shared.settings import parse_settings, read_search_file
 from tests.support.custom_resources import CUSTOM_RESOURCE
 from tests.support.data import ROOT
 from tests.support.kubernetes import KUBERNETES, OVERLAYS, Manifest, containers, of_kind, one, overlay, pods, rendered
+from tests.support.shipped import SHIPPED, run_name
 
 CUSTOM = {"ScaledObject", "TriggerAuthentication", "PodMonitor", "PrometheusRule", "RabbitmqCluster"}
 SECRETS = {
@@ -211,7 +212,7 @@ def test_a_searchs_name_is_the_same_wherever_it_stands(name: str) -> None:
     assert len(named) == 3 and all(each["metadata"]["name"].endswith(f"-{settings.name}") for each in named)
     labelled = [each["spec"]["template"] for each in of_kind(objects, "Job")]
     assert {template["metadata"]["labels"]["nasfarm/search"] for template in labelled} == {settings.name}
-    shipped = read_search_file(ROOT / "deploy" / "searches" / f"{settings.name}.yaml")
+    (shipped,) = (read_search_file(path) for path in SHIPPED if run_name(path) == settings.name)
     assert settings.model_copy(update={"supernet": None}) == shipped
 
 

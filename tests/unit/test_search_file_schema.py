@@ -12,7 +12,6 @@ import yaml
 from hypothesis import example, given, settings
 from jsonschema import Draft202012Validator
 
-from services.application.example import SEARCHES
 from services.cli.init import search_text
 from services.cli.schema import write_schema
 from shared.errors import UserError
@@ -21,6 +20,7 @@ from shared.settings.schema import search_file_schema
 from shared.yaml_text import parse_yaml
 from tests.support.command import nasfarm
 from tests.support.search_keys import GOOD, keys, odd_search_files
+from tests.support.shipped import SHIPPED, run_name
 from tests.support.spaces import LLAMA2_7B
 
 SCHEMA = search_file_schema()
@@ -99,7 +99,7 @@ def test_what_a_run_keeps_of_its_search_file_is_one_for_the_editor_too(values: d
         EDITOR.validate(SearchSettings.model_validate(values).model_dump(mode="json"))
 
 
-@pytest.mark.parametrize("path", sorted(SEARCHES.glob("*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", SHIPPED, ids=run_name)
 def test_an_editor_takes_every_search_file_that_ships(path: Path) -> None:
     EDITOR.validate(yaml.safe_load(path.read_text(encoding="utf-8")))
 
@@ -159,4 +159,4 @@ def test_check_jsonschema_takes_the_schema_and_the_shipped_searches(tmp_path: Pa
     file = tmp_path / "search.schema.json"
     write_schema(file)
     program = Path(sys.executable).parent / "check-jsonschema"
-    subprocess.run([program, "--quiet", "--schemafile", file, *sorted(SEARCHES.glob("*.yaml"))], check=True)
+    subprocess.run([program, "--quiet", "--schemafile", file, *SHIPPED], check=True)

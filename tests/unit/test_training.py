@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from tokenizers.processors import TemplateProcessing
 from transformers import AutoModelForCausalLM
 
+from services.trainer import make_supernet
 from services.trainer.examples import Example, batches, tokenize
 from services.trainer.fine_tuning import StepReport, learning_rate, response_loss
 from services.trainer.make_supernet import plan_training
@@ -182,6 +183,26 @@ def test_the_paper_s_order_leaves_the_neurons_where_they_are(tmp_path: Path) -> 
     assert all(torch.equal(base[name], supernet[name]) for name in base)
 
 
+def test_without_steps_and_by_the_paper_s_rules_nothing_is_computed_and_no_weight_copied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of 7 billion parameters, copies in float32 take 27 GB, and the importance of neurons a quarter of an hour."""
+    plan = tiny_plan(tmp_path, steps=0, neuron_order="none", space={"depth_rule": "first"})
+    monkeypatch.setattr(make_supernet, "measure_importance", None)
+    written: dict[str, int] = {}
+    monkeypatch.setattr(
+        make_supernet, "save_weights", lambda weights, _: written.update({n: w.data_ptr() for n, w in weights.items()})
+    )
+    manifest = train_in(tmp_path / "run", plan)
+    assert written == {name: tensor.data_ptr() for name, tensor in plan.base.weights.items()}
+    assert manifest.influence is None and manifest.drop_order == tuple(range(LAYERS - 1, 0, -1))
+
+
+def test_without_steps_layers_are_still_ordered_where_that_is_asked_for(tmp_path: Path) -> None:
+    manifest = run(tmp_path, steps=0, neuron_order="none")
+    assert manifest.influence is not None and len(manifest.influence) == LAYERS
+
+
 def test_a_tied_checkpoint_that_repeats_its_head_stays_consistent(tmp_path: Path) -> None:
     write_checkpoint(tmp_path / "base", "llama-grouped-tied")
     file = tmp_path / "base" / "model.safetensors"
@@ -204,7 +225,7 @@ def test_the_loss_of_a_batch_is_that_of_its_examples_weighted_by_their_response_
 
     def loss(batch: list[Example]) -> float:
         packed = pack([Tree.plain(example.tokens) for example in batch])
-        return response_loss(network.logits, network.hidden(packed), packed.starts, batch).item()
+        return response_loss(network, packed, batch).item()
 
     weights = [len(example.tokens) - example.response for example in examples]
     alone = [loss([example]) for example in examples]
@@ -221,7 +242,7 @@ def test_the_loss_is_transformers_loss_with_the_prompt_masked(tmp_path: Path) ->
     labels = tokens.clone()
     labels[0, : example.response] = -100
     packed = pack([Tree.plain(example.tokens)])
-    ours = response_loss(network.logits, network.hidden(packed), packed.starts, [example])
+    ours = response_loss(network, packed, [example])
     with torch.inference_mode():
         assert ours.item() == pytest.approx(model(tokens, labels=labels).loss.item(), rel=1e-5)
 

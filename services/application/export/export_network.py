@@ -22,7 +22,12 @@ from services.application.export.searched_run import SearchedRun
 from services.application.export.supernet import supernet_of
 from services.application.export.verification.protocol import Verification, Verifier
 from services.application.export.verification.verified_items import VerifiedItems, verified_items
-from services.application.export.verification.verifiers import LEAST_SECONDS, make_verifier, verification_seconds
+from services.application.export.verification.verifiers import (
+    LEAST_SECONDS,
+    make_verifier,
+    verification_bytes,
+    verification_seconds,
+)
 from services.exporter.card.facts import CardFacts
 from services.exporter.card.license import license_of
 from services.exporter.card.model_card import write_card
@@ -36,6 +41,7 @@ from shared.checkpoint_files import WEIGHTS, matching
 from shared.environment import Environment
 from shared.errors import UserError
 from shared.events import Events
+from shared.machine_memory import host_memory
 from shared.messages import Dtype
 from shared.supernet.checkpoint import Checkpoint, writing_checkpoint
 
@@ -166,7 +172,16 @@ def _planned(
     environment: Environment,
     events: Events,
 ) -> tuple[Verifier, VerifiedItems] | None:
-    """The verifier and what it compares on; None where that takes long and isn't asked for."""
+    """The verifier and what it compares on; None where it isn't asked for and takes long, or more memory than there is.
+
+    Raises UserError where it is asked for and takes more memory than there is.
+    """
+    short = _short_of_memory(network)
+    if short is not None:
+        if asked.verify:
+            raise UserError(f"--verify: {short}; leave it out, or verify where there is more")
+        events.note("Verification", f"none: {short}")
+        return None
     with events.step("Verification", note="reading report items"):
         items = verified_items(run.plan.settings, network.checkpoint, environment)
         seconds = verification_seconds(network, verifier, items)
@@ -174,6 +189,14 @@ def _planned(
         events.note("Verification", f"none, as it would take about {seconds / 60:.0f} minutes; --verify does it")
         return None
     return verifier, items
+
+
+def _short_of_memory(network: ExportedNetwork) -> str | None:
+    """Why there is not enough memory to verify a network, or None: who takes more than there is is killed."""
+    memory, needed = host_memory(), verification_bytes(network)
+    if memory is None or needed <= memory.free:
+        return None
+    return f"it takes {size(needed)} of memory, and {size(memory.free)} are free"
 
 
 def _write(

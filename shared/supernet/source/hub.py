@@ -7,10 +7,11 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
+from huggingface_hub import hf_hub_download, snapshot_download, try_to_load_from_cache
+from huggingface_hub.errors import GatedRepoError, HFValidationError, RemoteEntryNotFoundError, RepositoryNotFoundError
 
 from shared.checkpoint_files import FETCHED
 from shared.environment import Environment
@@ -32,13 +33,48 @@ def fetch_model(name: str) -> tuple[Path, str]:
 
     `name` is a directory or a Hugging Face id. Raises UserError for anything else, and where it can't be fetched.
     """
+    return _found(
+        name,
+        lambda: Path(snapshot_download(name, allow_patterns=list(FETCHED))),
+        f"{name} from the hub",
+        "give the directory of a downloaded checkpoint",
+    )
+
+
+def fetch_config(name: str) -> tuple[Path, str]:
+    """Like `fetch_model`, but of a model at the hub nothing is fetched but its `config.json`."""
+
+    def fetch() -> Path:
+        cached = try_to_load_from_cache(name, "config.json")
+        if isinstance(cached, str):
+            return Path(cached).parent
+        # Not into the hub's cache, where half a model would be taken for the model while the hub can't be reached.
+        directory = Environment.read().cache / "configs" / name
+        return Path(hf_hub_download(name, "config.json", local_dir=directory)).parent
+
+    return _found(
+        name,
+        fetch,
+        f"{name} from the hub, by its config.json alone",
+        "give a directory with its config.json",
+    )
+
+
+def _found(name: str, fetch: Callable[[], Path], origin: str, remedy: str) -> tuple[Path, str]:
+    """The directory that a name means: itself, or what is fetched; `remedy` helps where the hub can't be reached."""
     directory, model = user_path(name), f"model {shown(name, LONGEST_PATH)}"
     if is_directory(directory):
         return directory, f"directory {directory}"
     if name.count("/") != 1 or name.startswith((".", "/", "~")):
         raise UserError(f"{model}: no such directory; give a checkpoint directory or a Hugging Face id")
     try:
-        return Path(snapshot_download(name, allow_patterns=list(FETCHED))), f"{name} from the hub"
+        return fetch(), origin
+    except RemoteEntryNotFoundError as error:
+        raise UserError(f"{model}: has no config.json at the hub; name a model that transformers opens") from error
+    except GatedRepoError as error:
+        raise UserError(
+            f"{model}: only for those who accepted its terms; do that on its page at the hub, and log in"
+        ) from error
     except (RepositoryNotFoundError, HFValidationError) as error:
         raise UserError(f"{model}: unknown to the hub; check its name, or log in if it is private") from error
     except Exception as error:  # the hub's client raises many kinds; all mean that the model didn't come
@@ -52,7 +88,7 @@ def fetch_model(name: str) -> tuple[Path, str]:
                 _example_from_package(),
                 f"{name}, dequantised from the Python package {EXAMPLE_PACKAGE} (hub not reached)",
             )
-        raise UserError(f"{model}: the hub can't be reached; give the directory of a downloaded checkpoint") from error
+        raise UserError(f"{model}: the hub can't be reached; {remedy}") from error
 
 
 def _example_from_package() -> Path:

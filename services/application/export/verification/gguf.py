@@ -4,14 +4,15 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from services.application.export.verification import llama_cpp_child
+from services.application.export.verification.float32 import in_float32
 from services.application.export.verification.protocol import DifferentExportError, Verification
 from services.application.export.verification.verified_items import VerifiedItems
-from services.evaluator.placement import to_device
 from services.exporter.names import GgufType
 from services.exporter.network import ExportedNetwork
 from shared.supernet.packing import pack
@@ -48,8 +49,7 @@ class LlamaCppVerifier:
         """As the protocol says."""
         prompts = _prompts(items)
         followed = _greedy_tokens(next(directory.glob("*.gguf")), prompts)
-        plain = network.architecture.quantized("none")
-        ours = to_device(network.checkpoint, torch.device("cpu"), torch.float32).cut(plain)
+        ours = in_float32(replace(network, architecture=network.architecture.quantized("none")))
         ends = load_tokenizer(network.checkpoint.directory).all_special_ids  # with which llama.cpp is told not to end
         behind = list[float]()
         for prompt, tokens in zip(prompts, followed, strict=True):

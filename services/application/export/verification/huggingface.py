@@ -10,9 +10,9 @@ import transformers
 from torch import Tensor
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
+from services.application.export.verification.float32 import in_float32
 from services.application.export.verification.protocol import DifferentExportError, Verification
 from services.application.export.verification.verified_items import VerifiedItems
-from services.evaluator.placement import to_device
 from services.evaluator.scoring import score
 from services.evaluator.tasks.loading import Document
 from services.evaluator.tokenisation import Continuation
@@ -52,7 +52,7 @@ class HuggingFaceVerifier:
         """As the protocol says."""
         model = _loaded(directory)
         int8 = network.architecture.quantization == "int8"
-        ours = to_device(network.checkpoint, torch.device("cpu"), torch.float32).cut(network.architecture)
+        ours = in_float32(network)
         differences, answers = [], []
         for windows in items.windows:
             # In INT8 it matters what is read together: bitsandbytes spares columns in which any token has an outlier.

@@ -10,6 +10,7 @@ from services.application.export.verification.verified_items import VerifiedItem
 from services.exporter.names import FormatName, GgufType
 from services.exporter.network import ExportedNetwork
 from shared.errors import UserError
+from shared.network.sizes import weight_bytes
 
 LEAST_SECONDS = 60
 """Verification that takes less is done without being asked for."""
@@ -29,3 +30,8 @@ def make_verifier(name: FormatName, gguf_type: GgufType | None) -> Verifier:
 def verification_seconds(network: ExportedNetwork, verifier: Verifier, items: VerifiedItems) -> float:
     """How long it takes on this machine, roughly."""
     return computing_seconds(network, verifier.tokens(items))
+
+
+def verification_bytes(network: ExportedNetwork) -> int:
+    """Memory that it takes, roughly: the network in float32, here and there."""
+    return 2 * weight_bytes(network.shape, "float32", network.architecture.quantization)

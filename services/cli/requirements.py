@@ -1,0 +1,41 @@
+"""What a search would take of other machines than this one: memory, disk, and hours of a GPU. All of it is computed."""
+
+from services.application.accelerators import ACCELERATORS, SHARE
+from services.application.estimate import Estimate, assumed_tokens, estimate, whole_work
+from services.cli.console import console, duration
+from services.evaluator.evaluator import BATCH_TOKENS
+from services.evaluator.scoring import WAVE_BATCHES
+from services.reporting.wording import size
+from shared.memory_needs import RECIPES, fine_tuning_needs, scoring_needs
+from shared.messages import Dtype
+from shared.network.sizes import weight_bytes
+from shared.settings import SearchSettings
+from shared.space import SearchSpace
+
+DTYPE: Dtype = "bfloat16"
+"""What GPUs compute in."""
+TOKENS = BATCH_TOKENS["cuda"]
+
+
+def print_requirements(settings: SearchSettings, space: SearchSpace) -> None:
+    """Memory of a GPU and disk, and how long known GPUs take, stage by stage."""
+    network, training = space.network, settings.training
+    needs = {recipe: fine_tuning_needs(network, training, recipe, DTYPE) for recipe in RECIPES}
+    scoring = scoring_needs(network, DTYPE, TOKENS, WAVE_BATCHES * TOKENS)
+    memory = ", ".join(f"{size(need.device)} ({recipe})" for recipe, need in needs.items())
+    console.print(f"GPU memory     fine-tuning {memory}; scoring {size(scoring.device)}")
+    checkpoint = size(weight_bytes(network, DTYPE, "none"))
+    disk = ", ".join(f"{size(need.disk)} ({recipe})" for recipe, need in needs.items())
+    console.print(f"Disk           model {checkpoint}, super-network {checkpoint}; while it is fine-tuned {disk}")
+    for accelerator in ACCELERATORS:
+        cost = estimate(settings, space, accelerator.rate, *assumed_tokens(settings), whole_work(settings, space))
+        console.print(f"{accelerator.name:<15}{_stages(cost)}")
+    console.print(
+        f"               computed from {100 * SHARE:.0f} % of the peak rates that are published, not measured"
+    )
+
+
+def _stages(cost: Estimate) -> str:
+    stages = {"fine-tuning": cost.training, "search": cost.search, "report": cost.report}
+    said = ", ".join(f"{stage} {duration(seconds)}" for stage, seconds in stages.items())
+    return f"{said}; altogether {duration(cost.total)}"
