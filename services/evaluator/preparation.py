@@ -1,7 +1,7 @@
 """Items made ready to be scored, once for all networks: loaded, tokenised, merged into trees, packed into batches."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from lm_eval.api.instance import Instance
@@ -34,11 +34,22 @@ class ScoredTree:
 
 
 @dataclass(frozen=True)
+class ScoredPart:
+    """Some of a batch's places, and of its N targets those that are predicted there, `which` (M,): `at` which of these
+    places (M,), and `targets` (M,). On the device."""
+
+    places: slice
+    which: torch.Tensor
+    at: torch.Tensor
+    targets: torch.Tensor
+
+
+@dataclass(frozen=True)
 class ScoringBatch:
     """Trees of one group that go through a network together.
 
     `places` (P,) are where something is predicted; `targets` (N,) what, at which of the places (`at`, (N,)) and for
-    which request of the task (`owners`, (N,)).
+    which request of the task (`owners`, (N,)). The last three are the host's, on the device are `parts` of them.
     """
 
     packed: Packed
@@ -46,14 +57,27 @@ class ScoringBatch:
     at: torch.Tensor
     targets: torch.Tensor
     owners: torch.Tensor
+    _parts: dict[int, tuple[ScoredPart, ...]] = field(default_factory=dict)
+
+    def parts(self, size: int) -> tuple[ScoredPart, ...]:
+        """What is predicted, `size` places at a time; made once for all networks."""
+        if size not in self._parts:
+            self._parts[size] = tuple(self._part(start, size) for start in range(0, len(self.places), size))
+        return self._parts[size]
+
+    def _part(self, start: int, size: int) -> ScoredPart:
+        which = ((self.at >= start) & (self.at < start + size)).nonzero().squeeze(1)
+        numbers = (which, self.at[which] - start, self.targets[which])
+        return ScoredPart(slice(start, start + size), *(one.to(self.places.device) for one in numbers))
 
 
 @dataclass(frozen=True)
 class PrefixGroup:
-    """Items of one subject that begin alike: the tokens of their shared prefix, what follows it as trees, and these in
-    batches."""
+    """Items of one subject that begin alike: the tokens of their shared prefix and these as a row, if there are any,
+    what follows it as trees, and these in batches."""
 
     prefix: tuple[int, ...]
+    prefix_row: Packed | None
     members: tuple[ScoredTree, ...]
     batches: tuple[ScoringBatch, ...]
 
@@ -88,13 +112,18 @@ class PreparedTask:
         """Where the data came from."""
         return self.loaded.origin
 
-    def halved(self) -> "PreparedTask":
-        """The same in batches of half the length."""
-        tokens = max(1, self.batch_tokens // 2)
+    def in_batches_of(self, tokens: int) -> "PreparedTask":
+        """The same in batches of at most so many tokens; itself where they are so already."""
+        if tokens == self.batch_tokens:
+            return self
         prefix_groups = (
             replace(group, batches=tuple(_batches(group.members, tokens, self.device))) for group in self.prefix_groups
         )
         return replace(self, prefix_groups=tuple(prefix_groups), batch_tokens=tokens)
+
+    def halved(self) -> "PreparedTask":
+        """The same in batches of half the length."""
+        return self.in_batches_of(max(1, self.batch_tokens // 2))
 
 
 def prepare_task(
@@ -173,7 +202,9 @@ def _prefix_group(
     if common * (len(items) - 1) < WORTH_SHARING:
         common = 0
     members = tuple(_merged(item, common) for item in items)
-    return PrefixGroup(tuple(inputs[0][:common]), members, tuple(_batches(members, batch_tokens, device)))
+    prefix = tuple(inputs[0][:common])
+    row = pack([Tree.plain(prefix)], device) if prefix else None
+    return PrefixGroup(prefix, row, members, tuple(_batches(members, batch_tokens, device)))
 
 
 def _merged(windows: Sequence[tuple[int, Continuation]], skipped: int) -> ScoredTree:
@@ -213,5 +244,5 @@ def _batch(members: Sequence[ScoredTree], device: torch.device) -> ScoringBatch:
         targets += member.targets
         owners += member.owners
     return ScoringBatch(
-        packed, *(torch.tensor(numbers, device=device) for numbers in (list(places), at, targets, owners))
+        packed, torch.tensor(list(places), device=device), torch.tensor(at), torch.tensor(targets), torch.tensor(owners)
     )

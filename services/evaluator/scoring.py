@@ -23,6 +23,10 @@ MANY_TOKENS = 4096
 """From so many tokens on it pays to reorder a layer's weights for them."""
 CACHED_LOGITS = 2**20
 """Logits that are summed up at a time: 4 MB in float32, which stay in the cache."""
+GPU_HEAD_TOKENS = 2048
+"""HEAD_TOKENS of a GPU, which few rows don't fill."""
+GPU_LOGITS = 2**26
+"""CACHED_LOGITS of a GPU: 268 MB in float32."""
 
 
 def score(network: Decoder, task: PreparedTask, progressed: ProgressCallback = ignore_progress) -> ItemScores:
@@ -85,7 +89,7 @@ def _waves(task: PreparedTask) -> Iterator[Wave]:
     wave: Wave = []
     filled = 0
     for group in task.prefix_groups:
-        prefix = Prefix(group.prefix, task.device) if group.prefix else None
+        prefix = None if group.prefix_row is None else Prefix(group.prefix_row)
         begun = prefix is None
         for batch in group.batches:
             coming = len(batch.packed.tokens) + (0 if begun else len(group.prefix))
@@ -106,27 +110,32 @@ def _score_wave(network: Decoder, wave: Wave, likelihoods: Tensor, misses: Tenso
     """Add to the log-likelihood of each request, and to the number of its tokens that are not the likeliest."""
     many = sum(len(sequences.tokens) for sequences, _ in wave) >= MANY_TOKENS
     states = network.hidden_together((sequences for sequences, _ in wave), blocked if many else lambda layer: layer)
-    for (_, batch), state in zip(wave, states, strict=True):
-        if batch is not None:
-            found, greedy = _predicted(network, state[batch.places], batch.at, batch.targets)
-            likelihoods.index_add_(0, batch.owners.cpu(), found.double().cpu())
-            misses.index_add_(0, batch.owners.cpu(), (~greedy).long().cpu())
+    batches = [(batch, state) for (_, batch), state in zip(wave, states, strict=True) if batch is not None]
+    found, greedy = zip(*(_predicted(network, state[batch.places], batch) for batch, state in batches), strict=True)
+    # They leave a GPU together: nothing waits for it before a wave is done.
+    likelihood, missed = torch.cat(found).double().cpu(), (~torch.cat(greedy)).long().cpu()
+    sizes = [len(batch.owners) for batch, _ in batches]
+    for (batch, _), own, own_missed in zip(
+        batches, torch.split(likelihood, sizes), torch.split(missed, sizes), strict=True
+    ):
+        likelihoods.index_add_(0, batch.owners, own)
+        misses.index_add_(0, batch.owners, own_missed)
 
 
-def _predicted(network: Decoder, states: Tensor, at: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+def _predicted(network: Decoder, states: Tensor, batch: ScoringBatch) -> tuple[Tensor, Tensor]:
     """Log-probability (N,) of each target after the state (of (P, hidden)) that it is predicted at, and whether no
     token is likelier (N,)."""
-    found = torch.empty(len(targets), dtype=torch.float32, device=states.device)
-    greedy = torch.empty(len(targets), dtype=torch.bool, device=states.device)
-    for start in range(0, len(states), HEAD_TOKENS):
-        logits = network.logits(states[start : start + HEAD_TOKENS])
-        here = ((at >= start) & (at < start + HEAD_TOKENS)).nonzero().squeeze(1)
-        place = at[here] - start
-        chosen = logits[place, targets[here]].float()
-        size = max(1, CACHED_LOGITS // logits.shape[1])
-        totals = torch.cat([_totals(part.float()) for part in torch.split(logits, size)])
-        found[here] = chosen - totals[place]
-        greedy[here] = chosen >= logits.amax(-1)[place].float()
+    on_cpu = states.device.type == "cpu"
+    places, most_logits = (HEAD_TOKENS, CACHED_LOGITS) if on_cpu else (GPU_HEAD_TOKENS, GPU_LOGITS)
+    found = torch.empty(len(batch.targets), dtype=torch.float32, device=states.device)
+    greedy = torch.empty(len(batch.targets), dtype=torch.bool, device=states.device)
+    for part in batch.parts(places):
+        logits = network.logits(states[part.places])
+        chosen = logits[part.at, part.targets].float()
+        size = max(1, most_logits // logits.shape[1])
+        totals = torch.cat([_totals(piece.float()) for piece in torch.split(logits, size)])
+        found[part.which] = chosen - totals[part.at]
+        greedy[part.which] = chosen >= logits.amax(-1)[part.at].float()
     return found, greedy
 
 

@@ -81,7 +81,7 @@ def test_every_weight_matters(made: Made) -> None:
 @torch.inference_mode()
 def test_sequences_go_on_after_a_shared_prefix(made: Made) -> None:
     network, (beginning, *endings) = made.checkpoint.cut(), random_sequences(21, 5, 9)
-    prefix = Prefix(beginning)
+    prefix = Prefix.of(beginning)
     row = pack([Tree(tokens, range(21, 21 + len(tokens)), (len(tokens),) * len(tokens)) for tokens in endings])
     _, states = network.hidden_together([prefix, row.after(prefix)], lambda layer: layer)
     for start, tokens in zip(row.starts, endings, strict=True):
