@@ -1,18 +1,22 @@
 """Scores of a network on prepared items: log-likelihoods as lm-eval defines them, then lm-eval's own metrics."""
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from services.evaluator.batches import ScoringBatch
 from services.evaluator.memory import is_out_of_memory
-from services.evaluator.preparation import PreparedTask, ScoringBatch
 from services.evaluator.progress_callback import ProgressCallback, ignore_progress
 from shared.messages import ItemScores
 from shared.supernet.blocked import blocked
 from shared.supernet.decoder import Decoder, Sequences
 from shared.supernet.prefix import Prefix
+
+if TYPE_CHECKING:  # lm-eval isn't loaded, as nothing here needs it
+    from services.evaluator.preparation import PreparedTask
 
 HEAD_TOKENS = 256
 """Places that go through the language head at a time: a vocabulary of 128,000 in bfloat16 makes 66 MB of them."""
@@ -29,7 +33,7 @@ GPU_LOGITS = 2**26
 """CACHED_LOGITS of a GPU: 268 MB in float32."""
 
 
-def score(network: Decoder, task: PreparedTask, progressed: ProgressCallback = ignore_progress) -> ItemScores:
+def score(network: Decoder, task: "PreparedTask", progressed: ProgressCallback = ignore_progress) -> ItemScores:
     """Score every item of a task; `progressed` is called after each wave. Where memory runs out, it is tried once more
     with half as many tokens at a time.
     """
@@ -42,13 +46,13 @@ def score(network: Decoder, task: PreparedTask, progressed: ProgressCallback = i
     return _score(network, task.halved(), progressed)
 
 
-def count_waves(task: PreparedTask) -> int:
+def count_waves(task: "PreparedTask") -> int:
     """How often `score` calls `progressed`."""
     return sum(1 for _ in _waves(task))
 
 
 @torch.inference_mode()
-def _score(network: Decoder, task: PreparedTask, progressed: ProgressCallback) -> ItemScores:
+def _score(network: Decoder, task: "PreparedTask", progressed: ProgressCallback) -> ItemScores:
     likelihoods = torch.zeros(sum(task.requests), dtype=torch.float64)
     misses = torch.zeros(sum(task.requests), dtype=torch.long)
     for wave in _waves(task):
@@ -84,7 +88,7 @@ Wave = list[tuple[Sequences, ScoringBatch | None]]
 """What goes through a network together: prefixes (without a batch), each followed by the batches that continue it."""
 
 
-def _waves(task: PreparedTask) -> Iterator[Wave]:
+def _waves(task: "PreparedTask") -> Iterator[Wave]:
     """A task's batches, as many at a time as memory is meant for."""
     wave: Wave = []
     filled = 0

@@ -24,10 +24,13 @@ def block_mask(positions: Tensor, ends: Tensor, before: int, window: int | None)
     out_of_window = torch.cat((prefix, positions)) + (0 if window is None else window)
 
     def visible(_batch: Tensor, _head: Tensor, query: Tensor, key: Tensor) -> Tensor:
-        seen = (first_seeing[key] <= query) & (query < seeing_ends[key])
-        return seen if window is None else seen & (positions[query] < out_of_window[key])
+        return (first_seeing[key] <= query) & (query < seeing_ends[key])
 
-    return create_block_mask(visible, None, None, len(ends), before + len(ends), device=str(ends.device))
+    def visible_in_window(batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
+        return visible(batch, head, query, key) & (positions[query] < out_of_window[key])
+
+    seen = visible if window is None else visible_in_window
+    return create_block_mask(seen, None, None, len(ends), before + len(ends), device=str(ends.device))
 
 
 def flexible_attention(queries: Tensor, keys: Tensor, values: Tensor, mask: BlockMask) -> Tensor:

@@ -8,10 +8,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from services.evaluator.batches import Continuation
 from services.evaluator.engines import make_engine
 from services.evaluator.evaluator import Evaluator
 from services.evaluator.tasks.loading import load_items
-from services.evaluator.tokenisation import Continuation, tokenize_requests
+from services.evaluator.tokenisation import tokenize_requests
 from shared.architecture import dense
 from shared.checkpoint_files import FileDigests, content_digest
 from shared.environment import Environment

@@ -24,7 +24,7 @@ from tests.support.tasks import register
 from tests.support.tiny_training import tiny_plan, train_in
 
 CUT = {"shared/supernet/decoder.py:Rotary.to": "a network's rotary frequencies, once when it is cut"}
-FIRST = {"services/evaluator/preparation.py:ScoringBatch._part": "where answers are read, once for all networks"}
+FIRST = {"services/evaluator/batches.py:ScoringBatch._part": "where answers are read, once for all networks"}
 SCORING = {"services/evaluator/scoring.py:_score_wave": "a wave's answers leave the device, all of them at once"}
 INT8 = {"shared/supernet/int8.py:outlier_columns": "how many columns have outliers decides how they are multiplied"}
 ENGINE = {

@@ -12,7 +12,8 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from services.evaluator import scoring
-from services.evaluator.preparation import PreparedTask, ScoringBatch, prepare_task
+from services.evaluator.batches import ScoringBatch
+from services.evaluator.preparation import PreparedTask, prepare_task
 from services.evaluator.progress_callback import ProgressCallback
 from services.evaluator.scoring import score
 from services.evaluator.tasks.loading import Document, LoadedTask, load_items
