@@ -24,7 +24,7 @@ def batch_tokens(network: NetworkShape, dtype: Dtype, device: torch.device) -> i
     free, _ = torch.cuda.mem_get_info(device)
     cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
     # A sub-network in INT8 is no view: it lies beside the weights.
-    room = SHARE * (free + cached) - weight_bytes(network, dtype, "int8") - head_bytes(network, dtype)
+    room = SHARE * (free + cached) - weight_bytes(network, dtype, "int8") - fixed_bytes(network, dtype)
     fitting = max(LEAST_TOKENS, min(MOST_TOKENS[device.type], int(room / token_bytes(network, dtype))))
     return 1 << (fitting.bit_length() - 1)
 
@@ -38,9 +38,11 @@ def token_bytes(network: NetworkShape, dtype: Dtype) -> int:
     return WEIGHT_BYTES[dtype] * ((WAVE_BATCHES + 4) * hidden + widest) + 2 * SINGLE * hidden
 
 
-def head_bytes(network: NetworkShape, dtype: Dtype) -> int:
-    """Memory that the language head takes, however many tokens a batch has."""
-    return WEIGHT_BYTES[dtype] * GPU_HEAD_TOKENS * network.vocab_size + 2 * SINGLE * GPU_LOGITS
+def fixed_bytes(network: NetworkShape, dtype: Dtype) -> int:
+    """Memory that is taken however many tokens a batch has: by the language head, or to make a mask of blocks, in
+    which there are four bytes for each token that may see another."""
+    head = WEIGHT_BYTES[dtype] * GPU_HEAD_TOKENS * network.vocab_size + 2 * SINGLE * GPU_LOGITS
+    return max(head, SINGLE * MOST_TOKENS["cuda"] ** 2)
 
 
 def _numbers(layer: LayerShape) -> int:

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.evaluator.batch_size import LEAST_TOKENS, MOST_TOKENS, batch_tokens, head_bytes, token_bytes
+from services.evaluator.batch_size import LEAST_TOKENS, MOST_TOKENS, batch_tokens, fixed_bytes, token_bytes
 from shared.network.sizes import weight_bytes
 from tests.support.networks import uniform_network
 
@@ -27,7 +27,7 @@ def tokens_with(free: int, cached: int = 0) -> int:
 def test_a_batch_fits_into_what_is_free_or_is_the_smallest(free: int, cached: int) -> None:
     tokens = tokens_with(free, cached)
     assert tokens & (tokens - 1) == 0 and LEAST_TOKENS <= tokens <= MOST_TOKENS["cuda"]
-    taken = tokens * token_bytes(SEVEN, "bfloat16") + head_bytes(SEVEN, "bfloat16")
+    taken = tokens * token_bytes(SEVEN, "bfloat16") + fixed_bytes(SEVEN, "bfloat16")
     assert tokens == LEAST_TOKENS or taken + weight_bytes(SEVEN, "bfloat16", "int8") < free + cached
 
 
