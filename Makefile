@@ -100,6 +100,11 @@ test-vllm: ## Test the vLLM engine, in an environment of its own
 		rm "$$log"; \
 	fi
 
+# Without a GPU it says so in one line; with CI=true that is a failure. tests/gpu/run.sh does the same without make.
+.PHONY: test-gpu
+test-gpu: $(VENV)/ready ## Test a GPU: right answers, speed, memory; at most eight minutes, one table
+	@PYTHON=$(BIN)/python sh tests/gpu/run.sh
+
 # Two environments with nothing of nasfarm: both ends of the releases of transformers for which networks are exported.
 EXPORT_ENDS := old new
 EXPORT_OLD := 4.46.3
@@ -128,7 +133,7 @@ check-deploy: lint-deploy ## Check all files of the deployment: Dockerfile, comp
 .PHONY: lint-deploy
 lint-deploy: $(VENV)/ready
 	$(BIN)/yamllint --strict --config-file deploy/yamllint.yml deploy
-	[ ! -x $(BIN)/shellcheck ] || $(BIN)/shellcheck .ci/run $$(find deploy -name '*.sh')
+	[ ! -x $(BIN)/shellcheck ] || $(BIN)/shellcheck .ci/run $$(find deploy tests -name '*.sh')
 	$(BIN)/hadolint deploy/Dockerfile
 	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.compose-spec deploy/compose*.yml
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from services.application.prepared_search import PreparedSearch
 from services.application.supernet_store import workspace_of
-from services.evaluator.evaluator import BATCH_TOKENS
+from services.evaluator.batch_size import MOST_TOKENS
 from services.evaluator.scoring import WAVE_BATCHES
 from services.reporting.wording import parameters as parameters_in_words
 from services.reporting.wording import size
@@ -187,5 +187,5 @@ def check_room(prepared: PreparedSearch, dtype: Dtype) -> tuple[SearchNeeds, Roo
 
 
 def _scoring(network: NetworkShape, dtype: Dtype) -> ScoringNeeds:
-    tokens = BATCH_TOKENS[compute_device().type]
+    tokens = MOST_TOKENS[compute_device().type]
     return scoring_needs(network, dtype, tokens, WAVE_BATCHES * tokens)

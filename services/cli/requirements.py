@@ -3,7 +3,7 @@
 from services.application.accelerators import ACCELERATORS, SHARE
 from services.application.estimate import Estimate, assumed_tokens, estimate, whole_work
 from services.cli.console import console, duration
-from services.evaluator.evaluator import BATCH_TOKENS
+from services.evaluator.batch_size import MOST_TOKENS
 from services.evaluator.scoring import WAVE_BATCHES
 from services.reporting.wording import size
 from shared.memory_needs import RECIPES, fine_tuning_needs, scoring_needs
@@ -14,7 +14,7 @@ from shared.space import SearchSpace
 
 DTYPE: Dtype = "bfloat16"
 """What GPUs compute in."""
-TOKENS = BATCH_TOKENS["cuda"]
+TOKENS = MOST_TOKENS["cuda"]
 
 
 def print_requirements(settings: SearchSettings, space: SearchSpace) -> None:

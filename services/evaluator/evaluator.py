@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedTokenizerBase
 
+from services.evaluator.batch_size import MOST_TOKENS, batch_tokens
 from services.evaluator.cost_tables import cost_tables
 from services.evaluator.engines import Engine, EngineMissingError, make_engine
 from services.evaluator.host_lock import HostLock
@@ -50,9 +51,6 @@ from shared.supernet.source import fetch_checkpoint
 from shared.supernet.tokenizer import load_tokenizer
 from shared.text import without_users
 
-BATCH_TOKENS = {"cpu": 4096, "cuda": 16384}
-"""Tokens that go through a network in one batch: enough to fill the machine, few enough for its memory."""
-
 RECORDED = ("torch", "transformers", "lm_eval", "bitsandbytes", "nasfarm")
 
 
@@ -80,6 +78,7 @@ class Evaluator:
         self._checkpoints: dict[str, Checkpoint] = {}
         self._tokenizers: dict[str, str] = {}  # digest of the tokenizer's files by digest of the checkpoint
         self._placed: tuple[tuple[str, Dtype], Checkpoint] | None = None
+        self._batch_tokens = MOST_TOKENS[self._device.type]
         self._tasks: dict[tuple[str, TaskItems], PreparedTask] = {}
         self._engines: dict[EngineName, Engine] = {}
         self._versions = {name: importlib.metadata.version(name) for name in RECORDED}
@@ -125,12 +124,13 @@ class Evaluator:
                 network = derive(checkpoint.network, request.architecture)
             except UserError as error:
                 raise RefusedError("infeasible", str(error)) from error
-            tasks = []
+            tasks: list[PreparedTask] = []
             for items in spec.tasks:
-                tasks.append(self.prepared(request.checkpoint, items))
+                self.prepared(request.checkpoint, items)
                 progressed()
-            if tasks:
+            if spec.tasks:
                 self._on_device(request)
+                tasks = [self.prepared(request.checkpoint, items) for items in spec.tasks]
         progressed()
         scores = self._scores(request, tasks, seconds, progressed) if tasks else ()
         speed, speeds = self._speed(request, seconds, progressed)
@@ -170,8 +170,9 @@ class Evaluator:
             tokenizer: PreTrainedTokenizerBase = load_tokenizer(checkpoint.directory)
             loaded = load_items(items, self._environment.data, tokenizer)
             self._tasks[key] = prepare_task(
-                items.task, loaded, tokenizer, checkpoint.config, self._device, BATCH_TOKENS[self._device.type]
+                items.task, loaded, tokenizer, checkpoint.config, self._device, self._batch_tokens
             )
+        self._tasks[key] = self._tasks[key].in_batches_of(self._batch_tokens)
         return self._tasks[key]
 
     def _scores(
@@ -264,6 +265,7 @@ class Evaluator:
             self._placed = None  # before the next one needs the room
             checkpoint = self._checkpoint(request.checkpoint)
             self._placed = key, to_device(checkpoint, self._device, torch_dtype(request.spec.dtype))
+            self._batch_tokens = batch_tokens(checkpoint.network, request.spec.dtype, self._device)
         return self._placed[1]
 
 

@@ -1,18 +1,22 @@
 """Scores of a network on prepared items: log-likelihoods as lm-eval defines them, then lm-eval's own metrics."""
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from services.evaluator.batches import ScoringBatch
 from services.evaluator.memory import is_out_of_memory
-from services.evaluator.preparation import PreparedTask, ScoringBatch
 from services.evaluator.progress_callback import ProgressCallback, ignore_progress
 from shared.messages import ItemScores
 from shared.supernet.blocked import blocked
 from shared.supernet.decoder import Decoder, Sequences
 from shared.supernet.prefix import Prefix
+
+if TYPE_CHECKING:  # lm-eval isn't loaded, as nothing here needs it
+    from services.evaluator.preparation import PreparedTask
 
 HEAD_TOKENS = 256
 """Places that go through the language head at a time: a vocabulary of 128,000 in bfloat16 makes 66 MB of them."""
@@ -23,9 +27,13 @@ MANY_TOKENS = 4096
 """From so many tokens on it pays to reorder a layer's weights for them."""
 CACHED_LOGITS = 2**20
 """Logits that are summed up at a time: 4 MB in float32, which stay in the cache."""
+GPU_HEAD_TOKENS = 2048
+"""HEAD_TOKENS of a GPU, which few rows don't fill."""
+GPU_LOGITS = 2**26
+"""CACHED_LOGITS of a GPU: 268 MB in float32."""
 
 
-def score(network: Decoder, task: PreparedTask, progressed: ProgressCallback = ignore_progress) -> ItemScores:
+def score(network: Decoder, task: "PreparedTask", progressed: ProgressCallback = ignore_progress) -> ItemScores:
     """Score every item of a task; `progressed` is called after each wave. Where memory runs out, it is tried once more
     with half as many tokens at a time.
     """
@@ -38,13 +46,13 @@ def score(network: Decoder, task: PreparedTask, progressed: ProgressCallback = i
     return _score(network, task.halved(), progressed)
 
 
-def count_waves(task: PreparedTask) -> int:
+def count_waves(task: "PreparedTask") -> int:
     """How often `score` calls `progressed`."""
     return sum(1 for _ in _waves(task))
 
 
 @torch.inference_mode()
-def _score(network: Decoder, task: PreparedTask, progressed: ProgressCallback) -> ItemScores:
+def _score(network: Decoder, task: "PreparedTask", progressed: ProgressCallback) -> ItemScores:
     likelihoods = torch.zeros(sum(task.requests), dtype=torch.float64)
     misses = torch.zeros(sum(task.requests), dtype=torch.long)
     for wave in _waves(task):
@@ -80,12 +88,12 @@ Wave = list[tuple[Sequences, ScoringBatch | None]]
 """What goes through a network together: prefixes (without a batch), each followed by the batches that continue it."""
 
 
-def _waves(task: PreparedTask) -> Iterator[Wave]:
+def _waves(task: "PreparedTask") -> Iterator[Wave]:
     """A task's batches, as many at a time as memory is meant for."""
     wave: Wave = []
     filled = 0
     for group in task.prefix_groups:
-        prefix = Prefix(group.prefix, task.device) if group.prefix else None
+        prefix = None if group.prefix_row is None else Prefix(group.prefix_row)
         begun = prefix is None
         for batch in group.batches:
             coming = len(batch.packed.tokens) + (0 if begun else len(group.prefix))
@@ -106,27 +114,32 @@ def _score_wave(network: Decoder, wave: Wave, likelihoods: Tensor, misses: Tenso
     """Add to the log-likelihood of each request, and to the number of its tokens that are not the likeliest."""
     many = sum(len(sequences.tokens) for sequences, _ in wave) >= MANY_TOKENS
     states = network.hidden_together((sequences for sequences, _ in wave), blocked if many else lambda layer: layer)
-    for (_, batch), state in zip(wave, states, strict=True):
-        if batch is not None:
-            found, greedy = _predicted(network, state[batch.places], batch.at, batch.targets)
-            likelihoods.index_add_(0, batch.owners.cpu(), found.double().cpu())
-            misses.index_add_(0, batch.owners.cpu(), (~greedy).long().cpu())
+    batches = [(batch, state) for (_, batch), state in zip(wave, states, strict=True) if batch is not None]
+    found, greedy = zip(*(_predicted(network, state[batch.places], batch) for batch, state in batches), strict=True)
+    # They leave a GPU together: nothing waits for it before a wave is done.
+    likelihood, missed = torch.cat(found).double().cpu(), (~torch.cat(greedy)).long().cpu()
+    sizes = [len(batch.owners) for batch, _ in batches]
+    for (batch, _), own, own_missed in zip(
+        batches, torch.split(likelihood, sizes), torch.split(missed, sizes), strict=True
+    ):
+        likelihoods.index_add_(0, batch.owners, own)
+        misses.index_add_(0, batch.owners, own_missed)
 
 
-def _predicted(network: Decoder, states: Tensor, at: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+def _predicted(network: Decoder, states: Tensor, batch: ScoringBatch) -> tuple[Tensor, Tensor]:
     """Log-probability (N,) of each target after the state (of (P, hidden)) that it is predicted at, and whether no
     token is likelier (N,)."""
-    found = torch.empty(len(targets), dtype=torch.float32, device=states.device)
-    greedy = torch.empty(len(targets), dtype=torch.bool, device=states.device)
-    for start in range(0, len(states), HEAD_TOKENS):
-        logits = network.logits(states[start : start + HEAD_TOKENS])
-        here = ((at >= start) & (at < start + HEAD_TOKENS)).nonzero().squeeze(1)
-        place = at[here] - start
-        chosen = logits[place, targets[here]].float()
-        size = max(1, CACHED_LOGITS // logits.shape[1])
-        totals = torch.cat([_totals(part.float()) for part in torch.split(logits, size)])
-        found[here] = chosen - totals[place]
-        greedy[here] = chosen >= logits.amax(-1)[place].float()
+    on_cpu = states.device.type == "cpu"
+    places, most_logits = (HEAD_TOKENS, CACHED_LOGITS) if on_cpu else (GPU_HEAD_TOKENS, GPU_LOGITS)
+    found = torch.empty(len(batch.targets), dtype=torch.float32, device=states.device)
+    greedy = torch.empty(len(batch.targets), dtype=torch.bool, device=states.device)
+    for part in batch.parts(places):
+        logits = network.logits(states[part.places])
+        chosen = logits[part.at, part.targets].float()
+        size = max(1, most_logits // logits.shape[1])
+        totals = torch.cat([_totals(piece.float()) for piece in torch.split(logits, size)])
+        found[part.which] = chosen - totals[part.at]
+        greedy[part.which] = chosen >= logits.amax(-1)[part.at].float()
     return found, greedy
 
 

@@ -1,30 +1,18 @@
 """From text to token ids exactly as lm-eval's `hf` model does it: by its own code."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from lm_eval.api.instance import Instance
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 from transformers import PreTrainedTokenizerBase
 
+from services.evaluator.batches import Continuation
 from services.evaluator.tasks.lm_eval_internals import NetworklessHFLM
 from shared.errors import UserError
 
 Pair = tuple[list[int], list[int]]
 """Token ids of a context and of what is scored after it."""
-
-
-@dataclass(frozen=True)
-class Continuation:
-    """A continuation to be scored after a context; `inputs` are the network's input tokens, `targets` what its last
-    states predict.
-
-    `inputs` ends before the last target, and is cut on the left to the network's greatest length.
-    """
-
-    inputs: tuple[int, ...]
-    targets: tuple[int, ...]
 
 
 class _Tokenisation(NetworklessHFLM):

@@ -101,6 +101,7 @@ class Checkpoint:
 
             layers = map(quantize_layer, layers)
         outer = {spec.part: source[spec.name] for spec in outer_tensors(network)}
+        rotaries = _rotaries(network, self.config)
         return Decoder(
             shape=network,
             arithmetic=_arithmetic(network, self.config),
@@ -108,7 +109,7 @@ class Checkpoint:
             layers=tuple(layers),
             norm=outer[NORM],
             head=outer.get(HEAD, outer[EMBEDDINGS]),
-            rotaries=_rotaries(network, self.config),
+            rotaries={key: rotary.to(outer[EMBEDDINGS].device) for key, rotary in rotaries.items()},
         )
 
 

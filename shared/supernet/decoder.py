@@ -220,6 +220,10 @@ class Rotary:
     frequencies: Tensor
     scale: float
 
+    def to(self, device: torch.device) -> "Rotary":
+        """The same on a device: a pass would otherwise wait until its frequencies are copied there."""
+        return self if self.frequencies.device == device else replace(self, frequencies=self.frequencies.to(device))
+
     def tables(self, positions: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """Cosine and sine of positions (T,), each (T, 1, head_dim); the first half of the sine is negative."""
         angles = positions[:, None, None].float() * self.frequencies.to(positions.device)
@@ -258,7 +262,7 @@ class Decoder:
     rotaries: Mapping[tuple[str, int], Rotary]
 
     def map(self, change: Callable[[Tensor], Tensor]) -> "Decoder":
-        """The same network with every weight changed, tied weights once."""
+        """The same network with every weight changed, tied weights once; what isn't a weight goes where they go."""
         embeddings = change(self.embeddings)
         return replace(
             self,
@@ -266,6 +270,7 @@ class Decoder:
             head=embeddings if self.head is self.embeddings else change(self.head),
             layers=tuple(layer.map(change) for layer in self.layers),
             norm=change(self.norm),
+            rotaries={key: rotary.to(embeddings.device) for key, rotary in self.rotaries.items()},
         )
 
     @property

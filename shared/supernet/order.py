@@ -31,14 +31,14 @@ def measure_importance(network: Decoder, text: Iterable[Packed]) -> Importance:
     """
     widths = network.shape.mlp_widths
     energies = [torch.zeros(width, device=network.embeddings.device) for width in widths]
-    similarities = [0.0] * len(widths)
+    similarities = torch.zeros(len(widths), dtype=torch.float64, device=network.embeddings.device)
     tokens = 0
 
     def observe(index: int, before: Tensor, neurons: Tensor | None, after: Tensor) -> None:
         if neurons is not None:
             energies[index] += neurons.float().square().sum(0)
         if network.shape.layers[index].keeps_state:
-            similarities[index] += float(torch.cosine_similarity(before.float(), after.float(), dim=-1).sum())
+            similarities[index] += torch.cosine_similarity(before.float(), after.float(), dim=-1).sum()
 
     for packed in text:
         network.hidden(packed, observe)
@@ -46,7 +46,7 @@ def measure_importance(network: Decoder, text: Iterable[Packed]) -> Importance:
     columns = [1.0 if layer.mlp is None else layer.mlp.down.weight.float().norm(dim=0) for layer in network.layers]
     return Importance(
         neurons=tuple((energy / tokens).sqrt() * column for energy, column in zip(energies, columns, strict=True)),
-        layers=tuple(1 - similarity / tokens for similarity in similarities),
+        layers=tuple(1 - similarity / tokens for similarity in similarities.tolist()),
     )
 
 
@@ -60,7 +60,7 @@ def order_neurons(weights: Mapping[str, Tensor], network: NetworkShape, importan
     for spec in tensors(network):
         if spec.layer is not None and spec.neurons is not None:
             tensor = weights[spec.name]
-            order = orders[spec.layer].to(tensor.device)
+            order = orders[spec.layer].to(tensor.device)  # mapped weights, and importance that a GPU has found
             ordered[spec.name] = tensor[order] if spec.neurons == "rows" else tensor[:, order].contiguous()
     return ordered
 

@@ -66,7 +66,8 @@ class Packed:
 
     `tokens` and `positions` have shape (T,), `ends` (T,) says where in the row what follows a token ends; `last` is the
     highest position, `starts[i]` the place in the row of the i-th given sequence's first token; each sequence is a
-    segment. With a `prefix`, all sequences continue it.
+    segment. With a `prefix`, all sequences continue it. `groups` are for a CPU: elsewhere the whole row attends in one
+    call, whose masks of blocks are made once for all passes of the row.
     """
 
     tokens: Tensor
@@ -78,11 +79,11 @@ class Packed:
     groups: list[_Group]
     prefix: CachedPrefix | None = None
     _masks: dict[tuple[int, int, int | None], Tensor] = field(default_factory=dict)
-    _block_masks: dict[int | None, BlockMask] = field(default_factory=dict)
+    _block_masks: dict[tuple[int, int | None], BlockMask] = field(default_factory=dict)
 
     def after(self, prefix: CachedPrefix | None) -> "Packed":
         """The same row for another pass, in which all sequences continue a prefix, if there is one."""
-        return replace(self, prefix=prefix, _masks={}, _block_masks={})
+        return replace(self, prefix=prefix, _masks={})
 
     def attend(
         self, layer: int, queries: Tensor, keys: Tensor, values: Tensor, window: int | None, invariant: bool = False
@@ -91,7 +92,7 @@ class Packed:
         prefix = None if self.prefix is None else self.prefix.keys_values(layer)
         if window is not None and window > self.last:
             window = None
-        if queries.is_cuda:
+        if queries.device.type != "cpu":
             return self._flexibly(queries, keys, values, window, prefix)
         outputs = []
         for number, group in enumerate(self.groups):
@@ -133,9 +134,10 @@ class Packed:
         if prefix is not None:
             keys = torch.cat((prefix.keys.permute(2, 0, 1), keys))
             values = torch.cat((prefix.values.transpose(0, 1), values))
-        if window not in self._block_masks:
-            self._block_masks[window] = block_mask(self.positions, self.ends, len(keys) - len(queries), window)
-        return flexible_attention(queries, keys, values, self._block_masks[window])
+        key = (len(keys) - len(queries), window)
+        if key not in self._block_masks:
+            self._block_masks[key] = block_mask(self.positions, self.ends, *key)
+        return flexible_attention(queries, keys, values, self._block_masks[key])
 
 
 def pack(sequences: Iterable[Tree], device: torch.device | str = "cpu") -> Packed:
@@ -153,24 +155,29 @@ def pack(sequences: Iterable[Tree], device: torch.device | str = "cpu") -> Packe
         for index in together:
             starts[index] = place
             place += len(trees[index])
-        groups.append(_group([trees[index] for index in together], [starts[index] for index in together], device))
+        if torch.device(device).type == "cpu":
+            groups.append(_group([trees[index] for index in together], [starts[index] for index in together]))
         row.extend(together)
     tokens = [token for index in row for token in trees[index].tokens]
     positions = [position for index in row for position in trees[index].positions]
     ends = [starts[index] + end for index in row for end in trees[index].ends]
     owners = [number for number, index in enumerate(row) for _ in trees[index].tokens]
+    # One copy to the device, not four.
+    row_tokens, row_positions, row_ends, row_owners = torch.tensor(
+        [tokens, positions, ends, owners], dtype=torch.long, device=device
+    )
     return Packed(
-        tokens=torch.tensor(tokens, dtype=torch.long, device=device),
-        positions=torch.tensor(positions, dtype=torch.long, device=device),
-        ends=torch.tensor(ends, dtype=torch.long, device=device),
+        tokens=row_tokens,
+        positions=row_positions,
+        ends=row_ends,
         last=max(positions, default=0),
         starts=starts,
-        segments=Segments(torch.tensor(owners, dtype=torch.long, device=device), len(row)),
+        segments=Segments(row_owners, len(row)),
         groups=groups,
     )
 
 
-def _group(trees: list[Tree], starts: list[int], device: torch.device | str) -> _Group:
+def _group(trees: list[Tree], starts: list[int]) -> _Group:
     longest = len(trees[0])
     gather = torch.tensor(starts).unsqueeze(1).expand(-1, longest).clone()
     positions = torch.zeros(len(trees), longest, dtype=torch.long)
@@ -183,10 +190,10 @@ def _group(trees: list[Tree], starts: list[int], device: torch.device | str) -> 
         ends[line, :length] = torch.tensor(list(tree.ends))
         real[line, :length] = True
     return _Group(
-        gather=gather.flatten().to(device),
+        gather=gather.flatten(),
         sequences=len(trees),
-        real=None if bool(real.all()) else real.flatten().nonzero().squeeze(1).to(device),
-        positions=positions.to(device),
-        ends=ends.to(device),
+        real=None if bool(real.all()) else real.flatten().nonzero().squeeze(1),
+        positions=positions,
+        ends=ends,
         plain=not any(tree.branches for tree in trees),
     )

@@ -1,12 +1,13 @@
 """A prefix that many sequences share, such as the examples before all questions of a subject, computed once for all."""
 
 from collections.abc import Sequence
+from typing import Self
 
 import torch
 from torch import Tensor
 
 from shared.supernet.attention import KeysValues
-from shared.supernet.packing import pack
+from shared.supernet.packing import Packed, pack
 from shared.supernet.segments import Segments
 from shared.supernet.tree import Tree
 
@@ -16,11 +17,17 @@ class Prefix:
     values that it has there.
 
     So only one layer's are ever held (shared prefixes as in cascade inference and RadixAttention, arXiv 2312.07104).
+    They are those of one network: another one gets a prefix of its own, of the same row.
     """
 
-    def __init__(self, tokens: Sequence[int], device: torch.device | str = "cpu") -> None:
-        self._packed = pack([Tree.plain(tokens)], device)
+    def __init__(self, row: Packed) -> None:
+        self._packed = row
         self._cached: tuple[int, KeysValues] | None = None
+
+    @classmethod
+    def of(cls, tokens: Sequence[int], device: torch.device | str = "cpu") -> Self:
+        """The prefix of some tokens."""
+        return cls(pack([Tree.plain(tokens)], device))
 
     @property
     def tokens(self) -> Tensor:

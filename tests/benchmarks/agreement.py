@@ -13,7 +13,7 @@ import torch
 from lm_eval.models.huggingface import HFLM
 from transformers import AutoModelForCausalLM
 
-from services.evaluator.evaluator import BATCH_TOKENS
+from services.evaluator.batch_size import MOST_TOKENS
 from shared.architecture import Architecture, dense
 from shared.messages import TaskItems
 from shared.network.shape import NetworkShape
@@ -51,7 +51,7 @@ def main() -> None:
         print(f"{'':34}{'':>7}{'log-':>12}  largest relative{'metrics':>10}")
         print(f"{'task':34}{'items':>7}{'likelihoods':>12}{'difference':>18}{'differ':>10}", flush=True)
         reference = HFLM(pretrained=network, tokenizer=load_tokenizer(checkpoint.directory), device="cpu", batch_size=1)
-        compared = comparisons(checkpoint, architecture, reference, TASKS, environment.data, BATCH_TOKENS["cpu"])
+        compared = comparisons(checkpoint, architecture, reference, TASKS, environment.data, MOST_TOKENS["cpu"])
         for comparison in compared:
             agreed &= shown(comparison)
     print(f"\nlargest difference {'within' if agreed else 'ABOVE'} the aim: {TOLERANCE:.0e}, and every metric the same")

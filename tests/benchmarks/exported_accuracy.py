@@ -22,7 +22,7 @@ from services.application.export.searched_run import SearchedRun
 from services.application.export.supernet import supernet_of
 from services.application.quiet_libraries import quiet_libraries
 from services.coordinator.history import History
-from services.evaluator.evaluator import BATCH_TOKENS
+from services.evaluator.batch_size import MOST_TOKENS
 from services.evaluator.tasks.index import include_tasks
 from services.exporter.formats import make_format
 from services.exporter.network import ExportedNetwork
@@ -135,7 +135,7 @@ class Comparison:
             items.model_copy(update={"stop": items.start + len(scores.items[: self.most])})
             for items, scores in zip(self.asked, self.scores, strict=True)
         ]
-        reference, tokens = self._reference("float32", 1), BATCH_TOKENS["cpu"]
+        reference, tokens = self._reference("float32", 1), MOST_TOKENS["cpu"]
         architecture, same = self.row.architecture, True
         for found in comparisons(self.checkpoint, architecture, reference, asked, self.data, tokens):
             differing = found.metric_differences()

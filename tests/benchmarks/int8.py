@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from services.evaluator.evaluator import BATCH_TOKENS
+from services.evaluator.batch_size import MOST_TOKENS
 from services.evaluator.placement import to_device
 from services.evaluator.preparation import prepare_task
 from services.evaluator.scoring import score
@@ -151,7 +151,7 @@ def print_speeds(directory: Path, networks: dict[str, Decoder]) -> None:
 
 def print_answers(checkpoint: Checkpoint, loaded: LoadedTask) -> None:
     """How far margins are apart, and how many answers flip: by INT8, by an item's company, and by the device."""
-    cpu, longest = torch.device("cpu"), BATCH_TOKENS["cpu"]
+    cpu, longest = torch.device("cpu"), MOST_TOKENS["cpu"]
 
     def scored(quantization: Quantization, tokens: int, device: torch.device = cpu) -> ItemScores:
         task = prepare_task(
@@ -175,7 +175,7 @@ def print_answers(checkpoint: Checkpoint, loaded: LoadedTask) -> None:
     print_change(f"INT8, each item alone and in rows of {longest}", scored("int8", 1), quantized)
     if torch.cuda.is_available():
         gpu = torch.device("cuda")
-        print_change(f"INT8, on {device_name(gpu)}", scored("int8", BATCH_TOKENS["cuda"], gpu), quantized)
+        print_change(f"INT8, on {device_name(gpu)}", scored("int8", MOST_TOKENS["cuda"], gpu), quantized)
     bound = Int8Linear.for_segments
     Int8Linear.for_segments = lambda linear, segments: linear  # type: ignore[method-assign]  # the rule that is not ours
     shorter, longer = scored("int8", longest // 2), scored("int8", longest)

@@ -19,7 +19,7 @@ from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from services.evaluator.evaluator import BATCH_TOKENS
+from services.evaluator.batch_size import MOST_TOKENS
 from services.evaluator.preparation import PreparedTask, prepare_task
 from services.evaluator.scoring import score
 from services.evaluator.tasks.loading import load_items
@@ -85,7 +85,7 @@ def main() -> None:
         started = time.perf_counter()
         subjects = [
             Subject(
-                prepare_task(items.task, task, tokenizer, checkpoint.config, torch.device("cpu"), BATCH_TOKENS["cpu"]),
+                prepare_task(items.task, task, tokenizer, checkpoint.config, torch.device("cpu"), MOST_TOKENS["cpu"]),
                 [request for document in task.documents[:few] for request in document.requests()],
             )
             for items, task in zip(asked, loaded, strict=True)

@@ -8,10 +8,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from services.evaluator.batches import Continuation
 from services.evaluator.engines import make_engine
 from services.evaluator.evaluator import Evaluator
 from services.evaluator.tasks.loading import load_items
-from services.evaluator.tokenisation import Continuation, tokenize_requests
+from services.evaluator.tokenisation import tokenize_requests
 from shared.architecture import dense
 from shared.checkpoint_files import FileDigests, content_digest
 from shared.environment import Environment
@@ -81,7 +82,7 @@ def test_every_weight_matters(made: Made) -> None:
 @torch.inference_mode()
 def test_sequences_go_on_after_a_shared_prefix(made: Made) -> None:
     network, (beginning, *endings) = made.checkpoint.cut(), random_sequences(21, 5, 9)
-    prefix = Prefix(beginning)
+    prefix = Prefix.of(beginning)
     row = pack([Tree(tokens, range(21, 21 + len(tokens)), (len(tokens),) * len(tokens)) for tokens in endings])
     _, states = network.hidden_together([prefix, row.after(prefix)], lambda layer: layer)
     for start, tokens in zip(row.starts, endings, strict=True):

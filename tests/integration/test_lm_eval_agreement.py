@@ -14,9 +14,10 @@ from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
+from services.evaluator.batches import Continuation
 from services.evaluator.tasks.index import OWN, task_manager
 from services.evaluator.tasks.local import local_data
-from services.evaluator.tokenisation import Continuation, tokenize_requests
+from services.evaluator.tokenisation import tokenize_requests
 from shared.architecture import Architecture
 from shared.messages import TaskItems
 from shared.supernet.checkpoint import Checkpoint

@@ -70,7 +70,7 @@ def attention_by_definition(
 
 def read_prefix(before: Projected, window: int | None = None) -> Prefix:
     """A prefix that has been read in layer 0."""
-    prefix = Prefix([0] * len(before[0]))
+    prefix = Prefix.of([0] * len(before[0]))
     prefix.attend(0, *before, window)
     return prefix
 

@@ -11,6 +11,7 @@ import torch
 
 from services.evaluator import evaluator as module
 from services.evaluator import scoring
+from services.evaluator.batch_size import MOST_TOKENS
 from services.evaluator.cost_tables import REPEATS, SWEEPS
 from services.evaluator.evaluator import Evaluator
 from services.evaluator.host_lock import HostLock
@@ -249,6 +250,20 @@ def test_one_converted_copy_of_a_checkpoint_is_held_at_most(
         assert sum(checkpoint() is not None for checkpoint in made) == 1
     assert scores[0] == scores[1] == scores[3] != scores[2]
     assert len(made) == 3
+
+
+def test_tasks_are_in_batches_of_as_many_tokens_as_the_placed_weights_leave_room_for(
+    evaluator: Evaluator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = request_of(tmp_path / "model", EvaluationSpec(tasks=(FACTS,), dtype="float32"))
+    before = measured(evaluator.evaluate(request))
+    assert evaluator.prepared(request.checkpoint, FACTS).batch_tokens == MOST_TOKENS["cpu"]
+    monkeypatch.setattr(module, "batch_tokens", lambda network, dtype, device: 128)
+    evaluator.release()
+    after = measured(evaluator.evaluate(request))
+    task = evaluator.prepared(request.checkpoint, FACTS)
+    assert task.batch_tokens == 128 and evaluator.prepared(request.checkpoint, FACTS) is task
+    assert after.scores[0].margins == pytest.approx(before.scores[0].margins, abs=1e-4)
 
 
 def test_a_request_for_nothing_is_a_bad_one(evaluator: Evaluator, tmp_path: Path) -> None:

@@ -11,8 +11,8 @@ from services.application.export.verification.float32 import in_float32
 from services.application.export.verification.gguf import LENGTH, PROMPTS, LlamaCppVerifier
 from services.application.export.verification.protocol import DifferentExportError, Verification
 from services.application.export.verification.verified_items import VerifiedItems
+from services.evaluator.batches import Continuation
 from services.evaluator.placement import to_device
-from services.evaluator.tokenisation import Continuation
 from services.exporter.names import GgufType
 from services.exporter.network import ExportedNetwork
 from shared.architecture import Architecture, Quantization

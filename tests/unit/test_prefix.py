@@ -46,7 +46,7 @@ def alone(network: Decoder, tokens: list[int]) -> Tensor:
 def test_sequences_after_a_prefix_are_read_as_if_written_out_with_it(network: Decoder) -> None:
     reads, expected = [], []
     for seed, prefix in enumerate(PREFIXES):
-        read = Prefix(prefix)
+        read = Prefix.of(prefix)
         reads.append(read)
         expected.append([(list(range(len(prefix))), alone(network, prefix))])
         groups = endings(seed)
@@ -72,7 +72,7 @@ def test_what_follows_a_prefix_depends_on_it(network: Decoder) -> None:
     tree = Tree.merged([[1, 2]], 9)[0]
     found = []
     for prefix in random_sequences(9, 9):
-        read = Prefix(prefix)
+        read = Prefix.of(prefix)
         found.append(network.hidden_together([read, pack([tree]).after(read)], as_it_is)[1])
     assert (found[0] - found[1]).abs().max() > 1e-3
 
@@ -96,7 +96,7 @@ def test_rows_that_go_through_together_have_the_outcomes_of_one_by_one(network: 
 def test_a_row_is_refused_without_the_prefix_that_it_continues(tmp_path: Path) -> None:
     write_checkpoint(tmp_path, "llama")
     network = Checkpoint.open(tmp_path).cut(SUBNET)
-    prefix = Prefix(PREFIXES[0])
+    prefix = Prefix.of(PREFIXES[0])
     row = pack([Tree.merged([[1, 2]], len(PREFIXES[0]))[0]]).after(prefix)
     with pytest.raises(RuntimeError, match="prefix has not been read in layer 0: read it together"):
         network.hidden(row)
@@ -108,7 +108,7 @@ def test_a_row_is_refused_without_the_prefix_that_it_continues(tmp_path: Path) -
 
 
 def test_a_prefix_leaves_the_keys_and_values_of_the_layer_read_last() -> None:
-    prefix = Prefix([1, 2, 3])
+    prefix = Prefix.of([1, 2, 3])
     for layer in (0, 1):
         queries, keys, values = projections(3, 2, seed=layer)
         prefix.attend(layer, queries, keys, values, None)

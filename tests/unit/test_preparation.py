@@ -9,9 +9,10 @@ import torch
 from lm_eval.api.instance import Instance
 from transformers import AutoConfig, PreTrainedTokenizerFast
 
+from services.evaluator.batches import Continuation
 from services.evaluator.preparation import PreparedTask, prepare_task
 from services.evaluator.tasks.loading import load_items
-from services.evaluator.tokenisation import Continuation, tokenize_requests
+from services.evaluator.tokenisation import tokenize_requests
 from shared.errors import UserError
 from shared.messages import TaskItems
 from tests.support.checkpoints import tiny_tokenizer

@@ -12,6 +12,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from services.evaluator import scoring
+from services.evaluator.batches import ScoringBatch
 from services.evaluator.preparation import PreparedTask, prepare_task
 from services.evaluator.progress_callback import ProgressCallback
 from services.evaluator.scoring import score
@@ -22,7 +23,9 @@ from shared.supernet.blocked import blocked
 from shared.supernet.checkpoint import Checkpoint
 from shared.supernet.decoder import Decoder, Layer
 from shared.supernet.int8 import Int8Linear, quantize_layer
+from shared.supernet.packing import pack
 from shared.supernet.prefix import Prefix
+from shared.supernet.tree import Tree
 from tests.support.checkpoints import logits_one_by_one, tiny_tokenizer, write_checkpoint
 from tests.support.tasks import register
 
@@ -360,9 +363,10 @@ def test_every_target_is_weighed_at_the_place_that_predicts_it(made: Made, monke
     targets = torch.randint(made.network.head.shape[0], (40,), generator=generator)
     logits = (states @ made.network.head.T).double()
     targets[::3] = logits.argmax(-1)[at[::3]]
+    batch = ScoringBatch(pack([Tree.plain(range(11))]), torch.arange(11), at, targets, torch.zeros_like(at))
     for size in (1, 4, 11, 256):
         monkeypatch.setattr(scoring, "HEAD_TOKENS", size)
-        found, greedy = scoring._predicted(made.network, states, at, targets)
+        found, greedy = scoring._predicted(made.network, states, batch)
         torch.testing.assert_close(found, logits.log_softmax(-1)[at, targets].float(), atol=1e-5, rtol=1e-5)
         assert torch.equal(greedy, logits.argmax(-1)[at] == targets)
 

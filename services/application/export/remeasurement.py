@@ -10,7 +10,7 @@ import torch
 from services.application.export.pace import computing_seconds
 from services.application.export.report_items import report_tasks
 from services.application.export.searched_run import SearchedRun
-from services.evaluator.evaluator import BATCH_TOKENS
+from services.evaluator.batch_size import MOST_TOKENS
 from services.evaluator.memory import is_out_of_memory
 from services.evaluator.preparation import PreparedTask
 from services.evaluator.scoring import count_waves, score
@@ -113,7 +113,7 @@ def remeasured_tasks(
     try:
         with events.step(SUBJECT, note="reading report items"):
             tokenizer = load_tokenizer(network.checkpoint.directory)
-            batch_tokens = BATCH_TOKENS[device.type]
+            batch_tokens = MOST_TOKENS[device.type]
             tasks = report_tasks(run.plan.settings, network.checkpoint, tokenizer, environment, device, batch_tokens)
             seconds = computing_seconds(network, sum(task.tokens for task in tasks))
     except UserError as error:

@@ -13,9 +13,9 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 from services.application.export.verification.float32 import in_float32
 from services.application.export.verification.protocol import DifferentExportError, Verification
 from services.application.export.verification.verified_items import VerifiedItems
+from services.evaluator.batches import Continuation
 from services.evaluator.scoring import score
 from services.evaluator.tasks.loading import Document
-from services.evaluator.tokenisation import Continuation
 from services.exporter.network import ExportedNetwork
 from shared.errors import UserError, first_line
 from shared.supernet.decoder import Decoder

@@ -7,8 +7,8 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from services.application.export.report_items import report_tasks
+from services.evaluator.batches import Continuation
 from services.evaluator.preparation import PreparedTask, item_windows
-from services.evaluator.tokenisation import Continuation
 from shared import facts
 from shared.environment import Environment
 from shared.errors import UserError
