@@ -119,8 +119,8 @@ class TrainingSettings(Section):
     memory: Annotated[
         MemoryChoice,
         Field(
-            description="How much memory the fine-tuning takes: full (18 bytes a parameter), lean (6), leanest (4), or "
-            "auto for the first of them that fits. lean and leanest hold weights in bfloat16 and the optimiser's "
+            description="How much memory the fine-tuning takes: full, lean, leanest, or auto for the first that fits. "
+            "They take 18, 6 and 4 bytes a parameter. lean and leanest hold weights in bfloat16 and the optimiser's "
             "states in 8 bits, and make another super-network. leanest doesn't clip gradients."
         ),
     ] = "auto"
