@@ -83,8 +83,7 @@ def main() -> None:
                     written = True
                 peak = in_a_process(Path(scratch), recipe, asked.tokens)
                 numbers = parameters(network)
-                fixed = peak - needs.activations - needs.logits if needs.gradients < needs.activations else peak
-                a_parameter[recipe] = fixed / numbers
+                a_parameter[recipe] = peak / numbers
                 wrong = needs.device / peak - 1
                 off = max(off, abs(wrong))
                 print(
