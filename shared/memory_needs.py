@@ -1,7 +1,7 @@
 """What fine-tuning and scoring a network take: memory of the device, memory of the host and disk, part by part,
 computed from the network's shape before anything is loaded. Free of torch.
 
-On a CPU device and host are the same memory: `device` and `host` are then added up. All numbers are bytes. The parts
+On a CPU the device's memory is all there is, and has room for what the host needs. All numbers are bytes. The parts
 follow from what is held at the same time (services.trainer.fine_tuning); `python -m tests.benchmarks.training_memory`
 measures how far they are from the truth.
 """
@@ -22,7 +22,9 @@ SINGLE = 4
 """Bytes of a float32."""
 QUANTISED_STATES = 2 * (1 + SINGLE / 256)
 """Bytes of AdamW's two states of a weight: one for each, and a scale in float32 for each block of 256."""
-SCRATCH = 1 << 28
+CHUNKED_LOGITS = 2**24
+"""Logits that are there together where they are computed a chunk at a time (services.trainer.chunked_loss)."""
+SCRATCH = 1 << 27
 """What a step takes besides: buffers of the optimiser, of single matrix products and of torch."""
 ROOM = 0.9
 """Share of a memory that is left to a fine-tuning by all else."""
@@ -34,14 +36,16 @@ SEQUENCE_TOKENS = 128
 class FineTuningNeeds:
     """What a fine-tuning takes, in bytes.
 
-    Of the device: `weights` with the copy in which a step computes, `optimizer` states, `gradients`, `activations` that
-    the backward pass needs, `logits` of one step. Of the host besides: `host`. On disk: one `saved_state` and the
-    `checkpoint` that comes out.
+    Of the device: `weights` as they are held, the `copy` of them that a step computes with, `optimizer` states,
+    `gradients`; `activations` that the backward pass needs, and `logits`. `host`, where the device is a GPU: what is
+    written at the end, and as much to put neurons in order before. On disk: one `saved_state` and the `checkpoint` that
+    comes out.
     """
 
     weights: int
     optimizer: int
     gradients: int
+    copy: int
     activations: int
     logits: int
     host: int
@@ -50,8 +54,10 @@ class FineTuningNeeds:
 
     @property
     def device(self) -> int:
-        """At its peak: in the backward pass gradients come as activations go."""
-        return self.weights + self.optimizer + max(self.gradients, self.activations + self.logits) + SCRATCH
+        """At its peak: in the backward pass gradients come as activations go. The copy goes too, but piece by piece,
+        which leaves holes that gradients don't fit into."""
+        passing = max(self.gradients, self.activations + self.logits)
+        return self.weights + self.copy + self.optimizer + passing + SCRATCH
 
     @property
     def disk(self) -> int:
@@ -90,25 +96,27 @@ def fine_tuning_needs(
     width = WEIGHT_BYTES[compute]
     layers = [_layer_activations(layer, width, min(sequence_tokens, tokens)) for layer in network.layers]
     if recipe == "full":
-        copy = width if compute != "float32" else 0
-        weights, optimizer, gradients = (SINGLE + copy) * numbers, 2 * SINGLE * numbers, SINGLE * numbers
+        copy = 0 if compute == "float32" else width * numbers
+        weights, optimizer, gradients = SINGLE * numbers, 2 * SINGLE * numbers, SINGLE * numbers
         activations = tokens * sum(layers)
         logits = tokens * network.vocab_size * (width + 2 * SINGLE)
         saved = 3 * SINGLE * numbers
     else:
-        width = WEIGHT_BYTES["bfloat16"]
+        copy, width = 0, WEIGHT_BYTES["bfloat16"]
         weights, optimizer = width * numbers, round(QUANTISED_STATES * numbers)
         gradients = width * (numbers if recipe == "lean" else max(spec.numbers for spec in tensors(network)))
         activations = tokens * (sum(width * layer.hidden for layer in network.layers) + max(layers))
-        logits = width * network.vocab_size * network.outputs
+        logits = width * network.vocab_size * network.outputs  # the head's gradient comes with the loss
+        logits += min(tokens * network.vocab_size, CHUNKED_LOGITS) * (2 * SINGLE + 2 * width)
         saved = weights + optimizer
     return FineTuningNeeds(
         weights=weights,
         optimizer=optimizer,
         gradients=gradients,
+        copy=copy,
         activations=activations,
         logits=logits,
-        host=0,
+        host=2 * stored_bytes * numbers,
         saved_state=saved,
         checkpoint=stored_bytes * numbers,
     )

@@ -6,7 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-LOGITS = 2**24
+from shared.memory_needs import CHUNKED_LOGITS
+
+LOGITS = CHUNKED_LOGITS
 """Logits that are there together: 64 MB in float32."""
 
 

@@ -105,6 +105,15 @@ def test_one_that_was_made_by_other_methods_is_not_found_by_new_searches(
     assert found(run, store) is None
 
 
+def test_one_that_took_less_memory_is_found_by_who_asks_for_that_or_leaves_it_open(
+    run: RunDirectory, store: SupernetStore
+) -> None:
+    write_supernet(store.path / "lean", search_settings(training={"steps": 5}))
+    manifest_with(store.path / "lean", memory="lean")
+    for memory, there in {"auto": "lean", "lean": "lean", "full": None, "leanest": None}.items():
+        assert found(run, store, training={"steps": 5, "memory": memory}) == there
+
+
 @pytest.mark.parametrize(("changes", "words"), OTHERS)
 def test_a_run_that_has_one_of_another_recipe_is_refused_by_what_differs(
     run: RunDirectory, store: SupernetStore, changes: dict[str, Any], words: str
