@@ -28,6 +28,8 @@ SCRATCH = 1 << 27
 """What a step takes besides: buffers of the optimiser, of single matrix products and of torch."""
 ROOM = 0.9
 """Share of a memory that is left to a fine-tuning by all else."""
+PREDICTED = 0.6
+"""Share of a step's tokens that belong to responses, about: of these alone logits are computed."""
 SEQUENCE_TOKENS = 128
 """Length of a training example, as long as nothing was read."""
 
@@ -93,13 +95,14 @@ def fine_tuning_needs(
     `sequence_tokens` the length of the examples, on which attention's scores depend.
     """
     numbers, tokens = parameters(network), training.tokens_per_step
+    predicted = round(PREDICTED * tokens)
     width = WEIGHT_BYTES[compute]
     layers = [_layer_activations(layer, width, min(sequence_tokens, tokens)) for layer in network.layers]
     if recipe == "full":
         copy = 0 if compute == "float32" else width * numbers
         weights, optimizer, gradients = SINGLE * numbers, 2 * SINGLE * numbers, SINGLE * numbers
         activations = tokens * sum(layers)
-        logits = tokens * network.vocab_size * (width + 2 * SINGLE)
+        logits = predicted * network.vocab_size * (width + 2 * SINGLE)
         saved = 3 * SINGLE * numbers
     else:
         copy, width = 0, WEIGHT_BYTES["bfloat16"]
@@ -107,7 +110,7 @@ def fine_tuning_needs(
         gradients = width * (numbers if recipe == "lean" else max(spec.numbers for spec in tensors(network)))
         activations = tokens * (sum(width * layer.hidden for layer in network.layers) + max(layers))
         logits = width * network.vocab_size * network.outputs  # the head's gradient comes with the loss
-        logits += min(tokens * network.vocab_size, CHUNKED_LOGITS) * (2 * SINGLE + 2 * width)
+        logits += min(predicted * network.vocab_size, CHUNKED_LOGITS) * (2 * SINGLE + 2 * width)
         saved = weights + optimizer
     return FineTuningNeeds(
         weights=weights,

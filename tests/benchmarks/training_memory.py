@@ -54,7 +54,7 @@ SHAPES: dict[str, dict[str, Any]] = {
 }
 """Of about so many billion parameters; the second is TinyLlama's, the last LLaMA2-7B's, which is only computed."""
 SEQUENCE = 64
-STEPS = 4
+STEPS = 3
 SECONDS = 0.002
 WITHIN = 0.1
 
