@@ -10,7 +10,8 @@ from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex
 
 __all__ = ["BlockMask", "block_mask", "flexible_attention"]
 
-
+KERNELS = 64
+"""That a process may compile."""
 LEAST_HEAD_DIM = 16
 """Triton multiplies no smaller matrices: smaller heads are filled up with zeros."""
 
@@ -49,5 +50,8 @@ def flexible_attention(queries: Tensor, keys: Tensor, values: Tensor, mask: Bloc
 
 @cache
 def _compiled() -> Any:
+    # Beyond its limit torch computes without a kernel, with all scores of a row in memory; and each shape of heads,
+    # each dtype and each kind of mask has a kernel of its own.
+    torch._dynamo.config.recompile_limit = max(KERNELS, torch._dynamo.config.recompile_limit)
     # Rows differ in length: without `dynamic`, each length would be compiled anew.
     return torch.compile(flex_attention, dynamic=True)

@@ -98,13 +98,11 @@ def outcome_of(check: Check, machine: Machine, left: float) -> Outcome:
 
 
 def _settle() -> None:
-    """Nothing is printed but the table. And each kind of network may compile a kernel of its own: a process of the farm
-    has one network, this one has many."""
+    """Nothing is printed but the table."""
     logging.disable(logging.WARNING)
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     warnings.simplefilter("ignore")
-    torch._dynamo.config.recompile_limit = 64
 
 
 @contextmanager

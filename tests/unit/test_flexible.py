@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from shared.supernet import flexible
 from shared.supernet.flexible import block_mask, flexible_attention
 from shared.supernet.packing import pack
 from shared.supernet.tree import Tree
@@ -62,3 +63,19 @@ def test_who_sees_whom_is_a_matter_of_the_row_the_prefix_and_the_window() -> Non
             for query, position in enumerate(tree.positions):
                 path = [0, 1, *(2 + place for place in ancestors(tree.positions, query))]
                 assert bool(sees[query]) == (key in (path if window is None else path[-window:])), (position, key)
+
+
+@pytest.mark.filterwarnings("ignore:.*script_method:DeprecationWarning")
+def test_a_process_may_compile_a_kernel_for_each_kind_of_network() -> None:
+    with torch._dynamo.config.patch(recompile_limit=8):
+        flexible._compiled.__wrapped__()
+        assert torch._dynamo.config.recompile_limit == flexible.KERNELS
+
+
+@pytest.mark.parametrize("size", [4, 12, 16, 20])
+def test_heads_too_small_for_the_kernel_are_filled_up(size: int) -> None:
+    packed, given = pack([Tree.plain(range(5))]), torch.randn(3, 5, 2, size)
+    found = flexible_attention(*given, block_mask(packed.positions, packed.ends, 0, None))
+    queries, keys, values = given.transpose(1, 2)
+    expected = torch.nn.functional.scaled_dot_product_attention(queries, keys, values, is_causal=True)
+    torch.testing.assert_close(found, expected.transpose(0, 1).flatten(1))
