@@ -5,7 +5,6 @@ import itertools
 import json
 import math
 import random
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from services.trainer.examples import Example, batches
-from services.trainer.training_state import TrainingState, save_state
+from services.trainer.training_state import StateInterval, TrainingState, save_state
 from shared.architecture import dense
 from shared.errors import UserError
 from shared.files import writing
@@ -77,13 +76,13 @@ def fine_tune(
     examples: Sequence[Example],
     settings: TrainingSettings,
     state: TrainingState,
-    state_file: Path,
+    saved: Path,
     log_file: Path,
     report: Callable[[StepReport], None],
     rate_setting: str = "training.learning_rate",
 ) -> None:
     """Train `state.weights` (float32, updated in place), of which the networks are made, from `state.step` to the last
-    step.
+    step. The state is saved in the directory `saved` from time to time.
 
     What happens in a step depends only on the seed and its number, so a fine-tuning that was interrupted has the same
     outcome as an undisturbed one. Raises DivergedError, which names the learning rate by its setting, where the loss or
@@ -95,7 +94,7 @@ def fine_tune(
     )
     if state.optimizer:
         optimizer.load_state_dict(state.optimizer)
-    saved = time.monotonic()
+    interval = StateInterval(settings.checkpoint_every_seconds)
     remaining = itertools.islice(batches(examples, settings.tokens_per_step, settings.seed), state.step, settings.steps)
     for step, batch in enumerate(remaining, start=state.step):
         for group in optimizer.param_groups:
@@ -108,15 +107,15 @@ def fine_tune(
         norm = torch.nn.utils.clip_grad_norm_(weights.values(), settings.clip_norm)
         if not (loss.isfinite() and norm.isfinite()):
             reason = f"{rate_setting}: the loss is not finite at step {step}"
-            raise DivergedError(f"{reason}; lower it and remove {state_file}")
+            raise DivergedError(f"{reason}; lower it and remove {saved}")
         optimizer.step()
         _note(state, step, kind, loss.item())
         _log(log_file, step, kind, loss.item(), float(norm), learning_rate(step, settings), len(packed.tokens))
         report(StepReport(step + 1, settings.steps, state.losses.get("full"), state.losses.get("subnet")))
-        if time.monotonic() - saved > settings.checkpoint_every_seconds:
-            state.optimizer = optimizer.state_dict()
-            save_state(state_file, state)
-            saved = time.monotonic()
+        if interval.due:
+            with interval.waiting():
+                state.optimizer = optimizer.state_dict()
+                save_state(saved, state)
 
 
 def learning_rate(step: int, settings: TrainingSettings) -> float:

@@ -12,7 +12,7 @@ import torch
 from services.trainer.examples import batches
 from services.trainer.fine_tuning import StepReport, elastic, fine_tune
 from services.trainer.training_data import TrainingData, load_training_data
-from services.trainer.training_state import STATE, TrainingState, load_state
+from services.trainer.training_state import STATE, TrainingState, check_state, load_state
 from shared.checkpoint_files import FileDigests, content_digest
 from shared.digest import digest_json
 from shared.environment import Environment
@@ -71,7 +71,7 @@ def plan_training(
 
 def check_unfinished(plan: TrainingPlan, workspace: Path) -> None:
     """Raise UserError if an interrupted fine-tuning in this workspace can't be read or is not this plan's."""
-    load_state(workspace / STATE, plan.digest, mapped=True)
+    check_state(workspace / STATE, plan.digest)
 
 
 def make_supernet(
@@ -79,18 +79,18 @@ def make_supernet(
 ) -> SupernetManifest:
     """Make the super-network `directory`, resuming where an earlier call was interrupted. `workspace` holds what is
     unfinished, and is removed at the end."""
-    state_file, device = workspace / STATE, compute_device()
+    saved, device = workspace / STATE, compute_device()
     compute = torch_dtype(preferred_dtype())
     with writing(workspace):
         workspace.mkdir(parents=True, exist_ok=True)
-    state = load_state(state_file, plan.digest)
+    state = load_state(saved, plan.digest)
     if state is None:
         state = _begin(plan, compute, device)
     state.weights = {name: tensor.to(device) for name, tensor in state.weights.items()}
     training = plan.settings.training
     space = search_space(plan.base.network, plan.settings.space, state.drop_order)
     networks = elastic(plan.base, space, state.weights, compute, training.seed)
-    fine_tune(networks, plan.data.examples, training, state, state_file, workspace / LOSSES, report)
+    fine_tune(networks, plan.data.examples, training, state, saved, workspace / LOSSES, report)
     manifest = _finish(plan, state, workspace, directory)
     shutil.rmtree(workspace, ignore_errors=True)
     return manifest

@@ -133,10 +133,10 @@ def _fine_tuned(
     plan: SinglePlan, data: TrainingData, tuning: Tuning, workspace: Path, report: Callable[[StepReport], None]
 ) -> tuple[Decoder, dict[str, float]]:
     """The network with its new weights, in its own dtypes, and the running means of its losses."""
-    state_file, settings, lora = workspace / STATE, tuning.training, isinstance(tuning.method, LoraMethod)
-    trained = _trained(plan.network, tuning, load_state(state_file, plan.digest), plan.digest)
+    saved, settings, lora = workspace / STATE, tuning.training, isinstance(tuning.method, LoraMethod)
+    trained = _trained(plan.network, tuning, load_state(saved, plan.digest), plan.digest)
     rate = "fine_tuning.lora_learning_rate" if lora else "fine_tuning.learning_rate"  # as a study file calls them
-    fine_tune(trained.of_step, data.examples, settings, trained.state, state_file, workspace / LOSSES, report, rate)
+    fine_tune(trained.of_step, data.examples, settings, trained.state, saved, workspace / LOSSES, report, rate)
     dtypes = {name: tensor.dtype for name, tensor in plan.network.weights.items()}
     weights = {name: tensor.detach().to("cpu", dtypes[name]) for name, tensor in trained.weights().items()}
     return plan.network.cut(weights=weights), trained.state.losses

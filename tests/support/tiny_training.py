@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from services.trainer import training_state
 from services.trainer.fine_tuning import StepReport
 from services.trainer.make_supernet import TrainingPlan, make_supernet, plan_training
 from shared.environment import Environment
@@ -71,4 +72,5 @@ def _announce(report: StepReport) -> None:
 
 
 if __name__ == "__main__":
+    training_state.WAITING_SHARE = 1.0  # a state after each step, though its steps are shorter than the writing
     train_in(Path(sys.argv[1]) / sys.argv[2], tiny_plan(Path(sys.argv[1]), **json.loads(sys.argv[3])), _announce)
