@@ -1,5 +1,6 @@
 """Making the super-network of a search: fine-tuning, with what is said of it."""
 
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from services.application.estimate import assumed_tokens, estimate, whole_work
@@ -12,6 +13,8 @@ from services.application.supernet_store import Supernet, SupernetStore, is_supe
 from services.evaluator.evaluator import Evaluator
 from services.evaluator.speed import parameter_tokens_per_second
 from services.evaluator.tasks.local import DataMissingError
+from services.trainer.distributed.environment import started_together
+from services.trainer.distributed.processes import ALONE, Processes
 from services.trainer.fine_tuning import StepReport
 from services.trainer.make_supernet import TrainingPlan, make_supernet
 from shared.environment import Environment
@@ -21,14 +24,35 @@ from shared.settings import SearchSettings
 from shared.supernet.device import preferred_dtype
 
 
+def training_processes() -> AbstractContextManager[Processes]:
+    """The processes that `torchrun` has started together with this one; by itself it is alone."""
+    if not started_together():
+        return nullcontext(ALONE)
+    from services.trainer.distributed.process_group import process_group
+
+    return process_group()
+
+
 def train_supernet(
-    settings: SearchSettings, run: RunDirectory, store: SupernetStore, environment: Environment, events: Events
+    settings: SearchSettings,
+    run: RunDirectory,
+    store: SupernetStore,
+    environment: Environment,
+    events: Events,
+    processes: Processes = ALONE,
 ) -> None:
     """Make the super-network of a search, where it isn't there yet, once its tasks are found to be as they should if
-    their data are to be had here."""
+    their data are to be had here. Several processes make it together; the first one fetches, checks and reports."""
     run.check_name()
+    if not processes.first:
+        processes.wait()  # until it has fetched what isn't here yet
     prepared = prepare_search(settings, run, store, environment, events, to_be_made=True)
+    if not processes.first:
+        _take_part(prepared, processes)
+        return
+    processes.wait()
     if prepared.supernet is not None:
+        processes.agree(False)
         events.note("Fine-tuning", "nothing to do, the super-network is finished")
         return
     try:
@@ -40,7 +64,7 @@ def train_supernet(
     cost = estimate(settings, space, rate, *assumed_tokens(settings), whole_work(settings, space))
     events.publish(SpaceDescribed(space, search_dtype(settings, run, preferred_dtype())))
     events.publish(FineTuningEstimated(cost.training))
-    events.note("Super-network", str(fine_tune(prepared, events).directory))
+    events.note("Super-network", str(fine_tune(prepared, events, processes).directory))
 
 
 def supernet_before_search(
@@ -62,13 +86,24 @@ def _made_meanwhile(place: Path, plan: TrainingPlan) -> Supernet:
     return supernet
 
 
-def fine_tune(search: PreparedSearch, events: Events) -> Supernet:
-    """Make the super-network of a search; where another process makes it, wait for that."""
-    plan, place = search.training, search.place
-    if plan is None:
+def _take_part(search: PreparedSearch, processes: Processes) -> None:
+    """What the other processes do while the first one is in `fine_tune`."""
+    if processes.agree(False):
+        make_supernet(_plan_of(search), workspace_of(search.place), search.place, lambda _: None, processes)
+
+
+def _plan_of(search: PreparedSearch) -> TrainingPlan:
+    if search.training is None:
         raise ValueError("a super-network that the search file names is not made here")
+    return search.training
+
+
+def fine_tune(search: PreparedSearch, events: Events, processes: Processes = ALONE) -> Supernet:
+    """Make the super-network of a search, as the first of the processes; where another nasfarm makes it, wait for
+    that."""
+    plan, place = _plan_of(search), search.place
     with making(place, lambda: events.note("Super-network", "another nasfarm just makes it; waiting for that")):
-        if is_supernet(place):
+        if not processes.agree(not is_supernet(place)):
             return _made_meanwhile(place, plan)
         begins = "ordering layers and neurons by their importance"
         with events.step("Fine-tuning", search.settings.training.steps, begins) as shown:
@@ -78,4 +113,5 @@ def fine_tune(search: PreparedSearch, events: Events) -> Supernet:
                 known = (f"{network} {loss:.3f}" for network, loss in losses.items() if loss is not None)
                 shown.reach(step.step, f"loss {', '.join(known)}")
 
-            return Supernet(place, make_supernet(plan, workspace_of(place), place, show))
+            make_supernet(plan, workspace_of(place), place, show, processes)
+        return Supernet.read(place)

@@ -63,12 +63,13 @@ def search_on_broker(search_file: Path | None, runs: Path, store: SupernetStore,
 def train(search_file: Path, runs: Path, store: SupernetStore) -> None:
     """Make the super-network of a search file, where it isn't there yet."""
     from services.application.quiet_libraries import quiet_libraries
-    from services.application.supernet_training import train_supernet
+    from services.application.supernet_training import train_supernet, training_processes
 
     quiet_libraries()
     settings, environment = read_search_file(search_file), Environment.read()
-    with PreparationDisplay() as preparation:
-        train_supernet(settings, RunDirectory(runs / settings.name), store, environment, Events(preparation))
+    with training_processes() as processes, PreparationDisplay() as preparation:
+        events = Events(preparation) if processes.first else Events()
+        train_supernet(settings, RunDirectory(runs / settings.name), store, environment, events, processes)
 
 
 def _settings(search_file: Path | None, environment: Environment) -> SearchSettings:

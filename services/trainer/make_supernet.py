@@ -2,17 +2,30 @@
 checkpoint."""
 
 import shutil
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
+from services.trainer.distributed.processes import ALONE, Processes
 from services.trainer.examples import batches
-from services.trainer.fine_tuning import StepReport, elastic, fine_tune
+from services.trainer.fine_tuning import (
+    ArchitecturesOfStep,
+    Gradients,
+    NetworksOfStep,
+    StepReport,
+    TrainedKind,
+    elastic,
+    fine_tune,
+    gradients_of,
+)
 from services.trainer.training_data import TrainingData, load_training_data
-from services.trainer.training_state import STATE, TrainingState, check_state, load_state
+from services.trainer.training_state import STATE, TrainingState, check_state, is_saved, load_state
+from shared.architecture import Architecture
 from shared.checkpoint_files import FileDigests, content_digest
 from shared.digest import digest_json
 from shared.environment import Environment
@@ -23,8 +36,9 @@ from shared.manifest import LOSSES, SupernetManifest, base_location, search_spac
 from shared.recipe_file import library_versions
 from shared.settings import SearchSettings
 from shared.supernet.checkpoint import Checkpoint, writing_checkpoint
+from shared.supernet.decoder import Decoder
 from shared.supernet.device import compute_device, preferred_dtype, torch_dtype
-from shared.supernet.order import drop_order, measure_importance, order_neurons
+from shared.supernet.order import Importance, drop_order, measure_importance, order_neurons
 from shared.supernet.packing import Packed, pack
 from shared.supernet.saving import copy_companions, save_weights
 from shared.supernet.tree import Tree
@@ -75,44 +89,108 @@ def check_unfinished(plan: TrainingPlan, workspace: Path) -> None:
 
 
 def make_supernet(
-    plan: TrainingPlan, workspace: Path, directory: Path, report: Callable[[StepReport], None]
-) -> SupernetManifest:
+    plan: TrainingPlan,
+    workspace: Path,
+    directory: Path,
+    report: Callable[[StepReport], None],
+    processes: Processes = ALONE,
+) -> SupernetManifest | None:
     """Make the super-network `directory`, resuming where an earlier call was interrupted. `workspace` holds what is
-    unfinished, and is removed at the end."""
-    saved, device = workspace / STATE, compute_device()
-    compute = torch_dtype(preferred_dtype())
-    with writing(workspace):
-        workspace.mkdir(parents=True, exist_ok=True)
-    state = load_state(saved, plan.digest)
-    if state is None:
-        state = _begin(plan, compute, device)
-    state.weights = {name: tensor.to(device) for name, tensor in state.weights.items()}
-    training = plan.settings.training
-    space = search_space(plan.base.network, plan.settings.space, state.drop_order)
-    networks = elastic(plan.base, space, state.weights, compute, training.seed)
-    fine_tune(networks, plan.data.examples, training, state, saved, workspace / LOSSES, report)
+    unfinished, and is removed at the end. Of several processes all call this; the first one has the manifest then."""
+    if processes.first:
+        with writing(workspace):
+            workspace.mkdir(parents=True, exist_ok=True)
+    processes.wait()
+    saved, training = workspace / STATE, plan.settings.training
+    state, gradients = _trained(plan, saved, processes)
+    log_file = workspace / LOSSES
+    fine_tune(gradients, plan.data.examples, training, state, saved, log_file, report, processes=processes)
+    dtypes = {name: tensor.dtype for name, tensor in plan.base.weights.items()}
+    state.weights = {name: _on_first(tensor, dtypes[name], processes) for name, tensor in state.weights.items()}
+    if not processes.first:
+        return None
     manifest = _finish(plan, state, workspace, directory)
     shutil.rmtree(workspace, ignore_errors=True)
     return manifest
 
 
-def _begin(plan: TrainingPlan, compute: torch.dtype, device: torch.device) -> TrainingState:
-    settings = plan.settings
+def _trained(plan: TrainingPlan, saved: Path, processes: Processes) -> tuple[TrainingState, Gradients]:
+    """The state to go on from, and what computes the gradients of its weights."""
+    return _trained_alone(plan, saved) if processes.size == 1 else _trained_together(plan, saved, processes)
+
+
+def _trained_alone(plan: TrainingPlan, saved: Path) -> tuple[TrainingState, Gradients]:
+    device, compute = compute_device(), torch_dtype(preferred_dtype())
+    state = load_state(saved, plan.digest)
+    if state is None:
+        measured = _measure(plan, compute, device)
+        weights = {name: tensor.float().clone() for name, tensor in _ordered(plan, measured).items()}
+        state = replace(_begin(plan, measured), weights=weights)
+    state.weights = {name: tensor.to(device) for name, tensor in state.weights.items()}
+    networks = _cut_out(plan.base, _architectures(plan, state), state.weights, compute)
+    return state, gradients_of(networks, device)
+
+
+def _trained_together(plan: TrainingPlan, saved: Path, processes: Processes) -> tuple[TrainingState, Gradients]:
+    from services.trainer.distributed.sharded_network import ShardedNetwork  # loads much of torch besides
+
+    compute = torch_dtype(preferred_dtype())
+    begun = processes.agree(is_saved(saved))
+    found = _measure(plan, compute, compute_device()) if processes.first and not begun else None
+    measured: Importance | None = processes.agree(found)
+    weights = plan.base.weights if measured is None else _ordered(plan, measured)
+    network = ShardedNetwork(plan.base, weights, compute, processes)
+    if measured is None:
+        state = load_state(saved, plan.digest, network.weights, processes)
+    else:
+        state = replace(_begin(plan, measured), weights=network.weights)
+    if state is None:
+        raise UserError(f"{saved}: was removed meanwhile; run the same command again")
+    return state, partial(network.gradients, _architectures(plan, state))
+
+
+def _architectures(plan: TrainingPlan, state: TrainingState) -> ArchitecturesOfStep:
+    network, settings = plan.base.network, plan.settings
+    return elastic(network, search_space(network, settings.space, state.drop_order), settings.training)
+
+
+def _measure(plan: TrainingPlan, compute: torch.dtype, device: torch.device) -> Importance:
+    """Importance, on the CPU: it goes from process to process."""
     network = plan.base.cut().map(lambda tensor: tensor.to(device, compute))
-    importance = measure_importance(network, _calibration_batches(plan, device))
-    influence = importance.layers if settings.space.depth_rule == "importance" else None
-    weights = dict(plan.base.weights)
-    if settings.training.neuron_order == "importance":
-        weights = order_neurons(weights, plan.base.network, importance)
-    return TrainingState(
-        plan=plan.digest,
-        step=0,
-        drop_order=drop_order(plan.base.network.depth, influence),
-        influence=influence,
-        losses={},
-        weights={name: tensor.float().clone() for name, tensor in weights.items()},
-        optimizer={},
-    )
+    measured = measure_importance(network, _calibration_batches(plan, device))
+    return replace(measured, neurons=tuple(neurons.cpu() for neurons in measured.neurons))
+
+
+def _ordered(plan: TrainingPlan, importance: Importance) -> Mapping[str, Tensor]:
+    if plan.settings.training.neuron_order == "none":
+        return plan.base.weights
+    return order_neurons(plan.base.weights, plan.base.network, importance)
+
+
+def _begin(plan: TrainingPlan, importance: Importance) -> TrainingState:
+    """The first state, without weights."""
+    influence = importance.layers if plan.settings.space.depth_rule == "importance" else None
+    order = drop_order(plan.base.network.depth, influence)
+    return TrainingState(plan.digest, 0, order, influence, losses={}, weights={}, optimizer={})
+
+
+def _cut_out(
+    base: Checkpoint, of_step: ArchitecturesOfStep, weights: Mapping[str, Tensor], compute: torch.dtype
+) -> NetworksOfStep:
+    def cut(architecture: Architecture) -> Decoder:
+        return base.cut(architecture, weights).map(lambda tensor: tensor.to(compute))
+
+    def networks(step: int) -> tuple[TrainedKind, list[Callable[[], Decoder]]]:
+        kind, architectures = of_step(step)
+        return kind, [partial(cut, architecture) for architecture in architectures]
+
+    return networks
+
+
+def _on_first(tensor: Tensor, dtype: torch.dtype, processes: Processes) -> Tensor:
+    """A whole weight as it is written, in the memory of the first process alone."""
+    whole = processes.whole(tensor).detach()
+    return whole.to("cpu", dtype) if processes.first else whole.new_empty(0)
 
 
 def _calibration_batches(plan: TrainingPlan, device: torch.device) -> Iterator[Packed]:
@@ -131,8 +209,7 @@ def _finish(plan: TrainingPlan, state: TrainingState, workspace: Path, directory
     with writing_checkpoint(directory):
         scratch.mkdir()
         copy_companions(plan.base.directory, scratch)
-        dtypes = {name: tensor.dtype for name, tensor in plan.base.weights.items()}
-        save_weights({name: tensor.to("cpu", dtypes[name]) for name, tensor in state.weights.items()}, scratch)
+        save_weights(state.weights, scratch)
         if (workspace / LOSSES).exists():
             shutil.copyfile(workspace / LOSSES, scratch / LOSSES)
     manifest = SupernetManifest(

@@ -51,8 +51,8 @@ class TrainingState:
     """Everything a fine-tuning needs to be resumed: `plan` is the digest of its recipe, `step` the next step, `weights`
     what is trained; of a super-network also the order in which layers are dropped, and by which influence.
 
-    `optimizer` is what an optimiser of torch calls its `state_dict`, of the weights in their order; empty before the
-    first step. Of several processes each has DTensors as weights, and its own rows of what the optimiser keeps of them.
+    `optimizer` is what is kept of each weight that was updated: numbers, scalars, and tensors with a row for each of
+    the weight's rows. Of several processes each has DTensors as weights, and its own rows of what is kept of them.
     """
 
     plan: str
@@ -61,7 +61,7 @@ class TrainingState:
     influence: tuple[float, ...] | None
     losses: dict[str, float]
     weights: dict[str, Tensor]
-    optimizer: dict[str, Any]
+    optimizer: dict[str, dict[str, Any]]
 
     @classmethod
     def of_single(cls, plan: str, weights: dict[str, Tensor]) -> "TrainingState":
@@ -155,6 +155,11 @@ def load_state(
         return TrainingState(**plain, weights=dict(weights), optimizer=optimizer)
 
 
+def is_saved(directory: Path) -> bool:
+    """Whether there is a state to resume from, of whatever fine-tuning."""
+    return (directory / SUMMARY).exists() or directory.with_name(FORMER_STATE).exists()
+
+
 def check_state(directory: Path, plan: str) -> None:
     """Raise UserError if there is a state that can't be read, or belongs to another fine-tuning. Reads no tensors."""
     if (directory / SUMMARY).exists():
@@ -168,17 +173,14 @@ def check_state(directory: Path, plan: str) -> None:
 def _taken_apart(state: TrainingState, processes: Processes) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """The optimiser's state as JSON has it, with names in the place of tensors, and all tensors by their names."""
     tensors = {_weight(name): weight.detach() for name, weight in state.weights.items()}
-    if not state.optimizer:
-        return {}, tensors
-    names, described = list(state.weights), {}
-    for index, parts in state.optimizer["state"].items():
-        name = names[index]
+    described: dict[str, dict[str, Any]] = {}
+    for name, parts in state.optimizer.items():
         described[name] = dict(parts)
         for part, value in parts.items():
             if isinstance(value, Tensor):
                 tensors[f"optimizer/{part}/{name}"] = processes.together(value.detach(), state.weights[name])
                 described[name][part] = {"tensor": f"optimizer/{part}/{name}"}
-    return {"state": described, "param_groups": state.optimizer["param_groups"]}, tensors
+    return described, tensors
 
 
 def _put_together(
@@ -187,20 +189,15 @@ def _put_together(
     sizes: Mapping[str, Tensor],
     tensors: dict[str, Tensor],
     processes: Processes,
-) -> dict[str, Any]:
+) -> dict[str, dict[str, Any]]:
     """The optimiser's state, with room for its tensors, which are yet to be read: they are added to `tensors`."""
-    if not described:
-        return {}
-    state: dict[int, dict[str, Any]] = {}
-    for index, name in enumerate(weights):
-        if name not in described["state"]:
-            continue  # of a layer that no step has trained so far
-        state[index] = dict(described["state"][name])
-        for part, value in state[index].items():
+    optimizer = {name: dict(parts) for name, parts in described.items()}
+    for name, parts in optimizer.items():
+        for part, value in parts.items():
             if isinstance(value, dict):
-                state[index][part] = rows = processes.rows(sizes[value["tensor"]], weights[name])
+                parts[part] = rows = processes.rows(sizes[value["tensor"]], weights[name])
                 tensors[value["tensor"]] = processes.together(rows, weights[name])
-    return {"state": state, "param_groups": described["param_groups"]}
+    return optimizer
 
 
 def _weight(name: str) -> str:
@@ -242,17 +239,19 @@ def _require_plan(path: Path, found: str, plan: str) -> None:
 def _load_former(path: Path, plan: str, sharded: Mapping[str, Tensor] | None, processes: Processes) -> TrainingState:
     with _reading(path):
         state = TrainingState(**torch.load(path, weights_only=True, map_location="cpu", mmap=True))
-    _require_plan(path, state.plan, plan)
-    weights = sharded or state.weights
-    for index, name in enumerate(weights):
-        for part, whole in state.optimizer.get("state", {}).get(index, {}).items():
-            if isinstance(whole, Tensor):
-                state.optimizer["state"][index][part] = processes.rows(whole, weights[name])
+        _require_plan(path, state.plan, plan)
+        weights = sharded or state.weights
+        kept: dict[Any, dict[str, Any]] = state.optimizer.get("state", {})  # by the weights' numbers
         if sharded is not None:
-            target = processes.local(weights[name].detach())
-            target.copy_(processes.rows(state.weights[name], weights[name]))
-    state.weights = dict(weights)
-    return state
+            for name, weight in sharded.items():
+                processes.local(weight.detach()).copy_(processes.rows(state.weights[name], weight))
+        state.optimizer = {
+            name: {part: processes.rows(value, weights[name]) for part, value in kept[number].items()}
+            for number, name in enumerate(state.weights)
+            if number in kept
+        }
+        state.weights = dict(weights)
+        return state
 
 
 def _write(directory: Path, tensors: Mapping[str, Tensor], processes: Processes) -> None:

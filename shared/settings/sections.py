@@ -99,6 +99,15 @@ class TrainingSettings(Section):
     clip_norm: Annotated[
         Real, Field(gt=0, description="Gradients with a larger norm are scaled down to this norm.")
     ] = 1.0
+    subnets_per_step: Annotated[
+        Whole,
+        Field(
+            ge=1,
+            description="Random sub-networks in each step that trains any: they share its examples. As many as there "
+            "are processes cost nothing more, as each then trains its own; the outcome doesn't depend on how many "
+            "processes there are.",
+        ),
+    ] = 1
     neuron_order: Annotated[
         NeuronOrder,
         Field(

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from services.pruner.make_pruned import make_pruned, plan_pruning
 from services.pruner.target import ParameterTarget
-from services.trainer.fine_tuning import StepReport, fine_tune
+from services.trainer.fine_tuning import StepReport, fine_tune, gradients_of
 from services.trainer.lora import adapt
 from services.trainer.make_supernet import make_supernet, plan_training
 from services.trainer.recipe import SingleRecord
@@ -315,7 +315,7 @@ def test_a_gradient_that_is_not_finite_spoils_no_weights_though_the_loss_is(tmp_
     norm.register_hook(lambda gradient: gradient * torch.inf)
     with pytest.raises(UserError, match=r"^training\.learning_rate: the loss is not finite at step 0"):
         fine_tune(
-            lambda _: ("full", plan.network.cut(weights=state.weights)),
+            gradients_of(lambda _: ("full", [lambda: plan.network.cut(weights=state.weights)]), torch.device("cpu")),
             plan.data.examples,
             plan.recipe.tuning.training,
             state,

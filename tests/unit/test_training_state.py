@@ -20,10 +20,7 @@ from tests.support.disk import nearly_full_disk
 def state(step: int = 3) -> TrainingState:
     weights = {"a": torch.arange(50_000.0).view(500, 100), "b": torch.arange(7).bfloat16(), "c": torch.ones(2, 2)}
     parts = {"step": torch.tensor(2.0), "exp_avg": torch.rand(500, 100), "codes": torch.arange(6, dtype=torch.uint8)}
-    optimizer = {
-        "state": {0: parts, 2: {"step": torch.tensor(1.0), "count": 4}},
-        "param_groups": [{"lr": 0.1, "betas": (0.9, 0.95), "params": [0, 1, 2]}],
-    }
+    optimizer = {"a": parts, "c": {"step": torch.tensor(1.0), "count": 4}}
     return TrainingState("plan", step, (2, 1), (0.1, 1 / 3), {"full": 1.5}, weights, optimizer)
 
 
@@ -36,6 +33,13 @@ def same(found: Any, expected: Any) -> bool:
     if isinstance(expected, tuple | list):
         return len(found) == len(expected) and all(map(same, found, expected))
     return bool(found == expected)
+
+
+def as_before(saved: TrainingState) -> dict[str, Any]:
+    """What an earlier release wrote: with the optimiser's own state."""
+    numbers = {name: number for number, name in enumerate(saved.weights)}
+    parts = {numbers[name]: parts for name, parts in saved.optimizer.items()}
+    return {**vars(saved), "optimizer": {"state": parts, "param_groups": [{"lr": 0.1, "params": [0, 1, 2]}]}}
 
 
 def test_a_training_state_survives_being_saved(tmp_path: Path) -> None:
@@ -90,7 +94,8 @@ def test_a_state_of_which_the_writer_was_killed_leaves_the_former_one(
 
 def test_a_state_of_an_earlier_release_is_resumed_and_then_replaced(tmp_path: Path) -> None:
     former = state()
-    torch.save(vars(former), tmp_path / "training.pt")  # as that release did
+    del former.optimizer["c"]["count"]  # it held tensors alone
+    torch.save(as_before(former), tmp_path / "training.pt")
     check_state(tmp_path / "training", "plan")
     restored = load_state(tmp_path / "training", "plan")
     assert restored is not None and same(vars(restored), vars(former))
@@ -104,7 +109,7 @@ def test_a_state_of_other_settings_is_refused(tmp_path: Path, release: str) -> N
     if release == "this":
         save_state(tmp_path / "training", state())
     else:
-        torch.save(vars(state()), tmp_path / "training.pt")
+        torch.save(as_before(state()), tmp_path / "training.pt")
     for refuses in (load_state, check_state):
         with pytest.raises(UserError, match=r": belongs to a fine-tuning with other settings, model or data"):
             refuses(tmp_path / "training", "other plan")
@@ -120,7 +125,7 @@ def test_a_damaged_state_of_an_earlier_release_is_refused_in_one_line(tmp_path: 
 
 
 def test_a_truncated_state_of_an_earlier_release_is_refused(tmp_path: Path) -> None:
-    torch.save(vars(state()), tmp_path / "training.pt")
+    torch.save(as_before(state()), tmp_path / "training.pt")
     whole = (tmp_path / "training.pt").read_bytes()
     (tmp_path / "training.pt").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(UserError, match="not a readable training state"):
@@ -144,7 +149,7 @@ def test_a_damaged_state_is_refused_in_one_line(tmp_path: Path) -> None:
         *(b"", b"{", b"[]", b"{}"),
         json.dumps({**whole, "tensors": "../elsewhere"}).encode(),
         json.dumps({**whole, "weights": ["unknown"]}).encode(),
-        json.dumps({**whole, "losses": 3, "optimizer": {"state": []}}).encode(),
+        json.dumps({**whole, "optimizer": {"a": 3}}).encode(),
     ):
         shutil.copytree(tmp_path / "whole", tmp_path / "training", dirs_exist_ok=True)
         summary.write_bytes(content)

@@ -42,7 +42,15 @@ class Processes(Protocol):
         ...
 
     def local(self, weight: Tensor) -> Tensor:
-        """The rows of a weight that this process holds, in the same memory."""
+        """The rows of a weight, or its gradient, that this process holds: in the same memory, and trained by itself."""
+        ...
+
+    def whole(self, weight: Tensor) -> Tensor:
+        """A weight with the rows of all processes."""
+        ...
+
+    def joint_norm(self, norm: Tensor) -> Tensor:
+        """The norm of what has this norm in each process."""
         ...
 
     def together(self, rows: Tensor, weight: Tensor) -> Tensor:
@@ -72,6 +80,12 @@ class SingleProcess:
 
     def local(self, weight: Tensor) -> Tensor:
         return weight
+
+    def whole(self, weight: Tensor) -> Tensor:
+        return weight
+
+    def joint_norm(self, norm: Tensor) -> Tensor:
+        return norm
 
     def together(self, rows: Tensor, weight: Tensor) -> Tensor:
         return rows

@@ -1,0 +1,60 @@
+"""Starting several processes of a fine-tuning on this machine, as `torchrun` does."""
+
+import logging
+import os
+import signal
+import sys
+import uuid
+from collections.abc import Sequence
+
+import torch
+from torch.distributed.elastic.multiprocessing.api import SignalException
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+from shared.environment import Environment, variable
+from shared.errors import UserError
+
+END_SECONDS = 10
+"""What a process may take to end when another one has failed; then it is killed."""
+USER_ERROR = 2
+"""Exit code of a process that has said what is wrong."""
+
+
+def run_together(command: Sequence[str], processes: int) -> None:
+    """Run a command in several processes, until all of them have ended.
+
+    Where one fails, the others are ended too: exits with 2 where it has said what is wrong, raises UserError where it
+    was killed or crashed. A signal to end is handed on to all of them.
+    """
+    gpus = torch.cuda.device_count()
+    if 0 < gpus < processes:
+        raise UserError(f"--processes: {processes} are more than this machine's GPUs, which are {gpus}; lower it")
+    threads = str(max(1, Environment.read().threads // processes))
+    os.environ |= {variable("threads"): threads, "OMP_NUM_THREADS": threads}
+    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # what it logs is said here, in one line
+    config = LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=processes,
+        run_id=uuid.uuid4().hex,
+        rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0",
+        local_addr="localhost",
+        max_restarts=0,
+        shutdown_timeout=END_SECONDS,
+    )
+    try:
+        elastic_launch(config, command[0])(*command[1:])
+    except ChildFailedError as error:
+        rank, failure = error.get_first_failure()
+        if failure.exitcode == USER_ERROR:
+            sys.exit(USER_ERROR)
+        code = failure.exitcode
+        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"failed with exit code {code}"
+        raise UserError(
+            f"process {rank} of {processes} {how}, so all have ended; the same command resumes from what is stored"
+        ) from error
+    except SignalException as error:
+        sys.stderr.write("\nnasfarm: interrupted; the same command resumes from what is stored\n")
+        sys.exit(128 + error.sigval)
