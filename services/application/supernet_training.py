@@ -1,5 +1,6 @@
 """Making the super-network of a search: fine-tuning, with what is said of it."""
 
+import logging
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
@@ -17,11 +18,16 @@ from services.trainer.distributed.environment import started_together
 from services.trainer.distributed.processes import ALONE, Processes
 from services.trainer.fine_tuning import StepReport
 from services.trainer.make_supernet import TrainingPlan, make_supernet
+from services.trainer.status import TrainerStatus
 from shared.environment import Environment
 from shared.errors import UserError
 from shared.events import Events
 from shared.settings import SearchSettings
 from shared.supernet.device import preferred_dtype
+from shared.telemetry.logs import fields
+from shared.telemetry.server import telemetry_server
+
+log = logging.getLogger(__name__)
 
 
 def training_processes() -> AbstractContextManager[Processes]:
@@ -44,12 +50,27 @@ def train_supernet(
     """Make the super-network of a search, where it isn't there yet, once its tasks are found to be as they should if
     their data are to be had here. Several processes make it together; the first one fetches, checks and reports."""
     run.check_name()
-    if not processes.first:
-        processes.wait()  # until it has fetched what isn't here yet
+    if processes.first:
+        status = TrainerStatus(processes.size)
+        server = telemetry_server(status.metrics.registry, {"fine-tuning": status.hung}, {}, environment)
+        with server as telemetry:
+            _train_first(settings, run, store, environment, events, processes, status, telemetry.port)
+    else:
+        processes.wait()  # until the first one has fetched what isn't here yet
+        _take_part(prepare_search(settings, run, store, environment, events, to_be_made=True), processes)
+
+
+def _train_first(
+    settings: SearchSettings,
+    run: RunDirectory,
+    store: SupernetStore,
+    environment: Environment,
+    events: Events,
+    processes: Processes,
+    status: TrainerStatus,
+    telemetry_port: int,
+) -> None:
     prepared = prepare_search(settings, run, store, environment, events, to_be_made=True)
-    if not processes.first:
-        _take_part(prepared, processes)
-        return
     processes.wait()
     if prepared.supernet is not None:
         processes.agree(False)
@@ -64,7 +85,10 @@ def train_supernet(
     cost = estimate(settings, space, rate, *assumed_tokens(settings), whole_work(settings, space))
     events.publish(SpaceDescribed(space, search_dtype(settings, run, preferred_dtype())))
     events.publish(FineTuningEstimated(cost.training))
-    events.note("Super-network", str(fine_tune(prepared, events, processes).directory))
+    log.info("fine-tuning begins", extra=fields(processes=processes.size, telemetry_port=telemetry_port))
+    supernet = fine_tune(prepared, events, processes, status)
+    log.info("super-network made", extra=fields(supernet=supernet.directory))
+    events.note("Super-network", str(supernet.directory))
 
 
 def supernet_before_search(
@@ -98,10 +122,12 @@ def _plan_of(search: PreparedSearch) -> TrainingPlan:
     return search.training
 
 
-def fine_tune(search: PreparedSearch, events: Events, processes: Processes = ALONE) -> Supernet:
+def fine_tune(
+    search: PreparedSearch, events: Events, processes: Processes = ALONE, status: TrainerStatus | None = None
+) -> Supernet:
     """Make the super-network of a search, as the first of the processes; where another nasfarm makes it, wait for
-    that."""
-    plan, place = _plan_of(search), search.place
+    that. `status` is told of it, which a service shows."""
+    plan, place, status = _plan_of(search), search.place, status or TrainerStatus(processes.size)
     with making(place, lambda: events.note("Super-network", "another nasfarm just makes it; waiting for that")):
         if not processes.agree(not is_supernet(place)):
             return _made_meanwhile(place, plan)
@@ -112,6 +138,9 @@ def fine_tune(search: PreparedSearch, events: Events, processes: Processes = ALO
                 losses = {"full": step.full_loss, "sub-networks": step.subnet_loss}
                 known = (f"{network} {loss:.3f}" for network, loss in losses.items() if loss is not None)
                 shown.reach(step.step, f"loss {', '.join(known)}")
+                status.stepped(step)
 
+            status.began()
             make_supernet(plan, workspace_of(place), place, show, processes)
+            status.ended()
         return Supernet.read(place)

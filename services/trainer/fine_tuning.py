@@ -25,6 +25,7 @@ from shared.network.shape import NetworkShape
 from shared.settings import TrainingSettings
 from shared.space import SearchSpace
 from shared.supernet.decoder import Decoder
+from shared.supernet.device import peak_memory
 from shared.supernet.packing import pack
 from shared.supernet.tree import Tree
 
@@ -57,12 +58,15 @@ class DivergedError(UserError):
 
 @dataclass(frozen=True)
 class StepReport:
-    """Progress after a step: running mean losses of the full network and of the sub-networks (None: no step yet)."""
+    """Progress after a step: running mean losses of the full network and of the sub-networks (None: no step yet), the
+    step's tokens, and the most memory that was held so far, in bytes (see `peak_memory`)."""
 
     step: int
     steps: int
     full_loss: float | None
     subnet_loss: float | None
+    tokens: int
+    memory: int
 
 
 def response_loss(
@@ -155,7 +159,8 @@ def fine_tune(
         _note(state, step, trained.kind, loss)
         if processes.first:
             _log(log_file, step, trained.kind, loss, float(norm), learning_rate(step, settings), trained.tokens)
-            report(StepReport(step + 1, settings.steps, state.losses.get("full"), state.losses.get("subnet")))
+            losses = (state.losses.get("full"), state.losses.get("subnet"))
+            report(StepReport(step + 1, settings.steps, *losses, trained.tokens, peak_memory()))
         if processes.agree(interval.due):
             with interval.waiting():
                 state.optimizer = _named(optimizer, weights)

@@ -224,7 +224,7 @@ def test_a_network_that_is_there_already_is_not_made_again_and_its_leftovers_go(
 def test_a_state_of_another_fine_tuning_is_refused(tmp_path: Path, base: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         tuned(single_plan(base, checkpoint_every_seconds=1e-6), tmp_path / "made", interrupted_after(3))
-    with pytest.raises(UserError, match=r"training\.pt: belongs to a fine-tuning with other settings"):
+    with pytest.raises(UserError, match=r"training: belongs to a fine-tuning with other settings"):
         tuned(single_plan(base, "lora", checkpoint_every_seconds=1e-6), tmp_path / "made")
 
 

@@ -14,11 +14,11 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from shared.environment import Environment, variable
 from shared.errors import UserError
+from shared.failure_policy import USER_ERROR_CODE
 
 END_SECONDS = 10
 """What a process may take to end when another one has failed; then it is killed."""
-USER_ERROR = 2
-"""Exit code of a process that has said what is wrong."""
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 
 
 def run_together(command: Sequence[str], processes: int) -> None:
@@ -44,12 +44,13 @@ def run_together(command: Sequence[str], processes: int) -> None:
         max_restarts=0,
         shutdown_timeout=END_SECONDS,
     )
+    handlers = {number: signal.getsignal(number) for number in SIGNALS}  # the launch leaves its own
     try:
         elastic_launch(config, command[0])(*command[1:])
     except ChildFailedError as error:
         rank, failure = error.get_first_failure()
-        if failure.exitcode == USER_ERROR:
-            sys.exit(USER_ERROR)
+        if failure.exitcode == USER_ERROR_CODE:
+            sys.exit(USER_ERROR_CODE)
         code = failure.exitcode
         how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"failed with exit code {code}"
         raise UserError(
@@ -58,3 +59,6 @@ def run_together(command: Sequence[str], processes: int) -> None:
     except SignalException as error:
         sys.stderr.write("\nnasfarm: interrupted; the same command resumes from what is stored\n")
         sys.exit(128 + error.sigval)
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
