@@ -138,6 +138,7 @@ def fine_tune(
         weights.values(), lr=settings.learning_rate, weight_decay=settings.weight_decay, betas=(0.9, 0.95), fused=True
     )
     _restore(optimizer, weights, state.optimizer)
+    state.optimizer = {}  # as it was read; the optimiser may have it on another device
     interval = StateInterval(settings.checkpoint_every_seconds)
     remaining = itertools.islice(batches(examples, settings.tokens_per_step, settings.seed), state.step, settings.steps)
     for step, batch in enumerate(remaining, start=state.step):

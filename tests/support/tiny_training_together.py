@@ -4,11 +4,12 @@ are forked one after the other.
     python -m tests.support.tiny_training_together DIRECTORY '[{"size": 2, "runs": {"NAME": {"steps": 4}}}]'
 
 It prints the exit codes of each group's processes. Of one with `killed_at`, the last process kills itself after so
-many steps.
+many steps; what is unfinished is then `copied` to another name.
 """
 
 import json
 import os
+import shutil
 import signal
 import socket
 import sys
@@ -53,7 +54,11 @@ def train(directory: Path, runs: Mapping[str, Mapping[str, Any]], killed_at: int
 
 
 def together(
-    size: int, directory: Path, runs: Mapping[str, Mapping[str, Any]], killed_at: int | None = None
+    size: int,
+    directory: Path,
+    runs: Mapping[str, Mapping[str, Any]],
+    killed_at: int | None = None,
+    copied: Mapping[str, str] | None = None,
 ) -> list[int]:
     """The exit codes of so many processes that train together."""
     port, children = free_port(), []
@@ -69,7 +74,10 @@ def together(
                 os._exit(1)
             os._exit(0)
         children.append(child)
-    return [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+    codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+    for name, other in (copied or {}).items():
+        shutil.copytree(directory / name, directory / other)
+    return codes
 
 
 if __name__ == "__main__":
