@@ -26,7 +26,7 @@ from shared.settings import TrainingSettings
 from shared.space import SearchSpace
 from shared.supernet.decoder import Decoder
 from shared.supernet.device import peak_memory
-from shared.supernet.packing import pack
+from shared.supernet.packing import Packed, pack
 from shared.supernet.tree import Tree
 
 LOSS_MEMORY = 0.95
@@ -69,13 +69,14 @@ class StepReport:
     memory: int
 
 
-def response_loss(
-    network_logits: Callable[[Tensor], Tensor], states: Tensor, starts: Sequence[int], batch: Sequence[Example]
-) -> Tensor:
-    """Mean cross-entropy of the response tokens; the language head is applied only where they are predicted."""
-    places = [start + index - 1 for start, example in zip(starts, batch, strict=True) for index in response(example)]
+def response_loss(network: Decoder, packed: Packed, batch: Sequence[Example]) -> Tensor:
+    """Mean cross-entropy of the response tokens of a packed batch; the language head is applied only where they are
+    predicted."""
+    starts = zip(packed.starts, batch, strict=True)
+    places = [start + index - 1 for start, example in starts for index in response(example)]
     targets = [example.tokens[index] for example in batch for index in response(example)]
-    logits = network_logits(states[torch.tensor(places, device=states.device)])
+    states = network.hidden(packed)
+    logits = network.logits(states[torch.tensor(places, device=states.device)])
     return F.cross_entropy(logits.float(), torch.tensor(targets, device=states.device))
 
 
@@ -106,7 +107,7 @@ def gradients_of(networks_of_step: NetworksOfStep, device: torch.device) -> Grad
                 continue
             network = networks[share.network]()
             packed = pack([Tree.plain(example.tokens) for example in share.examples], device)
-            loss = response_loss(network.logits, network.hidden(packed), packed.starts, share.examples)
+            loss = response_loss(network, packed, share.examples)
             loss = loss * (share.response_tokens / everything)
             loss.backward()  # type: ignore[no-untyped-call]
             total += loss.detach().cpu()

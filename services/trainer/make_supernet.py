@@ -139,7 +139,7 @@ def _trained_together(plan: TrainingPlan, saved: Path, processes: Processes) -> 
     found = _measure(plan, compute, compute_device()) if processes.first and not begun else None
     measured: Importance | None = processes.agree(found)
     weights = plan.base.weights if measured is None else _ordered(plan, measured)
-    network = ShardedNetwork(plan.base, weights, compute, processes)
+    network = ShardedNetwork(plan.base, weights, torch.float32, compute, processes)
     if measured is None:
         state = load_state(saved, plan.digest, network.weights, processes)
     else:

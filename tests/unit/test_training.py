@@ -204,7 +204,7 @@ def test_the_loss_of_a_batch_is_that_of_its_examples_weighted_by_their_response_
 
     def loss(batch: list[Example]) -> float:
         packed = pack([Tree.plain(example.tokens) for example in batch])
-        return response_loss(network.logits, network.hidden(packed), packed.starts, batch).item()
+        return response_loss(network, packed, batch).item()
 
     weights = [len(example.tokens) - example.response for example in examples]
     alone = [loss([example]) for example in examples]
@@ -221,7 +221,7 @@ def test_the_loss_is_transformers_loss_with_the_prompt_masked(tmp_path: Path) ->
     labels = tokens.clone()
     labels[0, : example.response] = -100
     packed = pack([Tree.plain(example.tokens)])
-    ours = response_loss(network.logits, network.hidden(packed), packed.starts, [example])
+    ours = response_loss(network, packed, [example])
     with torch.inference_mode():
         assert ours.item() == pytest.approx(model(tokens, labels=labels).loss.item(), rel=1e-5)
 

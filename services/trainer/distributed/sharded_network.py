@@ -6,6 +6,8 @@ gathered weights is the decoder that scoring has, cut out of them as out of a ma
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -20,6 +22,7 @@ from services.trainer.step_division import Share, shares
 from shared.architecture import Architecture
 from shared.network.tensors import tensors
 from shared.supernet.checkpoint import Checkpoint, cut_layer
+from shared.supernet.decoder import Decoder, LayerObserver, Sequences
 from shared.supernet.device import compute_device
 from shared.supernet.packing import pack
 from shared.supernet.tree import Tree
@@ -28,18 +31,19 @@ Weights = Mapping[str, Tensor]
 
 
 class ShardedNetwork:
-    """The whole network of a checkpoint, in float32, and how the processes train it together."""
+    """The whole network of a checkpoint, and how the processes train it together."""
 
     def __init__(
         self,
         base: Checkpoint,
         weights: Weights,
+        held: torch.dtype,
         compute: torch.dtype,
         processes: Processes,
     ) -> None:
-        """`weights` of the checkpoint's network: of each layer in turn, a process keeps its part."""
+        """`weights` are the checkpoint's; of each layer in turn, a process keeps its part, in the dtype `held`."""
         self._processes = processes
-        self._module = _Network(base, weights, compute, processes)
+        self._module = _Network(base, weights, held, compute, processes)
 
     @property
     def weights(self) -> dict[str, Tensor]:
@@ -94,14 +98,16 @@ class _Layer(_Gathered):
 class _Network(_Gathered):
     """Embeddings, last norm and head of the whole network, which are gathered all the time, and its layers."""
 
-    def __init__(self, base: Checkpoint, weights: Weights, compute: torch.dtype, processes: Processes) -> None:
+    def __init__(
+        self, base: Checkpoint, weights: Weights, held: torch.dtype, compute: torch.dtype, processes: Processes
+    ) -> None:
         device = compute_device()
 
-        def single(names: Sequence[str]) -> dict[str, Tensor]:
-            return {name: weights[name].to(device, torch.float32, copy=True) for name in names}
+        def copied(names: Sequence[str]) -> dict[str, Tensor]:
+            return {name: weights[name].to(device, held, copy=True) for name in names}
 
         specs = list(tensors(base.network))
-        super().__init__(single([spec.name for spec in specs if spec.layer is None]))
+        super().__init__(copied([spec.name for spec in specs if spec.layer is None]))
         self._base, self._order = base, list(weights)
         self._shapes = {
             name: torch.empty(tensor.shape, dtype=compute, device="meta") for name, tensor in weights.items()
@@ -110,7 +116,7 @@ class _Network(_Gathered):
         options: dict[str, Any] = {"mesh": init_device_mesh(device.type, (processes.size,)), "mp_policy": policy}
         self.layers = nn.ModuleList()
         for index in range(base.network.depth):
-            layer = _Layer(single([spec.name for spec in specs if spec.layer == index]))
+            layer = _Layer(copied([spec.name for spec in specs if spec.layer == index]))
             fully_shard(layer, **options)  # before the next one is there
             self.layers.append(layer)
         fully_shard(self, **options)
@@ -136,19 +142,36 @@ class _Network(_Gathered):
                 state = self.layers[index](state, None)
             return state.sum()
         packed = pack([Tree.plain(example.tokens) for example in share.examples], network.norm.device)
+        whole = _GatheredDecoder(**vars(network), run_layers=partial(self._through, network, architecture, layers))
+        return response_loss(whole, packed, share.examples)
+
+    def _through(
+        self, network: Decoder, architecture: Architecture, layers: Sequence[int], sequences: Sequences
+    ) -> Tensor:
+        """The state after the last layer of a network that has its layers' shapes, but not their weights."""
         places = {index: place for place, index in enumerate(architecture.layers)}
 
-        def through(index: int) -> Callable[[Weights, Tensor], Tensor]:
+        def cut_and_run(index: int, weights: Weights, state: Tensor) -> Tensor:
             place = places[index]
-            family, shape = network.shape.family, network.shape.layers[place]
-            return lambda weights, state: network.layer_outputs(
-                place, cut_layer(family, shape, index, weights), state, packed
-            )
+            layer = cut_layer(network.shape.family, network.shape.layers[place], index, weights)
+            return network.layer_outputs(place, layer, state, sequences)
 
-        state = network.embedded(packed.tokens)
+        state = network.embedded(sequences.tokens)
         for index in layers:
-            state = self.layers[index](state, through(index) if index in places else None)
-        return response_loss(network.logits, network.outputs(state), packed.starts, share.examples)
+            state = self.layers[index](state, partial(cut_and_run, index) if index in places else None)
+        return state
+
+
+@dataclass(frozen=True)
+class _GatheredDecoder(Decoder):
+    """A network whose layers are run by modules that gather their weights for it."""
+
+    run_layers: Callable[[Sequences], Tensor]
+
+    def hidden(self, sequences: Sequences, observe: LayerObserver | None = None) -> Tensor:
+        if observe is not None:
+            raise ValueError("nobody can look into layers of which each process has a part")
+        return self.outputs(self.run_layers(sequences))
 
 
 class _Joined(torch.autograd.Function):
