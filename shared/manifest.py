@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from shared.checkpoint_files import content_digest, former_digest
 from shared.errors import UserError, first_line
 from shared.files import is_directory, user_path, write_atomically
-from shared.identity import SUPERNET, TOKENS_VERSION
+from shared.identity import SUPERNET, TOKENS_VERSION, TRAINING
 from shared.json_text import parse_json
 from shared.messages import Dtype
 from shared.network.config import network_of
@@ -67,8 +67,13 @@ class SupernetManifest(BaseModel):
         return supernet_recipe(self.base_digest, self.data["digest"], self.space, self.training, self.tokens_version)
 
     def write(self, directory: Path) -> None:
-        """Write `supernet.json` into the checkpoint directory."""
-        write_atomically(directory / MANIFEST, json.dumps(self.model_dump(mode="json"), indent=2) + "\n")
+        """Write `supernet.json` into the checkpoint directory. Earlier releases can read it where they could have made
+        the same."""
+        values = self.model_dump(mode="json")
+        for name, former in TRAINING.later.items():
+            if values["training"][name] == former:
+                del values["training"][name]
+        write_atomically(directory / MANIFEST, json.dumps(values, indent=2) + "\n")
 
     @classmethod
     def read(cls, directory: Path) -> "SupernetManifest":

@@ -23,7 +23,7 @@ from shared.environment import Environment
 from shared.errors import UserError
 from shared.events import Events
 from shared.settings import SearchSettings
-from shared.supernet.device import preferred_dtype
+from shared.supernet.device import compute_device, preferred_dtype
 from shared.telemetry.logs import fields
 from shared.telemetry.server import telemetry_server
 
@@ -84,7 +84,8 @@ def _train_first(
     space = prepared.unordered_space
     cost = estimate(settings, space, rate, *assumed_tokens(settings), whole_work(settings, space))
     events.publish(SpaceDescribed(space, search_dtype(settings, run, preferred_dtype())))
-    events.publish(FineTuningEstimated(cost.training))
+    machines = processes.size if compute_device().type == "cuda" else 1  # without GPUs they share the same cores
+    events.publish(FineTuningEstimated(cost.training / machines))
     log.info("fine-tuning begins", extra=fields(processes=processes.size, telemetry_port=telemetry_port))
     supernet = fine_tune(prepared, events, processes, status)
     log.info("super-network made", extra=fields(supernet=supernet.directory))

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from services.trainer.distributed import launching
 from services.trainer.distributed.launching import run_together
-from shared.errors import UserError
 from tests.support.command import Run, search_file
 
 RANK = "import os, signal, sys, time; rank, directory = int(os.environ['RANK']), sys.argv[1]; "
@@ -37,27 +37,43 @@ WAITS = "open(f'{directory}/{os.getpid()}', 'w').close(); time.sleep(120)"
 
 
 @pytest.mark.parametrize(
-    ("end", "complaint"),
+    ("end", "code", "said"),
     [
-        ("os.kill(os.getpid(), signal.SIGKILL)", r"process 1 of 2 was killed by SIGKILL, so all .*; the same command"),
-        ("sys.exit(7)", r"process 1 of 2 failed with exit code 7, so all have ended; the same command resumes"),
+        (
+            "os.kill(os.getpid(), signal.SIGKILL)",
+            137,
+            "nasfarm: process 1 of 2 was killed by SIGKILL, so all have ended",
+        ),
+        ("sys.exit(7)", 7, "nasfarm: process 1 of 2 failed with exit code 7, so all have ended; the same command"),
+        ("sys.exit(2)", 2, ""),  # it has said what is wrong
     ],
 )
 def test_one_process_that_fails_ends_all(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: str, complaint: str
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    end: str,
+    code: int,
+    said: str,
 ) -> None:
-    with pytest.raises(UserError, match=complaint) as refusal:
+    with pytest.raises(SystemExit) as exited:
         ended(tmp_path, f"{end} if rank == 1 else None; {WAITS}", monkeypatch)
-    assert "\n" not in str(refusal.value)
+    assert exited.value.code == code
+    error = capsys.readouterr().err
+    assert error.startswith(said) and error.count("\n") == bool(said)
     for path in tmp_path.iterdir():
         with pytest.raises(ProcessLookupError):
             os.kill(int(path.name), 0)
 
 
-def test_one_that_has_said_what_is_wrong_leaves_nothing_to_add(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_that_was_killed_is_named_and_not_one_that_failed_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(launching, "MONITOR_SECONDS", 1.0)  # both are found to have ended at the same time
     with pytest.raises(SystemExit) as exited:
-        ended(tmp_path, "sys.exit(2)", monkeypatch)
-    assert exited.value.code == 2
+        ended(tmp_path, "os.kill(os.getpid(), signal.SIGKILL) if rank == 1 else sys.exit(1)", monkeypatch)
+    assert exited.value.code == 128 + signal.SIGKILL
+    assert "process 1 of 2 was killed by SIGKILL" in capsys.readouterr().err
 
 
 def test_a_signal_ends_all_of_them(tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[list[i
         {"size": 3, "runs": {"three-each": EACH, "from-one": SAVING}},
     ]
     program = [sys.executable, "-m", "tests.support.tiny_training_together", str(directory), json.dumps(groups)]
-    ended = subprocess.run(program, capture_output=True, text=True, cwd=ROOT, timeout=300, check=False)
+    ended = subprocess.run(program, capture_output=True, text=True, cwd=ROOT, timeout=550, check=False)
     assert ended.returncode == 0, ended.stderr
     run(directory, "to-one", **SAVING)
     return directory, json.loads(ended.stdout)

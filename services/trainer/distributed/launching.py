@@ -18,14 +18,15 @@ from shared.failure_policy import USER_ERROR_CODE
 
 END_SECONDS = 10
 """What a process may take to end when another one has failed; then it is killed."""
+MONITOR_SECONDS = 0.1
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 
 
 def run_together(command: Sequence[str], processes: int) -> None:
     """Run a command in several processes, until all of them have ended.
 
-    Where one fails, the others are ended too: exits with 2 where it has said what is wrong, raises UserError where it
-    was killed or crashed. A signal to end is handed on to all of them.
+    Where one fails, the others are ended too, and so is this one, with the same code: 2 where something has to be
+    changed, which was said, another one where the same command may do better. A signal to end is handed on to all.
     """
     gpus = torch.cuda.device_count()
     if 0 < gpus < processes:
@@ -42,23 +43,34 @@ def run_together(command: Sequence[str], processes: int) -> None:
         rdzv_endpoint="localhost:0",
         local_addr="localhost",
         max_restarts=0,
+        monitor_interval=MONITOR_SECONDS,
         shutdown_timeout=END_SECONDS,
     )
     handlers = {number: signal.getsignal(number) for number in SIGNALS}  # the launch leaves its own
     try:
         elastic_launch(config, command[0])(*command[1:])
     except ChildFailedError as error:
-        rank, failure = error.get_first_failure()
-        if failure.exitcode == USER_ERROR_CODE:
-            sys.exit(USER_ERROR_CODE)
-        code = failure.exitcode
-        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"failed with exit code {code}"
-        raise UserError(
-            f"process {rank} of {processes} {how}, so all have ended; the same command resumes from what is stored"
-        ) from error
+        sys.exit(_said(error, processes))
     except SignalException as error:
         sys.stderr.write("\nnasfarm: interrupted; the same command resumes from what is stored\n")
         sys.exit(128 + error.sigval)
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
+
+
+def _said(error: ChildFailedError, processes: int) -> int:
+    """The exit code of the process that failed first; where it can't have said why it ended, that is said here."""
+    rank, failure = error.get_first_failure()
+    # One that was killed is what others fail of, at about the same time; SIGTERM is how they are ended then.
+    killed = [each for each in error.failures.items() if each[1].exitcode < 0 and each[1].exitcode != -signal.SIGTERM]
+    if killed:
+        rank, failure = min(killed, key=lambda each: each[1].timestamp)
+    code = failure.exitcode
+    if code == USER_ERROR_CODE:
+        return code
+    how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"failed with exit code {code}"
+    sys.stderr.write(
+        f"nasfarm: process {rank} of {processes} {how}, so all have ended; the same command resumes what is stored\n"
+    )
+    return 128 - code if code < 0 else code

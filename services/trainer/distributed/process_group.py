@@ -1,6 +1,7 @@
 """Several processes that train a network together, as `torchrun` starts them: on one machine or on many."""
 
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -15,6 +16,8 @@ from shared.parent import end_with
 
 T = TypeVar("T")
 
+LOST_CODE = 1
+"""Exit code where another process is lost: none of the user's errors, so the same command may be tried again."""
 PATIENCE = timedelta(hours=2)
 """How long processes wait for the first one, which may have to fetch a model. One that ends is noticed at once."""
 
@@ -83,5 +86,11 @@ def process_group() -> Iterator[ProcessGroup]:
     dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=PATIENCE)
     try:
         yield ProcessGroup()
+    except RuntimeError as error:
+        if not (isinstance(error, dist.DistError) or "gloo" in str(error)):
+            raise
+        sys.stderr.write(f"nasfarm: process {dist.get_rank()} ends, as it has lost another one\n")
+        sys.stderr.flush()
+        os._exit(LOST_CODE)  # to leave in order would be to wait for the other one
     finally:
         dist.destroy_process_group()
