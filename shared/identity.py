@@ -97,7 +97,8 @@ EVALUATION = Recipe(
     parts={"tasks": TASK_ITEMS, "speed": SPEED, "costs": COSTS},
 )
 
-# Of a super-network: shared.manifest. The model and the data count by their content, not by their names.
+# Of a super-network: shared.manifest. The model and the data count by their content, not by their names; memory by what
+# was taken, which `training.memory` leaves open where it is `auto`.
 TRAINED_SPACE = Recipe(("depths", "mlp_widths", "depth_rule"), beside=("quantization",))
 TRAINING = Recipe(
     (
@@ -112,11 +113,11 @@ TRAINING = Recipe(
         "seed",
     ),
     later={"subnets_per_step": 1},
-    beside=("data", "checkpoint_every_seconds"),
+    beside=("data", "memory", "checkpoint_every_seconds"),
 )
 SUPERNET = Recipe(
     ("base", "data", "space", "training"),
-    later={"tokens_version": 1},
+    later={"tokens_version": 1, "memory": "full"},
     parts={"space": TRAINED_SPACE, "training": TRAINING},
 )
 
@@ -142,10 +143,12 @@ PRUNED = Recipe(("base", "options", "target", "calibration", "seed"))
 # Of a network that was fine-tuned by itself: services.trainer.recipe. No sub-networks are trained, nothing is ordered.
 SINGLE_TRAINING = Recipe(
     ("steps", "tokens_per_step", "learning_rate", "warmup_steps", "weight_decay", "clip_norm", "seed"),
-    beside=("data", "neuron_order", "calibration_tokens", "checkpoint_every_seconds", "subnets_per_step"),
+    beside=("data", "neuron_order", "calibration_tokens", "memory", "checkpoint_every_seconds", "subnets_per_step"),
 )
 METHODS: Mapping[str, Recipe] = {"full": Recipe(("method",)), "lora": Recipe(("method", "rank", "alpha"))}
-TUNING = Recipe(("data", "tokens_version", "training", "method"), parts={"training": SINGLE_TRAINING})
+TUNING = Recipe(
+    ("data", "tokens_version", "training", "method"), later={"memory": "full"}, parts={"training": SINGLE_TRAINING}
+)
 SINGLE = Recipe(("base", "architecture", "tuning"), parts={"tuning": TUNING})
 
 # Of a search: services.coordinator.plan. The super-network counts by its content, which includes how it was made.

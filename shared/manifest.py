@@ -14,7 +14,7 @@ from shared.json_text import parse_json
 from shared.messages import Dtype
 from shared.network.config import network_of
 from shared.network.shape import NetworkShape
-from shared.settings import SpaceSettings, TrainingSettings, explain
+from shared.settings import MemoryRecipe, SpaceSettings, TrainingSettings, explain
 from shared.space import SearchSpace
 from shared.text import shortened
 
@@ -34,9 +34,9 @@ class SupernetManifest(BaseModel):
     `base`: the base checkpoint's id at the hub or absolute directory; `dtype`: what the machine that made the
     super-network prefers to compute in (None in older manifests); `drop_order`: layers in the order in which they
     are dropped; `influence`: each layer's importance by which that was decided (None for the rule `first`);
-    `tokens_version`: how the training data became tokens; `plan`: digest of the recipe (in version 1 of another form of
-    it); `data`: origin and digest of the training data; `losses`: running means at the end; `files`: digests of the
-    checkpoint's content.
+    `tokens_version`: how the training data became tokens; `memory`: how the fine-tuning held weights and gradients;
+    `plan`: digest of the recipe (in version 1 of another form of it); `data`: origin and digest of the training data;
+    `losses`: running means at the end; `files`: digests of the checkpoint's content.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -50,6 +50,7 @@ class SupernetManifest(BaseModel):
     influence: tuple[float, ...] | None
     training: TrainingSettings
     tokens_version: int = 1
+    memory: MemoryRecipe = "full"
     plan: str
     data: dict[str, str]
     losses: dict[str, float]
@@ -64,15 +65,18 @@ class SupernetManifest(BaseModel):
     @property
     def recipe(self) -> dict[str, Any]:
         """All that decided what the super-network became."""
-        return supernet_recipe(self.base_digest, self.data["digest"], self.space, self.training, self.tokens_version)
+        data = self.data["digest"]
+        return supernet_recipe(self.base_digest, data, self.space, self.training, self.tokens_version, self.memory)
 
     def write(self, directory: Path) -> None:
         """Write `supernet.json` into the checkpoint directory. Earlier releases can read it where they could have made
         the same."""
         values = self.model_dump(mode="json")
-        for name, former in TRAINING.later.items():
-            if values["training"][name] == former:
-                del values["training"][name]
+        beginnings = ((values, {"memory": "full"}), (values["training"], {"memory": "auto", **TRAINING.later}))
+        for section, former in beginnings:
+            for name in former:
+                if section[name] == former[name]:
+                    del section[name]
         write_atomically(directory / MANIFEST, json.dumps(values, indent=2) + "\n")
 
     @classmethod
@@ -104,6 +108,7 @@ def supernet_recipe(
     space: SpaceSettings,
     training: TrainingSettings,
     tokens_version: int = TOKENS_VERSION,
+    memory: MemoryRecipe = "full",
 ) -> dict[str, Any]:
     """All that decides what a super-network becomes; its digest is the super-network's name before it is made."""
     return SUPERNET.of(
@@ -113,6 +118,7 @@ def supernet_recipe(
             "space": space.model_dump(mode="json"),
             "training": training.model_dump(mode="json"),
             "tokens_version": tokens_version,
+            "memory": memory,
         }
     )
 

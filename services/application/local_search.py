@@ -6,6 +6,7 @@ from services.application.embedded_farm import embedded_farm
 from services.application.estimate import estimate, whole_work, work_left
 from services.application.pipeline import open_search, search_dtype, search_to_report
 from services.application.prepared_search import PreparedSearch, check_tasks, prepare_search
+from services.application.room import check_room, say_needs
 from services.application.run_directory import RunDirectory
 from services.application.search_events import CostEstimated, SpaceDescribed
 from services.application.supernet_store import Supernet, SupernetStore
@@ -33,6 +34,9 @@ def search_on_this_machine(
     """
     with run.claimed():
         prepared = prepare_search(settings, run, store, environment, events)
+        needs, room = check_room(prepared, search_dtype(settings, run, preferred_dtype()))
+        say_needs(needs, room, events)
+        needs.check_scoring(room)
         evaluator = Evaluator(environment)
         search_prepared(prepared, check_tasks(evaluator, prepared, events), evaluator, run, events)
 

@@ -1,6 +1,7 @@
 """A search made ready: its model, training data and tasks checked, its super-network looked for. Needs torch."""
 
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from services.application.checkpoint_content import content_of, fetched
@@ -18,6 +19,7 @@ from services.evaluator.evaluator import Evaluator
 from services.evaluator.preparation import PreparedTask
 from services.evaluator.tasks.index import include_tasks
 from services.trainer.make_supernet import TrainingPlan, check_unfinished, plan_training
+from services.trainer.memory_choice import recorded_memory
 from services.trainer.training_data import TrainingData
 from services.trainer.training_state import FORMER_STATE
 from shared.checkpoint_files import FileDigests
@@ -91,6 +93,7 @@ def prepare_search(
         events.note("", left_out)
     origins = {"model": origin, "training data": training.data.origin}
     supernet = None
+    training = _as_begun(training, place, store)
     if place is None:
         asked = SupernetRequirement(settings, files, training.data.digest)
         place = store.place(training.digest)
@@ -106,6 +109,15 @@ def prepare_search(
     _check_found(supernet, digests, events)
     base_digest = supernet.manifest.base_digest
     return PreparedSearch(settings, training.base, base_digest, training, supernet, supernet.directory, origins)
+
+
+def _as_begun(training: TrainingPlan, place: Path | None, store: SupernetStore) -> TrainingPlan:
+    """The plan with what `training.memory: auto` took before, on whatever machine: of a super-network of the store that
+    is there, else of one whose fine-tuning was interrupted."""
+    places = [(each, store.place(each.digest) if place is None else place) for each in training.choices]
+    finished = (each for each, there in places if is_supernet(there))
+    begun = (each for each, there in places if recorded_memory(workspace_of(there)) == each.memory)
+    return next(chain(finished, begun), training)
 
 
 def _place_to_make(name: str) -> Path | None:

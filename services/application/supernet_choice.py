@@ -53,7 +53,9 @@ class SupernetRequirement:
             return _changed("training.data", data, asked)
         if methods and manifest.tokens_version != TOKENS_VERSION:
             return f"training rows became tokens in another way, version {manifest.tokens_version}"
-        return difference(_sections(manifest), _sections(self.settings))
+        return difference(_sections(manifest), _sections(self.settings)) or _difference_in_memory(
+            manifest, self.settings
+        )
 
 
 def supernet_of_run(run: RunDirectory, store: SupernetStore, asked: SupernetRequirement) -> Supernet | None:
@@ -122,6 +124,7 @@ def named_supernet(asked: SupernetRequirement, store: SupernetStore) -> Supernet
         )
     if "training" in settings.model_fields_set:
         found = difference(_sections(manifest)["training"], _sections(settings)["training"], "training.")
+        found = found or _difference_in_memory(manifest, settings)
         if found is not None:
             raise UserError(
                 f"training: {supernet.directory} was made otherwise ({found}); leave the section out, or correct it"
@@ -145,6 +148,14 @@ def _sections(of: SupernetManifest | SearchSettings) -> dict[str, Any]:
         "space": TRAINED_SPACE.of(of.space.model_dump(mode="json")),
         "training": TRAINING.of(of.training.model_dump(mode="json")),
     }
+
+
+def _difference_in_memory(manifest: SupernetManifest, asked: SearchSettings) -> str | None:
+    """`auto` asks for none in particular; without steps none differs from another."""
+    memory = asked.training.memory
+    if memory in ("auto", manifest.memory) or not asked.training.steps:
+        return None
+    return f"training.memory was {manifest.memory}, now {memory}"
 
 
 def _changed(what: str, made: str, asked: str) -> str:

@@ -8,6 +8,7 @@ from services.application.estimate import assumed_tokens, estimate, whole_work
 from services.application.pipeline import search_dtype
 from services.application.prepared_search import PreparedSearch, check_tasks, prepare_search
 from services.application.quiet_libraries import quiet_libraries
+from services.application.room import check_room, say_needs
 from services.application.run_directory import RunDirectory
 from services.application.search_events import FineTuningEstimated, SpaceDescribed
 from services.application.supernet_store import Supernet, SupernetStore, is_supernet, making, workspace_of
@@ -76,6 +77,8 @@ def _train_first(
         processes.agree(False)
         events.note("Fine-tuning", "nothing to do, the super-network is finished")
         return
+    dtype = search_dtype(settings, run, preferred_dtype())
+    say_needs(*check_room(prepared, dtype), events)
     try:
         check_tasks(Evaluator(environment), prepared, events)
     except DataMissingError as error:  # the search's machine may have them
@@ -83,7 +86,7 @@ def _train_first(
     rate = parameter_tokens_per_second(prepared.base, preferred_dtype())
     space = prepared.unordered_space
     cost = estimate(settings, space, rate, *assumed_tokens(settings), whole_work(settings, space))
-    events.publish(SpaceDescribed(space, search_dtype(settings, run, preferred_dtype())))
+    events.publish(SpaceDescribed(space, dtype))
     machines = processes.size if compute_device().type == "cuda" else 1  # without GPUs they share the same cores
     events.publish(FineTuningEstimated(cost.training / machines))
     log.info("fine-tuning begins", extra=fields(processes=processes.size, telemetry_port=telemetry_port))
@@ -98,6 +101,7 @@ def supernet_before_search(
     """Make the super-network of a search that others are going to measure, once tasks are found to be there too."""
     quiet_libraries()
     prepared = prepare_search(settings, run, store, environment, events)
+    say_needs(*check_room(prepared, search_dtype(settings, run, preferred_dtype())), events)
     check_tasks(Evaluator(environment), prepared, events)
     run.record(settings)
     run.link(prepared.place)

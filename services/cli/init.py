@@ -10,11 +10,13 @@ from services.application.estimate import assumed_tokens, estimate, whole_work
 from services.application.example import has_benchmarks
 from services.application.pipeline import search_dtype
 from services.application.quiet_libraries import quiet_libraries
+from services.application.room import Room, needs_of_model
 from services.cli.console import console
 from services.cli.preparation_display import PreparationDisplay
 from services.cli.search_summary import print_cost, print_space
 from services.coordinator.budget import networks_to_measure
 from services.evaluator.speed import parameter_tokens_per_second
+from services.trainer.memory_choice import number_bytes
 from shared.environment import Environment
 from shared.errors import UserError
 from shared.events import Events
@@ -57,9 +59,19 @@ def init_search_file(model: str, path: Path, force: bool, name: str | None = Non
     console.print(f"Model          {origin}")
     space = search_space(network, settings.space, drop_order(network.depth, None))
     print_space(space, search_dtype(settings, None, preferred_dtype()))
-    rate = parameter_tokens_per_second(Checkpoint.open(directory), preferred_dtype())
+    base = Checkpoint.open(directory)
+    rate = parameter_tokens_per_second(base, preferred_dtype())
     cost = estimate(settings, space, rate, *assumed_tokens(settings), whole_work(settings, space))
     print_cost(settings, networks_to_measure(settings.search, space), cost, training=True)
+    room = Room.here(path)
+    dtype = search_dtype(settings, None, preferred_dtype())
+    needs = needs_of_model(network, settings, dtype, number_bytes(base), room)
+    console.print(f"Memory         {needs.in_words(room)}")
+    try:
+        needs.check_fine_tuning(room)
+        needs.check_scoring(room)
+    except UserError as error:
+        console.print(f"               {error}")
     console.print(f"Next           nasfarm search {path}")
 
 

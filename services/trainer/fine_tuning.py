@@ -5,24 +5,24 @@ import itertools
 import json
 import math
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from services.trainer.distributed.processes import ALONE, Processes
 from services.trainer.examples import Example, batches
 from services.trainer.step_division import response, shares
 from services.trainer.training_state import StateInterval, TrainingState, save_state
+from services.trainer.weight_updates import loss_of_targets, weight_updates
 from shared.architecture import Architecture, dense
 from shared.errors import UserError
 from shared.files import writing
 from shared.network.shape import NetworkShape
-from shared.settings import TrainingSettings
+from shared.settings import MemoryRecipe, TrainingSettings
 from shared.space import SearchSpace
 from shared.supernet.decoder import Decoder
 from shared.supernet.device import peak_memory
@@ -69,15 +69,13 @@ class StepReport:
     memory: int
 
 
-def response_loss(network: Decoder, packed: Packed, batch: Sequence[Example]) -> Tensor:
+def response_loss(network: Decoder, packed: Packed, batch: Sequence[Example], memory: MemoryRecipe = "full") -> Tensor:
     """Mean cross-entropy of the response tokens of a packed batch; the language head is applied only where they are
     predicted."""
     starts = zip(packed.starts, batch, strict=True)
     places = [start + index - 1 for start, example in starts for index in response(example)]
     targets = [example.tokens[index] for example in batch for index in response(example)]
-    states = network.hidden(packed)
-    logits = network.logits(states[torch.tensor(places, device=states.device)])
-    return F.cross_entropy(logits.float(), torch.tensor(targets, device=states.device))
+    return loss_of_targets(memory)(network, packed, places, targets)
 
 
 def elastic(network: NetworkShape, space: SearchSpace, settings: TrainingSettings) -> ArchitecturesOfStep:
@@ -95,8 +93,14 @@ def elastic(network: NetworkShape, space: SearchSpace, settings: TrainingSetting
     return of_step
 
 
-def gradients_of(networks_of_step: NetworksOfStep, device: torch.device) -> Gradients:
+def gradients_of(networks_of_step: NetworksOfStep, device: torch.device, memory: MemoryRecipe = "full") -> Gradients:
     """Of one process: networks are cut one after the other, each when its turn comes."""
+
+    def loss_of(cut: Callable[[], Decoder], examples: Sequence[Example]) -> Tensor:
+        """Apart, so that nothing but the graph holds the network: what the backward pass is through with goes."""
+        return response_loss(
+            cut(), pack([Tree.plain(example.tokens) for example in examples], device), examples, memory
+        )
 
     def of_step(step: int, batch: Sequence[Example]) -> StepLoss:
         kind, networks = networks_of_step(step)
@@ -105,12 +109,11 @@ def gradients_of(networks_of_step: NetworksOfStep, device: torch.device) -> Grad
         for share in divided:
             if not share.examples:
                 continue
-            network = networks[share.network]()
-            packed = pack([Tree.plain(example.tokens) for example in share.examples], device)
-            loss = response_loss(network, packed, share.examples)
-            loss = loss * (share.response_tokens / everything)
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss = loss_of(networks[share.network], share.examples) * (share.response_tokens / everything)
             total += loss.detach().cpu()
+            if not total.isfinite():
+                break  # before weights are updated, which some recipes do in the backward pass
+            loss.backward()  # type: ignore[no-untyped-call]
         return StepLoss(kind, total, sum(len(example.tokens) for example in batch))
 
     return of_step
@@ -125,38 +128,29 @@ def fine_tune(
     log_file: Path,
     report: Callable[[StepReport], None],
     rate_setting: str = "training.learning_rate",
+    memory: MemoryRecipe = "full",
     processes: Processes = ALONE,
 ) -> None:
-    """Train `state.weights` (float32, updated in place), whose `gradients` are computed, from `state.step` to the last
-    step. The state is saved in the directory `saved` from time to time.
+    """Train `state.weights` (in the dtype in which the recipe holds them, updated in place), whose `gradients` are
+    computed, from `state.step` to the last step. The state is saved in the directory `saved` from time to time.
 
     What happens in a step depends only on the seed and its number, so a fine-tuning that was interrupted has the same
     outcome as an undisturbed one. Raises DivergedError, which names the learning rate by its setting, where the loss or
     its gradient is no longer finite.
     """
-    weights = {name: processes.local(tensor.requires_grad_()) for name, tensor in state.weights.items()}
-    optimizer = torch.optim.AdamW(
-        weights.values(), lr=settings.learning_rate, weight_decay=settings.weight_decay, betas=(0.9, 0.95), fused=True
-    )
-    _restore(optimizer, weights, state.optimizer)
-    state.optimizer = {}  # as it was read; the optimiser may have it on another device
+    weights = {name: tensor.requires_grad_() for name, tensor in state.weights.items()}
+    updates = weight_updates(memory, weights, settings, state.optimizer, processes)
+    state.optimizer = {}
     interval = StateInterval(settings.checkpoint_every_seconds)
     remaining = itertools.islice(batches(examples, settings.tokens_per_step, settings.seed), state.step, settings.steps)
     for step, batch in enumerate(remaining, start=state.step):
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(step, settings)
-        for tensor in state.weights.values():
-            tensor.grad = None
+        updates.begin(step, learning_rate(step, settings))
         trained = gradients(step, batch)
-        for name, tensor in state.weights.items():
-            weights[name].grad = None if tensor.grad is None else processes.local(tensor.grad)
-        found = [tensor.grad for tensor in weights.values() if tensor.grad is not None]
-        norm = processes.joint_norm(torch.nn.utils.get_total_norm(found))
-        torch.nn.utils.clip_grads_with_norm_(weights.values(), settings.clip_norm, norm)
-        if not (trained.loss.isfinite() and norm.isfinite()):
+        norm = updates.gradient_norm() if trained.loss.isfinite() else trained.loss
+        if not norm.isfinite():
             reason = f"{rate_setting}: the loss is not finite at step {step}"
             raise DivergedError(f"{reason}; lower it and remove {saved}")
-        optimizer.step()
+        updates.finish()
         loss = trained.loss.item()
         _note(state, step, trained.kind, loss)
         if processes.first:
@@ -165,20 +159,10 @@ def fine_tune(
             report(StepReport(step + 1, settings.steps, *losses, trained.tokens, peak_memory()))
         if processes.agree(interval.due):
             with interval.waiting():
-                state.optimizer = _named(optimizer, weights)
+                state.optimizer = updates.state_dict()
                 save_state(saved, state, processes)
-
-
-def _named(optimizer: torch.optim.Optimizer, weights: Mapping[str, Tensor]) -> dict[str, dict[str, Any]]:
-    """What an optimiser keeps of each weight that it has updated, by the weights' names."""
-    return {name: optimizer.state[weight] for name, weight in weights.items() if weight in optimizer.state}
-
-
-def _restore(
-    optimizer: torch.optim.Optimizer, weights: Mapping[str, Tensor], named: Mapping[str, dict[str, Any]]
-) -> None:
-    state = {number: named[name] for number, name in enumerate(weights) if name in named}
-    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+    updates.close()
+    state.optimizer = {}
 
 
 def learning_rate(step: int, settings: TrainingSettings) -> float:

@@ -23,8 +23,10 @@ from services.trainer.fine_tuning import (
     fine_tune,
     gradients_of,
 )
+from services.trainer.memory_choice import memory_to_take, record_memory
 from services.trainer.training_data import TrainingData, load_training_data
 from services.trainer.training_state import STATE, TrainingState, check_state, is_saved, load_state
+from services.trainer.weight_updates import computing_dtype, held_dtype
 from shared.architecture import Architecture
 from shared.checkpoint_files import FileDigests, content_digest
 from shared.digest import digest_json
@@ -33,8 +35,9 @@ from shared.errors import UserError
 from shared.files import writing
 from shared.identity import TOKENS_VERSION
 from shared.manifest import LOSSES, SupernetManifest, base_location, search_space, supernet_recipe
+from shared.memory_needs import RECIPES
 from shared.recipe_file import library_versions
-from shared.settings import SearchSettings
+from shared.settings import MemoryRecipe, SearchSettings
 from shared.supernet.checkpoint import Checkpoint, writing_checkpoint
 from shared.supernet.decoder import Decoder
 from shared.supernet.device import compute_device, preferred_dtype, torch_dtype
@@ -46,24 +49,35 @@ from shared.supernet.tree import Tree
 
 @dataclass(frozen=True)
 class TrainingPlan:
-    """What a fine-tuning is going to do: all that it needs, loaded and checked before anything is computed."""
+    """What a fine-tuning is going to do: all that it needs, loaded and checked before anything is computed. `memory` is
+    the recipe that it takes, decided for this machine where `training.memory` is auto."""
 
     settings: SearchSettings
     base: Checkpoint
     base_digest: str
     data: TrainingData
     digests: FileDigests
+    memory: MemoryRecipe = "full"
 
     @property
     def recipe(self) -> dict[str, Any]:
         """All that decides what comes out."""
         training = self.settings.training
-        return supernet_recipe(self.base_digest, self.data.digest, self.settings.space, training)
+        space, data = self.settings.space, self.data.digest
+        return supernet_recipe(self.base_digest, data, space, training, memory=self.memory)
 
     @property
     def digest(self) -> str:
         """Identity of the fine-tuning."""
         return digest_json(self.recipe)
+
+    @property
+    def choices(self) -> "list[TrainingPlan]":
+        """The plans that `training.memory` leaves to choose from; without steps memory makes no difference."""
+        asked = self.settings.training.memory
+        if asked != "auto" or not self.settings.training.steps:
+            return [self]
+        return [replace(self, memory=recipe) for recipe in RECIPES]
 
 
 def plan_training(
@@ -78,9 +92,15 @@ def plan_training(
         raise UserError(
             "space.depths: 1 layer is impossible with depth_rule importance, which keeps the first and the last layer"
         )
+    if settings.training.memory == "leanest" and settings.training.subnets_per_step > 1:
+        raise UserError(
+            "training.subnets_per_step: sub-networks that share a step need its gradients, which training.memory "
+            "leanest doesn't keep; set it to 1, or training.memory to lean"
+        )
     loaded = load_training_data(base, settings.training, environment, data)
     digests = FileDigests(environment.cache)
-    return TrainingPlan(settings, base, content_digest(digests.content(base_directory)), loaded, digests)
+    base_digest = content_digest(digests.content(base_directory))
+    return TrainingPlan(settings, base, base_digest, loaded, digests, memory_to_take(base, settings.training, loaded))
 
 
 def check_unfinished(plan: TrainingPlan, workspace: Path) -> None:
@@ -100,11 +120,16 @@ def make_supernet(
     if processes.first:
         with writing(workspace):
             workspace.mkdir(parents=True, exist_ok=True)
+            record_memory(workspace, plan.memory)
     processes.wait()
     saved, training = workspace / STATE, plan.settings.training
     state, gradients = _trained(plan, saved, processes)
     log_file = workspace / LOSSES
-    fine_tune(gradients, plan.data.examples, training, state, saved, log_file, report, processes=processes)
+    if training.steps:
+        examples = plan.data.examples
+        fine_tune(
+            gradients, examples, training, state, saved, log_file, report, memory=plan.memory, processes=processes
+        )
     dtypes = {name: tensor.dtype for name, tensor in plan.base.weights.items()}
     state.weights = {name: _on_first(tensor, dtypes[name], processes) for name, tensor in state.weights.items()}
     if not processes.first:
@@ -120,26 +145,29 @@ def _trained(plan: TrainingPlan, saved: Path, processes: Processes) -> tuple[Tra
 
 
 def _trained_alone(plan: TrainingPlan, saved: Path) -> tuple[TrainingState, Gradients]:
-    device, compute = compute_device(), torch_dtype(preferred_dtype())
+    device, compute = compute_device(), computing_dtype(plan.memory, torch_dtype(preferred_dtype()))
     state = load_state(saved, plan.digest)
     if state is None:
         measured = _measure(plan, compute, device)
-        weights = {name: tensor.float().clone() for name, tensor in _ordered(plan, measured).items()}
+        weights = dict(_ordered(plan, measured))
+        if plan.settings.training.steps:
+            held = held_dtype(plan.memory)
+            weights = {name: tensor.to(device, held, copy=True) for name, tensor in weights.items()}
         state = replace(_begin(plan, measured), weights=weights)
     state.weights = {name: tensor.to(device) for name, tensor in state.weights.items()}
     networks = _cut_out(plan.base, _architectures(plan, state), state.weights, compute)
-    return state, gradients_of(networks, device)
+    return state, gradients_of(networks, device, plan.memory)
 
 
 def _trained_together(plan: TrainingPlan, saved: Path, processes: Processes) -> tuple[TrainingState, Gradients]:
     from services.trainer.distributed.sharded_network import ShardedNetwork  # loads much of torch besides
 
-    compute = torch_dtype(preferred_dtype())
+    compute = computing_dtype(plan.memory, torch_dtype(preferred_dtype()))
     begun = processes.agree(is_saved(saved))
     found = _measure(plan, compute, compute_device()) if processes.first and not begun else None
     measured: Importance | None = processes.agree(found)
     weights = plan.base.weights if measured is None else _ordered(plan, measured)
-    network = ShardedNetwork(plan.base, weights, torch.float32, compute, processes)
+    network = ShardedNetwork(plan.base, weights, plan.memory, compute, processes)
     if measured is None:
         state = load_state(saved, plan.digest, network.weights, processes)
     else:
@@ -221,6 +249,7 @@ def _finish(plan: TrainingPlan, state: TrainingState, workspace: Path, directory
         influence=state.influence,
         training=plan.settings.training,
         tokens_version=TOKENS_VERSION,
+        memory=plan.memory,
         plan=plan.digest,
         data={"origin": plan.data.origin, "digest": plan.data.digest},
         losses=state.losses,

@@ -8,7 +8,7 @@ from shared.architecture import Architecture
 from shared.digest import digest_json
 from shared.identity import METHODS, SINGLE, TOKENS_VERSION
 from shared.recipe_file import RecipeRecord
-from shared.settings import TrainingSettings
+from shared.settings import MemoryRecipe, TrainingSettings
 
 
 class FullMethod(BaseModel):
@@ -33,7 +33,7 @@ Method = Annotated[FullMethod | LoraMethod, Field(discriminator="method")]
 
 
 class Tuning(BaseModel):
-    """A fine-tuning: of which data, by their digest, and how."""
+    """A fine-tuning: of which data, by their digest, and how; `memory` is the recipe that it takes."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -41,6 +41,7 @@ class Tuning(BaseModel):
     tokens_version: int = TOKENS_VERSION
     training: TrainingSettings
     method: Method
+    memory: MemoryRecipe = "full"
 
 
 class SingleRecipe(BaseModel):

@@ -12,18 +12,21 @@ from torch import Tensor
 
 from services.trainer.fine_tuning import Gradients, StepReport, fine_tune, gradients_of
 from services.trainer.lora import adapt, require_peft
+from services.trainer.memory_choice import memory_to_take
 from services.trainer.recipe import FullMethod, LoraMethod, SingleRecipe, SingleRecord, Tuning
 from services.trainer.training_data import TrainingData, load_training_data
 from services.trainer.training_state import STATE, TrainingState, load_state
+from services.trainer.weight_updates import computing_dtype, held_dtype
 from shared.architecture import Architecture, dense
 from shared.checkpoint_files import FileDigests
 from shared.environment import Environment
 from shared.errors import UserError
 from shared.files import writing
 from shared.manifest import LOSSES
+from shared.memory_needs import RECIPES
 from shared.network.sizes import parameters
 from shared.recipe_file import library_versions, origin_of
-from shared.settings import TrainingSettings
+from shared.settings import MemoryRecipe, TrainingSettings
 from shared.supernet.checkpoint import Checkpoint
 from shared.supernet.decoder import Decoder
 from shared.supernet.device import compute_device, preferred_dtype, torch_dtype
@@ -49,6 +52,15 @@ class SinglePlan:
     def digest(self) -> str:
         """Identity of what is made."""
         return self.recipe.digest
+
+    @property
+    def choices(self) -> "list[SinglePlan]":
+        """The plans that `training.memory` leaves to choose from."""
+        tuning = self.recipe.tuning
+        if tuning is None or tuning.training.memory != "auto" or isinstance(tuning.method, LoraMethod):
+            return [self]
+        tunings = [tuning.model_copy(update={"memory": memory}) for memory in RECIPES]
+        return [replace(self, recipe=self.recipe.model_copy(update={"tuning": each})) for each in tunings]
 
     @property
     def tokens(self) -> int:
@@ -89,7 +101,9 @@ def plan_single(
         if not any(layer.projections for layer in cut.layers):
             raise UserError(f"{source}: the network has no linear layers, which LoRA trains; fine-tune all its weights")
     loaded = load_training_data(network, settings, environment, data)
-    tuning = Tuning(data=loaded.digest, training=settings, method=method)
+    # LoRA holds weights as it computes with them, whatever the memory: gradients and states are of few numbers.
+    memory = "full" if isinstance(method, LoraMethod) else memory_to_take(network, settings, loaded)
+    tuning = Tuning(data=loaded.digest, training=settings, method=method, memory=memory)
     recipe = SingleRecipe(base=source_digest, architecture=chosen, tuning=tuning)
     return SinglePlan(base, network, recipe, loaded, origin, digests)
 
@@ -136,7 +150,8 @@ def _fine_tuned(
     saved, settings, lora = workspace / STATE, tuning.training, isinstance(tuning.method, LoraMethod)
     trained = _trained(plan.network, tuning, load_state(saved, plan.digest), plan.digest)
     rate = "fine_tuning.lora_learning_rate" if lora else "fine_tuning.learning_rate"  # as a study file calls them
-    fine_tune(trained.gradients, data.examples, settings, trained.state, saved, workspace / LOSSES, report, rate)
+    log, memory = workspace / LOSSES, tuning.memory
+    fine_tune(trained.gradients, data.examples, settings, trained.state, saved, log, report, rate, memory)
     dtypes = {name: tensor.dtype for name, tensor in plan.network.weights.items()}
     weights = {name: tensor.detach().to("cpu", dtypes[name]) for name, tensor in trained.weights().items()}
     return plan.network.cut(weights=weights), trained.state.losses
@@ -154,20 +169,20 @@ class _Trained:
 def _trained(network: Checkpoint, tuning: Tuning, resumed: TrainingState | None, plan: str) -> _Trained:
     if isinstance(tuning.method, LoraMethod):
         return _by_lora(network, tuning.method, tuning.training.seed, resumed, plan)
-    return _by_all_weights(network, resumed, plan)
+    return _by_all_weights(network, resumed, plan, tuning.memory)
 
 
-def _by_all_weights(network: Checkpoint, resumed: TrainingState | None, plan: str) -> _Trained:
-    device, compute = compute_device(), torch_dtype(preferred_dtype())
+def _by_all_weights(network: Checkpoint, resumed: TrainingState | None, plan: str, memory: MemoryRecipe) -> _Trained:
+    device, compute = compute_device(), computing_dtype(memory, torch_dtype(preferred_dtype()))
     state = resumed or TrainingState.of_single(
-        plan, {name: tensor.float().clone() for name, tensor in network.weights.items()}
+        plan, {name: tensor.to(device, held_dtype(memory), copy=True) for name, tensor in network.weights.items()}
     )
     state.weights = {name: tensor.to(device) for name, tensor in state.weights.items()}
 
     def network_now() -> Decoder:
         return network.cut(weights=state.weights).map(lambda tensor: tensor.to(compute))
 
-    return _Trained(state, gradients_of(lambda _: ("full", [network_now]), device), lambda: state.weights)
+    return _Trained(state, gradients_of(lambda _: ("full", [network_now]), device, memory), lambda: state.weights)
 
 
 def _by_lora(network: Checkpoint, method: LoraMethod, seed: int, resumed: TrainingState | None, plan: str) -> _Trained:

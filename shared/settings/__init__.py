@@ -12,6 +12,7 @@ from shared.settings.reading import (
 )
 from shared.settings.search_file import TIMES, Objective, SearchSettings
 from shared.settings.sections import (
+    MemoryRecipe,
     ReportingSettings,
     ServingSettings,
     SpaceSettings,
@@ -37,6 +38,7 @@ __all__ = [
     "MOST_BYTES",
     "TIMES",
     "ItemsPart",
+    "MemoryRecipe",
     "Objective",
     "PartSettings",
     "ReportingSettings",

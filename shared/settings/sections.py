@@ -10,6 +10,9 @@ from shared.settings.values import Real, Section, Whole, distinct
 
 DepthRule = Literal["importance", "first"]
 NeuronOrder = Literal["importance", "none"]
+MemoryRecipe = Literal["full", "lean", "leanest"]
+"""How a fine-tuning holds weights, gradients and the states of its optimiser."""
+MemoryChoice = Literal["auto", "full", "lean", "leanest"]
 StrategyName = Literal["linas", "nsga2", "random"]
 
 LOAD = Workload()
@@ -122,6 +125,14 @@ class TrainingSettings(Section):
             description="Tokens of the training data with which the importance of layers and neurons is measured.",
         ),
     ] = 8192
+    memory: Annotated[
+        MemoryChoice,
+        Field(
+            description="How much memory the fine-tuning takes: full (18 bytes a parameter), lean (6), leanest (4), or "
+            "auto for the first of them that fits. lean and leanest hold weights in bfloat16 and the optimiser's "
+            "states in 8 bits, and make another super-network. leanest doesn't clip gradients."
+        ),
+    ] = "auto"
     checkpoint_every_seconds: Annotated[
         Real,
         Field(

@@ -234,6 +234,16 @@ LayerObserver = Callable[[int, Tensor, Tensor | None, Tensor], None]
 """Called after each layer with its index, its input (T, hidden), its MLP's neurons (T, width), if it has an MLP, and
 its output (T, hidden)."""
 
+LayerStep = Callable[[Tensor], tuple[Tensor, Tensor | None]]
+"""One layer of a pass: from the state before it, (T, hidden), to the state after it and its MLP's neurons."""
+LayerRunner = Callable[[LayerStep, Tensor], tuple[Tensor, Tensor | None]]
+"""How a layer is run on the state before it: it may have its step computed again in the backward pass."""
+
+
+def run_once(step: LayerStep, state: Tensor) -> tuple[Tensor, Tensor | None]:
+    """A layer is simply run."""
+    return step(state)
+
 
 @dataclass(frozen=True)
 class Decoder:
@@ -280,13 +290,14 @@ class Decoder:
                 found = found.bias if spec.bias else found.weight
             yield spec.name, found
 
-    def hidden(self, sequences: Sequences, observe: LayerObserver | None = None) -> Tensor:
+    def hidden(self, sequences: Sequences, observe: LayerObserver | None = None, run: LayerRunner = run_once) -> Tensor:
         """States after the last norm, (T, hidden)."""
         state = self.embedded(sequences.tokens)
         rotations = self._rotations(sequences.positions, state.dtype)
         for index, layer in enumerate(self.layers):
             before = state
-            state, neurons = self._through(index, layer, state, rotations, sequences)
+            step = partial(self._through, index, layer, rotations=rotations, sequences=sequences)
+            state, neurons = run(step, before)
             if observe is not None:
                 observe(index, before, neurons, state)
         return self.outputs(state)

@@ -6,6 +6,7 @@ import sys
 
 import torch
 
+from shared.machine_memory import Memory, host_memory
 from shared.messages import Dtype
 
 
@@ -20,6 +21,14 @@ def peak_memory() -> int:
         return torch.cuda.max_memory_allocated()
     kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return kilobytes if sys.platform == "darwin" else kilobytes * 1024
+
+
+def device_memory(device: torch.device) -> Memory | None:
+    """Memory of the device; a CPU's is the machine's. None where it can't be known."""
+    if device.type == "cuda":
+        free, total = torch.cuda.mem_get_info(device)
+        return Memory(total, free)
+    return host_memory()
 
 
 def preferred_dtype() -> Dtype:

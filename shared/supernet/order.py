@@ -59,7 +59,8 @@ def order_neurons(weights: Mapping[str, Tensor], network: NetworkShape, importan
     ordered = dict(weights)
     for spec in tensors(network):
         if spec.layer is not None and spec.neurons is not None:
-            tensor, order = weights[spec.name], orders[spec.layer]
+            tensor = weights[spec.name]
+            order = orders[spec.layer].to(tensor.device)
             ordered[spec.name] = tensor[order] if spec.neurons == "rows" else tensor[:, order].contiguous()
     return ordered
 

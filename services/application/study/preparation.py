@@ -6,7 +6,9 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from services.application.pipeline import search_dtype
 from services.application.prepared_search import PreparedSearch, check_tasks, prepare_search
+from services.application.room import check_room, say_needs
 from services.application.study.calibration_text import calibration_text
 from services.application.study.reading import difference_of_search, difference_of_study, searches_of
 from services.application.study.study_directory import StudyDirectory
@@ -28,6 +30,7 @@ from shared.settings import ItemsPart, SearchSettings, TrainingSettings
 from shared.settings.baselines import BaselineName
 from shared.settings.study_file import NarrowLayers, StudiedSupernet, StudySettings
 from shared.supernet.checkpoint import Checkpoint
+from shared.supernet.device import preferred_dtype
 
 Tasks = dict[ItemsPart, list[PreparedTask]]
 
@@ -94,6 +97,8 @@ def prepare_study(
             first[supernet.name] = prepare_search(
                 asked, directory.search(asked), store, environment, events, data=_shared(supernet.training, first)
             )
+            dtype = search_dtype(asked, directory.search(asked), preferred_dtype())
+            say_needs(*check_room(first[supernet.name], dtype), events)
         except UserError as error:
             if str(error).startswith(("space", "training")):
                 raise UserError(f"supernets.{supernet.name}.{error}") from error

@@ -3,6 +3,7 @@ model: each once, and continued where it was interrupted."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 
 from services.application.prepared_search import PreparedSearch
@@ -131,6 +132,10 @@ class SingleNetworks:
         plan = plan_single(
             Path(source.location), source.digest, architecture, training, how, self.environment, self._data
         )
+        # What `training.memory: auto` took before, on whatever machine, is taken again.
+        made = (each for each in plan.choices if self.checkpoints.made(each.digest))
+        begun = (each for each in plan.choices if self.directory.workspace(each.digest).is_dir())
+        plan = next(chain(made, begun), plan)
 
         def make(place: Path) -> None:
             with self.events.step("Fine-tuning", training.steps or None, what) as shown:

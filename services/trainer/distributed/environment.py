@@ -7,7 +7,12 @@ SIZE, RANK = "WORLD_SIZE", "RANK"
 
 def started_together() -> bool:
     """Whether this process is one of several that train a network together."""
-    return int(os.environ.get(SIZE, "1")) > 1
+    return processes() > 1
+
+
+def processes() -> int:
+    """How many train together."""
+    return int(os.environ.get(SIZE, "1"))
 
 
 def is_first() -> bool:

@@ -19,10 +19,12 @@ from services.trainer.distributed.processes import Processes
 from services.trainer.examples import Example
 from services.trainer.fine_tuning import ArchitecturesOfStep, StepLoss, response_loss
 from services.trainer.step_division import Share, shares
+from services.trainer.weight_updates import held_dtype
 from shared.architecture import Architecture
 from shared.network.tensors import tensors
+from shared.settings import MemoryRecipe
 from shared.supernet.checkpoint import Checkpoint, cut_layer
-from shared.supernet.decoder import Decoder, LayerObserver, Sequences
+from shared.supernet.decoder import Decoder, LayerObserver, LayerRunner, Sequences, run_once
 from shared.supernet.device import compute_device
 from shared.supernet.packing import pack
 from shared.supernet.tree import Tree
@@ -37,13 +39,13 @@ class ShardedNetwork:
         self,
         base: Checkpoint,
         weights: Weights,
-        held: torch.dtype,
+        memory: MemoryRecipe,
         compute: torch.dtype,
         processes: Processes,
     ) -> None:
-        """`weights` are the checkpoint's; of each layer in turn, a process keeps its part, in the dtype `held`."""
+        """`weights` are the checkpoint's; of each layer in turn, a process keeps its part, as the recipe holds it."""
         self._processes = processes
-        self._module = _Network(base, weights, held, compute, processes)
+        self._module = _Network(base, weights, memory, compute, processes)
 
     @property
     def weights(self) -> dict[str, Tensor]:
@@ -99,16 +101,16 @@ class _Network(_Gathered):
     """Embeddings, last norm and head of the whole network, which are gathered all the time, and its layers."""
 
     def __init__(
-        self, base: Checkpoint, weights: Weights, held: torch.dtype, compute: torch.dtype, processes: Processes
+        self, base: Checkpoint, weights: Weights, memory: MemoryRecipe, compute: torch.dtype, processes: Processes
     ) -> None:
-        device = compute_device()
+        device, held = compute_device(), held_dtype(memory)
 
         def copied(names: Sequence[str]) -> dict[str, Tensor]:
             return {name: weights[name].to(device, held, copy=True) for name in names}
 
         specs = list(tensors(base.network))
         super().__init__(copied([spec.name for spec in specs if spec.layer is None]))
-        self._base, self._order = base, list(weights)
+        self._base, self._order, self._memory = base, list(weights), memory
         self._shapes = {
             name: torch.empty(tensor.shape, dtype=compute, device="meta") for name, tensor in weights.items()
         }
@@ -143,18 +145,27 @@ class _Network(_Gathered):
             return state.sum()
         packed = pack([Tree.plain(example.tokens) for example in share.examples], network.norm.device)
         whole = _GatheredDecoder(**vars(network), run_layers=partial(self._through, network, architecture, layers))
-        return response_loss(whole, packed, share.examples)
+        return response_loss(whole, packed, share.examples, self._memory)
 
     def _through(
-        self, network: Decoder, architecture: Architecture, layers: Sequence[int], sequences: Sequences
+        self,
+        network: Decoder,
+        architecture: Architecture,
+        layers: Sequence[int],
+        sequences: Sequences,
+        run: LayerRunner,
     ) -> Tensor:
         """The state after the last layer of a network that has its layers' shapes, but not their weights."""
         places = {index: place for place, index in enumerate(architecture.layers)}
 
         def cut_and_run(index: int, weights: Weights, state: Tensor) -> Tensor:
             place = places[index]
-            layer = cut_layer(network.shape.family, network.shape.layers[place], index, weights)
-            return network.layer_outputs(place, layer, state, sequences)
+
+            def step(state: Tensor) -> tuple[Tensor, None]:
+                layer = cut_layer(network.shape.family, network.shape.layers[place], index, weights)
+                return network.layer_outputs(place, layer, state, sequences), None
+
+            return run(step, state)[0]
 
         state = network.embedded(sequences.tokens)
         for index in layers:
@@ -166,12 +177,12 @@ class _Network(_Gathered):
 class _GatheredDecoder(Decoder):
     """A network whose layers are run by modules that gather their weights for it."""
 
-    run_layers: Callable[[Sequences], Tensor]
+    run_layers: Callable[[Sequences, LayerRunner], Tensor]
 
-    def hidden(self, sequences: Sequences, observe: LayerObserver | None = None) -> Tensor:
+    def hidden(self, sequences: Sequences, observe: LayerObserver | None = None, run: LayerRunner = run_once) -> Tensor:
         if observe is not None:
             raise ValueError("nobody can look into layers of which each process has a part")
-        return self.outputs(self.run_layers(sequences))
+        return self.outputs(self.run_layers(sequences, run))
 
 
 class _Joined(torch.autograd.Function):

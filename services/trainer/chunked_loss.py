@@ -1,0 +1,54 @@
+"""Cross-entropy over a large vocabulary with only a few rows of logits at a time."""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+LOGITS = 2**24
+"""Logits that are there together: 64 MB in float32."""
+
+
+def chunked_cross_entropy(states: Tensor, head: Tensor, targets: Tensor) -> Tensor:
+    """Mean cross-entropy of `targets` (N,) under the logits that the language head (vocabulary, hidden) makes of states
+    (N, hidden).
+
+    The gradients of states and head are computed along with the loss, chunk by chunk (as Liger's fused linear
+    cross-entropy does, arXiv 2410.10989): so logits are neither kept for the backward pass nor computed again in it.
+    """
+    loss: Tensor = _ChunkedCrossEntropy.apply(states, head, targets)  # type: ignore[no-untyped-call]
+    return loss
+
+
+class _ChunkedCrossEntropy(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, states: Tensor, head: Tensor, targets: Tensor) -> Tensor:
+        places = max(1, LOGITS // len(head))
+        loss = torch.zeros((), dtype=torch.float32, device=states.device)
+        of_states = torch.empty_like(states) if ctx.needs_input_grad[0] else None
+        of_head = torch.zeros_like(head) if ctx.needs_input_grad[1] else None
+        for start in range(0, len(states), places):
+            here = slice(start, start + places)
+            chosen = torch.arange(len(states[here]), device=states.device), targets[here]
+            likelihoods = F.log_softmax(F.linear(states[here], head).float(), dim=-1)
+            loss -= likelihoods[chosen].sum()
+            probabilities = likelihoods.exp_()
+            probabilities[chosen] -= 1
+            gradient = probabilities.div_(len(states)).to(head.dtype)
+            if of_states is not None:
+                of_states[here] = gradient @ head
+            if of_head is not None:
+                of_head.addmm_(gradient.T, states[here])
+        ctx.save_for_backward(of_states, of_head)
+        return loss / len(states)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        of_states, of_head = ctx.saved_tensors
+        (given,) = gradients
+        return (
+            None if of_states is None else of_states * given.to(of_states.dtype),
+            None if of_head is None else of_head.mul_(given.to(of_head.dtype)),
+            None,
+        )

@@ -1,0 +1,158 @@
+"""What fine-tuning and scoring a network take: memory of the device, memory of the host and disk, part by part,
+computed from the network's shape before anything is loaded. Free of torch.
+
+On a CPU device and host are the same memory: `device` and `host` are then added up. All numbers are bytes. The parts
+follow from what is held at the same time (services.trainer.fine_tuning); `python -m tests.benchmarks.training_memory`
+measures how far they are from the truth.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from shared.messages import Dtype
+from shared.network.shape import LayerShape, NetworkShape
+from shared.network.sizes import WEIGHT_BYTES, layer_parameters, parameters
+from shared.network.tensors import tensors
+from shared.settings import MemoryRecipe, TrainingSettings
+
+RECIPES: tuple[MemoryRecipe, ...] = ("full", "lean", "leanest")
+"""From the one that takes most to the one that takes least."""
+
+SINGLE = 4
+"""Bytes of a float32."""
+QUANTISED_STATES = 2 * (1 + SINGLE / 256)
+"""Bytes of AdamW's two states of a weight: one for each, and a scale in float32 for each block of 256."""
+SCRATCH = 1 << 28
+"""What a step takes besides: buffers of the optimiser, of single matrix products and of torch."""
+ROOM = 0.9
+"""Share of a memory that is left to a fine-tuning by all else."""
+SEQUENCE_TOKENS = 128
+"""Length of a training example, as long as nothing was read."""
+
+
+@dataclass(frozen=True)
+class FineTuningNeeds:
+    """What a fine-tuning takes, in bytes.
+
+    Of the device: `weights` with the copy in which a step computes, `optimizer` states, `gradients`, `activations` that
+    the backward pass needs, `logits` of one step. Of the host besides: `host`. On disk: one `saved_state` and the
+    `checkpoint` that comes out.
+    """
+
+    weights: int
+    optimizer: int
+    gradients: int
+    activations: int
+    logits: int
+    host: int
+    saved_state: int
+    checkpoint: int
+
+    @property
+    def device(self) -> int:
+        """At its peak: in the backward pass gradients come as activations go."""
+        return self.weights + self.optimizer + max(self.gradients, self.activations + self.logits) + SCRATCH
+
+    @property
+    def disk(self) -> int:
+        """At its peak: a state is written before the former one goes, and so is the checkpoint."""
+        return self.saved_state + max(self.saved_state, self.checkpoint)
+
+    def shared_by(self, processes: int) -> "FineTuningNeeds":
+        """What one of several processes takes of its device: each holds its rows of everything and computes its part
+        of the examples. What they gather for a moment, a layer at a time, is left out."""
+        parts = ("weights", "optimizer", "gradients", "activations", "logits")
+        return replace(self, **{part: -(-getattr(self, part) // processes) for part in parts})
+
+
+@dataclass(frozen=True)
+class ScoringNeeds:
+    """What scoring one network takes, in bytes of the device: `weights`, `activations` and `logits`."""
+
+    weights: int
+    activations: int
+    logits: int
+
+    @property
+    def device(self) -> int:
+        """Altogether."""
+        return self.weights + self.activations + self.logits
+
+
+def fine_tuning_needs(
+    network: NetworkShape,
+    training: TrainingSettings,
+    recipe: MemoryRecipe,
+    compute: Dtype,
+    stored_bytes: int = 2,
+    sequence_tokens: int = SEQUENCE_TOKENS,
+) -> FineTuningNeeds:
+    """What fine-tuning all of a network's weights takes, where steps are computed in `compute`.
+
+    `stored_bytes` is the size of a number in the model's checkpoint, and so in the one that comes out;
+    `sequence_tokens` the length of the examples, on which attention's scores depend.
+    """
+    numbers, tokens = parameters(network), training.tokens_per_step
+    width = WEIGHT_BYTES[compute]
+    layers = [_layer_activations(layer, width, min(sequence_tokens, tokens)) for layer in network.layers]
+    if recipe == "full":
+        copy = width if compute != "float32" else 0
+        weights, optimizer, gradients = (SINGLE + copy) * numbers, 2 * SINGLE * numbers, SINGLE * numbers
+        activations = tokens * sum(layers)
+        logits = tokens * network.vocab_size * (width + 2 * SINGLE)
+        saved = 3 * SINGLE * numbers
+    else:
+        width = WEIGHT_BYTES["bfloat16"]
+        weights, optimizer = width * numbers, round(QUANTISED_STATES * numbers)
+        gradients = width * (numbers if recipe == "lean" else max(spec.numbers for spec in tensors(network)))
+        activations = tokens * (sum(width * layer.hidden for layer in network.layers) + max(layers))
+        logits = width * network.vocab_size * network.outputs
+        saved = weights + optimizer
+    return FineTuningNeeds(
+        weights=weights,
+        optimizer=optimizer,
+        gradients=gradients,
+        activations=activations,
+        logits=logits,
+        host=0,
+        saved_state=saved,
+        checkpoint=stored_bytes * numbers,
+    )
+
+
+def first_that_fits(memory: int, needs: Callable[[MemoryRecipe], FineTuningNeeds]) -> MemoryRecipe:
+    """The recipe that takes most of those that fit into so many bytes of the device; the last one if none does."""
+    return next((recipe for recipe in RECIPES if needs(recipe).device <= ROOM * memory), RECIPES[-1])
+
+
+def scoring_needs(network: NetworkShape, dtype: Dtype, batch_tokens: int, wave_tokens: int) -> ScoringNeeds:
+    """What scoring the whole network takes, `batch_tokens` at a time in a layer and `wave_tokens` between them."""
+    width = WEIGHT_BYTES[dtype]
+    states = wave_tokens * network.hidden
+    inside = batch_tokens * max(_layer_states(layer) for layer in network.layers)
+    largest = max(layer_parameters(network.family, layer) for layer in network.layers)
+    return ScoringNeeds(
+        weights=width * parameters(network),
+        activations=width * (states + inside + largest),
+        logits=256 * network.vocab_size * (width + SINGLE),
+    )
+
+
+def _layer_activations(layer: LayerShape, width: int, length: int) -> int:
+    """Bytes that the backward pass through a layer needs of each token, `width` of a number, in sequences of a
+    length."""
+    total = 0
+    if layer.attention is not None:
+        shape = layer.attention
+        total += (SINGLE + 2 * width) * layer.hidden  # the norm's input in float32, its output twice
+        total += width * (2 * shape.queries + 2 * shape.keys + shape.heads * length)
+    if layer.mlp is not None:
+        total += (SINGLE + 2 * width) * layer.between + 4 * width * layer.mlp.width
+    return total
+
+
+def _layer_states(layer: LayerShape) -> int:
+    """Numbers that a forward pass through a layer holds of each token at most."""
+    attention = 0 if layer.attention is None else 2 * layer.attention.queries + 2 * layer.attention.keys
+    mlp = 0 if layer.mlp is None else 2 * layer.mlp.width
+    return 2 * layer.hidden + max(attention, mlp)
