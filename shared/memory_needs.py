@@ -1,7 +1,7 @@
 """What fine-tuning and scoring a network take: memory of the device, memory of the host and disk, part by part,
 computed from the network's shape before anything is loaded. Free of torch.
 
-On a CPU device and host are the same memory: `device` and `host` are then added up. All numbers are bytes. The parts
+On a CPU the device's memory is all there is, and has room for what the host needs. All numbers are bytes. The parts
 follow from what is held at the same time (services.trainer.fine_tuning); `python -m tests.benchmarks.training_memory`
 measures how far they are from the truth.
 """
@@ -35,8 +35,8 @@ class FineTuningNeeds:
     """What a fine-tuning takes, in bytes.
 
     Of the device: `weights` with the copy in which a step computes, `optimizer` states, `gradients`, `activations` that
-    the backward pass needs, `logits` of one step. Of the host besides: `host`. On disk: one `saved_state` and the
-    `checkpoint` that comes out.
+    the backward pass needs, `logits` of one step. `host`, where the device is a GPU: what is written at the end, and as
+    much to put neurons in order before. On disk: one `saved_state` and the `checkpoint` that comes out.
     """
 
     weights: int
@@ -114,7 +114,7 @@ def fine_tuning_needs(
         gradients=gradients,
         activations=activations,
         logits=logits,
-        host=0,
+        host=2 * stored_bytes * numbers,
         saved_state=saved,
         checkpoint=stored_bytes * numbers,
     )

@@ -138,10 +138,10 @@ class SearchNeeds:
                 also = "" if self.memory == recipe else f" and training.memory to {recipe}"
                 return f"training.tokens_per_step: {self.memory} with {asked} {taken}; set it to {tokens}{also}"
             tokens //= 2
-        numbers = parameters_in_words(parameters(self.network))
+        least = self.needs_of(self.training.model_copy(update={"tokens_per_step": 64}), RECIPES[-1]).device
         return (
-            f"training.steps: a model of {numbers} parameters {taken} ({self.memory}); run `nasfarm train` on a larger "
-            "machine, or set it to 0"
+            f"training.steps: to fine-tune {parameters_in_words(parameters(self.network))} parameters takes at least "
+            f"{size(least)}, {name} has {size(total)}; run `nasfarm train` on a larger machine, or set it to 0"
         )
 
 

@@ -42,7 +42,8 @@ def main() -> None:
         },
         "benchmark",
     )
-    manifest = make_supernet(plan_training(settings, base, environment), run, lambda _: None)
+    plan = plan_training(settings, base, environment)
+    manifest = make_supernet(plan, run / "unfinished", run / "supernet", lambda _: None)
     table(evaluator, {"plain": base, "ordered": run / "supernet"}, manifest.drop_order)
 
 
@@ -77,13 +78,13 @@ def networks(order: tuple[int, ...]) -> dict[str, Architecture]:
     }
 
 
-def accuracy(evaluator: Evaluator, directory: Path, architecture: Architecture) -> float:
+def accuracy(evaluator: Evaluator, directory: Path, architecture: Architecture, items: int = ITEMS) -> float:
     """Share of ARC-Easy's validation items answered right, in bfloat16."""
     request = EvaluationRequest(
         search="benchmark",
         checkpoint=CheckpointRef(location=str(directory), digest=digest_of(directory)),
         architecture=architecture,
-        spec=EvaluationSpec(tasks=(TaskItems(task="arc_easy", split="validation", stop=ITEMS),), dtype="bfloat16"),
+        spec=EvaluationSpec(tasks=(TaskItems(task="arc_easy", split="validation", stop=items),), dtype="bfloat16"),
     )
     values = evaluator.measure(request).scores[0].metrics["acc"]
     return sum(values) / len(values)
