@@ -155,7 +155,7 @@ def _trained_alone(plan: TrainingPlan, saved: Path) -> tuple[TrainingState, Grad
             weights = {name: tensor.to(device, held, copy=True) for name, tensor in weights.items()}
         state = replace(_begin(plan, measured), weights=weights)
     state.weights = {name: tensor.to(device) for name, tensor in state.weights.items()}
-    networks = _cut_out(plan.base, _architectures(plan, state), state.weights, compute)
+    networks = cut_out(plan.base, _architectures(plan, state), state.weights, compute)
     return state, gradients_of(networks, device, plan.memory)
 
 
@@ -202,9 +202,11 @@ def _begin(plan: TrainingPlan, importance: Importance) -> TrainingState:
     return TrainingState(plan.digest, 0, order, influence, losses={}, weights={}, optimizer={})
 
 
-def _cut_out(
+def cut_out(
     base: Checkpoint, of_step: ArchitecturesOfStep, weights: Mapping[str, Tensor], compute: torch.dtype
 ) -> NetworksOfStep:
+    """The networks of each step, to be cut out of weights as they are then, in the dtype that computes."""
+
     def cut(architecture: Architecture) -> Decoder:
         return base.cut(architecture, weights).map(lambda tensor: tensor.to(compute))
 
