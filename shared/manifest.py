@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from shared.checkpoint_files import content_digest, former_digest
 from shared.errors import UserError, first_line
 from shared.files import is_directory, user_path, write_atomically
-from shared.identity import SUPERNET, TOKENS_VERSION
+from shared.identity import SUPERNET, TOKENS_VERSION, TRAINING
 from shared.json_text import parse_json
 from shared.messages import Dtype
 from shared.network.config import network_of
@@ -69,12 +69,14 @@ class SupernetManifest(BaseModel):
         return supernet_recipe(self.base_digest, data, self.space, self.training, self.tokens_version, self.memory)
 
     def write(self, directory: Path) -> None:
-        """Write `supernet.json` into the checkpoint directory. Earlier releases can read it where it was made as they
-        make it."""
+        """Write `supernet.json` into the checkpoint directory. Earlier releases can read it where they could have made
+        the same."""
         values = self.model_dump(mode="json")
-        for section, former in ((values, "full"), (values["training"], "auto")):
-            if section["memory"] == former:
-                del section["memory"]
+        beginnings = ((values, {"memory": "full"}), (values["training"], {"memory": "auto", **TRAINING.later}))
+        for section, former in beginnings:
+            for name in former:
+                if section[name] == former[name]:
+                    del section[name]
         write_atomically(directory / MANIFEST, json.dumps(values, indent=2) + "\n")
 
     @classmethod

@@ -7,7 +7,7 @@ measures how far they are from the truth.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from shared.messages import Dtype
 from shared.network.shape import LayerShape, NetworkShape
@@ -65,6 +65,12 @@ class FineTuningNeeds:
     def disk(self) -> int:
         """At its peak: a state is written before the former one goes, and so is the checkpoint."""
         return self.saved_state + max(self.saved_state, self.checkpoint)
+
+    def shared_by(self, processes: int) -> "FineTuningNeeds":
+        """What one of several processes takes of its device: each holds its rows of everything and computes its part
+        of the examples. What they gather for a moment, a layer at a time, is left out."""
+        parts = ("weights", "optimizer", "gradients", "activations", "logits")
+        return replace(self, **{part: -(-getattr(self, part) // processes) for part in parts})
 
 
 @dataclass(frozen=True)

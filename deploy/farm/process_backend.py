@@ -121,12 +121,14 @@ class ProcessBackend:
         return any(each.name == BROKER and each.state == state for each in read_states(self._directory))
 
     def train(self, farm: FarmSpec, name: str) -> None:
-        command = ("train", str(self._directory.search_file(name)), "--runs", str(self._directory.runs))
+        processes = os.environ.get("PROCESSES") or "1"  # as compose.yml has it
+        places = (str(self._directory.search_file(name)), "--runs", str(self._directory.runs))
         with self._directory.process_lock("make farm"):  # `make down` is either before this or finds the process
             if supervisor_of(self._directory) is None:
                 raise UserError(f"{name}: the farm went down meanwhile; {RESUMED}")
             trainer = subprocess.Popen(
-                [nasfarm(), *command], env={**os.environ, **farm_variables(self._directory.path, TRAINER)}
+                [nasfarm(), "train", *places, "--processes", processes],
+                env={**os.environ, **farm_variables(self._directory.path, TRAINER)},
             )
         try:
             code = trainer.wait()

@@ -28,7 +28,7 @@ from shared.messages import CheckpointRef
 from shared.settings import SearchSettings
 from shared.telemetry.connection import live_checks, ready_checks
 from shared.telemetry.metrics import CoordinatorMetrics
-from shared.telemetry.server import TelemetryServer
+from shared.telemetry.server import telemetry_server
 
 
 def search_on_farm(
@@ -116,21 +116,6 @@ def coordinating(
     evaluators = AnnouncedEvaluators(
         broker, supernet, lambda others: events.publish(NoEvaluatorPresent(supernet, others))
     )
-    with _telemetry(metrics, broker, environment) as telemetry, announcing(broker, status):
+    server = telemetry_server(metrics.registry, live_checks(broker), ready_checks(broker), environment)
+    with server as telemetry, announcing(broker, status):
         yield evaluators, telemetry.port
-
-
-def _telemetry(metrics: CoordinatorMetrics, broker: Broker, environment: Environment) -> TelemetryServer:
-    """The server of metrics and health: at the port that is asked for; without one at the usual or, where an evaluator
-    of this machine has that, any other."""
-
-    def serve(port: int) -> TelemetryServer:
-        live, ready = live_checks(broker), ready_checks(broker)
-        return TelemetryServer(metrics.registry, live, ready, host=environment.telemetry_host, port=port)
-
-    try:
-        return serve(environment.telemetry_port)
-    except UserError:
-        if "telemetry_port" in environment.model_fields_set:
-            raise
-        return serve(0)

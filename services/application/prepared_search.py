@@ -21,7 +21,7 @@ from services.evaluator.tasks.index import include_tasks
 from services.trainer.make_supernet import TrainingPlan, check_unfinished, plan_training
 from services.trainer.memory_choice import recorded_memory
 from services.trainer.training_data import TrainingData
-from services.trainer.training_state import STATE
+from services.trainer.training_state import FORMER_STATE
 from shared.checkpoint_files import FileDigests
 from shared.environment import Environment
 from shared.errors import UserError
@@ -102,7 +102,7 @@ def prepare_search(
         supernet = Supernet.read(place)
     if supernet is None:
         check_unfinished(training, workspace_of(place))
-        former = run.path / STATE
+        former = run.path / FORMER_STATE
         if former.is_file():
             events.note("Fine-tuning", f"starts again: {former} is of an earlier release; it can be removed")
         return PreparedSearch(settings, training.base, training.base_digest, training, None, place, origins)

@@ -15,8 +15,8 @@ from shared.manifest import MANIFEST, SupernetManifest
 from shared.text import shortened
 
 UNFINISHED = ".unfinished"
-WORK_FILES = {"training.pt", "training.tmp", "training.jsonl", "memory.json", "checkpoint"}
-"""What lies in the workspace of a fine-tuning."""
+WORK_FILES = {"training", "training.jsonl", "memory.json", "checkpoint", "training.pt", "training.tmp"}
+"""What lies in the workspace of a fine-tuning; the last two by earlier releases."""
 USERS = ("*/supernet*", "*/supernets/*")
 """Links to super-networks: one of each run, some of each study. What leads nowhere is found by patterns alone."""
 DIGEST = re.compile("[0-9a-f]{4,32}")

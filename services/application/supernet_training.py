@@ -1,5 +1,7 @@
 """Making the super-network of a search: fine-tuning, with what is said of it."""
 
+import logging
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from services.application.estimate import assumed_tokens, estimate, whole_work
@@ -13,23 +15,66 @@ from services.application.supernet_store import Supernet, SupernetStore, is_supe
 from services.evaluator.evaluator import Evaluator
 from services.evaluator.speed import parameter_tokens_per_second
 from services.evaluator.tasks.local import DataMissingError
+from services.trainer.distributed.environment import started_together
+from services.trainer.distributed.processes import ALONE, Processes
 from services.trainer.fine_tuning import StepReport
 from services.trainer.make_supernet import TrainingPlan, make_supernet
+from services.trainer.status import TrainerStatus
 from shared.environment import Environment
 from shared.errors import UserError
 from shared.events import Events
 from shared.settings import SearchSettings
-from shared.supernet.device import preferred_dtype
+from shared.supernet.device import compute_device, preferred_dtype
+from shared.telemetry.logs import fields
+from shared.telemetry.server import telemetry_server
+
+log = logging.getLogger(__name__)
+
+
+def training_processes() -> AbstractContextManager[Processes]:
+    """The processes that `torchrun` has started together with this one; by itself it is alone."""
+    if not started_together():
+        return nullcontext(ALONE)
+    from services.trainer.distributed.process_group import process_group
+
+    return process_group()
 
 
 def train_supernet(
-    settings: SearchSettings, run: RunDirectory, store: SupernetStore, environment: Environment, events: Events
+    settings: SearchSettings,
+    run: RunDirectory,
+    store: SupernetStore,
+    environment: Environment,
+    events: Events,
+    processes: Processes = ALONE,
 ) -> None:
     """Make the super-network of a search, where it isn't there yet, once its tasks are found to be as they should if
-    their data are to be had here."""
+    their data are to be had here. Several processes make it together; the first one fetches, checks and reports."""
     run.check_name()
+    if processes.first:
+        status = TrainerStatus(processes.size)
+        server = telemetry_server(status.metrics.registry, {"fine-tuning": status.hung}, {}, environment)
+        with server as telemetry:
+            _train_first(settings, run, store, environment, events, processes, status, telemetry.port)
+    else:
+        processes.wait()  # until the first one has fetched what isn't here yet
+        _take_part(prepare_search(settings, run, store, environment, events, to_be_made=True), processes)
+
+
+def _train_first(
+    settings: SearchSettings,
+    run: RunDirectory,
+    store: SupernetStore,
+    environment: Environment,
+    events: Events,
+    processes: Processes,
+    status: TrainerStatus,
+    telemetry_port: int,
+) -> None:
     prepared = prepare_search(settings, run, store, environment, events, to_be_made=True)
+    processes.wait()
     if prepared.supernet is not None:
+        processes.agree(False)
         events.note("Fine-tuning", "nothing to do, the super-network is finished")
         return
     dtype = search_dtype(settings, run, preferred_dtype())
@@ -42,8 +87,12 @@ def train_supernet(
     space = prepared.unordered_space
     cost = estimate(settings, space, rate, *assumed_tokens(settings), whole_work(settings, space))
     events.publish(SpaceDescribed(space, dtype))
-    events.publish(FineTuningEstimated(cost.training))
-    events.note("Super-network", str(fine_tune(prepared, events).directory))
+    machines = processes.size if compute_device().type == "cuda" else 1  # without GPUs they share the same cores
+    events.publish(FineTuningEstimated(cost.training / machines))
+    log.info("fine-tuning begins", extra=fields(processes=processes.size, telemetry_port=telemetry_port))
+    supernet = fine_tune(prepared, events, processes, status)
+    log.info("super-network made", extra=fields(supernet=supernet.directory))
+    events.note("Super-network", str(supernet.directory))
 
 
 def supernet_before_search(
@@ -66,13 +115,26 @@ def _made_meanwhile(place: Path, plan: TrainingPlan) -> Supernet:
     return supernet
 
 
-def fine_tune(search: PreparedSearch, events: Events) -> Supernet:
-    """Make the super-network of a search; where another process makes it, wait for that."""
-    plan, place = search.training, search.place
-    if plan is None:
+def _take_part(search: PreparedSearch, processes: Processes) -> None:
+    """What the other processes do while the first one is in `fine_tune`."""
+    if processes.agree(False):
+        make_supernet(_plan_of(search), workspace_of(search.place), search.place, lambda _: None, processes)
+
+
+def _plan_of(search: PreparedSearch) -> TrainingPlan:
+    if search.training is None:
         raise ValueError("a super-network that the search file names is not made here")
+    return search.training
+
+
+def fine_tune(
+    search: PreparedSearch, events: Events, processes: Processes = ALONE, status: TrainerStatus | None = None
+) -> Supernet:
+    """Make the super-network of a search, as the first of the processes; where another nasfarm makes it, wait for
+    that. `status` is told of it, which a service shows."""
+    plan, place, status = _plan_of(search), search.place, status or TrainerStatus(processes.size)
     with making(place, lambda: events.note("Super-network", "another nasfarm just makes it; waiting for that")):
-        if is_supernet(place):
+        if not processes.agree(not is_supernet(place)):
             return _made_meanwhile(place, plan)
         begins = "ordering layers and neurons by their importance"
         with events.step("Fine-tuning", search.settings.training.steps, begins) as shown:
@@ -81,5 +143,9 @@ def fine_tune(search: PreparedSearch, events: Events) -> Supernet:
                 losses = {"full": step.full_loss, "sub-networks": step.subnet_loss}
                 known = (f"{network} {loss:.3f}" for network, loss in losses.items() if loss is not None)
                 shown.reach(step.step, f"loss {', '.join(known)}")
+                status.stepped(step)
 
-            return Supernet(place, make_supernet(plan, workspace_of(place), place, show))
+            status.began()
+            make_supernet(plan, workspace_of(place), place, show, processes)
+            status.ended()
+        return Supernet.read(place)

@@ -4,6 +4,7 @@ them."""
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 from types import FrameType
 from typing import Annotated
@@ -17,11 +18,17 @@ from services.cli.console import console
 from services.cli.notes import show_notes
 from services.cli.optional import OptionalValues
 from services.exporter.names import FormatName, GgufType
+from services.trainer.distributed.environment import is_first, started_together
 from shared.environment import prepare_environment
 from shared.errors import UserError
 from shared.messages import Dtype, Engine
 from shared.settings import SearchSettings, ServingSettings, TaskSettings
 from shared.text import one_line
+
+MOST_PROCESSES = 1024
+"""More than that on one machine is a slip."""
+FIRST_SECONDS = 2
+"""What is wrong for all of several processes is said by the first one, which ends the others: they wait that long."""
 
 
 def _serving(key: str) -> str:
@@ -85,9 +92,31 @@ def schema(
     write_schema(output, study)
 
 
-@app.command(epilog="Example: nasfarm train search.yaml")
-def train(search_file: SearchFile, runs: Runs = Path("runs"), supernets: Supernets = None) -> None:
+@app.command(epilog="Example: nasfarm train search.yaml    (on all of eight GPUs: with --processes 8)")
+def train(
+    search_file: SearchFile,
+    runs: Runs = Path("runs"),
+    supernets: Supernets = None,
+    processes: Annotated[
+        int,
+        typer.Option(
+            "--processes",
+            min=1,
+            max=MOST_PROCESSES,
+            metavar="N",
+            help="Train in so many processes, each on a GPU where there are any. Interrupted, any number resumes.",
+        ),
+    ] = 1,
+) -> None:
     """Fine-tune the model into a super-network, for any number of searches. Interrupted, the same command resumes."""
+    if processes > 1:
+        from services.trainer.distributed.launching import run_together
+
+        if started_together():
+            raise UserError("--processes: torchrun has started several already; leave it out")
+        places = ("--runs", str(runs), *(() if supernets is None else ("--supernets", str(supernets))))
+        run_together((sys.executable, "-P", "-m", "services.cli.main", "train", str(search_file), *places), processes)
+        return
     from services.cli.search import train as make
 
     make(search_file, runs, _store(runs, supernets))
@@ -432,6 +461,8 @@ def main() -> None:
     try:
         app()
     except UserError as error:
+        if not is_first():
+            time.sleep(FIRST_SECONDS)
         sys.stderr.write(f"nasfarm: {one_line(str(error))}\n")
         sys.exit(2)
     except PermissionError as error:
@@ -458,7 +489,12 @@ def _leave(number: int, _frame: FrameType | None) -> None:
     """Ctrl-C or SIGTERM: leave at once. Everything is made to be killed; an orderly end would wait for the network in
     work. The first process of a container would not even notice a SIGTERM that it doesn't handle.
     """
-    console.show_cursor()
-    sys.stderr.write("\nnasfarm: interrupted; the same command resumes from what is stored\n")
-    sys.stderr.flush()
+    if not started_together():  # whoever started them says it once
+        console.show_cursor()
+        sys.stderr.write("\nnasfarm: interrupted; the same command resumes from what is stored\n")
+        sys.stderr.flush()
     os._exit(128 + number)
+
+
+if __name__ == "__main__":
+    main()

@@ -61,14 +61,18 @@ def search_on_broker(search_file: Path | None, runs: Path, store: SupernetStore,
 
 
 def train(search_file: Path, runs: Path, store: SupernetStore) -> None:
-    """Make the super-network of a search file, where it isn't there yet."""
+    """Make the super-network of a search file, where it isn't there yet. Until that ends it is a service, like a search
+    on a farm."""
     from services.application.quiet_libraries import quiet_libraries
-    from services.application.supernet_training import train_supernet
+    from services.application.supernet_training import train_supernet, training_processes
 
     quiet_libraries()
     settings, environment = read_search_file(search_file), Environment.read()
-    with PreparationDisplay() as preparation:
-        train_supernet(settings, RunDirectory(runs / settings.name), store, environment, Events(preparation))
+    if not console.is_terminal:
+        configure_logs(environment.log_format)
+    with bound(search=settings.name), training_processes() as processes, PreparationDisplay() as preparation:
+        events = Events(preparation) if processes.first else Events()
+        train_supernet(settings, RunDirectory(runs / settings.name), store, environment, events, processes)
 
 
 def _settings(search_file: Path | None, environment: Environment) -> SearchSettings:

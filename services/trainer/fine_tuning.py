@@ -5,8 +5,7 @@ import itertools
 import json
 import math
 import random
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -14,16 +13,19 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from services.trainer.distributed.processes import ALONE, Processes
 from services.trainer.examples import Example, batches
-from services.trainer.training_state import TrainingState, save_state
+from services.trainer.step_division import response, shares
+from services.trainer.training_state import StateInterval, TrainingState, save_state
 from services.trainer.weight_updates import loss_of_targets, weight_updates
-from shared.architecture import dense
+from shared.architecture import Architecture, dense
 from shared.errors import UserError
 from shared.files import writing
+from shared.network.shape import NetworkShape
 from shared.settings import MemoryRecipe, TrainingSettings
 from shared.space import SearchSpace
-from shared.supernet.checkpoint import Checkpoint
 from shared.supernet.decoder import Decoder
+from shared.supernet.device import peak_memory
 from shared.supernet.packing import Packed, pack
 from shared.supernet.tree import Tree
 
@@ -31,8 +33,23 @@ LOSS_MEMORY = 0.95
 """Decay of the running means of the losses."""
 
 TrainedKind = Literal["full", "subnet"]
-NetworkOfStep = Callable[[int], tuple[TrainedKind, Decoder]]
-"""The network that a step trains, as the weights are now, in the dtype that computes."""
+ArchitecturesOfStep = Callable[[int], tuple[TrainedKind, Sequence[Architecture]]]
+"""The networks that a step trains, each on its part of the examples."""
+NetworksOfStep = Callable[[int], tuple[TrainedKind, Sequence[Callable[[], Decoder]]]]
+"""The same networks, each to be cut out of the weights as they are when it is called, in the dtype that computes."""
+
+
+@dataclass(frozen=True)
+class StepLoss:
+    """What a step was trained on: kind of the network, mean loss of all response tokens, number of all tokens."""
+
+    kind: TrainedKind
+    loss: Tensor
+    tokens: int
+
+
+Gradients = Callable[[int, Sequence[Example]], StepLoss]
+"""Computes the gradients of all weights in a step, of its examples. A weight that has no influence gets none."""
 
 
 class DivergedError(UserError):
@@ -41,90 +58,111 @@ class DivergedError(UserError):
 
 @dataclass(frozen=True)
 class StepReport:
-    """Progress after a step: running mean losses of the full network and of the sub-networks (None: no step yet)."""
+    """Progress after a step: running mean losses of the full network and of the sub-networks (None: no step yet), the
+    step's tokens, and the most memory that was held so far, in bytes (see `peak_memory`)."""
 
     step: int
     steps: int
     full_loss: float | None
     subnet_loss: float | None
+    tokens: int
+    memory: int
 
 
 def response_loss(network: Decoder, packed: Packed, batch: Sequence[Example], memory: MemoryRecipe = "full") -> Tensor:
     """Mean cross-entropy of the response tokens of a packed batch; the language head is applied only where they are
     predicted."""
     starts = zip(packed.starts, batch, strict=True)
-    places = [start + index - 1 for start, example in starts for index in _response(example)]
-    targets = [example.tokens[index] for example in batch for index in _response(example)]
+    places = [start + index - 1 for start, example in starts for index in response(example)]
+    targets = [example.tokens[index] for example in batch for index in response(example)]
     return loss_of_targets(memory)(network, packed, places, targets)
 
 
-def elastic(
-    base: Checkpoint, space: SearchSpace, weights: Mapping[str, Tensor], compute: torch.dtype, seed: int
-) -> NetworkOfStep:
-    """Of a super-network: even steps train the full network, odd ones a uniformly sampled sub-network."""
+def elastic(network: NetworkShape, space: SearchSpace, settings: TrainingSettings) -> ArchitecturesOfStep:
+    """Of a super-network: even steps train the full network, odd ones uniformly sampled sub-networks."""
 
-    def of_step(step: int) -> tuple[TrainedKind, Decoder]:
-        kind: TrainedKind = "full" if step % 2 == 0 else "subnet"
-        chosen = dense(base.network) if kind == "full" else space.sample(random.Random(f"{seed}/{step}"))
-        return kind, base.cut(chosen, weights).map(lambda tensor: tensor.to(compute))
+    def of_step(step: int) -> tuple[TrainedKind, Sequence[Architecture]]:
+        if step % 2 == 0:
+            return "full", [dense(network)]
+        seeds = [
+            f"{settings.seed}/{step}",
+            *(f"{settings.seed}/{step}/{n}" for n in range(1, settings.subnets_per_step)),
+        ]
+        return "subnet", [space.sample(random.Random(seed)) for seed in seeds]
+
+    return of_step
+
+
+def gradients_of(networks_of_step: NetworksOfStep, device: torch.device, memory: MemoryRecipe = "full") -> Gradients:
+    """Of one process: networks are cut one after the other, each when its turn comes."""
+
+    def loss_of(cut: Callable[[], Decoder], examples: Sequence[Example]) -> Tensor:
+        """Apart, so that nothing but the graph holds the network: what the backward pass is through with goes."""
+        return response_loss(
+            cut(), pack([Tree.plain(example.tokens) for example in examples], device), examples, memory
+        )
+
+    def of_step(step: int, batch: Sequence[Example]) -> StepLoss:
+        kind, networks = networks_of_step(step)
+        divided = [share for (share,) in shares(batch, len(networks), processes=1)]
+        everything, total = sum(share.response_tokens for share in divided), torch.zeros(())
+        for share in divided:
+            if not share.examples:
+                continue
+            loss = loss_of(networks[share.network], share.examples) * (share.response_tokens / everything)
+            total += loss.detach().cpu()
+            if not total.isfinite():
+                break  # before weights are updated, which some recipes do in the backward pass
+            loss.backward()  # type: ignore[no-untyped-call]
+        return StepLoss(kind, total, sum(len(example.tokens) for example in batch))
 
     return of_step
 
 
 def fine_tune(
-    network_of_step: NetworkOfStep,
+    gradients: Gradients,
     examples: Sequence[Example],
     settings: TrainingSettings,
     state: TrainingState,
-    state_file: Path,
+    saved: Path,
     log_file: Path,
     report: Callable[[StepReport], None],
     rate_setting: str = "training.learning_rate",
     memory: MemoryRecipe = "full",
+    processes: Processes = ALONE,
 ) -> None:
-    """Train `state.weights` (in the dtype in which the recipe holds them, updated in place), of which the networks are
-    made, from `state.step` to the last step.
+    """Train `state.weights` (in the dtype in which the recipe holds them, updated in place), whose `gradients` are
+    computed, from `state.step` to the last step. The state is saved in the directory `saved` from time to time.
 
     What happens in a step depends only on the seed and its number, so a fine-tuning that was interrupted has the same
     outcome as an undisturbed one. Raises DivergedError, which names the learning rate by its setting, where the loss or
     its gradient is no longer finite.
     """
     weights = {name: tensor.requires_grad_() for name, tensor in state.weights.items()}
-    updates = weight_updates(memory, weights, settings, state.optimizer)
+    updates = weight_updates(memory, weights, settings, state.optimizer, processes)
     state.optimizer = {}
-    device = next(iter(weights.values())).device
-    saved = time.monotonic()
+    interval = StateInterval(settings.checkpoint_every_seconds)
     remaining = itertools.islice(batches(examples, settings.tokens_per_step, settings.seed), state.step, settings.steps)
     for step, batch in enumerate(remaining, start=state.step):
         updates.begin(step, learning_rate(step, settings))
-        packed = pack([Tree.plain(example.tokens) for example in batch], device)
-        kind, loss = _loss_of_step(network_of_step, step, packed, batch, memory)
-        # Before weights are updated, which some recipes do in the backward pass.
-        finite = bool(loss.isfinite())
-        if finite:
-            loss.backward()  # type: ignore[no-untyped-call]
-        norm = updates.gradient_norm() if finite else loss
-        if not (finite and norm.isfinite()):
+        trained = gradients(step, batch)
+        norm = updates.gradient_norm() if trained.loss.isfinite() else trained.loss
+        if not norm.isfinite():
             reason = f"{rate_setting}: the loss is not finite at step {step}"
-            raise DivergedError(f"{reason}; lower it and remove {state_file}")
+            raise DivergedError(f"{reason}; lower it and remove {saved}")
         updates.finish()
-        _note(state, step, kind, loss.item())
-        _log(log_file, step, kind, loss.item(), float(norm), learning_rate(step, settings), len(packed.tokens))
-        report(StepReport(step + 1, settings.steps, state.losses.get("full"), state.losses.get("subnet")))
-        if time.monotonic() - saved > settings.checkpoint_every_seconds:
-            state.optimizer = updates.state_dict()
-            save_state(state_file, state)
-            saved = time.monotonic()
+        loss = trained.loss.item()
+        _note(state, step, trained.kind, loss)
+        if processes.first:
+            _log(log_file, step, trained.kind, loss, float(norm), learning_rate(step, settings), trained.tokens)
+            losses = (state.losses.get("full"), state.losses.get("subnet"))
+            report(StepReport(step + 1, settings.steps, *losses, trained.tokens, peak_memory()))
+        if processes.agree(interval.due):
+            with interval.waiting():
+                state.optimizer = updates.state_dict()
+                save_state(saved, state, processes)
     updates.close()
     state.optimizer = {}
-
-
-def _loss_of_step(
-    network_of_step: NetworkOfStep, step: int, packed: Packed, batch: Sequence[Example], memory: MemoryRecipe
-) -> tuple[TrainedKind, Tensor]:
-    """Apart, so that nothing but the graph holds the network: what the backward pass is through with goes."""
-    kind, network = network_of_step(step)
-    return kind, response_loss(network, packed, batch, memory)
 
 
 def learning_rate(step: int, settings: TrainingSettings) -> float:
@@ -133,10 +171,6 @@ def learning_rate(step: int, settings: TrainingSettings) -> float:
         return settings.learning_rate * (step + 1) / settings.warmup_steps
     progress = (step - settings.warmup_steps) / max(1, settings.steps - settings.warmup_steps)
     return settings.learning_rate * (0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * progress)))
-
-
-def _response(example: Example) -> range:
-    return range(max(1, example.response), len(example.tokens))
 
 
 def _note(state: TrainingState, step: int, kind: str, loss: float) -> None:

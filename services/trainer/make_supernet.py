@@ -2,19 +2,32 @@
 checkpoint."""
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
+from services.trainer.distributed.processes import ALONE, Processes
 from services.trainer.examples import batches
-from services.trainer.fine_tuning import StepReport, elastic, fine_tune
+from services.trainer.fine_tuning import (
+    ArchitecturesOfStep,
+    Gradients,
+    NetworksOfStep,
+    StepReport,
+    TrainedKind,
+    elastic,
+    fine_tune,
+    gradients_of,
+)
 from services.trainer.memory_choice import memory_to_take, record_memory
 from services.trainer.training_data import TrainingData, load_training_data
-from services.trainer.training_state import STATE, TrainingState, load_state
+from services.trainer.training_state import STATE, TrainingState, check_state, is_saved, load_state
 from services.trainer.weight_updates import computing_dtype, held_dtype
+from shared.architecture import Architecture
 from shared.checkpoint_files import FileDigests, content_digest
 from shared.digest import digest_json
 from shared.environment import Environment
@@ -26,8 +39,9 @@ from shared.memory_needs import RECIPES
 from shared.recipe_file import library_versions
 from shared.settings import MemoryRecipe, SearchSettings
 from shared.supernet.checkpoint import Checkpoint, writing_checkpoint
+from shared.supernet.decoder import Decoder
 from shared.supernet.device import compute_device, preferred_dtype, torch_dtype
-from shared.supernet.order import drop_order, measure_importance, order_neurons
+from shared.supernet.order import Importance, drop_order, measure_importance, order_neurons
 from shared.supernet.packing import Packed, pack
 from shared.supernet.saving import copy_companions, save_weights
 from shared.supernet.tree import Tree
@@ -78,6 +92,11 @@ def plan_training(
         raise UserError(
             "space.depths: 1 layer is impossible with depth_rule importance, which keeps the first and the last layer"
         )
+    if settings.training.memory == "leanest" and settings.training.subnets_per_step > 1:
+        raise UserError(
+            "training.subnets_per_step: sub-networks that share a step need its gradients, which training.memory "
+            "leanest doesn't keep; set it to 1, or training.memory to lean"
+        )
     loaded = load_training_data(base, settings.training, environment, data)
     digests = FileDigests(environment.cache)
     base_digest = content_digest(digests.content(base_directory))
@@ -86,58 +105,128 @@ def plan_training(
 
 def check_unfinished(plan: TrainingPlan, workspace: Path) -> None:
     """Raise UserError if an interrupted fine-tuning in this workspace can't be read or is not this plan's."""
-    load_state(workspace / STATE, plan.digest, mapped=True)
+    check_state(workspace / STATE, plan.digest)
 
 
 def make_supernet(
-    plan: TrainingPlan, workspace: Path, directory: Path, report: Callable[[StepReport], None]
-) -> SupernetManifest:
+    plan: TrainingPlan,
+    workspace: Path,
+    directory: Path,
+    report: Callable[[StepReport], None],
+    processes: Processes = ALONE,
+) -> SupernetManifest | None:
     """Make the super-network `directory`, resuming where an earlier call was interrupted. `workspace` holds what is
-    unfinished, and is removed at the end."""
-    state_file, device = workspace / STATE, compute_device()
-    compute = computing_dtype(plan.memory, torch_dtype(preferred_dtype()))
-    with writing(workspace):
-        workspace.mkdir(parents=True, exist_ok=True)
-        record_memory(workspace, plan.memory)
-    state = load_state(state_file, plan.digest)
-    if state is None:
-        state = _begin(plan, compute, device)
-    training = plan.settings.training
+    unfinished, and is removed at the end. Of several processes all call this; the first one has the manifest then."""
+    if processes.first:
+        with writing(workspace):
+            workspace.mkdir(parents=True, exist_ok=True)
+            record_memory(workspace, plan.memory)
+    processes.wait()
+    saved, training = workspace / STATE, plan.settings.training
+    state, gradients = _trained(plan, saved, processes)
+    log_file = workspace / LOSSES
     if training.steps:
-        state.weights = {name: tensor.to(device) for name, tensor in state.weights.items()}
-        space = search_space(plan.base.network, plan.settings.space, state.drop_order)
-        networks = elastic(plan.base, space, state.weights, compute, training.seed)
-        log = workspace / LOSSES
-        fine_tune(networks, plan.data.examples, training, state, state_file, log, report, memory=plan.memory)
+        examples = plan.data.examples
+        fine_tune(
+            gradients, examples, training, state, saved, log_file, report, memory=plan.memory, processes=processes
+        )
+    # One by one, as there may be no room for both.
+    trained = state.weights
+    state.weights = {
+        name: _on_first(trained.pop(name), tensor.dtype, processes) for name, tensor in plan.base.weights.items()
+    }
+    if not processes.first:
+        return None
     manifest = _finish(plan, state, workspace, directory)
     shutil.rmtree(workspace, ignore_errors=True)
     return manifest
 
 
-def _begin(plan: TrainingPlan, compute: torch.dtype, device: torch.device) -> TrainingState:
-    """The first state. Without any step the weights stay as the checkpoint has them, mapped as far as nothing is
-    sorted: a network of 7 billion parameters would take 27 GB in float32."""
-    settings = plan.settings
-    weights, influence = dict(plan.base.weights), None
-    if "importance" in (settings.space.depth_rule, settings.training.neuron_order):
-        importance = measure_importance(
-            plan.base.cut().map(lambda tensor: tensor.to(device, compute)), _calibration_batches(plan, device)
-        )
-        influence = importance.layers if settings.space.depth_rule == "importance" else None
-        if settings.training.neuron_order == "importance":
-            weights = order_neurons(weights, plan.base.network, importance)
-    if settings.training.steps:
-        held = held_dtype(plan.memory)
-        weights = {name: tensor.to(device, held, copy=True) for name, tensor in weights.items()}
-    return TrainingState(
-        plan=plan.digest,
-        step=0,
-        drop_order=drop_order(plan.base.network.depth, influence),
-        influence=influence,
-        losses={},
-        weights=weights,
-        optimizer={},
-    )
+def _trained(plan: TrainingPlan, saved: Path, processes: Processes) -> tuple[TrainingState, Gradients]:
+    """The state to go on from, and what computes the gradients of its weights."""
+    return _trained_alone(plan, saved) if processes.size == 1 else _trained_together(plan, saved, processes)
+
+
+def _trained_alone(plan: TrainingPlan, saved: Path) -> tuple[TrainingState, Gradients]:
+    device, compute = compute_device(), computing_dtype(plan.memory, torch_dtype(preferred_dtype()))
+    state = load_state(saved, plan.digest)
+    if state is None:
+        measured = _measure(plan, compute, device) if _counts_importance(plan) else None
+        weights = dict(_ordered(plan, measured))
+        if plan.settings.training.steps:
+            held = held_dtype(plan.memory)
+            weights = {name: tensor.to(device, held, copy=True) for name, tensor in weights.items()}
+        state = replace(_begin(plan, measured), weights=weights)
+    state.weights = {name: tensor.to(device) for name, tensor in state.weights.items()}
+    networks = cut_out(plan.base, _architectures(plan, state), state.weights, compute)
+    return state, gradients_of(networks, device, plan.memory)
+
+
+def _trained_together(plan: TrainingPlan, saved: Path, processes: Processes) -> tuple[TrainingState, Gradients]:
+    from services.trainer.distributed.sharded_network import ShardedNetwork  # loads much of torch besides
+
+    compute = computing_dtype(plan.memory, torch_dtype(preferred_dtype()))
+    begun = processes.agree(is_saved(saved))
+    measures = processes.first and not begun and _counts_importance(plan)
+    measured: Importance | None = processes.agree(_measure(plan, compute, compute_device()) if measures else None)
+    network = ShardedNetwork(plan.base, _ordered(plan, measured), plan.memory, compute, processes)
+    if begun:
+        state = load_state(saved, plan.digest, network.weights, processes)
+    else:
+        state = replace(_begin(plan, measured), weights=network.weights)
+    if state is None:
+        raise UserError(f"{saved}: was removed meanwhile; run the same command again")
+    return state, partial(network.gradients, _architectures(plan, state))
+
+
+def _architectures(plan: TrainingPlan, state: TrainingState) -> ArchitecturesOfStep:
+    network, settings = plan.base.network, plan.settings
+    return elastic(network, search_space(network, settings.space, state.drop_order), settings.training)
+
+
+def _counts_importance(plan: TrainingPlan) -> bool:
+    return "importance" in (plan.settings.space.depth_rule, plan.settings.training.neuron_order)
+
+
+def _measure(plan: TrainingPlan, compute: torch.dtype, device: torch.device) -> Importance:
+    """Importance, on the CPU: it goes from process to process."""
+    network = plan.base.cut().map(lambda tensor: tensor.to(device, compute))
+    measured = measure_importance(network, _calibration_batches(plan, device))
+    return replace(measured, neurons=tuple(neurons.cpu() for neurons in measured.neurons))
+
+
+def _ordered(plan: TrainingPlan, importance: Importance | None) -> Mapping[str, Tensor]:
+    if importance is None or plan.settings.training.neuron_order == "none":
+        return plan.base.weights
+    return order_neurons(plan.base.weights, plan.base.network, importance)
+
+
+def _begin(plan: TrainingPlan, importance: Importance | None) -> TrainingState:
+    """The first state, without weights."""
+    influence = importance.layers if importance and plan.settings.space.depth_rule == "importance" else None
+    order = drop_order(plan.base.network.depth, influence)
+    return TrainingState(plan.digest, 0, order, influence, losses={}, weights={}, optimizer={})
+
+
+def cut_out(
+    base: Checkpoint, of_step: ArchitecturesOfStep, weights: Mapping[str, Tensor], compute: torch.dtype
+) -> NetworksOfStep:
+    """The networks of each step, to be cut out of weights as they are then, in the dtype that computes."""
+
+    def cut(architecture: Architecture) -> Decoder:
+        return base.cut(architecture, weights).map(lambda tensor: tensor.to(compute))
+
+    def networks(step: int) -> tuple[TrainedKind, list[Callable[[], Decoder]]]:
+        kind, architectures = of_step(step)
+        return kind, [partial(cut, architecture) for architecture in architectures]
+
+    return networks
+
+
+def _on_first(tensor: Tensor, dtype: torch.dtype, processes: Processes) -> Tensor:
+    """A whole weight as it is written, in the memory of the first process alone."""
+    whole = processes.whole(tensor).detach()
+    return whole.to("cpu", dtype) if processes.first else whole.new_empty(0)
 
 
 def _calibration_batches(plan: TrainingPlan, device: torch.device) -> Iterator[Packed]:
@@ -156,9 +245,7 @@ def _finish(plan: TrainingPlan, state: TrainingState, workspace: Path, directory
     with writing_checkpoint(directory):
         scratch.mkdir()
         copy_companions(plan.base.directory, scratch)
-        dtypes, trained = {name: tensor.dtype for name, tensor in plan.base.weights.items()}, state.weights
-        # One by one, as there may be no room for both.
-        save_weights({name: trained.pop(name).detach().to("cpu", dtypes[name]) for name in dtypes}, scratch)
+        save_weights(state.weights, scratch)
         if (workspace / LOSSES).exists():
             shutil.copyfile(workspace / LOSSES, scratch / LOSSES)
     manifest = SupernetManifest(

@@ -8,8 +8,9 @@ from pathlib import Path
 import torch
 from pydantic import TypeAdapter
 
+from services.trainer.distributed.environment import processes
 from services.trainer.training_data import TrainingData
-from services.trainer.training_state import STATE
+from services.trainer.training_state import FORMER_STATE
 from shared.errors import UserError
 from shared.files import write_atomically
 from shared.json_text import parse_json
@@ -31,13 +32,15 @@ def memory_to_take(base: Checkpoint, training: TrainingSettings, data: TrainingD
     memory = device_memory(compute_device())
     if memory is None:
         return "full"
-    return first_that_fits(memory.total, partial(needs_of, base, training, data))
+    taken = first_that_fits(memory.total, partial(needs_of, base, training, data))
+    # Sub-networks that share a step need its gradients.
+    return "lean" if taken == "leanest" and training.subnets_per_step > 1 else taken
 
 
 def needs_of(base: Checkpoint, training: TrainingSettings, data: TrainingData, memory: MemoryRecipe) -> FineTuningNeeds:
     """What a fine-tuning of all of a checkpoint's weights takes here, by a recipe."""
     numbers = sum(len(example.tokens) for example in data.examples)
-    return fine_tuning_needs(
+    needs = fine_tuning_needs(
         base.network,
         training,
         memory,
@@ -45,6 +48,7 @@ def needs_of(base: Checkpoint, training: TrainingSettings, data: TrainingData, m
         stored_bytes=number_bytes(base),
         sequence_tokens=round(numbers / len(data.examples)),
     )
+    return needs.shared_by(processes()) if compute_device().type == "cuda" else needs  # CPUs have one memory
 
 
 def number_bytes(base: Checkpoint) -> int:
@@ -69,6 +73,6 @@ def recorded_memory(workspace: Path) -> MemoryRecipe | None:
     try:
         return TypeAdapter(MemoryRecipe).validate_python(parse_json(file.read_bytes())["memory"])
     except FileNotFoundError:
-        return "full" if (workspace / STATE).exists() else None  # of an earlier release
+        return "full" if (workspace / FORMER_STATE).exists() else None  # of an earlier release
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise UserError(f"{file}: can't be read; remove {workspace} to start the fine-tuning again") from error

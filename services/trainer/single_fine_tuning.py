@@ -5,12 +5,12 @@ import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from services.trainer.fine_tuning import NetworkOfStep, StepReport, fine_tune
+from services.trainer.fine_tuning import Gradients, StepReport, fine_tune, gradients_of
 from services.trainer.lora import adapt, require_peft
 from services.trainer.memory_choice import memory_to_take
 from services.trainer.recipe import FullMethod, LoraMethod, SingleRecipe, SingleRecord, Tuning
@@ -147,11 +147,11 @@ def _fine_tuned(
     plan: SinglePlan, data: TrainingData, tuning: Tuning, workspace: Path, report: Callable[[StepReport], None]
 ) -> tuple[Decoder, dict[str, float]]:
     """The network with its new weights, in its own dtypes, and the running means of its losses."""
-    state_file, settings, lora = workspace / STATE, tuning.training, isinstance(tuning.method, LoraMethod)
-    trained = _trained(plan.network, tuning, load_state(state_file, plan.digest), plan.digest)
+    saved, settings, lora = workspace / STATE, tuning.training, isinstance(tuning.method, LoraMethod)
+    trained = _trained(plan.network, tuning, load_state(saved, plan.digest), plan.digest)
     rate = "fine_tuning.lora_learning_rate" if lora else "fine_tuning.learning_rate"  # as a study file calls them
-    log = workspace / LOSSES
-    fine_tune(trained.of_step, data.examples, settings, trained.state, state_file, log, report, rate, tuning.memory)
+    log, memory = workspace / LOSSES, tuning.memory
+    fine_tune(trained.gradients, data.examples, settings, trained.state, saved, log, report, rate, memory)
     dtypes = {name: tensor.dtype for name, tensor in plan.network.weights.items()}
     weights = {name: tensor.detach().to("cpu", dtypes[name]) for name, tensor in trained.weights().items()}
     return plan.network.cut(weights=weights), trained.state.losses
@@ -159,10 +159,10 @@ def _fine_tuned(
 
 @dataclass(frozen=True)
 class _Trained:
-    """What is trained: its state, the network of a step, and in the end all weights of the whole network."""
+    """What is trained: its state, its gradients, and in the end all weights of the whole network."""
 
     state: TrainingState
-    of_step: NetworkOfStep
+    gradients: Gradients
     weights: Callable[[], Mapping[str, Tensor]]
 
 
@@ -179,10 +179,10 @@ def _by_all_weights(network: Checkpoint, resumed: TrainingState | None, plan: st
     )
     state.weights = {name: tensor.to(device) for name, tensor in state.weights.items()}
 
-    def of_step(_: int) -> tuple[Literal["full"], Decoder]:
-        return "full", network.cut(weights=state.weights).map(lambda tensor: tensor.to(compute))
+    def network_now() -> Decoder:
+        return network.cut(weights=state.weights).map(lambda tensor: tensor.to(compute))
 
-    return _Trained(state, of_step, lambda: state.weights)
+    return _Trained(state, gradients_of(lambda _: ("full", [network_now]), device, memory), lambda: state.weights)
 
 
 def _by_lora(network: Checkpoint, method: LoraMethod, seed: int, resumed: TrainingState | None, plan: str) -> _Trained:
@@ -191,7 +191,7 @@ def _by_lora(network: Checkpoint, method: LoraMethod, seed: int, resumed: Traini
     state = resumed or TrainingState.of_single(plan, adapted.weights)
     adapted.load(state.weights)
     state.weights = adapted.weights
-    network_now = adapted.network
+    now = adapted.network
 
     def weights() -> Mapping[str, Tensor]:
         """Merged in float32, whatever the steps computed in."""
@@ -200,7 +200,7 @@ def _by_lora(network: Checkpoint, method: LoraMethod, seed: int, resumed: Traini
         whole.load(state.weights)
         return dict(whole.merged().weights())
 
-    return _Trained(state, lambda _: ("full", network_now), weights)
+    return _Trained(state, gradients_of(lambda _: ("full", [lambda: now]), device), weights)
 
 
 def _write(plan: SinglePlan, made: Decoder, losses: dict[str, float], workspace: Path, directory: Path) -> SingleRecord:

@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from services.trainer.chunked_loss import chunked_cross_entropy
+from services.trainer.distributed.processes import ALONE, Processes
 from services.trainer.lean_adamw import BETAS, LeanAdamW
 from shared.settings import MemoryRecipe, TrainingSettings
 from shared.supernet.decoder import Decoder, LayerStep, Sequences
@@ -41,7 +42,7 @@ class WeightUpdates(Protocol):
         """All weights with a gradient are updated."""
 
     def state_dict(self) -> dict[str, Any]:
-        """What has to be known to go on."""
+        """What has to be known of each weight to go on: see `TrainingState.optimizer`."""
 
     def close(self) -> None:
         """No step follows: the weights hold on to nothing of this."""
@@ -58,15 +59,20 @@ def computing_dtype(recipe: MemoryRecipe, preferred: torch.dtype) -> torch.dtype
 
 
 def weight_updates(
-    recipe: MemoryRecipe, weights: Mapping[str, Tensor], settings: TrainingSettings, state: dict[str, Any]
+    recipe: MemoryRecipe,
+    weights: Mapping[str, Tensor],
+    settings: TrainingSettings,
+    state: dict[str, Any],
+    processes: Processes = ALONE,
 ) -> WeightUpdates:
-    """The updates of weights, which are leaves of the graph; `state` is what `state_dict` gave, empty at first."""
+    """The updates of weights, which are leaves of the graph; `state` is what `state_dict` gave, empty at first. Of
+    several processes each updates the rows that it has."""
     kinds: dict[MemoryRecipe, Callable[..., WeightUpdates]] = {
         "full": FullUpdates,
         "lean": LeanUpdates,
         "leanest": LeanestUpdates,
     }
-    return kinds[recipe](weights, settings, state)
+    return kinds[recipe](weights, settings, state, processes)
 
 
 def loss_of_targets(recipe: MemoryRecipe) -> LossOfTargets:
@@ -77,27 +83,36 @@ def loss_of_targets(recipe: MemoryRecipe) -> LossOfTargets:
 class FullUpdates:
     """torch's AdamW, gradients clipped by the norm of all of them."""
 
-    def __init__(self, weights: Mapping[str, Tensor], settings: TrainingSettings, state: dict[str, Any]) -> None:
-        self._weights, self._clip_norm = list(weights.values()), settings.clip_norm
+    def __init__(
+        self, weights: Mapping[str, Tensor], settings: TrainingSettings, state: dict[str, Any], processes: Processes
+    ) -> None:
+        self._weights, self._clip_norm, self._processes = weights, settings.clip_norm, processes
+        self._rows = {name: processes.local(weight) for name, weight in weights.items()}
         self._optimizer = torch.optim.AdamW(
-            self._weights, lr=settings.learning_rate, weight_decay=settings.weight_decay, betas=BETAS, fused=True
+            self._rows.values(), lr=settings.learning_rate, weight_decay=settings.weight_decay, betas=BETAS, fused=True
         )
-        if state:
-            self._optimizer.load_state_dict(state)
+        kept = {number: state[name] for number, name in enumerate(weights) if name in state}
+        self._optimizer.load_state_dict({"state": kept, "param_groups": self._optimizer.state_dict()["param_groups"]})
 
     def begin(self, step: int, rate: float) -> None:
-        self._optimizer.zero_grad(set_to_none=True)
+        for weight in self._weights.values():
+            weight.grad = None
         for group in self._optimizer.param_groups:
             group["lr"] = rate
 
     def gradient_norm(self) -> Tensor:
-        return torch.nn.utils.clip_grad_norm_(self._weights, self._clip_norm)
+        for name, weight in self._weights.items():
+            self._rows[name].grad = None if weight.grad is None else self._processes.local(weight.grad)
+        found = [rows.grad for rows in self._rows.values() if rows.grad is not None]
+        norm = self._processes.joint_norm(torch.nn.utils.get_total_norm(found))
+        torch.nn.utils.clip_grads_with_norm_(self._rows.values(), self._clip_norm, norm)
+        return norm
 
     def finish(self) -> None:
         self._optimizer.step()
 
     def state_dict(self) -> dict[str, Any]:
-        return self._optimizer.state_dict()
+        return {name: self._optimizer.state[rows] for name, rows in self._rows.items() if rows in self._optimizer.state}
 
     def close(self) -> None:
         """Nothing holds on to it."""
@@ -106,8 +121,10 @@ class FullUpdates:
 class LeanUpdates:
     """`LeanAdamW` for each weight after the backward pass, gradients clipped by the norm of all of them."""
 
-    def __init__(self, weights: Mapping[str, Tensor], settings: TrainingSettings, state: dict[str, Any]) -> None:
-        self._weights, self._clip_norm = weights, settings.clip_norm
+    def __init__(
+        self, weights: Mapping[str, Tensor], settings: TrainingSettings, state: dict[str, Any], processes: Processes
+    ) -> None:
+        self._weights, self._clip_norm, self._processes = weights, settings.clip_norm, processes
         self._optimizer = LeanAdamW(settings.weight_decay, settings.seed, state)
         self._step, self._rate, self._norm = 0, 0.0, torch.zeros(())
 
@@ -118,14 +135,16 @@ class LeanUpdates:
 
     def gradient_norm(self) -> Tensor:
         gradients = (weight.grad for weight in self._weights.values())
-        self._norm = _norm([_norm_of(gradient) for gradient in gradients if gradient is not None])
+        norms = [_norm_of(self._processes.local(gradient)) for gradient in gradients if gradient is not None]
+        self._norm = self._processes.joint_norm(_norm(norms))
         return self._norm
 
     def finish(self) -> None:
         scale = (self._clip_norm / (self._norm + 1e-6)).clamp(max=1.0)  # as torch's clip_grad_norm_
         for name, weight in self._weights.items():
             if weight.grad is not None:
-                self._optimizer.update(name, weight, weight.grad, self._step, self._rate, scale)
+                rows, gradient = self._processes.local(weight), self._processes.local(weight.grad)
+                self._optimizer.update(name, rows, gradient, self._step, self._rate, scale)
                 weight.grad = None
 
     def state_dict(self) -> dict[str, Any]:
@@ -138,8 +157,11 @@ class LeanUpdates:
 class LeanestUpdates:
     """`LeanAdamW` for each weight within the backward pass, as soon as its gradient is there."""
 
-    def __init__(self, weights: Mapping[str, Tensor], settings: TrainingSettings, state: dict[str, Any]) -> None:
+    def __init__(
+        self, weights: Mapping[str, Tensor], settings: TrainingSettings, state: dict[str, Any], processes: Processes
+    ) -> None:
         self._optimizer = LeanAdamW(settings.weight_decay, settings.seed, state)
+        self._processes = processes
         self._step, self._rate, self._norms = 0, 0.0, list[Tensor]()
         self._hooks = [
             weight.register_post_accumulate_grad_hook(partial(self._update, name))  # type: ignore[no-untyped-call]
@@ -151,7 +173,7 @@ class LeanestUpdates:
         self._norms.clear()
 
     def gradient_norm(self) -> Tensor:
-        return _norm(self._norms)
+        return self._processes.joint_norm(_norm(self._norms))
 
     def finish(self) -> None:
         """All is done already."""
@@ -166,8 +188,9 @@ class LeanestUpdates:
     def _update(self, name: str, weight: Tensor) -> None:
         gradient, weight.grad = weight.grad, None
         if gradient is not None:
+            rows, gradient = self._processes.local(weight), self._processes.local(gradient)
             self._norms.append(_norm_of(gradient))
-            self._optimizer.update(name, weight, gradient, self._step, self._rate, None)
+            self._optimizer.update(name, rows, gradient, self._step, self._rate, None)
 
 
 def _norm_of(gradient: Tensor) -> Tensor:

@@ -93,7 +93,7 @@ class Checkpoint:
         chosen = dense(self.network) if architecture is None else architecture
         network = derive(self.network, chosen)
         layers: Iterator[Layer] = (
-            _layer(network.family, layer, index, source)
+            cut_layer(network.family, layer, index, source)
             for layer, index in zip(network.layers, chosen.layers, strict=True)
         )
         if chosen.quantization == "int8":
@@ -117,7 +117,7 @@ def _arithmetic(network: NetworkShape, config: PretrainedConfig) -> Arithmetic:
     return family_of(network.family).arithmetic(config)
 
 
-def _layer(family: str, layer: LayerShape, index: int, source: Mapping[str, Tensor]) -> Layer:
+def cut_layer(family: str, layer: LayerShape, index: int, source: Mapping[str, Tensor]) -> Layer:
     """A layer made of those that a source holds for the layer `index`: as much of them as its shape says."""
     blocks: dict[str, dict[str, Any]] = {"attention": {}, "mlp": {}, "": {}}
     for spec in layer_tensors(family, layer, index):

@@ -1,6 +1,8 @@
 """What this machine computes with."""
 
 import platform
+import resource
+import sys
 
 import torch
 
@@ -11,6 +13,14 @@ from shared.messages import Dtype
 def compute_device() -> torch.device:
     """The first GPU, or the CPU where there is none."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def peak_memory() -> int:
+    """The most memory, in bytes, that this process has held so far: of its GPU, without one of the machine."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
+    kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return kilobytes if sys.platform == "darwin" else kilobytes * 1024
 
 
 def device_memory(device: torch.device) -> Memory | None:

@@ -26,6 +26,9 @@ EvaluatorState = Literal["idle", "computing", "pausing", "draining"]
 CandidateState = Literal["asked", "measured", "failed"]
 DeadLetterReason = Literal["delivery_limit", "unreadable"]
 
+TRAINED_KINDS = ("full", "subnet")
+"""What a step of a fine-tuning trains: the whole network, or sub-networks."""
+
 MINUTES = (5.0, 15.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1200.0, 1800.0, 3600.0, 7200.0)
 """Buckets for what takes an evaluation's time: 5 s to 2 h."""
 FROM_MILLISECONDS = (0.01, 0.1, 1.0, *MINUTES)
@@ -198,8 +201,53 @@ class CoordinatorMetrics:
         self._dead_letters.labels(reason).inc()
 
 
+class TrainerMetrics:
+    """The metrics of a fine-tuning; of several processes that train together the first one has them."""
+
+    def __init__(self, processes: int) -> None:
+        make = _Maker("nasfarm_trainer", None)
+        self.registry = make.registry
+        self._loss = make.gauge(
+            "loss",
+            "Running mean of the loss, by the kind of network that is trained: full, subnet. It falls, faster at "
+            "first. Rising for long: the learning rate is too high.",
+            {"network": TRAINED_KINDS},
+        )
+        self._step = make.unknown("step", "Steps that are done, those before an interruption included.")
+        self._steps = make.unknown("steps_planned", "Steps of the whole fine-tuning.")
+        self._left = make.unknown("remaining_seconds", "Time that is left at the pace since the start.")
+        self._tokens = make.counter("tokens", "Tokens trained on since the start; its rate is how fast this trains.")
+        self._memory = make.unknown(
+            "memory_bytes",
+            "The most memory of its GPU that the first process has held so far, without a GPU of the machine. Close to "
+            "all that there is: training.tokens_per_step lowers it.",
+        )
+        make.gauge("processes", "Processes that train together.").set(processes)
+        self._progress = make.gauge(
+            "progress_timestamp_seconds",
+            "Unix time at which the last step ended; before the first one, of the start. Old: it hangs, or one of its "
+            "processes does.",
+        )
+        for kind in TRAINED_KINDS:
+            self._loss.labels(kind).set(math.nan)
+        self._progress.set_to_current_time()
+
+    def stepped(
+        self, step: int, steps: int, losses: Mapping[str, float], tokens: int, memory: int, seconds_left: float
+    ) -> None:
+        """A step has ended, which had so many tokens; the losses that are known, by kind of network."""
+        for kind, loss in losses.items():
+            self._loss.labels(kind).set(loss)
+        self._step.set(step)
+        self._steps.set(steps)
+        self._left.set(seconds_left)
+        self._tokens.inc(tokens)
+        self._memory.set(memory)
+        self._progress.set_to_current_time()
+
+
 class _BrokerCollector(Collector):
-    """The numbers that a broker keeps itself, read when they are asked for. Both services have them."""
+    """The numbers that a broker keeps itself, read when they are asked for. All that have one have them."""
 
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
@@ -244,11 +292,12 @@ class _BrokerCollector(Collector):
 class _Maker:
     """Makes a service's metrics: in its registry, with its prefix, and with all their label values."""
 
-    def __init__(self, prefix: str, broker: Broker) -> None:
+    def __init__(self, prefix: str, broker: Broker | None) -> None:
         self._prefix = prefix
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
-        self.registry.register(_BrokerCollector(broker))
+        if broker is not None:
+            self.registry.register(_BrokerCollector(broker))
 
     def counter(self, name: str, text: str, labels: Mapping[str, Sequence[str]] | None = None) -> Counter:
         return _with_values(Counter(f"{self._prefix}_{name}", text, labels or (), registry=self.registry), labels)

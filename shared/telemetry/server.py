@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
+from shared.environment import Environment
 from shared.errors import UserError, first_line
 
 Check = Callable[[], str | None]
@@ -93,6 +94,20 @@ class TelemetryServer:
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
+
+
+def telemetry_server(
+    registry: CollectorRegistry, live: Mapping[str, Check], ready: Mapping[str, Check], environment: Environment
+) -> TelemetryServer:
+    """The server of a service that may share its machine with others: at the port that is asked for; without one at the
+    usual or, where another service has that, any other."""
+    host, port = environment.telemetry_host, environment.telemetry_port
+    try:
+        return TelemetryServer(registry, live, ready, host=host, port=port)
+    except UserError:
+        if "telemetry_port" in environment.model_fields_set:
+            raise
+        return TelemetryServer(registry, live, ready, host=host, port=0)
 
 
 class _Server(ThreadingHTTPServer):

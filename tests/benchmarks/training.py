@@ -20,8 +20,9 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM
 
 from services.trainer.examples import Example, batches
-from services.trainer.fine_tuning import elastic, learning_rate, response_loss
+from services.trainer.fine_tuning import elastic, gradients_of, learning_rate
 from services.trainer.lean_adamw import BETAS
+from services.trainer.make_supernet import cut_out
 from services.trainer.training_data import load_training_data
 from services.trainer.weight_updates import computing_dtype, held_dtype, weight_updates
 from shared.environment import Environment
@@ -31,9 +32,7 @@ from shared.space import SearchSpace
 from shared.supernet.checkpoint import Checkpoint
 from shared.supernet.device import compute_device, preferred_dtype, torch_dtype
 from shared.supernet.order import drop_order
-from shared.supernet.packing import pack
 from shared.supernet.source import EXAMPLE_MODEL, fetch_model
-from shared.supernet.tree import Tree
 
 IGNORED = -100
 Step = Callable[[int, Sequence[Example]], None]
@@ -100,13 +99,13 @@ def ours(base: Checkpoint, training: TrainingSettings, memory: MemoryRecipe, alt
     depth, width = base.network.depth, max(base.network.mlp_widths)
     order = drop_order(depth, None)
     space = SearchSpace(base.network, (depth, depth - depth // 16), (width, width * 3 // 4, width // 2), order)
-    networks = elastic(base, space, weights, computing_dtype(memory, torch_dtype(preferred_dtype())), training.seed)
+    compute = computing_dtype(memory, torch_dtype(preferred_dtype()))
+    networks = cut_out(base, elastic(base.network, space, training), weights, compute)
+    gradients = gradients_of(networks, device, memory)
 
     def step(number: int, batch: Sequence[Example]) -> None:
         updates.begin(number, learning_rate(number, training))
-        packed = pack([Tree.plain(example.tokens) for example in batch], device)
-        loss = response_loss(networks(number if alternating else 0)[1], packed, batch, memory)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss = gradients(number if alternating else 0, batch).loss
         assert bool(loss.isfinite()) and bool(updates.gradient_norm().isfinite())
         updates.finish()
 

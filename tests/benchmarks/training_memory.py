@@ -23,7 +23,8 @@ from safetensors.torch import save_file
 from transformers import LlamaConfig
 
 from services.trainer.examples import Example
-from services.trainer.fine_tuning import elastic, fine_tune
+from services.trainer.fine_tuning import elastic, fine_tune, gradients_of
+from services.trainer.make_supernet import cut_out
 from services.trainer.training_state import TrainingState
 from services.trainer.weight_updates import computing_dtype, held_dtype
 from shared.environment import Environment
@@ -172,11 +173,13 @@ def measured(directory: Path, recipe: MemoryRecipe, tokens: int) -> int:
     state = TrainingState.of_single("plan", weights)
     depth, width = base.network.depth, base.network.mlp_widths[0]
     space = SearchSpace(base.network, (depth, depth * 3 // 4), (width, width // 2), drop_order(depth, None))
-    networks = elastic(base, space, weights, computing_dtype(recipe, torch_dtype(preferred_dtype())), 0)
+    compute, training = computing_dtype(recipe, torch_dtype(preferred_dtype())), settings(tokens)
+    networks = cut_out(base, elastic(base.network, space, training), weights, compute)
+    gradients = gradients_of(networks, torch.device("cpu"), recipe)
     nowhere = Path(tempfile.gettempdir())
     with tempfile.NamedTemporaryFile() as log:
         file = Path(log.name)
-        fine_tune(networks, examples, settings(tokens), state, nowhere, file, lambda _: None, memory=recipe)
+        fine_tune(gradients, examples, training, state, nowhere, file, lambda _: None, memory=recipe)
     ended.set()
     watcher.join()
     return peak[0] - before

@@ -75,7 +75,7 @@ def test_five_searches_in_one_process_each_share_a_super_network_though_two_are_
         return ended
 
     command = ("search", files["accuracy"], "--runs", runs)
-    killed_when(lambda: any(supernets.glob("*/training.pt")), *command)
+    killed_when(lambda: any(supernets.glob("*/training/state.json")), *command)
     assert "of 40 steps" in nasfarm(capsys, monkeypatch, "status", runs / "accuracy").output
     begun = steps_done(supernets)
     assert "there already" not in search("normalised").output  # the fine-tuning is resumed for another search

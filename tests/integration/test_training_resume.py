@@ -50,7 +50,7 @@ def test_killed_twice_and_resumed_it_ends_with_bitwise_the_same_weights(tmp_path
 def test_killed_before_the_first_save_it_begins_again(tmp_path: Path) -> None:
     tiny_plan(tmp_path)
     killed(tmp_path, 3, steps=STEPS)
-    assert not (tmp_path / "killed" / "unfinished" / "training.pt").exists()
+    assert not (tmp_path / "killed" / "unfinished" / "training" / "state.json").exists()
     run(tmp_path, "killed", steps=STEPS)
     run(tmp_path, "undisturbed", steps=STEPS)
     files = [tmp_path / name / "supernet" / "model.safetensors" for name in ("killed", "undisturbed")]
@@ -60,7 +60,7 @@ def test_killed_before_the_first_save_it_begins_again(tmp_path: Path) -> None:
 def test_a_killed_fine_tuning_is_not_mixed_with_one_of_other_settings(tmp_path: Path) -> None:
     tiny_plan(tmp_path)
     killed(tmp_path, 3, steps=STEPS, checkpoint_every_seconds=1e-6)
-    with pytest.raises(UserError, match=r"training\.pt: belongs to a fine-tuning with other settings") as refusal:
+    with pytest.raises(UserError, match=r"training: belongs to a fine-tuning with other settings") as refusal:
         run(tmp_path, "killed", steps=STEPS, learning_rate=1e-3)
     assert "\n" not in str(refusal.value)
-    assert (tmp_path / "killed" / "unfinished" / "training.pt").exists()
+    assert (tmp_path / "killed" / "unfinished" / "training" / "state.json").exists()

@@ -6,6 +6,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from services.trainer import training_state
 from services.trainer.fine_tuning import StepReport
 from services.trainer.make_supernet import TrainingPlan, make_supernet, plan_training
 from shared.environment import Environment
@@ -69,4 +70,5 @@ def train_in(
 
 def train_and_tell(directory: Path, name: str, training: dict[str, Any], tell: Connection) -> None:
     """Fine-tune as `run` does, and send the number of each step that is done."""
+    training_state.WAITING_SHARE = 1.0  # a state after each step, though its steps are shorter than the writing
     train_in(directory / name, tiny_plan(directory, **training), lambda report: tell.send(report.step))

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 from torch import Tensor
 
-from services.trainer import chunked_loss, lean_adamw, memory_choice
+from services.trainer import chunked_loss, lean_adamw, memory_choice, training_state
 from services.trainer.chunked_loss import chunked_cross_entropy
 from services.trainer.lean_adamw import BLOCK, LeanAdamW, block_size
 from services.trainer.memory_choice import record_memory, recorded_memory
@@ -170,7 +170,9 @@ def test_leanest_without_clipping_is_lean_bit_for_bit(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("memory", RECIPES)
-def test_every_recipe_resumes_bit_for_bit_and_learns(tmp_path: Path, memory: MemoryRecipe) -> None:
+def test_every_recipe_resumes_bit_for_bit_and_learns(
+    tmp_path: Path, memory: MemoryRecipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
     steps = {"steps": 24, "memory": memory, "checkpoint_every_seconds": 1e-9}
     whole = train_in(tmp_path / "whole", tiny_plan(tmp_path, **steps))
 
@@ -181,12 +183,14 @@ def test_every_recipe_resumes_bit_for_bit_and_learns(tmp_path: Path, memory: Mem
         if getattr(report, "step", 0) == 13:
             raise KilledError
 
+    monkeypatch.setattr(training_state, "WAITING_SHARE", 1.0)
+
     plan = tiny_plan(tmp_path, **steps)
     with pytest.raises(KilledError):
         train_in(tmp_path / "killed", plan, kill)
     unfinished = tmp_path / "killed" / "unfinished"
     assert recorded_memory(unfinished) == memory
-    state = load_state(unfinished / "training.pt", plan.digest)
+    state = load_state(unfinished / "training", plan.digest)
     assert state is not None and state.step == 12
     resumed = train_in(tmp_path / "killed", plan)
     assert resumed.losses == whole.losses and resumed.memory == memory

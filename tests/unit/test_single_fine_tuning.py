@@ -16,7 +16,7 @@ from torch import Tensor
 
 from services.pruner.make_pruned import make_pruned, plan_pruning
 from services.pruner.target import ParameterTarget
-from services.trainer.fine_tuning import StepReport, fine_tune
+from services.trainer.fine_tuning import StepReport, fine_tune, gradients_of
 from services.trainer.lora import adapt
 from services.trainer.make_supernet import make_supernet, plan_training
 from services.trainer.recipe import SingleRecord
@@ -224,7 +224,7 @@ def test_a_network_that_is_there_already_is_not_made_again_and_its_leftovers_go(
 def test_a_state_of_another_fine_tuning_is_refused(tmp_path: Path, base: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         tuned(single_plan(base, checkpoint_every_seconds=1e-6), tmp_path / "made", interrupted_after(3))
-    with pytest.raises(UserError, match=r"training\.pt: belongs to a fine-tuning with other settings"):
+    with pytest.raises(UserError, match=r"training: belongs to a fine-tuning with other settings"):
         tuned(single_plan(base, "lora", checkpoint_every_seconds=1e-6), tmp_path / "made")
 
 
@@ -315,7 +315,7 @@ def test_a_gradient_that_is_not_finite_spoils_no_weights_though_the_loss_is(tmp_
     norm.register_hook(lambda gradient: gradient * torch.inf)
     with pytest.raises(UserError, match=r"^training\.learning_rate: the loss is not finite at step 0"):
         fine_tune(
-            lambda _: ("full", plan.network.cut(weights=state.weights)),
+            gradients_of(lambda _: ("full", [lambda: plan.network.cut(weights=state.weights)]), torch.device("cpu")),
             plan.data.examples,
             plan.recipe.tuning.training,
             state,

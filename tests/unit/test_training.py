@@ -21,6 +21,7 @@ from services.trainer.make_supernet import plan_training
 from shared.architecture import Architecture
 from shared.environment import Environment
 from shared.errors import UserError
+from shared.identity import TRAINING
 from shared.manifest import SupernetManifest
 from shared.settings import TrainingSettings
 from shared.supernet.checkpoint import Checkpoint
@@ -139,6 +140,17 @@ def test_the_super_network_has_the_chat_templates_of_its_base_and_its_digest_tel
 def test_every_user_may_read_the_super_network(trained: tuple[Path, SupernetManifest]) -> None:
     files = [path for path in (trained[0] / "run" / "supernet").iterdir() if not path.stat().st_mode & 0o004]
     assert files == []
+
+
+def test_a_manifest_names_no_setting_that_earlier_releases_lack_unless_they_could_not_make_the_same(
+    trained: tuple[Path, SupernetManifest], tmp_path: Path
+) -> None:
+    directory, manifest = trained
+    values = json.loads((directory / "run" / "supernet" / "supernet.json").read_text(encoding="utf-8"))
+    assert not values["training"].keys() & TRAINING.later.keys()
+    other = manifest.training.model_copy(update={"subnets_per_step": 2})
+    manifest.model_copy(update={"training": other}).write(tmp_path)
+    assert SupernetManifest.read(tmp_path).training.subnets_per_step == 2
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ def dashboard() -> Dashboard:
         "Who is alive, what waits, what fails.",
         _alive(),
         _queues(),
+        _training(),
         _failures(),
         _connections(),
     )
@@ -65,6 +66,46 @@ def _queues() -> DashboardRow:
                 summed_by("queue", "rabbitmq_detailed_queue_consumers"),
             ),
             chart("Time in the queue", "Of requests, until an evaluator took them.", *median_and_95(wait), unit="s"),
+        ],
+    )
+
+
+def _training() -> DashboardRow:
+    trainer = "nasfarm_trainer_"
+    return DashboardRow(
+        "Training",
+        [
+            stat(
+                "Done",
+                "Steps that are done, of those planned. No data: nothing is trained.",
+                (f"{trainer}step / {trainer}steps_planned", "{{instance}}"),
+                unit="percentunit",
+            ),
+            stat(
+                "Time left", "At the pace since its start.", (f"{trainer}remaining_seconds", "{{instance}}"), unit="s"
+            ),
+            stat(
+                "Memory",
+                "The most that was held, of a GPU where there is one.",
+                (f"{trainer}memory_bytes", "{{instance}}"),
+                unit="bytes",
+            ),
+            stat(
+                "Last step",
+                "How long ago it ended. An alert fires after a quarter of an hour.",
+                (f"time() - {trainer}progress_timestamp_seconds", "{{instance}}"),
+                unit="s",
+            ),
+            chart(
+                "Loss",
+                "Running means. Rising for long: the learning rate is too high.",
+                (f"{trainer}loss", "{{instance}} {{network}}"),
+            ),
+            chart(
+                "Tokens per second",
+                "That are trained on, by all processes together.",
+                (f"rate({trainer}tokens_total[$__rate_interval])", "{{instance}}"),
+            ),
         ],
     )
 

@@ -7,7 +7,6 @@ goes to standard error.
 import json
 import os
 import sys
-import threading
 import time
 from typing import Any
 
@@ -16,9 +15,7 @@ from vllm import EngineArgs, LLMEngine, SamplingParams
 
 from services.evaluator.memory import is_out_of_memory
 from shared.errors import first_line
-
-PARENT_POLL_SECONDS = 1.0
-"""How soon it is noticed that the evaluator is gone."""
+from shared.parent import end_with
 
 
 def main() -> None:
@@ -32,20 +29,9 @@ def main() -> None:
     output = os.fdopen(os.dup(sys.stdout.fileno()), "w")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     job = json.load(sys.stdin)
-    threading.Thread(target=_exit_with, args=(job["parent"],), daemon=True).start()
+    end_with(job["parent"])
     json.dump(_answer(job), output)
     output.close()
-
-
-def _exit_with(parent: int) -> None:
-    """End as soon as the evaluator is gone: its successor needs the memory.
-
-    By polling, because the kernel's own signal (PR_SET_PDEATHSIG) is sent as soon as the thread ends that started this
-    process, and evaluations have a thread of their own.
-    """
-    while os.getppid() == parent:
-        time.sleep(PARENT_POLL_SECONDS)
-    os._exit(1)
 
 
 def _answer(job: dict[str, Any]) -> dict[str, Any]:

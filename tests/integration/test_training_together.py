@@ -1,0 +1,99 @@
+"""Several processes that train together do what one does, and one of them may be killed."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from safetensors.torch import load_file
+
+from services.trainer import training_state
+from services.trainer.fine_tuning import StepReport
+from shared.supernet.device import preferred_dtype
+from tests.support.data import ROOT
+from tests.support.tiny_training import run, tiny_plan, train_in
+
+STEPS, KILLED_AT = 6, 4
+# Where gradients are next to nothing, AdamW makes steps of float noise: the smaller they are, the less that matters.
+USUAL: dict[str, Any] = {"steps": STEPS, "learning_rate": 1e-4, "warmup_steps": 0}
+SAVING = {**USUAL, "checkpoint_every_seconds": 1e-6}
+EACH = {**USUAL, "subnets_per_step": 3}
+NOISE = 2e-5 if preferred_dtype() == "float32" else 2e-2
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[list[int]]]:
+    """A directory of fine-tunings, by one process and by several, and the exit codes of the latter."""
+    directory = tmp_path_factory.mktemp("together")
+    run(directory, "one", **USUAL)
+    run(directory, "one-each", **EACH)
+    interrupted_alone(directory)
+    groups = [
+        {"size": 2, "runs": {"two": USUAL, "two-each": EACH}},
+        {"size": 2, "runs": {"killed": SAVING}, "killed_at": KILLED_AT, "copied": {"killed": "to-one"}},
+        {"size": 2, "runs": {"killed": SAVING}},
+        {"size": 3, "runs": {"three-each": EACH, "from-one": SAVING}},
+    ]
+    program = [sys.executable, "-m", "tests.support.tiny_training_together", str(directory), json.dumps(groups)]
+    ended = subprocess.run(program, capture_output=True, text=True, cwd=ROOT, timeout=550, check=False)
+    assert ended.returncode == 0, ended.stderr
+    run(directory, "to-one", **SAVING)
+    return directory, json.loads(ended.stdout)
+
+
+def interrupted_alone(directory: Path) -> None:
+    """A fine-tuning by one process that ends after KILLED_AT steps, with its state."""
+
+    def ends(report: StepReport) -> None:
+        if report.step == KILLED_AT + 1:
+            raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(training_state, "WAITING_SHARE", 1.0)
+        with pytest.raises(KeyboardInterrupt):
+            train_in(directory / "from-one", tiny_plan(directory, **SAVING), ends)
+
+
+def log_of(directory: Path) -> list[dict[str, Any]]:
+    """What was logged of each step last."""
+    lines = (directory / "supernet" / "training.jsonl").read_text(encoding="utf-8").splitlines()
+    return list({line["step"]: line for line in map(json.loads, lines)}.values())
+
+
+@pytest.mark.parametrize("several", ["two", "killed", "from-one", "to-one", "two-each", "three-each"])
+def test_losses_and_gradients_are_those_of_one_process(trained: tuple[Path, Any], several: str) -> None:
+    expected = log_of(trained[0] / ("one-each" if "each" in several else "one"))
+    found = log_of(trained[0] / several)
+    assert [(line["step"], line["network"], line["tokens"]) for line in found] == [
+        (line["step"], line["network"], line["tokens"]) for line in expected
+    ]
+    for name, noise in (("loss", NOISE), ("gradient_norm", 50 * NOISE)):
+        assert [line[name] for line in found] == pytest.approx([line[name] for line in expected], rel=noise)
+
+
+def test_the_super_network_s_weights_are_those_of_one_process(trained: tuple[Path, Any]) -> None:
+    one, two = (load_file(trained[0] / name / "supernet" / "model.safetensors") for name in ("one", "two"))
+    assert list(one) == list(two)
+    furthest = max(float((one[name] - two[name]).abs().max()) for name in one)
+    assert furthest < 2 * STEPS * USUAL["learning_rate"], "further than any update goes"
+    moved = load_file(trained[0] / "base" / "model.safetensors")["model.norm.weight"] - one["model.norm.weight"]
+    assert float((one["model.norm.weight"] - two["model.norm.weight"]).abs().max()) < 0.1 * float(moved.abs().max())
+
+
+def test_more_sub_networks_in_a_step_are_another_training(trained: tuple[Path, Any]) -> None:
+    one, each = (log_of(trained[0] / name) for name in ("one", "one-each"))
+    assert one[0] == each[0] and one[1]["loss"] != each[1]["loss"]
+
+
+def test_a_killed_process_ends_the_others_and_the_same_number_goes_on_to_the_last_bit(
+    trained: tuple[Path, list[list[int]]],
+) -> None:
+    directory, codes = trained
+    assert codes[0] == codes[2] == [0, 0] and codes[3] == [0, 0, 0]
+    assert codes[1] == [1, -9]
+    two, killed = (directory / name / "supernet" / "model.safetensors" for name in ("two", "killed"))
+    assert two.read_bytes() == killed.read_bytes()
+    lines = (directory / "killed" / "supernet" / "training.jsonl").read_text(encoding="utf-8").splitlines()
+    assert [json.loads(line)["step"] for line in lines] == list(range(STEPS)), "it didn't go on where it was killed"
