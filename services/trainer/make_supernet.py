@@ -130,7 +130,7 @@ def _finish(plan: TrainingPlan, state: TrainingState, workspace: Path, directory
     shutil.rmtree(scratch, ignore_errors=True)
     with writing_checkpoint(directory):
         scratch.mkdir()
-        copy_companions(plan.base.directory, scratch)
+        copy_companions(plan.base.directory, scratch, code=True)
         dtypes = {name: tensor.dtype for name, tensor in plan.base.weights.items()}
         save_weights({name: tensor.to("cpu", dtypes[name]) for name, tensor in state.weights.items()}, scratch)
         if (workspace / LOSSES).exists():

@@ -276,13 +276,15 @@ def test_killed_while_it_is_written_an_export_is_not_there_and_the_same_command_
 
 def test_an_earlier_export_is_replaced_only_by_force_and_anything_else_never(run: Run) -> None:
     assert run("export", "runs/plain", "dense", "-o", "out", "--no-verify").code == 0
-    (Path("out") / "mine").write_text("mine")
     refused(run("export", "runs/plain", "dense", "-o", "out"), "out: exists already", "--force")
     with exporting_with(FullDiskFormat):
         refused(run("export", "runs/plain", "dense", "-o", "out", "--force"), "No space left")
-    assert (Path("out") / "mine").exists()
-    assert run("export", "runs/plain", "dense", "-o", "out", "--force", "--no-verify").code == 0
-    assert not (Path("out") / "mine").exists() and (Path("out") / "export.json").is_file()
+    (Path("out") / "mine").write_text("mine")
+    refused(run("export", "runs/plain", "dense", "-o", "out", "--force"), "out: holds mine, which is no part")
+    assert (Path("out") / "mine").read_text() == "mine"
+    (Path("out") / "mine").unlink()
+    assert run("export", "runs/plain", "N2", "-o", "out", "--force", "--no-verify").code == 0
+    assert record("out")["network"] == "N2"
     (Path("out") / "export.json").unlink()
     refused(run("export", "runs/plain", "dense", "-o", "out", "--force"), "something else than an export")
     assert [path.name for path in Path().glob(".*")] == []

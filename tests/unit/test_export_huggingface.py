@@ -15,12 +15,12 @@ from services.exporter.huggingface import HuggingFace
 from services.exporter.network import ExportedNetwork
 from shared.architecture import dense
 from shared.errors import UserError
-from shared.manifest import read_config
+from shared.manifest import EXPORT, read_config
 from shared.network.config import network_of
 from shared.supernet.checkpoint import WEIGHTS, WEIGHTS_INDEX, Checkpoint
 from shared.supernet.int8 import OUTLIER
 from shared.supernet.packing import pack
-from shared.supernet.saving import save_network
+from shared.supernet.saving import copy_companions, save_network
 from shared.supernet.tree import Tree
 from tests.support.checkpoints import VOCABULARY, WIDTH, random_sequences, write_checkpoint
 from tests.support.exports import LAYERED, network, own_logits, transformers_model, written
@@ -91,10 +91,44 @@ def test_our_own_checkpoint_opens_it_as_the_same_network_which_can_be_saved_agai
     assert opened.network == chosen.shape
     again = ExportedNetwork(opened, dense(opened.network))
     assert torch.equal(own_logits(again, [PROMPT])[0], own_logits(chosen, [PROMPT])[0])
-    save_network(opened.cut(), opened, range(opened.network.depth), tmp_path / "saved")
-    assert "auto_map" not in read_config(tmp_path / "saved")
     second = written(ExportedNetwork(opened, dense(opened.network)), HuggingFace(), tmp_path / "second")
     assert read_config(second) == read_config(directory)
+
+
+@pytest.mark.parametrize("name", ["llama-grouped-tied, layered", "qwen2, shallow", "slicegpt"])
+def test_a_network_that_is_made_of_an_export_names_no_code_brings_none_and_can_be_exported_again(
+    name: str, tmp_path: Path
+) -> None:
+    chosen, directory = exported(tmp_path, name)
+    (directory / EXPORT).write_text("{}")
+    (directory / "tokenization_of_others.py").write_text("raise SystemExit")
+    settings = json.loads((directory / "tokenizer_config.json").read_text(encoding="utf-8"))
+    named = settings | {"auto_map": {"AutoTokenizer": ["tokenization_of_others.Tokens", None]}}
+    (directory / "tokenizer_config.json").write_text(json.dumps(named), encoding="utf-8")
+    opened = Checkpoint.open(directory)
+    save_network(opened.cut(), opened, range(opened.network.depth), tmp_path / "saved")
+    assert not [*(tmp_path / "saved").glob("*.py"), *(tmp_path / "saved").glob(EXPORT)]
+    config = read_config(tmp_path / "saved")
+    assert not {"auto_map", "arithmetic"} & set(config)
+    assert json.loads((tmp_path / "saved" / "tokenizer_config.json").read_text(encoding="utf-8")) == settings
+    saved = Checkpoint.open(tmp_path / "saved")
+    assert saved.network == chosen.shape
+    second = written(ExportedNetwork(saved, dense(saved.network)), HuggingFace(), tmp_path / "second")
+    assert {path.name for path in second.iterdir()} == {path.name for path in (tmp_path / "export").iterdir()} - {
+        EXPORT,
+        "tokenization_of_others.py",
+    }
+    theirs = transformers_model(second)(torch.tensor([PROMPT])).logits[0]
+    torch.testing.assert_close(theirs, own_logits(chosen, [PROMPT])[0], atol=2e-5, rtol=1e-5)
+
+
+def test_a_copy_whose_config_stays_keeps_the_code_that_it_names(tmp_path: Path) -> None:
+    """As a super-network is one, which computes what its base does."""
+    _, directory = exported(tmp_path, "llama, layered")
+    (tmp_path / "copy").mkdir()
+    copy_companions(directory, tmp_path / "copy", code=True)
+    assert read_config(tmp_path / "copy") == read_config(directory)
+    assert (tmp_path / "copy" / "modeling_nasfarm.py").is_file()
 
 
 @pytest.mark.parametrize("name", ["llama, layered", "slicegpt", "gemma3, layered"])

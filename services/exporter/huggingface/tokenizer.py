@@ -28,7 +28,6 @@ def settle_tokenizer(source: Path, directory: Path) -> None:
         settings["tokenizer_class"] = PLAIN
     elif settings.get("tokenizer_class") in PLAIN_NAMES:  # but transformers knows the family to have one of its own
         settings["tokenizer_class"] = name
-    settings.pop("auto_map", None)
     special = settings.get("extra_special_tokens")
     if isinstance(special, list):  # in transformers 4 that is a dictionary
         settings["additional_special_tokens"] = settings.pop("extra_special_tokens")
