@@ -1,6 +1,7 @@
 """Networks exported for Hugging Face's libraries do there what checkpoints do."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -23,6 +24,7 @@ from shared.supernet.packing import pack
 from shared.supernet.saving import copy_companions, save_network
 from shared.supernet.tree import Tree
 from tests.support.checkpoints import VOCABULARY, WIDTH, random_sequences, write_checkpoint
+from tests.support.data import ROOT
 from tests.support.exports import LAYERED, network, own_logits, transformers_model, written
 
 PROMPT = random_sequences(9)[0]
@@ -172,22 +174,51 @@ def test_the_auto_classes_know_it_without_trusting_code(tmp_path: Path) -> None:
     assert states[0].shape == (1, len(PROMPT), 32) and len(states[-1]) == 4
 
 
-def test_a_process_without_nasfarm_loads_it_with_its_own_code(tmp_path: Path) -> None:
+LOADING = """
+import sys
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+one, two, output, root, *prompt = sys.argv[1:]
+found = []
+
+
+def load(directory, loaded_by, **options):
+    model = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32, **options)
+    assert type(model).__module__.startswith(loaded_by), type(model)
+    found.append(model(torch.tensor([[int(token) for token in prompt]])).logits[0].detach())
+
+
+AutoTokenizer.from_pretrained(one, trust_remote_code=True)
+load(one, "transformers_modules", trust_remote_code=True)
+load(two, "transformers_modules", trust_remote_code=True)
+assert "services" not in sys.modules
+
+sys.path.insert(0, root)
+from services.evaluator.engines.vllm_plugin.config import NasfarmConfig as VllmsConfig  # noqa: E402
+
+AutoConfig.register("nasfarm", VllmsConfig, exist_ok=True)  # as in the processes of vLLM
+load(one, "transformers_modules", trust_remote_code=True)
+import services.exporter.huggingface  # noqa: E402
+
+load(one, "services.exporter")
+load(two, "services.exporter", trust_remote_code=True)
+AutoConfig.register("nasfarm", VllmsConfig, exist_ok=True)
+load(two, "transformers_modules", trust_remote_code=True)
+torch.save(torch.stack(found), output)
+"""
+
+
+def test_one_process_loads_exports_by_their_own_code_beside_vllm_and_by_nasfarm_s(tmp_path: Path) -> None:
     chosen, directory = exported(tmp_path, "all-of-it")
-    script = (
-        "import sys, torch; from transformers import AutoModelForCausalLM, AutoTokenizer; "
-        "AutoTokenizer.from_pretrained(sys.argv[1], trust_remote_code=True); "
-        "model = AutoModelForCausalLM.from_pretrained(sys.argv[1], trust_remote_code=True, dtype=torch.float32); "
-        "assert 'services' not in sys.modules; "
-        f"torch.save(model(torch.tensor([{PROMPT}])).logits[0].detach(), sys.argv[2])"
-    )
+    second = shutil.copytree(directory, tmp_path / "second")
+    output = tmp_path / "logits.pt"
     environment = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "home"), "OMP_NUM_THREADS": "1"}
-    subprocess.run(
-        [sys.executable, "-c", script, directory, tmp_path / "logits.pt"], check=True, env=environment, cwd=tmp_path
-    )
-    torch.testing.assert_close(
-        torch.load(tmp_path / "logits.pt"), own_logits(chosen, [PROMPT])[0], atol=2e-5, rtol=1e-5
-    )
+    arguments = [directory, second, output, ROOT, *map(str, PROMPT)]
+    subprocess.run([sys.executable, "-c", LOADING, *arguments], check=True, env=environment, cwd=tmp_path)
+    expected = own_logits(chosen, [PROMPT])[0]
+    torch.testing.assert_close(torch.load(output), expected.expand(6, -1, -1), atol=2e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["llama-grouped-tied, layered", "qwen2, layered"])
@@ -251,7 +282,7 @@ def test_a_network_in_int8_has_in_transformers_the_weights_and_logits_that_were_
 
 
 def test_a_network_in_int8_takes_the_place_on_disk_that_is_said(tmp_path: Path) -> None:
-    chosen, _ = loaded_int8("llama, layered", tmp_path)
+    chosen, model = loaded_int8("llama, layered", tmp_path)
     plain = HuggingFace().bytes(ExportedNetwork(chosen.checkpoint, LAYERED))
     written_bytes = (tmp_path / "export" / WEIGHTS).stat().st_size
     assert written_bytes == HuggingFace().bytes(chosen) < plain
@@ -260,6 +291,8 @@ def test_a_network_in_int8_takes_the_place_on_disk_that_is_said(tmp_path: Path) 
     assert {kinds[name] for name in chosen.quantized} == {(torch.int8, 2)}
     assert {kind for name, kind in kinds.items() if name.endswith("SCB")} == {(torch.float32, 1)}
     assert {kind for name, kind in kinds.items() if name.endswith("weight_format")} == {(torch.uint8, 0)}
+    with pytest.raises(NotImplementedError):  # as its card says
+        model.save_pretrained(tmp_path / "again")
 
 
 def test_shortcuts_of_a_network_in_int8_stay_as_they_are(tmp_path: Path) -> None:
@@ -279,6 +312,7 @@ def test_a_tokenizer_is_written_for_old_releases_too(tmp_path: Path) -> None:
     directory = written(ExportedNetwork(checkpoint, LAYERED), HuggingFace(), tmp_path / "export")
     settings = json.loads((directory / "tokenizer_config.json").read_text(encoding="utf-8"))
     assert settings["tokenizer_class"] == "PreTrainedTokenizerFast"
+    assert settings["model_input_names"] == ["input_ids", "attention_mask"]
     assert settings["additional_special_tokens"] == ["<|turn|>"] and "extra_special_tokens" not in settings
     assert settings["chat_template"] == base.chat_template and not (directory / "chat_template.jinja").exists()
     tokenizer = AutoTokenizer.from_pretrained(directory)
