@@ -8,7 +8,6 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -27,6 +26,7 @@ from shared.supernet.checkpoint import Checkpoint
 from shared.supernet.decoder import Decoder
 from shared.supernet.w8a8 import W8A8Linear
 from tests.support.command import Ended, Run, environment
+from tests.support.exports import record_of
 from tests.support.faulty_formats import EmptyFormat, FullDiskFormat, UnreadableFormat, WrongFormat, exporting_with
 
 ROOT = Path(__file__).parents[2]
@@ -91,7 +91,7 @@ def test_the_whole_network_is_exported_verified_and_described(run: Run) -> None:
     assert "Verified" in ended.output and "report items of plain_facts" in ended.output
     assert "30 of 30 items are answered alike" in ended.output
     assert "Writing" not in ended.error
-    record = json.loads((directory / "export.json").read_text())
+    record = record_of(directory)
     assert record["network"] == "dense" and record["format"] == "hf"
     assert "30 of 30 items" in record["verified"]
     card = (directory / "README.md").read_text()
@@ -225,6 +225,24 @@ def test_networks_of_runs_of_earlier_releases_are_exported(run: Run, release: st
     assert Path("exports/plain-dense-hf/model.safetensors").is_file()
 
 
+def test_odd_names_stay_one_line_and_what_is_to_be_typed_can_be_typed(
+    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for output, made in {"a\nb": "a\nb", "-dash": "-dash", "x[/y]": "x[/y]", "~/mine": tmp_path / "mine"}.items():
+        ended = run("export", "runs/plain", "dense", "--no-verify", f"--output={output}")
+        assert ended.code == 0 and Path(made, "config.json").is_file(), ended
+        (told,) = [line for line in ended.output.splitlines() if line.startswith("Exported")]
+        assert told.endswith("its README.md says how to load and serve it") and ended.error == ""
+    Path("runs/plain").rename("runs/-plain")
+    monkeypatch.chdir("runs")
+    assert "nasfarm export ./-plain N1" in run("export", "./-plain").output
+    Path("one\nlayer.json").write_text(Architecture(layers=(0,), mlp_widths=(5,)).model_dump_json())
+    ended = run("export", "./-plain", "--architecture", "one\nlayer.json", "--to", "HF", "--no-verify", "-o", "out")
+    assert ended.code == 0 and "Exported       one layer for hf: out" in ended.output, ended
+    assert "# -plain-one layer" in Path("out/README.md").read_text()
+
+
 def test_names_with_spaces_and_unicode_work(run: Run) -> None:
     Path("runs/plain").rename("runs/mein lauf ü 🦙")
     ended = run("export", "runs/mein lauf ü 🦙", "dense")
@@ -284,7 +302,7 @@ def test_an_earlier_export_is_replaced_only_by_force_and_anything_else_never(run
     assert (Path("out") / "mine").read_text() == "mine"
     (Path("out") / "mine").unlink()
     assert run("export", "runs/plain", "N2", "-o", "out", "--force", "--no-verify").code == 0
-    assert record("out")["network"] == "N2"
+    assert record_of(Path("out"))["network"] == "N2"
     (Path("out") / "export.json").unlink()
     refused(run("export", "runs/plain", "dense", "-o", "out", "--force"), "something else than an export")
     assert [path.name for path in Path().glob(".*")] == []
@@ -324,11 +342,29 @@ def test_an_export_that_is_not_what_was_measured_fails_loudly_and_is_removed(
         assert run("export", "runs/plain", "dense", "--no-verify").code == 0
 
 
+WITHOUT = """
+import sys
+from services.cli.main import main
+
+for package, run, network in (("huggingface_hub", "plain", "dense"), ("gguf", "plain", "dense"),
+                              ("bitsandbytes", "served", "N5")):
+    sys.modules[package] = None
+    sys.argv[1:] = ["export", f"runs/{run}", network, "--no-verify"]
+    try:
+        main()
+    except SystemExit as ended:
+        print(ended.code, file=sys.stderr)
+    del sys.modules[package]
+"""
+
+
 def test_a_missing_package_is_named_with_what_installs_it() -> None:
-    code = "import sys; sys.modules['gguf'] = None; sys.argv[1:] = ['export', 'runs/plain', 'dense']\n"
-    code += "from services.cli.main import main\nmain()"
-    done = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, text=True, check=False)
-    refused(Ended(done.returncode, done.stdout, done.stderr), "gguf isn't installed here", "nasfarm[models]")
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT], env=environment(), capture_output=True, text=True, check=False
+    )
+    packages = ("huggingface_hub", "gguf", "bitsandbytes")
+    told = [f"nasfarm: {package} isn't installed here: pip install 'nasfarm[models]'\n2\n" for package in packages]
+    assert done.stderr == "".join(told)
     assert nothing_is_left()
 
 
@@ -390,11 +426,6 @@ def measured_line(ended: Ended) -> str:
     return line
 
 
-def record(directory: str) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((Path(directory) / "export.json").read_text())
-    return found
-
-
 def test_int8_for_vllm_is_measured_again_as_what_is_written_and_told_beside_what_was_searched(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -415,7 +446,7 @@ def test_int8_for_vllm_is_measured_again_as_what_is_written_and_told_beside_what
     ended = run("export", "runs/served", "N5", "--to", "vllm", "-o", "out")
     assert ended.code == 0, ended
     assert all(isinstance(one, W8A8Linear) for layer in scored[0].layers for one in layer.projections)
-    found = record("out")
+    found = record_of(Path("out"))
     again, (task,) = found["measured_again"], found["measured_again"]["tasks"]
     assert again["quantization"] == "INT8 (W8A8)" and again["items_answered_otherwise"] == 3
     assert (task["task"], task["metric"], task["items"]) == ("plain_facts", "acc", 20)
@@ -437,7 +468,7 @@ def test_int8_for_vllm_is_measured_again_as_what_is_written_and_told_beside_what
 
 def test_what_is_written_as_it_was_measured_is_not_measured_again(run: Run) -> None:
     assert run("export", "runs/plain", "dense", "--no-verify", "--no-measure", "-o", "out").code == 0
-    assert record("out")["measured_again"] is None
+    assert record_of(Path("out"))["measured_again"] is None
     assert "Measured with the weights as they are here." in Path("out/README.md").read_text()
 
 
@@ -448,7 +479,7 @@ def test_where_measuring_takes_long_it_is_left_out_unless_it_is_asked_for(
     ended = run("export", "runs/served", "N5", "--to", "vllm", "-o", "out")
     assert ended.code == 0
     assert "none as INT8 (W8A8), as it would take about 10 minutes; --measure does it" in ended.output
-    assert record("out")["measured_again"] is None
+    assert record_of(Path("out"))["measured_again"] is None
     assert "before the weights were written as INT8 (W8A8)" in Path("out/README.md").read_text()
     asked = run("export", "runs/served", "N5", "--to", "vllm", "-o", "out", "--force", "--measure")
     assert "of 20 items are answered otherwise" in measured_line(asked)
@@ -469,7 +500,7 @@ def test_without_the_tasks_data_nothing_is_measured_again_and_one_line_says_so(
     assert ended.code == 0, ended
     (line,) = [line for line in ended.output.splitlines() if line.startswith("Measure")]
     assert line.endswith("none as INT8 (W8A8): tasks.plain_facts: the data are on another machine")
-    assert record("exports/served-N5-vllm")["measured_again"] is None
+    assert record_of(Path("exports/served-N5-vllm"))["measured_again"] is None
 
 
 def out_of_memory(*_: object) -> ItemScores:
@@ -502,7 +533,7 @@ def test_items_that_have_changed_since_the_run_are_not_compared_with_its_answers
     monkeypatch.setattr(remeasurement, "score", of_other_items)
     ended = run("export", "runs/served", "N5", "--to", "vllm", "-o", "out")
     assert "otherwise" not in measured_line(ended) and "% on plain_facts" in measured_line(ended)
-    again = record("out")["measured_again"]
+    again = record_of(Path("out"))["measured_again"]
     assert again["items_answered_otherwise"] is None and again["tasks"][0]["as_searched"] is None
     assert "as searched" not in Path("out/README.md").read_text()
 

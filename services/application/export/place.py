@@ -12,7 +12,7 @@ from services.application.run_directory import RunDirectory
 from services.application.supernet_store import is_supernet
 from services.reporting.wording import size
 from shared.errors import UserError
-from shared.files import UnwritableError, is_file, writing
+from shared.files import NO_SPACE, UnwritableError, is_file, writing
 from shared.json_text import parse_json
 from shared.locks import try_lock
 from shared.manifest import EXPORT
@@ -98,7 +98,8 @@ class Place:
             finally:
                 os.close(descriptor)
         except UnwritableError as error:
-            remedy = "free some space, or name another directory with --output"
+            full = isinstance(error.__cause__, OSError) and error.__cause__.errno in NO_SPACE
+            remedy = f"{'free some space, or ' if full else ''}name another directory with --output"
             raise UserError(f"{error.what}; {remedy}") from error
 
     def _claimed(self, scratch: Path) -> int:
@@ -165,8 +166,8 @@ def _require_nothing_else(said: Path, directory: Path) -> None:
         name = path.relative_to(directory).as_posix()
         if name not in (EXPORT, *record["files"]) and (path.is_symlink() or not path.is_dir()):
             raise UserError(
-                f"{said}: holds {name}, which is no part of the export and would be lost; move it away, or give another "
-                "--output"
+                f"{said}: holds {name}, which is no part of the export and would be lost; move it away, or give "
+                "another --output"
             )
 
 
