@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -24,7 +23,6 @@ from tests.support.command import Run, environment
 from tests.support.exports import record_of
 from tests.support.llama_cpp import ask_llama_cpp
 
-FIXTURES = Path(__file__).parents[1] / "fixtures"
 PROMPT = "The quick brown fox"
 COMPARED = f"""
 import json, sys, torch
@@ -38,10 +36,7 @@ print("LOGITS " + json.dumps(logits.tolist()))
 """What follows the card's own commands."""
 
 
-@pytest.fixture(autouse=True)
-def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    shutil.copytree(FIXTURES / "format-4", tmp_path / "work", symlinks=True)
-    monkeypatch.chdir(tmp_path / "work")
+pytestmark = pytest.mark.usefixtures("finished_runs")
 
 
 def strangers_logits(directory: Path, tmp_path: Path) -> torch.Tensor:

@@ -96,3 +96,8 @@ def record_of(directory: Path) -> dict[str, Any]:
     assert metadata_load(directory / "README.md")
     assert not list(directory.parent.glob(f".{directory.name}.*"))
     return found
+
+
+def nothing_is_left(directory: Path = Path("exports")) -> bool:
+    """Whether no export lies there, whole or not."""
+    return not directory.exists() or not list(directory.iterdir())
