@@ -21,6 +21,8 @@ from shared.text import shortened
 MANIFEST = "supernet.json"
 RECIPE = "recipe.json"
 """Says of a checkpoint that was made of another one, and is no super-network, how that was done."""
+EXPORT = "export.json"
+"""Says of a network that was exported what it is and where it came from."""
 LOSSES = "training.jsonl"
 """The losses of the fine-tuning that made a checkpoint, step by step."""
 ADAPTER = "adapter_config.json"

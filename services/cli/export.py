@@ -20,6 +20,8 @@ from services.reporting.report_data import NetworkRow
 from shared.environment import Environment
 from shared.errors import UserError
 from shared.events import Events
+from shared.files import user_path
+from shared.text import one_line
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ def export(path: Path, wanted: Wanted, asked: ExportRequest, output: Path | None
     if chosen.why:
         _say("Chosen", f"{chosen.name}, {chosen.why}")
     kind = asked.format if asked.gguf_type is None else f"{asked.format}-{asked.gguf_type}"
-    shown = output or default_output(run.name, chosen.name, kind)
+    shown = default_output(run.name, chosen.name, kind) if output is None else user_path(str(output))
     place = Place.of(shown, run.directory, force)
 
     # What holds a model is loaded only now.
@@ -75,7 +77,7 @@ def _list(path: Path, run: SearchedRun) -> None:
     console.print(table)
     costs = displayed_costs(content)
     smallest = min(content.front, key=costs[0].required_of, default=content.dense)
-    run_path = shlex.quote(str(path))
+    run_path = shlex.quote(f"./{path}" if str(path).startswith("-") else str(path))
     _say("Next", f"nasfarm export {run_path} {content.front[0].name if content.front else content.dense.name}")
     _say(
         "",
@@ -96,4 +98,4 @@ def _cells(row: NetworkRow) -> tuple[str, ...]:
 
 
 def _say(subject: str, text: str) -> None:
-    console.print(f"{subject:<{SUBJECT_WIDTH}}{text}")
+    console.print(f"{subject:<{SUBJECT_WIDTH}}{one_line(text)}")

@@ -219,7 +219,12 @@ def export(
         typer.Argument(metavar="[NETWORK]", help="Its name in the report, such as N5 or dense; default: list them."),
     ] = None,
     to: Annotated[
-        FormatName, typer.Option("--to", help="For whom: hf (Hugging Face transformers), vllm, or gguf (llama.cpp).")
+        FormatName,
+        typer.Option(
+            "--to",
+            case_sensitive=False,
+            help="For whom: hf (Hugging Face transformers), vllm, or gguf (llama.cpp).",
+        ),
     ] = "hf",
     output: Annotated[
         Path | None,

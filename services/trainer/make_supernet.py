@@ -244,7 +244,7 @@ def _finish(plan: TrainingPlan, state: TrainingState, workspace: Path, directory
     shutil.rmtree(scratch, ignore_errors=True)
     with writing_checkpoint(directory):
         scratch.mkdir()
-        copy_companions(plan.base.directory, scratch)
+        copy_companions(plan.base.directory, scratch, code=True)
         save_weights(state.weights, scratch)
         if (workspace / LOSSES).exists():
             shutil.copyfile(workspace / LOSSES, scratch / LOSSES)

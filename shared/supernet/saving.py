@@ -11,8 +11,9 @@ from torch import Tensor
 
 from shared.checkpoint_files import CHAT_TEMPLATES
 from shared.errors import UserError
-from shared.manifest import LOSSES, MANIFEST, RECIPE, read_config
-from shared.network.config import config_of
+from shared.json_text import parse_json
+from shared.manifest import EXPORT, LOSSES, MANIFEST, RECIPE, read_config
+from shared.network.config import AUTO_MAP, config_of
 from shared.supernet.checkpoint import WEIGHT_SUFFIXES, WEIGHTS, Checkpoint, writing_checkpoint
 from shared.supernet.decoder import Decoder
 
@@ -58,13 +59,27 @@ def save_weights(weights: Mapping[str, Tensor], directory: Path) -> None:
     (directory / WEIGHTS).chmod(0o644)
 
 
-def copy_companions(source: Path, target: Path) -> None:
+def copy_companions(source: Path, target: Path, code: bool = False) -> None:
     """Copy what goes along with a network that is made of a checkpoint: all but weights, their index, and what says
-    how the checkpoint itself was made."""
+    how the checkpoint itself was made. Its `config.json` comes along to be replaced by the network's own, which names
+    no code; `code`: it stays as it is, and the modules go along that it names."""
     for file in source.iterdir():
         weights = file.suffix in WEIGHT_SUFFIXES or "index" in file.name
-        if file.is_file() and not weights and file.name not in (LOSSES, MANIFEST, RECIPE):
+        left = weights or file.name in (EXPORT, LOSSES, MANIFEST, RECIPE) or (file.suffix == ".py" and not code)
+        if file.is_file() and not left:
             shutil.copyfile(file, target / file.name)
     for template in source.glob(f"{CHAT_TEMPLATES}/*.jinja"):
         (target / CHAT_TEMPLATES).mkdir(exist_ok=True)
         shutil.copyfile(template, target / CHAT_TEMPLATES / template.name)
+    if not code:
+        _forget_code(target / "tokenizer_config.json")
+
+
+def _forget_code(file: Path) -> None:
+    """Have a tokenizer's settings name no module: nasfarm runs none, and has read the tokenizer without."""
+    try:
+        settings = parse_json(file.read_bytes())
+    except (FileNotFoundError, ValueError):  # what can't be read is for whoever needs the tokenizer to say
+        return
+    if isinstance(settings, dict) and settings.pop(AUTO_MAP, None) is not None:
+        file.write_text(json.dumps(settings, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -37,9 +37,7 @@ def exported(directory: Path, family: str, architecture: Architecture) -> tuple[
     write_checkpoint(directory / "base", family)
     network = ExportedNetwork(Checkpoint.open(directory / "base"), architecture)
     (directory / "made").mkdir()
-    counted: list[int] = []
-    Vllm().write(network, directory / "made", counted.append)
-    assert sum(counted) == Vllm().bytes(network)
+    Vllm().write(network, directory / "made", lambda _: None)
     return network, directory / "made"
 
 
@@ -93,10 +91,8 @@ def test_a_network_of_layers_that_are_alike_is_a_plain_checkpoint_of_its_family(
 def test_what_the_layout_can_not_hold_is_refused_by_name(family: str, tmp_path: Path) -> None:
     write_checkpoint(tmp_path / "base", family)
     network = ExportedNetwork(Checkpoint.open(tmp_path / "base"), UNEVEN_CUT)
-    (tmp_path / "made").mkdir()
-    with pytest.raises(UserError, match=rf"format vllm: .*can't hold {REFUSED[family]}.*--to hf.*nasfarm") as refusal:
-        Vllm().write(network, tmp_path / "made", lambda _: None)
-    assert "\n" not in str(refusal.value) and not list((tmp_path / "made").iterdir())
+    with pytest.raises(UserError, match=rf"format vllm: .*can't hold {REFUSED[family]}.*--to hf.*nasfarm"):
+        Vllm().require_possible(network)
 
 
 @pytest.mark.parametrize(

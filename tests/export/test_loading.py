@@ -53,6 +53,17 @@ def test_it_can_be_saved_and_loaded_again_and_has_a_body_and_a_tokenizer(directo
 
 
 @directories
+def test_in_the_directory_it_goes_on_with_a_text_as_its_card_says(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(directory)
+    model = AutoModelForCausalLM.from_pretrained(".", trust_remote_code=True)
+    tokenizer = AutoTokenizer.from_pretrained(".", trust_remote_code=True)
+    inputs = tokenizer("Ice is made of", return_tensors="pt")
+    assert tokenizer.decode(model.generate(**inputs, max_new_tokens=2)[0]).startswith("Ice is made of")
+
+
+@directories
 def test_a_loss_reaches_every_weight(directory: Path) -> None:
     model = loaded(directory).train()
     tokens = torch.tensor([EXPECTED[directory]["prompt"]])

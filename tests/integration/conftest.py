@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from tests.support.command import Run
 
+FIXTURES = Path(__file__).parents[1] / "fixtures"
 # Chromium's own housekeeping is switched off, so that whatever is requested was requested by the page.
 ARGUMENTS = (
     "--no-sandbox",
@@ -59,6 +60,14 @@ def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.delenv("NASFARM_DATA", raising=False)
     monkeypatch.setenv("NASFARM_THREADS", "1")
     return lambda *arguments: nasfarm(capsys, monkeypatch, *arguments)
+
+
+@pytest.fixture
+def finished_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working directory, with finished runs in it and their super-networks."""
+    shutil.copytree(FIXTURES / "format-4", tmp_path / "work", symlinks=True)
+    monkeypatch.chdir(tmp_path / "work")
+    return tmp_path / "work"
 
 
 @pytest.fixture

@@ -7,28 +7,21 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from huggingface_hub import metadata_load
 from transformers import AutoModelForCausalLM
 
-from services.application.export import export_network, place, remeasurement, report_items
+from services.application.export import export_network, place, report_items
 from services.application.export.push import Pushed
-from services.application.export.searched_run import SearchedRun
-from services.evaluator.preparation import PreparedTask
-from services.evaluator.scoring import score
 from shared.architecture import Architecture
 from shared.errors import UserError
 from shared.machine_memory import Memory
-from shared.messages import ItemScores
 from shared.supernet.checkpoint import Checkpoint
-from shared.supernet.decoder import Decoder
-from shared.supernet.w8a8 import W8A8Linear
-from tests.support.command import Ended, Run, environment
+from tests.support.command import Run, environment, refused
+from tests.support.exports import nothing_is_left, record_of
 from tests.support.faulty_formats import (
     BEGUN,
     EmptyFormat,
@@ -43,12 +36,7 @@ from tests.support.forked import Forked
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 
 
-@pytest.fixture(autouse=True)
-def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Finished runs, with their super-networks, in the working directory."""
-    shutil.copytree(FIXTURES / "format-4", tmp_path / "work", symlinks=True)
-    monkeypatch.chdir(tmp_path / "work")
-    return tmp_path / "work"
+pytestmark = pytest.mark.usefixtures("finished_runs")
 
 
 def shallow(directory: Path = Path()) -> Path:
@@ -56,18 +44,6 @@ def shallow(directory: Path = Path()) -> Path:
     file = directory / "shallow.json"
     file.write_text(Architecture(layers=(0, 1, 3), mlp_widths=(24, 24, 24)).model_dump_json())
     return file
-
-
-def refused(ended: Ended, *words: str) -> None:
-    """The command ended with exit code 2 and one line that holds these words."""
-    assert ended.code == 2, ended
-    assert ended.error.count("\n") == 1 and ended.error.startswith("nasfarm: "), ended.error
-    for word in words:
-        assert word in ended.error, ended.error
-
-
-def nothing_is_left(directory: Path = Path("exports")) -> bool:
-    return not directory.exists() or not list(directory.iterdir())
 
 
 def test_without_a_network_the_front_is_listed_with_its_sizes_and_how_to_go_on(run: Run) -> None:
@@ -101,7 +77,7 @@ def test_the_whole_network_is_exported_verified_and_described(run: Run) -> None:
     assert "Verified" in ended.output and "report items of plain_facts" in ended.output
     assert "30 of 30 items are answered alike" in ended.output
     assert "Writing" not in ended.error
-    record = json.loads((directory / "export.json").read_text())
+    record = record_of(directory)
     assert record["network"] == "dense" and record["format"] == "hf"
     assert "30 of 30 items" in record["verified"]
     card = (directory / "README.md").read_text()
@@ -175,11 +151,11 @@ def test_by_need_the_most_accurate_network_of_the_front_that_fits_is_chosen_and_
     ],
 )
 def test_what_makes_no_sense_is_refused_in_one_line_and_nothing_is_written(
-    run: Run, workplace: Path, arguments: list[str], words: list[str]
+    run: Run, finished_runs: Path, arguments: list[str], words: list[str]
 ) -> None:
-    before = sorted(workplace.rglob("*"))
+    before = sorted(finished_runs.rglob("*"))
     refused(run("export", *arguments), *words)
-    assert [path for path in sorted(workplace.rglob("*")) if path not in before] == []
+    assert [path for path in sorted(finished_runs.rglob("*")) if path not in before] == []
 
 
 def test_a_run_without_a_front_yet_is_refused_until_there_is_one(run: Run) -> None:
@@ -235,6 +211,24 @@ def test_networks_of_runs_of_earlier_releases_are_exported(run: Run, release: st
     assert Path("exports/plain-dense-hf/model.safetensors").is_file()
 
 
+def test_odd_names_stay_one_line_and_what_is_to_be_typed_can_be_typed(
+    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for output, made in {"a\nb": "a\nb", "-dash": "-dash", "x[/y]": "x[/y]", "~/mine": tmp_path / "mine"}.items():
+        ended = run("export", "runs/plain", "dense", "--no-verify", f"--output={output}")
+        assert ended.code == 0 and Path(made, "config.json").is_file(), ended
+        (told,) = [line for line in ended.output.splitlines() if line.startswith("Exported")]
+        assert told.endswith("its README.md says how to load and serve it") and ended.error == ""
+    Path("runs/plain").rename("runs/-plain")
+    monkeypatch.chdir("runs")
+    assert "nasfarm export ./-plain N1" in run("export", "./-plain").output
+    Path("one\nlayer.json").write_text(Architecture(layers=(0,), mlp_widths=(5,)).model_dump_json())
+    ended = run("export", "./-plain", "--architecture", "one\nlayer.json", "--to", "HF", "--no-verify", "-o", "out")
+    assert ended.code == 0 and "Exported       one layer for hf: out" in ended.output, ended
+    assert "# -plain-one layer" in Path("out/README.md").read_text()
+
+
 def test_names_with_spaces_and_unicode_work(run: Run) -> None:
     Path("runs/plain").rename("runs/mein lauf ü 🦙")
     ended = run("export", "runs/mein lauf ü 🦙", "dense")
@@ -274,13 +268,15 @@ def test_killed_while_it_is_written_an_export_is_not_there_and_the_same_command_
 
 def test_an_earlier_export_is_replaced_only_by_force_and_anything_else_never(run: Run) -> None:
     assert run("export", "runs/plain", "dense", "-o", "out", "--no-verify").code == 0
-    (Path("out") / "mine").write_text("mine")
     refused(run("export", "runs/plain", "dense", "-o", "out"), "out: exists already", "--force")
     with exporting_with(FullDiskFormat):
         refused(run("export", "runs/plain", "dense", "-o", "out", "--force"), "No space left")
-    assert (Path("out") / "mine").exists()
-    assert run("export", "runs/plain", "dense", "-o", "out", "--force", "--no-verify").code == 0
-    assert not (Path("out") / "mine").exists() and (Path("out") / "export.json").is_file()
+    (Path("out") / "mine").write_text("mine")
+    refused(run("export", "runs/plain", "dense", "-o", "out", "--force"), "out: holds mine, which is no part")
+    assert (Path("out") / "mine").read_text() == "mine"
+    (Path("out") / "mine").unlink()
+    assert run("export", "runs/plain", "N2", "-o", "out", "--force", "--no-verify").code == 0
+    assert record_of(Path("out"))["network"] == "N2"
     (Path("out") / "export.json").unlink()
     refused(run("export", "runs/plain", "dense", "-o", "out", "--force"), "something else than an export")
     assert [path.name for path in Path().glob(".*")] == []
@@ -320,11 +316,29 @@ def test_an_export_that_is_not_what_was_measured_fails_loudly_and_is_removed(
         assert run("export", "runs/plain", "dense", "--no-verify").code == 0
 
 
+WITHOUT = """
+import sys
+from services.cli.main import main
+
+for package, run, network in (("huggingface_hub", "plain", "dense"), ("gguf", "plain", "dense"),
+                              ("bitsandbytes", "served", "N5")):
+    sys.modules[package] = None
+    sys.argv[1:] = ["export", f"runs/{run}", network, "--no-verify"]
+    try:
+        main()
+    except SystemExit as ended:
+        print(ended.code, file=sys.stderr)
+    del sys.modules[package]
+"""
+
+
 def test_a_missing_package_is_named_with_what_installs_it() -> None:
-    code = "import sys; sys.modules['gguf'] = None; sys.argv[1:] = ['export', 'runs/plain', 'dense']\n"
-    code += "from services.cli.main import main\nmain()"
-    done = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, text=True, check=False)
-    refused(Ended(done.returncode, done.stdout, done.stderr), "gguf isn't installed here", "nasfarm[models]")
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT], env=environment(), capture_output=True, text=True, check=False
+    )
+    packages = ("huggingface_hub", "gguf", "bitsandbytes")
+    told = [f"nasfarm: {package} isn't installed here: pip install 'nasfarm[models]'\n2\n" for package in packages]
+    assert done.stderr == "".join(told)
     assert nothing_is_left()
 
 
@@ -394,128 +408,6 @@ def test_formats_that_can_not_be_loaded_here_say_that_they_were_not_verified(run
     ended = run("export", "runs/plain", "dense", "--to", "vllm")
     assert ended.code == 0 and "none: vLLM, which loads the export, needs a GPU" in ended.output
     assert Path("exports/plain-dense-vllm/config.json").is_file()
-
-
-def measured_line(ended: Ended) -> str:
-    (line,) = [line for line in ended.output.splitlines() if line.startswith("Measured")]
-    return line
-
-
-def record(directory: str) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((Path(directory) / "export.json").read_text())
-    return found
-
-
-def test_int8_for_vllm_is_measured_again_as_what_is_written_and_told_beside_what_was_searched(
-    run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (row,) = [each for each in json.loads(Path("runs/served/front.json").read_text())["front"] if each["name"] == "N5"]
-    scored: list[Decoder] = []
-
-    def with_three_other_answers(network: Decoder, task: PreparedTask, progressed: Callable[[], None]) -> ItemScores:
-        """Of the network in W8A8 what the one in INT8 answered, but for the first three items."""
-        scored.append(network)
-        found = score(network, task, progressed)
-        known = SearchedRun.read(Path("runs/served"))
-        (before,) = known.answers([known.plan.request(Architecture(**row["architecture"]), "report")])
-        assert before is not None
-        values = [1 - value if index < 3 else value for index, value in enumerate(before.values)]
-        return found.model_copy(update={"metrics": {"acc": tuple(values)}, "values": {"acc": sum(values) / 20}})
-
-    monkeypatch.setattr(remeasurement, "score", with_three_other_answers)
-    ended = run("export", "runs/served", "N5", "--to", "vllm", "-o", "out")
-    assert ended.code == 0, ended
-    assert all(isinstance(one, W8A8Linear) for layer in scored[0].layers for one in layer.projections)
-    found = record("out")
-    again, (task,) = found["measured_again"], found["measured_again"]["tasks"]
-    assert again["quantization"] == "INT8 (W8A8)" and again["items_answered_otherwise"] == 3
-    assert (task["task"], task["metric"], task["items"]) == ("plain_facts", "acc", 20)
-    assert task["as_searched"] == row["report_accuracy"] != task["accuracy"]
-    assert abs(task["accuracy"] - row["report_accuracy"]) in (pytest.approx(0.05), pytest.approx(0.15))
-    low, high = task["interval"]
-    assert low < task["accuracy"] < high
-    assert found["bytes_on_disk"] == Path("out/model.safetensors").stat().st_size
-    assert found["bytes_in_memory"] == row["bytes"]
-    shown = [f"{100 * share:.1f}" for share in (task["accuracy"], low, high, row["report_accuracy"])]
-    line, card = measured_line(ended), Path("out/README.md").read_text()
-    assert all(number in line for number in shown) and "3 of 20 items are answered otherwise" in line
-    assert "kB on disk" in line and "kB in memory" in line
-    assert f"| 20 | {shown[0]} ({shown[1]} to {shown[2]}) | {shown[3]} |" in card
-    assert "3 of the 20 items above are answered otherwise" in card
-    results = metadata_load(Path("out/README.md"))["model-index"][0]["results"]  # type: ignore[index]
-    assert results[0]["metrics"][0]["value"] == 100 * task["accuracy"]
-
-
-def test_what_is_written_as_it_was_measured_is_not_measured_again(run: Run) -> None:
-    assert run("export", "runs/plain", "dense", "--no-verify", "--no-measure", "-o", "out").code == 0
-    assert record("out")["measured_again"] is None
-    assert "Measured with the weights as they are here." in Path("out/README.md").read_text()
-
-
-def test_where_measuring_takes_long_it_is_left_out_unless_it_is_asked_for(
-    run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(remeasurement, "computing_seconds", lambda *_: 600.0)
-    ended = run("export", "runs/served", "N5", "--to", "vllm", "-o", "out")
-    assert ended.code == 0
-    assert "none as INT8 (W8A8), as it would take about 10 minutes; --measure does it" in ended.output
-    assert record("out")["measured_again"] is None
-    assert "before the weights were written as INT8 (W8A8)" in Path("out/README.md").read_text()
-    asked = run("export", "runs/served", "N5", "--to", "vllm", "-o", "out", "--force", "--measure")
-    assert "of 20 items are answered otherwise" in measured_line(asked)
-    assert "Measure" not in run("export", "runs/served", "N5", "--to", "vllm", "-o", "again", "--no-measure").output
-
-
-def test_without_the_tasks_data_nothing_is_measured_again_and_one_line_says_so(
-    run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def missing(*_: object) -> None:
-        raise UserError("tasks.plain_facts: the data are on another machine")
-
-    monkeypatch.setattr(report_items, "load_items", missing)
-    asked = ("export", "runs/served", "N5", "--to", "vllm")
-    refused(run(*asked, "--measure"), "--measure: tasks.plain_facts: the data are on another machine")
-    assert nothing_is_left()
-    ended = run(*asked)
-    assert ended.code == 0, ended
-    (line,) = [line for line in ended.output.splitlines() if line.startswith("Measure")]
-    assert line.endswith("none as INT8 (W8A8): tasks.plain_facts: the data are on another machine")
-    assert record("exports/served-N5-vllm")["measured_again"] is None
-
-
-def out_of_memory(*_: object) -> ItemScores:
-    raise MemoryError
-
-
-def not_finite(network: Decoder, task: PreparedTask, progressed: Callable[[], None]) -> ItemScores:
-    return score(network, task, progressed).model_copy(update={"margins": (float("nan"),)})
-
-
-@pytest.mark.parametrize(
-    ("scored", "words"),
-    [(out_of_memory, "not enough memory to measure it as INT8 (W8A8)"), (not_finite, "are not finite")],
-)
-def test_what_can_not_be_measured_again_is_not_exported_unless_it_is_said_to(
-    run: Run, monkeypatch: pytest.MonkeyPatch, scored: Callable[..., ItemScores], words: str
-) -> None:
-    monkeypatch.setattr(remeasurement, "score", scored)
-    refused(run("export", "runs/served", "N5", "--to", "vllm"), words, "--no-measure")
-    assert nothing_is_left()
-    assert run("export", "runs/served", "N5", "--to", "vllm", "--no-measure").code == 0
-
-
-def test_items_that_have_changed_since_the_run_are_not_compared_with_its_answers(
-    run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def of_other_items(network: Decoder, task: PreparedTask, progressed: Callable[[], None]) -> ItemScores:
-        return score(network, task, progressed).model_copy(update={"items_digest": "another"})
-
-    monkeypatch.setattr(remeasurement, "score", of_other_items)
-    ended = run("export", "runs/served", "N5", "--to", "vllm", "-o", "out")
-    assert "otherwise" not in measured_line(ended) and "% on plain_facts" in measured_line(ended)
-    again = record("out")["measured_again"]
-    assert again["items_answered_otherwise"] is None and again["tasks"][0]["as_searched"] is None
-    assert "as searched" not in Path("out/README.md").read_text()
 
 
 def test_zeros_in_int8_are_not_what_was_measured_even_where_there_are_no_items(

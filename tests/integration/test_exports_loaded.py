@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -21,9 +20,9 @@ from shared.supernet.packing import pack
 from shared.supernet.tokenizer import load_tokenizer
 from shared.supernet.tree import Tree
 from tests.support.command import Run, environment
+from tests.support.exports import record_of
 from tests.support.llama_cpp import ask_llama_cpp
 
-FIXTURES = Path(__file__).parents[1] / "fixtures"
 PROMPT = "The quick brown fox"
 COMPARED = f"""
 import json, sys, torch
@@ -37,10 +36,7 @@ print("LOGITS " + json.dumps(logits.tolist()))
 """What follows the card's own commands."""
 
 
-@pytest.fixture(autouse=True)
-def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    shutil.copytree(FIXTURES / "format-4", tmp_path / "work", symlinks=True)
-    monkeypatch.chdir(tmp_path / "work")
+pytestmark = pytest.mark.usefixtures("finished_runs")
 
 
 def strangers_logits(directory: Path, tmp_path: Path) -> torch.Tensor:
@@ -63,7 +59,7 @@ def own_logits(run_path: str, directory: str) -> torch.Tensor:
     checkpoint = Checkpoint.open(Path(run_path) / "supernet")
     weights = {name: tensor.float() for name, tensor in checkpoint.weights.items()}
     single = Checkpoint(checkpoint.directory, checkpoint.config, checkpoint.network, weights)
-    decoder = single.cut(Architecture(**json.loads((Path(directory) / "export.json").read_text())["architecture"]))
+    decoder = single.cut(Architecture(**record_of(Path(directory))["architecture"]))
     tokens = load_tokenizer(checkpoint.directory)(PROMPT).input_ids
     return decoder.logits(decoder.hidden(pack([Tree.plain(tokens)])))
 
@@ -119,6 +115,7 @@ def test_what_is_written_for_vllm_has_its_layout_and_the_card_says_how_to_serve_
 ) -> None:
     ended = run("export", run_path, name, "--to", "vllm", "-o", "out")
     assert ended.code == 0 and "none: vLLM" in ended.output, ended
+    assert record_of(Path("out"))["format"] == "vllm"
     config, card = read_config(Path("out")), Path("out/README.md").read_text()
     assert config["architectures"] == ["DeciLMForCausalLM" if name == "N2" else "LlamaForCausalLM"]
     assert ("quantization_config" in config) == (name == "N5")

@@ -57,6 +57,8 @@ def test_a_run_that_cant_be_written_is_looked_at_and_reported_elsewhere(run: Pat
     ended = nasfarm_without_privileges("status", run)
     assert ended.code == 0 and "networks measured" in ended.output, ended
     assert ended.error == ""
+    ended = nasfarm_without_privileges("export", run)
+    assert ended.code == 0 and f"nasfarm export {run} N1" in ended.output and ended.error == "", ended
     ended = nasfarm_without_privileges("report", run)
     assert ended.code == 2 and ended.error.count("\n") == 1, ended
     assert f"{run}/front.svg: can't be written (Permission denied); name another directory with --output" in ended.error

@@ -48,6 +48,14 @@ def nasfarm(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
     return Ended(int(ended.value.code or 0), output, error)
 
 
+def refused(ended: Ended, *words: str) -> None:
+    """The command ended with exit code 2 and one line that holds these words."""
+    assert ended.code == 2, ended
+    assert ended.error.count("\n") == 1 and ended.error.startswith("nasfarm: "), ended.error
+    for word in words:
+        assert word in ended.error, ended.error
+
+
 def environment(**changes: str) -> dict[str, str]:
     """The variables of a command's process: as here, but for one core, and without data but the built-in."""
     kept = {key: value for key, value in os.environ.items() if key != "NASFARM_DATA"}

@@ -1,17 +1,22 @@
 """Networks to export, and how each format's directory is loaded again by what reads that format."""
 
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
+from huggingface_hub import metadata_load
 from torch import Tensor
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
+from services.exporter.gguf import Gguf
 from services.exporter.huggingface import HuggingFace
 from services.exporter.network import ExportedNetwork
 from services.exporter.protocol import ExportFormat
+from services.exporter.vllm import Vllm
 from shared.architecture import Architecture, dense
+from shared.manifest import EXPORT
 from shared.supernet.checkpoint import Checkpoint
 from shared.supernet.packing import pack
 from shared.supernet.tree import Tree
@@ -24,12 +29,12 @@ Logits = Callable[[Path, Sequence[Sequence[int]]], list[Tensor]]
 
 
 class Exported(NamedTuple):
-    """A format, what computes the logits (tokens, vocabulary) of each sequence from a directory of it, and which of
-    NETWORKS it can't hold."""
+    """A format; how many of NETWORKS it can't hold; and what computes the logits (tokens, vocabulary) of each sequence
+    from a directory of it (None: an engine does that elsewhere, by whose greedy tokens the format is tested)."""
 
     format: ExportFormat
-    logits: Logits
-    refused: frozenset[str] = frozenset()
+    refused: int
+    logits: Logits | None = None
 
 
 def transformers_model(directory: Path) -> PreTrainedModel:
@@ -40,7 +45,11 @@ def transformers_logits(directory: Path, sequences: Sequence[Sequence[int]]) -> 
     return logits_one_by_one(transformers_model(directory), sequences)
 
 
-FORMATS = {"hf": Exported(HuggingFace(), transformers_logits)}
+FORMATS = {
+    "hf": Exported(HuggingFace(), 0, transformers_logits),
+    "vllm": Exported(Vllm(), 14),
+    "gguf": Exported(Gguf("f32"), 26),
+}
 """Other formats are added here; the contract suite then runs for them."""
 
 NETWORKS = [
@@ -76,3 +85,19 @@ def written(exported: ExportedNetwork, form: ExportFormat, directory: Path) -> P
     directory.mkdir()
     form.write(exported, directory, lambda _: None)
     return directory
+
+
+def record_of(directory: Path) -> dict[str, Any]:
+    """What an export that the command has put in its place says of itself. It has its card, holds what the record names
+    and nothing else, and nothing is left beside it."""
+    found: dict[str, Any] = json.loads((directory / EXPORT).read_text(encoding="utf-8"))
+    held = {path.relative_to(directory).as_posix() for path in directory.rglob("*") if path.is_file()}
+    assert held == {EXPORT, *found["files"]} >= {"README.md", "layers.svg"}
+    assert metadata_load(directory / "README.md")
+    assert not list(directory.parent.glob(f".{directory.name}.*"))
+    return found
+
+
+def nothing_is_left(directory: Path = Path("exports")) -> bool:
+    """Whether no export lies there, whole or not."""
+    return not directory.exists() or not list(directory.iterdir())

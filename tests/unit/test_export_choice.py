@@ -84,3 +84,8 @@ def test_of_those_that_fit_the_most_accurate_on_the_search_items_is_chosen(memor
     assert found.row in fitting
     assert found.row is not None and found.row.search_accuracy == max(row.search_accuracy or 0 for row in fitting)
     assert f"the {len(fitting)} of 12 networks" in found.why
+
+
+def test_of_a_cost_that_is_asked_for_twice_the_least_is_told_once() -> None:
+    with pytest.raises(UserError, match=r"; the smallest, N12, has [^,]*$"):
+        choose(RUN, None, None, ("bytes=2B", "bytes=1B"))

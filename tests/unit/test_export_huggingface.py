@@ -1,6 +1,7 @@
 """Networks exported for Hugging Face's libraries do there what checkpoints do."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,14 +16,15 @@ from services.exporter.huggingface import HuggingFace
 from services.exporter.network import ExportedNetwork
 from shared.architecture import dense
 from shared.errors import UserError
-from shared.manifest import read_config
+from shared.manifest import EXPORT, read_config
 from shared.network.config import network_of
 from shared.supernet.checkpoint import WEIGHTS, WEIGHTS_INDEX, Checkpoint
 from shared.supernet.int8 import OUTLIER
 from shared.supernet.packing import pack
-from shared.supernet.saving import save_network
+from shared.supernet.saving import copy_companions, save_network
 from shared.supernet.tree import Tree
 from tests.support.checkpoints import VOCABULARY, WIDTH, random_sequences, write_checkpoint
+from tests.support.data import ROOT
 from tests.support.exports import LAYERED, network, own_logits, transformers_model, written
 
 PROMPT = random_sequences(9)[0]
@@ -91,10 +93,44 @@ def test_our_own_checkpoint_opens_it_as_the_same_network_which_can_be_saved_agai
     assert opened.network == chosen.shape
     again = ExportedNetwork(opened, dense(opened.network))
     assert torch.equal(own_logits(again, [PROMPT])[0], own_logits(chosen, [PROMPT])[0])
-    save_network(opened.cut(), opened, range(opened.network.depth), tmp_path / "saved")
-    assert "auto_map" not in read_config(tmp_path / "saved")
     second = written(ExportedNetwork(opened, dense(opened.network)), HuggingFace(), tmp_path / "second")
     assert read_config(second) == read_config(directory)
+
+
+@pytest.mark.parametrize("name", ["llama-grouped-tied, layered", "qwen2, shallow", "slicegpt"])
+def test_a_network_that_is_made_of_an_export_names_no_code_brings_none_and_can_be_exported_again(
+    name: str, tmp_path: Path
+) -> None:
+    chosen, directory = exported(tmp_path, name)
+    (directory / EXPORT).write_text("{}")
+    (directory / "tokenization_of_others.py").write_text("raise SystemExit")
+    settings = json.loads((directory / "tokenizer_config.json").read_text(encoding="utf-8"))
+    named = settings | {"auto_map": {"AutoTokenizer": ["tokenization_of_others.Tokens", None]}}
+    (directory / "tokenizer_config.json").write_text(json.dumps(named), encoding="utf-8")
+    opened = Checkpoint.open(directory)
+    save_network(opened.cut(), opened, range(opened.network.depth), tmp_path / "saved")
+    assert not [*(tmp_path / "saved").glob("*.py"), *(tmp_path / "saved").glob(EXPORT)]
+    config = read_config(tmp_path / "saved")
+    assert not {"auto_map", "arithmetic"} & set(config)
+    assert json.loads((tmp_path / "saved" / "tokenizer_config.json").read_text(encoding="utf-8")) == settings
+    saved = Checkpoint.open(tmp_path / "saved")
+    assert saved.network == chosen.shape
+    second = written(ExportedNetwork(saved, dense(saved.network)), HuggingFace(), tmp_path / "second")
+    assert {path.name for path in second.iterdir()} == {path.name for path in (tmp_path / "export").iterdir()} - {
+        EXPORT,
+        "tokenization_of_others.py",
+    }
+    theirs = transformers_model(second)(torch.tensor([PROMPT])).logits[0]
+    torch.testing.assert_close(theirs, own_logits(chosen, [PROMPT])[0], atol=2e-5, rtol=1e-5)
+
+
+def test_a_copy_whose_config_stays_keeps_the_code_that_it_names(tmp_path: Path) -> None:
+    """As a super-network is one, which computes what its base does."""
+    _, directory = exported(tmp_path, "llama, layered")
+    (tmp_path / "copy").mkdir()
+    copy_companions(directory, tmp_path / "copy", code=True)
+    assert read_config(tmp_path / "copy") == read_config(directory)
+    assert (tmp_path / "copy" / "modeling_nasfarm.py").is_file()
 
 
 @pytest.mark.parametrize("name", ["llama, layered", "slicegpt", "gemma3, layered"])
@@ -138,22 +174,51 @@ def test_the_auto_classes_know_it_without_trusting_code(tmp_path: Path) -> None:
     assert states[0].shape == (1, len(PROMPT), 32) and len(states[-1]) == 4
 
 
-def test_a_process_without_nasfarm_loads_it_with_its_own_code(tmp_path: Path) -> None:
+LOADING = """
+import sys
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+one, two, output, root, *prompt = sys.argv[1:]
+found = []
+
+
+def load(directory, loaded_by, **options):
+    model = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32, **options)
+    assert type(model).__module__.startswith(loaded_by), type(model)
+    found.append(model(torch.tensor([[int(token) for token in prompt]])).logits[0].detach())
+
+
+AutoTokenizer.from_pretrained(one, trust_remote_code=True)
+load(one, "transformers_modules", trust_remote_code=True)
+load(two, "transformers_modules", trust_remote_code=True)
+assert "services" not in sys.modules
+
+sys.path.insert(0, root)
+from services.evaluator.engines.vllm_plugin.config import NasfarmConfig as VllmsConfig  # noqa: E402
+
+AutoConfig.register("nasfarm", VllmsConfig, exist_ok=True)  # as in the processes of vLLM
+load(one, "transformers_modules", trust_remote_code=True)
+import services.exporter.huggingface  # noqa: E402
+
+load(one, "services.exporter")
+load(two, "services.exporter", trust_remote_code=True)
+AutoConfig.register("nasfarm", VllmsConfig, exist_ok=True)
+load(two, "transformers_modules", trust_remote_code=True)
+torch.save(torch.stack(found), output)
+"""
+
+
+def test_one_process_loads_exports_by_their_own_code_beside_vllm_and_by_nasfarm_s(tmp_path: Path) -> None:
     chosen, directory = exported(tmp_path, "all-of-it")
-    script = (
-        "import sys, torch; from transformers import AutoModelForCausalLM, AutoTokenizer; "
-        "AutoTokenizer.from_pretrained(sys.argv[1], trust_remote_code=True); "
-        "model = AutoModelForCausalLM.from_pretrained(sys.argv[1], trust_remote_code=True, dtype=torch.float32); "
-        "assert 'services' not in sys.modules; "
-        f"torch.save(model(torch.tensor([{PROMPT}])).logits[0].detach(), sys.argv[2])"
-    )
+    second = shutil.copytree(directory, tmp_path / "second")
+    output = tmp_path / "logits.pt"
     environment = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "home"), "OMP_NUM_THREADS": "1"}
-    subprocess.run(
-        [sys.executable, "-c", script, directory, tmp_path / "logits.pt"], check=True, env=environment, cwd=tmp_path
-    )
-    torch.testing.assert_close(
-        torch.load(tmp_path / "logits.pt"), own_logits(chosen, [PROMPT])[0], atol=2e-5, rtol=1e-5
-    )
+    arguments = [directory, second, output, ROOT, *map(str, PROMPT)]
+    subprocess.run([sys.executable, "-c", LOADING, *arguments], check=True, env=environment, cwd=tmp_path)
+    expected = own_logits(chosen, [PROMPT])[0]
+    torch.testing.assert_close(torch.load(output), expected.expand(6, -1, -1), atol=2e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["llama-grouped-tied, layered", "qwen2, layered"])
@@ -217,7 +282,7 @@ def test_a_network_in_int8_has_in_transformers_the_weights_and_logits_that_were_
 
 
 def test_a_network_in_int8_takes_the_place_on_disk_that_is_said(tmp_path: Path) -> None:
-    chosen, _ = loaded_int8("llama, layered", tmp_path)
+    chosen, model = loaded_int8("llama, layered", tmp_path)
     plain = HuggingFace().bytes(ExportedNetwork(chosen.checkpoint, LAYERED))
     written_bytes = (tmp_path / "export" / WEIGHTS).stat().st_size
     assert written_bytes == HuggingFace().bytes(chosen) < plain
@@ -226,6 +291,8 @@ def test_a_network_in_int8_takes_the_place_on_disk_that_is_said(tmp_path: Path) 
     assert {kinds[name] for name in chosen.quantized} == {(torch.int8, 2)}
     assert {kind for name, kind in kinds.items() if name.endswith("SCB")} == {(torch.float32, 1)}
     assert {kind for name, kind in kinds.items() if name.endswith("weight_format")} == {(torch.uint8, 0)}
+    with pytest.raises(NotImplementedError):  # as its card says
+        model.save_pretrained(tmp_path / "again")
 
 
 def test_shortcuts_of_a_network_in_int8_stay_as_they_are(tmp_path: Path) -> None:
@@ -245,6 +312,7 @@ def test_a_tokenizer_is_written_for_old_releases_too(tmp_path: Path) -> None:
     directory = written(ExportedNetwork(checkpoint, LAYERED), HuggingFace(), tmp_path / "export")
     settings = json.loads((directory / "tokenizer_config.json").read_text(encoding="utf-8"))
     assert settings["tokenizer_class"] == "PreTrainedTokenizerFast"
+    assert settings["model_input_names"] == ["input_ids", "attention_mask"]
     assert settings["additional_special_tokens"] == ["<|turn|>"] and "extra_special_tokens" not in settings
     assert settings["chat_template"] == base.chat_template and not (directory / "chat_template.jinja").exists()
     tokenizer = AutoTokenizer.from_pretrained(directory)

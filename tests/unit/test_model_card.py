@@ -242,6 +242,7 @@ def test_gguf_is_served_by_llama_cpp_from_the_file_that_lies_there(tmp_path: Pat
     assert "For vLLM, `nasfarm export --to vllm`" in text and "from_pretrained" not in text
     assert "library_name: gguf" in text and "base_model_relation: finetune" in text
     assert "```sh\nllama-server -m 'smollm2 N5.gguf'\n```" in text
+    assert "where it crashes on a processor with AMX, add `--no-repack`" in text
     assert "before the weights were written as Q8_0" in text and "before the weights became Q8_0" in text
     (command,) = commands(replace(facts, repository="me/smol"), tmp_path)
     assert command.code == "llama-server --hf-repo me/smol --hf-file 'smollm2 N5.gguf'"
@@ -257,7 +258,8 @@ def test_int8_says_what_it_needs_and_that_other_quantisations_answer_differently
     quantized = replace(FACTS, quantization="int8", weights="INT8 (LLM.int8())", bytes_in_memory=140_000_000)
     loaded = {"quant_method": "bitsandbytes", "load_in_8bit": True}
     text = written(tmp_path, quantized, PLAIN | {"quantization_config": loaded})
-    assert "accelerate bitsandbytes`" in text and "| 140.0 MB | 269.0 MB | 1.92 |" in text
+    assert "`pip install 'transformers>=5' accelerate bitsandbytes`" in text and "can't save it again" in text
+    assert "| 140.0 MB | 269.0 MB | 1.92 |" in text
     assert "another quantisation" not in text
     assert "vllm serve" not in text and "convert_hf_to_gguf" not in text
     assert "For vLLM, `nasfarm export --to vllm` writes" in text and "For llama.cpp, `nasfarm export --to gguf`" in text
@@ -266,7 +268,8 @@ def test_int8_says_what_it_needs_and_that_other_quantisations_answer_differently
         replace(quantized, format="vllm", weights="INT8 (W8A8)"),
         PLAIN | {"quantization_config": {"quant_method": "compressed-tensors"}},
     )
-    assert "vllm serve ." in text and "accelerate compressed-tensors`" in text and "convert_hf_to_gguf" not in text
+    assert "vllm serve ." in text and "transformers accelerate compressed-tensors`" in text
+    assert "save it again" not in text and "convert_hf_to_gguf" not in text
     assert "INT8 (W8A8) is another quantisation than LLM.int8()" in text
 
 

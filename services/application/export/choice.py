@@ -70,10 +70,11 @@ def _that_fits(run: SearchedRun, at_most: Sequence[str]) -> ChosenNetwork:
     fitting = [row for row in front if all(need.is_met(row) for need in needs)]
     asked = " and ".join(need.in_words() for need in needs)
     if not fitting:
-        least = [(need, min(front, key=need.cost.required_of)) for need in needs]
+        costs = dict.fromkeys(need.cost for need in needs)
         extremes = ", ".join(
-            f"the {need.cost.superlative}, {row.name}, has {need.cost.show(need.cost.required_of(row))}"
-            for need, row in least
+            f"the {cost.superlative}, {row.name}, has {cost.show(cost.required_of(row))}"
+            for cost in costs
+            for row in (min(front, key=cost.required_of),)
         )
         raise UserError(f"{run.directory.path}: no network of the front has {asked}; {extremes}")
     best = max(fitting, key=lambda row: (row.search_accuracy or 0.0, -needs[0].cost.required_of(row)))

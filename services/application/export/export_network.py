@@ -9,7 +9,7 @@ import torch
 
 from services.application.export.choice import ChosenNetwork
 from services.application.export.facts import base_name, card_facts, title_of
-from services.application.export.place import RECORD, Place
+from services.application.export.place import Place
 from services.application.export.push import push, require_pushable
 from services.application.export.remeasurement import (
     Requantization,
@@ -42,6 +42,7 @@ from shared.environment import Environment
 from shared.errors import UserError
 from shared.events import Events
 from shared.machine_memory import host_memory
+from shared.manifest import EXPORT
 from shared.messages import Dtype
 from shared.supernet.checkpoint import Checkpoint, writing_checkpoint
 
@@ -109,7 +110,8 @@ def export_network(
             events.note("Measured", f"{measured.in_words()}; {sizes}")
         with writing_checkpoint(place.target):
             write_card(facts, scratch)
-            (scratch / RECORD).write_text(_record(run, facts, chosen, asked, gguf_type), encoding="utf-8")
+            record = _record(run, facts, chosen, asked, gguf_type, scratch)
+            (scratch / EXPORT).write_text(record, encoding="utf-8")
     if asked.push is not None:
         with events.step("Hub", note="uploading"):
             pushed = push(place.target, asked.push, place.force)
@@ -221,9 +223,14 @@ def _verified(
 
 
 def _record(
-    run: SearchedRun, facts: CardFacts, chosen: ChosenNetwork, asked: ExportRequest, gguf_type: GgufType | None
+    run: SearchedRun,
+    facts: CardFacts,
+    chosen: ChosenNetwork,
+    asked: ExportRequest,
+    gguf_type: GgufType | None,
+    directory: Path,
 ) -> str:
-    """What `export.json` holds."""
+    """What `export.json` holds, beside the files that lie in the directory."""
     content = {
         "version": 1,
         "network": chosen.name,
@@ -237,6 +244,7 @@ def _record(
         "verified": facts.verified,
         "measured_again": _accuracies(facts) if facts.measured_again else None,
         "nasfarm": importlib.metadata.version("nasfarm"),
+        "files": sorted(path.relative_to(directory).as_posix() for path in directory.rglob("*") if path.is_file()),
     }
     return json.dumps(content, indent=2) + "\n"
 

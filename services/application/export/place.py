@@ -6,18 +6,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from services.application.run_directory import RunDirectory
 from services.application.supernet_store import is_supernet
 from services.reporting.wording import size
 from shared.errors import UserError
-from shared.files import UnwritableError, is_file, writing
+from shared.files import NO_SPACE, UnwritableError, is_file, writing
+from shared.json_text import parse_json
 from shared.locks import try_lock
+from shared.manifest import EXPORT
 
 EXPORTS = Path("exports")
 """Where exports lie by default."""
-RECORD = "export.json"
-"""In every export: what it holds and what it was made of. Only what has it is ever replaced."""
 UNFINISHED = ".unfinished"
 REPLACED = ".replaced"
 STUDY_HISTORY = "study.sqlite"
@@ -34,28 +35,31 @@ class Place:
 
     @classmethod
     def of(cls, output: Path, run: RunDirectory, force: bool) -> "Place":
-        """Raises UserError where no export may lie: within a run or a super-network or around them, or where something
-        is already. `force`: an earlier export gives way."""
+        """Raises UserError where no export may lie: within a run or a super-network, or where something is already.
+        `force`: an earlier export gives way, if nothing lies in it that it didn't bring."""
         with writing(output):
-            target = output.resolve()
+            target = Path(os.path.realpath(output))
         place = cls(target, force)
         _refuse_within(output, target, run)
-        if not os.path.lexists(target):
-            return place
-        if not target.is_dir():
-            raise UserError(f"{output}: is a file; name a directory with --output")
-        with writing(output):
-            empty, export = not any(target.iterdir()), (target / RECORD).is_file()
-        if empty:
-            return place
-        if not force:
-            raise UserError(f"{output}: exists already; give another --output, or --force to replace it")
-        if not export:
-            raise UserError(f"{output}: holds something else than an export, which --force doesn't replace; remove it")
-        for kept, what in ((run.path.resolve(), "the run"), (run.supernet.resolve(), "its super-network")):
-            if kept.is_relative_to(target):
-                raise UserError(f"{output}: {what} lies in there; give another --output")
+        place._require_free(output)
         return place
+
+    def _require_free(self, said: Path) -> None:
+        """Raise UserError if something lies there that must stay; `said` is how the place is called."""
+        if not os.path.lexists(self.target):
+            return
+        if not self.target.is_dir():
+            raise UserError(f"{said}: is a file; name a directory with --output")
+        with writing(said):
+            if any(self.target.iterdir()):
+                if not self.force:
+                    raise UserError(f"{said}: exists already; give another --output, or --force to replace it")
+                _require_nothing_else(said, self.target)
+            if Path.cwd().is_relative_to(self.target):
+                raise UserError(
+                    f"{said}: is where you are, or around it, and would be replaced; go elsewhere, or give another "
+                    "--output"
+                )
 
     def require_space(self, needed: int) -> None:
         """Raise UserError if so many bytes don't fit on the disk."""
@@ -94,7 +98,8 @@ class Place:
             finally:
                 os.close(descriptor)
         except UnwritableError as error:
-            remedy = "free some space, or name another directory with --output"
+            full = isinstance(error.__cause__, OSError) and error.__cause__.errno in NO_SPACE
+            remedy = f"{'free some space, or ' if full else ''}name another directory with --output"
             raise UserError(f"{error.what}; {remedy}") from error
 
     def _claimed(self, scratch: Path) -> int:
@@ -102,7 +107,7 @@ class Place:
         while True:
             scratch.mkdir(exist_ok=True)
             with suppress(FileNotFoundError):
-                descriptor = os.open(scratch, os.O_RDONLY | os.O_DIRECTORY)
+                descriptor = os.open(scratch, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
                 try:
                     if not try_lock(descriptor):
                         raise UserError(f"{self.target}: another export is being written there; wait for it")
@@ -118,7 +123,7 @@ class Place:
         replaced = self._beside(REPLACED)
         if not replaced.is_dir():
             return
-        if self.target.exists():
+        if _record(self.target) is not None:
             shutil.rmtree(replaced)
             return
         replaced.rename(self.target)
@@ -126,14 +131,44 @@ class Place:
             raise UserError(f"{self.target}: an earlier export was put back there; --force replaces it")
 
     def _put(self, scratch: Path) -> None:
+        self._require_free(self.target)  # again, as writing may have taken hours
         replaced = self._beside(REPLACED)
-        if self.force and self.target.is_dir():
+        gives_way = self.target.is_dir()
+        if gives_way:
             self.target.rename(replaced)
-        scratch.rename(self.target)
+        try:
+            scratch.rename(self.target)
+        except BaseException:
+            if gives_way:
+                replaced.rename(self.target)
+            raise
         shutil.rmtree(replaced, ignore_errors=True)
 
     def _beside(self, suffix: str) -> Path:
         return self.target.with_name(f".{self.target.name}{suffix}")
+
+
+def _record(directory: Path) -> dict[str, Any] | None:
+    """What an export says of itself; None where there is none."""
+    try:
+        found = parse_json((directory / EXPORT).read_bytes())
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return None
+    return found if isinstance(found, dict) and isinstance(found.get("files"), list) else None
+
+
+def _require_nothing_else(said: Path, directory: Path) -> None:
+    """Raise UserError for a directory that holds anything but an export: `--force` must cost nobody a file."""
+    record = _record(directory)
+    if record is None:
+        raise UserError(f"{said}: holds something else than an export, which --force doesn't replace; remove it")
+    for path in directory.rglob("*"):
+        name = path.relative_to(directory).as_posix()
+        if name not in (EXPORT, *record["files"]) and (path.is_symlink() or not path.is_dir()):
+            raise UserError(
+                f"{said}: holds {name}, which is no part of the export and would be lost; move it away, or give "
+                "another --output"
+            )
 
 
 def _refuse_within(output: Path, target: Path, run: RunDirectory) -> None:

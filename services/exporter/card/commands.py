@@ -10,8 +10,8 @@ from shared.manifest import read_config
 from shared.network.config import ARCHITECTURE, MODEL_TYPE
 
 DECILM = "DeciLMForCausalLM"
-TRANSFORMERS_ALONE = ("bitsandbytes",)
-"""Quantisations that vLLM has nothing for by itself."""
+BITSANDBYTES = "bitsandbytes"
+"""A quantisation that vLLM has nothing for by itself, and transformers before 5 only on some machines."""
 FORMATS: dict[str, FormatName] = {"transformers": "hf", "vLLM": "vllm", "llama.cpp": "gguf"}
 """What is written for each engine."""
 
@@ -38,7 +38,7 @@ def commands(facts: CardFacts, directory: Path) -> tuple[Command, ...]:
     remote = "auto_map" in config
     method = (config.get("quantization_config") or {}).get("quant_method")
     found = [] if architecture == DECILM else [_transformers(place, remote, method)]
-    found += [] if method in TRANSFORMERS_ALONE else [_vllm(place, ours, remote)]
+    found += [] if method == BITSANDBYTES else [_vllm(place, ours, remote)]
     found += [] if method or ours or remote else [_converted(place)]
     return tuple(found)
 
@@ -51,7 +51,8 @@ def engines_of_other_formats(facts: CardFacts, directory: Path) -> dict[str, For
 
 def _transformers(place: str, remote: bool, quantised_by: str | None) -> Command:
     flag = ", trust_remote_code=True" if remote else ""
-    needs = f"`pip install transformers accelerate{f' {quantised_by}' if quantised_by else ''}`"
+    transformers = "'transformers>=5'" if quantised_by == BITSANDBYTES else "transformers"
+    needs = f"`pip install {transformers} accelerate{f' {quantised_by}' if quantised_by else ''}`"
     if remote:
         needs += "; the flag lets it run the modelling file beside the weights"
     return Command(
@@ -76,6 +77,8 @@ def _vllm(place: str, ours: bool, remote: bool) -> Command:
 
 def _llama_cpp(facts: CardFacts, directory: Path) -> tuple[Command, ...]:
     needs = "[llama.cpp](https://github.com/ggml-org/llama.cpp)"
+    if facts.weights == "Q8_0":
+        needs += "; where it crashes on a processor with AMX, add `--no-repack`"
     found = []
     for file in sorted(path.name for path in directory.glob("*.gguf")):
         name = shlex.quote(file)

@@ -119,6 +119,11 @@ def _limits(facts: CardFacts) -> Iterator[str]:
         yield f"The search measured the network in {facts.dtype}, before it was rounded: {_differ(*facts.otherwise)}."
     elif facts.tasks and not facts.measured_as_written:
         yield f"Accuracy was measured before the weights became {facts.weights}, which may change some answers."
+    if facts.quantization == "int8" and facts.format == "hf":
+        yield (
+            "It is to be run as it is: transformers can't save it again (`save_pretrained` fails on bitsandbytes' "
+            "INT8, in 5.24 too). To train it further, take the network without INT8."
+        )
     yield (
         "Nothing was done, or measured, to make it safe: whatever the base model says that it shouldn't, this one may "
         "say too, or more. Nobody has looked at bias, toxicity or what it makes up."

@@ -23,12 +23,13 @@ def settle_tokenizer(source: Path, directory: Path) -> None:
         return
     file, template = directory / SETTINGS, directory / CHAT_TEMPLATE
     settings = parse_json(file.read_bytes()) if file.is_file() else {}
-    name = type(load_tokenizer(source)).__name__
+    tokenizer = load_tokenizer(source)
+    name = type(tokenizer).__name__
     if name in PLAIN_NAMES:
-        settings["tokenizer_class"] = PLAIN
+        # Old releases would have it give types of tokens too, which no network of ours takes.
+        settings |= {"tokenizer_class": PLAIN, "model_input_names": tokenizer.model_input_names}
     elif settings.get("tokenizer_class") in PLAIN_NAMES:  # but transformers knows the family to have one of its own
         settings["tokenizer_class"] = name
-    settings.pop("auto_map", None)
     special = settings.get("extra_special_tokens")
     if isinstance(special, list):  # in transformers 4 that is a dictionary
         settings["additional_special_tokens"] = settings.pop("extra_special_tokens")
