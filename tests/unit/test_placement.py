@@ -34,14 +34,14 @@ ENGINE = {
 }
 TRAINING = {
     **CUT,
-    "services/trainer/make_supernet.py:make_supernet": "the state goes to the device once",
-    "services/trainer/make_supernet.py:_begin": "the base goes to the device once",
-    "services/trainer/make_supernet.py:_finish": "the finished weights leave the device",
+    "services/trainer/make_supernet.py:_measure": "the base goes to the device once, and its neurons' importance back",
+    "services/trainer/make_supernet.py:_trained_alone": "the state goes to the device once",
+    "services/trainer/make_supernet.py:_on_first": "the finished weights leave the device",
     "shared/supernet/order.py:measure_importance": "the layers' influence, once at the end",
-    "shared/supernet/order.py:order_neurons": "the order of neurons, once",
     "shared/supernet/packing.py:pack": "the data of a step, in one copy",
-    "services/trainer/fine_tuning.py:response_loss": "where a step's loss is taken",
-    "services/trainer/fine_tuning.py:fine_tune": "a step's loss and the norm of its gradient are looked at",
+    "services/trainer/weight_updates.py:_whole_loss": "where a step's loss is taken",
+    "services/trainer/fine_tuning.py:gradients_of": "a step's loss is looked at",
+    "services/trainer/fine_tuning.py:fine_tune": "the norm of a step's gradient is looked at",
 }
 SUBNET = Architecture(layers=(0, 2, 3), mlp_widths=(WIDTH, 5, 16))
 
