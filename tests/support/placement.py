@@ -20,6 +20,7 @@ from torch.utils._pytree import tree_leaves
 from shared.supernet import flexible
 from tests.support.data import ROOT
 
+OWN = ("services", "shared", "tests")
 DEVICE = torch.device("meta")
 FOUND = 2
 """How many places a search by value finds: none knows what stands there."""
@@ -157,11 +158,11 @@ def _holds_numbers(tensor: Tensor) -> bool:
 
 
 def _where() -> str:
-    """The function of the repository, but for the tests, that is being run."""
+    """The function of nasfarm or of a test that is being run; the environment may lie in the repository."""
     frame = sys._getframe(1)
     while frame is not None:
         path = Path(frame.f_code.co_filename)
-        if path.is_relative_to(ROOT) and "support" not in path.parts:
+        if any(path.is_relative_to(ROOT / name) for name in OWN) and "support" not in path.parts:
             return f"{path.relative_to(ROOT)}:{frame.f_code.co_qualname.split('.<locals>')[0]}"
         frame = frame.f_back  # type: ignore[assignment]
     return "?"

@@ -34,14 +34,14 @@ ENGINE = {
 }
 TRAINING = {
     **CUT,
-    "services/trainer/make_supernet.py:_measure": "the base goes to the device once, and its neurons' importance back",
-    "services/trainer/make_supernet.py:_trained_alone": "the state goes to the device once",
+    "services/trainer/make_supernet.py:_measure": "the base goes to the device once, and what is measured comes back",
+    "services/trainer/make_supernet.py:_trained_alone": "the weights go to the device once",
     "services/trainer/make_supernet.py:_on_first": "the finished weights leave the device",
     "shared/supernet/order.py:measure_importance": "the layers' influence, once at the end",
     "shared/supernet/packing.py:pack": "the data of a step, in one copy",
     "services/trainer/weight_updates.py:_whole_loss": "where a step's loss is taken",
-    "services/trainer/fine_tuning.py:gradients_of": "a step's loss is looked at",
-    "services/trainer/fine_tuning.py:fine_tune": "the norm of a step's gradient is looked at",
+    "services/trainer/fine_tuning.py:gradients_of": "the loss of each of a step's networks",
+    "services/trainer/fine_tuning.py:fine_tune": "a step's loss and the norm of its gradient are looked at",
 }
 SUBNET = Architecture(layers=(0, 2, 3), mlp_widths=(WIDTH, 5, 16))
 
