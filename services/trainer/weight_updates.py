@@ -95,8 +95,8 @@ class FullUpdates:
         self._optimizer.load_state_dict({"state": kept, "param_groups": self._optimizer.state_dict()["param_groups"]})
 
     def begin(self, step: int, rate: float) -> None:
-        for weight in self._weights.values():
-            weight.grad = None
+        for name, weight in self._weights.items():
+            weight.grad = self._rows[name].grad = None  # both hold on to it
         for group in self._optimizer.param_groups:
             group["lr"] = rate
 

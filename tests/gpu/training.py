@@ -1,22 +1,21 @@
 """Fine-tuning: its steps are a CPU's, and each recipe of memory fits where it should."""
 
-import importlib.util
 import tempfile
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from services.trainer.examples import Example
-from services.trainer.fine_tuning import fine_tune
+from services.trainer.fine_tuning import fine_tune, gradients_of
 from services.trainer.training_state import TrainingState
 from shared.architecture import Architecture
 from shared.network.config import network_of
 from shared.network.sizes import outer_parameters, parameters
-from shared.settings import TrainingSettings
+from shared.settings import MemoryRecipe, TrainingSettings
 from shared.supernet.checkpoint import Checkpoint
-from tests.gpu.check import Machine, SkippedError, require
+from shared.supernet.decoder import Decoder
+from tests.gpu.check import Machine, require
 from tests.gpu.networks import Items, config_of, random_checkpoint
 
 TOLERANCE = 0.01
@@ -61,10 +60,8 @@ def lean_7b(machine: Machine) -> str:
     return _memory(machine, "7B", "lean", 6.5)
 
 
-def _memory(machine: Machine, size: str, recipe: str, most_bytes: float) -> str:
+def _memory(machine: Machine, size: str, recipe: MemoryRecipe, most_bytes: float) -> str:
     """Peak memory, tokens a second and share of the card's rate of some steps of the whole network."""
-    if recipe != "full" and importlib.util.find_spec("services.trainer.weight_updates") is None:
-        raise SkippedError(f"this release has no training.memory: {recipe}")
     few = machine.tiny
     count = parameters(network_of(config_of(machine, size).to_dict(), "config"))
     activations = 0 if few else 12e9
@@ -84,7 +81,7 @@ def _memory(machine: Machine, size: str, recipe: str, most_bytes: float) -> str:
 
 
 def _trained(
-    machine: Machine, checkpoint: Checkpoint, recipe: str = "full", tokens: int = 256, steps: int = STEPS
+    machine: Machine, checkpoint: Checkpoint, recipe: MemoryRecipe = "full", tokens: int = 256, steps: int = STEPS
 ) -> dict[str, Tensor]:
     """The weights after some steps, of random text; the checkpoint's own where they are on the device."""
     weights = {name: tensor.detach().to(machine.device) for name, tensor in checkpoint.weights.items()}
@@ -96,16 +93,19 @@ def _trained(
     settings = TrainingSettings(
         data="plain_facts", steps=steps, tokens_per_step=tokens, learning_rate=RATE, warmup_steps=0
     )
-    memory: Any = {} if recipe == "full" else {"memory": recipe}
+
+    def network() -> Decoder:
+        return checkpoint.cut(whole, state.weights).map(lambda tensor: tensor.to(dtype))
+
     with tempfile.TemporaryDirectory() as directory:
         fine_tune(
-            lambda _: ("full", checkpoint.cut(whole, state.weights).map(lambda tensor: tensor.to(dtype))),
+            gradients_of(lambda _: ("full", [network]), machine.device, recipe),
             [Example(tuple(row), 1) for row in rows],
             settings,
             state,
             Path(directory) / "state",
             Path(directory) / "log",
             lambda _: None,
-            **memory,
+            memory=recipe,
         )
     return {name: tensor.detach() for name, tensor in state.weights.items()}

@@ -5,6 +5,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from services.trainer import training_state
 from services.trainer.fine_tuning import StepReport
 from services.trainer.recipe import FullMethod, LoraMethod, SingleRecord
 from services.trainer.single_fine_tuning import SinglePlan, make_single, plan_single
@@ -57,4 +58,5 @@ def tuned(plan: SinglePlan, directory: Path, report: Callable[[StepReport], None
 
 def tune_and_tell(source: Path, directory: Path, method: str, training: dict[str, Any], tell: Connection) -> None:
     """Fine-tune a network by a method into a directory, and send the number of each step that is done."""
+    training_state.WAITING_SHARE = 1.0  # a state after each step, though its steps are shorter than the writing
     tuned(single_plan(source, method, **training), directory, lambda report: tell.send(report.step))
