@@ -29,8 +29,10 @@ TIE = 10 * TOLERANCE
 """An item whose best answers are so close may be answered otherwise."""
 ALIKE_IN_INT8 = 0.9
 """Share of items to be answered alike in INT8, whose rounding amplifies what is 1e-5 in float32."""
-USUAL_IN_INT8 = 0.1
-"""Half of the items differ by no more than this in INT8, where single ones may be rounded otherwise."""
+DIVERGENCE_IN_INT8 = 0.015
+"""Nats by which next tokens' distributions may diverge (Kullback-Leibler) in INT8, in the mean over an item's tokens, for
+half of the items. SmolLM2-135M's exports have 0.006; a network that isn't in INT8, or has one MLP of another width, has
+0.03 and more."""
 
 
 class HuggingFaceVerifier:
@@ -53,12 +55,14 @@ class HuggingFaceVerifier:
         model = _loaded(directory)
         int8 = network.architecture.quantization == "int8"
         ours = in_float32(network)
-        differences, answers = [], []
+        differences, divergences, answers = [], [], []
         for windows in items.windows:
             # In INT8 it matters what is read together: bitsandbytes spares columns in which any token has an outlier.
             batches = [(window,) for window in windows] if int8 else [windows]
             theirs = [found for batch in batches for found in _log_probabilities(model, batch)]
-            differences.append(_largest_difference(theirs, _our_log_probabilities(ours, windows)))
+            mine = _our_log_probabilities(ours, windows)
+            differences.append(_largest_difference(theirs, mine))
+            divergences.append(_divergence(theirs, mine))
             answers.append([_answer(*pair) for pair in zip(theirs, windows, strict=True)])
             progressed()
         largest = float(torch.stack(differences).max())
@@ -73,8 +77,8 @@ class HuggingFaceVerifier:
             alike=scored - len(different),
         )
         if int8:
-            usual = float(torch.stack(differences).median())
-            same = found.alike >= ALIKE_IN_INT8 * scored and isfinite(largest) and usual <= USUAL_IN_INT8
+            usual = float(torch.stack(divergences).median())
+            same = found.alike >= ALIKE_IN_INT8 * scored and isfinite(largest) and usual <= DIVERGENCE_IN_INT8
         else:
             same = largest <= TOLERANCE and all(margin <= TIE for margin in different)
         if not same:
@@ -125,6 +129,11 @@ def _our_log_probabilities(network: Decoder, windows: Sequence[Continuation]) ->
 
 def _largest_difference(theirs: Sequence[Tensor], ours: Sequence[Tensor]) -> Tensor:
     return torch.stack([(one - other).abs().max() for one, other in zip(theirs, ours, strict=True)]).max()
+
+
+def _divergence(theirs: Sequence[Tensor], ours: Sequence[Tensor]) -> Tensor:
+    """The mean over all tokens of all windows of the Kullback-Leibler divergence of our distribution from theirs."""
+    return torch.cat([(one.exp() * (one - other)).sum(-1) for one, other in zip(theirs, ours, strict=True)]).mean()
 
 
 def _answer(log_probabilities: Tensor, window: Continuation) -> tuple[float, bool]:
