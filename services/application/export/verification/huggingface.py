@@ -30,9 +30,9 @@ TIE = 10 * TOLERANCE
 ALIKE_IN_INT8 = 0.9
 """Share of items to be answered alike in INT8, whose rounding amplifies what is 1e-5 in float32."""
 DIVERGENCE_IN_INT8 = 0.015
-"""Nats by which next tokens' distributions may diverge (Kullback-Leibler) in INT8, in the mean over an item's tokens, for
-half of the items. SmolLM2-135M's exports have 0.006; a network that isn't in INT8, or has one MLP of another width, has
-0.03 and more."""
+"""Nats by which next tokens' distributions may diverge (Kullback-Leibler) in INT8, in the mean over an item's tokens,
+for half of the items. SmolLM2-135M's exports have 0.006; a network that isn't in INT8, or has one MLP of another width,
+has 0.03 and more."""
 
 
 class HuggingFaceVerifier:
