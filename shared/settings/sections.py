@@ -137,8 +137,8 @@ class TrainingSettings(Section):
         Real,
         Field(
             gt=0,
-            description="Seconds between checkpoints, from which an interrupted fine-tuning resumes; more where they "
-            "take long to write, so that training waits less than 5 % of the time. It changes nothing in the "
+            description="Seconds between checkpoints, from which an interrupted fine-tuning resumes. More pass where "
+            "they take long to write, so that training waits less than 5 % of the time. It changes nothing in the "
             "super-network.",
         ),
     ] = 120.0

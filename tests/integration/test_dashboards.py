@@ -15,7 +15,7 @@ from deploy.grafana.generator import dashboards
 from deploy.grafana.generator.parts import PROMETHEUS
 from shared.broker import InProcessBroker
 from shared.messages import Failure, ItemScores, Measurement
-from shared.telemetry.metrics import STAGES, CoordinatorMetrics, EvaluatorMetrics
+from shared.telemetry.metrics import STAGES, CoordinatorMetrics, EvaluatorMetrics, TrainerMetrics
 from shared.telemetry.server import TelemetryServer
 from tests.support.data import ROOT
 from tests.support.prometheus import Prometheus, deployed_configuration, recorded_rabbitmq
@@ -45,8 +45,14 @@ def expressions() -> list[tuple[str, str]]:
     return found
 
 
-def work(evaluator: EvaluatorMetrics, coordinator: CoordinatorMetrics, broker: InProcessBroker, step: int) -> None:
-    """One evaluation as the services tell of it, some of them failures."""
+def work(
+    evaluator: EvaluatorMetrics,
+    coordinator: CoordinatorMetrics,
+    trainer: TrainerMetrics,
+    broker: InProcessBroker,
+    step: int,
+) -> None:
+    """One evaluation as the services tell of it, some of them failures, and one step of a fine-tuning."""
     evaluator.is_in("computing")
     broker.publish("requests.x", b"{}")
     delivery = broker.receive("requests.x", 5)
@@ -68,14 +74,15 @@ def work(evaluator: EvaluatorMetrics, coordinator: CoordinatorMetrics, broker: I
     coordinator.stored(seconds=0.003)
     coordinator.candidates(asked=2, measured=step, failed=step // 3)
     coordinator.in_flight.set(2)
+    trainer.stepped(step, 10**6, {"full": 2.0, "subnet": 2.5}, tokens=1024, memory=3 * 10**9, seconds_left=3600)
 
 
 @pytest.fixture(scope="module")
 def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
-    """Scrapes both services' telemetry and a recording of RabbitMQ, while evaluations go on."""
+    """Scrapes all services' telemetry and a recording of RabbitMQ, while evaluations go on."""
     directory = tmp_path_factory.mktemp("prometheus")
     broker = InProcessBroker()
-    evaluator, coordinator = EvaluatorMetrics(broker), CoordinatorMetrics(broker)
+    evaluator, coordinator, trainer = EvaluatorMetrics(broker), CoordinatorMetrics(broker), TrainerMetrics(2)
     coordinator.planned.set(1000)
     coordinator.generation.set(3)
     coordinator.hypervolume.set(0.61)
@@ -85,16 +92,22 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]
     def go_on() -> None:
         step = 1
         while not done.wait(0.2):
-            work(evaluator, coordinator, broker, step)
+            work(evaluator, coordinator, trainer, broker, step)
             step += 1
 
     worker = threading.Thread(target=go_on)
     with (
         TelemetryServer(evaluator.registry, {}, {}, host="127.0.0.1", port=0) as of_evaluator,
         TelemetryServer(coordinator.registry, {}, {}, host="127.0.0.1", port=0) as of_coordinator,
+        TelemetryServer(trainer.registry, {}, {}, host="127.0.0.1", port=0) as of_trainer,
         recorded_rabbitmq() as rabbitmq,
     ):
-        ports = {"evaluator": of_evaluator.port, "coordinator": of_coordinator.port, "rabbitmq": rabbitmq.port}
+        ports = {
+            "evaluator": of_evaluator.port,
+            "coordinator": of_coordinator.port,
+            "trainer": of_trainer.port,
+            "rabbitmq": rabbitmq.port,
+        }
         targets = {job: [f"127.0.0.1:{port}"] for job, port in ports.items()}
         with Prometheus(directory, deployed_configuration(directory, targets)) as running:
             worker.start()

@@ -60,7 +60,7 @@ def test_an_alert_goes_from_pending_to_firing_and_back_where_no_evaluator_is_lef
         )
         rabbitmq = open_.enter_context(recorded_rabbitmq())
         ports = {"evaluator": evaluator.port, "coordinator": coordinator.port, "rabbitmq": rabbitmq.port}
-        targets = {job: [f"127.0.0.1:{port}"] for job, port in ports.items()}
+        targets = {"trainer": list[str](), **{job: [f"127.0.0.1:{port}"] for job, port in ports.items()}}
         prometheus = open_.enter_context(Prometheus(tmp_path, deployed_configuration(tmp_path, targets)))
         prometheus.eventually(lambda: len(prometheus.query("up == 1")) == 3, "all to be scraped")
         prometheus.eventually(lambda: bool(prometheus.query("sum(rabbitmq_detailed_queue_consumers) == 2")), "queues")
