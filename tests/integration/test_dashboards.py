@@ -155,7 +155,7 @@ def test_the_legends_name_labels_that_the_series_have(prometheus: Prometheus) ->
 
 
 def test_every_metric_that_is_asked_for_exists(prometheus: Prometheus) -> None:
-    prometheus.eventually(lambda: len(prometheus.query("up == 1")) == 3, "all to be scraped")
+    prometheus.eventually(lambda: len(prometheus.query("up == 1")) == 4, "all to be scraped")
     for _, expression in expressions():
         for metric in set(re.findall(r"\b(?:nasfarm|rabbitmq|process)_\w+", expression)):
             assert prometheus.query(metric), metric
