@@ -1,17 +1,18 @@
-"""What fine-tuning and scoring a network take: memory of the device, memory of the host and disk, part by part,
-computed from the network's shape before anything is loaded. Free of torch.
+"""What fine-tuning a network takes: memory of the device, memory of the host and disk, part by part, computed from the
+network's shape before anything is loaded. Free of torch.
+What scoring takes is in services.evaluator.batch_size.
 
 On a CPU the device's memory is all there is, and has room for what the host needs. All numbers are bytes. The parts
 follow from what is held at the same time (services.trainer.fine_tuning); `python -m tests.benchmarks.training_memory`
 measures how far they are from the truth.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from shared.messages import Dtype
 from shared.network.shape import LayerShape, NetworkShape
-from shared.network.sizes import WEIGHT_BYTES, layer_parameters, parameters
+from shared.network.sizes import WEIGHT_BYTES, parameters
 from shared.network.tensors import tensors
 from shared.settings import MemoryRecipe, TrainingSettings
 
@@ -69,22 +70,8 @@ class FineTuningNeeds:
     def shared_by(self, processes: int) -> "FineTuningNeeds":
         """What one of several processes takes of its device: each holds its rows of everything and computes its part
         of the examples. What they gather for a moment, a layer at a time, is left out."""
-        parts = ("weights", "optimizer", "gradients", "activations", "logits")
+        parts = ("weights", "copy", "optimizer", "gradients", "activations", "logits")
         return replace(self, **{part: -(-getattr(self, part) // processes) for part in parts})
-
-
-@dataclass(frozen=True)
-class ScoringNeeds:
-    """What scoring one network takes, in bytes of the device: `weights`, `activations` and `logits`."""
-
-    weights: int
-    activations: int
-    logits: int
-
-    @property
-    def device(self) -> int:
-        """Altogether."""
-        return self.weights + self.activations + self.logits
 
 
 def fine_tuning_needs(
@@ -131,22 +118,17 @@ def fine_tuning_needs(
     )
 
 
-def first_that_fits(memory: int, needs: Callable[[MemoryRecipe], FineTuningNeeds]) -> MemoryRecipe:
+def recipes_for(training: TrainingSettings) -> tuple[MemoryRecipe, ...]:
+    """Those of RECIPES by which a super-network can be trained so: sub-networks that share a step need its gradients,
+    which leanest doesn't keep."""
+    return RECIPES if training.subnets_per_step == 1 else RECIPES[:-1]
+
+
+def first_that_fits(
+    memory: int, recipes: Sequence[MemoryRecipe], needs: Callable[[MemoryRecipe], FineTuningNeeds]
+) -> MemoryRecipe:
     """The recipe that takes most of those that fit into so many bytes of the device; the last one if none does."""
-    return next((recipe for recipe in RECIPES if needs(recipe).device <= ROOM * memory), RECIPES[-1])
-
-
-def scoring_needs(network: NetworkShape, dtype: Dtype, batch_tokens: int, wave_tokens: int) -> ScoringNeeds:
-    """What scoring the whole network takes, `batch_tokens` at a time in a layer and `wave_tokens` between them."""
-    width = WEIGHT_BYTES[dtype]
-    states = wave_tokens * network.hidden
-    inside = batch_tokens * max(_layer_states(layer) for layer in network.layers)
-    largest = max(layer_parameters(network.family, layer) for layer in network.layers)
-    return ScoringNeeds(
-        weights=width * parameters(network),
-        activations=width * (states + inside + largest),
-        logits=256 * network.vocab_size * (width + SINGLE),
-    )
+    return next((recipe for recipe in recipes if needs(recipe).device <= ROOM * memory), recipes[-1])
 
 
 def _layer_activations(layer: LayerShape, width: int, length: int) -> int:
@@ -160,10 +142,3 @@ def _layer_activations(layer: LayerShape, width: int, length: int) -> int:
     if layer.mlp is not None:
         total += (SINGLE + 2 * width) * layer.between + 4 * width * layer.mlp.width
     return total
-
-
-def _layer_states(layer: LayerShape) -> int:
-    """Numbers that a forward pass through a layer holds of each token at most."""
-    attention = 0 if layer.attention is None else 2 * layer.attention.queries + 2 * layer.attention.keys
-    mlp = 0 if layer.mlp is None else 2 * layer.mlp.width
-    return 2 * layer.hidden + max(attention, mlp)

@@ -9,8 +9,7 @@ from pathlib import Path
 
 from services.application.prepared_search import PreparedSearch
 from services.application.supernet_store import workspace_of
-from services.evaluator.batch_size import MOST_TOKENS
-from services.evaluator.scoring import WAVE_BATCHES
+from services.evaluator.batch_size import scoring_bytes
 from services.reporting.wording import parameters as parameters_in_words
 from services.reporting.wording import size
 from services.trainer.memory_choice import needs_of
@@ -18,14 +17,7 @@ from shared.errors import UserError
 from shared.events import Events
 from shared.home import nearest
 from shared.machine_memory import Memory, host_memory
-from shared.memory_needs import (
-    RECIPES,
-    FineTuningNeeds,
-    ScoringNeeds,
-    fine_tuning_needs,
-    first_that_fits,
-    scoring_needs,
-)
+from shared.memory_needs import FineTuningNeeds, fine_tuning_needs, first_that_fits, recipes_for
 from shared.messages import Dtype
 from shared.network.shape import NetworkShape
 from shared.network.sizes import parameters
@@ -63,14 +55,14 @@ class Room:
 @dataclass(frozen=True)
 class SearchNeeds:
     """What a search takes: `fine_tuning` by the recipe `memory`, None where the super-network is there already;
-    `scoring` of its largest network, held in `dtype`."""
+    `scoring` its largest network, held in `dtype`, in bytes of the device."""
 
     network: NetworkShape
     training: TrainingSettings
     memory: MemoryRecipe
     needs_of: NeedsOf
     fine_tuned: bool
-    scoring: ScoringNeeds
+    scoring: int
     dtype: Dtype
 
     @property
@@ -83,7 +75,7 @@ class SearchNeeds:
         words = []
         if self.fine_tuned:
             words.append(f"fine-tuning {size(self.fine_tuning.device)} ({self.memory})")
-        words.append(f"scoring {size(self.scoring.device)} ({self.dtype})")
+        words.append(f"scoring {size(self.scoring)} ({self.dtype})")
         line = ", ".join(words)
         if room.device is not None:
             line += f", of {size(room.device.total)} that {room.device_name} has ({size(room.device.free)} free)"
@@ -106,8 +98,9 @@ class SearchNeeds:
                 f"{size(room.host.total)}; run `nasfarm train` on a machine with more"
             )
         if needs.disk > room.disk:
-            least = self.needs_of(self.training, RECIPES[-1])
-            smaller = f"set it to {RECIPES[-1]} ({size(least.disk)}), " if least.disk <= room.disk else ""
+            leanest = recipes_for(self.training)[-1]
+            least = self.needs_of(self.training, leanest)
+            smaller = f"set it to {leanest} ({size(least.disk)}), " if least.disk <= room.disk else ""
             raise UserError(
                 f"training.memory: {self.memory} takes {size(needs.disk)} of disk for the saved state and the "
                 f"super-network, {room.place.parent} has {size(room.disk)} free; {smaller}make room, or give "
@@ -116,21 +109,22 @@ class SearchNeeds:
 
     def check_scoring(self, room: Room) -> None:
         """Raise UserError, which names the setting to change, where the largest network can't be scored here."""
-        if room.device is None or self.scoring.device <= room.device.total:
+        if room.device is None or self.scoring <= room.device.total:
             return
         smaller = "write bfloat16, or search" if self.dtype == "float32" else "search"
         raise UserError(
-            f"dtype: scoring in {self.dtype} takes {size(self.scoring.device)}, {room.device_name} has "
+            f"dtype: scoring in {self.dtype} takes {size(self.scoring)}, {room.device_name} has "
             f"{size(room.device.total)}; {smaller} with evaluators on larger machines (--broker)"
         )
 
     def _too_little_memory(self, total: int, name: str) -> str:
         taken = f"takes {size(self.fine_tuning.device)} to fine-tune, {name} has {size(total)}"
-        for recipe in RECIPES[RECIPES.index(self.memory) + 1 :]:
+        recipes = recipes_for(self.training)
+        for recipe in recipes[recipes.index(self.memory) + 1 :]:
             other = self.needs_of(self.training, recipe).device
             if other <= total:
                 return f"training.memory: {self.memory} {taken}; set it to {recipe}, which takes {size(other)}"
-        asked, recipe = self.training.tokens_per_step, RECIPES[-1]
+        asked, recipe = self.training.tokens_per_step, recipes[-1]
         tokens = asked // 2
         while tokens >= 64:
             fewer = self.training.model_copy(update={"tokens_per_step": tokens})
@@ -138,7 +132,7 @@ class SearchNeeds:
                 also = "" if self.memory == recipe else f" and training.memory to {recipe}"
                 return f"training.tokens_per_step: {self.memory} with {asked} {taken}; set it to {tokens}{also}"
             tokens //= 2
-        least = self.needs_of(self.training.model_copy(update={"tokens_per_step": 64}), RECIPES[-1]).device
+        least = self.needs_of(self.training.model_copy(update={"tokens_per_step": 64}), recipe).device
         return (
             f"training.steps: to fine-tune {parameters_in_words(parameters(self.network))} parameters takes at least "
             f"{size(least)}, {name} has {size(total)}; run `nasfarm train` on a larger machine, or set it to 0"
@@ -156,9 +150,14 @@ def needs_of_model(
     memory = settings.training.memory
     if memory == "auto":
         total = None if room.device is None else room.device.total
-        memory = "full" if total is None else first_that_fits(total, partial(needs, settings.training))
+        memory = (
+            "full"
+            if total is None
+            else (first_that_fits(total, recipes_for(settings.training), partial(needs, settings.training)))
+        )
     fine_tuned = settings.supernet is None and settings.training.steps > 0
-    return SearchNeeds(network, settings.training, memory, needs, fine_tuned, _scoring(network, dtype), dtype)
+    scoring = scoring_bytes(network, dtype, compute_device().type)
+    return SearchNeeds(network, settings.training, memory, needs, fine_tuned, scoring, dtype)
 
 
 def say_needs(needs: SearchNeeds, room: Room, events: Events) -> None:
@@ -180,12 +179,8 @@ def check_room(prepared: PreparedSearch, dtype: Dtype) -> tuple[SearchNeeds, Roo
 
     network = prepared.base.network
     memory: MemoryRecipe = "full" if plan is None else plan.memory
-    found = SearchNeeds(network, training, memory, needs, fine_tuned, _scoring(network, dtype), dtype)
+    scoring = scoring_bytes(network, dtype, compute_device().type)
+    found = SearchNeeds(network, training, memory, needs, fine_tuned, scoring, dtype)
     room = Room.here(prepared.place)
     found.check_fine_tuning(room)
     return found, room
-
-
-def _scoring(network: NetworkShape, dtype: Dtype) -> ScoringNeeds:
-    tokens = MOST_TOKENS[compute_device().type]
-    return scoring_needs(network, dtype, tokens, WAVE_BATCHES * tokens)

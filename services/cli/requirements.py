@@ -3,10 +3,9 @@
 from services.application.accelerators import ACCELERATORS, SHARE
 from services.application.estimate import Estimate, assumed_tokens, estimate, whole_work
 from services.cli.console import console, duration
-from services.evaluator.batch_size import MOST_TOKENS
-from services.evaluator.scoring import WAVE_BATCHES
+from services.evaluator.batch_size import scoring_bytes
 from services.reporting.wording import size
-from shared.memory_needs import RECIPES, fine_tuning_needs, scoring_needs
+from shared.memory_needs import RECIPES, fine_tuning_needs
 from shared.messages import Dtype
 from shared.network.sizes import weight_bytes
 from shared.settings import SearchSettings
@@ -14,16 +13,15 @@ from shared.space import SearchSpace
 
 DTYPE: Dtype = "bfloat16"
 """What GPUs compute in."""
-TOKENS = MOST_TOKENS["cuda"]
 
 
 def print_requirements(settings: SearchSettings, space: SearchSpace) -> None:
     """Memory of a GPU and disk, and how long known GPUs take, stage by stage."""
     network, training = space.network, settings.training
     needs = {recipe: fine_tuning_needs(network, training, recipe, DTYPE) for recipe in RECIPES}
-    scoring = scoring_needs(network, DTYPE, TOKENS, WAVE_BATCHES * TOKENS)
+    scoring = scoring_bytes(network, DTYPE, "cuda")
     memory = ", ".join(f"{size(need.device)} ({recipe})" for recipe, need in needs.items())
-    console.print(f"GPU memory     fine-tuning {memory}; scoring {size(scoring.device)}")
+    console.print(f"GPU memory     fine-tuning {memory}; scoring {size(scoring)}")
     checkpoint = size(weight_bytes(network, DTYPE, "none"))
     disk = ", ".join(f"{size(need.disk)} ({recipe})" for recipe, need in needs.items())
     console.print(f"Disk           model {checkpoint}, super-network {checkpoint}; while it is fine-tuned {disk}")

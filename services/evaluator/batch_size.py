@@ -1,11 +1,12 @@
-"""How many tokens go through a network in one batch: enough to fill the machine, few enough for its memory."""
+"""How many tokens go through a network in one batch: enough to fill the machine, few enough for its memory; and how
+much memory that is. Computed, not measured."""
 
 import torch
 
-from services.evaluator.scoring import GPU_HEAD_TOKENS, GPU_LOGITS, WAVE_BATCHES
+from services.evaluator.scoring import CACHED_LOGITS, GPU_HEAD_TOKENS, GPU_LOGITS, HEAD_TOKENS, WAVE_BATCHES
 from shared.messages import Dtype
 from shared.network.shape import LayerShape, NetworkShape
-from shared.network.sizes import WEIGHT_BYTES, weight_bytes
+from shared.network.sizes import WEIGHT_BYTES, layer_parameters, weight_bytes
 
 MOST_TOKENS = {"cpu": 2**12, "cuda": 2**14}
 """More don't make it faster, and on a GPU the mask of a row's blocks is made of the square of its length."""
@@ -24,7 +25,7 @@ def batch_tokens(network: NetworkShape, dtype: Dtype, device: torch.device) -> i
     free, _ = torch.cuda.mem_get_info(device)
     cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
     # A sub-network in INT8 is no view: it lies beside the weights.
-    room = SHARE * (free + cached) - weight_bytes(network, dtype, "int8") - fixed_bytes(network, dtype)
+    room = SHARE * (free + cached) - weight_bytes(network, dtype, "int8") - fixed_bytes(network, dtype, device.type)
     fitting = max(LEAST_TOKENS, min(MOST_TOKENS[device.type], int(room / token_bytes(network, dtype))))
     return 1 << (fitting.bit_length() - 1)
 
@@ -38,11 +39,20 @@ def token_bytes(network: NetworkShape, dtype: Dtype) -> int:
     return WEIGHT_BYTES[dtype] * ((WAVE_BATCHES + 4) * hidden + widest) + 2 * SINGLE * hidden
 
 
-def fixed_bytes(network: NetworkShape, dtype: Dtype) -> int:
-    """Memory that is taken however many tokens a batch has: by the language head, or to make a mask of blocks, in
-    which there are four bytes for each token that may see another."""
-    head = WEIGHT_BYTES[dtype] * GPU_HEAD_TOKENS * network.vocab_size + 2 * SINGLE * GPU_LOGITS
-    return max(head, SINGLE * MOST_TOKENS["cuda"] ** 2)
+def fixed_bytes(network: NetworkShape, dtype: Dtype, device: str) -> int:
+    """Memory that is taken however many tokens a batch has: by the language head, or on a GPU to make a mask of blocks,
+    in which there are four bytes for each token that may see another, and on a CPU by a layer's weights reordered."""
+    if device == "cuda":
+        head = WEIGHT_BYTES[dtype] * GPU_HEAD_TOKENS * network.vocab_size + 2 * SINGLE * GPU_LOGITS
+        return max(head, SINGLE * MOST_TOKENS[device] ** 2)
+    head = WEIGHT_BYTES[dtype] * HEAD_TOKENS * network.vocab_size + 2 * SINGLE * CACHED_LOGITS
+    return head + WEIGHT_BYTES[dtype] * max(layer_parameters(network.family, layer) for layer in network.layers)
+
+
+def scoring_bytes(network: NetworkShape, dtype: Dtype, device: str) -> int:
+    """Memory that scoring the whole network takes on a device ("cpu", "cuda"), with batches as large as they get."""
+    made = MOST_TOKENS[device] * token_bytes(network, dtype) + fixed_bytes(network, dtype, device)
+    return weight_bytes(network, dtype, "none") + made
 
 
 def _numbers(layer: LayerShape) -> int:

@@ -35,7 +35,7 @@ from shared.errors import UserError
 from shared.files import writing
 from shared.identity import TOKENS_VERSION
 from shared.manifest import LOSSES, SupernetManifest, base_location, search_space, supernet_recipe
-from shared.memory_needs import RECIPES
+from shared.memory_needs import recipes_for
 from shared.recipe_file import library_versions
 from shared.settings import MemoryRecipe, SearchSettings
 from shared.supernet.checkpoint import Checkpoint, writing_checkpoint
@@ -77,7 +77,7 @@ class TrainingPlan:
         asked = self.settings.training.memory
         if asked != "auto" or not self.settings.training.steps:
             return [self]
-        return [replace(self, memory=recipe) for recipe in RECIPES]
+        return [replace(self, memory=recipe) for recipe in recipes_for(self.settings.training)]
 
 
 def plan_training(
@@ -92,7 +92,7 @@ def plan_training(
         raise UserError(
             "space.depths: 1 layer is impossible with depth_rule importance, which keeps the first and the last layer"
         )
-    if settings.training.memory == "leanest" and settings.training.subnets_per_step > 1:
+    if settings.training.memory not in ("auto", *recipes_for(settings.training)):
         raise UserError(
             "training.subnets_per_step: sub-networks that share a step need its gradients, which training.memory "
             "leanest doesn't keep; set it to 1, or training.memory to lean"

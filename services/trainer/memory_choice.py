@@ -14,7 +14,7 @@ from services.trainer.training_state import FORMER_STATE
 from shared.errors import UserError
 from shared.files import write_atomically
 from shared.json_text import parse_json
-from shared.memory_needs import FineTuningNeeds, fine_tuning_needs, first_that_fits
+from shared.memory_needs import FineTuningNeeds, fine_tuning_needs, first_that_fits, recipes_for
 from shared.settings import MemoryRecipe, TrainingSettings
 from shared.supernet.checkpoint import Checkpoint
 from shared.supernet.device import compute_device, device_memory, preferred_dtype
@@ -32,9 +32,7 @@ def memory_to_take(base: Checkpoint, training: TrainingSettings, data: TrainingD
     memory = device_memory(compute_device())
     if memory is None:
         return "full"
-    taken = first_that_fits(memory.total, partial(needs_of, base, training, data))
-    # Sub-networks that share a step need its gradients.
-    return "lean" if taken == "leanest" and training.subnets_per_step > 1 else taken
+    return first_that_fits(memory.total, recipes_for(training), partial(needs_of, base, training, data))
 
 
 def needs_of(base: Checkpoint, training: TrainingSettings, data: TrainingData, memory: MemoryRecipe) -> FineTuningNeeds:

@@ -5,7 +5,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.evaluator.batch_size import LEAST_TOKENS, MOST_TOKENS, batch_tokens, fixed_bytes, token_bytes
+from services.evaluator.batch_size import (
+    LEAST_TOKENS,
+    MOST_TOKENS,
+    batch_tokens,
+    fixed_bytes,
+    scoring_bytes,
+    token_bytes,
+)
 from shared.network.sizes import weight_bytes
 from tests.support.networks import uniform_network
 
@@ -27,7 +34,7 @@ def tokens_with(free: int, cached: int = 0) -> int:
 def test_a_batch_fits_into_what_is_free_or_is_the_smallest(free: int, cached: int) -> None:
     tokens = tokens_with(free, cached)
     assert tokens & (tokens - 1) == 0 and LEAST_TOKENS <= tokens <= MOST_TOKENS["cuda"]
-    taken = tokens * token_bytes(SEVEN, "bfloat16") + fixed_bytes(SEVEN, "bfloat16")
+    taken = tokens * token_bytes(SEVEN, "bfloat16") + fixed_bytes(SEVEN, "bfloat16", "cuda")
     assert tokens == LEAST_TOKENS or taken + weight_bytes(SEVEN, "bfloat16", "int8") < free + cached
 
 
@@ -43,6 +50,12 @@ def test_what_torch_holds_without_using_it_counts_as_free() -> None:
 
 def test_a_cpu_has_batches_of_one_size() -> None:
     assert batch_tokens(SEVEN, "bfloat16", torch.device("cpu")) == MOST_TOKENS["cpu"] == 4096
+
+
+@pytest.mark.parametrize(("device", "most"), [("cpu", 1.2), ("cuda", 1.4)])
+def test_scoring_takes_the_weights_and_what_a_batch_makes(device: str, most: float) -> None:
+    weights = weight_bytes(SEVEN, "bfloat16", "none")
+    assert weights < scoring_bytes(SEVEN, "bfloat16", device) < most * weights
 
 
 def test_a_token_takes_the_states_of_a_wave_and_what_the_widest_layer_makes() -> None:

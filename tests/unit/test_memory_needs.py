@@ -2,7 +2,7 @@
 
 import pytest
 
-from shared.memory_needs import RECIPES, fine_tuning_needs, scoring_needs
+from shared.memory_needs import RECIPES, SCRATCH, fine_tuning_needs, first_that_fits, recipes_for
 from shared.network.config import network_of
 from shared.network.shape import NetworkShape
 from shared.network.sizes import parameters
@@ -52,7 +52,14 @@ def test_more_tokens_a_step_take_more_memory_and_no_more_disk() -> None:
         assert few.device < many.device and few.disk == many.disk
 
 
-def test_scoring_takes_the_weights_and_what_a_batch_makes() -> None:
-    needs = scoring_needs(llama2_7b(), "bfloat16", 4096, 32768)
-    assert needs.weights == 2 * parameters(llama2_7b())
-    assert needs.weights < needs.device < 1.2 * needs.weights
+def test_each_of_several_processes_takes_its_part_of_all_that_is_held() -> None:
+    alone = fine_tuning_needs(llama2_7b(), TrainingSettings(), "full", "bfloat16")
+    shared = alone.shared_by(8)
+    assert shared.device - SCRATCH == pytest.approx((alone.device - SCRATCH) / 8) and shared.disk == alone.disk
+
+
+def test_sub_networks_that_share_a_step_leave_no_choice_of_leanest() -> None:
+    alone, several = (recipes_for(TrainingSettings(subnets_per_step=number)) for number in (1, 2))
+    assert alone == RECIPES and several == ("full", "lean")
+    taken = first_that_fits(1, several, lambda recipe: fine_tuning_needs(llama2_7b(), FEW, recipe, "bfloat16"))
+    assert taken == "lean", "the last one, where none fits"
