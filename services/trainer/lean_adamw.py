@@ -7,8 +7,8 @@ table's does, and a CPU computes it in half the time that bitsandbytes takes wit
 still more, and it wants a C++ compiler). Blocks lie within rows: states can be split wherever weights are, by rows.
 
 A weight's update is mostly smaller than the distance of two numbers in bfloat16, so rounding to the nearest would lose
-it; it is rounded up or down at random, so that it is right on average. Which way depends on the seed, the step and the
-weight's name alone.
+it; it is rounded up or down at random, so that it is right on average. Which way depends on the seed, the step, the
+weight's name and, of several processes, on which of them holds the rows.
 """
 
 import math
@@ -38,9 +38,11 @@ class LeanAdamW:
     Vectors, which are few, keep their states in float32. A weight that gets no gradient in a step isn't touched.
     """
 
-    def __init__(self, weight_decay: float, seed: int, state: Mapping[str, dict[str, Any]] | None = None) -> None:
-        """`state` is what `state_dict` gave."""
-        self._decay, self._seed = weight_decay, seed
+    def __init__(
+        self, weight_decay: float, seed: int, state: Mapping[str, dict[str, Any]] | None = None, rank: int = 0
+    ) -> None:
+        """`state` is what `state_dict` gave; `rank` the number of the process, which holds some rows of each weight."""
+        self._decay, self._seed, self._rank = weight_decay, seed, rank
         self._state: dict[str, dict[str, Any]] = {name: dict(each) for name, each in (state or {}).items()}
         self._scratch: Tensor | None = None
 
@@ -59,7 +61,8 @@ class LeanAdamW:
             state |= {part: value.to(weight.device) for part, value in state.items() if isinstance(value, Tensor)}
         state["step"] += 1
         noise = torch.Generator(weight.device)
-        noise.manual_seed(random.Random(f"{self._seed}/{step}/{name}").getrandbits(63))
+        place = f"{step}/{name}/{self._rank}" if self._rank else f"{step}/{name}"
+        noise.manual_seed(random.Random(f"{self._seed}/{place}").getrandbits(63))
         moments = _rows({part: state[part] for part in ("first", "second")})
         scales = {part: state[f"{part}_scale"] for part in moments if f"{part}_scale" in state}
         values = _rows({"weight": weight, "gradient": gradient})

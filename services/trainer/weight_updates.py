@@ -125,7 +125,7 @@ class LeanUpdates:
         self, weights: Mapping[str, Tensor], settings: TrainingSettings, state: dict[str, Any], processes: Processes
     ) -> None:
         self._weights, self._clip_norm, self._processes = weights, settings.clip_norm, processes
-        self._optimizer = LeanAdamW(settings.weight_decay, settings.seed, state)
+        self._optimizer = LeanAdamW(settings.weight_decay, settings.seed, state, processes.rank)
         self._step, self._rate, self._norm = 0, 0.0, torch.zeros(())
 
     def begin(self, step: int, rate: float) -> None:
@@ -160,7 +160,7 @@ class LeanestUpdates:
     def __init__(
         self, weights: Mapping[str, Tensor], settings: TrainingSettings, state: dict[str, Any], processes: Processes
     ) -> None:
-        self._optimizer = LeanAdamW(settings.weight_decay, settings.seed, state)
+        self._optimizer = LeanAdamW(settings.weight_decay, settings.seed, state, processes.rank)
         self._processes = processes
         self._step, self._rate, self._norms = 0, 0.0, list[Tensor]()
         self._hooks = [

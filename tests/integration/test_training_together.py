@@ -20,6 +20,8 @@ STEPS, KILLED_AT = 6, 4
 USUAL: dict[str, Any] = {"steps": STEPS, "learning_rate": 1e-4, "warmup_steps": 0}
 SAVING = {**USUAL, "checkpoint_every_seconds": 1e-6}
 EACH = {**USUAL, "subnets_per_step": 3}
+LEAN = {"lean": {**USUAL, "memory": "lean"}, "leanest": {**USUAL, "memory": "leanest"}}
+SAVING_LEAN = {**SAVING, "memory": "lean"}
 NOISE = 2e-5 if preferred_dtype() == "float32" else 2e-2
 
 
@@ -29,11 +31,15 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[list[i
     directory = tmp_path_factory.mktemp("together")
     run(directory, "one", **USUAL)
     run(directory, "one-each", **EACH)
+    for recipe, training in LEAN.items():
+        run(directory, f"one-{recipe}", **training)
     interrupted_alone(directory)
     groups = [
-        {"size": 2, "runs": {"two": USUAL, "two-each": EACH}},
+        {"size": 2, "runs": {"two": USUAL, "two-each": EACH, **{f"two-{recipe}": LEAN[recipe] for recipe in LEAN}}},
         {"size": 2, "runs": {"killed": SAVING}, "killed_at": KILLED_AT, "copied": {"killed": "to-one"}},
         {"size": 2, "runs": {"killed": SAVING}},
+        {"size": 2, "runs": {"killed-lean": SAVING_LEAN}, "killed_at": KILLED_AT},
+        {"size": 2, "runs": {"killed-lean": SAVING_LEAN}},
         {"size": 3, "runs": {"three-each": EACH, "from-one": SAVING}},
     ]
     program = [sys.executable, "-m", "tests.support.tiny_training_together", str(directory), json.dumps(groups)]
@@ -73,6 +79,12 @@ def test_losses_and_gradients_are_those_of_one_process(trained: tuple[Path, Any]
         assert [line[name] for line in found] == pytest.approx([line[name] for line in expected], rel=noise)
 
 
+@pytest.mark.parametrize("recipe", LEAN)
+def test_so_are_those_of_lean_recipes_within_the_noise_of_bfloat16(trained: tuple[Path, Any], recipe: str) -> None:
+    one, two = (log_of(trained[0] / f"{several}-{recipe}") for several in ("one", "two"))
+    assert [line["loss"] for line in two] == pytest.approx([line["loss"] for line in one], rel=5e-3)
+
+
 def test_the_super_network_s_weights_are_those_of_one_process(trained: tuple[Path, Any]) -> None:
     one, two = (load_file(trained[0] / name / "supernet" / "model.safetensors") for name in ("one", "two"))
     assert list(one) == list(two)
@@ -91,9 +103,10 @@ def test_a_killed_process_ends_the_others_and_the_same_number_goes_on_to_the_las
     trained: tuple[Path, list[list[int]]],
 ) -> None:
     directory, codes = trained
-    assert codes[0] == codes[2] == [0, 0] and codes[3] == [0, 0, 0]
-    assert codes[1] == [1, -9]
-    two, killed = (directory / name / "supernet" / "model.safetensors" for name in ("two", "killed"))
-    assert two.read_bytes() == killed.read_bytes()
+    assert codes[0] == codes[2] == codes[4] == [0, 0] and codes[5] == [0, 0, 0]
+    assert codes[1] == codes[3] == [1, -9]
+    for pair in (("two", "killed"), ("two-lean", "killed-lean")):
+        two, killed = (directory / name / "supernet" / "model.safetensors" for name in pair)
+        assert two.read_bytes() == killed.read_bytes()
     lines = (directory / "killed" / "supernet" / "training.jsonl").read_text(encoding="utf-8").splitlines()
     assert [json.loads(line)["step"] for line in lines] == list(range(STEPS)), "it didn't go on where it was killed"

@@ -118,6 +118,14 @@ def test_the_lean_optimiser_moves_weights_as_torch_s_does(
     assert float((moved - expected).abs().mean()) < 0.08 * float(expected.abs().mean())
 
 
+def test_rows_that_processes_share_among_them_are_not_rounded_alike() -> None:
+    start, gradient = torch.ones(8, 64).bfloat16(), torch.ones(8, 64).bfloat16()
+    parts = [start.clone() for _ in range(2)]
+    for rank, rows in enumerate(parts):
+        LeanAdamW(0.0, seed=0, rank=rank).update("weight", rows, gradient, 0, 1e-3, None)
+    assert not torch.equal(*parts)
+
+
 @given(columns=st.integers(1, 20_000))
 def test_blocks_divide_a_row_evenly(columns: int) -> None:
     size = block_size(columns)
