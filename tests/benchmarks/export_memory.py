@@ -5,7 +5,6 @@ process alone has (anonymous); pages of mapped files are the system's to take ba
 """
 
 import tempfile
-import threading
 import time
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from services.exporter.network import ExportedNetwork
 from shared.architecture import Architecture
 from shared.supernet.checkpoint import Checkpoint
 from tests.benchmarks.cutting import NEEDED, too_small, write_checkpoint
+from tests.support.process_memory import own, peaks
 
 LAYERS, WIDTHS = 32, (11008, 5504)
 CUT = Architecture(layers=tuple(range(LAYERS)), mlp_widths=(*(WIDTHS[layer % 2] for layer in range(LAYERS)),))
@@ -38,32 +38,15 @@ def measure(source: Path, target: Path) -> None:
     """Export and print."""
     target.mkdir()
     network, form = ExportedNetwork(Checkpoint.open(source), CUT), HuggingFace()
-    before, peak, ended = anonymous(), [0], threading.Event()
-
-    def watch() -> None:
-        while not ended.wait(SECONDS):
-            peak[0] = max(peak[0], anonymous())
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    started = time.perf_counter()
-    try:
+    before, started = own()["own"], time.perf_counter()
+    with peaks(own, SECONDS) as peak:
         form.write(network, target, lambda _: None)
-    finally:
-        ended.set()
-        watcher.join()
     files = list(target.glob("*.safetensors"))
     print(
         f"{sum(file.stat().st_size for file in files) / 1e9:.2f} GB in {len(files)} files, "
-        f"{time.perf_counter() - started:.0f} s, {peak[0] / 1e9:.2f} GB of memory of its own at most, "
+        f"{time.perf_counter() - started:.0f} s, {peak['own'] / 1e9:.2f} GB of memory of its own at most, "
         f"{before / 1e9:.2f} GB before"
     )
-
-
-def anonymous() -> int:
-    """Memory of this process in bytes that lies in no file."""
-    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("RssAnon"))
 
 
 if __name__ == "__main__":

@@ -10,11 +10,11 @@ import os
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import yaml
@@ -22,12 +22,13 @@ from transformers import LlamaConfig
 
 from tests.benchmarks.cutting import LLAMA2_7B, too_small, write_checkpoint
 from tests.support.checkpoints import tiny_tokenizer
+from tests.support.command import NASFARM
+from tests.support.process_memory import peaks
 
 LIMIT = 24 * 10**9
 """Bytes of memory that a command may take for itself."""
 SECONDS = 0.05
 EVALUATIONS, ITEMS = 4, 4
-NASFARM = Path(sys.executable).parent / "nasfarm"
 
 
 @dataclass(frozen=True)
@@ -115,20 +116,10 @@ def run(command: str, arguments: list[object], directory: Path) -> None:
     """Run a command of nasfarm and print what it took; ends the rehearsal where it fails or takes too much."""
     words = [str(NASFARM), command, *map(str, arguments)]
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "NASFARM_CACHE": str(directory / "cache")}
-    started, peaks, ended = time.perf_counter(), Counter[str](), threading.Event()
-    with subprocess.Popen(words, env=environment) as process:
-
-        def watch() -> None:
-            while not ended.wait(SECONDS):
-                for kind, held in memory(process.pid).items():
-                    peaks[kind] = max(peaks[kind], held)
-
-        watcher = threading.Thread(target=watch)
-        watcher.start()
+    started = time.perf_counter()
+    with subprocess.Popen(words, env=environment) as process, peaks(partial(memory, process.pid), SECONDS) as peak:
         code = process.wait()
-        ended.set()
-        watcher.join()
-    own, mapped, minutes = peaks["own"], peaks["mapped"], (time.perf_counter() - started) / 60
+    own, mapped, minutes = peak["own"], peak["mapped"], (time.perf_counter() - started) / 60
     on_disk = sum(file.stat().st_size for file in directory.rglob("*") if file.is_file() and not file.is_symlink())
     print(
         f"== {command}: {minutes:.1f} min, {own / 1e9:.2f} GB of memory of its own at most, "

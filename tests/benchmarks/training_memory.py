@@ -14,7 +14,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,7 @@ from shared.space import SearchSpace
 from shared.supernet.checkpoint import Checkpoint
 from shared.supernet.device import preferred_dtype, torch_dtype
 from shared.supernet.order import drop_order
-from tests.benchmarks.export_memory import anonymous
+from tests.support.process_memory import own, peaks
 
 SHAPES: dict[str, dict[str, Any]] = {
     "0.1": {"hidden_size": 768, "intermediate_size": 2048, "num_hidden_layers": 12, "num_attention_heads": 12},
@@ -160,14 +160,13 @@ def measured(directory: Path, recipe: MemoryRecipe, tokens: int) -> int:
     rng = random.Random(0)
     examples = [Example(tuple(rng.randrange(32000) for _ in range(SEQUENCE)), SEQUENCE // 2) for _ in range(64)]
     gc.collect()
-    before, peak, ended = anonymous(), [0], threading.Event()
+    before = own()["own"]
+    with peaks(own, SECONDS) as peak:
+        _fine_tune(directory, recipe, tokens, examples)
+    return peak["own"] - before
 
-    def watch() -> None:
-        while not ended.wait(SECONDS):
-            peak[0] = max(peak[0], anonymous())
 
-    watcher = threading.Thread(target=watch)
-    watcher.start()
+def _fine_tune(directory: Path, recipe: MemoryRecipe, tokens: int, examples: Sequence[Example]) -> None:
     base, held = Checkpoint.open(directory), held_dtype(recipe)
     weights = {name: tensor.to("cpu", held, copy=True) for name, tensor in base.weights.items()}
     state = TrainingState.of_single("plan", weights)
@@ -180,9 +179,6 @@ def measured(directory: Path, recipe: MemoryRecipe, tokens: int) -> int:
     with tempfile.NamedTemporaryFile() as log:
         file = Path(log.name)
         fine_tune(gradients, examples, training, state, nowhere, file, lambda _: None, memory=recipe)
-    ended.set()
-    watcher.join()
-    return peak[0] - before
 
 
 def _arguments() -> argparse.Namespace:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from shared.broker.rabbitmq import RabbitBroker
+from shared.errors import UserError
 from tests.support.made_farm import MadeFarm, made_farm
 from tests.support.rabbitmq import Join, Node, RabbitFarm
 
@@ -68,6 +69,16 @@ def finished_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     shutil.copytree(FIXTURES / "format-4", tmp_path / "work", symlinks=True)
     monkeypatch.chdir(tmp_path / "work")
     return tmp_path / "work"
+
+
+@pytest.fixture
+def without_data(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run's report items, which an export is compared on, are on another machine."""
+
+    def missing(*_: object) -> None:
+        raise UserError("tasks.plain_facts: the data are on another machine")
+
+    monkeypatch.setattr("services.application.export.report_items.load_items", missing)
 
 
 @pytest.fixture

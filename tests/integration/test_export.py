@@ -369,13 +369,8 @@ def test_where_there_is_too_little_memory_for_it_nothing_is_verified_and_one_lin
     assert not Path("other").exists()
 
 
-def test_without_the_tasks_data_a_fixed_text_is_compared_and_it_says_so(
-    run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def missing(*_: object) -> None:
-        raise UserError("tasks.plain_facts: the data are on another machine")
-
-    monkeypatch.setattr(report_items, "load_items", missing)
+@pytest.mark.usefixtures("without_data")
+def test_without_the_tasks_data_a_fixed_text_is_compared_and_it_says_so(run: Run) -> None:
     ended = run("export", "runs/plain", "dense")
     assert ended.code == 0, ended
     (told,) = [line for line in ended.output.splitlines() if line.startswith("Verified")]

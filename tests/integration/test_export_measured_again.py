@@ -7,12 +7,11 @@ from pathlib import Path
 import pytest
 from huggingface_hub import metadata_load
 
-from services.application.export import remeasurement, report_items
+from services.application.export import remeasurement
 from services.application.export.searched_run import SearchedRun
 from services.evaluator.preparation import PreparedTask
 from services.evaluator.scoring import score
 from shared.architecture import Architecture
-from shared.errors import UserError
 from shared.messages import ItemScores
 from shared.supernet.decoder import Decoder
 from shared.supernet.w8a8 import W8A8Linear
@@ -87,13 +86,8 @@ def test_where_measuring_takes_long_it_is_left_out_unless_it_is_asked_for(
     assert "Measure" not in run("export", "runs/served", "N5", "--to", "vllm", "-o", "again", "--no-measure").output
 
 
-def test_without_the_tasks_data_nothing_is_measured_again_and_one_line_says_so(
-    run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def missing(*_: object) -> None:
-        raise UserError("tasks.plain_facts: the data are on another machine")
-
-    monkeypatch.setattr(report_items, "load_items", missing)
+@pytest.mark.usefixtures("without_data")
+def test_without_the_tasks_data_nothing_is_measured_again_and_one_line_says_so(run: Run) -> None:
     asked = ("export", "runs/served", "N5", "--to", "vllm")
     refused(run(*asked, "--measure"), "--measure: tasks.plain_facts: the data are on another machine")
     assert nothing_is_left()
