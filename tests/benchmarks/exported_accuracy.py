@@ -24,6 +24,7 @@ from services.application.quiet_libraries import quiet_libraries
 from services.coordinator.history import History
 from services.evaluator.batch_size import MOST_TOKENS
 from services.evaluator.tasks.index import include_tasks
+from services.evaluator.tasks.loading import load_items
 from services.exporter.formats import make_format
 from services.exporter.network import ExportedNetwork
 from services.reporting.report_data import NetworkRow
@@ -47,11 +48,13 @@ def main() -> None:
         run = SearchedRun.read(asked.run)
         rows = chosen(run, asked.networks)
         checkpoint = Checkpoint.open(supernet_of(run, None, environment, Events()).directory)
+        if run.plan.settings.include_path is not None:
+            include_tasks(user_path(run.plan.settings.include_path))
+        for task in run.plan.settings.tasks:
+            load_items(task.part("report"), environment.data)
     except UserError as error:
         print(f"skipped: {error}")
         return
-    if run.plan.settings.include_path is not None:
-        include_tasks(user_path(run.plan.settings.include_path))
     same = True
     for row in rows:
         with tempfile.TemporaryDirectory() as scratch:

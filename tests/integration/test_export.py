@@ -374,7 +374,8 @@ def test_without_the_tasks_data_a_fixed_text_is_compared_and_it_says_so(run: Run
     ended = run("export", "runs/plain", "dense")
     assert ended.code == 0, ended
     (told,) = [line for line in ended.output.splitlines() if line.startswith("Verified")]
-    assert "a fixed text (tasks.plain_facts: the data are on another machine)" in told and "items" not in told
+    assert "on a fixed text, " in told and "items" not in told
+    assert "as the report items can't be had: tasks.plain_facts: the data are on another machine" in ended.output
     with exporting_with(WrongFormat):
         refused(run("export", "runs/plain", "dense", "-o", "wrong"), "is not the network that was measured")
 

@@ -187,6 +187,8 @@ def _planned(
     with events.step("Verification", note="reading report items"):
         items = verified_items(run.plan.settings, network.checkpoint, environment)
         seconds = verification_seconds(network, verifier, items)
+    if items.missing is not None:
+        events.note("Verification", f"on a fixed text, as the report items can't be had: {items.missing}")
     if asked.verify is None and seconds >= LEAST_SECONDS:
         events.note("Verification", f"none, as it would take about {seconds / 60:.0f} minutes; --verify does it")
         return None

@@ -15,7 +15,6 @@ from shared.errors import UserError
 from shared.settings import SearchSettings, task_title
 from shared.supernet.checkpoint import Checkpoint
 from shared.supernet.tokenizer import load_tokenizer
-from shared.text import shortened
 
 ITEMS = 64
 """Report items that an export is verified on, all tasks together; of the fixed text, as many questions."""
@@ -26,12 +25,13 @@ BATCH_TOKENS = 4096
 class VerifiedItems:
     """`windows[i]` are the token sequences of item i, one for each of its requests, the items of one task after those
     of another; `metrics` says what is counted of each task. Without tasks, each item is a text of its own. `origin`
-    says in words what they are."""
+    says in words what they are, `missing` why they aren't the report items."""
 
     tasks: tuple[PreparedTask, ...]
     metrics: tuple[str, ...]
     windows: tuple[tuple[Continuation, ...], ...]
     origin: str
+    missing: str | None = None
 
     @property
     def tokens(self) -> int:
@@ -46,7 +46,7 @@ def verified_items(settings: SearchSettings, checkpoint: Checkpoint, environment
     try:
         return _report_items(settings, checkpoint, environment, tokenizer)
     except UserError as error:  # the data may be on another machine, and the export is verified all the same
-        return VerifiedItems((), (), tuple(_text(tokenizer)), f"a fixed text ({shortened(str(error))})")
+        return VerifiedItems((), (), tuple(_text(tokenizer)), "a fixed text", str(error))
 
 
 def _report_items(
