@@ -25,7 +25,7 @@ QUANTISED_STATES = 2 * (1 + SINGLE / 256)
 """Bytes of AdamW's two states of a weight: one for each, and a scale in float32 for each block of 256."""
 CHUNKED_LOGITS = 2**24
 """Logits that are there together where they are computed a chunk at a time (services.trainer.chunked_loss)."""
-SCRATCH = 1 << 27
+SCRATCH = 3 << 25
 """What a step takes besides: buffers of the optimiser, of single matrix products and of torch."""
 ROOM = 0.9
 """Share of a memory that is left to a fine-tuning by all else."""

@@ -23,6 +23,7 @@ from services.trainer.fine_tuning import (
     fine_tune,
     gradients_of,
 )
+from services.trainer.layers_in_turn import LayersInTurn
 from services.trainer.memory_choice import memory_to_take, record_memory
 from services.trainer.training_data import TrainingData, load_training_data
 from services.trainer.training_state import STATE, TrainingState, check_state, is_saved, load_state
@@ -38,8 +39,8 @@ from shared.manifest import LOSSES, SupernetManifest, base_location, search_spac
 from shared.memory_needs import recipes_for
 from shared.recipe_file import library_versions
 from shared.settings import MemoryRecipe, SearchSettings
-from shared.supernet.checkpoint import Checkpoint, writing_checkpoint
-from shared.supernet.decoder import Decoder
+from shared.supernet.checkpoint import Checkpoint, cut_layer, writing_checkpoint
+from shared.supernet.decoder import Decoder, Layer
 from shared.supernet.device import compute_device, preferred_dtype, torch_dtype
 from shared.supernet.order import Importance, drop_order, measure_importance, order_neurons
 from shared.supernet.packing import Packed, pack
@@ -211,10 +212,18 @@ def _begin(plan: TrainingPlan, importance: Importance | None) -> TrainingState:
 def cut_out(
     base: Checkpoint, of_step: ArchitecturesOfStep, weights: Mapping[str, Tensor], compute: torch.dtype
 ) -> NetworksOfStep:
-    """The networks of each step, to be cut out of weights as they are then, in the dtype that computes."""
+    """The networks of each step, to be cut out of weights as they are then, in the dtype that computes; a layer is cut
+    when the pass comes to it."""
 
     def cut(architecture: Architecture) -> Decoder:
-        return base.cut(architecture, weights).map(lambda tensor: tensor.to(compute))
+        network = base.cut(architecture, weights)
+
+        def layer(place: int) -> Layer:
+            own = cut_layer(network.shape.family, network.shape.layers[place], architecture.layers[place], weights)
+            return own.map(lambda tensor: tensor.to(compute))
+
+        layers = LayersInTurn(len(network.layers), layer)
+        return replace(replace(network, layers=()).map(lambda tensor: tensor.to(compute)), layers=layers)
 
     def networks(step: int) -> tuple[TrainedKind, list[Callable[[], Decoder]]]:
         kind, architectures = of_step(step)

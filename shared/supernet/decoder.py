@@ -6,7 +6,7 @@ families in `shared.network.families`.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from typing import Any, ClassVar, Protocol, Self
@@ -256,7 +256,7 @@ class Decoder:
     shape: NetworkShape
     arithmetic: Arithmetic
     embeddings: Tensor
-    layers: tuple[Layer, ...]
+    layers: Sequence[Layer]
     norm: Tensor
     head: Tensor
     rotaries: Mapping[tuple[str, int], Rotary]

@@ -16,6 +16,7 @@ from torch import Tensor
 from services.trainer import chunked_loss, lean_adamw, memory_choice, training_state
 from services.trainer.chunked_loss import chunked_cross_entropy
 from services.trainer.lean_adamw import BLOCK, LeanAdamW, block_size
+from services.trainer.make_supernet import cut_out
 from services.trainer.memory_choice import record_memory, recorded_memory
 from services.trainer.training_state import load_state
 from services.trainer.weight_updates import loss_of_targets, weight_updates
@@ -175,6 +176,20 @@ def test_leanest_without_clipping_is_lean_bit_for_bit(tmp_path: Path) -> None:
         made.append((weights, norm))
     torch.testing.assert_close(made[0][1], made[1][1])
     assert all(torch.equal(weight, made[1][0][name]) for name, weight in made[0][0].items())
+
+
+def test_narrow_weights_are_updated_as_soon_as_the_backward_pass_is_through_with_their_layer(tmp_path: Path) -> None:
+    """Were they cut before the first layer runs, the gradients of all of them would be held until the pass ends."""
+    write_checkpoint(tmp_path, "llama")
+    checkpoint = Checkpoint.open(tmp_path)
+    weights, updated = leaves(checkpoint, torch.bfloat16), list[str]()
+    for name, weight in weights.items():
+        weight.register_post_accumulate_grad_hook(lambda _, name=name: updated.append(name))  # type: ignore[no-untyped-call]
+    narrow = Architecture(layers=(0, 1, 2, 4), mlp_widths=(WIDTH // 2,) * 4)
+    _, (cut,) = cut_out(checkpoint, lambda _: ("subnet", [narrow]), weights, torch.bfloat16)(0)
+    loss_of("leanest", cut()).backward()  # type: ignore[no-untyped-call]
+    layers = [int(name.split(".")[2]) for name in updated if ".layers." in name]
+    assert layers == sorted(layers, reverse=True) and set(layers) == {0, 1, 2, 4}
 
 
 @pytest.mark.parametrize("memory", RECIPES)
