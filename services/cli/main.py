@@ -18,7 +18,7 @@ from services.cli.console import console
 from services.cli.notes import show_notes
 from services.cli.optional import OptionalValues
 from services.exporter.names import FormatName, GgufType
-from services.trainer.distributed.environment import is_first, started_together
+from services.trainer.distributed.environment import SPEAKING_SECONDS, is_first, started_together
 from shared.environment import prepare_environment
 from shared.errors import UserError
 from shared.messages import Dtype, Engine
@@ -27,8 +27,6 @@ from shared.text import one_line
 
 MOST_PROCESSES = 1024
 """More than that on one machine is a slip."""
-FIRST_SECONDS = 2
-"""What is wrong for all of several processes is said by the first one, which ends the others: they wait that long."""
 
 
 def _serving(key: str) -> str:
@@ -467,7 +465,7 @@ def main() -> None:
         app()
     except UserError as error:
         if not is_first():
-            time.sleep(FIRST_SECONDS)
+            time.sleep(SPEAKING_SECONDS)
         sys.stderr.write(f"nasfarm: {one_line(str(error))}\n")
         sys.exit(2)
     except PermissionError as error:
