@@ -3,7 +3,7 @@
 import os
 
 SIZE, RANK = "WORLD_SIZE", "RANK"
-SPEAKING_SECONDS = 10
+SPEAKING_SECONDS = 20
 """One process says for all why it ends, and with which exit code: so long others wait, which know it too or only lose
 it. They are ended meanwhile by whatever has started them."""
 
