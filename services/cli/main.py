@@ -7,7 +7,7 @@ import sys
 import time
 from pathlib import Path
 from types import FrameType
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -18,17 +18,16 @@ from services.cli.console import console
 from services.cli.notes import show_notes
 from services.cli.optional import OptionalValues
 from services.exporter.names import FormatName, GgufType
-from services.trainer.distributed.environment import is_first, started_together
+from services.trainer.distributed.environment import SPEAKING_SECONDS, is_first, started_together
 from shared.environment import prepare_environment
 from shared.errors import UserError
+from shared.failure_policy import USER_ERROR_CODE
 from shared.messages import Dtype, Engine
 from shared.settings import SearchSettings, ServingSettings, TaskSettings
 from shared.text import one_line
 
 MOST_PROCESSES = 1024
 """More than that on one machine is a slip."""
-FIRST_SECONDS = 2
-"""What is wrong for all of several processes is said by the first one, which ends the others: they wait that long."""
 
 
 def _serving(key: str) -> str:
@@ -466,18 +465,25 @@ def main() -> None:
     try:
         app()
     except UserError as error:
-        if not is_first():
-            time.sleep(FIRST_SECONDS)
-        sys.stderr.write(f"nasfarm: {one_line(str(error))}\n")
-        sys.exit(2)
+        _refuse(str(error))
     except PermissionError as error:
         reason = error.strerror or str(error) or "permission denied"
-        refused = one_line(reason if error.filename is None else f"{error.filename}: {reason}")
-        sys.stderr.write(f"nasfarm: {refused}; have its owner let you use it, or choose another place\n")
-        sys.exit(2)
+        refused = reason if error.filename is None else f"{error.filename}: {reason}"
+        _refuse(f"{one_line(refused)}; have its owner let you use it, or choose another place")
     except ModuleNotFoundError as error:
-        sys.stderr.write(f"nasfarm: {missing_package(error)} isn't installed here: {INSTALL}\n")
-        sys.exit(2)
+        _refuse(f"{missing_package(error)} isn't installed here: {INSTALL}")
+
+
+def _refuse(reason: str) -> NoReturn:
+    """Say it in one line and end with exit code 2. Of several processes one says for all what is wrong; they wait for
+    it, but not for what its libraries do at the end."""
+    if not is_first():
+        time.sleep(SPEAKING_SECONDS)
+    sys.stderr.write(f"nasfarm: {one_line(reason)}\n")
+    sys.stderr.flush()
+    if started_together():
+        os._exit(USER_ERROR_CODE)
+    sys.exit(USER_ERROR_CODE)
 
 
 def _store(runs: Path, supernets: Path | None) -> SupernetStore:

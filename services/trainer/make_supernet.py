@@ -123,6 +123,22 @@ def make_supernet(
             workspace.mkdir(parents=True, exist_ok=True)
             record_memory(workspace, plan.memory)
     processes.wait()
+    if plan.settings.training.steps:
+        made = _made(plan, workspace, directory, report, processes)
+    else:  # nothing to divide: the first one orders and writes
+        made = _made(plan, workspace, directory, report, ALONE) if processes.first else None
+    processes.wait()  # torchrun, once its own processes have ended, doesn't wait long for those of other machines
+    return made
+
+
+def _made(
+    plan: TrainingPlan,
+    workspace: Path,
+    directory: Path,
+    report: Callable[[StepReport], None],
+    processes: Processes,
+) -> SupernetManifest | None:
+    """What comes of all processes that have a part in it; of the first one the manifest."""
     saved, training = workspace / STATE, plan.settings.training
     state, gradients = _trained(plan, saved, processes)
     log_file = workspace / LOSSES

@@ -7,10 +7,11 @@ from torch import Tensor
 from shared.supernet.flexible import block_mask, flexible_attention
 from shared.supernet.packing import pack
 from shared.supernet.tree import Tree
-from tests.gpu.check import Machine, largest_difference, require
+from tests.gpu.check import Machine, largest_share, require
 
 FLOAT32, BFLOAT16 = torch.float32, torch.bfloat16
-TOLERANCE = {FLOAT32: 5e-4, BFLOAT16: 3e-2}
+TOLERANCE = {FLOAT32: 1e-4, BFLOAT16: 3e-2}
+"""Of the largest number. The kernel multiplies float32 exactly, and weighs values by bfloat16 where these are."""
 Shape = tuple[int, int, int]
 """Heads, those of keys and values, and their size."""
 WIDE: Shape = (8, 8, 64)
@@ -19,22 +20,23 @@ NARROW: Shape = (4, 1, 12)
 """The kernel fills it up."""
 CASES = (
     (WIDE, 0, None, FLOAT32),
+    (GROUPED, 0, 40, BFLOAT16),
     (WIDE, 130, None, FLOAT32),
     (WIDE, 130, 40, FLOAT32),
-    (WIDE, 130, None, BFLOAT16),
-    (GROUPED, 130, 40, BFLOAT16),
+    (GROUPED, 130, None, BFLOAT16),
     (NARROW, 130, 40, FLOAT32),
 )
-"""Of heads of a shape, behind a prefix of so many tokens, in a window; as few as there are kernels to compile."""
+"""Of heads of a shape, behind a prefix of so many tokens, in a window; as few as there are kernels to compile. Without
+a prefix, as in the fine-tuning, gradients are compared too."""
 
 
 def compiled_kernel(machine: Machine) -> str:
-    """In trees; forwards in both dtypes, backwards in float32."""
+    """In trees, in both dtypes, forwards and backwards."""
     worst: dict[torch.dtype, float] = {}
     for shape, before, window, dtype in CASES[-1:] if machine.tiny else CASES:
         worst[dtype] = max(worst.get(dtype, 0.0), _difference(machine, shape, before, window, dtype))
     for dtype, off in worst.items():
-        require(off <= TOLERANCE[dtype], f"{dtype}: differs by up to {off:.2g} from plain attention")
+        require(off <= TOLERANCE[dtype], f"{dtype}: differs by up to {off:.2g} of plain attention's largest number")
     return ", ".join(f"{str(dtype).removeprefix('torch.')}: within {off:.1g}" for dtype, off in worst.items())
 
 
@@ -50,17 +52,17 @@ def _difference(machine: Machine, shape: Shape, before: int, window: int | None,
     counts = ((tokens, heads), (before + tokens, kv_heads), (before + tokens, kv_heads))
     given = [torch.randn(count, several, size, generator=generator) for count, several in counts]
     # Gradients are not for a CPU, whose own attention has them.
-    trained = dtype == FLOAT32 and machine.device.type != "cpu"
+    trained = before == 0 and machine.device.type != "cpu"
     own = [tensor.to(machine.device, dtype).requires_grad_(trained) for tensor in given]
     plain = [tensor.to(dtype).double().requires_grad_(trained) for tensor in given]
     queries, keys, values = own
     found = flexible_attention(queries, keys, values, block_mask(packed.positions, packed.ends, before, window))
     expected = _plainly(plain, _seen(trees, packed.starts, before, window))
     if not trained:
-        return largest_difference([found], [expected])
+        return largest_share([found], [expected])
     for result in (found, expected):
-        result.square().sum().backward()
-    return largest_difference([found.detach(), *_gradients(own)], [expected.detach(), *_gradients(plain)])
+        result.double().square().sum().backward()
+    return largest_share([found.detach(), *_gradients(own)], [expected.detach(), *_gradients(plain)])
 
 
 def _gradients(tensors: list[Tensor]) -> list[Tensor]:

@@ -62,6 +62,10 @@ class Machine:
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats(self.device)
 
+    def reserved_bytes(self) -> int:
+        """The most memory that torch held since `empty`, used or not; 0 on a CPU."""
+        return torch.cuda.max_memory_reserved(self.device) if self.device.type == "cuda" else 0
+
     def peak_bytes(self) -> int:
         """The most memory that tensors took since `empty`; 0 on a CPU, where it isn't counted."""
         return torch.cuda.max_memory_allocated(self.device) if self.device.type == "cuda" else 0
@@ -98,6 +102,17 @@ def require(right: bool, said: str) -> None:
     """Raise WrongAnswerError, with what was found, unless it is right."""
     if not right:
         raise WrongAnswerError(said)
+
+
+def largest_share(found: Sequence[Tensor], expected: Sequence[Tensor]) -> float:
+    """The largest difference, in each pair of tensors as a share of the largest number that is expected."""
+    return max(
+        (
+            largest_difference([one], [other]) / max(float(other.abs().max()), 1e-30)
+            for one, other in zip(found, expected, strict=True)
+        ),
+        default=0.0,
+    )
 
 
 def largest_difference(found: Sequence[Tensor], expected: Sequence[Tensor]) -> float:

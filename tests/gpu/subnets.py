@@ -27,7 +27,7 @@ TOLERANCE = 0.5
 @torch.inference_mode()
 def twenty_of_7b(machine: Machine) -> str:
     """Items a second, how many times those of the loop that is, and the share of the card's rate."""
-    machine.require_room(40)
+    machine.require_room(30)
     networks, count = (2, 8) if machine.tiny else (NETWORKS, ITEMS)
     checkpoint = random_checkpoint(machine, "7B")
     items = Items.random(count, checkpoint.network.vocab_size, CONTEXT)

@@ -12,6 +12,7 @@ import pytest
 from services.trainer.distributed import launching
 from services.trainer.distributed.launching import run_together
 from tests.support.command import Run, search_file
+from tests.support.forked import ForkedCommand
 
 RANK = "import os, signal, sys, time; rank, directory = int(os.environ['RANK']), sys.argv[1]; "
 """How a program begins that is started several times."""
@@ -94,7 +95,7 @@ def test_a_signal_ends_all_of_them(tmp_path: Path) -> None:
             os.kill(int(path.name), 0)
 
 
-def test_the_command_trains_in_several_processes(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_trains_in_several_processes(run: Run, tmp_path: Path) -> None:
     training = {"data": "plain_facts", "steps": 3, "tokens_per_step": 256, "calibration_tokens": 256}
     search = search_file(tmp_path, training=training)
     made = run("train", search, "--runs", tmp_path / "runs", "--processes", 2)
@@ -103,6 +104,9 @@ def test_the_command_trains_in_several_processes(run: Run, tmp_path: Path, monke
     again = run("train", search, "--runs", tmp_path / "runs")
     assert again.code == 0 and "the super-network is finished" in again.output
     assert len((supernet.parent / "training.jsonl").read_text().splitlines()) == 3
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    refused = run("train", search, "--runs", tmp_path / "runs", "--processes", 2)
-    assert refused.code == 2 and "torchrun has started several already" in refused.error
+
+
+def test_what_is_wrong_for_all_is_one_line_of_the_first(tmp_path: Path) -> None:
+    refused = ForkedCommand("train", tmp_path / "search.yaml", "--processes", 2, WORLD_SIZE="2")
+    assert refused.wait() == 2
+    assert refused.output == "nasfarm: --processes: torchrun has started several already; leave it out\n"

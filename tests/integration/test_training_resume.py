@@ -1,14 +1,15 @@
 """A fine-tuning that is killed is resumed as if nothing had happened."""
 
 import json
+import signal
 from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file
 
 from shared.errors import UserError
-from tests.support.forked import killed_after
-from tests.support.tiny_training import run, tiny_plan, train_and_tell
+from tests.support.forked import Forked, killed_after
+from tests.support.tiny_training import run, tiny_plan, train_and_die, train_and_tell
 
 STEPS = 24
 
@@ -45,6 +46,19 @@ def test_killed_twice_and_resumed_it_ends_with_bitwise_the_same_weights(tmp_path
     assert set(done) == set(range(STEPS))
     assert done[first_kill] >= 5, "it started over instead of resuming"
     assert not (tmp_path / "killed" / "unfinished").exists()
+
+
+@pytest.mark.parametrize("memory", ["lean", "leanest"])
+def test_so_it_does_by_the_lean_recipes(tmp_path: Path, memory: str) -> None:
+    """Here the moment is always the same, as few steps are soon over."""
+    training = {"steps": 6, "memory": memory, "warmup_steps": 0}
+    run(tmp_path, "undisturbed", **training)
+    saving = {**training, "checkpoint_every_seconds": 1e-6}
+    assert Forked(train_and_die, tmp_path, "killed", saving, 4).wait() == -signal.SIGKILL
+    run(tmp_path, "killed", **saving)
+    files = [tmp_path / name / "supernet" / "model.safetensors" for name in ("killed", "undisturbed")]
+    assert files[0].read_bytes() == files[1].read_bytes()
+    assert steps_done(tmp_path) == [0, 1, 2, 3, 3, 4, 5], "it didn't go on where it was killed"
 
 
 def test_killed_before_the_first_save_it_begins_again(tmp_path: Path) -> None:

@@ -22,15 +22,19 @@ SAVING = {**USUAL, "checkpoint_every_seconds": 1e-6}
 EACH = {**USUAL, "subnets_per_step": 3}
 LEAN = {"lean": {**USUAL, "memory": "lean"}, "leanest": {**USUAL, "memory": "leanest"}}
 SAVING_LEAN = {**SAVING, "memory": "lean"}
+SAVING_LEANEST = {**SAVING, "memory": "leanest"}
+UNDIVIDED = {**USUAL, "steps": 0}
 NOISE = 2e-5 if preferred_dtype() == "float32" else 2e-2
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[list[int]]]:
-    """A directory of fine-tunings, by one process and by several, and the exit codes of the latter."""
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[list[list[int]]]]:
+    """A directory of fine-tunings, by one process and by several, and the exit codes of each group of the latter, by
+    number of the process in the order in which they ended."""
     directory = tmp_path_factory.mktemp("together")
     run(directory, "one", **USUAL)
     run(directory, "one-each", **EACH)
+    run(directory, "one-undivided", **UNDIVIDED)
     for recipe, training in LEAN.items():
         run(directory, f"one-{recipe}", **training)
     interrupted_alone(directory)
@@ -41,6 +45,10 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[list[i
         {"size": 2, "runs": {"killed-lean": SAVING_LEAN}, "killed_at": KILLED_AT},
         {"size": 2, "runs": {"killed-lean": SAVING_LEAN}},
         {"size": 3, "runs": {"three-each": EACH, "from-one": SAVING}},
+        {"size": 2, "runs": {"spoiled": SAVING_LEANEST}, "spoiled_at": KILLED_AT},
+        {"size": 2, "runs": {"spoiled": SAVING_LEANEST}},
+        {"size": 2, "runs": {"refused": USUAL}, "refused_at": 0},
+        {"size": 2, "runs": {"two-undivided": UNDIVIDED}, "undivided": True},
     ]
     program = [sys.executable, "-m", "tests.support.tiny_training_together", str(directory), json.dumps(groups)]
     ended = subprocess.run(program, capture_output=True, text=True, cwd=ROOT, timeout=550, check=False)
@@ -100,13 +108,35 @@ def test_more_sub_networks_in_a_step_are_another_training(trained: tuple[Path, A
 
 
 def test_a_killed_process_ends_the_others_and_the_same_number_goes_on_to_the_last_bit(
-    trained: tuple[Path, list[list[int]]],
+    trained: tuple[Path, list[list[list[int]]]],
 ) -> None:
     directory, codes = trained
-    assert codes[0] == codes[2] == codes[4] == [0, 0] and codes[5] == [0, 0, 0]
-    assert codes[1] == codes[3] == [1, -9]
+    assert [dict(codes[group]) for group in (0, 2, 4)] == [{0: 0, 1: 0}] * 3 and all(not code for _, code in codes[5])
+    assert codes[1] == codes[3] == [[1, -9], [0, 1]]
     for pair in (("two", "killed"), ("two-lean", "killed-lean")):
         two, killed = (directory / name / "supernet" / "model.safetensors" for name in pair)
         assert two.read_bytes() == killed.read_bytes()
     lines = (directory / "killed" / "supernet" / "training.jsonl").read_text(encoding="utf-8").splitlines()
     assert [json.loads(line)["step"] for line in lines] == list(range(STEPS)), "it didn't go on where it was killed"
+
+
+def test_a_loss_that_is_not_finite_in_one_process_ends_all_before_any_weight_is_updated(
+    trained: tuple[Path, list[list[list[int]]]],
+) -> None:
+    directory, codes = trained
+    assert dict(codes[6]) == {0: 2, 1: 2} and dict(codes[7]) == {0: 0, 1: 0}
+    two, spoiled = (directory / name / "supernet" / "model.safetensors" for name in ("two-leanest", "spoiled"))
+    assert two.read_bytes() == spoiled.read_bytes(), "what was saved before isn't what it was"
+
+
+def test_a_process_that_says_what_is_wrong_ends_before_those_that_lose_it(
+    trained: tuple[Path, list[list[list[int]]]],
+) -> None:
+    assert trained[1][8] == [[0, 2], [1, 1]]
+
+
+def test_without_steps_nothing_is_divided(trained: tuple[Path, list[list[list[int]]]]) -> None:
+    directory, codes = trained
+    assert dict(codes[9]) == {0: 0, 1: 0}
+    one, two = (directory / name / "supernet" / "model.safetensors" for name in ("one-undivided", "two-undivided"))
+    assert one.read_bytes() == two.read_bytes()

@@ -3,8 +3,6 @@
 import os
 from pathlib import Path
 
-import pytest
-
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -13,5 +11,7 @@ def benchmark_data() -> Path:
     given = os.environ.get("NASFARM_DATA")
     directory = Path(given) if given else ROOT.parent / "shared" / "data"
     if not (directory / "arc_easy").is_dir():
+        import pytest  # not everybody who imports this has it
+
         pytest.skip("needs the benchmark data: set NASFARM_DATA")
     return directory

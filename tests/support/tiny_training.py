@@ -1,6 +1,8 @@
 """A fine-tuning of a tiny network, small enough to be done many times."""
 
 import json
+import os
+import signal
 from collections.abc import Callable, Mapping
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -72,3 +74,15 @@ def train_and_tell(directory: Path, name: str, training: dict[str, Any], tell: C
     """Fine-tune as `run` does, and send the number of each step that is done."""
     training_state.WAITING_SHARE = 1.0  # a state after each step, though its steps are shorter than the writing
     train_in(directory / name, tiny_plan(directory, **training), lambda report: tell.send(report.step))
+
+
+def train_and_die(directory: Path, name: str, training: dict[str, Any], step: int) -> None:
+    """Fine-tune as `run` does, and be killed by SIGKILL after so many steps, before the state of the last one is
+    saved."""
+    training_state.WAITING_SHARE = 1.0
+
+    def report(progress: StepReport) -> None:
+        if progress.step == step:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    train_in(directory / name, tiny_plan(directory, **training), report)

@@ -126,7 +126,7 @@ def test_the_checks_fit_into_eight_minutes_one_by_one() -> None:
     assert f"timeout --kill-after=5 {gpu.SECONDS + 25} " in (ROOT / "tests" / "gpu" / "run.sh").read_text()
 
 
-@pytest.mark.parametrize(("lacks", "said"), [("pydantic", "has no pydantic; install them"), ("", "-m tests.gpu some")])
+@pytest.mark.parametrize(("lacks", "said"), [("pydantic", "no pydantic; get it by "), ("", "-m tests.gpu some")])
 def test_the_script_says_what_a_machine_lacks_before_it_begins(lacks: str, said: str, tmp_path: Path) -> None:
     python = tmp_path / "python"
     python.write_text(f'#!/bin/sh\nif [ "$1" = -c ]; then echo {lacks}; else echo "$@"; fi\n')

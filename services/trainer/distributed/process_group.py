@@ -2,6 +2,7 @@
 
 import os
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -12,6 +13,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 
+from services.trainer.distributed.environment import SPEAKING_SECONDS
 from shared.parent import end_with
 
 T = TypeVar("T")
@@ -89,6 +91,7 @@ def process_group() -> Iterator[ProcessGroup]:
     except RuntimeError as error:
         if not (isinstance(error, dist.DistError) or "gloo" in str(error)):
             raise
+        time.sleep(SPEAKING_SECONDS)  # for that one to say why it has ended
         sys.stderr.write(f"nasfarm: process {dist.get_rank()} ends, as it has lost another one\n")
         sys.stderr.flush()
         os._exit(LOST_CODE)  # to leave in order would be to wait for the other one

@@ -5,6 +5,7 @@ again: all processes take part in that together, whichever sub-network each of t
 gathered weights is the decoder that scoring has, cut out of them as out of a mapped checkpoint.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -67,10 +68,12 @@ class ShardedNetwork:
         for each in passes:
             share = each[self._processes.rank]
             part = self._module(architectures[share.network], share, layers) * (share.response_tokens / everything)
+            loss += self._processes.summed([part.item()])[0]
+            if not math.isfinite(loss):
+                break  # all together, before weights are updated, which some recipes do in the backward pass
             part.backward()
-            loss += part.item()
         tokens = sum(len(example.tokens) for example in batch)
-        return StepLoss(kind, torch.tensor(self._processes.summed([loss])[0]), tokens)
+        return StepLoss(kind, torch.tensor(loss), tokens)
 
 
 class _Gathered(nn.Module):
