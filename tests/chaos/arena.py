@@ -114,7 +114,7 @@ class Arena:
             seconds: what an evaluation takes.
             killers: share of the networks that kill every evaluator that takes them.
             changed: the module that runs its programs with changes, if there is one (`tests.support.changed`).
-            forked: whether coordinators are forked (`tests.support.forked`), rather than the installed command.
+            forked: whether its programs are forked (`tests.support.forked`), rather than those that are installed.
         """
         self.node = node
         self.farm = node.farm()
@@ -256,7 +256,8 @@ class Arena:
         link = Forwarder(self.node.port)
         options = ["--digest", self.supernet, "--seconds", self._seconds, "--crash", self._killers]
         credentials = ["--credentials", self.directory / "evaluator"]
-        popen = start_stand_in(*self._broker(link), *credentials, *options, log=log, changed=self._changed)
+        asked = [*self._broker(link), *credentials, *options]
+        popen = start_stand_in(*asked, log=log, changed=self._changed, forked=self._forked)
         return Process(link, popen, log)
 
     def _broker(self, link: Forwarder) -> Sequence[object]:

@@ -18,6 +18,7 @@ from shared.broker import Delivery, requests_queue, results_queue
 from shared.broker.rabbitmq import QueueDepth, RabbitBroker, queue_depths
 from shared.failure_policy import MOST_CRASHES
 from shared.messages import EvaluationRequest, EvaluationResult, Failure, Measurement
+from tests.support.forked import Forked
 from tests.support.forwarding import Forwarder, forwarder
 from tests.support.pretending import SHAPE, pretend
 from tests.support.rabbitmq import Node, RabbitFarm
@@ -39,12 +40,12 @@ class Service:
     link: Forwarder
     directory: Path
     coordinator: RabbitBroker
-    started: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    started: list[subprocess.Popen[bytes] | Forked] = field(default_factory=list)
 
     requests, results = requests_queue("supernet"), results_queue("small")
 
     @property
-    def process(self) -> subprocess.Popen[bytes]:
+    def process(self) -> subprocess.Popen[bytes] | Forked:
         return self.started[-1]
 
     @property
@@ -56,7 +57,7 @@ class Service:
         credentials.write_text(f"evaluator:{self.farm.node.passwords['evaluator']}")
         broker = f"amqp://127.0.0.1:{self.link.port}/{self.farm.vhost}"
         options = ["--broker", broker, "--credentials", credentials, "--digest", "supernet", *behaviour]
-        self.started.append(start_stand_in(*options, log=self.directory / "log", **limits))
+        self.started.append(start_stand_in(*options, log=self.directory / "log", forked=True, **limits))
 
     def ask(self, architecture: Architecture | None = None) -> EvaluationRequest:
         request = small_plan().request(architecture or dense(SHAPE), "search")

@@ -83,7 +83,7 @@ def test_a_search_survives_all_that_only_patience_finds_out(node: Node, tmp_path
 
 
 def test_networks_that_kill_every_evaluator_fail_and_the_search_goes_on(node: Node, tmp_path: Path) -> None:
-    with arena(node, tmp_path, evaluators=2, seconds=0.0, killers=KILLERS) as farm:
+    with arena(node, tmp_path, evaluators=2, seconds=0.0, killers=KILLERS, forked=True) as farm:
         run = farm.begin("killers", 1, EVALUATIONS, POPULATION)
         farm.finish()
         verdict = judge(run, KILLERS, tmp_path / "undisturbed")

@@ -14,7 +14,7 @@ from shared.errors import UserError
 from shared.settings import read_search_file
 from tests.chaos.arena import write_supernet
 from tests.support.pretending import pretend
-from tests.support.rights import nasfarm_without_privileges, read_only
+from tests.support.rights import forked_without_privileges, read_only
 from tests.support.searches import search, small_plan
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
@@ -54,15 +54,15 @@ def run(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
 
 
 def test_a_run_that_cant_be_written_is_looked_at_and_reported_elsewhere(run: Path, tmp_path: Path) -> None:
-    ended = nasfarm_without_privileges("status", run)
+    ended = forked_without_privileges("status", run)
     assert ended.code == 0 and "networks measured" in ended.output, ended
     assert ended.error == ""
-    ended = nasfarm_without_privileges("export", run)
+    ended = forked_without_privileges("export", run)
     assert ended.code == 0 and f"nasfarm export {run} N1" in ended.output and ended.error == "", ended
-    ended = nasfarm_without_privileges("report", run)
+    ended = forked_without_privileges("report", run)
     assert ended.code == 2 and ended.error.count("\n") == 1, ended
     assert f"{run}/front.svg: can't be written (Permission denied); name another directory with --output" in ended.error
-    ended = nasfarm_without_privileges("report", run, "--output", tmp_path / "mine")
+    ended = forked_without_privileges("report", run, "--output", tmp_path / "mine")
     assert ended.code == 0 and ended.error == "", ended
     assert "</html>" in (tmp_path / "mine" / "report.html").read_text()
     assert (tmp_path / "mine" / "front" / "N1.json").is_file()
@@ -75,7 +75,7 @@ def test_what_a_search_at_work_has_stored_so_far_is_seen_without_a_right_to_writ
         new = next(architecture for architecture in samples if architecture not in known)
         history.add_candidates(9, [(PLAN.request(new, "search"), None)])
         with read_only(finished):
-            ended = nasfarm_without_privileges("status", "--runs", finished.parent)
+            ended = forked_without_privileges("status", "--runs", finished.parent)
             assert ended.code == 0 and "searching: 21 of 21 networks" in ended.output, ended
         history.note("still", "written")
 
@@ -94,7 +94,7 @@ def test_what_a_killed_search_had_stored_is_seen_where_only_its_log_was_copied(f
     before = content(finished)
     assert b"late" in before["history.sqlite-wal"]
     with read_only(finished):
-        ended = nasfarm_without_privileges("status", finished)
+        ended = forked_without_privileges("status", finished)
         assert ended.code == 0 and SEARCHED in ended.output, ended
     with closing(History.read(path)) as history:
         assert history.about()["late"] == "fact" and history.asked() == former
@@ -114,20 +114,20 @@ def test_a_run_that_cant_be_read_is_named_in_one_line_and_hides_no_other(finishe
     shutil.copytree(finished, other)
     (other / "history.sqlite").chmod(0)
     for command in ("status", "report"):
-        ended = nasfarm_without_privileges(command, other)
+        ended = forked_without_privileges(command, other)
         assert ended.code == 2 and ended.error.count("\n") == 1, ended
         assert f"{other}/history.sqlite: can't be read (Permission denied); have its owner let you" in ended.error
-    ended = nasfarm_without_privileges("status", "--runs", finished.parent)
+    ended = forked_without_privileges("status", "--runs", finished.parent)
     assert ended.code == 0 and "searching: 20 of 20" in ended.output and "can't be read" in ended.output, ended
     other.chmod(0)
-    ended = nasfarm_without_privileges("status", other)
+    ended = forked_without_privileges("status", other)
     other.chmod(0o755)
     assert ended.code == 2 and ended.error.count("\n") == 1 and "Permission denied" in ended.error, ended
 
 
 def test_a_search_file_that_cant_be_read_is_not_said_to_be_missing(finished: Path) -> None:
     (finished / "search.yaml").chmod(0)
-    ended = nasfarm_without_privileges("search", finished / "search.yaml", "--runs", finished.parent)
+    ended = forked_without_privileges("search", finished / "search.yaml", "--runs", finished.parent)
     assert ended.code == 2 and ended.error.count("\n") == 1, ended
     assert "search.yaml: can't be read (Permission denied); have its owner let you read it" in ended.error
     with pytest.raises(UserError, match=r"runs: can't be read \(Is a directory\); name another file"):
@@ -140,7 +140,7 @@ def test_a_run_whose_super_network_lies_behind_a_closed_directory_hides_no_other
     (closed / "supernet").mkdir(parents=True)
     (other / "supernet").symlink_to(closed / "supernet")
     closed.chmod(0)
-    ended = nasfarm_without_privileges("status", "--runs", finished.parent)
+    ended = forked_without_privileges("status", "--runs", finished.parent)
     closed.chmod(0o755)
     assert ended.code == 0 and ended.error == "", ended
     shown = [line.split() for line in ended.output.splitlines() if "searching" in line]
@@ -158,7 +158,7 @@ def test_what_cant_be_told_of_one_super_network_hides_no_other(finished: Path) -
     (templates / "chat.jinja").touch()
     for directory in (templates, other):  # what they hold can be listed, and not looked at
         directory.chmod(0o444)
-    ended = nasfarm_without_privileges("status", "--runs", finished.parent)
+    ended = forked_without_privileges("status", "--runs", finished.parent)
     for directory in (templates, other):
         directory.chmod(0o755)
     assert ended.code == 0 and ended.error == "", ended
@@ -172,5 +172,5 @@ def test_a_report_into_another_directory_removes_nothing_of_its_owner_s(finished
     mine.mkdir(parents=True)
     (mine / "figures.json").write_text("{}")
     (mine / "N99.json").write_text("{}")
-    assert nasfarm_without_privileges("report", finished, "--output", mine.parent).code == 0
+    assert forked_without_privileges("report", finished, "--output", mine.parent).code == 0
     assert (mine / "figures.json").is_file() and not (mine / "N99.json").exists()

@@ -62,7 +62,8 @@ class PretendedFarm:
     def evaluator(self, *options: object, release: Sequence[str] = ()) -> Process:
         """Start an evaluator that only pretends, of this release or of another (`tests.support.next_release`)."""
         arguments = [*self.broker("evaluator"), "--supernet", self.directory / "supernet", *options]
-        self._processes.append(start_stand_in(*arguments, log=self.directory / "evaluators.log", changed=release))
+        log = self.directory / "evaluators.log"
+        self._processes.append(start_stand_in(*arguments, log=log, changed=release, forked=True))
         return self._processes[-1]
 
     def search(self, name: str, program: Sequence[object] = (), **changes: str) -> Process:

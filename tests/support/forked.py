@@ -1,7 +1,8 @@
 """What runs as a process of its own that can be killed, without the time that its libraries take to load.
 
-It is forked off a process that has loaded them already, one for each process of pytest. What depends on how the
-command is installed or on how it loads its libraries is tested with `tests.support.command.start_nasfarm`.
+It is forked off a process that has loaded them already, the server: one for each process of pytest, or one that all of
+them share. What depends on how the command is installed or on how it loads its libraries is tested with
+`tests.support.command.start_nasfarm`.
 """
 
 import os
@@ -14,11 +15,9 @@ from collections.abc import Callable, Mapping
 from contextlib import closing, suppress
 from functools import cache
 from importlib.util import find_spec
-from multiprocessing import get_context
+from multiprocessing import forkserver, get_context, resource_tracker
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
-
-from tests.support.command import environment
 
 LIBRARIES = [
     "services.cli.main",
@@ -27,9 +26,10 @@ LIBRARIES = [
     "services.trainer.lora",
     "shared.supernet.int8",
     "sklearn.svm",
+    "tests.support.stand_in",
     __name__,
 ]
-"""What commands load, also when they come to it; and this module, by which they are run."""
+"""What commands and evaluators load, also when they come to it; and this module, by which they are run."""
 
 
 class Forked:
@@ -41,6 +41,7 @@ class Forked:
         *arguments: object,
         variables: Mapping[str, str] | None = None,
         output: Path | None = None,
+        error: Path | None = None,
         directory: Path | None = None,
     ) -> None:
         """Start it.
@@ -49,6 +50,7 @@ class Forked:
             function: found by its name in its module, as is all that makes up its arguments.
             variables: its environment, by default this process's.
             output: the file to which it appends what it writes to stdout and stderr.
+            error: the file for stderr, if that isn't the same.
             directory: its working directory, by default this process's.
         """
         if output is None:
@@ -66,6 +68,7 @@ class Forked:
                 dict(os.environ if variables is None else variables),
                 directory or Path.cwd(),
                 self._output,
+                (error or output).absolute(),
             ),
             daemon=True,
         )
@@ -133,6 +136,8 @@ class ForkedCommand(Forked):
 
     def __init__(self, *arguments: object, **changes: str) -> None:
         """Start it; `changes` are variables of its environment."""
+        from tests.support.command import environment  # loads torch, which not all tests need
+
         super().__init__(command, list(map(str, arguments)), variables=environment(**changes))
 
 
@@ -142,6 +147,42 @@ def command(arguments: list[str]) -> None:
 
     sys.argv = ["nasfarm", *arguments]
     main()
+
+
+@cache
+def shared_server() -> str | None:
+    """Start the server, for this process and for those to which the address is given that this returns: as long as this
+    process lives. None where Python has servers that only serve who started them."""
+    if sys.version_info >= (3, 14):
+        return None
+    _context()
+    kept = os.dup(sys.__stderr__.fileno())  # what libraries say while they load is for nobody
+    try:
+        with Path(os.devnull).open("wb") as nothing:
+            os.dup2(nothing.fileno(), sys.__stderr__.fileno())
+        forkserver.ensure_running()
+    finally:
+        os.dup2(kept, sys.__stderr__.fileno())
+        os.close(kept)
+    address: str = forkserver._forkserver._forkserver_address
+    return address
+
+
+def use_server(address: str) -> None:
+    """Have everything forked off the server with this address."""
+    forkserver.connect_to_new_process = _SharedServer(address).connect_to_new_process
+
+
+class _SharedServer(forkserver.ForkServer):
+    """A server that another process has started and ends."""
+
+    def __init__(self, address: str) -> None:
+        super().__init__()
+        self._forkserver_address = address
+        self._forkserver_alive_fd = os.open(os.devnull, os.O_WRONLY)  # in place of what would keep the server alive
+
+    def ensure_running(self) -> None:
+        resource_tracker.ensure_running()
 
 
 @cache
@@ -158,11 +199,12 @@ def _run(
     variables: dict[str, str],
     directory: Path,
     output: Path,
+    error: Path,
 ) -> None:
     """In the new process: run the function."""
-    with output.open("a") as file:
-        os.dup2(file.fileno(), sys.stdout.fileno())
-        os.dup2(file.fileno(), sys.stderr.fileno())
+    for path, stream in ((output, sys.stdout), (error, sys.stderr)):
+        with path.open("a") as file:
+            os.dup2(file.fileno(), stream.fileno())
     os.chdir(directory)
     os.environ.clear()
     os.environ.update(variables)

@@ -23,6 +23,7 @@ from shared.manifest import read_network, search_space
 from shared.messages import CheckpointRef, EvaluationRequest
 from shared.settings import parse_settings
 from shared.telemetry.metrics import CoordinatorMetrics
+from tests.support.forked import Forked
 from tests.support.rabbitmq import RabbitFarm
 
 READY_SECONDS = 300
@@ -78,7 +79,7 @@ def where(rabbit: RabbitFarm, user: str, directory: Path) -> list[str]:
 
 
 @contextmanager
-def started(*processes: subprocess.Popen[Any]) -> Iterator[None]:
+def started(*processes: subprocess.Popen[Any] | Forked) -> Iterator[None]:
     """Processes that are ended at last."""
     try:
         yield
@@ -88,7 +89,7 @@ def started(*processes: subprocess.Popen[Any]) -> Iterator[None]:
             process.wait()
 
 
-def wait_until_said(word: str, logs: Sequence[Path], processes: Sequence[subprocess.Popen[Any]]) -> None:
+def wait_until_said(word: str, logs: Sequence[Path], processes: Sequence[subprocess.Popen[Any] | Forked]) -> None:
     """Wait until each process has written a word to its log."""
     deadline = time.monotonic() + READY_SECONDS
     while not all(word in log.read_text() for log in logs):

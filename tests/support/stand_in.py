@@ -38,6 +38,7 @@ from shared.manifest import SupernetManifest, read_network
 from shared.messages import EvaluationRequest, EvaluationResult, Failure, FailureKind, Measurement
 from shared.network.shape import NetworkShape
 from shared.telemetry.logs import configure_logs
+from tests.support.forked import Forked
 from tests.support.pretending import SHAPE, chance, pretend
 
 STEP_SECONDS = 0.05
@@ -94,23 +95,27 @@ def concerns(which: str, architecture: Architecture) -> bool:
 
 
 def start_stand_in(
-    *arguments: object, log: Path, changed: Sequence[str] = (), **environment: str
-) -> subprocess.Popen[bytes]:
+    *arguments: object, log: Path, changed: Sequence[str] = (), forked: bool = False, **environment: str
+) -> subprocess.Popen[bytes] | Forked:
     """Start one as a process of its own, which writes to `log` ("evaluator ready" once it takes requests). `changed`:
-    the module that runs it with changes, if there is one (`tests.support.changed`)."""
+    the module that runs it with changes, if there is one (`tests.support.changed`); `forked`: rather off a process that
+    has loaded everything (`tests.support.forked`)."""
+    variables = {**os.environ, "NASFARM_TELEMETRY_PORT": "0", **environment}
+    if forked and not changed:
+        return Forked(main, list(map(str, arguments)), variables=variables, output=log, directory=REPOSITORY)
     with log.open("ab") as output:
         return subprocess.Popen(
             [sys.executable, "-m", *changed, "tests.support.stand_in", *map(str, arguments)],
             cwd=REPOSITORY,
-            env={**os.environ, "NASFARM_TELEMETRY_PORT": "0", **environment},
+            env=variables,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
         )
 
 
-def main() -> None:
-    """Serve until told to stop."""
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Serve until told to stop, as the arguments say: by default the command line's."""
     parser = argparse.ArgumentParser(prog="stand_in", description="An evaluator that only pretends to measure.")
     parser.add_argument("--broker", required=True, help="the broker's URL")
     parser.add_argument("--credentials", type=Path, help="file that holds user:password")
@@ -125,7 +130,7 @@ def main() -> None:
     parser.add_argument("--hang", default="0.0", help="architectures that are never finished")
     parser.add_argument("--bug", default="0.0", help="architectures at which an exception is raised")
     parser.add_argument("--fail", action="append", default=[], metavar="KIND=WHICH", help="architectures that fail so")
-    given = parser.parse_args()
+    given = parser.parse_args(arguments)
     environment = Environment.read()
     configure_logs(environment.log_format)
     digest, shape = given.digest, SHAPE
