@@ -2,6 +2,7 @@
 
 import logging
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 from services.application.estimate import assumed_tokens, estimate, whole_work
@@ -23,7 +24,7 @@ from services.trainer.status import TrainerStatus
 from shared.environment import Environment
 from shared.errors import UserError
 from shared.events import Events
-from shared.settings import SearchSettings
+from shared.settings import MemoryRecipe, SearchSettings
 from shared.supernet.device import compute_device, preferred_dtype
 from shared.telemetry.logs import fields
 from shared.telemetry.server import telemetry_server
@@ -58,7 +59,7 @@ def train_supernet(
             _train_first(settings, run, store, environment, events, processes, status, telemetry.port)
     else:
         processes.wait()  # until the first one has fetched what isn't here yet
-        _take_part(prepare_search(settings, run, store, environment, events, to_be_made=True), processes)
+        _take_part(prepare_search(settings, run, store, environment, events, to_be_made=True), store, processes)
 
 
 def _train_first(
@@ -74,7 +75,7 @@ def _train_first(
     prepared = prepare_search(settings, run, store, environment, events, to_be_made=True)
     processes.wait()
     if prepared.supernet is not None:
-        processes.agree(False)
+        processes.agree(None)
         events.note("Fine-tuning", "nothing to do, the super-network is finished")
         return
     dtype = search_dtype(settings, run, preferred_dtype())
@@ -115,10 +116,14 @@ def _made_meanwhile(place: Path, plan: TrainingPlan) -> Supernet:
     return supernet
 
 
-def _take_part(search: PreparedSearch, processes: Processes) -> None:
-    """What the other processes do while the first one is in `fine_tune`."""
-    if processes.agree(False):
-        make_supernet(_plan_of(search), workspace_of(search.place), search.place, lambda _: None, processes)
+def _take_part(search: PreparedSearch, store: SupernetStore, processes: Processes) -> None:
+    """What the other processes do while the first one is in `fine_tune`: by its recipe, as `training.memory: auto`
+    might be another one on a machine of theirs."""
+    memory: MemoryRecipe | None = processes.agree(None)
+    if memory is not None:
+        plan = replace(_plan_of(search), memory=memory)
+        place = store.place(plan.digest) if search.settings.supernet is None else search.place
+        make_supernet(plan, workspace_of(place), place, lambda _: None, processes)
 
 
 def _plan_of(search: PreparedSearch) -> TrainingPlan:
@@ -134,7 +139,7 @@ def fine_tune(
     that. `status` is told of it, which a service shows."""
     plan, place, status = _plan_of(search), search.place, status or TrainerStatus(processes.size)
     with making(place, lambda: events.note("Super-network", "another nasfarm just makes it; waiting for that")):
-        if not processes.agree(not is_supernet(place)):
+        if processes.agree(None if is_supernet(place) else plan.memory) is None:
             return _made_meanwhile(place, plan)
         begins = "ordering layers and neurons by their importance"
         with events.step("Fine-tuning", search.settings.training.steps, begins) as shown:
