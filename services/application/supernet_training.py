@@ -5,6 +5,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
+from services.application.enough_memory import enough_memory
 from services.application.estimate import assumed_tokens, estimate, whole_work
 from services.application.pipeline import search_dtype
 from services.application.prepared_search import PreparedSearch, check_tasks, prepare_search
@@ -24,6 +25,7 @@ from services.trainer.status import TrainerStatus
 from shared.environment import Environment
 from shared.errors import UserError
 from shared.events import Events
+from shared.memory_needs import recipes_for
 from shared.settings import MemoryRecipe, SearchSettings
 from shared.supernet.device import compute_device, preferred_dtype
 from shared.telemetry.logs import fields
@@ -91,7 +93,8 @@ def _train_first(
     machines = processes.size if compute_device().type == "cuda" else 1  # without GPUs they share the same cores
     events.publish(FineTuningEstimated(cost.training / machines))
     log.info("fine-tuning begins", extra=fields(processes=processes.size, telemetry_port=telemetry_port))
-    supernet = fine_tune(prepared, events, processes, status)
+    with memory_for(_plan_of(prepared)):
+        supernet = fine_tune(prepared, events, processes, status)
     log.info("super-network made", extra=fields(supernet=supernet.directory))
     events.note("Super-network", str(supernet.directory))
 
@@ -106,7 +109,21 @@ def supernet_before_search(
     check_tasks(Evaluator(environment), prepared, events)
     run.record(settings)
     run.link(prepared.place)
-    return prepared.supernet or fine_tune(prepared, events)
+    return prepared.supernet or fine_tune_here(prepared, events)
+
+
+def fine_tune_here(search: PreparedSearch, events: Events) -> Supernet:
+    """`fine_tune` in this process alone. Raises UserError where memory runs out."""
+    with memory_for(_plan_of(search)):
+        return fine_tune(search, events)
+
+
+def memory_for(plan: TrainingPlan) -> AbstractContextManager[None]:
+    """Raises UserError where memory runs out, with the settings by which the fine-tuning of a search takes less."""
+    recipes = recipes_for(plan.settings.training)
+    leaner = recipes[recipes.index(plan.memory) + 1 :][:1] if plan.settings.training.steps else ()
+    remedies = [*(f"set training.memory to {recipe}" for recipe in leaner), "lower training.tokens_per_step"]
+    return enough_memory(f"training.memory {plan.memory}", ", or ".join(remedies))
 
 
 def _made_meanwhile(place: Path, plan: TrainingPlan) -> Supernet:
@@ -123,7 +140,8 @@ def _take_part(search: PreparedSearch, store: SupernetStore, processes: Processe
     if memory is not None:
         plan = replace(_plan_of(search), memory=memory)
         place = store.place(plan.digest) if search.settings.supernet is None else search.place
-        make_supernet(plan, workspace_of(place), place, lambda _: None, processes)
+        with memory_for(plan):
+            make_supernet(plan, workspace_of(place), place, lambda _: None, processes)
 
 
 def _plan_of(search: PreparedSearch) -> TrainingPlan:
