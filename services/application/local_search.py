@@ -10,7 +10,7 @@ from services.application.room import check_room, say_needs
 from services.application.run_directory import RunDirectory
 from services.application.search_events import CostEstimated, SpaceDescribed
 from services.application.supernet_store import Supernet, SupernetStore
-from services.application.supernet_training import fine_tune
+from services.application.supernet_training import fine_tune_here
 from services.coordinator.budget import networks_to_measure
 from services.coordinator.evaluators import EmbeddedEvaluator
 from services.coordinator.history import History
@@ -53,7 +53,7 @@ def search_prepared(
     run.record(prepared.settings)  # only now: a run that belongs to another search stays as it is
     run.link(prepared.place)
     _announce(prepared, run, tasks, opened, events)
-    plan, history = opened or _open(prepared, fine_tune(prepared, events), run)
+    plan, history = opened or _open(prepared, fine_tune_here(prepared, events), run)
     with closing(history):
         history.note("origins", prepared.origins | {task.name: task.origin for task in tasks["search"]})
         with embedded_farm(evaluator, requests_queue(plan.supernet.digest)) as (broker, check_evaluator):

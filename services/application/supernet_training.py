@@ -2,8 +2,10 @@
 
 import logging
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 
+from services.application.enough_memory import enough_memory
 from services.application.estimate import assumed_tokens, estimate, whole_work
 from services.application.pipeline import search_dtype
 from services.application.prepared_search import PreparedSearch, check_tasks, prepare_search
@@ -23,7 +25,8 @@ from services.trainer.status import TrainerStatus
 from shared.environment import Environment
 from shared.errors import UserError
 from shared.events import Events
-from shared.settings import SearchSettings
+from shared.memory_needs import recipes_for
+from shared.settings import MemoryRecipe, SearchSettings
 from shared.supernet.device import compute_device, preferred_dtype
 from shared.telemetry.logs import fields
 from shared.telemetry.server import telemetry_server
@@ -58,7 +61,7 @@ def train_supernet(
             _train_first(settings, run, store, environment, events, processes, status, telemetry.port)
     else:
         processes.wait()  # until the first one has fetched what isn't here yet
-        _take_part(prepare_search(settings, run, store, environment, events, to_be_made=True), processes)
+        _take_part(prepare_search(settings, run, store, environment, events, to_be_made=True), store, processes)
 
 
 def _train_first(
@@ -74,7 +77,7 @@ def _train_first(
     prepared = prepare_search(settings, run, store, environment, events, to_be_made=True)
     processes.wait()
     if prepared.supernet is not None:
-        processes.agree(False)
+        processes.agree(None)
         events.note("Fine-tuning", "nothing to do, the super-network is finished")
         return
     dtype = search_dtype(settings, run, preferred_dtype())
@@ -90,7 +93,8 @@ def _train_first(
     machines = processes.size if compute_device().type == "cuda" else 1  # without GPUs they share the same cores
     events.publish(FineTuningEstimated(cost.training / machines))
     log.info("fine-tuning begins", extra=fields(processes=processes.size, telemetry_port=telemetry_port))
-    supernet = fine_tune(prepared, events, processes, status)
+    with memory_for(_plan_of(prepared)):
+        supernet = fine_tune(prepared, events, processes, status)
     log.info("super-network made", extra=fields(supernet=supernet.directory))
     events.note("Super-network", str(supernet.directory))
 
@@ -105,7 +109,21 @@ def supernet_before_search(
     check_tasks(Evaluator(environment), prepared, events)
     run.record(settings)
     run.link(prepared.place)
-    return prepared.supernet or fine_tune(prepared, events)
+    return prepared.supernet or fine_tune_here(prepared, events)
+
+
+def fine_tune_here(search: PreparedSearch, events: Events) -> Supernet:
+    """`fine_tune` in this process alone. Raises UserError where memory runs out."""
+    with memory_for(_plan_of(search)):
+        return fine_tune(search, events)
+
+
+def memory_for(plan: TrainingPlan) -> AbstractContextManager[None]:
+    """Raises UserError where memory runs out, with the settings by which the fine-tuning of a search takes less."""
+    recipes = recipes_for(plan.settings.training)
+    leaner = recipes[recipes.index(plan.memory) + 1 :][:1] if plan.settings.training.steps else ()
+    remedies = [*(f"set training.memory to {recipe}" for recipe in leaner), "lower training.tokens_per_step"]
+    return enough_memory(f"training.memory {plan.memory}", ", or ".join(remedies))
 
 
 def _made_meanwhile(place: Path, plan: TrainingPlan) -> Supernet:
@@ -115,10 +133,15 @@ def _made_meanwhile(place: Path, plan: TrainingPlan) -> Supernet:
     return supernet
 
 
-def _take_part(search: PreparedSearch, processes: Processes) -> None:
-    """What the other processes do while the first one is in `fine_tune`."""
-    if processes.agree(False):
-        make_supernet(_plan_of(search), workspace_of(search.place), search.place, lambda _: None, processes)
+def _take_part(search: PreparedSearch, store: SupernetStore, processes: Processes) -> None:
+    """What the other processes do while the first one is in `fine_tune`: by its recipe, as `training.memory: auto`
+    might be another one on a machine of theirs."""
+    memory: MemoryRecipe | None = processes.agree(None)
+    if memory is not None:
+        plan = replace(_plan_of(search), memory=memory)
+        place = store.place(plan.digest) if search.settings.supernet is None else search.place
+        with memory_for(plan):
+            make_supernet(plan, workspace_of(place), place, lambda _: None, processes)
 
 
 def _plan_of(search: PreparedSearch) -> TrainingPlan:
@@ -134,7 +157,7 @@ def fine_tune(
     that. `status` is told of it, which a service shows."""
     plan, place, status = _plan_of(search), search.place, status or TrainerStatus(processes.size)
     with making(place, lambda: events.note("Super-network", "another nasfarm just makes it; waiting for that")):
-        if not processes.agree(not is_supernet(place)):
+        if processes.agree(None if is_supernet(place) else plan.memory) is None:
             return _made_meanwhile(place, plan)
         begins = "ordering layers and neurons by their importance"
         with events.step("Fine-tuning", search.settings.training.steps, begins) as shown:

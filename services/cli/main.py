@@ -478,7 +478,7 @@ def _refuse(reason: str) -> NoReturn:
     """Say it in one line and end with exit code 2. Of several processes one says for all what is wrong; they wait for
     it, but not for what its libraries do at the end."""
     if not is_first():
-        time.sleep(SPEAKING_SECONDS)
+        time.sleep(SPEAKING_SECONDS / 2)
     sys.stderr.write(f"nasfarm: {one_line(reason)}\n")
     sys.stderr.flush()
     if started_together():

@@ -164,3 +164,16 @@ def test_no_secret_lies_in_the_repository() -> None:
 def test_services_of_the_compose_file_hold_their_own_users_password_only() -> None:
     held = {name: service.get("secrets", []) for name, service in of_ours().items()}
     assert held == {"trainer": [], "coordinator": ["coordinator"], "evaluator": ["evaluator"]}
+
+
+def test_the_trainer_takes_the_number_of_processes_and_on_kubernetes_a_gpu_for_each() -> None:
+    assert compose()["trainer"]["command"][-2:] == ["--processes", "${PROCESSES:-1}"]
+    for name in OVERLAYS:
+        (trainer,) = one(overlay(name), "Job", "trainer")["spec"]["template"]["spec"]["containers"]
+        assert trainer["command"][-2:] == ["--processes", "$(PROCESSES)"]
+        (processes,) = (variable["value"] for variable in trainer["env"] if variable["name"] == "PROCESSES")
+        assert processes == trainer["resources"]["limits"].get("nvidia.com/gpu", "1")
+    # NCCL's processes talk through shared memory, of which a container has little by itself.
+    (trainer,) = one(overlay("gpu"), "Job", "trainer")["spec"]["template"]["spec"]["containers"]
+    assert "/dev/shm" in [mount["mountPath"] for mount in trainer["volumeMounts"]]
+    assert "shm_size" in compose("compose.gpu.yml")["trainer"]

@@ -1,5 +1,6 @@
 """The checks of a GPU, done on a CPU with tiny networks: so they work on the day when there is a GPU."""
 
+import itertools
 import os
 import shutil
 import subprocess
@@ -7,13 +8,15 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from services.evaluator import scoring
+from services.trainer.lean_adamw import LeanAdamW
 from tests.gpu import __main__ as gpu
-from tests.gpu import int8, scores
+from tests.gpu import int8, scores, training
 from tests.gpu.check import Check, Machine, Outcome, SkippedError, WrongAnswerError, largest_difference
 from tests.support.data import ROOT
 
@@ -42,6 +45,29 @@ def test_a_wrong_score_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scoring, "_totals", lambda logits: real(logits) + 0.01)
     with pytest.raises(WrongAnswerError, match="log-likelihoods differ by up to 0"):
         scores.in_float32(TINY)
+
+
+def test_an_optimiser_that_moves_weights_otherwise_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    real, updates = LeanAdamW.update, itertools.count()
+
+    def faster(lean: LeanAdamW, *given: Any) -> None:
+        wrong = 1.2 if next(updates) < training.STEPS else 1.0  # on the device, which comes first
+        real(lean, *given[:-2], wrong * given[-2], given[-1])
+
+    monkeypatch.setattr(LeanAdamW, "update", faster)
+    with pytest.raises(WrongAnswerError, match=r"^weights move \d+\.\d% differently from a CPU's"):
+        training.states_of_8_bits(TINY)
+
+
+def test_a_gpu_that_has_failed_for_good_does_not_end_the_table(capsys: pytest.CaptureFixture[str]) -> None:
+    class Failed(Machine):
+        def empty(self) -> None:
+            raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    checks = [Check("first", broken, 10), Check("second", broken, 10)]
+    found = list(gpu.outcomes_of(checks, Failed(torch.device("cpu"), tiny=True)))
+    assert [outcome.verdict for outcome in found] == ["FAILED", "FAILED"]
+    assert len(capsys.readouterr().out.splitlines()) == 2
 
 
 def test_a_package_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

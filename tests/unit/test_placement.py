@@ -13,9 +13,11 @@ from services.evaluator.placement import to_device
 from services.evaluator.preparation import PreparedTask, prepare_task
 from services.evaluator.scoring import score
 from services.evaluator.tasks.loading import LoadedTask, load_items
-from services.trainer import make_supernet
+from services.trainer import lean_adamw, make_supernet
 from shared.architecture import Architecture, Quantization, dense
+from shared.memory_needs import RECIPES
 from shared.messages import TaskItems, Workload
+from shared.settings import MemoryRecipe
 from shared.supernet import packing
 from shared.supernet.checkpoint import Checkpoint
 from tests.support.checkpoints import WIDTH, random_sequences, tiny_tokenizer, write_checkpoint
@@ -39,10 +41,11 @@ TRAINING = {
     "services/trainer/make_supernet.py:_on_first": "the finished weights leave the device",
     "shared/supernet/order.py:measure_importance": "the layers' influence, once at the end",
     "shared/supernet/packing.py:pack": "the data of a step, in one copy",
-    "services/trainer/weight_updates.py:_whole_loss": "where a step's loss is taken",
     "services/trainer/fine_tuning.py:gradients_of": "the loss of each of a step's networks",
     "services/trainer/fine_tuning.py:fine_tune": "a step's loss and the norm of its gradient are looked at",
 }
+WHOLE_LOGITS = {"services/trainer/weight_updates.py:_whole_loss": "where a step's loss is taken"}
+CHUNKED_LOGITS = {"services/trainer/weight_updates.py:_lean_loss": "where a step's loss is taken"}
 SUBNET = Architecture(layers=(0, 2, 3), mlp_widths=(WIDTH, 5, 16))
 
 
@@ -103,16 +106,21 @@ def test_an_engine_generates_where_the_weights_are(
     assert met == (CUT | ENGINE).keys()
 
 
+@pytest.mark.parametrize("memory", RECIPES)
 def test_a_super_network_is_ordered_and_trained_where_its_weights_are(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, memory: MemoryRecipe
 ) -> None:
-    plan = tiny_plan(tmp_path, steps=2)
+    plan = tiny_plan(tmp_path, steps=2, memory=memory)
     monkeypatch.setattr(make_supernet, "compute_device", lambda: DEVICE)
     adamw = torch.optim.AdamW  # its fused step has no kernel for `meta`
     monkeypatch.setattr(torch.optim, "AdamW", lambda *args, **kwargs: adamw(*args, **{**kwargs, "fused": False}))
-    with on_the_device(TRAINING) as met:
+    generator = torch.Generator  # none of `meta` can be made
+    monkeypatch.setattr(torch, "Generator", lambda *_: generator())
+    monkeypatch.setitem(lean_adamw.CHUNK, DEVICE.type, lean_adamw.CHUNK["cuda"])
+    needed = TRAINING | (WHOLE_LOGITS if memory == "full" else CHUNKED_LOGITS)
+    with on_the_device(needed) as met:
         train_in(tmp_path / "run", plan)
-    assert met == TRAINING.keys()
+    assert met == needed.keys()
 
 
 MISPLACED: dict[str, Callable[[Tensor], Any]] = {

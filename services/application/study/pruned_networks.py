@@ -2,8 +2,8 @@
 
 from functools import partial
 
+from services.application.enough_memory import enough_memory
 from services.application.study.checkpoints import StudyCheckpoints
-from services.application.study.memory import enough_memory
 from services.application.study.preparation import PlannedBaseline
 from services.coordinator.study.networks import StudyNetwork
 from services.pruner.make_pruned import make_pruned

@@ -6,10 +6,10 @@ from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 
+from services.application.enough_memory import enough_memory
 from services.application.prepared_search import PreparedSearch
 from services.application.study.checkpoints import StudyCheckpoints
 from services.application.study.compared import tokens_of
-from services.application.study.memory import enough_memory
 from services.application.study.preparation import PreparedStudy
 from services.application.study.study_directory import StudyDirectory
 from services.application.supernet_store import Supernet, SupernetStore, is_supernet

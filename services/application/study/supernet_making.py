@@ -1,7 +1,7 @@
 """The super-networks of a study, made as those of searches; what goes wrong names the study file's keys."""
 
+from services.application.enough_memory import enough_memory
 from services.application.prepared_search import PreparedSearch
-from services.application.study.memory import enough_memory
 from services.application.supernet_store import Supernet
 from services.application.supernet_training import fine_tune
 from services.trainer.fine_tuning import DivergedError

@@ -4,8 +4,8 @@ import os
 
 SIZE, RANK = "WORLD_SIZE", "RANK"
 SPEAKING_SECONDS = 20
-"""One process says for all why it ends, and with which exit code: so long others wait, which know it too or only lose
-it. They are ended meanwhile by whatever has started them."""
+"""One process says for all why it ends, and with which exit code: so long others wait that lose it, and half as long
+those that know it too. They are ended meanwhile by whatever has started them."""
 
 
 def started_together() -> bool:

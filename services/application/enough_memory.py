@@ -1,4 +1,4 @@
-"""Memory that runs out while a study makes something."""
+"""Memory that runs out while networks are made: known beforehand only about."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
