@@ -16,7 +16,10 @@ PROGRAMS := chromium prometheus rabbitmq-server
 given = $${$(1):+$(2) "$$$(1)"}
 
 .DEFAULT_GOAL := help
+# What a goal needs may be had at once (make --jobs 2 test); several goals are reached one after the other.
+ifneq ($(words $(MAKECMDGOALS)),1)
 .NOTPARALLEL:
+endif
 .DELETE_ON_ERROR:
 
 # Benchmarks that lie beside the repository stand in for the hub.
@@ -77,10 +80,10 @@ down: $(VENV)/ready ## Stop the farm; `make farm` or `make deploy` resumes from 
 destroy: $(VENV)/ready ## Stop the farm and remove its data; runs/ and supernets/ stay
 	@$(FARM) destroy
 
-# Four processes keep two cores busy: much of what is tested waits for others, as for RabbitMQ nodes that start.
+# Six processes keep two cores busy: much of what is tested waits for others, as for RabbitMQ nodes that start.
 .PHONY: test
 test: $(VENV)/ready system-packages lint lint-deploy ## Lint, then run all tests
-	NASFARM_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 4 --dist loadfile --no-loadscope-reorder
+	NASFARM_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 6 --dist loadfile --no-loadscope-reorder
 
 # Where Docker answers it makes the images as for anybody; elsewhere podman, with images for which no registry is needed.
 .PHONY: test-deploy
@@ -120,11 +123,17 @@ test-export: $(VENV)/ready $(EXPORT_ENDS:%=$(VENV)-export-%/ready) ## Load expor
 	done
 
 .PHONY: lint
-lint: $(VENV)/ready ## Check style, formatting, types and who imports whom
+lint: lint-style lint-types ## Check style, formatting, types and who imports whom
+
+.PHONY: lint-style
+lint-style: $(VENV)/ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check --output-format concise .
-	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
+
+.PHONY: lint-types
+lint-types: $(VENV)/ready
+	$(BIN)/mypy
 
 .PHONY: check-deploy
 check-deploy: lint-deploy ## Check all files of the deployment: Dockerfile, compose, Kubernetes, scripts

@@ -15,15 +15,17 @@ from shared.digest import digest_file
 from shared.messages import EvaluationResult, Failure, Measurement, Workload
 from shared.settings import read_search_file
 from tests.support.checkpoints import write_checkpoint
-from tests.support.command import Ended, Run, search_file, start_nasfarm
+from tests.support.command import Ended, Run, quick_search_file, search_file
+from tests.support.forked import ForkedCommand
+from tests.support.instructions import few_instructions
 from tests.support.tasks import CHATML, tokenizer_with_chat
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run that was searched to its end by the installed command."""
+    """A run that was searched to its end by a process of its own."""
     directory = tmp_path_factory.mktemp("finished")
-    process = start_nasfarm("search", search_file(directory), "--runs", directory / "runs")
+    process = ForkedCommand("search", quick_search_file(directory), "--runs", directory / "runs")
     output, _ = process.communicate(timeout=300)
     assert process.returncode == 0, output
     assert "Altogether" in output and "Report" in output
@@ -129,7 +131,7 @@ def test_a_search_with_a_chat_template_that_is_not_there_is_refused_before_anyth
 ) -> None:
     part = {"items": 5}
     chat = {"name": "plain_facts", "apply_chat_template": True, "search": part, "report": part}
-    ended = run("search", search_file(tmp_path, tasks=[chat]), "--runs", tmp_path / "runs")
+    ended = run("search", quick_search_file(tmp_path, tasks=[chat]), "--runs", tmp_path / "runs")
     refused(ended, "tasks.plain_facts", f"{tmp_path / 'base'} has no chat template")
     assert "Fine-tuning" not in ended.output and not (tmp_path / "supernets").exists()
 
@@ -142,7 +144,7 @@ def test_a_search_of_a_chat_model_measures_and_reports_chats(run: Run, tmp_path:
     task = {"name": "plain_facts", "num_fewshot": 1, "search": part, "report": part}
     few = {
         "search": {"evaluations": 4, "population": 2},
-        "training": {"data": "plain_facts", "steps": 0, "calibration_tokens": 512},
+        "training": {"data": few_instructions(tmp_path), "steps": 0, "calibration_tokens": 512},
     }
     for apply in (True, False):
         tasks = [{**task, "apply_chat_template": apply}]
@@ -270,7 +272,7 @@ def one_task(**changes: Any) -> dict[str, Any]:
 def test_a_search_file_that_makes_no_sense_is_refused_in_one_line(
     run: Run, tmp_path: Path, changes: dict[str, Any], words: list[str]
 ) -> None:
-    refused(run("search", search_file(tmp_path, **changes), "--runs", tmp_path / "runs"), *words)
+    refused(run("search", quick_search_file(tmp_path, **changes), "--runs", tmp_path / "runs"), *words)
 
 
 def test_a_search_file_that_is_missing_or_no_yaml_is_refused(run: Run, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from tests.integration.test_killed_search import measurements, run_to_the_end, s
 from tests.support.command import search_file
 from tests.support.farm import broker_of
 from tests.support.forked import ForkedCommand
+from tests.support.instructions import few_instructions
 from tests.support.rabbitmq import Node, RabbitFarm
 from tests.support.searches import SHAPE, small_plan
 
@@ -48,7 +49,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("farm")
     search = search_file(
         directory,
-        training={"data": "plain_facts", "steps": 0, "calibration_tokens": 512},
+        training={"data": few_instructions(directory), "steps": 0, "calibration_tokens": 512},
         search={"evaluations": 36, "population": 12},
     )
     run_to_the_end(search, directory / "embedded")

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.command import search_file, start_nasfarm
+from tests.support.command import quick_search_file, search_file, start_nasfarm
 from tests.support.forked import ForkedCommand
+from tests.support.instructions import few_instructions
 
 PATIENCE_SECONDS = 240
 
@@ -19,7 +20,7 @@ Command = ForkedCommand | subprocess.Popen[str]
 
 
 def test_a_search_that_is_killed_again_and_again_ends_like_an_undisturbed_one(tmp_path: Path) -> None:
-    search = search_file(tmp_path)
+    search = quick_search_file(tmp_path)
     undisturbed = run_to_the_end(search, tmp_path / "undisturbed" / "runs")
     killed, run = tmp_path / "killed" / "runs", tmp_path / "killed" / "runs" / "tiny"
     supernets = tmp_path / "killed" / "supernets"
@@ -38,7 +39,9 @@ def test_a_search_that_is_killed_again_and_again_ends_like_an_undisturbed_one(tm
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_command_leaves_at_once_and_says_how_to_go_on(tmp_path: Path, number: signal.Signals) -> None:
     run = tmp_path / "runs" / "tiny"
-    process = start_nasfarm("search", search_file(tmp_path), "--runs", run.parent)  # as it is installed, with its exit
+    untrained = {"data": few_instructions(tmp_path), "steps": 0, "calibration_tokens": 512}
+    search = search_file(tmp_path, training=untrained)
+    process = start_nasfarm("search", search, "--runs", run.parent)  # as it is installed, with its exit
     wait_for(lambda: stored(run) >= 1, process)
     process.send_signal(number)
     output, _ = process.communicate(timeout=PATIENCE_SECONDS)

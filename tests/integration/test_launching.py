@@ -13,6 +13,7 @@ from services.trainer.distributed import launching
 from services.trainer.distributed.launching import run_together
 from tests.support.command import Run, search_file
 from tests.support.forked import ForkedCommand
+from tests.support.instructions import few_instructions
 
 RANK = "import os, signal, sys, time; rank, directory = int(os.environ['RANK']), sys.argv[1]; "
 """How a program begins that is started several times."""
@@ -96,7 +97,7 @@ def test_a_signal_ends_all_of_them(tmp_path: Path) -> None:
 
 
 def test_the_command_trains_in_several_processes(run: Run, tmp_path: Path) -> None:
-    training = {"data": "plain_facts", "steps": 3, "tokens_per_step": 256, "calibration_tokens": 256}
+    training = {"data": few_instructions(tmp_path), "steps": 3, "tokens_per_step": 256, "calibration_tokens": 256}
     search = search_file(tmp_path, training=training)
     made = run("train", search, "--runs", tmp_path / "runs", "--processes", 2)
     assert made.code == 0, made

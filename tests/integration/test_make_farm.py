@@ -14,6 +14,7 @@ from shared.settings import parse_settings
 from tests.chaos.arena import search_values, write_supernet
 from tests.integration.test_killed_search import measurements, stored
 from tests.support.command import search_file
+from tests.support.instructions import few_instructions
 from tests.support.made_farm import MadeFarm
 
 EVALUATIONS = 36
@@ -58,7 +59,7 @@ def test_a_farm_is_asked_for_twice_at_once_then_with_evaluators_that_can_not_mea
 def test_a_farm_searches_to_the_end_though_an_evaluator_and_the_supervisor_are_killed(local_farm: MadeFarm) -> None:
     search = search_file(
         local_farm.path,
-        training={"data": "plain_facts", "steps": 0, "calibration_tokens": 512},
+        training={"data": few_instructions(local_farm.path), "steps": 0, "calibration_tokens": 512},
         search={"evaluations": EVALUATIONS, "population": 12},
     )
     run = local_farm.directory.runs / "tiny"

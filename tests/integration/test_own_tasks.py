@@ -15,6 +15,7 @@ from shared.messages import EvaluationResult, Measurement
 from shared.supernet.tokenizer import load_tokenizer
 from tests.support.checkpoints import write_checkpoint
 from tests.support.command import Run, search_file
+from tests.support.instructions import few_instructions
 
 SIZES = {"cats": 9, "dogs": 3, "owls": 6}
 SHOTS = {"cats": 0, "dogs": 1, "owls": 2}
@@ -100,14 +101,15 @@ def test_a_limit_and_a_number_of_items_are_two_ways_to_say_which_items(run: Run,
     assert ended.code == 2 and "give one of the two" in ended.error, ended
 
 
-TRAINING = {"data": "plain_facts", "steps": 1, "tokens_per_step": 256, "calibration_tokens": 256}
+TRAINING = {"steps": 1, "tokens_per_step": 256, "calibration_tokens": 256}
 FEW = {"evaluations": 2, "population": 2}
 
 
 def own_search(directory: Path, task: dict[str, Any], **changes: Any) -> Path:
     """A search on one task."""
     tasks = [{"search": {"items": 4}, "report": {"items": 4}, **task}]
-    return search_file(directory, tasks=tasks, search=FEW, training=TRAINING, **changes)
+    training = {"data": few_instructions(directory), **TRAINING}
+    return search_file(directory, tasks=tasks, search=FEW, training=training, **changes)
 
 
 def test_a_search_finds_the_tasks_of_the_directory_that_its_file_names(

@@ -11,6 +11,7 @@ import pytest
 from services.trainer.fine_tuning import StepReport
 from services.trainer.status import TrainerStatus
 from tests.support.command import Run, search_file
+from tests.support.instructions import few_instructions
 
 
 def test_metrics_and_health_are_served_and_events_logged(
@@ -29,7 +30,7 @@ def test_metrics_and_health_are_served_and_events_logged(
         answers.append(tuple(urlopen(f"http://127.0.0.1:{port}/{at}").read().decode() for at in ("metrics", "healthz")))
 
     monkeypatch.setattr(TrainerStatus, "stepped", asked)
-    training = {"data": "plain_facts", "steps": 2, "tokens_per_step": 256, "calibration_tokens": 256}
+    training = {"data": few_instructions(tmp_path), "steps": 2, "tokens_per_step": 256, "calibration_tokens": 256}
     ended = run("train", search_file(tmp_path, training=training), "--runs", tmp_path / "runs")
     assert ended.code == 0, ended
     (_, _), (metrics, health) = answers

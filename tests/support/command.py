@@ -15,6 +15,7 @@ import yaml
 
 from services.cli.main import main
 from tests.support.checkpoints import LAYERS, WIDTH, write_checkpoint
+from tests.support.instructions import few_instructions
 
 NASFARM = Path(sys.executable).parent / "nasfarm"
 
@@ -73,6 +74,16 @@ def start_nasfarm(*arguments: object, **changes: str) -> subprocess.Popen[str]:
     )
 
 
+TRAINING = {
+    "data": "plain_facts",
+    "steps": 40,
+    "tokens_per_step": 256,
+    "calibration_tokens": 512,
+    "learning_rate": 1e-3,
+    "checkpoint_every_seconds": 0.05,
+}
+
+
 def search_file(directory: Path, **changes: Any) -> Path:
     """A search over a tiny random network, which is made where it isn't there yet; `changes` replace top-level keys."""
     base = directory / "base"
@@ -82,14 +93,7 @@ def search_file(directory: Path, **changes: Any) -> Path:
         "name": "tiny",
         "model": str(base),
         "space": {"depths": [LAYERS, LAYERS - 1], "mlp_widths": [WIDTH, WIDTH // 2, WIDTH // 4]},
-        "training": {
-            "data": "plain_facts",
-            "steps": 40,
-            "tokens_per_step": 256,
-            "calibration_tokens": 512,
-            "learning_rate": 1e-3,
-            "checkpoint_every_seconds": 0.05,
-        },
+        "training": TRAINING,
         "tasks": [{"name": "plain_facts", "search": {"items": 120}, "report": {"items": 200}}],
         "search": {"evaluations": 40, "population": 8},
         "dtype": "float32",
@@ -97,3 +101,9 @@ def search_file(directory: Path, **changes: Any) -> Path:
     path = directory / "search.yaml"
     path.write_text(yaml.safe_dump({key: value for key, value in {**values, **changes}.items() if value is not None}))
     return path
+
+
+def quick_search_file(directory: Path, **changes: Any) -> Path:
+    """The same search, which learns from a few instructions of its own, not from the built-in thousands."""
+    training = {**TRAINING, "data": few_instructions(directory)}
+    return search_file(directory, **{"training": training, **changes})

@@ -7,8 +7,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import boto3
-from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import WSGIRequestHandler, make_server
 
 BUCKET = "checkpoints"
@@ -24,6 +22,8 @@ class S3:
     """`gets`: how often each object was asked for; `released`: unless set, of `hanging` objects only half comes."""
 
     def __init__(self) -> None:
+        from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app  # takes a second
+
         self.gets: Counter[str] = Counter()
         self.hanging: set[str] = set()
         self.released = threading.Event()
@@ -41,6 +41,8 @@ class S3:
 
     def put(self, directory: Path, key: str) -> str:
         """Store a directory's files; their URL."""
+        import boto3
+
         client = boto3.client(
             "s3",
             endpoint_url=self.endpoint,

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.support.command import search_file
+from tests.support.instructions import few_instructions
 
 STEPS = 40
 DIFFERENT: dict[str, dict[str, Any]] = {
@@ -22,7 +23,7 @@ DIFFERENT: dict[str, dict[str, Any]] = {
 def five_search_files(directory: Path) -> dict[str, Path]:
     """The search files, by the names of the searches, in the order in which they are begun."""
     training = {
-        "data": "plain_facts",
+        "data": few_instructions(directory),
         "steps": STEPS,
         "tokens_per_step": 256,
         "calibration_tokens": 512,

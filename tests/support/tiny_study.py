@@ -7,17 +7,16 @@ from typing import Any
 import yaml
 
 from tests.support.checkpoints import LAYERS, WIDTH, write_checkpoint
-from tests.support.tiny_training import ROWS
+from tests.support.instructions import few_instructions
 
 
 def study_values(directory: Path, **changes: Any) -> dict[str, Any]:
     """A study of a tiny random network, which is written into the directory with its training data."""
-    base, data = directory / "base", directory / "rows.jsonl"
+    base, data = directory / "base", few_instructions(directory)
     if not base.exists():
         write_checkpoint(base, "llama-grouped-tied")
-        data.write_text("".join(json.dumps(row) + "\n" for row in ROWS), encoding="utf-8")
     training = {
-        "data": str(data),
+        "data": data,
         "steps": 4,
         "tokens_per_step": 256,
         "learning_rate": 3e-3,
@@ -41,7 +40,7 @@ def study_values(directory: Path, **changes: Any) -> dict[str, Any]:
         "sizes": [1.1],
         "candidates": 2,
         "baselines": [{"baseline": "magnitude"}, {"baseline": "slicegpt", "step": 2}],
-        "calibration": {"data": str(data), "tokens": 512},
+        "calibration": {"data": data, "tokens": 512},
         "heuristics": [{"name": "theirs", "supernet": "paper", "depth": 4, "layers": [1, 2]}],
         "fine_tuning": {"full": ["magnitude"], "lora": ["slicegpt"]},
         "reporting": {"networks": 2},

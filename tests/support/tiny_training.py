@@ -1,6 +1,5 @@
 """A fine-tuning of a tiny network, small enough to be done many times."""
 
-import json
 import os
 import signal
 from collections.abc import Callable, Mapping
@@ -15,29 +14,18 @@ from shared.environment import Environment
 from shared.manifest import SupernetManifest
 from shared.settings import SearchSettings, parse_settings
 from tests.support.checkpoints import LAYERS, WIDTH, write_checkpoint
-
-ROWS = [
-    {
-        "instruction": f"Say the number {number}.",
-        "input": "" if number % 2 else "twice",
-        "output": f"number {number} " * 3,
-    }
-    for number in range(40)
-]
+from tests.support.instructions import few_instructions
 
 
 def tiny_settings(directory: Path, space: Mapping[str, Any] | None = None, **training: Any) -> SearchSettings:
     """Settings of a short fine-tuning on a small corpus, which is written into the directory; `space` and `training`
     are changes of these sections."""
-    data = directory / "rows.jsonl"
-    if not data.exists():
-        data.write_text("".join(json.dumps(row) + "\n" for row in ROWS), encoding="utf-8")
     values = {
         "name": "tiny",
         "model": str(directory / "base"),
         "space": {"depths": [LAYERS, 3], "mlp_widths": [WIDTH, WIDTH // 2], **(space or {})},
         "training": {
-            "data": str(data),
+            "data": few_instructions(directory),
             "steps": 30,
             "tokens_per_step": 256,
             "learning_rate": 3e-3,

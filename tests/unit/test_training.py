@@ -39,8 +39,9 @@ from tests.support.checkpoints import (
 )
 from tests.support.content import content_of, digest_of
 from tests.support.disk import nearly_full_disk
+from tests.support.instructions import ROWS
 from tests.support.tasks import CHATML, tokenizer_with_chat
-from tests.support.tiny_training import ROWS, run, tiny_plan, tiny_settings, train_in
+from tests.support.tiny_training import run, tiny_plan, tiny_settings, train_in
 
 NOWHERE = Environment(data=None, cache=Path("none"), threads=1)
 
