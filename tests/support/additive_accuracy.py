@@ -1,15 +1,7 @@
-"""Evaluations that each strategy needs to reach the same hypervolume on a synthetic accuracy.
-
-    python -m tests.benchmarks.strategies
-
-The hypervolume to reach is what NSGA-II has after `EVALUATIONS` networks with the same seed. Prints medians over seeds,
-with exact measurements and with the noise of a benchmark of 1 000 questions; hypervolumes are of the exact accuracies.
-"""
+"""An additive accuracy of the networks of the example's kind of space, and searches of it."""
 
 from collections.abc import Iterator
 from random import Random
-from statistics import median
-from typing import get_args
 
 from services.coordinator.cost_model import CostModel
 from services.coordinator.pareto import ReferencePoint, hypervolume
@@ -19,10 +11,6 @@ from shared.network.config import network_of
 from shared.settings import StrategyName, StrategySettings
 from shared.space import SearchSpace
 from tests.support.spaces import EXAMPLE
-
-EVALUATIONS = 1000
-POPULATION = 50
-SEEDS = range(5)
 
 
 def example_space() -> SearchSpace:
@@ -60,7 +48,7 @@ class AdditiveAccuracy:
         return self.exact(architecture) + Random(f"{self._seed} {architecture.digest}").gauss(0, self._noise)
 
 
-def search(name: StrategyName, seed: int, noise: float = 0.0, population: int = POPULATION) -> Iterator[float]:
+def search(name: StrategyName, seed: int, noise: float = 0.0, population: int = 50) -> Iterator[float]:
     """Run a strategy without end; yields the hypervolume after each network."""
     space = example_space()
     accuracy = AdditiveAccuracy(space, seed, noise)
@@ -75,38 +63,3 @@ def search(name: StrategyName, seed: int, noise: float = 0.0, population: int = 
             accuracies.append(accuracy.exact(network))
             yield hypervolume(sizes, accuracies, reference)
         strategy.tell([Evaluated(one, costs.of(one), accuracy.measured(one)) for one in generation])
-
-
-def evaluations_needed(name: StrategyName, target: float, seed: int, noise: float) -> int | None:
-    """Networks measured until the hypervolume reaches the target; None if `EVALUATIONS` don't suffice."""
-    for number, reached in zip(range(1, EVALUATIONS + 1), search(name, seed, noise), strict=False):
-        if reached >= target:
-            return number
-    return None
-
-
-def table(noise: float) -> list[str]:
-    """Lines of a table, a row for each strategy."""
-    needed: dict[StrategyName, list[float]] = {name: [] for name in get_args(StrategyName)}
-    for seed in SEEDS:
-        *_, target = (value for _, value in zip(range(EVALUATIONS), search("nsga2", seed, noise), strict=False))
-        for name, counts in needed.items():
-            counts.append(evaluations_needed(name, target, seed, noise) or float("inf"))
-    least = median(needed["linas"])
-    lines = [f"{'strategy':10}{'evaluations':>12}{'times LINAS':>13}   per seed"]
-    for name, counts in needed.items():
-        shown = ["never" if count == float("inf") else f"{count:.0f}" for count in [median(counts), *counts]]
-        ratio = "-" if shown[0] == "never" else f"{median(counts) / least:.1f}"
-        lines.append(f"{name:10}{shown[0]:>12}{ratio:>13}   {' '.join(shown[1:])}")
-    return lines
-
-
-def main() -> None:
-    """Print the tables."""
-    for title, noise in (("exact measurements", 0.0), ("noise of 1 000 questions", 0.015)):
-        print(f"\nTo NSGA-II's hypervolume at {EVALUATIONS} evaluations, {title}, {len(SEEDS)} seeds")
-        print("\n".join(table(noise)), flush=True)
-
-
-if __name__ == "__main__":
-    main()
