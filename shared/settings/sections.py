@@ -13,7 +13,7 @@ NeuronOrder = Literal["importance", "none"]
 MemoryRecipe = Literal["full", "lean", "leanest"]
 """How a fine-tuning holds weights, gradients and the states of its optimiser."""
 MemoryChoice = Literal["auto", "full", "lean", "leanest"]
-StrategyName = Literal["linas", "nsga2", "random"]
+StrategyName = Literal["bayesian", "linas", "nsga2", "random"]
 
 LOAD = Workload()
 
@@ -153,8 +153,9 @@ class StrategySettings(Section):
     strategy: Annotated[
         StrategyName,
         Field(
-            description="Search strategy: linas, nsga2 or random. linas predicts accuracy and measures what looks "
-            "best, nsga2 evolves measured networks, random draws them."
+            description="Search strategy: bayesian, linas, nsga2 or random. bayesian predicts accuracy and measures "
+            "what is expected to improve the front most, linas measures what is predicted best; nsga2 evolves measured "
+            "networks, random draws them."
         ),
     ] = "linas"
     evaluations: Annotated[

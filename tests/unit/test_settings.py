@@ -94,7 +94,7 @@ def test_parts_that_are_put_on_the_same_split_share_no_item(
         ("training.learning_rate", 0, "training.learning_rate: .*greater than 0"),
         ("training.steps", -1, "training.steps: should be a number, 0 or more"),
         ("training.checkpoint_every_seconds", 0, "training.checkpoint_every_seconds: .*greater than 0"),
-        ("search.strategy", "luck", "search.strategy: .*'linas', 'nsga2' or 'random'"),
+        ("search.strategy", "luck", "search.strategy: .*'bayesian', 'linas', 'nsga2' or 'random'"),
         ("search.evaluations", 0, "search.evaluations: should be a number, 1 or more"),
         ("tasks", [], "tasks: should have 1 or more entries"),
         ("tasks.0.name", " ", "tasks.0.name: give the name of an lm-eval task"),

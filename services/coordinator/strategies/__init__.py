@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 
 from services.coordinator.cost_model import CostModel
 from services.coordinator.evaluated import Evaluated
+from services.coordinator.strategies.bayesian import BayesianOptimisation
 from services.coordinator.strategies.linas import Linas
 from services.coordinator.strategies.nsga2 import Nsga2
 from services.coordinator.strategies.protocol import Strategy
@@ -13,6 +14,7 @@ from shared.settings import StrategyName, StrategySettings
 __all__ = ["Evaluated", "Strategy", "make_strategy"]
 
 STRATEGIES: Mapping[StrategyName, Callable[[CostModel, StrategySettings], Strategy]] = {
+    "bayesian": BayesianOptimisation,
     "linas": Linas,
     "nsga2": Nsga2,
     "random": RandomSearch,

@@ -1,11 +1,12 @@
 """Networks worth looking at by a predictor: all of a small space, else what NSGA-II visits on predictions, as in LINAS
 (arXiv 2205.10358)."""
 
+from typing import Protocol
+
 import numpy as np
 
 from services.coordinator.cost_model import CostModel
 from services.coordinator.genomes import Encoding, FloatArray, IntArray
-from services.coordinator.predictors import Predictor
 from services.coordinator.strategies.evolution import Evolution
 from services.coordinator.strategies.stratified_sampling import ENUMERABLE, random_genomes
 
@@ -15,8 +16,14 @@ GENERATIONS = 100
 """With `POPULATION`, 20 000 predicted networks, as the authors use: about a second."""
 
 
+class AccuracyPredictor(Protocol):
+    """Says how accurate networks are, shape (networks,), from their genomes, shape (networks, genes)."""
+
+    def predict(self, genomes: IntArray) -> FloatArray: ...
+
+
 def promising_genomes(
-    encoding: Encoding, costs: CostModel, predictor: Predictor, measured: IntArray, rng: np.random.Generator
+    encoding: Encoding, costs: CostModel, predictor: AccuracyPredictor, measured: IntArray, rng: np.random.Generator
 ) -> IntArray:
     """Canonical genomes over all costs, the predicted front among them, shape (about 20 000 or all, genes); `measured`
     are those that the search starts from, shape (networks, genes)."""

@@ -1,0 +1,126 @@
+"""Bayesian optimisation of the whole front: the networks by which the front is expected to gain most.
+
+The posterior of a monotone additive model (`MonotoneRidge`) says how accurate networks may be. Candidates are the
+networks on the fronts of models drawn from it; of them a generation takes, one after the other, the one that adds most
+hypervolume on average over draws. Networks that were measured count with what each draw says of them, not with the
+accuracy that was measured, which is noisy: noisy expected hypervolume improvement (Daulton 2021, arXiv 2105.08195).
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+from scipy.stats.qmc import Halton
+
+from services.coordinator.cost_model import CostModel
+from services.coordinator.genomes import FloatArray, IntArray, rows
+from services.coordinator.monotone_ridge import AdditiveModels, MonotoneRidge
+from services.coordinator.pareto import non_dominated
+from services.coordinator.strategies.exact_front import best_by_counts, has_few_counts
+from services.coordinator.strategies.generational import GenerationalStrategy
+from services.coordinator.strategies.inner_search import promising_genomes
+from services.coordinator.strategies.stratified_sampling import ENUMERABLE
+from shared.architecture import Architecture
+from shared.settings import StrategySettings
+from shared.space import Genome
+
+DRAWS = 24
+"""Models over which hypervolume is averaged."""
+FRONTS = 8
+"""Of these draws, those whose fronts are candidates, beside that of the most probable model."""
+LIMITS = 256
+"""Limits to costs over which accuracies are averaged: that is the hypervolume."""
+DECIMALS = 12
+"""Gains are rounded, so that the last bit decides nothing."""
+
+
+class BayesianOptimisation(GenerationalStrategy):
+    """Each generation is what adds most expected hypervolume, whatever its size."""
+
+    def __init__(self, costs: CostModel, settings: StrategySettings) -> None:
+        super().__init__(costs, settings)
+        self._predictor: MonotoneRidge | None = None
+        self._predictions: dict[Architecture, float] = {}
+
+    @property
+    def predictions(self) -> Mapping[Architecture, float]:
+        return self._predictions
+
+    @property
+    def predictor_name(self) -> str | None:
+        return None if self._predictor is None else self._predictor.name
+
+    def ask(self, limit: int) -> list[Architecture]:
+        architectures = super().ask(limit)
+        if self._predictor is not None:
+            predicted = self._predictor.predict(self._encoding.encode(architectures))
+            self._predictions = dict(zip(architectures, predicted.tolist(), strict=True))
+        return architectures
+
+    def _propose(self, count: int, rng: np.random.Generator) -> IntArray:
+        measured, _, accuracies = self._measured()
+        self._predictor = MonotoneRidge(self._encoding, measured, accuracies)
+        draws = self._predictor.draw(DRAWS, rng)
+        candidates = self._candidates(self._predictor, draws.some(slice(FRONTS)), measured, rng)
+        # Networks that are being measured will be known, too; those that failed won't.
+        known = self._encoding.array([genome for genome in sorted(self._known) if not self._failed(genome)])
+        genomes = np.vstack([known, candidates])
+        chosen = most_hypervolume(self._costs.of_genomes(genomes), draws.predict(genomes), len(known), count)
+        return genomes[chosen]
+
+    def _failed(self, genome: Genome) -> bool:
+        return genome in self._evaluated and self._evaluated[genome].accuracy is None
+
+    def _candidates(
+        self, predictor: MonotoneRidge, draws: AdditiveModels, measured: IntArray, rng: np.random.Generator
+    ) -> IntArray:
+        """The unknown networks on the front of unknown ones by one of the draws or the predictor, shape (networks,
+        genes)."""
+        models = predictor.mode.joined(draws)
+        if self._encoding.space.networks > ENUMERABLE and has_few_counts(self._encoding):
+            searched = best_by_counts(self._encoding, models.predict)
+        else:
+            visited = promising_genomes(self._encoding, self._costs, predictor, measured, rng)
+            searched = np.broadcast_to(visited, (len(models.largest), *visited.shape))
+        found: dict[Genome, None] = {}
+        for index, genomes in enumerate(searched):
+            unknown = self._encoding.array(self._unknown(genomes))
+            (accuracies,) = models.some(slice(index, index + 1)).predict(unknown)
+            front = non_dominated(self._costs.of_genomes(unknown), accuracies)
+            found |= dict.fromkeys(rows(unknown[front]))
+        return self._encoding.array(list(found))
+
+
+def most_hypervolume(costs: FloatArray, accuracies: FloatArray, known: int, count: int) -> list[int]:
+    """Indices of `count` networks (or all) that add most hypervolume to the first `known`, the best first.
+
+    `costs` has shape (networks, objectives), `accuracies` (draws, networks); hypervolume is averaged over draws. It is
+    the accuracy of the best network within limits to the costs, averaged over all limits.
+    """
+    low, high = costs.min(axis=0), costs.max(axis=0)
+    limits = low + (high - low) * Halton(costs.shape[1], scramble=False).random(LIMITS)
+    within = (costs[:, None, :] <= limits).all(axis=2)
+    accuracies = np.ascontiguousarray(accuracies.T)  # (networks, draws)
+    best = np.repeat(accuracies.min(axis=0)[:, None], LIMITS, axis=1)
+
+    def take(index: int) -> None:
+        best[:, within[index]] = np.maximum(best[:, within[index]], accuracies[index, :, None])
+
+    for index in range(known):
+        take(index)
+
+    def gain(index: int) -> float:
+        return round(float(np.maximum(accuracies[index, :, None] - best[:, within[index]], 0).sum()), DECIMALS)
+
+    gains = np.array([-np.inf] * known + [gain(index) for index in range(known, len(costs))])
+    chosen: list[int] = []
+    while len(chosen) < min(count, len(costs) - known):
+        index = int(gains.argmax())
+        # What a network adds only falls as others are chosen.
+        current = gain(index)
+        if current < gains[index]:
+            gains[index] = current
+            continue
+        chosen.append(index)
+        gains[index] = -np.inf
+        take(index)
+    return chosen

@@ -1,0 +1,58 @@
+"""Which networks are expected to add most hypervolume."""
+
+import numpy as np
+import pytest
+
+from services.coordinator.pareto import ReferencePoint, hypervolume
+from services.coordinator.strategies.bayesian import LIMITS, most_hypervolume
+
+
+def _points(seed: int, count: int, objectives: int) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    costs = rng.random((count, objectives))
+    costs[:2] = [[0.0] * objectives, [1.0] * objectives]
+    accuracies = rng.random((1, count))
+    accuracies[0, 0] = 0
+    return costs, accuracies
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_with_one_draw_each_network_is_the_one_that_adds_most(seed: int) -> None:
+    costs, accuracies = _points(seed, 12, objectives=1)
+    chosen = most_hypervolume(costs, accuracies, known=3, count=5)
+    assert len(set(chosen)) == 5 and min(chosen) >= 3
+    reference = ReferencePoint((1.0,), 1.0, 0.0)
+    for position, taken in enumerate(chosen):
+        before = [0, 1, 2, *chosen[:position]]
+        volumes = {
+            index: hypervolume(costs[[*before, index]], accuracies[0, [*before, index]], reference)
+            for index in range(3, 12)
+            if index not in before
+        }
+        assert volumes[taken] >= max(volumes.values()) - 2 / LIMITS
+
+
+def test_what_is_known_already_adds_nothing_and_what_is_dominated_comes_last() -> None:
+    costs = np.array([[0.0], [1.0], [0.5], [0.5], [0.6], [0.25]])
+    accuracies = np.array([[0.1, 0.9, 0.5, 0.6, 0.55, 0.2]])
+    assert most_hypervolume(costs, accuracies, known=3, count=10) == [3, 5, 4]
+
+
+def test_an_average_over_draws_decides() -> None:
+    costs = np.array([[0.0], [1.0], [0.5], [0.5]])
+    sure, unsure = [0.5, 0.5, 0.5], [0.1, 0.1, 1.0]
+    accuracies = np.array([[0.4] * 3, [0.9] * 3, sure, unsure]).T
+    # A network that may be much better is worth more than one that is a little better for certain.
+    assert most_hypervolume(costs, accuracies, known=2, count=1) == [3]
+
+
+def test_in_several_dimensions_a_network_counts_within_all_its_costs() -> None:
+    costs = np.array([[0.0, 0.0], [1.0, 1.0], [0.1, 0.95], [0.5, 0.5], [0.6, 0.6]])
+    accuracies = np.array([[0.0, 1.0, 0.5, 0.5, 0.5]])
+    assert most_hypervolume(costs, accuracies, known=2, count=2) == [3, 2]
+
+
+def test_there_may_be_fewer_candidates_than_are_wanted() -> None:
+    costs, accuracies = _points(0, 4, objectives=2)
+    assert sorted(most_hypervolume(costs, accuracies, known=2, count=9)) == [2, 3]
+    assert most_hypervolume(costs, accuracies, known=4, count=9) == []
