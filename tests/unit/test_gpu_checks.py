@@ -4,6 +4,7 @@ import itertools
 import os
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -168,6 +169,20 @@ def test_the_script_says_what_a_machine_lacks_before_it_begins(lacks: str, said:
         check=False,
     )
     assert ended.returncode == bool(lacks) and said in ended.stdout + ended.stderr
+
+
+def test_the_checks_are_found_where_another_package_has_brought_tests_of_its_own(tmp_path: Path) -> None:
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "tests" / "__init__.py").touch()
+    found = subprocess.run(
+        [sys.executable, "-S", "-c", "from importlib.util import find_spec; print(find_spec('tests.gpu') is not None)"],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join((str(ROOT), str(tmp_path)))},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert found.stdout == "True\n"
 
 
 def test_a_number_that_is_none_is_infinitely_far_off() -> None:

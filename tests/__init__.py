@@ -1,0 +1,1 @@
+"""A package, so that `tests.gpu` is found where other packages have brought along a `tests` of their own."""
