@@ -82,7 +82,9 @@ class Dispatcher:
             elif (pending := self._pending.find(request.identity)) is not None:
                 pending.batches.append(batch)
             else:
-                self._pending.enqueue(PendingRequest(request, [batch]))
+                # What failed in an earlier run may fail again, and must not take others down.
+                failed = self._history.knows(request.identity)
+                self._pending.enqueue(PendingRequest(request, [batch], alone=failed))
         return batch
 
     def finish(self, batch: RequestBatch) -> list[Outcome]:

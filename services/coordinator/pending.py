@@ -20,7 +20,7 @@ class PendingRequest:
         request: the request.
         batches: those that wait for its outcome.
         failures: the messages in which failures came after which it was retried.
-        alone: something went wrong with it and others, and it isn't known with which of them.
+        alone: it is asked for by itself, as something went wrong before, of which it may be the cause.
     """
 
     request: EvaluationRequest

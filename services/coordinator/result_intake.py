@@ -153,13 +153,16 @@ class ResultIntake:
         self._pending.enqueue(pending)
 
     def _retried(self, pending: PendingRequest, delivery: Delivery) -> bool:
-        """Whether a request is retried after a failure: then it is at the end of the pending queue again."""
+        """Whether a request is retried after a failure: then it is at the end of the pending queue again, to be asked
+        for alone. What broke an evaluator at one network of a message may be told of its company, too, as a GPU fails
+        at whatever comes after some errors; and would be again if they were together again."""
         if delivery.identity in pending.failures:  # a second copy; the retry's result is still to come
             self._events.publish(ResultIgnored("duplicate"))
             return True
         pending.failures.add(delivery.identity)
         if len(pending.failures) > RETRIES:
             return False
+        pending.alone = True
         self._pending.enqueue(pending)
         return True
 

@@ -10,7 +10,7 @@ from services.coordinator.history import History
 from shared.architecture import Architecture
 from shared.broker import Delivery
 from shared.events import Event, Events, InFlightChanged
-from shared.failure_policy import DELIVERY_LIMIT, TOGETHER_SECONDS
+from shared.failure_policy import DELIVERY_LIMIT, RETRIES, TOGETHER_SECONDS
 from shared.messages import MOST_TOGETHER, EvaluationRequest, EvaluationResult, Failure, Measurement, Outcome
 from tests.support.pretending import pretend
 from tests.support.scripted import PLAN, ScriptedFarm, acting, requests_in, value
@@ -253,3 +253,48 @@ def test_a_failure_that_is_a_network_s_own_is_no_other_s(world: ScriptedFarm, hi
     outcomes = farm.measure(MANY)
     assert outcomes[MANY.index(POISON)] == infeasible
     assert seen.count(POISON.identity) == 1 and len(seen) == len(MANY) - 1
+
+
+def test_a_network_that_breaks_an_evaluator_for_all_that_comes_with_it_is_the_only_one_that_fails(
+    world: ScriptedFarm, history: History
+) -> None:
+    farm, _, _ = world.coordinator(history, EmbeddedEvaluator(lambda: None))
+    sizes(world)
+    farm.measure(MANY[:1])
+    broken = Failure(kind="crashed", reason="the GPU's context is broken")
+    together: list[int] = []
+
+    def turn() -> None:
+        delivery = world.take()
+        if delivery is None:
+            return
+        requests = requests_in(delivery)
+        if POISON in requests:
+            together.append(len(requests))
+        for request in requests:
+            world.answer(request, broken if POISON in requests else timed(request))
+        delivery.ack()
+
+    world.turn = turn
+    outcomes = farm.measure(MANY)
+    assert together[0] > 1 and together[1:] == [1] * RETRIES
+    assert outcomes == [broken if request == POISON else timed(request) for request in MANY]
+
+
+def test_a_network_that_failed_in_an_earlier_run_is_asked_for_alone(world: ScriptedFarm, history: History) -> None:
+    late = Failure(kind="timed_out", reason="not finished")
+    history.add_results([(MANY[0], timed(MANY[0])), (POISON, late)])
+    farm, _, _ = world.coordinator(history, EmbeddedEvaluator(lambda: None))
+    found: list[tuple[EvaluationRequest, ...]] = []
+
+    def turn() -> None:
+        delivery = world.take()
+        if delivery is not None:
+            found.append(requests_in(delivery))
+            for request in requests_in(delivery):
+                world.answer(request, timed(request))
+            delivery.ack()
+
+    world.turn = turn
+    assert farm.measure(MANY) == [timed(request) for request in MANY]
+    assert (POISON,) in found and max(len(requests) for requests in found) > 1
