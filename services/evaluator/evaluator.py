@@ -262,6 +262,7 @@ class Evaluator:
             with _timed(seconds, "score"):
                 of_tasks = [score_together(networks, task, progressed) for task in tasks]
             found += zip(*of_tasks, strict=True)
+            del networks  # in INT8 they are no views, and there is memory for one part's
         return found
 
     def _speed(

@@ -49,11 +49,13 @@ def score_together(
 ) -> list[ItemScores]:
     """`score` each of some networks of one super-network. Layers that they share (`Checkpoint.cut_together`) are
     computed once, and the answers are those of each alone; `progressed` is called after each wave for each network.
+    Where memory runs out for several, that is raised: alone they may have room, in batches of the usual size, on which
+    a last bit may depend.
     """
     try:
         return _score(networks, task, progressed)
     except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
+        if len(networks) > 1 or not is_out_of_memory(error):
             raise
     torch.cuda.empty_cache()  # not within `except`: the error would hold on to what filled the memory
     return _score(networks, task.halved(), progressed)

@@ -1,6 +1,7 @@
 """Networks that are asked for together: the same answers as one by one, each its own, and within the memory meant for
 it."""
 
+import weakref
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -125,7 +126,7 @@ def test_where_memory_is_too_small_for_all_each_is_measured_alone(
     monkeypatch.setattr(scoring, "_score", limited)
     requests = asked(directory, NEIGHBOURS)
     together = evaluator.evaluate_together(requests)
-    assert tried == [3, 3, 1, 1, 1]
+    assert tried == [3, 1, 1, 1]  # at once, in batches of the usual size
     assert said(together) == said([evaluator.evaluate(request) for request in requests])
 
 
@@ -177,6 +178,27 @@ def test_networks_are_scored_in_parts_that_the_memory_is_meant_for(directory: Pa
     assert [network for part in parts for network in part] == quantized and 1 < len(parts) < 4
     for part in parts:
         assert len(part) == 1 or sum(layer.nbytes for layer in weights(checkpoint, part)) <= most
+
+
+def test_the_memory_of_a_part_is_given_up_before_the_next_one_takes_it(
+    directory: Path, evaluator: Evaluator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[weakref.ref[Decoder]] = []
+    real = Checkpoint.cut_together
+
+    def note(checkpoint: Checkpoint, architectures: Sequence[Architecture], *others: Any) -> list[Decoder]:
+        quantized = architectures[0].quantization == "int8"
+        if quantized:
+            assert all(network() is None for network in made)
+        networks = real(checkpoint, architectures, *others)
+        if quantized:
+            made.extend(weakref.ref(network) for network in networks)
+        return networks
+
+    monkeypatch.setattr(Checkpoint, "cut_together", note)
+    monkeypatch.setattr(module, "in_parts", lambda checkpoint, architectures: ([one] for one in architectures))
+    results = evaluator.evaluate_together(asked(directory, [network.quantized("int8") for network in NEIGHBOURS]))
+    assert len(made) == 3 and not any(isinstance(result.outcome, Failure) for result in results)
 
 
 def weights(checkpoint: Checkpoint, part: Sequence[Architecture]) -> list[torch.Tensor]:
