@@ -296,7 +296,8 @@ class Measurement(Message):
     """What was measured, and what it took.
 
     `bytes`: memory of all weights and scales as they are held; `speeds`: those of the other networks that were to be
-    timed, or why one could not be; `seconds`: time of each phase of the measuring.
+    timed, or why one could not be; `seconds`: time of each phase of the measuring, of networks that were measured
+    together each one's share.
     """
 
     kind: Literal["measurement"] = "measurement"

@@ -59,7 +59,8 @@ class EvaluatorMetrics:
         self._stages = make.histogram(
             "stage_duration_seconds",
             "Time of each stage of a measurement: prepare (load weights and tasks), cut (the sub-network out of the "
-            "super-network), score (benchmark questions), speed, costs. A long prepare: the caches are cold or gone.",
+            "super-network), score (benchmark questions), speed, costs; of networks that were measured together, each "
+            "one's share. A long prepare: the caches are cold or gone.",
             FROM_MILLISECONDS,
             {"stage": STAGES},
         )
