@@ -160,6 +160,11 @@ bench: $(VENV)/ready ## Run the benchmarks in tests/benchmarks, one after the ot
 		$(BIN)/python -m "tests.benchmarks.$$name"; \
 	done
 
+# The table is a part of the repository: strategies are tried on it. Stopped, the same command goes on.
+.PHONY: bench-table
+bench-table: $(VENV)/ready ## Measure all 2,048 networks of a small space for tests/benchmarks/tables: SUPERNET=DIRECTORY
+	$(BIN)/python -m tests.benchmarks.table $(call given,SUPERNET,--)
+
 .PHONY: chaos
 chaos: $(VENV)/ready ## Do a farm harm at random times and see that nothing is lost: FAULTS=100 SEED=...
 	@sh deploy/system-packages.sh rabbitmq-server

@@ -19,8 +19,8 @@ class EvaluatorAnnouncement(Message):
         supernet: digest of the super-network that it serves.
         state: what it is doing, `since` when (Unix time). `idle`: waits at an empty queue. `pausing`: accepts no
             request for a while, after a failure that others may not meet. `stopped`: its last announcement.
-        search: whose request it computes.
-        candidate: the identity of that request.
+        search: whose requests it computes.
+        candidates: the identities of these requests, one for each network.
         measured: requests that it answered with a measurement.
         failed: requests that it answered with a failure.
     """
@@ -37,7 +37,7 @@ class EvaluatorAnnouncement(Message):
     state: Literal["idle", "computing", "pausing", "draining", "stopped"]
     since: float
     search: str | None = None
-    candidate: str | None = None
+    candidates: tuple[str, ...] = ()
     measured: int = 0
     failed: int = 0
 

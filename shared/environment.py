@@ -76,7 +76,8 @@ class Environment(BaseModel):
             gt=0,
             le=EVALUATION_LIMIT_SECONDS,
             description="Seconds that an evaluation may take, at most the default. Then it has failed (`timed_out`), "
-            "and its evaluator exits with code 75, to be started again.",
+            "and its evaluator exits with code 75, to be started again. Networks that are asked for together have as "
+            "much each, and at most the default together; then each is asked for again alone.",
         ),
     ] = EVALUATION_LIMIT_SECONDS
     drain_limit: Annotated[

@@ -30,6 +30,8 @@ class FailureHandling:
             it, as a report does that can be written without.
         backs_off: the evaluator pauses (EVALUATOR_PAUSE), as another may do better.
         is_crash: it counts towards MOST_CRASHES of the evaluator.
+        of_any: of networks that were asked for together it may be the fault of any. The coordinator asks for each of
+            them again, alone, which is no retry: only then it is known of which network this is true.
     """
 
     retried: bool = False
@@ -37,13 +39,14 @@ class FailureHandling:
     ends_search: bool = False
     backs_off: bool = False
     is_crash: bool = False
+    of_any: bool = False
 
 
 FAILURES: Mapping[FailureKind, FailureHandling] = {
     "out_of_memory": FailureHandling(retried=True, backs_off=True),
-    "timed_out": FailureHandling(),
+    "timed_out": FailureHandling(of_any=True),
     "crashed": FailureHandling(retried=True, backs_off=True, is_crash=True),
-    "dead_lettered": FailureHandling(),
+    "dead_lettered": FailureHandling(of_any=True),
     "infeasible": FailureHandling(lasting=True),
     "unsupported": FailureHandling(retried=True, backs_off=True),
     "unavailable": FailureHandling(retried=True, ends_search=True, backs_off=True),
@@ -60,7 +63,8 @@ RETRIES = 2
 unlucky network from holding up a search."""
 DELIVERY_LIMIT = 3
 """The broker: how often a request that came back (its evaluator was lost, or returned it) is delivered again; after
-that it is a dead letter. Keeps a request that kills evaluators from killing all of them."""
+that it is a dead letter. Keeps a request that kills evaluators from killing all of them; of several that were sent
+together each is then sent alone, so that one may kill twice as many."""
 RESULTS_DELIVERY_LIMIT = 20
 """The broker: the same of a result, so that many times a coordinator may be killed before it has stored one. More than
 of a request, as results are what was paid for."""
@@ -70,18 +74,24 @@ of a request, as results are what was paid for."""
 RESULTS_PREFETCH = 64
 """The coordinator: results that it stores in one transaction."""
 REQUESTS_PREFETCH = 1
-"""An evaluator: the request in progress and no other, which another evaluator could be computing meanwhile."""
+"""An evaluator: the message in progress and no other, whose networks another evaluator could be computing meanwhile."""
 ANNOUNCEMENTS_PREFETCH = 500
 """Readers of announcements, which only acknowledge them: enough that a farm's are read in one go."""
 IN_FLIGHT_PER_EVALUATOR = 2
-"""The coordinator: requests sent and not answered, for each evaluator: the one in progress, and one that the evaluator
-finds in the queue as soon as it has answered. More would only be in the way of other searches."""
+"""The coordinator: messages sent and not answered, for each evaluator: the one in progress, and one that the evaluator
+finds in the queue as soon as it has answered. More would only be in the way of other searches. What waits is divided
+among these messages, so that every evaluator has work before any has much of it."""
+TOGETHER_SECONDS = 10 * 60
+"""The coordinator: what networks that are asked for in one message may take all together, judged by those that were
+measured; as long as none was, each is asked for alone. So an evaluator that has to leave (DRAIN_SECONDS) has the time
+to answer, and what is lost with one is little."""
 
 # Hard limits: what takes longer has failed.
 
 EVALUATION_LIMIT_SECONDS = 2 * 3600
 """An evaluator: the most that NASFARM_EVALUATION_LIMIT may allow an evaluation; what takes longer is answered as
-`timed_out`, and the process ends."""
+`timed_out`, and the process ends. Networks that are asked for together have the limit of each, but no more than this
+altogether."""
 CONSUMER_TIMEOUT_SECONDS = EVALUATION_LIMIT_SECONDS + 600
 """The broker: when it takes a request away from an evaluator that neither answers nor is lost. The evaluator's own
 limit comes first; a whole node shares this one, as RabbitMQ 3.10 knows no other."""

@@ -13,11 +13,15 @@ from shared.architecture import Architecture, Quantization
 from shared.digest import digest_json
 from shared.identity import EVALUATION, INT8_VERSION
 
-REQUEST_VERSION: Literal[3] = 3
+REQUEST_VERSION: Literal[4] = 4
 """Of the requests that this release sends and answers: to be raised with every change of what is in a request or a
 result. Each version has queues of its own, so that services of two releases work side by side, each with its own kind;
 results are read in older versions too, as long as they can be (`of_earlier_releases`). Version 1 was not signed by its
-sender; up to version 2 messages had no `kind`, and failures said in `retry_may_help` what their kind says now."""
+sender; up to version 2 messages had no `kind`, and failures said in `retry_may_help` what their kind says now; up to
+version 3 a request asked for one network."""
+MOST_TOGETHER = 8
+"""Networks that are asked for in one message: of the layers that they share, so many save most of what there is to be
+saved; and what is lost with an evaluator, or waits to be told, is no more than that."""
 Dtype = Literal["float32", "bfloat16"]
 Engine = Literal["torch", "vllm"]
 """What runs a network where speed is measured."""
@@ -115,7 +119,7 @@ class EvaluationRequest(Message):
     """Measure one sub-network of one checkpoint. Of older versions are those that histories of older releases hold."""
 
     kind: Literal["request"] = "request"
-    version: Literal[1, 2, 3] = REQUEST_VERSION
+    version: Literal[1, 2, 3, 4] = REQUEST_VERSION
     search: str
     checkpoint: CheckpointRef
     architecture: Architecture
@@ -130,6 +134,32 @@ class EvaluationRequest(Message):
                 "architecture": self.architecture.digest,
                 "spec": EVALUATION.of(self.spec.model_dump(mode="json")),
             }
+        )
+
+
+class JointRequest(Message):
+    """Measure several sub-networks of one checkpoint, all in the same way: the layers that they share are computed once
+    (`services.evaluator.scoring.score_together`). As many requests, each with its own identity and its own result."""
+
+    kind: Literal["requests"] = "requests"
+    version: Literal[4] = REQUEST_VERSION
+    search: str
+    checkpoint: CheckpointRef
+    architectures: Annotated[tuple[Architecture, ...], Field(min_length=2, max_length=MOST_TOGETHER)]
+    spec: EvaluationSpec
+
+    @classmethod
+    def of(cls, requests: Sequence[EvaluationRequest]) -> "JointRequest":
+        """Requests that differ in nothing but the architecture."""
+        first, architectures = requests[0], tuple(request.architecture for request in requests)
+        return cls(search=first.search, checkpoint=first.checkpoint, architectures=architectures, spec=first.spec)
+
+    @property
+    def each(self) -> tuple[EvaluationRequest, ...]:
+        """A request for each of the networks."""
+        return tuple(
+            EvaluationRequest(search=self.search, checkpoint=self.checkpoint, architecture=one, spec=self.spec)
+            for one in self.architectures
         )
 
 
@@ -266,7 +296,8 @@ class Measurement(Message):
     """What was measured, and what it took.
 
     `bytes`: memory of all weights and scales as they are held; `speeds`: those of the other networks that were to be
-    timed, or why one could not be; `seconds`: time of each phase of the measuring.
+    timed, or why one could not be; `seconds`: time of each phase of the measuring, of networks that were measured
+    together each one's share.
     """
 
     kind: Literal["measurement"] = "measurement"
@@ -289,13 +320,15 @@ Outcome: TypeAlias = Annotated[
 
 
 class EvaluationResult(Message):
-    """The answer to a request."""
+    """The answer to a request. `together`: of how many networks it says the same, as what happened may be the fault of
+    any of them; 1 for what is said of this network."""
 
     kind: Literal["result"] = "result"
-    version: Literal[1, 2, 3] = REQUEST_VERSION
+    version: Literal[1, 2, 3, 4] = REQUEST_VERSION
     identity: str
     search: str
     outcome: Outcome
+    together: Count = 1
 
 
 class StopSearch(Message):
@@ -309,6 +342,11 @@ class StopSearch(Message):
     version: Literal[1] = 1
     search: str
 
+
+EvaluatorMessage: TypeAlias = Annotated[
+    Annotated[EvaluationRequest | JointRequest, Field(discriminator="kind")], BeforeValidator(of_earlier_releases)
+]
+"""What an evaluator finds in the queue of its super-network's requests."""
 
 CoordinatorMessage: TypeAlias = Annotated[
     Annotated[EvaluationResult | StopSearch, Field(discriminator="kind")], BeforeValidator(of_earlier_releases)

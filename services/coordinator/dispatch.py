@@ -19,7 +19,7 @@ from shared.events import (
     ResultsReceived,
 )
 from shared.failure_policy import FAILURES, RESULTS_PREFETCH
-from shared.messages import EvaluationRequest, Failure, Measurement, Outcome
+from shared.messages import EvaluationRequest, Failure, JointRequest, Measurement, Outcome
 
 POLL_SECONDS = 0.5
 
@@ -58,7 +58,7 @@ class Dispatcher:
         self._evaluators = evaluators
         self._clock = clock
         self._backlog_received = False
-        self._pending = PendingQueue()
+        self._pending = PendingQueue(self._owner)
         self._intake = ResultIntake(broker, history, events, self._pending, began=clock())
         self._failed: set[str] = set()
 
@@ -82,7 +82,9 @@ class Dispatcher:
             elif (pending := self._pending.find(request.identity)) is not None:
                 pending.batches.append(batch)
             else:
-                self._pending.enqueue(PendingRequest(request, [batch]))
+                # What failed in an earlier run may fail again, and must not take others down.
+                failed = self._history.knows(request.identity)
+                self._pending.enqueue(PendingRequest(request, [batch], alone=failed))
         return batch
 
     def finish(self, batch: RequestBatch) -> list[Outcome]:
@@ -117,6 +119,7 @@ class Dispatcher:
         elif outcome is not None:
             self._intake.check_items(request, outcome)
         if isinstance(outcome, Measurement):
+            self._pending.measured(request, outcome)
             return outcome
         early = self._intake.take_early(request)
         if early is None:
@@ -154,15 +157,19 @@ class Dispatcher:
     def _send_lost(self) -> None:
         """Send lost requests again. No result waits now, or there would have been a delivery."""
         lost = self._evaluators.lost(self._pending.sent)
-        self._publish([self._pending.resend(identity, self._clock()) for identity in lost])
+        self._publish(self._pending.resend(lost, self._clock()))
         if lost:
             self._events.publish(RequestsResent(len(lost)))
 
-    def _publish(self, requests: Sequence[EvaluationRequest]) -> None:
+    def _owner(self, request: EvaluationRequest) -> str:
+        """Whose evaluators are asked."""
+        return self._owners.get(request.identity, self._supernet)
+
+    def _publish(self, messages: Sequence[Sequence[EvaluationRequest]]) -> None:
         bodies: dict[str, list[bytes]] = {}
-        for request in requests:
-            owner = self._owners.get(request.identity, self._supernet)
-            bodies.setdefault(owner, []).append(request.model_dump_json().encode())
+        for requests in messages:
+            message = JointRequest.of(requests) if len(requests) > 1 else requests[0]
+            bodies.setdefault(self._owner(requests[0]), []).append(message.model_dump_json().encode())
         for owner, of_owner in bodies.items():
             self._broker.publish_all(requests_queue(owner), of_owner, self._results)
 
@@ -180,6 +187,8 @@ class Dispatcher:
             delivery.ack()
         self._failed |= {each.request.identity for each, outcome in taken_in.settled if isinstance(outcome, Failure)}
         for pending, outcome in taken_in.settled:
+            if isinstance(outcome, Measurement):
+                self._pending.measured(pending.request, outcome)
             self._settle(pending.batches, pending.request, outcome)
         if taken_in.problem is not None:
             raise taken_in.problem

@@ -113,7 +113,7 @@ class AnnouncedEvaluators:
         self._refresh()
         if not any(each.state == "idle" and each.sent_at - each.since >= IDLE_SECONDS for each in self._present):
             return []
-        in_work = {each.candidate for each in self._present}
+        in_work = {identity for each in self._present for identity in each.candidates}
         return [identity for identity in old if identity not in in_work]
 
     def check(self) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from services.coordinator.history import History
 from services.coordinator.item_consistency import ItemConsistency
 from services.coordinator.pending import PendingQueue, PendingRequest
-from shared.broker import REASON_CHARACTERS, Broker, Delivery, identity_in, read_result
+from shared.broker import REASON_CHARACTERS, Broker, Delivery, identity_in, read_results
 from shared.errors import UserError
 from shared.events import DeadLetterReceived, Events, ResultIgnored
 from shared.failure_policy import FAILURES, RETRIES
@@ -65,20 +65,25 @@ class ResultIntake:
             raise UserError(problem)
 
     def _take_in(self, delivery: Delivery, intake: Intake) -> None:
-        message = read_result(self._broker, delivery)
+        messages = read_results(self._broker, delivery)
         if delivery.dead is not None:
             limit_reached = delivery.dead == "delivery_limit"
             self._events.publish(DeadLetterReceived("delivery_limit" if limit_reached else "unreadable"))
-        if message is None:
+        if not messages:
             if (identity := identity_in(delivery)) is not None:
                 self._events.publish(ResultIgnored("invalid"))
                 self._retry_invalid(identity, delivery, "an answer that can't be read: see the log", intake)
             return
-        if isinstance(message, StopSearch):
+        accepted = [self._take_in_message(message, delivery, intake) for message in messages]
+        if all(accepted):
             intake.to_acknowledge.append(delivery)
+
+    def _take_in_message(self, message: EvaluationResult | StopSearch, delivery: Delivery, intake: Intake) -> bool:
+        """What a message means; whether it is to be acknowledged, or else is rejected."""
+        if isinstance(message, StopSearch):
             # One that was sent before this run began was meant for an earlier one.
             intake.stopped |= delivery.sent_at is None or delivery.sent_at >= self._began
-            return
+            return True
         pending = self._pending.find(message.identity)
         if pending is not None and isinstance(message.outcome, Measurement):
             flaw = self._history.flaw(pending.request, message.outcome)
@@ -86,17 +91,17 @@ class ResultIntake:
                 reason = self._ignore(message.outcome, flaw)
                 delivery.reject(reason)
                 self._retry_invalid(message.identity, delivery, reason, intake)
-                return
-        intake.to_acknowledge.append(delivery)
+                return False
         if pending is None:
             self._keep_early(message, intake)
-            return
+            return True
         try:
-            if self._settles(pending, delivery, message.outcome):
+            if self._settles(pending, delivery, message):
                 self._pending.remove(message.identity)
                 intake.settled.append((pending, message.outcome))
         except UserError as problem:
             intake.problem = intake.problem or problem
+        return True
 
     def _ignore(self, measurement: Measurement, flaw: str) -> str:
         """Report a measurement that doesn't answer its request; the reason, with its evaluator."""
@@ -113,14 +118,17 @@ class ResultIntake:
         self._pending.remove(identity)
         intake.settled.append((pending, Failure(kind="invalid_result", reason=reason)))
 
-    def _settles(self, pending: PendingRequest, delivery: Delivery, outcome: Outcome) -> bool:
+    def _settles(self, pending: PendingRequest, delivery: Delivery, result: EvaluationResult) -> bool:
         """Whether it is the request's outcome.
 
         What says nothing about the network is not stored, and raises UserError: a bad request would be bad for every
         network, and networks may only be compared on the same items. But a result that this run has not asked for (yet)
         counts only if it is a good one: what was wrong in an earlier run may have been fixed since.
         """
-        in_flight = self._pending.is_in_flight(pending.request.identity)
+        outcome, in_flight = result.outcome, self._pending.is_in_flight(pending.request.identity)
+        if isinstance(outcome, Failure) and FAILURES[outcome.kind].of_any and result.together > 1:
+            self._ask_alone(pending, outcome)
+            return False
         problem: str | None = None
         if isinstance(outcome, Measurement):
             problem = self._items.disagreement(pending.request, outcome)
@@ -135,14 +143,26 @@ class ResultIntake:
             raise UserError(problem)
         return True
 
+    def _ask_alone(self, pending: PendingRequest, failure: Failure) -> None:
+        """Ask for a network again by itself, which was asked for with others; once, however often that is said."""
+        if pending.alone or not self._pending.is_in_flight(pending.request.identity):
+            self._events.publish(ResultIgnored("duplicate"))
+            return
+        log.warning("a network is asked for again, alone; together with others: %s", failure.reason)
+        pending.alone = True
+        self._pending.enqueue(pending)
+
     def _retried(self, pending: PendingRequest, delivery: Delivery) -> bool:
-        """Whether a request is retried after a failure: then it is at the end of the pending queue again."""
+        """Whether a request is retried after a failure: then it is at the end of the pending queue again, to be asked
+        for alone. What broke an evaluator at one network of a message may be told of its company, too, as a GPU fails
+        at whatever comes after some errors; and would be again if they were together again."""
         if delivery.identity in pending.failures:  # a second copy; the retry's result is still to come
             self._events.publish(ResultIgnored("duplicate"))
             return True
         pending.failures.add(delivery.identity)
         if len(pending.failures) > RETRIES:
             return False
+        pending.alone = True
         self._pending.enqueue(pending)
         return True
 

@@ -38,6 +38,7 @@ class SearchStatus:
         self._planned = self._measured = self._in_flight = 0
         self._failed: Counter[str] = Counter()
         self._hypervolume: float | None = None
+        # When results came; before the first ones, when they were asked for.
         self._results: deque[float] = deque(maxlen=RECENT)
 
     def __call__(self, event: Event) -> None:
@@ -79,6 +80,8 @@ class SearchStatus:
                 self._results.extend([self._clock()] * len(event.results))
             case InFlightChanged():
                 self._in_flight = event.requests
+                if event.requests and not self._results:
+                    self._results.append(self._clock())
             case GenerationDone():
                 self._hypervolume = event.row.hypervolume
             case SearchFinished():

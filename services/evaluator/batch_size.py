@@ -4,6 +4,7 @@ much memory that is. Computed, not measured."""
 import torch
 
 from services.evaluator.scoring import CACHED_LOGITS, GPU_HEAD_TOKENS, GPU_LOGITS, HEAD_TOKENS, WAVE_BATCHES
+from services.evaluator.together import MOST_HELD
 from shared.messages import Dtype
 from shared.network.shape import LayerShape, NetworkShape
 from shared.network.sizes import WEIGHT_BYTES, layer_parameters, weight_bytes
@@ -31,12 +32,14 @@ def batch_tokens(network: NetworkShape, dtype: Dtype, device: torch.device) -> i
 
 
 def token_bytes(network: NetworkShape, dtype: Dtype) -> int:
-    """Memory that scoring takes for each token of a batch: its states, and those of the other batches of a wave; what
-    the widest layer makes of it."""
+    """Memory that scoring takes for each token of a batch: its states, and those of the other batches of a wave, once
+    more for each place at which networks part that are scored together; what the widest layer makes of it. The same for
+    a network alone, whose batches are to be the same, to the same rounding."""
     hidden = max(max(layer.hidden, layer.between, layer.outputs) for layer in network.layers)
     widest = max(_numbers(layer) for layer in network.layers)
     # A norm is computed in float32.
-    return WEIGHT_BYTES[dtype] * ((WAVE_BATCHES + 4) * hidden + widest) + 2 * SINGLE * hidden
+    states = (1 + MOST_HELD) * WAVE_BATCHES + 4
+    return WEIGHT_BYTES[dtype] * (states * hidden + widest) + 2 * SINGLE * hidden
 
 
 def fixed_bytes(network: NetworkShape, dtype: Dtype, device: str) -> int:

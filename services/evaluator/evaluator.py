@@ -1,8 +1,9 @@
-"""One evaluation: from a request to its result."""
+"""Evaluations: from requests to their results."""
 
 import importlib.metadata
+import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain
 from math import isfinite
@@ -20,9 +21,10 @@ from services.evaluator.memory import is_out_of_memory
 from services.evaluator.placement import to_device
 from services.evaluator.preparation import PreparedTask, prepare_task
 from services.evaluator.progress_callback import ProgressCallback, ignore_progress
-from services.evaluator.scoring import score
+from services.evaluator.scoring import score_together
 from services.evaluator.speed import measured_speed
 from services.evaluator.tasks.loading import load_items
+from services.evaluator.together import in_parts
 from services.evaluator.worker import worker_name
 from shared.architecture import Architecture, derive
 from shared.checkpoint_files import TOKENIZER, FileDigests, content_digest, has_digest, matching
@@ -43,13 +45,17 @@ from shared.messages import (
     TaskItems,
 )
 from shared.messages import Engine as EngineName
+from shared.network.shape import NetworkShape
 from shared.network.sizes import parameters, weight_bytes
 from shared.settings import is_task_file
 from shared.supernet.checkpoint import Checkpoint
 from shared.supernet.device import compute_device, device_name, torch_dtype
 from shared.supernet.source import fetch_checkpoint
 from shared.supernet.tokenizer import load_tokenizer
+from shared.telemetry.logs import fields
 from shared.text import without_users
+
+log = logging.getLogger(__name__)
 
 RECORDED = ("torch", "transformers", "lm_eval", "bitsandbytes", "nasfarm")
 
@@ -104,27 +110,78 @@ class Evaluator:
             outcome = _failure(error)
         return EvaluationResult(identity=request.identity, search=request.search, outcome=outcome)
 
+    def evaluate_together(
+        self,
+        requests: Sequence[EvaluationRequest],
+        progressed: ProgressCallback = ignore_progress,
+        waiting: ProgressCallback | None = None,
+    ) -> list[EvaluationResult]:
+        """`evaluate` each of some requests, which differ in nothing but the architecture. Layers that their networks
+        share are computed once, and the answers are the same; where something fails, each is evaluated alone."""
+        spec = requests[0].spec
+        if len(requests) > 1 and spec.speed is None and spec.costs is None:
+            try:
+                with self._host.shared(waiting or progressed):
+                    return self._measured_together(requests, progressed)
+            except (UserError, RuntimeError, MemoryError) as error:
+                reason = first_line(error)
+            log.warning("networks are evaluated one by one", extra=fields(networks=len(requests), reason=reason))
+            if self._device.type == "cuda":  # not within `except`: the error would hold on to what filled the memory
+                torch.cuda.empty_cache()
+        return [self.evaluate(request, progressed, waiting) for request in requests]
+
     def measure(self, request: EvaluationRequest, progressed: ProgressCallback = ignore_progress) -> Measurement:
         """Measure what a request asks for.
 
         Raises UserError for a checkpoint or task that can't be used; RefusedError, a subclass, where the network can't
         be measured, or not here.
         """
-        spec, seconds = request.spec, dict[str, float]()
+        seconds = dict[str, float]()
+        tasks = self._ready([request], seconds, progressed)
+        scores: tuple[ItemScores, ...] = ()
+        if tasks:
+            (scores,) = self._scores([request], tasks, seconds, progressed)
+        if not _finite(scores):
+            raise _not_finite()
+        speed, speeds = self._speed(request, seconds, progressed)
+        costs = self._costs(request, seconds, progressed)
+        measurement = self._measurement(request, tasks, scores, seconds)
+        return measurement.model_copy(update={"speed": speed, "speeds": speeds, "costs": costs})
+
+    def _measured_together(
+        self, requests: Sequence[EvaluationRequest], progressed: ProgressCallback
+    ) -> list[EvaluationResult]:
+        """The answers to requests that ask for nothing but scores. Errors as of `measure`; but scores that are not
+        finite are the failure of their network."""
+        seconds = dict[str, float]()
+        tasks = self._ready(requests, seconds, progressed)
+        found = self._scores(requests, tasks, seconds, progressed)
+        shares = {phase: taken / len(requests) for phase, taken in seconds.items()}
+        results = []
+        for request, scores in zip(requests, found, strict=True):
+            outcome: Measurement | Failure = _not_finite().failure
+            if _finite(scores):
+                outcome = self._measurement(request, tasks, scores, shares)
+            results.append(EvaluationResult(identity=request.identity, search=request.search, outcome=outcome))
+        return results
+
+    def _ready(
+        self, requests: Sequence[EvaluationRequest], seconds: dict[str, float], progressed: ProgressCallback
+    ) -> list[PreparedTask]:
+        """The tasks that requests which differ in nothing but the architecture ask for, made ready. Errors as of
+        `measure`."""
+        request, spec = requests[0], requests[0].spec
         if not (spec.tasks or spec.speed or spec.costs):
             raise UserError("the request asks for nothing: name tasks, speed or costs")
-        if spec != spec.computing(request.architecture):
+        if any(spec != spec.computing(each.architecture) for each in requests):
             reason = (
                 f"INT8 as in version {spec.int8_version} is asked for, this evaluator computes version {INT8_VERSION}"
             )
             raise RefusedError("unsupported", f"{reason}; run the same release of nasfarm everywhere")
+        tasks: list[PreparedTask] = []
         with _timed(seconds, "prepare"):
-            checkpoint = self._checkpoint(request.checkpoint)
-            try:
-                network = derive(checkpoint.network, request.architecture)
-            except UserError as error:
-                raise RefusedError("infeasible", str(error)) from error
-            tasks: list[PreparedTask] = []
+            for each in requests:
+                self._derived(each)
             for items in spec.tasks:
                 self.prepared(request.checkpoint, items)
                 progressed()
@@ -132,16 +189,29 @@ class Evaluator:
                 self._on_device(request)
                 tasks = [self.prepared(request.checkpoint, items) for items in spec.tasks]
         progressed()
-        scores = self._scores(request, tasks, seconds, progressed) if tasks else ()
-        speed, speeds = self._speed(request, seconds, progressed)
-        costs = self._costs(request, seconds, progressed)
+        return tasks
+
+    def _derived(self, request: EvaluationRequest) -> NetworkShape:
+        """The shape of a request's network. Raises RefusedError if there is no such one."""
+        checkpoint = self._checkpoint(request.checkpoint)
+        try:
+            return derive(checkpoint.network, request.architecture)
+        except UserError as error:
+            raise RefusedError("infeasible", str(error)) from error
+
+    def _measurement(
+        self,
+        request: EvaluationRequest,
+        tasks: Sequence[PreparedTask],
+        scores: tuple[ItemScores, ...],
+        seconds: dict[str, float],
+    ) -> Measurement:
+        """A measurement of a network's scores."""
+        network = self._derived(request)
         return Measurement(
             parameters=parameters(network),
-            bytes=weight_bytes(network, spec.dtype, request.architecture.quantization),
+            bytes=weight_bytes(network, request.spec.dtype, request.architecture.quantization),
             scores=scores,
-            speed=speed,
-            speeds=speeds,
-            costs=costs,
             seconds=seconds,
             tokens=sum(task.tokens for task in tasks),
             worker=worker_name(),
@@ -177,19 +247,23 @@ class Evaluator:
 
     def _scores(
         self,
-        request: EvaluationRequest,
-        tasks: list[PreparedTask],
+        requests: Sequence[EvaluationRequest],
+        tasks: Sequence[PreparedTask],
         seconds: dict[str, float],
         progressed: ProgressCallback,
-    ) -> tuple[ItemScores, ...]:
-        with _timed(seconds, "cut"):
-            network = self._on_device(request).cut(request.architecture)
-        progressed()
-        with _timed(seconds, "score"):
-            scores = tuple(score(network, task, progressed) for task in tasks)
-        if not all(isfinite(number) for task in scores for number in _numbers(task)):
-            raise RefusedError("infeasible", "the network's scores are not finite")
-        return scores
+    ) -> list[tuple[ItemScores, ...]]:
+        """The scores of each request's network on each task."""
+        checkpoint = self._on_device(requests[0])
+        found: list[tuple[ItemScores, ...]] = []
+        for part in in_parts(checkpoint, [request.architecture for request in requests]):
+            with _timed(seconds, "cut"):
+                networks = checkpoint.cut_together(part)
+            progressed()
+            with _timed(seconds, "score"):
+                of_tasks = [score_together(networks, task, progressed) for task in tasks]
+            found += zip(*of_tasks, strict=True)
+            del networks  # in INT8 they are no views, and there is memory for one part's
+        return found
 
     def _speed(
         self, request: EvaluationRequest, seconds: dict[str, float], progressed: ProgressCallback
@@ -280,6 +354,14 @@ def _failure(error: UserError | RuntimeError | MemoryError) -> Failure:
     return Failure(kind="out_of_memory", reason=first_line(error))
 
 
+def _finite(scores: tuple[ItemScores, ...]) -> bool:
+    return all(isfinite(number) for task in scores for number in _numbers(task))
+
+
+def _not_finite() -> RefusedError:
+    return RefusedError("infeasible", "the network's scores are not finite")
+
+
 def _numbers(scores: ItemScores) -> Iterator[float]:
     """Every number that was measured."""
     return chain(scores.margins, scores.values.values(), *scores.metrics.values())
@@ -303,7 +385,7 @@ def _opened(location: str, digest: str, cache: Path) -> tuple[Checkpoint, dict[s
 
 @contextmanager
 def _timed(seconds: dict[str, float], phase: str) -> Iterator[None]:
-    """Note how long a phase takes."""
+    """Note how long a phase takes, all its parts together."""
     started = time.perf_counter()
     yield
-    seconds[phase] = time.perf_counter() - started
+    seconds[phase] = seconds.get(phase, 0.0) + time.perf_counter() - started

@@ -1,6 +1,8 @@
 """Scores of a network on prepared items: log-likelihoods as lm-eval defines them, then lm-eval's own metrics."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 import torch
@@ -13,6 +15,7 @@ from services.evaluator.progress_callback import ProgressCallback, ignore_progre
 from shared.messages import ItemScores
 from shared.supernet.blocked import blocked
 from shared.supernet.decoder import Decoder, Sequences
+from shared.supernet.layer_tree import hidden_in_each
 from shared.supernet.prefix import Prefix
 
 if TYPE_CHECKING:  # lm-eval isn't loaded, as nothing here needs it
@@ -37,13 +40,25 @@ def score(network: Decoder, task: "PreparedTask", progressed: ProgressCallback =
     """Score every item of a task; `progressed` is called after each wave. Where memory runs out, it is tried once more
     with half as many tokens at a time.
     """
+    (scores,) = score_together([network], task, progressed)
+    return scores
+
+
+def score_together(
+    networks: Sequence[Decoder], task: "PreparedTask", progressed: ProgressCallback = ignore_progress
+) -> list[ItemScores]:
+    """`score` each of some networks of one super-network. Layers that they share (`Checkpoint.cut_together`) are
+    computed once, and the answers are those of each alone; `progressed` is called after each wave for each network.
+    Where memory runs out for several, that is raised: alone they may have room, in batches of the usual size, on which
+    a last bit may depend.
+    """
     try:
-        return _score(network, task, progressed)
+        return _score(networks, task, progressed)
     except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
+        if len(networks) > 1 or not is_out_of_memory(error):
             raise
     torch.cuda.empty_cache()  # not within `except`: the error would hold on to what filled the memory
-    return _score(network, task.halved(), progressed)
+    return _score(networks, task.halved(), progressed)
 
 
 def count_waves(task: "PreparedTask") -> int:
@@ -51,14 +66,36 @@ def count_waves(task: "PreparedTask") -> int:
     return sum(1 for _ in _waves(task))
 
 
+@dataclass(frozen=True)
+class _Answers:
+    """Of each request of a task the log-likelihood so far, and how many of its tokens are not the likeliest."""
+
+    likelihoods: Tensor
+    misses: Tensor
+
+    @classmethod
+    def none(cls, requests: int) -> "_Answers":
+        return cls(torch.zeros(requests, dtype=torch.float64), torch.zeros(requests, dtype=torch.long))
+
+    def add(self, batches: Sequence[ScoringBatch], likelihoods: Tensor, misses: Tensor) -> None:
+        """Add what was found of the targets of some batches, one after another."""
+        sizes = [len(batch.owners) for batch in batches]
+        parts = zip(batches, torch.split(likelihoods, sizes), torch.split(misses, sizes), strict=True)
+        for batch, own, own_misses in parts:
+            self.likelihoods.index_add_(0, batch.owners, own)
+            self.misses.index_add_(0, batch.owners, own_misses)
+
+
 @torch.inference_mode()
-def _score(network: Decoder, task: "PreparedTask", progressed: ProgressCallback) -> ItemScores:
-    likelihoods = torch.zeros(sum(task.requests), dtype=torch.float64)
-    misses = torch.zeros(sum(task.requests), dtype=torch.long)
+def _score(networks: Sequence[Decoder], task: "PreparedTask", progressed: ProgressCallback) -> list[ItemScores]:
+    answers = [_Answers.none(sum(task.requests)) for _ in networks]
     for wave in _waves(task):
-        _score_wave(network, wave, likelihoods, misses)
-        progressed()
-    flat = list(zip(likelihoods.tolist(), (misses == 0).tolist(), strict=True))
+        _score_wave(networks, wave, answers, progressed)
+    return [_item_scores(task, each) for each in answers]
+
+
+def _item_scores(task: "PreparedTask", answered: _Answers) -> ItemScores:
+    flat = list(zip(answered.likelihoods.tolist(), (answered.misses == 0).tolist(), strict=True))
     measured, margins, start = [], [], 0
     for index, (document, requests) in enumerate(zip(task.documents, task.requests, strict=True)):
         answers = flat[start : start + requests]
@@ -110,20 +147,24 @@ def _waves(task: "PreparedTask") -> Iterator[Wave]:
         yield wave
 
 
-def _score_wave(network: Decoder, wave: Wave, likelihoods: Tensor, misses: Tensor) -> None:
-    """Add to the log-likelihood of each request, and to the number of its tokens that are not the likeliest."""
+def _score_wave(
+    networks: Sequence[Decoder], wave: Wave, answers: Sequence[_Answers], progressed: ProgressCallback
+) -> None:
+    """Add what a wave says to the answers of each network."""
     many = sum(len(sequences.tokens) for sequences, _ in wave) >= MANY_TOKENS
-    states = network.hidden_together((sequences for sequences, _ in wave), blocked if many else lambda layer: layer)
-    batches = [(batch, state) for (_, batch), state in zip(wave, states, strict=True) if batch is not None]
-    found, greedy = zip(*(_predicted(network, state[batch.places], batch) for batch, state in batches), strict=True)
-    # They leave a GPU together: nothing waits for it before a wave is done.
-    likelihood, missed = torch.cat(found).double().cpu(), (~torch.cat(greedy)).long().cpu()
-    sizes = [len(batch.owners) for batch, _ in batches]
-    for (batch, _), own, own_missed in zip(
-        batches, torch.split(likelihood, sizes), torch.split(missed, sizes), strict=True
-    ):
-        likelihoods.index_add_(0, batch.owners, own)
-        misses.index_add_(0, batch.owners, own_missed)
+    hidden = hidden_in_each(networks, [sequences for sequences, _ in wave], blocked if many else lambda layer: layer)
+    for network, states in groupby(hidden, lambda each: each[0]):
+        batches, found, greedy = list[ScoringBatch](), list[Tensor](), list[Tensor]()
+        for _, number, state in states:
+            batch = wave[number][1]
+            if batch is not None:
+                batches.append(batch)
+                likelihood, likeliest = _predicted(networks[network], state[batch.places], batch)
+                found.append(likelihood)
+                greedy.append(likeliest)
+        # They leave a GPU together: nothing waits for it before a network is done with a wave.
+        answers[network].add(batches, torch.cat(found).double().cpu(), (~torch.cat(greedy)).long().cpu())
+        progressed()
 
 
 def _predicted(network: Decoder, states: Tensor, batch: ScoringBatch) -> tuple[Tensor, Tensor]:

@@ -7,6 +7,7 @@ import signal
 from contextlib import closing
 from enum import Enum, auto
 
+from services.evaluator.lease import said_of
 from services.evaluator.locations import AllowedLocations
 from services.evaluator.status import CrashGuard, EvaluatorStatus
 from services.evaluator.watchdog import Watchdog
@@ -140,16 +141,16 @@ def serve(
 
 
 def requeue(broker: Broker, worker: Worker) -> None:
-    """Requeue the request in flight, for another evaluator. If it is being answered, which only waits for the broker,
+    """Requeue the message in flight, for another evaluator. If it is being answered, which only waits for the broker,
     the broker redelivers it by itself."""
     lease = worker.lease_slot.claim()
     if lease is None:
         log.warning("told to stop: the answer can't be delivered, the request will be redelivered")
         return
-    request, delivery = lease.request, lease.delivery
+    delivery = lease.delivery
     log.warning(
         "told to stop: the request in flight is requeued",
-        extra=fields(search=request.search, candidate=request.identity, attempt=delivery.attempt),
+        extra=fields(**said_of(lease.requests), attempt=delivery.attempt),
     )
     broker.stop_receiving(delivery.queue)  # or it would be delivered to us again
     delivery.requeue()

@@ -3,7 +3,7 @@
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from services.evaluator.progress_callback import ProgressCallback, ignore_progress
 from services.evaluator.worker import RequestEvaluator, worker_name
@@ -20,20 +20,26 @@ log = logging.getLogger(__name__)
 
 
 class CrashGuard:
-    """An evaluator for which an exception is the failure of one request, not of the process."""
+    """An evaluator for which an exception is the failure of one request, not of the process, nor of the requests that
+    came with it."""
 
     def __init__(self, evaluator: RequestEvaluator) -> None:
         self._evaluator = evaluator
 
-    def evaluate(self, request: EvaluationRequest, progressed: ProgressCallback) -> EvaluationResult:
-        """The evaluator's answer; an exception is logged with its traceback and answered as `crashed`."""
+    def evaluate_together(
+        self, requests: Sequence[EvaluationRequest], progressed: ProgressCallback
+    ) -> list[EvaluationResult]:
+        """The evaluator's answers; an exception is logged with its traceback and answered as `crashed`, by the request
+        that raises it alone."""
         try:
-            return self._evaluator.evaluate(request, progressed)
+            return self._evaluator.evaluate_together(requests, progressed)
         except Exception as error:  # a bug, which other requests may not run into
             log.exception("evaluation crashed")
             reason = f"{type(error).__name__}: {first_line(error)}"
-            failure = Failure(kind="crashed", reason=reason)
-            return EvaluationResult(identity=request.identity, search=request.search, outcome=failure)
+        if len(requests) > 1:
+            return [result for each in requests for result in self.evaluate_together([each], progressed)]
+        failure = Failure(kind="crashed", reason=reason)
+        return [EvaluationResult(identity=each.identity, search=each.search, outcome=failure) for each in requests]
 
 
 class EvaluatorStatus:
@@ -53,41 +59,46 @@ class EvaluatorStatus:
         self._state: EvaluatorState = "idle"
         self._since = time.time()
         self._draining = self._stopped = False
-        self._request: EvaluationRequest | None = None
+        self._requests: tuple[EvaluationRequest, ...] = ()
         self._measured = self._failed = self._crashes = 0
 
-    def received(self, delivery: Delivery, request: EvaluationRequest) -> None:
+    def received(self, delivery: Delivery, requests: Sequence[EvaluationRequest]) -> None:
         self.hung.beat()
-        self._metrics.request_received(None if delivery.sent_at is None else time.time() - delivery.sent_at)
-        self._go("computing", request)
+        self._metrics.message_received(None if delivery.sent_at is None else time.time() - delivery.sent_at)
+        self._go("computing", tuple(requests))
 
     def progressed(self) -> None:
         self.hung.beat()
         self._metrics.progressed()
 
-    def evaluated(self, outcome: Measurement | Failure, seconds: float) -> None:
+    def evaluated(self, results: Sequence[EvaluationResult], seconds: float) -> None:
         self.hung.rest()
-        self._metrics.answered(outcome, seconds)
-        with self._lock:
-            self._measured += isinstance(outcome, Measurement)
-            self._failed += isinstance(outcome, Failure)
-        self._crashes = self._crashes + 1 if isinstance(outcome, Failure) and FAILURES[outcome.kind].is_crash else 0
-        log.info("evaluation finished", extra=fields(outcome=outcome.kind, seconds=seconds))
+        share = seconds / len(results)
+        for result in results:
+            outcome = result.outcome
+            self._metrics.answered(outcome, share)
+            with self._lock:
+                self._measured += isinstance(outcome, Measurement)
+                self._failed += isinstance(outcome, Failure)
+            crashed = isinstance(outcome, Failure) and FAILURES[outcome.kind].is_crash
+            self._crashes = self._crashes + 1 if crashed else 0
+            finished = fields(candidate=result.identity, outcome=outcome.kind, seconds=share)
+            log.info("evaluation finished", extra=finished)
 
     def settled(self, pausing: bool) -> None:
-        self._go("pausing" if pausing else "idle", None)
+        self._go("pausing" if pausing else "idle", ())
         if self._crashes >= MOST_CRASHES:
             self.broken()
 
     def resumed(self) -> None:
-        self._go("idle", None)
+        self._go("idle", ())
 
     def drain(self) -> None:
-        """No request is received after the one in flight."""
+        """No message is received after the one in flight."""
         with self._lock:
             self._draining = True
-            request = self._request
-        self._go("draining", request)
+            requests = self._requests
+        self._go("draining", requests)
 
     def stop(self) -> None:
         """No request is in flight any more, nor will be."""
@@ -102,7 +113,7 @@ class EvaluatorStatus:
         """The state, to be announced to the farm."""
         reconnects = self._broker.counters.reconnects
         with self._lock:
-            request = self._request
+            requests = self._requests
             if self._state == "idle" and reconnects != self._reconnects:
                 self._since = time.time()  # nothing could come before, so it says nothing about the queue
             self._reconnects = reconnects
@@ -114,15 +125,15 @@ class EvaluatorStatus:
                 device=self._device,
                 state="stopped" if self._stopped else self._state,
                 since=self._since,
-                search=None if request is None else request.search,
-                candidate=None if request is None else request.identity,
+                search=requests[0].search if requests else None,
+                candidates=tuple(request.identity for request in requests),
                 measured=self._measured,
                 failed=self._failed,
             )
 
-    def _go(self, state: EvaluatorState, request: EvaluationRequest | None) -> None:
+    def _go(self, state: EvaluatorState, requests: tuple[EvaluationRequest, ...]) -> None:
         with self._lock:
             self._state = "draining" if self._draining else state
-            self._request, self._since = request, time.time()
+            self._requests, self._since = requests, time.time()
             self._metrics.is_in(self._state)
         self.changed()

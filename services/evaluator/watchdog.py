@@ -1,11 +1,11 @@
-"""The hard limit of an evaluation. A thread can't be stopped, so a request that takes too long is answered as timed
-out, and the process ends."""
+"""The hard limit of an evaluation. A thread can't be stopped, so requests that take too long are answered as timed out,
+and the process ends."""
 
 import logging
 import threading
 from collections.abc import Callable
 
-from services.evaluator.lease import LeaseSlot, answer
+from services.evaluator.lease import LeaseSlot, allowed, answer, said_of
 from shared.broker import Broker
 from shared.messages import EvaluationResult, Failure
 from shared.telemetry.logs import bound, fields
@@ -14,10 +14,11 @@ log = logging.getLogger(__name__)
 
 
 class Watchdog(threading.Thread):
-    """Answers `timed_out` for the request whose evaluation has taken `limit_seconds`, once; then calls `answered`.
+    """Answers `timed_out` for the requests whose evaluation has taken `limit_seconds` each (`lease.allowed`), once;
+    then calls `answered`.
 
     It waits while the broker can't be reached, as the worker does. Where the broker refuses the answer for good,
-    `answered` is called all the same: the request then goes to another evaluator.
+    `answered` is called all the same: the requests then go to another evaluator.
     """
 
     def __init__(
@@ -28,14 +29,19 @@ class Watchdog(threading.Thread):
 
     def run(self) -> None:
         lease = self._lease_slot.claim_expired(self._limit)
-        request, attempt = lease.request, lease.delivery.attempt
-        reason = f"not finished after {self._limit:g} s, the limit of this evaluator"
-        failure = Failure(kind="timed_out", reason=reason)
-        result = EvaluationResult(identity=request.identity, search=request.search, outcome=failure)
-        with bound(search=request.search, candidate=request.identity, attempt=attempt):
-            log.error("evaluation timed out", extra=fields(limit_seconds=self._limit))
+        requests, limit = lease.requests, allowed(lease, self._limit)
+        whose = "" if len(requests) == 1 else f" for {len(requests)} networks together"
+        failure = Failure(
+            kind="timed_out", reason=f"not finished after {limit:g} s, the limit of this evaluator{whose}"
+        )
+        results = [
+            EvaluationResult(identity=request.identity, search=request.search, outcome=failure, together=len(requests))
+            for request in requests
+        ]
+        with bound(**said_of(requests), attempt=lease.delivery.attempt):
+            log.error("evaluation timed out", extra=fields(limit_seconds=limit))
             try:
-                answer(self._broker, lease, result, last=True)
+                answer(self._broker, lease, results, last=True)
             except Exception:
                 log.exception("the evaluation's failure can't be published")
             finally:

@@ -1,17 +1,17 @@
-"""The evaluator's main loop: receives requests from the broker and answers them, one at a time."""
+"""The evaluator's main loop: receives requests from the broker and answers them, one message at a time."""
 
 import logging
 import os
 import platform
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from services.evaluator.lease import Lease, LeaseSlot, answer
+from services.evaluator.lease import Lease, LeaseSlot, answer, said_of
 from services.evaluator.progress_callback import ProgressCallback, ignore_progress
 from shared.backoff import Backoff
-from shared.broker import Broker, Delivery, read_request
+from shared.broker import Broker, Delivery, read_requests
 from shared.failure_policy import FAILURES
 from shared.messages import EvaluationRequest, EvaluationResult, Failure, Measurement
 from shared.telemetry.logs import bound, fields
@@ -30,28 +30,31 @@ def worker_name() -> str:
 class RequestEvaluator(Protocol):
     """Answers a worker's requests."""
 
-    def evaluate(self, request: EvaluationRequest, progressed: ProgressCallback) -> EvaluationResult:
-        """The answer to a request. `progressed` is called after each step of the evaluation."""
+    def evaluate_together(
+        self, requests: Sequence[EvaluationRequest], progressed: ProgressCallback
+    ) -> list[EvaluationResult]:
+        """The answers to the requests of one message, in their order. `progressed` is called after each step of the
+        evaluation."""
         ...
 
 
 class WorkerObserver(Protocol):
     """Is told what a worker does."""
 
-    def received(self, delivery: Delivery, request: EvaluationRequest) -> None:
-        """A request was received, and is going to be evaluated."""
+    def received(self, delivery: Delivery, requests: Sequence[EvaluationRequest]) -> None:
+        """A message was received, and its requests are going to be evaluated."""
         ...
 
     def progressed(self) -> None:
-        """A step of its evaluation is done."""
+        """A step of their evaluation is done."""
         ...
 
-    def evaluated(self, outcome: Measurement | Failure, seconds: float) -> None:
-        """Its evaluation is over; the result is not published yet."""
+    def evaluated(self, results: Sequence[EvaluationResult], seconds: float) -> None:
+        """Their evaluation is over, all together in `seconds`; the results are not published yet."""
         ...
 
     def settled(self, pausing: bool) -> None:
-        """The request is acknowledged or rejected. `pausing`: no other one is received before `resumed`."""
+        """The message is acknowledged or rejected. `pausing`: no other one is received before `resumed`."""
         ...
 
     def resumed(self) -> None:
@@ -62,13 +65,13 @@ class WorkerObserver(Protocol):
 class NullObserver:
     """Does nothing."""
 
-    def received(self, delivery: Delivery, request: EvaluationRequest) -> None:
+    def received(self, delivery: Delivery, requests: Sequence[EvaluationRequest]) -> None:
         """Does nothing."""
 
     def progressed(self) -> None:
         """Does nothing."""
 
-    def evaluated(self, outcome: Measurement | Failure, seconds: float) -> None:
+    def evaluated(self, results: Sequence[EvaluationResult], seconds: float) -> None:
         """Does nothing."""
 
     def settled(self, pausing: bool) -> None:
@@ -81,9 +84,9 @@ class NullObserver:
 class Worker(threading.Thread):
     """Answers the requests of the queue `requests` until `stop` is set; an evaluation in flight then is finished.
 
-    The result is published, and confirmed, before the request is acknowledged. A request that is redelivered because
-    the connection was lost during its evaluation is not evaluated again. One whose result can't be delivered is
-    rejected. After a failure that another evaluator may not have there may be a pause, in which the queue is left to
+    Results are published, and confirmed, before their message is acknowledged. One that is redelivered because the
+    connection was lost during its evaluation is not evaluated again. One whose results can't be delivered is rejected.
+    After a failure that another evaluator may not have there may be a pause, in which the queue is left to
     others.
 
     Args:
@@ -141,34 +144,34 @@ class Worker(threading.Thread):
                 self._broker.stop_receiving(self._requests)
                 delivery.requeue()
                 continue
-            request = read_request(self._broker, delivery)
-            if request is not None:
-                with bound(search=request.search, candidate=request.identity, attempt=delivery.attempt):
-                    pause = self._work_on(request, delivery)
+            requests = read_requests(self._broker, delivery)
+            if requests:
+                with bound(**said_of(requests), attempt=delivery.attempt):
+                    pause = self._work_on(requests, delivery)
                     if pause:
                         self._rest(pause)
 
-    def _work_on(self, request: EvaluationRequest, delivery: Delivery) -> float:
-        """Answer a request; returns how long to pause then, in seconds."""
+    def _work_on(self, requests: tuple[EvaluationRequest, ...], delivery: Delivery) -> float:
+        """Answer the requests of a message; returns how long to pause then, in seconds."""
         began = time.monotonic()
-        self._observer.received(delivery, request)
-        self.lease_slot.hold(Lease(request, delivery, began, self._broker.counters.reconnects))
-        result = self._evaluator.evaluate(request, self._observer.progressed)
+        self._observer.received(delivery, requests)
+        self.lease_slot.hold(Lease(requests, delivery, began, self._broker.counters.reconnects))
+        results = self._evaluator.evaluate_together(requests, self._observer.progressed)
         lease = self.lease_slot.claim()
         if lease is None:
             raise _LeaseLostError
-        self._observer.evaluated(result.outcome, time.monotonic() - began)
-        pause = self._pause_after(result.outcome)
-        if answer(self._broker, lease, result, last=self.stop.is_set() or pause > 0):
+        self._observer.evaluated(results, time.monotonic() - began)
+        pause = self._pause_after([result.outcome for result in results])
+        if answer(self._broker, lease, results, last=self.stop.is_set() or pause > 0):
             self._answered = delivery.identity
         self._observer.settled(pausing=pause > 0)
         return pause
 
-    def _pause_after(self, outcome: Measurement | Failure) -> float:
+    def _pause_after(self, outcomes: Sequence[Measurement | Failure]) -> float:
         """How long to leave the queue to others, in seconds."""
         if self._backoff is None:
             return 0.0
-        if isinstance(outcome, Failure) and FAILURES[outcome.kind].backs_off:
+        if any(isinstance(outcome, Failure) and FAILURES[outcome.kind].backs_off for outcome in outcomes):
             return self._backoff.failed()
         self._backoff.reset()
         return 0.0
@@ -180,4 +183,4 @@ class Worker(threading.Thread):
 
 
 class _LeaseLostError(Exception):
-    """Another thread claimed the lease of the request that was evaluated."""
+    """Another thread claimed the lease of what was evaluated."""

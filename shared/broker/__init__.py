@@ -25,7 +25,7 @@ from shared.broker.protocol import (
     requests_queue,
     results_queue,
 )
-from shared.broker.reading import REASON_CHARACTERS, identity_in, read_request, read_result
+from shared.broker.reading import REASON_CHARACTERS, identity_in, read_requests, read_results
 
 __all__ = [
     "ANNOUNCEMENTS",
@@ -49,8 +49,8 @@ __all__ = [
     "MessageTooLargeError",
     "QueueMissingError",
     "identity_in",
-    "read_request",
-    "read_result",
+    "read_requests",
+    "read_results",
     "requests_queue",
     "results_queue",
 ]

@@ -22,7 +22,9 @@ from shared.messages import (
     CoordinatorMessage,
     EvaluationRequest,
     EvaluationResult,
+    EvaluatorMessage,
     Failure,
+    JointRequest,
     StopSearch,
 )
 from shared.text import one_line
@@ -31,7 +33,7 @@ logger = logging.getLogger(__name__)
 
 M = TypeVar("M")
 
-REQUESTS = TypeAdapter(EvaluationRequest)
+REQUESTS: TypeAdapter[EvaluationRequest | JointRequest] = TypeAdapter(EvaluatorMessage)
 RESULTS: TypeAdapter[EvaluationResult | StopSearch] = TypeAdapter(CoordinatorMessage)
 
 UNSIGNED_VERSION = 1
@@ -42,34 +44,35 @@ REASON_CHARACTERS = 300
 """A reason is for people to read: no longer than this."""
 
 
-def read_request(broker: Broker, delivery: Delivery) -> EvaluationRequest | None:
-    """The request that was delivered; None if it was none, or no coordinator's, and then it is rejected."""
+def read_requests(broker: Broker, delivery: Delivery) -> tuple[EvaluationRequest, ...]:
+    """The requests that were delivered in one message, one or several; none if it was none, or no coordinator's, and
+    then it is rejected."""
     try:
-        request = _parse(REQUESTS, _readable(delivery))
-        if request.version != REQUEST_VERSION:
-            raise ValueError(_unknown_version(request.version))
+        message = _parse(REQUESTS, _readable(delivery))
+        if message.version != REQUEST_VERSION:
+            raise ValueError(_unknown_version(message.version))
         _check_sender(delivery, COORDINATOR, "a request")
-        return request
+        return _each(message)
     except ValueError as problem:
         _reject(broker, delivery, problem)
-        return None
+        return ()
 
 
-def read_result(broker: Broker, delivery: Delivery) -> EvaluationResult | StopSearch | None:
-    """The result that was delivered, or the request to stop the search; None if it was neither, or not sent by an
+def read_results(broker: Broker, delivery: Delivery) -> tuple[EvaluationResult | StopSearch, ...]:
+    """The result that was delivered, or the request to stop the search; none if it was neither, or not sent by an
     evaluator or an operator, and then it is rejected.
 
-    A request that comes back as a dead letter is a result too: its evaluators crashed, or couldn't read it.
+    Requests that come back as a dead letter are results too, each one: their evaluators crashed, or couldn't read it.
     """
     if delivery.dead is not None:
-        return _failure_of_dead_letter(delivery, delivery.dead)
+        return _failures_of_dead_letter(delivery, delivery.dead)
     try:
         message = _parse(RESULTS, _readable(delivery))
         _check_may_say(delivery, message)
-        return message
+        return (message,)
     except ValueError as problem:
         _reject(broker, delivery, problem)
-        return None
+        return ()
 
 
 def identity_in(delivery: Delivery) -> str | None:
@@ -84,6 +87,10 @@ def identity_in(delivery: Delivery) -> str | None:
         return None
     identity = content.get("identity") if isinstance(content, dict) else None
     return identity if isinstance(identity, str) else None
+
+
+def _each(message: EvaluationRequest | JointRequest) -> tuple[EvaluationRequest, ...]:
+    return message.each if isinstance(message, JointRequest) else (message,)
 
 
 def _reject(broker: Broker, delivery: Delivery, problem: ValueError) -> None:
@@ -140,20 +147,20 @@ def _unknown_version(version: object) -> str:
     return f"{UNKNOWN_VERSION}: this nasfarm reads version {REQUEST_VERSION}, not {version!r}"
 
 
-def _failure_of_dead_letter(delivery: Delivery, reason: str) -> EvaluationResult | None:
-    """The failure that a dead letter stands for; None for one that says nothing about a request of ours.
+def _failures_of_dead_letter(delivery: Delivery, reason: str) -> tuple[EvaluationResult, ...]:
+    """The failures that a dead letter stands for; none for one that says nothing about a request of ours.
 
     The broker itself dead-letters a coordinator's request that came back too often, and keeps its sender.
     """
     try:
         if delivery.sender not in (EVALUATOR, COORDINATOR, None) or reason.startswith(FORBIDDEN):
             raise ValueError(f"{reason}, says user {delivery.sender or 'unknown'}")
-        request = _parse(REQUESTS, delivery.body)
+        requests = _each(_parse(REQUESTS, delivery.body))
     except ValueError as problem:
         # It is in the queue of dead letters, too, with the reason that its evaluator gave.
         logger.warning("dead letter %s dropped: %s", delivery.identity, problem)
         delivery.ack()
-        return None
+        return ()
     if reason == "delivery_limit":
         reason = f"{DELIVERY_LIMIT + 1} evaluators crashed at it, or were killed: see their logs"
         failure = Failure(kind="dead_lettered", reason=reason)
@@ -161,4 +168,7 @@ def _failure_of_dead_letter(delivery: Delivery, reason: str) -> EvaluationResult
         other_release = reason.startswith(UNKNOWN_VERSION)  # another evaluator may be of ours
         reason = f"refused by an evaluator: {reason}"
         failure = Failure(kind="unavailable" if other_release else "bad_request", reason=reason)
-    return EvaluationResult(identity=request.identity, search=request.search, outcome=failure)
+    return tuple(
+        EvaluationResult(identity=request.identity, search=request.search, outcome=failure, together=len(requests))
+        for request in requests
+    )

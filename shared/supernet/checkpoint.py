@@ -2,7 +2,7 @@
 
 import copy
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
@@ -15,7 +15,7 @@ from torch import Tensor
 from transformers import PretrainedConfig
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
-from shared.architecture import Architecture, dense, derive
+from shared.architecture import Architecture, Quantization, dense, derive
 from shared.errors import UserError, first_line
 from shared.files import writing
 from shared.json_text import parse_json
@@ -89,17 +89,31 @@ class Checkpoint:
         With INT8 only what is quantised takes memory, and it is quantised where it lies, a layer at a time.
         `weights` stands in for the mapped ones under the same names. Raises UserError if the architecture doesn't fit.
         """
-        source = self.weights if weights is None else weights
-        chosen = dense(self.network) if architecture is None else architecture
-        network = derive(self.network, chosen)
-        layers: Iterator[Layer] = (
-            cut_layer(network.family, layer, index, source)
-            for layer, index in zip(network.layers, chosen.layers, strict=True)
-        )
-        if chosen.quantization == "int8":
-            from shared.supernet.int8 import quantize_layer  # loading bitsandbytes takes a second or two
+        (network,) = self.cut_together([dense(self.network) if architecture is None else architecture], weights)
+        return network
 
-            layers = map(quantize_layer, layers)
+    def cut_together(
+        self, architectures: Sequence[Architecture], weights: Mapping[str, Tensor] | None = None
+    ) -> list[Decoder]:
+        """`cut` several sub-networks: a layer that is the same in some of them is the same object there, made once."""
+        source = self.weights if weights is None else weights
+        made: dict[tuple[int, int, Quantization], Layer] = {}
+        return [self._cut(architecture, source, made) for architecture in architectures]
+
+    def _cut(
+        self,
+        architecture: Architecture,
+        source: Mapping[str, Tensor],
+        made: dict[tuple[int, int, Quantization], Layer],
+    ) -> Decoder:
+        """A sub-network of the layers `made`, by index, width and quantization; and of others, which are added."""
+        network = derive(self.network, architecture)
+        layers: list[Layer] = []
+        for shape, index in zip(network.layers, architecture.layers, strict=True):
+            key = index, shape.mlp_width, architecture.quantization
+            if key not in made:
+                made[key] = _quantized(cut_layer(network.family, shape, index, source), architecture.quantization)
+            layers.append(made[key])
         outer = {spec.part: source[spec.name] for spec in outer_tensors(network)}
         rotaries = _rotaries(network, self.config)
         return Decoder(
@@ -111,6 +125,14 @@ class Checkpoint:
             head=outer.get(HEAD, outer[EMBEDDINGS]),
             rotaries={key: rotary.to(outer[EMBEDDINGS].device) for key, rotary in rotaries.items()},
         )
+
+
+def _quantized(layer: Layer, quantization: Quantization) -> Layer:
+    if quantization == "none":
+        return layer
+    from shared.supernet.int8 import quantize_layer  # loading bitsandbytes takes a second or two
+
+    return quantize_layer(layer)
 
 
 def _arithmetic(network: NetworkShape, config: PretrainedConfig) -> Arithmetic:

@@ -6,7 +6,7 @@ families in `shared.network.families`.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from typing import Any, ClassVar, Protocol, Self
@@ -298,31 +298,19 @@ class Decoder:
     def hidden(self, sequences: Sequences, observe: LayerObserver | None = None, run: LayerRunner = run_once) -> Tensor:
         """States after the last norm, (T, hidden)."""
         state = self.embedded(sequences.tokens)
-        rotations = self._rotations(sequences.positions, state.dtype)
+        rotations = self.rotations(sequences.positions, state.dtype)
         for index, layer in enumerate(self.layers):
             before = state
-            step = partial(self._through, index, layer, rotations=rotations, sequences=sequences)
+            step = partial(self.through, index, layer, rotations=rotations, sequences=sequences)
             state, neurons = run(step, before)
             if observe is not None:
                 observe(index, before, neurons, state)
         return self.outputs(state)
 
-    def hidden_together(self, batches: Iterable[Sequences], prepare: Callable[[Layer], Layer]) -> list[Tensor]:
-        """`hidden` of each, layer by layer: each layer is prepared once for all of them, and the keys and values of a
-        prefix are there for the batches after it."""
-        batches = list(batches)
-        states = [self.embedded(sequences.tokens) for sequences in batches]
-        rotations = [self._rotations(sequences.positions, self.embeddings.dtype) for sequences in batches]
-        for index, layer in enumerate(self.layers):
-            prepared = prepare(layer)
-            for number, sequences in enumerate(batches):
-                states[number], _ = self._through(index, prepared, states[number], rotations[number], sequences)
-        return [self.outputs(state) for state in states]
-
     def layer_outputs(self, index: int, layer: Layer, state: Tensor, sequences: Sequences) -> Tensor:
         """The state after a layer that stands in the place of the network's own one, of the state before it."""
-        rotations = self._rotations(sequences.positions, state.dtype)
-        return self._through(index, layer, state, rotations, sequences)[0]
+        rotations = self.rotations(sequences.positions, state.dtype)
+        return self.through(index, layer, state, rotations, sequences)[0]
 
     def embedded(self, tokens: Tensor) -> Tensor:
         """The states of tokens (T,) before the first layer, (T, hidden)."""
@@ -339,13 +327,14 @@ class Decoder:
         """Scores of every word of the vocabulary, (..., vocabulary)."""
         return F.linear(states, self.head)
 
-    def _rotations(self, positions: Tensor, dtype: torch.dtype) -> Rotations:
+    def rotations(self, positions: Tensor, dtype: torch.dtype) -> Rotations:
+        """What turns the queries and keys at some positions (T,)."""
         return {key: rotary.tables(positions, dtype) for key, rotary in self.rotaries.items()}
 
-    def _through(
+    def through(
         self, index: int, layer: Layer, state: Tensor, rotations: Rotations, sequences: Sequences
     ) -> tuple[Tensor, Tensor | None]:
-        """The state after a layer, and its MLP's neurons."""
+        """The state after a layer that is the network's `index`-th, and its MLP's neurons."""
         layer = layer.for_segments(sequences.segments)
         attention, mlp, neurons = layer.attention, layer.mlp, None
         attended = None if attention is None else self._attended(index, attention, state, rotations, sequences)

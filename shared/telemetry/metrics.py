@@ -15,7 +15,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from shared.broker import Broker
-from shared.messages import Failure, FailureKind, Measurement
+from shared.messages import MOST_TOGETHER, Failure, FailureKind, Measurement
 
 MEASUREMENT = "measurement"
 OUTCOMES = (MEASUREMENT, *get_args(FailureKind))
@@ -52,13 +52,15 @@ class EvaluatorMetrics:
         )
         self._duration = make.histogram(
             "evaluation_duration_seconds",
-            "Time from taking a request to having its answer, failures included.",
+            "Time from taking a request to having its answer, failures included; of networks that were asked for "
+            "together, each one's share.",
             MINUTES,
         )
         self._stages = make.histogram(
             "stage_duration_seconds",
             "Time of each stage of a measurement: prepare (load weights and tasks), cut (the sub-network out of the "
-            "super-network), score (benchmark questions), speed, costs. A long prepare: the caches are cold or gone.",
+            "super-network), score (benchmark questions), speed, costs; of networks that were measured together, each "
+            "one's share. A long prepare: the caches are cold or gone.",
             FROM_MILLISECONDS,
             {"stage": STAGES},
         )
@@ -81,7 +83,8 @@ class EvaluatorMetrics:
         )
         self._queue_wait = make.histogram(
             "queue_wait_seconds",
-            "Time that a request lay in the queue before this evaluator took it. Long: more evaluators would help.",
+            "Time that a message, with one request or several, lay in the queue before this evaluator took it. Long: "
+            "more evaluators would help.",
             (0.1, 1.0, *MINUTES),
         )
         self.is_in("idle")
@@ -96,14 +99,14 @@ class EvaluatorMetrics:
         """The evaluator has got on just now."""
         self._progress.set_to_current_time()
 
-    def request_received(self, waited_seconds: float | None) -> None:
-        """A request was received, which waited in the queue for so long (None where that isn't known)."""
+    def message_received(self, waited_seconds: float | None) -> None:
+        """A message was received, which waited in the queue for so long (None where that isn't known)."""
         if waited_seconds is not None:
             self._queue_wait.observe(max(0.0, waited_seconds))  # two machines' clocks never quite agree
         self.progressed()
 
     def answered(self, outcome: Measurement | Failure, seconds: float) -> None:
-        """A request was answered, `seconds` after it was taken."""
+        """A request was answered, which took `seconds`."""
         self._duration.observe(seconds)
         if isinstance(outcome, Measurement):
             self._evaluations.labels(MEASUREMENT).inc()
@@ -135,7 +138,9 @@ class CoordinatorMetrics:
             "candidates_planned", "Networks that will have been measured when the search is done: its budget."
         )
         self.in_flight = make.gauge(
-            "requests_in_flight", "Requests sent and not answered. About two for each evaluator while a search runs."
+            "requests_in_flight",
+            "Networks asked for and not answered, while a search runs two messages for each evaluator, of up to "
+            f"{MOST_TOGETHER} networks each.",
         )
         self.resent = make.counter(
             "requests_resent",
@@ -152,8 +157,9 @@ class CoordinatorMetrics:
         )
         self._dead_letters = make.counter(
             "dead_letters",
-            "Requests that came back as dead letters, by reason: delivery_limit (each evaluator that took it died: see "
-            "their logs), unreadable (evaluators of another release?). Their candidates are failed.",
+            "Messages with requests that came back as dead letters, by reason: delivery_limit (each evaluator that "
+            "took it died: see their logs), unreadable (evaluators of another release?). The candidate is failed; "
+            "several that were asked for together are asked for again one by one.",
             {"reason": get_args(DeadLetterReason)},
         )
         self.generation = make.gauge("generation", "Generations that the search has finished.")

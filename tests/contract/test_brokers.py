@@ -14,8 +14,8 @@ from shared.broker import (
     BrokerClosedError,
     InProcessBroker,
     MessageTooLargeError,
-    read_request,
-    read_result,
+    read_requests,
+    read_results,
     results_queue,
 )
 from shared.broker.rabbitmq import RabbitBroker
@@ -164,7 +164,7 @@ def test_what_comes_back_too_often_becomes_a_dead_letter_that_its_sender_reads_a
         delivery.requeue()
     dead = coordinator.receive(RESULTS, 30)
     assert dead is not None and dead.dead == "delivery_limit"
-    result = read_result(coordinator, dead)
+    (result,) = read_results(coordinator, dead)
     assert isinstance(result, EvaluationResult) and isinstance(result.outcome, Failure)
     assert result.outcome.kind == "dead_lettered"
     dead.ack()
@@ -179,16 +179,16 @@ def test_what_can_t_be_read_is_rejected_with_its_reason_and_the_next_message_is_
     coordinator.publish(REQUESTS, b'{"version": 7}', answer_to=RESULTS)
     coordinator.publish(REQUESTS, request_body(), answer_to=RESULTS)
     bad = evaluator.receive(REQUESTS, 30)
-    assert bad is not None and read_request(evaluator, bad) is None
+    assert bad is not None and read_requests(evaluator, bad) == ()
     good = evaluator.receive(REQUESTS, 30)
-    assert good is not None and read_request(evaluator, good) is not None
+    assert good is not None and read_requests(evaluator, good) != ()
     good.ack()
     kept = join("operator").receive(DEAD_LETTERS, 30)
     assert kept is not None and kept.body == b'{"version": 7}'
-    assert kept.dead == "unknown version: this nasfarm reads version 3, not 7"
+    assert kept.dead == "unknown version: this nasfarm reads version 4, not 7"
     kept.ack()
     told = coordinator.receive(RESULTS, 30)
-    assert told is not None and told.dead == kept.dead and read_result(coordinator, told) is None
+    assert told is not None and told.dead == kept.dead and read_results(coordinator, told) == ()
     assert evaluator.counters.rejected == 1
 
 
@@ -244,10 +244,10 @@ def test_a_search_can_be_asked_to_stop_and_a_request_for_another_is_rejected(joi
         ask_to_stop(search)
     stop = coordinator.receive(RESULTS, 30)
     assert results_queue("one") == RESULTS
-    assert stop is not None and read_result(coordinator, stop) == StopSearch(search="one")
+    assert stop is not None and read_results(coordinator, stop) == (StopSearch(search="one"),)
     stop.ack()
     misplaced = coordinator.receive(RESULTS, 30)
-    assert misplaced is not None and read_result(coordinator, misplaced) is None
+    assert misplaced is not None and read_results(coordinator, misplaced) == ()
     kept = join("operator").receive(DEAD_LETTERS, 30)
     assert kept is not None and kept.dead == "misplaced: a request to stop another search"
     kept.ack()

@@ -27,6 +27,7 @@ from shared.supernet.prefix import Prefix
 from shared.supernet.tokenizer import load_tokenizer
 from shared.supernet.tree import Tree
 from tests.support.checkpoints import random_sequences
+from tests.support.passes import hidden_together
 from tests.support.plain_network import plain_logits
 from tests.support.uneven import UNEVEN, write_uneven
 
@@ -84,7 +85,7 @@ def test_sequences_go_on_after_a_shared_prefix(made: Made) -> None:
     network, (beginning, *endings) = made.checkpoint.cut(), random_sequences(21, 5, 9)
     prefix = Prefix.of(beginning)
     row = pack([Tree(tokens, range(21, 21 + len(tokens)), (len(tokens),) * len(tokens)) for tokens in endings])
-    _, states = network.hidden_together([prefix, row.after(prefix)], lambda layer: layer)
+    _, states = hidden_together(network, [prefix, row.after(prefix)], lambda layer: layer)
     for start, tokens in zip(row.starts, endings, strict=True):
         logits = network.logits(states[start : start + len(tokens)])
         expected = made.reference(beginning + tokens)[len(beginning) :]
@@ -108,7 +109,7 @@ def test_layers_made_ready_for_many_tokens_compute_the_same(made: Made) -> None:
     network = made.checkpoint.cut(weights=weights)
     row = pack([Tree.plain(tokens) for tokens in SEQUENCES])
     exact = network.map(lambda tensor: tensor.float()).hidden(row)
-    (plain,), (ready,) = (network.hidden_together([row], how) for how in (lambda layer: layer, blocked))
+    (plain,), (ready,) = (hidden_together(network, [row], how) for how in (lambda layer: layer, blocked))
     error, reference = ((states.float() - exact).square().mean().sqrt() for states in (ready, plain))
     assert error < 1.3 * reference and reference < 0.05 * exact.std()
 

@@ -58,7 +58,7 @@ def work(
     delivery = broker.receive("requests.x", 5)
     assert delivery is not None
     delivery.ack()
-    evaluator.request_received(waited_seconds=12.0)
+    evaluator.message_received(waited_seconds=12.0)
     scores = ItemScores(task="t", items=(0, 1), items_digest="d", metrics={}, values={}, margins=())
     measurement = Measurement(
         parameters=1,

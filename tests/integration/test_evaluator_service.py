@@ -17,7 +17,7 @@ from shared.architecture import Architecture, dense
 from shared.broker import Delivery, requests_queue, results_queue
 from shared.broker.rabbitmq import QueueDepth, RabbitBroker, queue_depths
 from shared.failure_policy import MOST_CRASHES
-from shared.messages import EvaluationRequest, EvaluationResult, Failure, Measurement
+from shared.messages import EvaluationRequest, EvaluationResult, Failure, JointRequest, Measurement
 from tests.support.forked import Forked
 from tests.support.forwarding import Forwarder, forwarder
 from tests.support.pretending import SHAPE, pretend
@@ -76,7 +76,7 @@ class Service:
         self.start(*behaviour, **limits)
         self.wait(lambda: "evaluator ready" in self.log)
         request = self.ask()
-        self.wait(lambda: any(each.candidate == request.identity for each in self.told()))
+        self.wait(lambda: any(request.identity in each.candidates for each in self.told()))
         return request
 
     def told(self) -> list[EvaluatorAnnouncement]:
@@ -271,9 +271,25 @@ def test_what_an_evaluator_does_is_announced_to_the_farm(service: Service) -> No
     for each in told:
         assert (each.supernet, each.device) == ("supernet", "stand-in")
         assert each.name.endswith(f":{service.process.pid}")
-        work = ("small", request.identity) if each.state == "computing" else (None, None)
-        assert (each.search, each.candidate) == work
+        work = ("small", (request.identity,)) if each.state == "computing" else (None, ())
+        assert (each.search, each.candidates) == work
     assert [(each.measured, each.failed) for each in (told[0], told[-1])] == [(0, 0), (0, 1)]
+
+
+def test_networks_that_are_asked_for_in_one_message_are_answered_one_by_one(service: Service) -> None:
+    plan = small_plan()
+    networks = [dense(SHAPE), *(plan.space.smallest(depth) for depth in (8, 7))]
+    requests = [plan.request(network, "search") for network in networks]
+    service.start("--fail", f"infeasible={networks[1].digest}", "--bug", networks[2].digest)
+    service.coordinator.publish(service.requests, JointRequest.of(requests).model_dump_json().encode(), service.results)
+    service.wait(lambda: any(each.measured for each in service.told()))
+    service.process.send_signal(signal.SIGTERM)
+    assert service.process.wait(PATIENCE_SECONDS) == 0
+    measured, infeasible, crashed = service.outcomes()
+    assert isinstance(measured, Measurement)
+    assert isinstance(infeasible, Failure) and infeasible.kind == "infeasible"
+    assert isinstance(crashed, Failure) and crashed.kind == "crashed"
+    assert service.told()[-1].failed == 2 and service.left() is None
 
 
 def test_a_broken_evaluator_leaves_the_queue_to_others(service: Service) -> None:

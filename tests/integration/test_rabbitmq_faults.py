@@ -7,7 +7,7 @@ import pytest
 
 from deploy.farm.ports import free_port
 from shared.backoff import BackoffLimits
-from shared.broker import Broker, BrokerUnreachableError, QueueMissingError, read_result
+from shared.broker import Broker, BrokerUnreachableError, QueueMissingError, read_results
 from shared.broker.address import BrokerAddress
 from shared.broker.rabbitmq import RabbitBroker, remove_queues
 from tests.support.forwarding import forwarder
@@ -118,7 +118,7 @@ def test_a_deleted_queue_ends_its_consumer_with_a_word_and_works_again_once_it_i
     assert evaluator.receive(farm.requests, 0.5) is None
     remove_queues(farm.address("operator"), [farm.requests])
     with pytest.raises(
-        QueueMissingError, match=r"requests\.net\.v3: the broker has no such queue; let an operator add it"
+        QueueMissingError, match=r"requests\.net\.v4: the broker has no such queue; let an operator add it"
     ):
         evaluator.receive(farm.requests, 30)
     with pytest.raises(QueueMissingError):
@@ -230,7 +230,7 @@ def test_a_message_that_cannot_be_decoded_becomes_a_dead_letter_and_those_behind
     join("evaluator").publish(farm.results, b"after")
     first = coordinator.receive(farm.results, 30)
     assert first is not None and first.unreadable is not None
-    assert read_result(coordinator, first) is None
+    assert read_results(coordinator, first) == ()
     second = coordinator.receive(farm.results, 30)
     assert second is not None and second.body == b"after"
     assert (coordinator.counters.rejected, coordinator.counters.reconnects) == (1, 0)

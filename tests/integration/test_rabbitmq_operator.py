@@ -19,7 +19,7 @@ from shared.broker import (
     BrokerError,
     BrokerUnreachableError,
     QueueMissingError,
-    read_result,
+    read_results,
     requests_queue,
 )
 from shared.broker.__main__ import main
@@ -67,7 +67,7 @@ def test_a_search_is_asked_to_stop_and_an_unknown_one_is_named(farm: RabbitFarm,
     request_stop(farm.address("operator"), "one")
     delivery = coordinator.receive(farm.results, 30)
     assert delivery is not None and delivery.sent_at is not None and abs(delivery.sent_at - time.time()) < 60
-    assert read_result(coordinator, delivery) == StopSearch(search="one")
+    assert read_results(coordinator, delivery) == (StopSearch(search="one"),)
     delivery.ack()
     with pytest.raises(QueueMissingError, match="two: no search of this name is in the farm"):
         request_stop(farm.address("operator"), "two")
@@ -96,7 +96,7 @@ def test_a_search_that_is_said_to_have_ended_is_asked_to_stop_nonetheless(
         stop_search(farm.address("operator"), name)
         assert capsys.readouterr().out == f"{name} has stopped already.\n"
     delivery = coordinator.receive(farm.results, 30)
-    assert delivery is not None and read_result(coordinator, delivery) == StopSearch(search="one")
+    assert delivery is not None and read_results(coordinator, delivery) == (StopSearch(search="one"),)
     delivery.ack()
 
 

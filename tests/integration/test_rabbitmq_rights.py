@@ -18,8 +18,8 @@ from shared.broker import (
     BrokerError,
     ExchangeMissingError,
     QueueMissingError,
-    read_request,
-    read_result,
+    read_requests,
+    read_results,
     requests_queue,
 )
 from shared.broker.address import BrokerAddress
@@ -205,7 +205,7 @@ def test_an_evaluator_asks_nothing_of_other_evaluators_and_stops_no_search(
         if delivery.body == b"the last":
             break
         assert delivery.sender == ("evaluator" if signed else "")
-        assert read_result(coordinator, delivery) is None
+        assert read_results(coordinator, delivery) == ()
     delivery.ack()
     assert coordinator.receive(farm.results, 0.5) is None  # what it put aside told nobody
 
@@ -229,9 +229,9 @@ def test_what_is_in_the_queue_of_requests_is_answered_only_if_a_coordinator_put_
     publish_as(farm.address("coordinator"), "requests", farm.requests, REQUEST)  # which says nobody
     brokers["coordinator"].publish(farm.requests, REQUEST)
     forged = evaluator.receive(farm.requests, 30)
-    assert forged is not None and read_request(evaluator, forged) is None
+    assert forged is not None and read_requests(evaluator, forged) == ()
     real = evaluator.receive(farm.requests, 30)
-    assert real is not None and read_request(evaluator, real) is not None
+    assert real is not None and read_requests(evaluator, real) != ()
     real.ack()
 
 
@@ -267,10 +267,10 @@ def test_a_farm_of_an_older_release_is_as_safe_with_the_new_definitions(node: No
         assert evaluator.receive(old.requests, 0.5) is None
     with closing(RabbitBroker(old.address("coordinator"), "coordinator")) as coordinator:
         asked = coordinator.receive(old.results, 30)
-        assert asked is not None and read_result(coordinator, asked) == StopSearch(search="one")
+        assert asked is not None and read_results(coordinator, asked) == (StopSearch(search="one"),)
         asked.ack()
         forged = coordinator.receive(old.results, 30)
-        assert forged is not None and read_result(coordinator, forged) is None
+        assert forged is not None and read_results(coordinator, forged) == ()
 
 
 def test_a_refusal_harms_nothing_else_that_goes_on(farm: RabbitFarm, brokers: dict[str, RabbitBroker]) -> None:
@@ -286,7 +286,7 @@ def test_a_refusal_harms_nothing_else_that_goes_on(farm: RabbitFarm, brokers: di
 
 
 def test_publishing_to_a_queue_that_was_not_added_says_so(brokers: dict[str, RabbitBroker]) -> None:
-    with pytest.raises(QueueMissingError, match=r"requests\.other\.v3: the broker has no such queue"):
+    with pytest.raises(QueueMissingError, match=r"requests\.other\.v4: the broker has no such queue"):
         brokers["coordinator"].publish(requests_queue("other"), b"x")
 
 

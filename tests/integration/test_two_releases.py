@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from shared.architecture import dense
-from shared.broker import DEAD_LETTERS, EVALUATOR, read_result, requests_queue
+from shared.broker import DEAD_LETTERS, EVALUATOR, read_results, requests_queue
 from shared.broker.rabbitmq import QueueDepth, queue_depths
 from shared.messages import REQUEST_VERSION, EvaluationResult
 from tests.integration.test_killed_search import measurements, stored
@@ -85,7 +85,7 @@ def test_a_result_of_the_release_before_whose_messages_were_not_signed_is_used(f
     publish_as(farm.address(EVALUATOR), "results", farm.results, result.model_dump_json().encode())
     coordinator = join("coordinator")
     delivery = coordinator.receive(farm.results, 30)
-    assert delivery is not None and read_result(coordinator, delivery) == result
+    assert delivery is not None and read_results(coordinator, delivery) == (result,)
     delivery.ack()
 
 

@@ -15,6 +15,9 @@ CHANGES = {
             f"REQUEST_VERSION: Literal[{REQUEST_VERSION + 1}] = {REQUEST_VERSION + 1}"
         ),
         f", {REQUEST_VERSION}] = REQUEST_VERSION": f", {REQUEST_VERSION}, {REQUEST_VERSION + 1}] = REQUEST_VERSION",
+        f"version: Literal[{REQUEST_VERSION}] = REQUEST_VERSION": (
+            f"version: Literal[{REQUEST_VERSION}, {REQUEST_VERSION + 1}] = REQUEST_VERSION"
+        ),
         "    search: str\n    checkpoint: CheckpointRef\n": (
             "    search: str\n    checkpoint: CheckpointRef\n    temper: str = 'patient'\n"
         ),

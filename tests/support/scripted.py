@@ -3,6 +3,8 @@
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from pydantic import TypeAdapter
+
 from services.coordinator.dispatch import Dispatcher
 from services.coordinator.evaluators import AnnouncedEvaluators, Evaluators
 from services.coordinator.history import History
@@ -12,7 +14,15 @@ from services.coordinator.search_metrics import SearchMetrics
 from shared.announcements import EvaluatorAnnouncement
 from shared.broker import BrokerCounters, Delivery, InProcessBroker, requests_queue, results_queue
 from shared.events import Events
-from shared.messages import REQUEST_VERSION, EvaluationRequest, EvaluationResult, Failure, Outcome
+from shared.messages import (
+    REQUEST_VERSION,
+    EvaluationRequest,
+    EvaluationResult,
+    EvaluatorMessage,
+    Failure,
+    JointRequest,
+    Outcome,
+)
 from shared.telemetry.metrics import CoordinatorMetrics
 from tests.support.pretending import pretend
 from tests.support.searches import small_plan
@@ -25,6 +35,8 @@ REQUESTS = [
 ]
 TRANSIENT = Failure(kind="out_of_memory", reason="too little")
 FINAL = Failure(kind="infeasible", reason="no such network")
+
+REQUEST_MESSAGE: TypeAdapter[EvaluationRequest | JointRequest] = TypeAdapter(EvaluatorMessage)
 
 Act = Callable[[EvaluationRequest], Outcome | None]
 
@@ -128,7 +140,7 @@ class ScriptedFarm:
             device="none",
             state="idle" if delivery is None else "computing",
             since=self.now - idle_for,
-            candidate=None if delivery is None else request_in(delivery).identity,
+            candidates=() if delivery is None else tuple(each.identity for each in requests_in(delivery)),
         )
         self.broker.announce(announcement.model_dump_json().encode())
 
@@ -149,9 +161,16 @@ class ScriptedFarm:
         self.broker.publish(self.results, result.model_dump_json().encode())
 
 
+def requests_in(delivery: Delivery) -> tuple[EvaluationRequest, ...]:
+    """The requests that were delivered in one message."""
+    message = REQUEST_MESSAGE.validate_json(delivery.body)
+    return message.each if isinstance(message, JointRequest) else (message,)
+
+
 def request_in(delivery: Delivery) -> EvaluationRequest:
-    """The request that was delivered."""
-    return EvaluationRequest.model_validate_json(delivery.body)
+    """The only request that was delivered."""
+    (request,) = requests_in(delivery)
+    return request
 
 
 def value(metrics: CoordinatorMetrics, name: str, **labels: str) -> float | None:
@@ -160,17 +179,17 @@ def value(metrics: CoordinatorMetrics, name: str, **labels: str) -> float | None
 
 
 def acting(world: ScriptedFarm, act: Act = pretend) -> list[str]:
-    """Let an evaluator answer one request whenever the coordinator waits; the identities of all that it took."""
+    """Let an evaluator answer one message whenever the coordinator waits; the identities of all that it took."""
     seen: list[str] = []
 
     def turn() -> None:
         delivery = world.take()
         if delivery is not None:
-            request = request_in(delivery)
-            seen.append(request.identity)
-            outcome = act(request)
-            if outcome is not None:
-                world.answer(request, outcome)
+            for request in requests_in(delivery):
+                seen.append(request.identity)
+                outcome = act(request)
+                if outcome is not None:
+                    world.answer(request, outcome)
             delivery.ack()
 
     world.turn = turn

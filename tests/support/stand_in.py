@@ -3,7 +3,8 @@
     python -m tests.support.stand_in --broker amqp://127.0.0.1:5672/nasfarm --credentials FILE --supernet DIRECTORY
 
 What it answers is `pretend`'s measurement: a function of the request and the shape of the whole network, the same in
-every process. How long it takes and what goes wrong is said by options, and depends on the architecture alone too:
+every process; and that it took as long as any takes, so that networks are asked for together. They take as long as one
+by one. How long it takes and what goes wrong is said by options, and depends on the architecture alone too:
 
     --seconds 0.5:2         an evaluation takes from 0.5 to 2 seconds
     --crash 0.05            one in twenty architectures kills the process, as SIGKILL does
@@ -39,6 +40,7 @@ from shared.messages import EvaluationRequest, EvaluationResult, Failure, Failur
 from shared.network.shape import NetworkShape
 from shared.telemetry.logs import configure_logs
 from tests.support.forked import Forked
+from tests.support.one_by_one import OneByOne
 from tests.support.pretending import SHAPE, chance, pretend
 
 STEP_SECONDS = 0.05
@@ -47,7 +49,7 @@ REPOSITORY = Path(__file__).parents[2]
 
 
 @dataclass(frozen=True)
-class StandIn:
+class StandIn(OneByOne):
     """Evaluations that take from `shortest` to `longest` seconds.
 
     `crash`, `hang`, `bug` and `fail` (by the kind of failure) say to which architectures that happens, as `concerns`
@@ -84,7 +86,8 @@ class StandIn:
         for kind, which in self.fail.items():
             if concerns(which, request.architecture):
                 return Failure(kind=kind, reason="the stand-in was told so")
-        return pretend(request, self.shape).model_copy(update={"worker": worker_name()})
+        taken = {"score": self.longest}
+        return pretend(request, self.shape).model_copy(update={"worker": worker_name(), "seconds": taken})
 
 
 def concerns(which: str, architecture: Architecture) -> bool:

@@ -74,7 +74,7 @@ def test_those_are_counted_who_were_heard_lately_serve_the_super_network_and_did
 
 def test_of_several_super_networks_a_request_is_lost_where_its_own_evaluators_are_idle() -> None:
     broker, alone = InProcessBroker(), list[str]()
-    for body in (announcement("one"), announcement("busy", "computing", supernet="theirs", candidate="c")):
+    for body in (announcement("one"), announcement("busy", "computing", supernet="theirs", candidates=("c",))):
         broker.announce(body)
     now = NOW
     of_each = {
@@ -124,7 +124,7 @@ def test_who_has_had_no_evaluator_for_a_while_is_told_once_each_time() -> None:
 
 
 def test_a_request_is_lost_when_somebody_has_waited_in_vain_for_a_while_and_nobody_computes_it() -> None:
-    evaluators = listening([announcement("idle"), announcement("busy", "computing", candidate="b")])
+    evaluators = listening([announcement("idle"), announcement("busy", "computing", candidates=("b",))])
     assert evaluators.lost({"a": LONG_AGO, "b": LONG_AGO}) == ["a"]
 
 
@@ -132,14 +132,14 @@ def test_a_request_is_lost_when_somebody_has_waited_in_vain_for_a_while_and_nobo
     "announcements",
     [
         [],
-        [announcement("busy", "computing", candidate="another")],
-        [announcement("busy", "draining", candidate="another")],
+        [announcement("busy", "computing", candidates=("another",))],
+        [announcement("busy", "draining", candidates=("another",))],
         [announcement("pausing", "pausing")],
         [announcement("idle", idle_for=IDLE_SECONDS - 1)],
         [announcement("gone", ago=PRESENT_SECONDS + 1)],
         [announcement("gone"), announcement("gone", "stopped")],
-        [announcement("idle"), announcement("has it", "computing", candidate="a")],
-        [announcement("idle"), announcement("has it and is to leave", "draining", candidate="a")],
+        [announcement("idle"), announcement("has it", "computing", candidates=("other", "a"))],
+        [announcement("idle"), announcement("has it and is to leave", "draining", candidates=("a",))],
         [announcement("serves another", supernet="another")],
         [announcement("of another release", requests=REQUEST_VERSION + 1)],
     ],

@@ -16,6 +16,7 @@ from shared.supernet.int8 import quantize_layer
 from shared.supernet.packing import pack
 from shared.supernet.tree import Tree
 from tests.support.checkpoints import WIDTH, random_sequences, write_checkpoint
+from tests.support.passes import hidden_together
 
 NATIVE = bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 native = pytest.mark.skipif(not NATIVE, reason="this CPU doesn't multiply bfloat16 natively")
@@ -74,7 +75,7 @@ def is_blocked(layer: Layer) -> bool:
 @torch.inference_mode()
 def states(network: Decoder, prepared: bool) -> Tensor:
     row = pack([Tree.plain(tokens) for tokens in random_sequences(30, 17, 3)])
-    return network.hidden_together([row], blocked if prepared else lambda layer: layer)[0]
+    return hidden_together(network, [row], blocked if prepared else lambda layer: layer)[0]
 
 
 @native

@@ -16,15 +16,25 @@ from shared.broker import (
     Delivery,
     InProcessBroker,
     identity_in,
-    read_request,
-    read_result,
+    read_requests,
+    read_results,
     results_queue,
 )
-from shared.messages import EvaluationRequest, EvaluationResult, Failure, FailureKind, Message, StopSearch
+from shared.messages import (
+    EvaluationRequest,
+    EvaluationResult,
+    Failure,
+    FailureKind,
+    JointRequest,
+    Message,
+    StopSearch,
+)
 from tests.support.searches import SHAPE, pretend, small_plan
 
 REQUEST = small_plan().request(dense(SHAPE), "search")
 QUEUE = results_queue("small")
+OTHER = small_plan().request(small_plan().space.smallest(), "search")
+JOINT = JointRequest.of([REQUEST, OTHER])
 STOP = StopSearch(search="small")
 RESULT = EvaluationResult(identity=REQUEST.identity, search="small", outcome=pretend(REQUEST))
 
@@ -43,18 +53,21 @@ def delivered(broker: InProcessBroker, body: bytes) -> Delivery:
         (b"\xff\xfe", "malformed: no JSON"),
         (b"[" * 100_000, "malformed: no JSON"),
         (b"[]", "malformed: Input should be an object"),
-        (b"{}", "malformed: search: Field required"),
-        (b'{"version": 4}', "unknown version: this nasfarm reads version 3, not 4"),
-        (b'{"version": "' + b"x" * 10_000 + b'"}', "unknown version: this nasfarm reads version 3, not 'xxx"),
+        (b"{}", "malformed: Unable to extract tag using discriminator 'kind'"),
+        (b'{"kind": "request"}', "malformed: request.search: Field required"),
+        (JOINT.model_copy(update={"architectures": (dense(SHAPE),)}).model_dump_json().encode(), "malformed: req"),
+        (JOINT.model_copy(update={"architectures": (dense(SHAPE),) * 9}).model_dump_json().encode(), "malformed: req"),
+        (b'{"version": 5}', "unknown version: this nasfarm reads version 4, not 5"),
+        (b'{"version": "' + b"x" * 10_000 + b'"}', "unknown version: this nasfarm reads version 4, not 'xxx"),
         (
             REQUEST.model_copy(update={"version": 1}).model_dump_json().encode(),
-            "unknown version: this nasfarm reads version 3, not 1",
+            "unknown version: this nasfarm reads version 4, not 1",
         ),
     ],
 )
 def test_a_message_that_can_t_be_read_is_rejected_with_its_reason(body: bytes, reason: str) -> None:
     broker = InProcessBroker()
-    assert read_request(broker, delivered(broker, body)) is None
+    assert read_requests(broker, delivered(broker, body)) == ()
     kept = broker.receive(DEAD_LETTERS, 1)
     assert kept is not None and kept.body == body and kept.dead is not None
     assert kept.dead.startswith(reason) and len(kept.dead) <= 300 and "\n" not in kept.dead
@@ -66,7 +79,7 @@ def test_an_oversized_message_is_rejected_unread() -> None:
     delivery = Delivery(
         "q", b" " * (MAX_MESSAGE_BYTES + 1), "1", 1, None, None, lambda: None, lambda: None, delivery_reasons.append
     )
-    assert read_result(InProcessBroker(), delivery) is None
+    assert read_results(InProcessBroker(), delivery) == ()
     assert delivery_reasons == ["oversized: 8,388,609 bytes, 8,388,608 are the most"]
 
 
@@ -78,20 +91,30 @@ def test_a_dead_letter_is_the_failure_of_its_request(reason: str, kind: FailureK
     delivery = Delivery(
         "q", REQUEST.model_dump_json().encode(), "1", 1, reason, None, lambda: None, lambda: None, lambda why: None
     )
-    result = read_result(InProcessBroker(), delivery)
+    (result,) = read_results(InProcessBroker(), delivery)
     assert isinstance(result, EvaluationResult) and isinstance(result.outcome, Failure)
-    assert (result.identity, result.search) == (REQUEST.identity, REQUEST.search)
+    assert (result.identity, result.search, result.together) == (REQUEST.identity, REQUEST.search, 1)
     assert result.outcome.kind == kind
+    results = read_results(InProcessBroker(), replace(delivery, body=JOINT.model_dump_json().encode()))
+    assert [each.identity for each in results if isinstance(each, EvaluationResult)] == [
+        REQUEST.identity,
+        OTHER.identity,
+    ]
+    for each in results:
+        assert isinstance(each, EvaluationResult) and isinstance(each.outcome, Failure)
+        assert (each.outcome.kind, each.together) == (kind, 2)
 
 
 BODIES: dict[str, tuple[Callable[[Broker, Delivery], object], Message]] = {
-    "request": (read_request, REQUEST),
-    "result": (read_result, RESULT),
-    "stop": (read_result, STOP),
-    "result of an older release": (read_result, RESULT.model_copy(update={"version": 1})),
+    "request": (read_requests, REQUEST),
+    "request of several networks": (read_requests, JOINT),
+    "result": (read_results, RESULT),
+    "stop": (read_results, STOP),
+    "result of an older release": (read_results, RESULT.model_copy(update={"version": 1})),
 }
 MAY = {
     "request": {"coordinator"},
+    "request of several networks": {"coordinator"},
     "result": {"evaluator"},
     "stop": {"operator"},
     "result of an older release": {"evaluator", ""},
@@ -105,9 +128,9 @@ def test_only_who_may_say_something_is_believed(what: str, user: str | None) -> 
     broker = InProcessBroker()
     delivery = replace(delivered(broker, message.model_dump_json().encode()), sender=user)
     if user in {*MAY[what], None}:
-        assert read(broker, delivery) == message
+        assert read(broker, delivery) == (message.each if isinstance(message, JointRequest) else (message,))
         return
-    assert read(broker, delivery) is None
+    assert read(broker, delivery) == ()
     kept = broker.receive(DEAD_LETTERS, 0)
     assert kept is not None and kept.dead is not None
     assert kept.dead.startswith("forbidden: ") and f"from user {user or 'unknown'}; only the " in kept.dead
@@ -117,17 +140,17 @@ def test_only_who_may_say_something_is_believed(what: str, user: str | None) -> 
 def test_a_dead_letter_from_who_makes_none_says_nothing(user: str) -> None:
     broker = InProcessBroker()
     delivery = delivered(broker, REQUEST.model_dump_json().encode())
-    assert read_result(broker, replace(delivery, sender=user, dead="malformed: x")) is None
-    assert read_result(broker, replace(delivery, sender="coordinator", dead="delivery_limit")) is not None
-    assert read_result(broker, replace(delivery, sender="evaluator", dead="malformed: x")) is not None
+    assert read_results(broker, replace(delivery, sender=user, dead="malformed: x")) == ()
+    assert read_results(broker, replace(delivery, sender="coordinator", dead="delivery_limit")) != ()
+    assert read_results(broker, replace(delivery, sender="evaluator", dead="malformed: x")) != ()
 
 
 def test_a_request_that_was_forged_is_no_failure_of_the_real_one() -> None:
     broker = InProcessBroker()
     delivery = replace(delivered(broker, REQUEST.model_dump_json().encode()), sender="evaluator")
-    assert read_request(broker, delivery) is None
+    assert read_requests(broker, delivery) == ()
     told = broker.receive("answers", 0)
-    assert told is not None and told.dead is not None and read_result(broker, told) is None
+    assert told is not None and told.dead is not None and read_results(broker, told) == ()
 
 
 @pytest.mark.parametrize(("user", "identity"), [("evaluator", "a"), (None, "a"), ("coordinator", None), ("", None)])
@@ -140,7 +163,7 @@ def test_what_cannot_be_read_answers_a_request_only_if_an_evaluator_says_it(
 
 def fuzzed(chance: random.Random) -> bytes:
     """A message with some of its bytes or values changed, or something else altogether."""
-    body = chance.choice((REQUEST, RESULT, STOP)).model_dump_json().encode()
+    body = chance.choice((REQUEST, JOINT, RESULT, STOP)).model_dump_json().encode()
     way = chance.randrange(4)
     if way == 0:
         return chance.randbytes(chance.randrange(200))
@@ -169,12 +192,13 @@ def test_ten_thousand_strange_messages_are_read_or_set_aside(caplog: pytest.LogC
     with caplog.at_level(logging.WARNING):
         for _ in range(10_000):
             delivery = delivered(broker, fuzzed(chance))
-            message = chance.choice((read_request, read_result))(broker, delivery)
-            if message is None:
+            messages = (read_requests if chance.random() < 0.5 else read_results)(broker, delivery)
+            if not messages:
                 unreadable += 1
-            else:
-                read += 1
-                delivery.ack()
+                continue
+            read += 1
+            delivery.ack()
+            for message in messages:
                 assert message.model_dump_json()
                 if isinstance(message, EvaluationRequest):
                     assert message.identity and message.architecture.digest

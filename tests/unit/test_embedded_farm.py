@@ -14,10 +14,11 @@ from shared.architecture import dense
 from shared.broker import requests_queue
 from shared.events import Events
 from shared.messages import EvaluationRequest, EvaluationResult
+from tests.support.one_by_one import OneByOne
 from tests.support.searches import SHAPE, pretend, small_plan
 
 
-class Broken:
+class Broken(OneByOne):
     """An evaluator with a bug that shows at the second request."""
 
     def __init__(self) -> None:

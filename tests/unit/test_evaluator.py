@@ -347,6 +347,6 @@ def test_a_bug_is_no_failure(evaluator: Evaluator, tmp_path: Path, monkeypatch: 
     def broken(*_: object) -> None:
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr(module, "score", broken)
+    monkeypatch.setattr(module, "score_together", broken)
     with pytest.raises(RuntimeError, match="a bug"):
         evaluator.evaluate(request_of(tmp_path / "model"))

@@ -9,7 +9,7 @@ from services.evaluator.status import EvaluatorStatus
 from shared.announcements import EvaluatorAnnouncement
 from shared.architecture import dense
 from shared.broker import Delivery, InProcessBroker
-from shared.messages import EvaluationRequest, Failure
+from shared.messages import EvaluationRequest, EvaluationResult, Failure, Measurement
 from shared.periodic_announcer import PeriodicAnnouncer
 from shared.telemetry.metrics import EvaluatorMetrics
 from tests.support.pretending import SHAPE, pretend
@@ -17,6 +17,10 @@ from tests.support.searches import small_plan
 
 REQUEST = small_plan().request(dense(SHAPE), "search")
 FAILURE = Failure(kind="out_of_memory", reason="too small")
+
+
+def answered(outcome: Measurement | Failure, request: EvaluationRequest = REQUEST) -> EvaluationResult:
+    return EvaluationResult(identity=request.identity, search=request.search, outcome=outcome)
 
 
 class Subject:
@@ -39,7 +43,7 @@ class Subject:
         return self.metrics.registry.get_sample_value(f"nasfarm_evaluator_{name}", labels)
 
     def take(self) -> EvaluationRequest:
-        self.status.received(self.delivery(), REQUEST)
+        self.status.received(self.delivery(), [REQUEST])
         return REQUEST
 
 
@@ -47,20 +51,20 @@ def test_what_an_evaluator_does_is_announced_and_counted() -> None:
     subject = Subject()
     request = subject.take()
     computing = subject.status.announcement()
-    assert (computing.state, computing.search, computing.candidate) == ("computing", "small", request.identity)
+    assert (computing.state, computing.search, computing.candidates) == ("computing", "small", (request.identity,))
     assert (computing.supernet, computing.device) == ("digest", "a device")
-    subject.status.evaluated(pretend(request), 2.0)
+    subject.status.evaluated([answered(pretend(request))], 2.0)
     assert subject.status.announcement().state == "computing"  # the broker hasn't the result yet
     subject.status.settled(pausing=False)
     subject.take()
-    subject.status.evaluated(FAILURE, 1.0)
+    subject.status.evaluated([answered(FAILURE)], 1.0)
     subject.status.settled(pausing=True)
     subject.status.resumed()
     subject.status.drain()
     assert subject.changes == ["computing", "idle", "computing", "pausing", "idle", "draining"]
     subject.status.stop()
     last = subject.status.announcement()
-    assert (last.state, last.candidate, last.measured, last.failed) == ("stopped", None, 1, 1)
+    assert (last.state, last.candidates, last.measured, last.failed) == ("stopped", (), 1, 1)
     assert subject.value("evaluations_total", outcome="measurement") == 1
     assert subject.value("evaluations_total", outcome="out_of_memory") == 1
     assert subject.value("evaluation_duration_seconds_sum") == 3.0
@@ -70,18 +74,18 @@ def test_a_draining_evaluator_stays_draining_and_reports_what_is_in_flight() -> 
     subject = Subject()
     request = subject.take()
     subject.status.drain()
-    assert subject.status.announcement().candidate == request.identity
+    assert subject.status.announcement().candidates == (request.identity,)
     subject.status.settled(pausing=True)
     last = subject.status.announcement()
-    assert (last.state, last.candidate) == ("draining", None)
+    assert (last.state, last.candidates) == ("draining", ())
     assert subject.value("state", state="draining") == 1
     assert subject.status.refusal() == "told to stop"
 
 
 def test_the_time_in_the_queue_is_observed_where_it_is_known() -> None:
     subject = Subject()
-    subject.status.received(replace(subject.delivery(), sent_at=time.time() - 100), REQUEST)
-    subject.status.received(replace(subject.delivery(), sent_at=None), REQUEST)
+    subject.status.received(replace(subject.delivery(), sent_at=time.time() - 100), [REQUEST])
+    subject.status.received(replace(subject.delivery(), sent_at=None), [REQUEST])
     assert subject.value("queue_wait_seconds_count") == 1
     assert subject.value("queue_wait_seconds_sum") == pytest.approx(100, abs=20)
 
@@ -92,7 +96,7 @@ def test_an_evaluation_that_doesn_t_get_on_is_unhealthy_and_nothing_else_is(monk
     assert subject.status.hung() is None
     subject.take()
     assert subject.status.hung() == "evaluation: nothing for 0 s, -1 s are allowed"
-    subject.status.evaluated(FAILURE, 1.0)  # what it waits for now is the broker
+    subject.status.evaluated([answered(FAILURE)], 1.0)  # what it waits for now is the broker
     assert subject.status.hung() is None
 
 
@@ -148,7 +152,7 @@ def test_one_crash_after_the_other_means_that_the_process_is_broken_but_not_befo
     crash = Failure(kind="crashed", reason="a bug")
     for outcome in (crash, crash, FAILURE, crash, crash, crash):
         subject.take()
-        subject.status.evaluated(outcome, 1.0)
+        subject.status.evaluated([answered(outcome)], 1.0)
         assert broken == []
         subject.status.settled(pausing=True)
     assert broken == [6]

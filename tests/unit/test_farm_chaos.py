@@ -18,7 +18,7 @@ from shared.broker import Delivery
 from shared.events import Events
 from shared.failure_policy import DELIVERY_LIMIT, RETRIES
 from shared.messages import EvaluationRequest, Outcome
-from tests.support.scripted import FINAL, TRANSIENT, CoordinatorConnection, ScriptedFarm, request_in
+from tests.support.scripted import FINAL, TRANSIENT, CoordinatorConnection, ScriptedFarm, requests_in
 from tests.support.searches import pretend, small_plan
 
 NAMES = ("one", "two", "three")
@@ -44,6 +44,7 @@ class Chaos:
     idle_since: dict[str, float] = field(default_factory=lambda: dict.fromkeys(NAMES, 0.0))
     old: list[tuple[EvaluationRequest, Outcome]] = field(default_factory=list)
     failed: Counter[str] = field(default_factory=Counter)
+    sizes: set[int] = field(default_factory=set)
 
     def turn(self) -> None:
         self.farm.now += 1
@@ -74,21 +75,27 @@ class Chaos:
     def part(self, name: str, fault: str) -> None:
         """An evaluator parts with what it has."""
         delivery = self.in_work.pop(name)
-        request = request_in(delivery)
-        # More failures or deaths would be the network's own failure, and the search not like an undisturbed one.
-        if fault == "die" and delivery.attempt <= DELIVERY_LIMIT:
+        requests = requests_in(delivery)
+        self.sizes.add(len(requests))
+        # More failures, or deaths at it alone, would be the network's own failure, and the search not like an
+        # undisturbed one.
+        if fault == "die" and (delivery.attempt <= DELIVERY_LIMIT or len(requests) > 1):
             delivery.requeue()
         else:
-            if fault == "fail" and self.failed[request.identity] < RETRIES:
-                self.failed[request.identity] += 1
-                self.farm.answer(request, TRANSIENT)
-            elif fault != "lose the result":
-                self.old.append((request, outcome(request)))
-                for _ in range(2 if fault == "answer twice" else 1):
-                    self.farm.answer(*self.old[-1])
+            for request in requests:
+                self.answer(request, fault)
             delivery.ack()
         self.idle_since[name] = self.farm.now
         self.tell()
+
+    def answer(self, request: EvaluationRequest, fault: str) -> None:
+        if fault == "fail" and self.failed[request.identity] < RETRIES:
+            self.failed[request.identity] += 1
+            self.farm.answer(request, TRANSIENT)
+        elif fault != "lose the result":
+            self.old.append((request, outcome(request)))
+            for _ in range(2 if fault == "answer twice" else 1):
+                self.farm.answer(*self.old[-1])
 
     def take(self, name: str) -> None:
         if name not in self.in_work and (delivery := self.farm.take()) is not None:
@@ -124,16 +131,18 @@ class Chaos:
 
 
 def outcome(request: EvaluationRequest) -> Outcome:
-    """Some networks can't be measured."""
-    return FINAL if int(request.identity[:4], 16) % 5 == 0 else pretend(request)
+    """Some networks can't be measured. Of others it is said how long they take, so that they are asked for together."""
+    if int(request.identity[:4], 16) % 5 == 0:
+        return FINAL
+    return pretend(request).model_copy(update={"seconds": {"score": 1.0}})
 
 
 def plan_of_a_small_space(overlap: bool) -> SearchPlan:
-    return small_plan({"space": {"mlp_widths": [48, 16]}}, strategy="random", population=6, overlap=overlap)
+    return small_plan({"space": {"mlp_widths": [48, 16]}}, strategy="random", population=10, overlap=overlap)
 
 
-def search_through(plan: SearchPlan, faults: list[tuple[str, int]], path: Path) -> list[Architecture]:
-    """Search, over as many lives of the coordinator as it takes; the front."""
+def search_through(plan: SearchPlan, faults: list[tuple[str, int]], path: Path) -> tuple[list[Architecture], set[int]]:
+    """Search, over as many lives of the coordinator as it takes; the front, and how many networks messages had."""
     farm = ScriptedFarm(plan)
     chaos = Chaos(farm, faults)
     farm.turn = chaos.turn
@@ -143,7 +152,8 @@ def search_through(plan: SearchPlan, faults: list[tuple[str, int]], path: Path) 
         dispatcher, connection, _ = farm.coordinator(history, events=events)
         chaos.connect(connection)
         try:
-            return run_search(plan, measure_costs(plan, history, dispatcher, events), history, dispatcher, events)
+            costs = measure_costs(plan, history, dispatcher, events)
+            return run_search(plan, costs, history, dispatcher, events), chaos.sizes
         except KilledError:
             continue
         finally:
@@ -167,7 +177,9 @@ def undisturbed(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[bool, list[Architecture], Path]:
     path = tmp_path_factory.mktemp("undisturbed") / "history.sqlite"
-    return request.param, search_through(plan_of_a_small_space(request.param), [], path), path
+    front, sizes = search_through(plan_of_a_small_space(request.param), [], path)
+    assert max(sizes) > 1, "all networks were asked for alone"
+    return request.param, front, path
 
 
 @given(st.lists(st.tuples(st.sampled_from(FAULTS), st.integers(0, 20)), max_size=150))
@@ -178,7 +190,7 @@ def test_a_disturbed_search_stores_one_outcome_for_each_candidate_and_ends_like_
     overlap, front, calm = undisturbed
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "history.sqlite"
-        assert search_through(plan_of_a_small_space(overlap), list(faults), path) == front
+        assert search_through(plan_of_a_small_space(overlap), list(faults), path)[0] == front
         assert recorded(path) == recorded(calm)
         candidates, _, rows = recorded(path)
         assert sorted(candidate.identity for candidate in candidates) == [identity for identity, _ in rows]

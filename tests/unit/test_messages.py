@@ -12,15 +12,18 @@ from shared.architecture import Architecture
 from shared.digest import digest_json
 from shared.failure_policy import FAILURES
 from shared.messages import (
+    MOST_TOGETHER,
     CheckpointRef,
     CoordinatorMessage,
     CostTable,
     EvaluationRequest,
     EvaluationResult,
     EvaluationSpec,
+    EvaluatorMessage,
     Failure,
     FailureKind,
     ItemScores,
+    JointRequest,
     Measurement,
     PhaseCosts,
     Speed,
@@ -121,7 +124,10 @@ measurements = st.builds(
 failures = st.builds(Failure)
 stops = st.builds(StopSearch, search=words)
 MESSAGE: TypeAdapter[EvaluationResult | StopSearch] = TypeAdapter(CoordinatorMessage)
-results = st.builds(EvaluationResult, identity=words, search=words, outcome=measurements | failures)
+results = st.builds(
+    EvaluationResult, identity=words, search=words, outcome=measurements | failures, together=st.integers(1, 8)
+)
+ASKED: TypeAdapter[EvaluationRequest | JointRequest] = TypeAdapter(EvaluatorMessage)
 
 
 @given(requests())
@@ -129,6 +135,16 @@ def test_a_request_survives_json(request_: EvaluationRequest) -> None:
     restored = EvaluationRequest.model_validate_json(request_.model_dump_json())
     assert restored == request_
     assert restored.identity == request_.identity
+
+
+@given(requests(), st.integers(2, MOST_TOGETHER))
+def test_requests_that_are_sent_together_are_the_same_when_they_arrive(first: EvaluationRequest, number: int) -> None:
+    networks = [Architecture(layers=(layer,), mlp_widths=(7,)) for layer in range(number)]
+    sent = [first.model_copy(update={"architecture": network}) for network in networks]
+    arrived = ASKED.validate_json(JointRequest.of(sent).model_dump_json())
+    assert isinstance(arrived, JointRequest) and list(arrived.each) == sent
+    assert len({request.identity for request in arrived.each}) == number
+    assert ASKED.validate_json(first.model_dump_json()) == first
 
 
 @given(results)
@@ -266,7 +282,7 @@ def test_whatever_changes_the_answer_changes_the_identity(changes: dict[str, Any
 @pytest.mark.parametrize(
     "changes",
     [
-        {"version": 4},
+        {"version": 5},
         {"kind": "result"},
         {"extra": 1},
         {"spec": {"tasks": (), "dtype": "float16"}},

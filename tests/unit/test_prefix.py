@@ -13,6 +13,7 @@ from shared.supernet.packing import pack
 from shared.supernet.prefix import Prefix
 from shared.supernet.tree import Tree
 from tests.support.checkpoints import FAMILIES, WIDTH, WINDOW, random_sequences, write_checkpoint
+from tests.support.passes import hidden_together
 from tests.support.trees import projections
 
 SUBNET = Architecture(layers=(0, 1, 3, 4), mlp_widths=(WIDTH, 7, 12, 1))
@@ -60,7 +61,7 @@ def test_sequences_after_a_prefix_are_read_as_if_written_out_with_it(network: De
                     states = alone(network, prefix + ending)[len(prefix) :]
                     found.append(([start + place for place in path], states))
             expected.append(found)
-    together = network.hidden_together(reads, as_it_is)
+    together = hidden_together(network, reads, as_it_is)
     for read, states, answers in zip(reads, together, expected, strict=True):
         assert states.shape == (len(read.tokens), network.shape.hidden)
         for path, written_out in answers:
@@ -73,7 +74,7 @@ def test_what_follows_a_prefix_depends_on_it(network: Decoder) -> None:
     found = []
     for prefix in random_sequences(9, 9):
         read = Prefix.of(prefix)
-        found.append(network.hidden_together([read, pack([tree]).after(read)], as_it_is)[1])
+        found.append(hidden_together(network, [read, pack([tree]).after(read)], as_it_is)[1])
     assert (found[0] - found[1]).abs().max() > 1e-3
 
 
@@ -86,7 +87,7 @@ def test_rows_that_go_through_together_have_the_outcomes_of_one_by_one(network: 
         seen.append(layer)
         return layer
 
-    together = network.hidden_together(iter(rows), prepare)
+    together = hidden_together(network, iter(rows), prepare)
     assert all(one is other for one, other in zip(seen, network.layers, strict=True))
     for row, states in zip(rows, together, strict=True):
         torch.testing.assert_close(states, network.hidden(row), atol=TOLERANCE, rtol=TOLERANCE)
@@ -104,7 +105,7 @@ def test_a_row_is_refused_without_the_prefix_that_it_continues(tmp_path: Path) -
     with pytest.raises(RuntimeError, match="prefix has not been read in layer 0"):
         network.hidden(row)
     with pytest.raises(RuntimeError, match="prefix has not been read in layer 0"):
-        network.hidden_together([row, prefix], as_it_is)
+        hidden_together(network, [row, prefix], as_it_is)
 
 
 def test_a_prefix_leaves_the_keys_and_values_of_the_layer_read_last() -> None:

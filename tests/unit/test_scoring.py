@@ -1,6 +1,6 @@
 """The scores of a network are those of whole sequences, written out and read one by one by transformers."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,10 @@ from services.evaluator import scoring
 from services.evaluator.batches import ScoringBatch
 from services.evaluator.preparation import PreparedTask, prepare_task
 from services.evaluator.progress_callback import ProgressCallback
-from services.evaluator.scoring import score
+from services.evaluator.scoring import count_waves, score, score_together
 from services.evaluator.tasks.loading import Document, LoadedTask, load_items
 from services.evaluator.tokenisation import tokenize_requests
+from shared.architecture import Architecture
 from shared.messages import ItemScores, TaskItems
 from shared.supernet.blocked import blocked
 from shared.supernet.checkpoint import Checkpoint
@@ -26,7 +27,7 @@ from shared.supernet.int8 import Int8Linear, quantize_layer
 from shared.supernet.packing import pack
 from shared.supernet.prefix import Prefix
 from shared.supernet.tree import Tree
-from tests.support.checkpoints import logits_one_by_one, tiny_tokenizer, write_checkpoint
+from tests.support.checkpoints import WIDTH, logits_one_by_one, tiny_tokenizer, write_checkpoint
 from tests.support.tasks import register
 
 TOLERANCE = 1e-4
@@ -57,6 +58,7 @@ class Made:
     """A network, the same as transformers', and tasks prepared for it."""
 
     network: Decoder
+    checkpoint: Checkpoint
     model: PreTrainedModel
     subjects: PreparedTask
     texts: PreparedTask
@@ -91,7 +93,8 @@ def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         mixed = LoadedTask(tuple(document for pair in zip(*parts, strict=True) for document in pair), "here")
         texts = load_items(TaskItems(task="texts", stop=len(TEXTS)), None)
         yield Made(
-            network=Checkpoint.open(directory).cut(),
+            network=(checkpoint := Checkpoint.open(directory)).cut(),
+            checkpoint=checkpoint,
             model=model,
             subjects=prepared("subjects", mixed, model, 2048, 70),
             texts=prepared("texts", texts, model, MAX_LENGTH, 50),
@@ -259,17 +262,54 @@ def test_as_one_segment_a_batch_s_items_would_have_other_answers_in_int8(
     assert max(np.abs(np.subtract(score(network, made.subjects).margins, right.margins))) > 0.01
 
 
+GROUP = [
+    Architecture(layers=layers, mlp_widths=widths, quantization=quantization)
+    for layers, widths, quantization in (
+        ((0, 1, 2, 4), (WIDTH, 7, 12, 1), "none"),
+        ((0, 1, 2, 4), (WIDTH, 7, 12, 1), "int8"),
+        ((0, 1, 2, 3, 4), (WIDTH, 7, 12, WIDTH, 5), "none"),
+        ((0, 1, 2), (WIDTH, 7, 12), "none"),
+        ((0, 1, 2), (WIDTH, 7, 12), "int8"),
+        ((0, 2, 3), (6, 12, 0), "none"),
+        ((0, 1, 2, 4), (WIDTH, 7, 11, 1), "none"),
+    )
+]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "small"),
+    [
+        (torch.float32, {}),
+        (torch.bfloat16, {"WAVE_BATCHES": 2, "MANY_TOKENS": 1}),
+    ],
+    ids=["whole", "blocked"],
+)
+def test_networks_that_are_scored_together_have_the_very_scores_of_each_alone(
+    made: Made, dtype: torch.dtype, small: dict[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in small.items():
+        monkeypatch.setattr(scoring, name, value)
+    weights = {name: tensor.to(dtype) for name, tensor in made.checkpoint.weights.items()}
+    networks = made.checkpoint.cut_together(GROUP, weights)
+    for task in (made.subjects, made.texts):
+        steps: list[None] = []
+        found = score_together(networks, task, lambda steps=steps: steps.append(None))  # type: ignore[misc]
+        assert found == [score(made.checkpoint.cut(one, weights), task) for one in GROUP]
+        assert len({scores.model_dump_json() for scores in found}) == len(GROUP)
+        assert len(steps) == len(GROUP) * count_waves(task)
+
+
 @pytest.fixture
 def waves(monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[Any], Callable[[Layer], Layer]]]:
     """What goes through the network together, and how its layers are prepared."""
     noted: list[tuple[list[Any], Callable[[Layer], Layer]]] = []
-    together = Decoder.hidden_together
+    real = scoring.hidden_in_each
 
-    def note(network: Decoder, reads: Any, prepare: Callable[[Layer], Layer]) -> list[Tensor]:
+    def note(networks: Sequence[Decoder], reads: Any, prepare: Callable[[Layer], Layer]) -> Iterator[Any]:
         noted.append((list(reads), prepare))
-        return together(network, noted[-1][0], prepare)
+        return real(networks, noted[-1][0], prepare)
 
-    monkeypatch.setattr(Decoder, "hidden_together", note)
+    monkeypatch.setattr(scoring, "hidden_in_each", note)
     return noted
 
 
@@ -315,11 +355,11 @@ def test_where_memory_runs_out_half_as_many_tokens_are_tried_once(
     expected, tried = score(made.network, made.subjects), []
     real, enough = scoring._score, made.subjects.batch_tokens // 2
 
-    def limited(network: Decoder, task: PreparedTask, progressed: ProgressCallback) -> ItemScores:
+    def limited(networks: Sequence[Decoder], task: PreparedTask, progressed: ProgressCallback) -> list[ItemScores]:
         tried.append(task.batch_tokens)
         if task.batch_tokens > enough:
             raise error
-        return real(network, task, progressed)
+        return real(networks, task, progressed)
 
     monkeypatch.setattr(scoring, "_score", limited)
     assert_same_scores(score(made.network, made.subjects), expected)
@@ -337,7 +377,7 @@ def test_other_errors_are_not_taken_for_a_lack_of_memory(made: Made, monkeypatch
         tried.append(None)
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr(Decoder, "hidden_together", broken)
+    monkeypatch.setattr(scoring, "hidden_in_each", broken)
     with pytest.raises(RuntimeError, match="a bug"):
         score(made.network, made.subjects)
     assert len(tried) == 1

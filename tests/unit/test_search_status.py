@@ -112,6 +112,19 @@ def test_the_time_left_follows_the_rate_of_the_last_results() -> None:
     assert status.announcement().eta_seconds is None
 
 
+def test_results_that_come_at_once_as_they_were_asked_for_together_are_not_taken_for_fast_ones() -> None:
+    clock = Clock()
+    events, status, _ = of_a_search(clock)
+    events.publish(StageBegan("search", 108))
+    events.publish(InFlightChanged(16))
+    assert status.announcement().eta_seconds is None
+    clock.now += 80
+    events.publish(ResultsReceived(((REQUEST, pretend(REQUEST)),) * 8, 0.0))
+    for _ in range(8):
+        events.publish(MEASURED)
+    assert status.announcement().eta_seconds == pytest.approx(100 * 10)
+
+
 def test_a_resumed_search_does_not_take_what_it_knows_already_for_fast_results() -> None:
     events, status, _ = of_a_search()
     events.publish(StageBegan("search", 100))

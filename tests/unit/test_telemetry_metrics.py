@@ -76,9 +76,9 @@ def test_progress_is_a_timestamp() -> None:
 
 def test_a_wait_in_the_queue_is_never_negative_and_not_counted_where_it_isn_t_known() -> None:
     metrics = EvaluatorMetrics(InProcessBroker())
-    metrics.request_received(-0.3)
-    metrics.request_received(None)
-    metrics.request_received(40.0)
+    metrics.message_received(-0.3)
+    metrics.message_received(None)
+    metrics.message_received(40.0)
     assert value(metrics.registry, "nasfarm_evaluator_queue_wait_seconds_count") == 2
     assert value(metrics.registry, "nasfarm_evaluator_queue_wait_seconds_sum") == 40
 

@@ -1,7 +1,7 @@
 import logging
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pytest
 
@@ -12,15 +12,16 @@ from services.evaluator.worker import NullObserver, RequestEvaluator, Worker, Wo
 from shared.architecture import dense
 from shared.backoff import Backoff, BackoffLimits
 from shared.broker import DEAD_LETTERS, Delivery, InProcessBroker, QueueMissingError
-from shared.messages import EvaluationRequest, EvaluationResult, Failure, Measurement
+from shared.messages import EvaluationRequest, EvaluationResult, Failure, JointRequest, Measurement
 from shared.telemetry.metrics import EvaluatorMetrics
+from tests.support.one_by_one import OneByOne
 from tests.support.pretending import SHAPE, pretend
 from tests.support.searches import small_plan
 
 REQUESTS, RESULTS = "requests.x", "results.small"
 
 
-class Pretending:
+class Pretending(OneByOne):
     """Answers at once; ends the work with the request of that number, and has a bug at another one."""
 
     def __init__(self, last: int, bug: int = 0) -> None:
@@ -209,14 +210,14 @@ def test_a_request_that_arrives_while_the_worker_stops_is_requeued() -> None:
 
 def test_an_observer_is_told_of_everything_in_order() -> None:
     class Observed:
-        def received(self, delivery: Delivery, request: EvaluationRequest) -> None:
-            told.append(f"received {delivery.attempt} {request.search}")
+        def received(self, delivery: Delivery, requests: Sequence[EvaluationRequest]) -> None:
+            told.append(f"received {delivery.attempt} {requests[0].search}")
 
         def progressed(self) -> None:
             told.append("progressed")
 
-        def evaluated(self, outcome: Measurement | Failure, seconds: float) -> None:
-            assert seconds >= 0
+        def evaluated(self, results: Sequence[EvaluationResult], seconds: float) -> None:
+            assert seconds >= 0 and len(results) == 1
             told.append(f"evaluated, {broker.counters.published} published")
 
         def settled(self, pausing: bool) -> None:
@@ -235,6 +236,34 @@ def test_an_observer_is_told_of_everything_in_order() -> None:
     broker, stepping = InProcessBroker(), Stepping(last=1)
     work(broker, stepping, observer=Observed(), requests=1)
     assert told == ["received 1 small", "progressed", "evaluated, 1 published", "settled, 2 published"]
+
+
+def test_each_network_of_a_message_has_a_result_of_its_own_and_counts_once() -> None:
+    plan = small_plan()
+    requests = [plan.request(network, "search") for network in (dense(SHAPE), plan.space.smallest())]
+    broker, pretending = InProcessBroker(), Pretending(last=1)
+    metrics = EvaluatorMetrics(broker)
+    broker.publish(REQUESTS, JointRequest.of(requests).model_dump_json().encode(), RESULTS)
+    status = EvaluatorStatus(broker, metrics, "x", "none")
+    announced: list[tuple[str, ...]] = []
+    status.changed = lambda: announced.append(status.announcement().candidates)
+
+    class Guarded(OneByOne):
+        """Raises at several at once, as at the first one alone."""
+
+        def evaluate(self, request: EvaluationRequest, progressed: ProgressCallback) -> EvaluationResult:
+            if request == requests[0]:
+                raise ZeroDivisionError("a bug")
+            return pretending.evaluate(request, progressed)
+
+    work(broker, pretending, CrashGuard(Guarded()), status, requests=0)
+    assert announced[0] == tuple(request.identity for request in requests) and announced[-1] == ()
+    crashed, measured = outcomes(broker)
+    assert crashed == Failure(kind="crashed", reason="ZeroDivisionError: a bug") and measured == pretend(requests[1])
+    assert (status.announcement().measured, status.announcement().failed) == (1, 1)
+    assert metrics.registry.get_sample_value("nasfarm_evaluator_evaluation_duration_seconds_count") == 2
+    assert metrics.registry.get_sample_value("nasfarm_evaluator_queue_wait_seconds_count") == 1
+    assert broker.receive(REQUESTS, 0) is None
 
 
 def test_the_first_signal_tells_to_stop_and_the_second_leaves_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

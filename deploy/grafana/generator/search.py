@@ -94,7 +94,7 @@ def _coordinator() -> DashboardRow:
         [
             chart(
                 "Requests in flight",
-                "Sent and not answered: about two for each evaluator.",
+                "Networks sent and not answered, in about two messages for each evaluator.",
                 _metric("requests_in_flight"),
             ),
             chart(

@@ -1,0 +1,13 @@
+"""Passes of batches through a single network."""
+
+from collections.abc import Callable, Iterable
+
+from torch import Tensor
+
+from shared.supernet.decoder import Decoder, Layer, Sequences
+from shared.supernet.layer_tree import hidden_in_each
+
+
+def hidden_together(network: Decoder, batches: Iterable[Sequences], prepare: Callable[[Layer], Layer]) -> list[Tensor]:
+    """The network's states for each batch."""
+    return [states for _, _, states in hidden_in_each([network], batches, prepare)]
