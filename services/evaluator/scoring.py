@@ -40,7 +40,14 @@ def score(network: Decoder, task: "PreparedTask", progressed: ProgressCallback =
     """Score every item of a task; `progressed` is called after each wave. Where memory runs out, it is tried once more
     with half as many tokens at a time.
     """
-    (scores,) = score_together([network], task, progressed)
+    try:
+        (scores,) = _score([network], task, progressed)
+        return scores
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+    torch.cuda.empty_cache()  # not within `except`: the error would hold on to what filled the memory
+    (scores,) = _score([network], task.halved(), progressed)
     return scores
 
 
@@ -49,16 +56,11 @@ def score_together(
 ) -> list[ItemScores]:
     """`score` each of some networks of one super-network. Layers that they share (`Checkpoint.cut_together`) are
     computed once, and the answers are those of each alone; `progressed` is called after each wave for each network.
-    Where memory runs out for several, that is raised: alone they may have room, in batches of the usual size, on which
-    a last bit may depend.
+
+    Where memory runs out for several networks, that is raised: the tokens are those that each has alone, where there
+    may be room for them, and fewer would be rounded otherwise.
     """
-    try:
-        return _score(networks, task, progressed)
-    except (RuntimeError, MemoryError) as error:
-        if len(networks) > 1 or not is_out_of_memory(error):
-            raise
-    torch.cuda.empty_cache()  # not within `except`: the error would hold on to what filled the memory
-    return _score(networks, task.halved(), progressed)
+    return [score(networks[0], task, progressed)] if len(networks) == 1 else _score(networks, task, progressed)
 
 
 def count_waves(task: "PreparedTask") -> int:

@@ -57,11 +57,6 @@ class LayerTree:
         )
 
 
-def most_held(networks: int) -> int:
-    """States that so many networks have kept at most (`LayerTree.held`)."""
-    return networks.bit_length() - 1
-
-
 def hidden_in_each(
     networks: Sequence[Decoder], batches: Iterable[Sequences], prepare: Callable[[Layer], Layer]
 ) -> Iterator[tuple[int, int, Tensor]]:
