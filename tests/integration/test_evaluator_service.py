@@ -197,7 +197,7 @@ def test_the_first_signal_lets_the_evaluation_in_work_be_answered(service: Servi
     assert service.ended() == 0
     (outcome,) = service.outcomes()
     assert isinstance(outcome, Measurement)
-    assert outcome.model_copy(update={"worker": "test"}) == pretend(request)
+    assert outcome.model_copy(update={"worker": "test", "seconds": {}}) == pretend(request)
     assert outcome.worker.endswith(f":{service.process.pid}")
     assert service.left() is None
 
