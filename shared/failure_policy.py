@@ -84,7 +84,8 @@ among these messages, so that every evaluator has work before any has much of it
 TOGETHER_SECONDS = 10 * 60
 """The coordinator: what networks that are asked for in one message may take all together, judged by those that were
 measured; as long as none was, each is asked for alone. So an evaluator that has to leave (DRAIN_SECONDS) has the time
-to answer, and what is lost with one is little."""
+to answer, and what is lost with one is little. A local farm waits for less (LOCAL_DRAIN_SECONDS): there a message that
+takes longer is requeued."""
 
 # Hard limits: what takes longer has failed.
 

@@ -6,9 +6,11 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any, Protocol, Self
 
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeElapsedColumn
+from rich.text import Text
 
 from services.cli.console import console, duration
 from shared.text import one_line
@@ -111,17 +113,38 @@ class Lines:
         self._emit(f"{self._name:<15}{counted}, {f'{elapsed} in all' if self._done >= self._total else ends}{note}")
 
 
+class TimeLeft(ProgressColumn):
+    """The time left by a pace. rich's own column asks how fast the last steps came; they may come at once, as results of
+    networks do that were asked for together."""
+
+    def __init__(self, pace: Pace) -> None:
+        super().__init__()
+        self._pace = pace
+
+    def render(self, task: Task) -> Text:
+        left = self._pace.seconds_left
+        return Text("-:--:--" if left is None else str(timedelta(seconds=round(left))), style="progress.remaining")
+
+
 class Bar:
     """A stage as a bar."""
 
-    def __init__(self, name: str, total: int | None, note: str, shown: Callable[[int], str]) -> None:
+    def __init__(
+        self,
+        name: str,
+        total: int | None,
+        note: str,
+        shown: Callable[[int], str] = "{:,}".format,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         counted = "{task.fields[counted]}"
+        self._pace = Pace(total or 0, clock)
         self._bar = Progress(
             TextColumn("{task.description}", markup=False),
             BarColumn(),
             *([TextColumn(counted, markup=False)] if total else []),
             TimeElapsedColumn(),
-            *([TextColumn("ETA"), TimeRemainingColumn()] if total else []),
+            *([TextColumn("ETA"), TimeLeft(self._pace)] if total else []),
             TextColumn("{task.fields[note]}", markup=False),
             console=console,
             transient=not total,
@@ -131,6 +154,7 @@ class Bar:
 
     def reach(self, done: int, note: str | None = None) -> None:
         self._done = _at_most(done, self._total)
+        self._pace.reach(self._done)
         fields: dict[str, Any] = {"counted": self._counted(), **({} if note is None else {"note": one_line(note)})}
         self._bar.update(self._job, completed=self._done, **fields)
 

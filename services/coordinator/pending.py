@@ -68,12 +68,13 @@ class PendingQueue:
         """The messages to send so that so many evaluators are busy, each as the requests in it; from now on they are in
         flight.
 
-        As for one evaluator where none is known, so that the first one finds something.
+        As for one evaluator where none is known, so that the first one finds something; but nothing together, which
+        many that come at once couldn't divide among them.
         """
         free = IN_FLIGHT_PER_EVALUATOR * max(1, evaluators) - len(set(self._messages.values()))
         messages: list[list[EvaluationRequest]] = []
         while self._waiting and free > len(messages):
-            for requests in self._first_messages(max(1, evaluators))[: free - len(messages)]:
+            for requests in self._first_messages(evaluators)[: free - len(messages)]:
                 number = next(self._numbers)
                 for request in requests:
                     self._in_flight[request.identity] = self._waiting.pop(request.identity)
@@ -91,7 +92,13 @@ class PendingQueue:
         one is comes first."""
         first = next(iter(self._waiting.values()))
         spec = first.request.spec
-        if first.alone or spec not in self._seconds or spec.speed is not None or spec.costs is not None:
+        if (
+            not evaluators
+            or first.alone
+            or spec not in self._seconds
+            or spec.speed is not None
+            or spec.costs is not None
+        ):
             return [[first.request]]
         company = [each.request for each in self._waiting.values() if self._may_join(each, first)]
         # One evaluator has nobody to share the rest with.

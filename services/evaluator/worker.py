@@ -85,7 +85,8 @@ class Worker(threading.Thread):
     """Answers the requests of the queue `requests` until `stop` is set; an evaluation in flight then is finished.
 
     Results are published, and confirmed, before their message is acknowledged. One that is redelivered because the
-    connection was lost during its evaluation is not evaluated again. One whose results can't be delivered is rejected.
+    connection was lost during its evaluation is not evaluated again; one that another evaluator was lost with is
+    evaluated network by network. One whose results can't be delivered is rejected.
     After a failure that another evaluator may not have there may be a pause, in which the queue is left to
     others.
 
@@ -156,7 +157,9 @@ class Worker(threading.Thread):
         began = time.monotonic()
         self._observer.received(delivery, requests)
         self.lease_slot.hold(Lease(requests, delivery, began, self._broker.counters.reconnects))
-        results = self._evaluator.evaluate_together(requests, self._observer.progressed)
+        # What its last evaluator was killed for may be the memory that several networks take together.
+        groups = [requests] if delivery.attempt == 1 else [(each,) for each in requests]
+        results = [one for some in groups for one in self._evaluator.evaluate_together(some, self._observer.progressed)]
         lease = self.lease_slot.claim()
         if lease is None:
             raise _LeaseLostError

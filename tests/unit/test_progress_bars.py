@@ -16,7 +16,7 @@ from services.application.evaluation import WAITING, evaluated
 from services.cli import progress_bars as stages
 from services.cli.console import PlainConsole
 from services.cli.preparation_display import PreparationDisplay
-from services.cli.progress_bars import LEAST_SECONDS, LINE_SECONDS, Lines, Pace
+from services.cli.progress_bars import LEAST_SECONDS, LINE_SECONDS, Bar, Lines, Pace
 from services.evaluator.evaluator import Evaluator
 from services.evaluator.progress_callback import ProgressCallback
 from shared import checkpoint_files
@@ -145,6 +145,20 @@ def test_a_bar_shows_no_more_than_all(monkeypatch: pytest.MonkeyPatch) -> None:
         shown.reach(92, "")
     last = output.getvalue().split("Measuring")[-1]
     assert "4/4" in last and "92" not in last and "waiting" not in last
+
+
+def test_a_bar_does_not_take_steps_that_come_at_once_for_fast_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    output, clock = io.StringIO(), Clock()
+    monkeypatch.setattr(stages, "console", PlainConsole(file=output, width=100, force_terminal=True))
+    with Bar("Search", 109, "", clock=clock) as shown:
+        shown.advance()
+        for _ in range(3):
+            clock.now += 100
+            for _ in range(8):
+                clock.now += 0.002
+                shown.advance()
+    last = output.getvalue().split("Search")[-1]
+    assert "25/109" in last and "0:17:30" in last  # 84 left, of which eight take 100 s
 
 
 def test_what_a_bar_says_of_names_from_elsewhere_moves_no_cursor(monkeypatch: pytest.MonkeyPatch) -> None:

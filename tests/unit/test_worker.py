@@ -266,6 +266,32 @@ def test_each_network_of_a_message_has_a_result_of_its_own_and_counts_once() -> 
     assert broker.receive(REQUESTS, 0) is None
 
 
+def test_networks_that_an_evaluator_was_lost_with_are_evaluated_one_by_one() -> None:
+    plan = small_plan()
+    requests = [plan.request(network, "search") for network in (dense(SHAPE), plan.space.smallest())]
+    broker, pretending = InProcessBroker(), Pretending(last=3)
+    groups: list[int] = []
+
+    class Noted(OneByOne):
+        def evaluate(self, request: EvaluationRequest, progressed: ProgressCallback) -> EvaluationResult:
+            return pretending.evaluate(request, progressed)
+
+        def evaluate_together(
+            self, requests: Sequence[EvaluationRequest], progressed: ProgressCallback
+        ) -> list[EvaluationResult]:
+            groups.append(len(requests))
+            return super().evaluate_together(requests, progressed)
+
+    message = JointRequest.of(requests).model_dump_json().encode()
+    broker.publish(REQUESTS, message, RESULTS)
+    lost = broker.receive(REQUESTS, 0)
+    assert lost is not None
+    lost.requeue()
+    broker.publish(REQUESTS, message, RESULTS)
+    work(broker, pretending, Noted(), requests=0)
+    assert groups == [1, 1, 2] and list(outcomes(broker)) == [pretend(request) for request in requests] * 2
+
+
 def test_the_first_signal_tells_to_stop_and_the_second_leaves_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     left: list[int] = []
     monkeypatch.setattr(os, "_exit", left.append)

@@ -78,6 +78,16 @@ def test_what_waits_is_divided_among_all_evaluators(world: ScriptedFarm, history
     assert len(found) >= 2 * evaluators and max(found) <= 11 // (2 * evaluators) + 1
 
 
+def test_where_no_evaluator_is_known_none_finds_what_many_could_have_divided(
+    world: ScriptedFarm, history: History
+) -> None:
+    history.add_results([(MANY[0], timed(MANY[0]))])
+    farm, _, _ = world.coordinator(history)
+    found = sizes(world)
+    assert farm.measure(MANY) == [timed(request) for request in MANY]
+    assert found == [1] * (len(MANY) - 1)
+
+
 def test_no_message_takes_longer_than_is_good(world: ScriptedFarm, history: History) -> None:
     farm, _, _ = world.coordinator(history, EmbeddedEvaluator(lambda: None))
     found = sizes(world, TOGETHER_SECONDS / 2.5)
