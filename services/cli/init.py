@@ -106,7 +106,7 @@ def search_text(model: str, network: NetworkShape, path: Path, benchmarks: bool,
             }
         ],
         "search": {
-            "strategy": "linas",
+            "strategy": "bayesian",
             "evaluations": 250 if large else 48,
             "population": 50 if large else 12,
         },

@@ -21,6 +21,8 @@ COMMON_SPREAD = 0.3
 STEP_SPREADS = (0.03, 0.06, 0.12, 0.25)
 """Prior standard deviations of a step's weight about the common one, times what the step takes away; those of accuracy
 are 1, as in all of the following."""
+SAME_LAYER = 0.8
+"""Prior correlation of the steps of one layer: where one matters, the others do."""
 PAIR_SPREADS = (0.1, 0.3, 1.0)
 """Prior standard deviations of the weight of a pair of layers, times that of a step."""
 NOISE = (0.003, 0.01, 0.03, 0.1, 0.3)
@@ -76,7 +78,8 @@ class MonotoneRidge:
         self._inputs = features - self._centre
         self._targets = (self._mean - accuracies) / self._scale  # losses, so that weights are positive
         self._gram, self._moments = self._inputs.T @ self._inputs, self._inputs.T @ self._targets
-        priors = [_Prior(self._features, steps, pairs) for steps, pairs in product(STEP_SPREADS, PAIR_SPREADS)]
+        decorrelated = _decorrelated(self._features)
+        priors = [_Prior(self._features, decorrelated, *spreads) for spreads in product(STEP_SPREADS, PAIR_SPREADS)]
         tried = list(product(priors, NOISE))
         self._prior, self._noise = tried[int(np.argmax([self._log_evidence(*each) for each in tried]))]
         self._root = cholesky(self._precision(self._prior, self._noise))
@@ -138,17 +141,28 @@ class MonotoneRidge:
 class _Prior:
     """The prior of the weights and of what they have in common: `root` times them is standard normal.
 
-    It is upper triangular, shape (features + 1, features + 1): a row for each weight's deviation from the common one,
-    the last for that itself.
+    It is triangular, shape (features + 1, features + 1): rows for the weights' deviations from the common one, and the
+    last for that itself.
     """
 
-    def __init__(self, features: StepFeatures, steps: float, pairs: float) -> None:
-        common = np.zeros(features.count)
-        common[: len(features.weights)] = features.weights
-        spreads = np.full(features.count, steps * pairs)
-        spreads[: len(features.weights)] = np.where(features.weights > 0, steps * features.weights, FREE_SPREAD)
-        self.root: FloatArray = np.diag(np.append(1 / spreads, 1 / COMMON_SPREAD))
-        self.root[:-1, -1] = -common / spreads
-        self.precision: FloatArray = np.diag(np.diag(self.root) ** 2)
-        self.precision[:-1, -1] = self.precision[-1, :-1] = -common / spreads**2
-        self.precision[-1, -1] += ((common / spreads) ** 2).sum()
+    def __init__(self, features: StepFeatures, decorrelated: FloatArray, steps: float, pairs: float) -> None:
+        known, count = len(features.weights), features.count
+        common = np.zeros(count)
+        common[:known] = features.weights
+        spreads = np.full(count, steps * pairs)
+        spreads[:known] = np.where(features.weights > 0, steps * features.weights, FREE_SPREAD)
+        self.root: FloatArray = np.zeros((count + 1, count + 1))
+        self.root[:-1, :-1] = decorrelated / spreads
+        self.root[:-1, -1] = -self.root[:-1, :-1] @ common
+        self.root[-1, -1] = 1 / COMMON_SPREAD
+        self.precision: FloatArray = self.root.T @ self.root
+
+
+def _decorrelated(features: StepFeatures) -> FloatArray:
+    """What makes weights of standard deviation 1 independent of each other, shape (features, features), triangular."""
+    known = len(features.weights)
+    correlations = np.eye(features.count)
+    same = features.of_layers & (features.places[:, None] == features.places)
+    correlations[:known, :known] += SAME_LAYER * (same & ~np.eye(known, dtype=bool))
+    whitening: FloatArray = solve_triangular(cholesky(correlations, lower=True), np.eye(features.count), lower=True)
+    return whitening

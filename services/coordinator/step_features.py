@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from services.coordinator.genomes import Encoding, FloatArray, IntArray
+from services.coordinator.genomes import BoolArray, Encoding, FloatArray, IntArray
 
 
 class StepFeatures:
@@ -20,6 +20,7 @@ class StepFeatures:
         places: the place in a genome that each step belongs to, shape (steps,).
         steps: the least value of the gene at which the step is taken, shape (steps,).
         pairs: two places for each pair, shape (pairs, 2).
+        of_layers: whether each step is one of a layer's gene, shape (steps,).
         weights: what a step takes away, in parameters, those of an average step of a layer's gene being 1; 0 for one
             that takes none, shape (steps,).
     """
@@ -34,6 +35,7 @@ class StepFeatures:
         self.pairs: IntArray = np.array(
             [pair for kind in kinds for pair in pairwise(encoding.space.places(kind))], np.int64
         ).reshape(-1, 2)
+        self.of_layers: BoolArray = np.array([genes[place].layer is not None for place in self.places], bool)
         self.weights = self._weights()
 
     @property
@@ -54,12 +56,11 @@ class StepFeatures:
 
     def _weights(self) -> FloatArray:
         space = self.encoding.space
-        of_layers = np.array([space.genes[place].layer is not None for place in self.places], bool)
         narrowing = space.parameters(space.largest()) - space.parameters(space.smallest(space.depths[0]))
         deepest = [space.parameters(space.largest(depth)) for depth in space.depths]
         layers = space.depths[0] - space.depths[-1]
-        unit = narrowing / of_layers.sum() if narrowing else (deepest[0] - deepest[-1]) / (layers or 1)
-        weights = of_layers.astype(np.float64)
+        unit = narrowing / self.of_layers.sum() if narrowing else (deepest[0] - deepest[-1]) / (layers or 1)
+        weights = self.of_layers.astype(np.float64)
         for index in np.flatnonzero(self.places == space.place("depth")):
             step = self.steps[index]
             weights[index] = (deepest[step - 1] - deepest[step]) / unit

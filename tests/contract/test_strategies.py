@@ -346,7 +346,11 @@ def test_who_predicts_asks_for_int8_where_that_costs_little_accuracy_and_not_whe
     measure = _quantized_accuracy(QUANTIZED, loss)
     for _ in range(2):
         strategy.tell(_measured(QUANTIZED, strategy.ask(20), measure, ("bytes",)))
-    assert sum(network.quantization == better for network in strategy.ask(20)) > 12
+    # Where no other network is as small as those in INT8, they are worth measuring whatever they cost.
+    (smallest,) = _costs(QUANTIZED, ("bytes",)).of(QUANTIZED.smallest().quantized("none"))
+    sizes = [(network, _costs(QUANTIZED, ("bytes",)).of(network)[0]) for network in strategy.ask(20)]
+    larger = [network.quantization for network, size in sizes if size >= smallest]
+    assert larger.count(better) > 0.6 * len(larger) > 3
 
 
 @predicting

@@ -87,7 +87,7 @@ def test_an_additive_accuracy_is_recovered_from_fewer_networks_than_it_has_weigh
     true = _additive(unseen)
     errors = {count: np.abs(_fitted(count).predict(unseen) - true).mean() / true.std() for count in (40, 100)}
     assert errors[40] < 0.15
-    assert errors[100] < 0.03
+    assert errors[100] < 0.04
 
 
 def test_draws_differ_less_the_more_was_measured_and_as_much_as_the_prediction_errs() -> None:

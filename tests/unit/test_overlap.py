@@ -55,7 +55,7 @@ def test_only_with_overlap_a_generation_is_measured_while_the_one_before_is_not_
     assert 0 not in answered[answered.index(2) :]  # the one after the next waits
 
 
-@pytest.mark.parametrize("strategy", ["linas", "nsga2"])
+@pytest.mark.parametrize("strategy", ["bayesian", "linas", "nsga2"])
 def test_the_order_of_the_results_changes_nothing(tmp_path: Path, strategy: str) -> None:
     plan = small_plan(NARROW, strategy=strategy, overlap=True)
     histories = [held_back(plan, tmp_path / f"{patience}.sqlite", patience)[1] for patience in (1, 5)]
@@ -73,7 +73,7 @@ def test_a_strategy_knows_all_generations_but_the_one_in_work(tmp_path: Path) ->
     assert [row.evaluations for row in observer.generations] == [8, 16, 20]
 
 
-@pytest.mark.parametrize("strategy", ["linas", "nsga2", "random"])
+@pytest.mark.parametrize("strategy", ["bayesian", "linas", "nsga2", "random"])
 @pytest.mark.parametrize("answered", [0, 5, 8, 12, 17])
 def test_an_interrupted_search_with_overlap_ends_like_an_undisturbed_one(
     tmp_path: Path, strategy: str, answered: int

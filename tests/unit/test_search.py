@@ -66,7 +66,7 @@ def test_hypervolume_never_falls(tmp_path: Path) -> None:
     assert volumes[-1] > volumes[0]
 
 
-@pytest.mark.parametrize("strategy", ["linas", "nsga2", "random"])
+@pytest.mark.parametrize("strategy", ["bayesian", "linas", "nsga2", "random"])
 @pytest.mark.parametrize("answered", [0, 3, 8, 13])
 def test_an_interrupted_search_ends_like_an_undisturbed_one(tmp_path: Path, strategy: str, answered: int) -> None:
     plan = small_plan(strategy=strategy)

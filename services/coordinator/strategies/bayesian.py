@@ -12,7 +12,7 @@ import numpy as np
 from scipy.stats.qmc import Halton
 
 from services.coordinator.cost_model import CostModel
-from services.coordinator.genomes import FloatArray, IntArray, rows
+from services.coordinator.genomes import FloatArray, IntArray
 from services.coordinator.monotone_ridge import AdditiveModels, MonotoneRidge
 from services.coordinator.pareto import non_dominated
 from services.coordinator.strategies.exact_front import best_by_counts, has_few_counts
@@ -77,16 +77,16 @@ class BayesianOptimisation(GenerationalStrategy):
         genes)."""
         models = predictor.mode.joined(draws)
         if self._encoding.space.networks > ENUMERABLE and has_few_counts(self._encoding):
-            searched = best_by_counts(self._encoding, models.predict)
+            searched = [self._unknown(genomes) for genomes in best_by_counts(self._encoding, models.predict)]
         else:
             visited = promising_genomes(self._encoding, self._costs, predictor, measured, rng)
-            searched = np.broadcast_to(visited, (len(models.largest), *visited.shape))
+            searched = [self._unknown(visited)] * len(models.largest)
         found: dict[Genome, None] = {}
         for index, genomes in enumerate(searched):
-            unknown = self._encoding.array(self._unknown(genomes))
+            unknown = self._encoding.array(genomes)
             (accuracies,) = models.some(slice(index, index + 1)).predict(unknown)
             front = non_dominated(self._costs.of_genomes(unknown), accuracies)
-            found |= dict.fromkeys(rows(unknown[front]))
+            found |= dict.fromkeys(genomes[place] for place in front)
         return self._encoding.array(list(found))
 
 
