@@ -114,8 +114,8 @@ class Lines:
 
 
 class TimeLeft(ProgressColumn):
-    """The time left by a pace. rich's own column asks how fast the last steps came; they may come at once, as results of
-    networks do that were asked for together."""
+    """The time left by a pace. The column of rich asks how fast the last steps came, which may be all at once: results
+    of networks that were asked for together."""
 
     def __init__(self, pace: Pace) -> None:
         super().__init__()
