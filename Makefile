@@ -80,10 +80,10 @@ down: $(VENV)/ready ## Stop the farm; `make farm` or `make deploy` resumes from 
 destroy: $(VENV)/ready ## Stop the farm and remove its data; runs/ and supernets/ stay
 	@$(FARM) destroy
 
-# Six processes keep two cores busy: much of what is tested waits for others, as for RabbitMQ nodes that start.
+# Four processes keep two cores busy: much of what is tested waits for others, as for RabbitMQ nodes that start.
 .PHONY: test
 test: $(VENV)/ready system-packages lint lint-deploy ## Lint, then run all tests
-	NASFARM_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 6 --dist loadfile --no-loadscope-reorder
+	NASFARM_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 4 --dist loadfile --no-loadscope-reorder
 
 # Where Docker answers it makes the images as for anybody; elsewhere podman, with images for which no registry is needed.
 .PHONY: test-deploy
