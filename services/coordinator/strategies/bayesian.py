@@ -6,21 +6,16 @@ hypervolume on average over draws. Networks that were measured count with what e
 accuracy that was measured, which is noisy: noisy expected hypervolume improvement (Daulton 2021, arXiv 2105.08195).
 """
 
-from collections.abc import Mapping
-
 import numpy as np
 from scipy.stats.qmc import Halton
 
-from services.coordinator.cost_model import CostModel
 from services.coordinator.genomes import FloatArray, IntArray
 from services.coordinator.monotone_ridge import AdditiveModels, MonotoneRidge
 from services.coordinator.pareto import non_dominated
 from services.coordinator.strategies.exact_front import best_by_counts, has_few_counts
-from services.coordinator.strategies.generational import GenerationalStrategy
 from services.coordinator.strategies.inner_search import promising_genomes
+from services.coordinator.strategies.predicting import PredictingStrategy
 from services.coordinator.strategies.stratified_sampling import ENUMERABLE
-from shared.architecture import Architecture
-from shared.settings import StrategySettings
 from shared.space import Genome
 
 DRAWS = 24
@@ -33,34 +28,14 @@ DECIMALS = 12
 """Gains are rounded, so that the last bit decides nothing."""
 
 
-class BayesianOptimisation(GenerationalStrategy):
+class BayesianOptimisation(PredictingStrategy):
     """Each generation is what adds most expected hypervolume, whatever its size."""
-
-    def __init__(self, costs: CostModel, settings: StrategySettings) -> None:
-        super().__init__(costs, settings)
-        self._predictor: MonotoneRidge | None = None
-        self._predictions: dict[Architecture, float] = {}
-
-    @property
-    def predictions(self) -> Mapping[Architecture, float]:
-        return self._predictions
-
-    @property
-    def predictor_name(self) -> str | None:
-        return None if self._predictor is None else self._predictor.name
-
-    def ask(self, limit: int) -> list[Architecture]:
-        architectures = super().ask(limit)
-        if self._predictor is not None:
-            predicted = self._predictor.predict(self._encoding.encode(architectures))
-            self._predictions = dict(zip(architectures, predicted.tolist(), strict=True))
-        return architectures
 
     def _propose(self, count: int, rng: np.random.Generator) -> IntArray:
         measured, _, accuracies = self._measured()
-        self._predictor = MonotoneRidge(self._encoding, measured, accuracies)
-        draws = self._predictor.draw(DRAWS, rng)
-        candidates = self._candidates(self._predictor, draws.some(slice(FRONTS)), measured, rng)
+        self._predictor = predictor = MonotoneRidge(self._encoding, measured, accuracies)
+        draws = predictor.draw(DRAWS, rng)
+        candidates = self._candidates(predictor, draws.some(slice(FRONTS)), measured, rng)
         # Networks that are being measured will be known, too; those that failed won't.
         known = self._encoding.array([genome for genome in sorted(self._known) if not self._failed(genome)])
         genomes = np.vstack([known, candidates])

@@ -1,25 +1,18 @@
 """Networks worth looking at by a predictor: all of a small space, else what NSGA-II visits on predictions, as in LINAS
 (arXiv 2205.10358)."""
 
-from typing import Protocol
-
 import numpy as np
 
 from services.coordinator.cost_model import CostModel
 from services.coordinator.genomes import Encoding, FloatArray, IntArray
 from services.coordinator.strategies.evolution import Evolution
+from services.coordinator.strategies.predicting import AccuracyPredictor
 from services.coordinator.strategies.stratified_sampling import ENUMERABLE, random_genomes
 
 POPULATION = 200
 """Networks of the inner search: several generations of the outer one, for a front that is dense over all costs."""
 GENERATIONS = 100
 """With `POPULATION`, 20 000 predicted networks, as the authors use: about a second."""
-
-
-class AccuracyPredictor(Protocol):
-    """Says how accurate networks are, shape (networks,), from their genomes, shape (networks, genes)."""
-
-    def predict(self, genomes: IntArray) -> FloatArray: ...
 
 
 def promising_genomes(
