@@ -1,30 +1,23 @@
 """The `nasfarm` command: each subcommand calls one service. Heavy modules are imported by the subcommand that needs
 them."""
 
-import os
-import signal
 import sys
-import time
 from pathlib import Path
-from types import FrameType
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
 
-from services.application.packages import INSTALL, missing_package
 from services.application.run_directory import is_study
 from services.application.supernet_store import SupernetStore
-from services.cli.console import console
+from services.cli.ending import leave_at_once_when_told, refusals_in_one_line
 from services.cli.notes import show_notes
 from services.cli.optional import OptionalValues
 from services.exporter.names import FormatName, GgufType
-from services.trainer.distributed.environment import SPEAKING_SECONDS, is_first, started_together
+from services.trainer.distributed.environment import started_together
 from shared.environment import prepare_environment
 from shared.errors import UserError
-from shared.failure_policy import USER_ERROR_CODE
 from shared.messages import Dtype, Engine
 from shared.settings import SearchSettings, ServingSettings, TaskSettings
-from shared.text import one_line
 
 MOST_PROCESSES = 1024
 """More than that on one machine is a slip."""
@@ -458,32 +451,11 @@ def evaluate(
 
 def main() -> None:
     """Run the command; the user's errors end in one line and exit code 2, bugs in a traceback."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _leave)
+    leave_at_once_when_told()
     show_notes()
     prepare_environment()
-    try:
+    with refusals_in_one_line():
         app()
-    except UserError as error:
-        _refuse(str(error))
-    except PermissionError as error:
-        reason = error.strerror or str(error) or "permission denied"
-        refused = reason if error.filename is None else f"{error.filename}: {reason}"
-        _refuse(f"{one_line(refused)}; have its owner let you use it, or choose another place")
-    except ModuleNotFoundError as error:
-        _refuse(f"{missing_package(error)} isn't installed here: {INSTALL}")
-
-
-def _refuse(reason: str) -> NoReturn:
-    """Say it in one line and end with exit code 2. Of several processes one says for all what is wrong; they wait for
-    it, but not for what its libraries do at the end."""
-    if not is_first():
-        time.sleep(SPEAKING_SECONDS / 2)
-    sys.stderr.write(f"nasfarm: {one_line(reason)}\n")
-    sys.stderr.flush()
-    if started_together():
-        os._exit(USER_ERROR_CODE)
-    sys.exit(USER_ERROR_CODE)
 
 
 def _store(runs: Path, supernets: Path | None) -> SupernetStore:
@@ -494,17 +466,6 @@ def _refuse_without_broker(credentials: Path | None, authority: Path | None, as_
     for option, given in (("--credentials", credentials), ("--authority", authority), ("--json", as_json)):
         if given:
             raise UserError(f"{option}: of which broker? Name it with --broker, or leave {option} out")
-
-
-def _leave(number: int, _frame: FrameType | None) -> None:
-    """Ctrl-C or SIGTERM: leave at once. Everything is made to be killed; an orderly end would wait for the network in
-    work. The first process of a container would not even notice a SIGTERM that it doesn't handle.
-    """
-    if not started_together():  # whoever started them says it once
-        console.show_cursor()
-        sys.stderr.write("\nnasfarm: interrupted; the same command resumes from what is stored\n")
-        sys.stderr.flush()
-    os._exit(128 + number)
 
 
 if __name__ == "__main__":

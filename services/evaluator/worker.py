@@ -86,9 +86,8 @@ class Worker(threading.Thread):
 
     Results are published, and confirmed, before their message is acknowledged. One that is redelivered because the
     connection was lost during its evaluation is not evaluated again; one that another evaluator was lost with is
-    evaluated network by network. One whose results can't be delivered is rejected.
-    After a failure that another evaluator may not have there may be a pause, in which the queue is left to
-    others.
+    evaluated network by network. One whose results can't be delivered is rejected. After a failure that another
+    evaluator may not have there may be a pause, in which the queue is left to others.
 
     Args:
         broker: where requests come from and results go.
