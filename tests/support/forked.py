@@ -5,11 +5,13 @@ them share. What depends on how the command is installed or on how it loads its 
 `tests.support.command.start_nasfarm`.
 """
 
+import faulthandler
 import os
 import signal
 import subprocess
 import sys
 import tempfile
+import time
 import weakref
 from collections.abc import Callable, Mapping
 from contextlib import closing, suppress
@@ -30,6 +32,8 @@ LIBRARIES = [
     __name__,
 ]
 """What commands and evaluators load, also when they come to it; and this module, by which they are run."""
+TRACEBACK = signal.SIGUSR2
+"""At which a process writes where each of its threads is."""
 
 
 class Forked:
@@ -101,10 +105,14 @@ class Forked:
         self.send_signal(signal.SIGKILL)
 
     def wait(self, timeout: float | None = None) -> int:
-        """Wait for its end; its exit code. Raises subprocess.TimeoutExpired."""
+        """Wait for its end; its exit code. Raises subprocess.TimeoutExpired, with what it wrote and where it is."""
         self._process.join(timeout)
         if (code := self.returncode) is None:
-            raise subprocess.TimeoutExpired(str(self._process.name), timeout or 0)
+            self.send_signal(TRACEBACK)
+            time.sleep(1)
+            overdue = subprocess.TimeoutExpired(str(self._process.name), timeout or 0)
+            overdue.add_note(self.output)
+            raise overdue
         return code
 
     def communicate(self, timeout: float | None = None) -> tuple[str, None]:
@@ -208,4 +216,5 @@ def _run(
     os.chdir(directory)
     os.environ.clear()
     os.environ.update(variables)
+    faulthandler.register(TRACEBACK, file=sys.stderr, all_threads=True)
     function(*arguments)
