@@ -169,9 +169,10 @@ class ItemScores(Message):
     `items` are indices into the task's split, `items_digest` identifies their content; `metrics` holds for each of
     lm-eval's metrics of the task one number an item (0 or 1 where it is an accuracy); `values` lm-eval's own aggregate
     of each metric over these items; `margins` the log-probability of the right choice minus that of the best wrong one
-    (empty for a task that names no right choice). Of a group of tasks `clusters` says of each item which of them it
-    belongs to, as a number (empty for a single task), and `even` which metrics count each of these tasks the same,
-    however many items it has.
+    (empty for a task that names no right choice), `margins_by_metric` the same, in nats, as metrics compare choices
+    that don't do it by log-probability (acc_norm: by that per character). Of a group of tasks `clusters` says of each
+    item which of them it belongs to, as a number (empty for a single task), and `even` which metrics count each of
+    these tasks the same, however many items it has.
     """
 
     task: str
@@ -180,6 +181,7 @@ class ItemScores(Message):
     metrics: dict[str, tuple[float, ...]]
     values: dict[str, float]
     margins: tuple[float, ...]
+    margins_by_metric: dict[str, tuple[float, ...]] = {}
     clusters: tuple[int, ...] = ()
     even: tuple[str, ...] = ()
 

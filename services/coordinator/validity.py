@@ -60,7 +60,11 @@ def _of_scores(asked: TaskItems, scores: ItemScores, metric: str) -> Iterator[st
         yield f"tasks.{asked.task}: {len(scores.metrics[metric])} values of {metric} for {items} items"
     if not all(0 <= value <= 1 for value in scores.metrics[metric]):  # of NaN neither holds
         yield f"tasks.{asked.task}: values of {metric} that are not from 0 to 1"
-    if not all(map(isfinite, chain(scores.margins, scores.values.values(), *scores.metrics.values()))):
+    for margins in (scores.margins, *scores.margins_by_metric.values()):
+        if len(margins) not in (0, items):
+            yield f"tasks.{asked.task}: {len(margins)} margins for {items} items"
+    numbers = chain(scores.margins, *scores.margins_by_metric.values(), scores.values.values())
+    if not all(map(isfinite, chain(numbers, *scores.metrics.values()))):
         yield f"tasks.{asked.task}: numbers that are not finite"
     if len(scores.clusters) not in (0, items):
         yield f"tasks.{asked.task}: {len(scores.clusters)} clusters for {items} items"

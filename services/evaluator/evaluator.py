@@ -364,7 +364,8 @@ def _not_finite() -> RefusedError:
 
 def _numbers(scores: ItemScores) -> Iterator[float]:
     """Every number that was measured."""
-    return chain(scores.margins, scores.values.values(), *scores.metrics.values())
+    margins = (scores.margins, *scores.margins_by_metric.values())
+    return chain(*margins, scores.values.values(), *scores.metrics.values())
 
 
 def _opened(location: str, digest: str, cache: Path) -> tuple[Checkpoint, dict[str, str]]:

@@ -31,7 +31,7 @@ class PreparedTask:
     loaded: LoadedTask
     requests: tuple[int, ...]
     golds: tuple[tuple[int, ...], ...]
-    choices: tuple[int, ...]
+    choices: tuple[tuple[str, ...], ...]
     metrics: tuple[str, ...]
     prefix_groups: tuple[PrefixGroup, ...]
     batch_tokens: int

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from services.evaluator.batches import ScoringBatch
+from services.evaluator.margins import margin, margins_by_metric
 from services.evaluator.memory import is_out_of_memory
 from services.evaluator.progress_callback import ProgressCallback, ignore_progress
 from shared.messages import ItemScores
@@ -98,14 +99,18 @@ def _score(networks: Sequence[Decoder], task: "PreparedTask", progressed: Progre
 
 def _item_scores(task: "PreparedTask", answered: _Answers) -> ItemScores:
     flat = list(zip(answered.likelihoods.tolist(), (answered.misses == 0).tolist(), strict=True))
-    measured, margins, start = [], [], 0
+    measured, margins, start = [], list[float](), 0
+    others: dict[str, list[float]] = {}
     for index, (document, requests) in enumerate(zip(task.documents, task.requests, strict=True)):
         answers = flat[start : start + requests]
         start += requests
         measured.append(document.metrics(answers))
         if task.golds[index]:
-            choices = [likelihood for likelihood, _ in answers[: task.choices[index]]]
-            margins.append(_margin(choices, task.golds[index]))
+            choices, golds = task.choices[index], task.golds[index]
+            likelihoods = [likelihood for likelihood, _ in answers]
+            margins.append(margin(likelihoods[: len(choices)], golds))
+            for name, value in margins_by_metric(likelihoods, choices, golds, measured[-1]).items():
+                others.setdefault(name, []).append(value)
     metrics: dict[str, list[float]] = {}
     for item in measured:
         for name, value in item.items():
@@ -118,6 +123,9 @@ def _item_scores(task: "PreparedTask", answered: _Answers) -> ItemScores:
         metrics={name: tuple(values) for name, values in metrics.items() if len(values) == len(task.documents)},
         values=task.loaded.values(measured),
         margins=tuple(margins) if len(margins) == len(task.documents) else (),
+        margins_by_metric={
+            name: tuple(values) for name, values in others.items() if len(values) == len(task.documents)
+        },
         clusters=task.loaded.clusters,
         even=task.loaded.even,
     )
@@ -190,9 +198,3 @@ def _totals(logits: Tensor) -> Tensor:
     """Logarithm of the sum of the exponentials of logits (P, vocabulary), (P,): by log_softmax, which torch computes in
     one go on a CPU, where logsumexp takes a pass for each of its steps."""
     return logits[:, 0] - F.log_softmax(logits, dim=-1)[:, 0]
-
-
-def _margin(likelihoods: list[float], golds: tuple[int, ...]) -> float:
-    right = max(likelihoods[index] for index in golds)
-    wrong = [value for index, value in enumerate(likelihoods) if index not in golds]
-    return right - max(wrong, default=right)

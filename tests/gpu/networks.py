@@ -97,7 +97,7 @@ class _Task(SimpleNamespace):
             groups,
             (4,) * count,
             ((0,),) * count,
-            (4,) * count,
+            (("", "", "", ""),) * count,
         )
         self.documents = [SimpleNamespace(index=index, metrics=_likelihoods) for index in range(count)]
         self.loaded = SimpleNamespace(values=lambda _: {}, clusters=(), even=())

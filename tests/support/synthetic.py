@@ -35,6 +35,9 @@ DENSE, CHANCE, DEVIATION = 0.83, 0.25, 0.006
 NOT_SHARED, BY_GENES = 0.06, 0.5
 """Of what decides on an item, the part that differs between networks; the part of that which their genes decide, so
 that networks that are alike err alike. Equally good networks differ on 8.5 % of items."""
+NATS, SURENESS_SPREAD = 6.4, 0.3
+"""Standard deviation of a network's margins over items: its median as that of the example's networks on ARC-Easy, and
+its spread such that the mean sigmoid of the margins has half the noise variance of the accuracy, as there."""
 
 
 class SyntheticAccuracy:
@@ -98,12 +101,18 @@ class SyntheticAccuracy:
 
     def measured(self, genomes: IntArray) -> FloatArray:
         """Accuracies as they are measured, shape (networks,); the same whenever a network is measured."""
-        exact = self.exact(genomes)
-        if self._items is None:
-            return exact
+        return self.exact(genomes) if self._items is None else (self.margins(genomes) > 0).mean(axis=1)
+
+    def margins(self, genomes: IntArray) -> FloatArray:
+        """By how much the right answer to each item wins, in nats, shape (networks, items). Only where items are
+        counted."""
+        assert self._items is not None
         kept = self._encoding.effective(genomes)[:, self._widths]
-        own = np.array([self._rng(row).standard_normal((2, self._items.count))[1] for row in genomes])
-        return self._items.answered(exact, genomes[:, self._widths], kept, own)
+        drawn = np.array([self._rng(row).standard_normal((2, self._items.count)) for row in genomes])
+        latent = self._items.latent(genomes[:, self._widths], kept, drawn[:, 1])
+        sureness = NATS * np.exp(SURENESS_SPREAD * drawn[:, 0, 1:2])
+        margins: FloatArray = sureness * (norm.ppf(self.exact(genomes).clip(0, 1))[:, None] - latent)
+        return margins
 
     def share(self, costs: FloatArray, measured: FloatArray, exact: FloatArray) -> float:
         """Of the hypervolume of the exact front, the share that networks have: those that would be chosen by what is
@@ -160,12 +169,11 @@ class _Items:
         self._common = rng.standard_normal(count)
         self._of_genes = rng.standard_normal((layers, widths + 1, count))
 
-    def answered(self, exact: FloatArray, widths: IntArray, kept: BoolArray, own: FloatArray) -> FloatArray:
-        """The share of right answers, shape (networks,); `own` is the networks' own part, shape (networks, items)."""
+    def latent(self, widths: IntArray, kept: BoolArray, own: FloatArray) -> FloatArray:
+        """How hard each item is for each network, shape (networks, items), as `own`, the networks' own part."""
         choices = np.where(kept, widths, self._of_genes.shape[1] - 1)
         layers = np.arange(len(self._of_genes))
         by_genes = np.array([self._of_genes[layers, row].sum(axis=0) for row in choices]) / len(layers) ** 0.5
         apart = BY_GENES**0.5 * by_genes + (1 - BY_GENES) ** 0.5 * own
-        latent = (1 - NOT_SHARED) ** 0.5 * self._common + NOT_SHARED**0.5 * apart
-        right: FloatArray = (latent < norm.ppf(exact.clip(0, 1))[:, None]).mean(axis=1)
-        return right
+        hardness: FloatArray = (1 - NOT_SHARED) ** 0.5 * self._common + NOT_SHARED**0.5 * apart
+        return hardness

@@ -76,6 +76,7 @@ def item_scores(draw: st.DrawFn) -> ItemScores:
         metrics=draw(st.dictionaries(words, some, max_size=2)),
         values=draw(st.dictionaries(words, numbers, max_size=2)),
         margins=draw(some),
+        margins_by_metric=draw(st.dictionaries(words, some, max_size=1)),
         clusters=draw(st.sampled_from([(), tuple(range(len(items)))])),
         even=draw(st.lists(words, max_size=2).map(tuple)),
     )

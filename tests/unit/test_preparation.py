@@ -137,8 +137,8 @@ def test_the_right_choices_of_every_benchmark_are_those_that_lm_eval_counts_as_r
     for name in ("arc_challenge", "winogrande", "truthfulqa_mc1", "mmlu_anatomy"):
         task = prepared(TaskItems(task=name, stop=20), data=data)
         for document, golds, choices in zip(task.documents, task.golds, task.choices, strict=True):
-            for choice in range(choices):
-                answers = [(0.0 if other == choice else -9.0, False) for other in range(choices)]
+            for choice in range(len(choices)):
+                answers = [(0.0 if other == choice else -9.0, False) for other in range(len(choices))]
                 assert document.task.process_results(document.doc, answers)["acc"] == (choice in golds)
 
 

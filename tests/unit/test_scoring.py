@@ -157,12 +157,17 @@ def test_choices_of_several_subjects_have_the_likelihoods_of_written_out_sequenc
     assert any(flags) and not all(flags)
     assert_same_answers(answers, expected)
     measured = [document.metrics(own) for document, own in zip(task.documents, expected, strict=True)]
-    margins = []
+    margins, normalized = [], []
     for own, document in zip(expected, task.documents, strict=True):
-        likelihoods = [likelihood for likelihood, _ in own]
-        right = likelihoods.pop(document.doc["gold"])
-        margins.append(right - max(likelihoods))
+        gold, likelihoods = document.doc["gold"], [likelihood for likelihood, _ in own]
+        lengths = [len(choice) for choice in document.choices]
+        rates = [likelihood / length for likelihood, length in zip(likelihoods, lengths, strict=True)]
+        margins.append(likelihoods.pop(gold) - max(likelihoods))
+        normalized.append((rates.pop(gold) - max(rates)) * lengths[gold])
     assert scores.margins == pytest.approx(margins, abs=TOLERANCE)
+    assert scores.margins_by_metric.keys() == {"acc_norm"}
+    assert scores.margins_by_metric["acc_norm"] == pytest.approx(normalized, abs=10 * TOLERANCE)
+    assert scores.metrics["acc_norm"] == tuple(float(value > 0) for value in scores.margins_by_metric["acc_norm"])
     names = ("acc", "acc_norm", "exact_match")
     assert scores.metrics == {name: tuple(item[name] for item in measured) for name in names}
     assert scores.values == pytest.approx(task.loaded.values(measured))
@@ -409,10 +414,3 @@ def test_every_target_is_weighed_at_the_place_that_predicts_it(made: Made, monke
         found, greedy = scoring._predicted(made.network, states, batch)
         torch.testing.assert_close(found, logits.log_softmax(-1)[at, targets].float(), atol=1e-5, rtol=1e-5)
         assert torch.equal(greedy, logits.argmax(-1)[at] == targets)
-
-
-@pytest.mark.parametrize(
-    ("golds", "margin"), [((0,), -3.0), ((2,), 1.0), ((0, 2), 1.0), ((0, 1), -1.0), ((0, 1, 2), 0.0)]
-)
-def test_the_margin_is_from_the_best_right_choice_to_the_best_wrong_one(golds: tuple[int, ...], margin: float) -> None:
-    assert scoring._margin([-5.0, -3.0, -2.0], golds) == margin

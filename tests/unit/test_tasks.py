@@ -155,7 +155,7 @@ def test_the_requests_of_a_question_are_its_choices_after_the_prompt(monkeypatch
         ("What is wet?", " sand"),
         ("What is wet?", " fire"),
     ]
-    assert (document.choices, document.golds(), document.rolling) == (3, (0,), False)
+    assert (document.choices, document.golds(), document.rolling) == (("water", "sand", "fire"), (0,), False)
     assert document.metrics([(-2.0, False), (-1.9, True), (-3.0, False)]) == {"acc": 0, "acc_norm": 1}
 
 
@@ -163,7 +163,7 @@ def test_mutual_information_asks_for_the_choices_alone_too(monkeypatch: pytest.M
     metrics = [{"metric": "acc_mutual_info", "aggregation": "mean", "higher_is_better": True}]
     (document,) = registered_items(monkeypatch, [QUESTION], **CHOICES, metric_list=metrics).documents
     assert [request.args[0] for request in document.requests()] == ["What is wet?"] * 3 + [""] * 3
-    assert document.choices == 3
+    assert document.choices == ("water", "sand", "fire")
     answers = [(value, False) for value in (-4.0, -3.0, -5.0, -3.0, -1.0, -1.0)]
     assert document.metrics(answers) == {"acc_mutual_info": 1}
 
@@ -183,7 +183,7 @@ def test_a_task_with_a_metric_of_its_own_names_no_right_choice() -> None:
     loaded = load_items(TaskItems(task="truthfulqa_mc2", stop=3), benchmark_data())
     document = loaded.documents[0]
     labels = document.doc["mc2_targets"]["labels"]
-    assert document.golds() == () and document.choices == len(labels) == len(document.requests())
+    assert document.golds() == () and len(document.choices) == len(labels) == len(document.requests())
     certain = [(0.0 if label else -99.0, False) for label in labels]
     assert document.metrics(certain)["acc"] == pytest.approx(1)
 
@@ -246,8 +246,8 @@ def test_a_text_is_one_request_and_has_no_choices(monkeypatch: pytest.MonkeyPatc
         [(text,)] for text in texts
     ]
     assert [(document.choices, document.golds(), document.rolling) for document in loaded.documents] == [
-        (0, (), True),
-        (0, (), True),
+        ((), (), True),
+        ((), (), True),
     ]
     values = loaded.values([document.metrics([(-4.0, False)]) for document in loaded.documents])
     letters, words = sum(map(len, texts)), sum(len(text.split()) for text in texts)

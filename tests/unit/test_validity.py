@@ -44,6 +44,7 @@ def test_numbers_that_are_not_finite_are_no_answer_wherever_they_stand(number: f
     for measured in (
         with_values(SCORES, lambda values: (*values[1:], number)),
         with_scores(SCORES, margins=(*margins[1:], number)),
+        with_scores(SCORES, margins_by_metric={"acc_norm": (*margins[1:], number)}),
         with_scores(SCORES, values={"acc": number}),
         with_scores(SCORES, metrics={"acc": right, "acc_norm": (*right[1:], number)}),
     ):

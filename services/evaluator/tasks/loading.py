@@ -51,9 +51,9 @@ class Document:
         return bool(self.task.OUTPUT_TYPE == "loglikelihood_rolling")
 
     @property
-    def choices(self) -> int:
-        """How many choices it has; none for a text."""
-        return 0 if self.rolling else len(self.task.doc_to_choice(self.doc))
+    def choices(self) -> tuple[str, ...]:
+        """The choices; none for a text."""
+        return () if self.rolling else tuple(self.task.doc_to_choice(self.doc))
 
     def requests(self) -> list[Instance]:
         """What lm-eval asks a model about it: the choices in order, first after the context, then (for acc_mutual_info)
