@@ -7,6 +7,7 @@ from services.application.run_directory import RunDirectory
 from services.application.run_status import fine_tuning_in_words, search_progress
 from services.cli.console import console
 from services.cli.preparation_display import PreparationDisplay
+from services.cli.search_display import hypervolume_in_words
 from services.coordinator.history import History
 from services.coordinator.plan import plan_of
 from services.coordinator.results import evaluated_so_far, front
@@ -58,5 +59,5 @@ def _print_search(settings: SearchSettings, history: History) -> None:
         f"{progress.asked - progress.measured} asked for or failed"
     )
     for row in progress.generations:
-        console.print(f"Generation {row.generation:<4}{row.evaluations} networks, hypervolume {row.hypervolume:.4f}")
+        console.print(f"Generation {row.generation:<4}{row.evaluations} networks, {hypervolume_in_words(row)}")
     console.print(f"Front          {progress.front} networks")

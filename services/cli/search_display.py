@@ -79,9 +79,18 @@ def _generation_in_words(row: GenerationRow) -> str:
             f"{at_equal}), mean error {percentage(row.mean_absolute_error)} points "
             f"(size alone {percentage(row.size_error)})"
         )
-    return (
-        f"Generation {row.generation}: {row.evaluations} networks measured, hypervolume {row.hypervolume:.4f}{quality}"
-    )
+    if row.on_drawn is not None:
+        drawn = row.on_drawn
+        quality += (
+            f"; on {drawn.networks} drawn at random: at equal size {correlation(drawn.partial_tau)}, mean error "
+            f"{percentage(drawn.mean_absolute_error)} points (size alone {percentage(drawn.size_error)})"
+        )
+    return f"Generation {row.generation}: {row.evaluations} networks measured, {hypervolume_in_words(row)}{quality}"
+
+
+def hypervolume_in_words(row: GenerationRow) -> str:
+    """The hypervolume after a generation, and of which accuracies it is."""
+    return f"hypervolume {row.hypervolume:.4f}{' (estimated)' if row.estimated else ''}"
 
 
 def _print_farm(event: FarmSearchReady) -> None:

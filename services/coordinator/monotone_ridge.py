@@ -84,6 +84,11 @@ class MonotoneRidge:
         self._prior, self._noise = tried[int(np.argmax([self._log_evidence(*each) for each in tried]))]
         self._root = cholesky(self._precision(self._prior, self._noise))
 
+    @property
+    def unexplained(self) -> float:
+        """The variance of accuracies about what is predicted: noise, and what is peculiar to each network."""
+        return self._noise * self._scale**2
+
     @cached_property
     def mode(self) -> AdditiveModels:
         """The most probable model, alone."""

@@ -26,6 +26,11 @@ class SearchPlan:
     int8_version: int = INT8_VERSION
 
     @property
+    def estimates(self) -> bool:
+        """Whether the front is chosen by estimates of the accuracies, instead of these as they were measured."""
+        return self.settings.search.strategy == "bayesian"
+
+    @property
     def recipe(self) -> dict[str, Any]:
         """What a history must agree with to be continued."""
         return {
@@ -34,8 +39,13 @@ class SearchPlan:
             "base": self.base.digest,
             "dtype": self.dtype,
             "drop_order": list(self.space.drop_order),
-            "reference_point": [ReferencePoint.cost, ReferencePoint.accuracy],
+            "reference_point": self._reference_point,
         }
+
+    @property
+    def _reference_point(self) -> list[Any]:
+        """How `results.reference_point` chooses it."""
+        return ["just above", "first generation"] if self.estimates else [ReferencePoint.cost, ReferencePoint.accuracy]
 
     def about(self) -> dict[str, Any]:
         """What a history says of its search. Beside the recipe the settings as they were when it was begun, and the

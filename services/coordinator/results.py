@@ -1,21 +1,41 @@
 """The results of a search, computed from its history: costs, accuracies, the front."""
 
 from collections.abc import Sequence
+from itertools import chain
+
+from scipy.special import expit
 
 from services.coordinator.cost_model import CostModel
+from services.coordinator.estimates import estimated
 from services.coordinator.evaluated import Evaluated
 from services.coordinator.history import History
-from services.coordinator.pareto import non_dominated
+from services.coordinator.pareto import ReferencePoint, non_dominated
 from services.coordinator.plan import SearchPlan
 from shared.architecture import Architecture
 from shared.errors import UserError
-from shared.messages import CostTable, Measurement, correct
+from shared.messages import CostTable, EvaluationRequest, ItemScores, Measurement, Outcome, correct
+
+JUST_ABOVE = 1.001
+"""A reference point's place in costs of the dense network, at which this still adds something."""
 
 
 def accuracy(measurement: Measurement, metrics: Sequence[str]) -> float:
     """Share of all items answered right, all tasks' items together."""
     values = correct(measurement.scores, metrics)
     return sum(values) / len(values)
+
+
+def evaluated_network(
+    request: EvaluationRequest, outcome: Outcome, costs: CostModel, metrics: Sequence[str]
+) -> Evaluated:
+    """A network as it was measured; `metrics` is what is counted of each task."""
+    architecture = request.architecture
+    if not isinstance(outcome, Measurement):
+        return Evaluated(architecture, costs.of(architecture), None)
+    sureness = chain.from_iterable(
+        _sureness(scores, metric) for scores, metric in zip(outcome.scores, metrics, strict=True)
+    )
+    return Evaluated(architecture, costs.of(architecture), accuracy(outcome, metrics), tuple(sureness))
 
 
 def cost_tables(plan: SearchPlan, history: History) -> tuple[CostTable, ...]:
@@ -40,17 +60,42 @@ def cost_model(plan: SearchPlan, history: History) -> CostModel:
 
 
 def evaluated_so_far(plan: SearchPlan, history: History) -> list[Evaluated]:
-    """Every network that was measured, in the order in which they were asked for.
+    """Every network that was measured, in the order in which they were asked for, with the accuracy by which networks
+    are chosen.
+
+    Raises UserError if the tables that their costs are computed from have not been measured yet.
+    """
+    return as_chosen_by(plan, measured_networks(plan, history))
+
+
+def measured_networks(plan: SearchPlan, history: History) -> list[Evaluated]:
+    """Every network that was measured, as it was measured, in the order in which they were asked for.
 
     Raises UserError if the tables that their costs are computed from have not been measured yet.
     """
     costs, networks = cost_model(plan, history), []
     for candidate in history.candidates():
-        outcome = history.outcome(plan.request(candidate.architecture, "search").identity)
+        request = plan.request(candidate.architecture, "search")
+        outcome = history.outcome(request.identity)
         if isinstance(outcome, Measurement):
-            measured = accuracy(outcome, plan.settings.metrics)
-            networks.append(Evaluated(candidate.architecture, costs.of(candidate.architecture), measured))
+            networks.append(evaluated_network(request, outcome, costs, plan.settings.metrics))
     return networks
+
+
+def as_chosen_by(plan: SearchPlan, measured: Sequence[Evaluated]) -> list[Evaluated]:
+    """Networks with the accuracies by which the front is chosen: with the strategy `bayesian` those that they probably
+    have, with others those that were measured."""
+    return estimated(plan.space, measured) if plan.estimates else list(measured)
+
+
+def reference_point(plan: SearchPlan, costs: CostModel, first: Sequence[Evaluated]) -> ReferencePoint:
+    """Where hypervolumes of a search are measured from; `first` is its first generation, which holds the smallest
+    network. Where the front is chosen by estimates, that is close to the corner of what can be reached: there
+    differences between fronts show."""
+    accuracies = [network.accuracy for network in first if network.accuracy is not None]
+    if not plan.estimates or not accuracies:
+        return ReferencePoint(costs.dense)
+    return ReferencePoint(costs.dense, JUST_ABOVE, min(accuracies))
 
 
 def front(evaluated: Sequence[Evaluated]) -> list[Architecture]:
@@ -63,3 +108,11 @@ def best_networks(evaluated: Sequence[Evaluated]) -> list[Evaluated]:
     measured = [network for network in evaluated if network.accuracy is not None]
     chosen = non_dominated([n.costs for n in measured], [n.accuracy or 0.0 for n in measured])
     return [measured[index] for index in chosen]
+
+
+def _sureness(scores: ItemScores, metric: str) -> Sequence[float]:
+    """Of each item how sure the right answer is, from 0 to 1: the logistic function of the metric's margin; where the
+    metric has none, whether the answer is right."""
+    margins = scores.margins if metric == "acc" else scores.margins_by_metric.get(metric, ())
+    sureness: Sequence[float] = expit(margins).tolist() if margins else scores.metrics[metric]
+    return sureness

@@ -1,25 +1,23 @@
 """The search: strategy, dispatch and history brought together."""
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from services.coordinator.batch import RequestBatch
 from services.coordinator.budget import networks_to_measure
 from services.coordinator.cost_model import CostModel
 from services.coordinator.dispatch import Dispatcher
+from services.coordinator.generation_row import GenerationRows, Proposed
 from services.coordinator.history import History
-from services.coordinator.pareto import ReferencePoint, hypervolume
 from services.coordinator.plan import SearchPlan
-from services.coordinator.predictor_quality import kendall_tau, line_through, mean_absolute_error, partial_tau
-from services.coordinator.results import accuracy, best_networks, cost_model, cost_tables
-from services.coordinator.strategies import Evaluated, Strategy, make_strategy
+from services.coordinator.results import cost_model, cost_tables, evaluated_network
+from services.coordinator.strategies import Strategy, make_strategy
 from shared.architecture import Architecture
 from shared.errors import UserError
 from shared.events import CandidatesChosen, CostsMeasured, Events, GenerationDone, StageBegan
 from shared.failure_policy import FAILURES
-from shared.generation import GenerationRow
-from shared.messages import EvaluationRequest, Failure, Measurement, Outcome
+from shared.messages import EvaluationRequest, Failure, Outcome
 
 
 def measure_costs(plan: SearchPlan, history: History, dispatcher: Dispatcher, events: Events) -> CostModel:
@@ -53,38 +51,34 @@ def run_search(
     asking = _GenerationSource(plan, history, dispatcher, strategy, events, budget)
     ahead = 1 if plan.settings.search.overlap else 0
     under_way: deque[_Generation] = deque()
-    best: list[Evaluated] = []
-    measured: list[Evaluated] = []
+    rows = GenerationRows(plan, costs)
     while True:
         # The strategy knows the same whenever it is asked, in whatever order results arrive.
-        while len(under_way) <= ahead and (next_one := asking.next(len(measured))) is not None:
+        while len(under_way) <= ahead and (next_one := asking.next(rows.networks)) is not None:
             under_way.append(next_one)
         if not under_way:
-            return [network.architecture for network in best]
+            return [network.architecture for network in rows.best]
         generation = under_way.popleft()
         outcomes = dispatcher.finish(generation.batch)
-        evaluated = _evaluated(plan, costs, generation, outcomes)
+        evaluated = [
+            evaluated_network(request, outcome, costs, plan.settings.metrics)
+            for request, outcome in zip(generation.requests, outcomes, strict=True)
+        ]
         if all(network.accuracy is None for network in evaluated):
             last = asking.done and not under_way
-            _continue_without(generation, outcomes, any(network.accuracy is not None for network in measured), last)
-        best = best_networks([*best, *evaluated])
-        row = _generation_row(plan, costs, generation, best, measured, evaluated)
-        measured += evaluated
-        events.publish(GenerationDone(row))
+            _continue_without(generation, outcomes, bool(rows.best), last)
+        events.publish(GenerationDone(rows.add(generation.number, generation.proposed, evaluated)))
         strategy.tell(evaluated)
 
 
 @dataclass(frozen=True)
 class _Generation:
-    """A generation that is being measured, and what was predicted of it when it was chosen, knowing of the first
-    `known` networks."""
+    """A generation that is being measured."""
 
     number: int
     requests: list[EvaluationRequest]
     batch: RequestBatch
-    predictions: Mapping[Architecture, float]
-    predictor: str | None
-    known: int
+    proposed: Proposed
 
 
 class _GenerationSource:
@@ -121,9 +115,8 @@ class _GenerationSource:
         candidates = tuple((request, strategy.predictions.get(request.architecture)) for request in requests)
         self._events.publish(CandidatesChosen(self._generations, candidates))
         batch = self._dispatcher.begin(requests)
-        generation = _Generation(
-            self._generations, requests, batch, dict(strategy.predictions), strategy.predictor_name, known
-        )
+        proposed = Proposed(strategy.predictor_name, dict(strategy.predictions), strategy.drawn, known)
+        generation = _Generation(self._generations, requests, batch, proposed)
         self._generations += 1
         self._asked |= {request.architecture for request in requests}
         return generation
@@ -142,17 +135,6 @@ class _GenerationSource:
         return [self._plan.request(network, "search") for network in asked if network not in self._asked]
 
 
-def _evaluated(
-    plan: SearchPlan, costs: CostModel, generation: _Generation, outcomes: Sequence[Outcome]
-) -> list[Evaluated]:
-    """The networks of a generation as the strategy is to know them."""
-    evaluated = []
-    for request, outcome in zip(generation.requests, outcomes, strict=True):
-        measured = accuracy(outcome, plan.settings.metrics) if isinstance(outcome, Measurement) else None
-        evaluated.append(Evaluated(request.architecture, costs.of(request.architecture), measured))
-    return evaluated
-
-
 def _continue_without(generation: _Generation, outcomes: Sequence[Outcome], measured: bool, last: bool) -> None:
     """A generation of which every network failed: the search continues without it, if something was `measured` before
     and nothing else is to be blamed for it than these networks, or nothing is left to be searched.
@@ -167,40 +149,4 @@ def _continue_without(generation: _Generation, outcomes: Sequence[Outcome], meas
     raise UserError(
         f"generation {generation.number}: every network failed, the first with {failures[0].kind}: "
         f"{failures[0].reason}; {'choose another search space' if lasting else again}"
-    )
-
-
-def _generation_row(
-    plan: SearchPlan,
-    costs: CostModel,
-    generation: _Generation,
-    best: Sequence[Evaluated],
-    earlier: Sequence[Evaluated],
-    evaluated: Sequence[Evaluated],
-) -> GenerationRow:
-    """The state after a generation; `earlier` are the networks of those before."""
-    predictions = generation.predictions
-    seen = [network for network in evaluated if network.accuracy is not None and network.architecture in predictions]
-    predicted = [predictions[network.architecture] for network in seen]
-    actual = [network.accuracy or 0.0 for network in seen]
-    sizes = [plan.space.parameters(network.architecture) for network in seen]
-    fitted = [network for network in earlier[: generation.known] if network.accuracy is not None]
-    line = line_through(
-        [plan.space.parameters(network.architecture) for network in fitted],
-        [network.accuracy or 0.0 for network in fitted],
-    )
-    return GenerationRow(
-        generation=generation.number,
-        evaluations=len(earlier) + len(evaluated),
-        hypervolume=hypervolume(
-            [network.costs for network in best],
-            [network.accuracy or 0.0 for network in best],
-            ReferencePoint(costs.dense),
-        ),
-        predictor=generation.predictor,
-        kendall_tau=kendall_tau(predicted, actual),
-        mean_absolute_error=mean_absolute_error(predicted, actual),
-        size_tau=kendall_tau(sizes, actual),
-        partial_tau=partial_tau(predicted, actual, sizes),
-        size_error=None if line is None else mean_absolute_error([line(size) for size in sizes], actual),
     )

@@ -6,10 +6,16 @@ from statistics import median
 
 from services.coordinator.cost_model import CostModel
 from services.coordinator.history import History
-from services.coordinator.pareto import ReferencePoint
 from services.coordinator.plan import SearchPlan
 from services.coordinator.reported_networks import ReportedNetwork, ReportedNetworks
-from services.coordinator.results import accuracy, cost_model, cost_tables
+from services.coordinator.results import (
+    accuracy,
+    as_chosen_by,
+    cost_model,
+    cost_tables,
+    measured_networks,
+    reference_point,
+)
 from services.reporting.comparisons import advantage, compare, macro_row, non_inferiority, task_rows
 from services.reporting.item_answers import ItemAnswers
 from services.reporting.provenance import headline, provenance, serving
@@ -40,6 +46,8 @@ class _Assembly:
         self.plan = plan
         self.history = history
         self.networks = ReportedNetworks(plan, cost_model(plan, history), front)
+        self.measured = measured_networks(plan, history)
+        self.accuracies = {one.architecture: one.accuracy for one in as_chosen_by(plan, self.measured)}
         # Networks that failed on the report items are left out of the front.
         self.front = [row for row in self.networks.front if not (row.requested and self._failure(row.report))]
         self.speeds = self._speeds()
@@ -54,7 +62,10 @@ class _Assembly:
         rows = self._rows()
         use = count_report_item_use(plan, networks, self.history)
         dense = self._measured(networks.dense.report)
-        point = ReferencePoint(cost_model(plan, self.history).dense)
+        first = {candidate.architecture for candidate in self.history.generation(0)}
+        point = reference_point(
+            plan, cost_model(plan, self.history), [one for one in self.measured if one.architecture in first]
+        )
         answers = ItemAnswers.of(dense, plan.settings.metrics)
         return ReportContent(
             name=plan.settings.name,
@@ -80,6 +91,7 @@ class _Assembly:
             evaluated=evaluated,
             generations=tuple(self.history.generations()),
             reference_point=point.corner,
+            estimated=plan.estimates,
             failures=(*failures, *self._failures_at_the_end()),
             provenance=provenance(plan, self.history, self.tables, point, use, len(evaluated), dense),
         )
@@ -145,7 +157,7 @@ class _Assembly:
             prefill_seconds=prefill,
             decode_seconds=decode,
             speed=self._speed(row),
-            search_accuracy=None if search is None else accuracy(search, plan.settings.metrics),
+            search_accuracy=None if search is None else self._search_accuracy(row.architecture, search),
             report_accuracy=None if report is None else report.accuracy,
             interval=None if report is None else report.interval,
             by_task={} if report is None else task_rows(report, against_dense, against_base),
@@ -156,6 +168,11 @@ class _Assembly:
             versus_original=_compared(report, against_original),
             non_inferiority=(non_inferiority(report, against_dense, self.margin) if report and against_dense else None),
         )
+
+    def _search_accuracy(self, architecture: Architecture, measured: Measurement) -> float:
+        """By which the network was chosen, or would have been."""
+        chosen_by = self.accuracies.get(architecture)
+        return accuracy(measured, self.plan.settings.metrics) if chosen_by is None else chosen_by
 
     def _of_name(self, name: str) -> ReportedNetwork | None:
         networks = self.networks
@@ -223,7 +240,7 @@ class _Assembly:
                         bytes=outcome.bytes,
                         prefill_seconds=prefill,
                         decode_seconds=decode,
-                        search_accuracy=accuracy(outcome, self.plan.settings.metrics),
+                        search_accuracy=self._search_accuracy(candidate.architecture, outcome),
                         on_front=candidate.architecture in front,
                     )
                 )

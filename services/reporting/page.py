@@ -29,6 +29,7 @@ def render_page(content: ReportContent) -> str:
         hypervolume=hypervolume_chart(content),
         tau=tau_chart(content),
         predicted=[row for row in content.generations if row.predictor is not None],
+        on_drawn=content.generations[-1].on_drawn if content.generations else None,
         strips=tuple(zip(front_keys(content), layer_strips(content), strict=True)),
         legend=legend_shares(content),
         networks=listed_networks(content),

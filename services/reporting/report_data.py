@@ -130,7 +130,8 @@ class ReportContent(ReportModel):
     ever measured on them, for `reported_fronts` fronts; `serving` says with what, and under which load, speeds and
     seconds were measured (None: not measured); `provenance` is a list of (what, value) pairs in the order in which they
     are shown; `failures` one line for each candidate, INT8 network or speed that could not be measured;
-    `reference_point` each objective's, as a multiple of the dense network's, then the accuracy's.
+    `reference_point` each objective's, as a multiple of the dense network's, then the accuracy's; `estimated` whether
+    accuracies on the search items, and hypervolumes, are those that networks probably have, instead of measured ones.
     """
 
     name: str
@@ -156,6 +157,7 @@ class ReportContent(ReportModel):
     evaluated: tuple[EvaluatedNetwork, ...]
     generations: tuple[GenerationRow, ...]
     reference_point: tuple[float, ...]
+    estimated: bool = False
     failures: tuple[str, ...]
     provenance: tuple[tuple[str, str], ...]
 

@@ -51,6 +51,11 @@ def percent(share: float | None) -> str:
     return NOT_MEASURED if share is None else f"{percentage(share)}{SPACE}%"
 
 
+def on_search_part(estimated: bool) -> str:
+    """Where an accuracy comes from that networks are chosen by."""
+    return "on the search part, estimated" if estimated else "on the search part"
+
+
 def interval(bounds: tuple[float, float] | None) -> str:
     """An interval of shares as percentages, without the sign: `43.1–48.8`."""
     if bounds is None:

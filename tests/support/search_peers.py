@@ -17,6 +17,7 @@ from pymoo.operators.repair.rounding import RoundingRepair
 from pymoo.operators.sampling.rnd import IntegerRandomSampling
 
 from services.coordinator.cost_model import CostModel
+from services.coordinator.estimates import estimated
 from services.coordinator.genomes import Encoding, FloatArray, IntArray
 from services.coordinator.strategies import Evaluated, make_strategy
 from shared.settings import StrategyName, StrategySettings
@@ -35,8 +36,14 @@ class Searcher(ABC):
         """Up to `limit` canonical genomes."""
 
     @abstractmethod
-    def tell(self, genomes: IntArray, costs: FloatArray, accuracies: FloatArray) -> None:
-        """What the genomes last asked for turned out to be."""
+    def tell(self, genomes: IntArray, costs: FloatArray, accuracies: FloatArray, sureness: FloatArray) -> None:
+        """What the genomes last asked for turned out to be; `sureness` is of the right answers, shape (networks,
+        items)."""
+
+    def chosen_by(self, accuracies: FloatArray) -> FloatArray:
+        """The accuracies by which networks are chosen in the end, shape (networks,), of all that were told, given the
+        measured ones."""
+        return accuracies
 
 
 class OurStrategy(Searcher):
@@ -45,13 +52,21 @@ class OurStrategy(Searcher):
     def __init__(self, name: StrategyName, population: int, costs: CostModel, seed: int) -> None:
         super().__init__(costs, seed)
         self._strategy = make_strategy(costs, StrategySettings(strategy=name, population=population, seed=seed))
+        self._estimates, self._evaluated = name == "bayesian", list[Evaluated]()
 
     def ask(self, limit: int) -> IntArray:
         return self.encoding.encode(self._strategy.ask(limit))
 
-    def tell(self, genomes: IntArray, costs: FloatArray, accuracies: FloatArray) -> None:
-        told = zip(self.encoding.decode(genomes), costs.tolist(), accuracies.tolist(), strict=True)
-        self._strategy.tell([Evaluated(network, tuple(cost), accuracy) for network, cost, accuracy in told])
+    def tell(self, genomes: IntArray, costs: FloatArray, accuracies: FloatArray, sureness: FloatArray) -> None:
+        told = zip(self.encoding.decode(genomes), costs.tolist(), accuracies.tolist(), sureness.tolist(), strict=True)
+        evaluated = [Evaluated(network, tuple(cost), accuracy, tuple(own)) for network, cost, accuracy, own in told]
+        self._strategy.tell(evaluated)
+        self._evaluated += evaluated
+
+    def chosen_by(self, accuracies: FloatArray) -> FloatArray:
+        if not self._estimates:
+            return accuracies
+        return np.array([one.accuracy for one in estimated(self.costs.space, self._evaluated)], np.float64)
 
 
 class UniformGenes(Searcher):
@@ -65,7 +80,7 @@ class UniformGenes(Searcher):
         count = min(limit, POPULATION)
         return self.encoding.canonical(self._rng.integers(self.encoding.choices, size=(count, self.encoding.genes)))
 
-    def tell(self, genomes: IntArray, costs: FloatArray, accuracies: FloatArray) -> None:
+    def tell(self, genomes: IntArray, costs: FloatArray, accuracies: FloatArray, sureness: FloatArray) -> None:
         """Nothing is learnt."""
 
 
@@ -93,7 +108,7 @@ class PymooNsga2(Searcher):
         genomes[:, self._varying] = self._asked.get("X").astype(np.int64)
         return self.encoding.canonical(genomes)[:limit]
 
-    def tell(self, genomes: IntArray, costs: FloatArray, accuracies: FloatArray) -> None:
+    def tell(self, genomes: IntArray, costs: FloatArray, accuracies: FloatArray, sureness: FloatArray) -> None:
         self._asked = self._asked[: len(genomes)]  # the budget may end amid a generation
         self._asked.set("F", np.column_stack([costs, -accuracies]))
         self._algorithm.tell(infills=self._asked)
@@ -122,7 +137,7 @@ class Optuna(Searcher):
         drawn = tuple(self._trial.suggest_int(gene.name, 0, choices - 1) for gene, choices in genes)
         return self.encoding.canonical(self.encoding.array([drawn]))
 
-    def tell(self, genomes: IntArray, costs: FloatArray, accuracies: FloatArray) -> None:
+    def tell(self, genomes: IntArray, costs: FloatArray, accuracies: FloatArray, sureness: FloatArray) -> None:
         self._study.tell(self._trial, [float(costs[0, 0]), float(accuracies[0])])
 
 

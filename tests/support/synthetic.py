@@ -114,10 +114,14 @@ class SyntheticAccuracy:
         margins: FloatArray = sureness * (norm.ppf(self.exact(genomes).clip(0, 1))[:, None] - latent)
         return margins
 
-    def share(self, costs: FloatArray, measured: FloatArray, exact: FloatArray) -> float:
-        """Of the hypervolume of the exact front, the share that networks have: those that would be chosen by what is
-        measured, with what is true of them. `costs` has shape (networks, 1), the others (networks,)."""
-        chosen = non_dominated(costs, measured)
+    def sureness(self, genomes: IntArray) -> FloatArray:
+        """How sure the right answers are, shape (networks, items); no items where measurements are exact."""
+        return np.empty((len(genomes), 0)) if self._items is None else expit(self.margins(genomes))
+
+    def share(self, costs: FloatArray, chosen_by: FloatArray, exact: FloatArray) -> float:
+        """Of the hypervolume of the exact front, the share that networks have: those that would be chosen by some
+        accuracies, with what is true of them. `costs` has shape (networks, 1), the others (networks,)."""
+        chosen = non_dominated(costs, chosen_by)
         return hypervolume(costs[chosen], exact[chosen], self._reference) / self._whole
 
     @cached_property

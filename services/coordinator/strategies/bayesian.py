@@ -9,6 +9,7 @@ accuracy that was measured, which is noisy: noisy expected hypervolume improveme
 import numpy as np
 from scipy.stats.qmc import Halton
 
+from services.coordinator.estimates import accuracies_by_sureness
 from services.coordinator.genomes import FloatArray, IntArray
 from services.coordinator.monotone_ridge import AdditiveModels, MonotoneRidge
 from services.coordinator.pareto import non_dominated
@@ -24,22 +25,27 @@ FRONTS = 8
 """Of these draws, those whose fronts are candidates, beside that of the most probable model."""
 LIMITS = 256
 """Limits to costs over which accuracies are averaged: that is the hypervolume."""
+CHOSEN_PER_DRAWN = 6
+"""Of so many networks one is drawn at random."""
 DECIMALS = 12
 """Gains are rounded, so that the last bit decides nothing."""
 
 
 class BayesianOptimisation(PredictingStrategy):
-    """Each generation is what adds most expected hypervolume, whatever its size."""
+    """Each generation is what adds most expected hypervolume, whatever its size; and a few networks drawn at random, on
+    which the predictor can be judged: of what it chose, size alone orders most."""
 
     def _propose(self, count: int, rng: np.random.Generator) -> IntArray:
-        measured, _, accuracies = self._measured()
+        measured, _, _ = self._measured()
+        accuracies = accuracies_by_sureness(self._measured_networks)
         self._predictor = predictor = MonotoneRidge(self._encoding, measured, accuracies)
         draws = predictor.draw(DRAWS, rng)
         candidates = self._candidates(predictor, draws.some(slice(FRONTS)), measured, rng)
         # Networks that are being measured will be known, too; those that failed won't.
         known = self._encoding.array([genome for genome in sorted(self._known) if not self._failed(genome)])
         genomes = np.vstack([known, candidates])
-        chosen = most_hypervolume(self._costs.of_genomes(genomes), draws.predict(genomes), len(known), count)
+        wanted = count - count // CHOSEN_PER_DRAWN
+        chosen = most_hypervolume(self._costs.of_genomes(genomes), draws.predict(genomes), len(known), wanted)
         return genomes[chosen]
 
     def _failed(self, genome: Genome) -> bool:

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 
 import numpy as np
 
@@ -29,6 +30,7 @@ class GenerationalStrategy(ABC):
         self._settings = settings
         self._known: set[Genome] = set()
         self._evaluated: dict[Genome, Evaluated] = {}
+        self._drawn: AbstractSet[Architecture] = frozenset()
 
     @property
     def predictions(self) -> Mapping[Architecture, float]:
@@ -38,6 +40,10 @@ class GenerationalStrategy(ABC):
     def predictor_name(self) -> str | None:
         return None
 
+    @property
+    def drawn(self) -> AbstractSet[Architecture]:
+        return self._drawn
+
     def ask(self, limit: int) -> list[Architecture]:
         count = min(limit, self._settings.population)
         if count < 1:
@@ -45,11 +51,12 @@ class GenerationalStrategy(ABC):
         # Each generation has a random stream of its own, whatever earlier ones drew.
         rng = np.random.default_rng([self._settings.seed % 2**64, len(self._known)])
         chosen = self._unknown(self._propose(count, rng))[:count] if self._measured_enough else []
-        chosen += rows(
+        drawn = rows(
             stratified_sample(self._encoding, self._costs, count - len(chosen), self._known | set(chosen), rng)
         )
-        self._known.update(chosen)
-        return [self._encoding.space.architecture(genome) for genome in chosen]
+        self._known.update(chosen, drawn)
+        self._drawn = frozenset(map(self._encoding.space.architecture, drawn))
+        return [self._encoding.space.architecture(genome) for genome in (*chosen, *drawn)]
 
     def tell(self, evaluated: Sequence[Evaluated]) -> None:
         genomes = [self._encoding.space.genome(one.architecture) for one in evaluated]
@@ -66,16 +73,20 @@ class GenerationalStrategy(ABC):
 
     @property
     def _measured_enough(self) -> bool:
-        return sum(one.accuracy is not None for one in self._evaluated.values()) >= MIN_MEASURED
+        return len(self._measured_networks) >= MIN_MEASURED
 
     def _measured(self) -> tuple[IntArray, FloatArray, FloatArray]:
         """Genomes (networks, genes), costs (networks, objectives) and accuracies (networks,) of the measured networks,
         as told."""
-        measured = [
-            (genome, one.costs, one.accuracy) for genome, one in self._evaluated.items() if one.accuracy is not None
-        ]
-        genomes, costs, accuracies = zip(*measured, strict=True)
-        return np.array(genomes, np.int64), np.array(costs, np.float64), np.array(accuracies, np.float64)
+        measured = self._measured_networks
+        genomes = self._encoding.encode([one.architecture for one in measured])
+        costs = np.array([one.costs for one in measured], np.float64)
+        return genomes, costs, np.array([one.accuracy for one in measured], np.float64)
+
+    @property
+    def _measured_networks(self) -> list[Evaluated]:
+        """The measured networks, in the order in which they were told."""
+        return [one for one in self._evaluated.values() if one.accuracy is not None]
 
     def _unknown(self, genomes: IntArray) -> list[Genome]:
         """Those genomes that were neither asked nor told, without duplicates, in order."""

@@ -1,6 +1,7 @@
 """The interface of all strategies."""
 
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from typing import Protocol
 
 from services.coordinator.evaluated import Evaluated
@@ -23,6 +24,11 @@ class Strategy(Protocol):
     @property
     def predictor_name(self) -> str | None:
         """The predictor that made `predictions`; None without one."""
+        ...
+
+    @property
+    def drawn(self) -> AbstractSet[Architecture]:
+        """Those networks of the last `ask` that were drawn at random, not chosen for what is predicted of them."""
         ...
 
     def ask(self, limit: int) -> list[Architecture]:

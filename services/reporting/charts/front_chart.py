@@ -92,7 +92,7 @@ class _FrontChartBuilder:
         measured = f"network {network.number}, generation {network.generation}"
         tip = (
             f"{f'{name} ({measured})' if name else measured.capitalize()}\n{_about(network)}\n"
-            f"{wording.percent(network.search_accuracy)} on the search part"
+            f"{wording.percent(network.search_accuracy)} {wording.on_search_part(self.content.estimated)}"
         )
         place = self._position(network, network.search_accuracy)
         return Mark(place.x, place.y, shape, part, tip, key, hollow=_int8(network))
@@ -133,7 +133,8 @@ class _FrontChartBuilder:
             shape = "dense" if row is content.dense else "base"
             mark = replace(self._reported(row, shape, shape), shift=shift)
             if row.search_accuracy is not None:
-                tip = f"{row.name}\n{_about(row)}\n{wording.percent(row.search_accuracy)} on the search part"
+                part = wording.on_search_part(content.estimated and row is content.dense)
+                tip = f"{row.name}\n{_about(row)}\n{wording.percent(row.search_accuracy)} {part}"
                 height = from_top(self.y, row.search_accuracy)
                 marks.append(replace(mark, y=height, part="search", tip=tip, bar=None))
             marks.append(mark)
