@@ -64,13 +64,13 @@ def _of_the_items(measured: Sequence[Evaluated], accuracies: FloatArray) -> floa
     """The variance that the choice of items gives to a network's accuracy, compared with others on the same items: that
     of a mean over items, of what is left when each network's and each item's mean is taken away. 0 if it isn't known.
     """
-    answers: FloatArray = (
-        np.array([one.sureness for one in measured]) if len({len(one.sureness) for one in measured}) == 1 else []
-    )
-    networks, items = np.shape(answers) if np.ndim(answers) == 2 else (0, 0)
-    means = np.mean(answers, axis=1) if items else np.empty(0)
-    if networks < 2 or items < 2 or not means.std():
+    if len({len(one.sureness) for one in measured}) > 1 or not measured[0].sureness:
         return 0.0
-    left = answers - means[:, None] - np.mean(answers, axis=0) + means.mean()
+    answers = np.array([one.sureness for one in measured], np.float64)
+    means = answers.mean(axis=1)
+    networks, items = answers.shape
+    if items < 2 or not means.std():
+        return 0.0
+    left = answers - means[:, None] - answers.mean(axis=0) + means.mean()
     scale = float(accuracies.std() / means.std())
     return scale**2 * float(np.square(left).sum()) / ((networks - 1) * (items - 1) * items)
