@@ -73,4 +73,5 @@ def _of_the_items(measured: Sequence[Evaluated], accuracies: FloatArray) -> floa
         return 0.0
     left = answers - means[:, None] - answers.mean(axis=0) + means.mean()
     scale = float(accuracies.std() / means.std())
-    return scale**2 * float(np.square(left).sum()) / ((networks - 1) * (items - 1) * items)
+    variance: float = scale**2 * float(np.square(left).sum()) / ((networks - 1) * (items - 1) * items)
+    return variance

@@ -48,6 +48,14 @@ class Encoding:
         """Whether each gene has an effect, shape (networks, genes)."""
         return self._effective[genomes[:, self._depth]]
 
+    def layers(self, genomes: IntArray) -> IntArray:
+        """Of each network, one column after the other, what it is held in and what its layers are, shape (networks, 1 +
+        layers): equal numbers for equal layers, 0 for one that is left out, and not positive in the first column."""
+        widths = list(self.space.places("mlp_width"))
+        held = -genomes[:, self.space.places("quantization")].sum(axis=1, keepdims=True)
+        kept = self.effective(genomes)[:, widths]
+        return np.hstack([held, kept * (genomes[:, widths] + 1)])
+
     def features(self, genomes: IntArray) -> FloatArray:
         """The features that predictors are fitted to, shape (networks, sum of all genes' choices), all 0 or 1.
 

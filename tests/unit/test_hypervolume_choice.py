@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 
+from services.coordinator.genomes import Encoding
 from services.coordinator.pareto import ReferencePoint, hypervolume
-from services.coordinator.strategies.bayesian import LIMITS, most_hypervolume
+from services.coordinator.strategies.hypervolume_choice import ABOUT_AS_MUCH, LIMITS, most_hypervolume
+from tests.support.synthetic import SPACES
 
 
 def _points(seed: int, count: int, objectives: int) -> tuple[np.ndarray, np.ndarray]:
@@ -56,3 +58,24 @@ def test_there_may_be_fewer_candidates_than_are_wanted() -> None:
     costs, accuracies = _points(0, 4, objectives=2)
     assert sorted(most_hypervolume(costs, accuracies, known=2, count=9)) == [2, 3]
     assert most_hypervolume(costs, accuracies, known=4, count=9) == []
+
+
+def test_of_networks_that_add_about_as_much_that_one_is_taken_which_shares_most_layers() -> None:
+    costs = np.array([[0.0], [1.0], [0.2], [0.6], [0.61], [0.62]])
+    accuracies = np.array([[0.0, 0.9, 0.8, 0.85, 0.85, 0.81]])
+    layers = np.array([[0, 1, 1, 1]] * 2 + [[0, 1, 2, 0], [0, 2, 2, 1], [0, 1, 1, 1], [0, 1, 2, 1]])
+    alone = most_hypervolume(costs, accuracies, known=2, count=2)
+    together = most_hypervolume(costs, accuracies, known=2, count=2, layers=layers)
+    assert (alone, together) == ([2, 3], [2, 4])  # the last shares more, but adds much less
+    assert 0.8 < ABOUT_AS_MUCH < 1
+
+
+def test_layers_that_are_left_out_are_not_shared_and_other_quantizations_share_nothing() -> None:
+    encoding = Encoding(SPACES["S1"])
+    genomes = np.zeros((4, encoding.genes), np.int64)
+    genomes[1, encoding.space.place("depth")] = 2
+    genomes[2, encoding.space.places("mlp_width")[3]] = 1
+    genomes[3, encoding.space.places("quantization")[0]] = 1
+    layers = encoding.layers(genomes)
+    assert layers.shape == (4, 31) and layers[:, 0].tolist() == [0, 0, 0, -1]
+    assert (layers[1, 1:] == 0).sum() == 2 and layers[2, 1:6].tolist() == [1, 1, 1, 2, 1]
