@@ -51,9 +51,15 @@ class Architecture(BaseModel):
         """Number of kept layers."""
         return len(self.layers)
 
-    def quantized(self, quantization: Quantization) -> "Architecture":
-        """The same layers and widths, quantised or not."""
-        return Architecture(layers=self.layers, mlp_widths=self.mlp_widths, quantization=quantization)
+    @property
+    def layer_choices(self) -> tuple[tuple[int, ...], ...]:
+        """Each kept layer's index, with all that is chosen of the layer: where networks of one quantization agree in
+        these, they have the same layers."""
+        return tuple(zip(self.layers, self.mlp_widths, strict=True))
+
+    def quantized(self, quantization: Quantization) -> Self:
+        """The same layers, quantised or not."""
+        return self.model_validate({**self.model_dump(), "quantization": quantization})
 
 
 def dense(network: NetworkShape) -> Architecture:

@@ -13,8 +13,8 @@ def divided(requests: Sequence[EvaluationRequest], most: int) -> list[list[Evalu
     In the order of their layers, networks that agree in many are next to each other. That order is cut into groups
     where the least is lost: a cut costs as many layers as the networks on both sides have in common.
     """
-    ordered = sorted(requests, key=_layers)
-    paths = [_layers(request) for request in ordered]
+    ordered = sorted(requests, key=lambda request: request.architecture.layer_choices)
+    paths = [request.architecture.layer_choices for request in ordered]
     lost = [0, *(_in_common(one, other) for one, other in pairwise(paths))]
     least, begins = [0], [0]  # of the first so many requests: layers lost at best, and where their last group begins
     for end in range(1, len(ordered) + 1):
@@ -29,13 +29,7 @@ def divided(requests: Sequence[EvaluationRequest], most: int) -> list[list[Evalu
     return groups[::-1]
 
 
-def _layers(request: EvaluationRequest) -> list[tuple[int, int]]:
-    """The network's layers, each with all that it differs in from others: the request's other networks are quantised as
-    it is."""
-    return list(zip(request.architecture.layers, request.architecture.mlp_widths, strict=True))
-
-
-def _in_common(one: Sequence[tuple[int, int]], other: Sequence[tuple[int, int]]) -> int:
+def _in_common(one: Sequence[tuple[int, ...]], other: Sequence[tuple[int, ...]]) -> int:
     """First layers that two networks have in common."""
     return next(
         (depth for depth, (mine, theirs) in enumerate(zip(one, other, strict=False)) if mine != theirs),

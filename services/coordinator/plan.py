@@ -8,6 +8,7 @@ from services.coordinator.history import History
 from services.coordinator.pareto import ReferencePoint
 from shared.architecture import Architecture, Quantization, dense
 from shared.identity import INT8_VERSION, SEARCH
+from shared.manifest import search_space
 from shared.messages import CheckpointRef, CostSpec, Dtype, EvaluationRequest, EvaluationSpec
 from shared.network.shape import NetworkShape
 from shared.settings import ItemsPart, SearchSettings, ServingSettings
@@ -101,16 +102,10 @@ def plan_of(history: History, settings: SearchSettings) -> SearchPlan:
     """The plan of the search that a history belongs to, `settings` being those with which it was last run. Where the
     checkpoints lie isn't known."""
     about = history.about()
-    recipe, space = about["recipe"], settings.space
+    recipe, network = about["recipe"], NetworkShape.from_json(about["network"], str(history.path))
     return SearchPlan(
         settings=settings,
-        space=SearchSpace(
-            NetworkShape.from_json(about["network"], str(history.path)),
-            space.depths,
-            space.mlp_widths,
-            tuple(recipe["drop_order"]),
-            space.quantization,
-        ),
+        space=search_space(network, settings.space, tuple(recipe["drop_order"])),
         supernet=CheckpointRef(location="", digest=recipe["supernet"]),
         base=CheckpointRef(location="", digest=recipe["base"]),
         dtype=recipe["dtype"],

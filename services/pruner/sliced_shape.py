@@ -10,11 +10,8 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from shared.errors import UserError
+from shared.network.families import FAMILIES
 from shared.network.shape import LayerShape, NetworkShape
-
-FAMILIES = ("llama", "mistral", "qwen2", "qwen3", "smollm3")
-"""Those that can be sliced: an RMSNorm before each block, whose weight goes into what follows, and nothing between what
-a block's last linear layer makes and the state."""
 
 
 def sliced_shape(network: NetworkShape, hidden: int) -> NetworkShape:
@@ -57,10 +54,9 @@ def hidden_for(network: NetworkShape, most: int, size: Callable[[NetworkShape], 
 
 
 def _require_sliceable(network: NetworkShape) -> None:
-    if network.family not in FAMILIES:
-        raise UserError(
-            f"slicegpt: networks of the family {network.family} can't be sliced; use one of {', '.join(FAMILIES)}"
-        )
+    if not FAMILIES[network.family].turnable:
+        known = ", ".join(name for name, family in FAMILIES.items() if family.turnable)
+        raise UserError(f"slicegpt: networks of the family {network.family} can't be sliced; use one of {known}")
     for index, layer in enumerate(network.layers):
         if not layer.keeps_state:
             raise UserError(

@@ -97,20 +97,20 @@ class Checkpoint:
     ) -> list[Decoder]:
         """`cut` several sub-networks: a layer that is the same in some of them is the same object there, made once."""
         source = self.weights if weights is None else weights
-        made: dict[tuple[int, int, Quantization], Layer] = {}
+        made: dict[tuple[int, LayerShape, Quantization], Layer] = {}
         return [self._cut(architecture, source, made) for architecture in architectures]
 
     def _cut(
         self,
         architecture: Architecture,
         source: Mapping[str, Tensor],
-        made: dict[tuple[int, int, Quantization], Layer],
+        made: dict[tuple[int, LayerShape, Quantization], Layer],
     ) -> Decoder:
-        """A sub-network of the layers `made`, by index, width and quantization; and of others, which are added."""
+        """A sub-network of the layers `made`, by index, shape and quantization; and of others, which are added."""
         network = derive(self.network, architecture)
         layers: list[Layer] = []
         for shape, index in zip(network.layers, architecture.layers, strict=True):
-            key = index, shape.mlp_width, architecture.quantization
+            key = index, shape, architecture.quantization
             if key not in made:
                 made[key] = _quantized(cut_layer(network.family, shape, index, source), architecture.quantization)
             layers.append(made[key])

@@ -15,6 +15,7 @@ from gguf.quants import dequantize
 from tokenizers import Regex, Tokenizer, decoders, normalizers, pre_tokenizers
 
 from services.exporter.gguf import Gguf
+from services.exporter.gguf.layout import DECI, LAYOUTS
 from services.exporter.gguf.numbers import q8_0_network
 from services.exporter.gguf.tensors import interleaved
 from services.exporter.gguf.vocabulary import LLAMA3_CUTS, QWEN2_CUTS, TEKKEN_CUTS
@@ -22,6 +23,7 @@ from services.exporter.names import GgufType
 from services.exporter.network import ExportedNetwork
 from shared.architecture import Architecture, dense
 from shared.errors import UserError
+from shared.network.families import FAMILIES
 from shared.network.shape import LayerShape, MlpShape
 from shared.supernet.checkpoint import Checkpoint
 from shared.supernet.packing import pack
@@ -94,6 +96,11 @@ def exported(directory: Path, write: Writer, architecture: Architecture | None =
     write(directory)
     checkpoint = Checkpoint.open(directory)
     return ExportedNetwork(checkpoint, architecture or dense(checkpoint.network))
+
+
+def test_for_every_family_there_are_architectures_to_try_the_one_for_layers_that_differ_last() -> None:
+    assert LAYOUTS.keys() == FAMILIES.keys()
+    assert all(layouts[-1] is DECI for layouts in LAYOUTS.values())
 
 
 @pytest.mark.parametrize("name", HELD)

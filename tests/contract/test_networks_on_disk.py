@@ -61,6 +61,8 @@ def test_a_network_whose_layers_differ_is_the_same_when_it_is_opened_again(famil
     config = read_config(tmp_path / "cut")
     assert config["model_type"] == "nasfarm" and config["family"] == network.shape.family
     assert [layer["mlp"]["width"] for layer in config["layers"]] == list(UNEVEN_CUT.mlp_widths)
+    theirs = FAMILIES[family][0].from_dict(config | {"model_type": config["family"]})  # by `per_layer_config` alone
+    assert [layer.intermediate_size for layer in theirs.per_layer_config] == list(UNEVEN_CUT.mlp_widths)
     assert load_tokenizer(tmp_path / "cut").get_vocab() == load_tokenizer(tmp_path / "base").get_vocab()
 
 

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from services.evaluator.batches import Continuation
-from services.evaluator.engines import make_engine
+from services.evaluator.engines.decoding import Capture
+from services.evaluator.engines.torch_engine import TorchEngine
 from services.evaluator.evaluator import Evaluator
 from services.evaluator.tasks.loading import load_items
 from services.evaluator.tokenisation import tokenize_requests
@@ -27,7 +28,7 @@ from shared.supernet.prefix import Prefix
 from shared.supernet.tokenizer import load_tokenizer
 from shared.supernet.tree import Tree
 from tests.support.checkpoints import random_sequences
-from tests.support.passes import hidden_together
+from tests.support.passes import called_again, hidden_together
 from tests.support.plain_network import plain_logits
 from tests.support.uneven import UNEVEN, write_uneven
 
@@ -92,11 +93,12 @@ def test_sequences_go_on_after_a_shared_prefix(made: Made) -> None:
         torch.testing.assert_close(logits, expected, atol=TOLERANCE, rtol=TOLERANCE)
 
 
+@pytest.mark.parametrize("capture", [None, called_again], ids=["step-by-step", "captured"])
 @torch.inference_mode()
-def test_what_is_made_with_a_cache_is_what_the_whole_sequence_says(made: Made) -> None:
+def test_what_is_made_with_a_cache_is_what_the_whole_sequence_says(made: Made, capture: Capture | None) -> None:
     prompts = random_sequences(7, 7) + random_sequences(3, 14, 1, seed=1)
     checkpoint = made.checkpoint
-    with make_engine("torch", torch.device("cpu")).run(checkpoint, dense(made.shape), "float32") as running:
+    with TorchEngine(torch.device("cpu"), capture).run(checkpoint, dense(made.shape), "float32") as running:
         found = running.generate(prompts, 6)
     for prompt, tokens in zip(prompts, found, strict=True):
         expected = made.reference(prompt + tokens, checkpoint)[len(prompt) - 1 : -1].argmax(-1)

@@ -13,12 +13,14 @@ import yaml
 from shared import checkpoint_files as digests
 from shared.digest import digest_file
 from shared.messages import EvaluationResult, Failure, Measurement, Workload
+from shared.network.sizes import parameters
 from shared.settings import read_search_file
 from tests.support.checkpoints import write_checkpoint
 from tests.support.command import Ended, Run, quick_search_file, search_file
 from tests.support.forked import ForkedCommand
 from tests.support.instructions import few_instructions
 from tests.support.tasks import CHATML, tokenizer_with_chat
+from tests.support.uneven import write_uneven
 
 
 @pytest.fixture(scope="module")
@@ -103,6 +105,16 @@ def test_several_tasks_speed_and_int8_are_measured_by_hand_and_written_down(run:
     for words in ("INT8 and bfloat16", "30 items of plain_facts", "acc_norm", "prefill", "decode"):
         assert words in ended.output
     assert "batch 2, 9 prompt tokens, 3 generated tokens, 4 repeats" in " ".join(ended.output.split())
+
+
+@pytest.mark.parametrize("name", ["llm-pruner", "all-of-it"])
+def test_a_checkpoint_whose_layers_differ_is_measured_by_hand_like_any_other(
+    run: Run, tmp_path: Path, name: str
+) -> None:
+    shape = write_uneven(tmp_path / "pruned", name)
+    ended = run("evaluate", "--checkpoint", tmp_path / "pruned", "--task", "plain_facts", "--items", 5)
+    assert ended.code == 0, ended
+    assert "5 items of plain_facts" in ended.output and f"({parameters(shape):,})" in ended.output
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from itertools import groupby
+from itertools import groupby, product
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -108,19 +108,24 @@ def test_another_network_is_told_apart(tmp_path: Path) -> None:
         assert comparison.greedy_differences() or comparison.metric_differences()
 
 
-@pytest.mark.parametrize("family", ["llama", "mistral-window", "qwen2-window", "qwen3-window"])
+SUBNETS = {
+    "fewer-layers": Architecture(layers=(0, 2, 3), mlp_widths=(6, WIDTH, 12)),
+    "narrower-layers": Architecture(layers=(0, 1, 2, 3, 4), mlp_widths=(12,) * 5),
+}
+
+
 @pytest.mark.parametrize(
-    "architecture",
+    ("family", "subnet"),
     [
-        Architecture(layers=(0, 2, 3), mlp_widths=(6, WIDTH, 12)),
-        Architecture(layers=(0, 1, 2, 3, 4), mlp_widths=(12,) * 5),
+        *product(["llama", "mistral-window", "qwen2-window", "qwen3-window"], SUBNETS),
+        *product(["smollm3-window", "gemma3"], ["fewer-layers"]),
     ],
-    ids=["fewer-layers", "narrower-layers"],
 )
-def test_sub_networks_are_scored_as_by_lm_eval(family: str, architecture: Architecture, tmp_path: Path) -> None:
-    subnet = copied_subnet(write_checkpoint(tmp_path, family), architecture)
+def test_sub_networks_are_scored_as_by_lm_eval(family: str, subnet: str, tmp_path: Path) -> None:
+    architecture = SUBNETS[subnet]
+    reference = copied_subnet(write_checkpoint(tmp_path, family), architecture)
     tasks = (FIVE[1], FIVE[2], FIVE[4], MMLU[0])
-    compare(tmp_path, subnet, tasks, benchmark_data(), architecture)
+    compare(tmp_path, reference, tasks, benchmark_data(), architecture)
 
 
 def test_items_longer_than_the_model_reads_are_cut_as_by_lm_eval(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Passes of batches through a single network."""
+"""Passes through a single network: of batches, and of a step of decoding that is captured."""
 
 from collections.abc import Callable, Iterable
 
@@ -11,3 +11,12 @@ from shared.supernet.layer_tree import hidden_in_each
 def hidden_together(network: Decoder, batches: Iterable[Sequences], prepare: Callable[[Layer], Layer]) -> list[Tensor]:
     """The network's states for each batch."""
     return [states for _, _, states in hidden_in_each([network], batches, prepare)]
+
+
+def called_again(advance: Callable[[], None], begin: Callable[[], None]) -> Callable[[], None]:
+    """Stands in for `cuda_graph`: warms up as for a graph, and calls the step again instead of replaying it."""
+    for _ in range(3):
+        begin()
+        advance()
+    begin()
+    return advance

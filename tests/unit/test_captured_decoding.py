@@ -16,19 +16,11 @@ from shared.messages import Workload
 from shared.supernet.checkpoint import Checkpoint
 from shared.supernet.decoder import Decoder
 from tests.support.checkpoints import WIDTH, random_sequences, write_checkpoint
+from tests.support.passes import called_again
 
 PROMPTS = {"one": random_sequences(9), "even": random_sequences(7, 7, 7), "ragged": random_sequences(3, 14, 1, 6)}
 SUBNET = Architecture(layers=(0, 1, 3), mlp_widths=(WIDTH, 6, 12))
 CPU = torch.device("cpu")
-
-
-def called_again(advance: Callable[[], None], begin: Callable[[], None]) -> Callable[[], None]:
-    """Warms up as for a CUDA graph."""
-    for _ in range(3):
-        begin()
-        advance()
-    begin()
-    return advance
 
 
 @pytest.fixture(scope="module", params=["llama-grouped-tied", "mistral-window", "gemma3"])

@@ -12,12 +12,13 @@ from peft import LoraConfig, get_peft_model
 from safetensors import safe_open
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
-from services.exporter.huggingface import HuggingFace
+from services.exporter.huggingface import HuggingFace, modeling_nasfarm
 from services.exporter.network import ExportedNetwork
 from shared.architecture import dense
 from shared.errors import UserError
 from shared.manifest import EXPORT, read_config
 from shared.network.config import network_of
+from shared.network.families import FAMILIES
 from shared.supernet.checkpoint import WEIGHTS, WEIGHTS_INDEX, Checkpoint
 from shared.supernet.int8 import OUTLIER
 from shared.supernet.packing import pack
@@ -334,3 +335,12 @@ def test_what_per_layer_config_says_is_what_the_layers_say(tmp_path: Path) -> No
     left = {"layers", "family", "arithmetic", "auto_map"}
     plain = {key: value for key, value in config.items() if key not in left} | {"model_type": "llama"}
     assert network_of(plain) == chosen.shape and chosen.shape.mlp_widths == (6, WIDTH, 11)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_modelling_file_calls_norms_what_the_family_s_checkpoints_call_them(family: str) -> None:
+    names = FAMILIES[family].names
+    parts = {"attention": "attention.norm", "attention_post": "attention.post_norm"}
+    parts |= {"mlp": "mlp.norm", "mlp_post": "mlp.post_norm"}
+    expected = {norm: names[part] for norm, part in parts.items() if part in names}
+    assert modeling_nasfarm.NORMS[family == "gemma3_text"] == expected

@@ -29,9 +29,6 @@ class Network(Architecture):
 
     skipped: tuple[int, ...] = ()
 
-    def quantized(self, quantization: str) -> "Network":
-        return self.model_validate({**self.model_dump(), "quantization": quantization})
-
 
 class AttentionSpace(SearchSpace):
     """A space with one more kind of gene, which says whether a layer has attention (0) or not (1)."""

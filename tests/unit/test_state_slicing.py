@@ -14,11 +14,10 @@ from transformers import PreTrainedModel
 
 from services.pruner import state_slicing
 from services.pruner.principal_basis import Basis, principal_basis
-from services.pruner.sliced_shape import FAMILIES as SLICED
 from services.pruner.sliced_shape import hidden_for, sliced_shape
 from services.pruner.state_slicing import slice_network
 from shared.errors import UserError
-from shared.network.families import family_of
+from shared.network import families
 from shared.network.shape import NetworkShape
 from shared.network.sizes import parameters, weight_bytes
 from shared.supernet.checkpoint import Checkpoint
@@ -32,6 +31,7 @@ from tests.support.uneven import HIDDEN, UNEVEN, write_uneven
 
 TEXT = random_sequences(40, 3, 70, 21)
 SEQUENCES = random_sequences(3, 20, 9, seed=1)
+SLICED = [name for name, family in families.FAMILIES.items() if family.turnable]
 SLICEABLE = [name for name, (config, _) in FAMILIES.items() if config.model_type in SLICED]
 MISSING_BLOCKS = ["llm-pruner", "no-attention", "attention-free-first-layer", "no-mlp"]
 TOLERANCE = 2e-4
@@ -235,4 +235,4 @@ def test_a_target_that_slicing_can_t_reach_is_refused(
 
 @pytest.mark.parametrize("family", SLICED)
 def test_families_that_are_sliced_norm_nothing_but_what_their_blocks_read(family: str) -> None:
-    assert not any("post_norm" in part for part in family_of(family).names)
+    assert not any("post_norm" in part for part in families.family_of(family).names)

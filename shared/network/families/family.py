@@ -94,6 +94,10 @@ class Family:
     """The names of its rotary embeddings."""
     tied_by_default: ClassVar[bool] = False
     """Whether embeddings are tied where a config doesn't say."""
+    turnable: ClassVar[bool] = True
+    """Whether states may be held in any basis (SliceGPT, arXiv 2401.15024): embeddings are the first state as they are,
+    the weight of an RMSNorm goes into what follows, and nothing stands between a block's last linear layer and the
+    state."""
     activation_key: ClassVar[str] = "hidden_act"
     activation: ClassVar[str] = "silu"
     """The one that its networks have, as configs call it, and under which key."""

@@ -16,6 +16,7 @@ class Gemma3Text(Family):
     model_type = "gemma3_text"
     rotaries = (SLIDING, FULL)
     tied_by_default = True
+    turnable = False
     activation_key = "hidden_activation"
     activation = "gelu_pytorch_tanh"
     names: ClassVar[Mapping[str, str]] = {
