@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -83,6 +84,22 @@ def test_a_name_may_be_given_and_is_checked(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"name: should be letters \(A to Z\), .* such as smollm2-arc-easy"):
         write_search_file(tmp_path / "search.yaml", text)
     assert not (tmp_path / "search.yaml").exists()
+
+
+@pytest.mark.parametrize("name", ["my search.yaml", 'it\'s "mine".yaml', "-x.yaml", "two\nlines.yaml"])
+def test_the_command_that_is_named_next_is_one_that_can_be_typed(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(init, "parameter_tokens_per_second", lambda checkpoint, dtype: 1e9)
+    monkeypatch.chdir(tmp_path)
+    write_checkpoint(Path("base"), "llama")
+    ended = nasfarm(capsys, monkeypatch, "init", "base", f"--output={name}")
+    assert (ended.code, ended.error) == (0, "")
+    written_there = Path(name).read_text(encoding="utf-8").splitlines()[0]
+    (said,) = re.findall(r"^Next +(nasfarm search .*)\Z", ended.output.rstrip("\n"), re.MULTILINE | re.DOTALL)
+    for command in (said, written_there.partition("with: ")[2].replace("\\U0000000a", "\n")):
+        program, search, path = shlex.split(command)
+        assert (program, search) == ("nasfarm", "search") and Path(path) == Path(name)
 
 
 def test_as_much_is_done_for_a_network_as_large_as_the_paper_s_as_for_that() -> None:
