@@ -4,6 +4,7 @@ import json
 import re
 import shlex
 from dataclasses import replace
+from fnmatch import fnmatch
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -179,6 +180,29 @@ def test_what_the_hub_refuses_is_said_in_one_line(
     with pytest.raises(UserError) as refused:
         described("meta-llama/Llama-2-7b-hf", Events())
     assert str(refused.value) == f"model 'meta-llama/Llama-2-7b-hf': {words}"
+
+
+def test_an_adapter_at_the_hub_is_told_to_be_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def download(name: str, file: str, local_dir: Path) -> str:
+        if file == "config.json":
+            raise RemoteEntryNotFoundError("none", response=SimpleNamespace(headers={}, request=None))
+        local_dir.mkdir(parents=True)
+        (local_dir / file).write_text('{"base_model_name_or_path": "its/base"}', encoding="utf-8")
+        return str(local_dir / file)
+
+    def snapshot(name: str, allow_patterns: list[str]) -> str:
+        there = ("adapter_config.json", "adapter_model.safetensors", "tokenizer.json")
+        for file in [each for each in there if any(fnmatch(each, pattern) for pattern in allow_patterns)]:
+            (tmp_path / file).write_text('{"base_model_name_or_path": "its/base"}', encoding="utf-8")
+        return str(tmp_path)
+
+    monkeypatch.setenv("NASFARM_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(hub, "hf_hub_download", download)
+    monkeypatch.setattr(hub, "snapshot_download", snapshot)
+    with pytest.raises(UserError, match=r"holds an adapter \(PEFT\) to its/base, not a network; merge it"):
+        described("an/adapter", Events())
+    with pytest.raises(UserError, match=r"holds an adapter \(PEFT\) to its/base, not a network; merge it"):
+        Checkpoint.open(hub.fetch_model("an/adapter")[0])
 
 
 def test_a_model_that_was_fetched_before_is_not_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
