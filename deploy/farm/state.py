@@ -126,11 +126,14 @@ class FarmDirectory:
         return self.runs / name / "supernet"
 
     def make(self) -> None:
-        """Make the directory, for its owner alone."""
+        """Make the directory, for its owner alone. Raises UserError where it, or one that it needs, can't be made."""
+        if os.path.lexists(self.path) and not self.path.is_dir():
+            raise UserError(f"{self.path}: is no directory; `make destroy` removes it")
         with writing(self.path):
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
             self.path.chmod(0o700)
-            for directory in (self.broker_files, self.logs, self.runs, self.store.path):
+        for directory in (self.broker_files, self.logs, self.runs, self.store.path):
+            with writing(directory):
                 directory.mkdir(exist_ok=True)
 
     def remove(self) -> None:

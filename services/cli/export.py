@@ -1,6 +1,5 @@
 """`nasfarm export`: the front of a run as a list to choose from, and one of its networks for others to load."""
 
-import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from services.application.export.request import ExportRequest
 from services.application.export.searched_run import SearchedRun
 from services.cli.console import console
 from services.cli.preparation_display import SUBJECT_WIDTH, PreparationDisplay
+from services.cli.shell_words import shell_word
 from services.reporting import wording
 from services.reporting.displayed_costs import displayed_costs
 from services.reporting.report_data import NetworkRow
@@ -43,7 +43,8 @@ def export(path: Path, wanted: Wanted, asked: ExportRequest, output: Path | None
         options |= {"--push": asked.push}
         for option, value in options.items():
             if value is not None:
-                raise UserError(f"{option}: of which network? Name one; `nasfarm export {path}` lists those there are")
+                lists = f"`nasfarm export {shell_word(path)}`"
+                raise UserError(f"{option}: of which network? Name one; {lists} lists those there are")
         _list(path, run)
         return
     if chosen.why:
@@ -77,7 +78,7 @@ def _list(path: Path, run: SearchedRun) -> None:
     console.print(table)
     costs = displayed_costs(content)
     smallest = min(content.front, key=costs[0].required_of, default=content.dense)
-    run_path = shlex.quote(f"./{path}" if str(path).startswith("-") else str(path))
+    run_path = shell_word(path)
     _say("Next", f"nasfarm export {run_path} {content.front[0].name if content.front else content.dense.name}")
     _say(
         "",

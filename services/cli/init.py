@@ -15,6 +15,7 @@ from services.cli.console import console
 from services.cli.preparation_display import PreparationDisplay
 from services.cli.requirements import print_requirements
 from services.cli.search_summary import print_cost, print_space
+from services.cli.shell_words import shell_word
 from services.coordinator.budget import networks_to_measure
 from services.evaluator.speed import parameter_tokens_per_second
 from services.trainer.memory_choice import number_bytes
@@ -26,7 +27,7 @@ from shared.manifest import search_space
 from shared.network.shape import NetworkShape
 from shared.network.sizes import parameters
 from shared.settings import LONGEST_NAME, read_search_file, write_search_file
-from shared.settings.commented import commented_search_file, quoted_text
+from shared.settings.commented import commented_search_file, without_unprintable
 from shared.space import check_searchable
 from shared.supernet.device import preferred_dtype
 from shared.supernet.order import drop_order
@@ -76,7 +77,7 @@ def init_search_file(model: str, path: Path, force: bool, name: str | None = Non
     except UserError as error:
         console.print(f"               {error}")
     print_requirements(settings, space)
-    console.print(f"Next           nasfarm search {path}")
+    console.print(f"Next           nasfarm search {shell_word(path)}")
 
 
 def search_text(model: str, network: NetworkShape, path: Path, benchmarks: bool, name: str | None = None) -> str:
@@ -118,7 +119,7 @@ def search_text(model: str, network: NetworkShape, path: Path, benchmarks: bool,
         },
     }
     notes = {"space.depths": f"the model has {layers}", "space.mlp_widths": f"the model has {width}"}
-    return HEAD.format(path=quoted_text(str(path))[1:-1]) + "\n" + commented_search_file(values, notes)
+    return HEAD.format(path=without_unprintable(shell_word(path))) + "\n" + commented_search_file(values, notes)
 
 
 def _rounded(width: int) -> int:

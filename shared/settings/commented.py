@@ -71,7 +71,9 @@ def plain_value(value: Any) -> str:
 
 def quoted_text(text: str) -> str:
     """A text as YAML has it in double quotes: JSON's escapes and, of what can't be printed, YAML's own."""
-    return "".join(
-        character if character.isprintable() else f"\\U{ord(character):08x}"
-        for character in json.dumps(text, ensure_ascii=False)
-    )
+    return without_unprintable(json.dumps(text, ensure_ascii=False))
+
+
+def without_unprintable(text: str) -> str:
+    """A text with YAML's escapes for what YAML would not read, as in a comment."""
+    return "".join(character if character.isprintable() else f"\\U{ord(character):08x}" for character in text)

@@ -178,8 +178,21 @@ def test_what_lies_in_the_place_of_the_directory_is_removed(directory: FarmDirec
         directory.path.write_text("nothing")
     else:
         directory.path.symlink_to(elsewhere)
+    if kind == "file":
+        with pytest.raises(UserError, match=r"\.farm: is no directory; `make destroy` removes it"):
+            directory.make()
     assert run("destroy") == 0
     assert not os.path.lexists(directory.path) and (elsewhere / "farm.json").exists()
+
+
+@pytest.mark.parametrize("name", ["runs", "supernets", ".farm/logs"])
+def test_a_directory_that_can_not_be_made_is_the_one_that_is_named(directory: FarmDirectory, name: str) -> None:
+    place = directory.path.parent / name
+    place.rmdir()
+    place.write_text("a file")
+    with pytest.raises(UserError) as refused:
+        directory.make()
+    assert str(refused.value).startswith(f"{place}: can't be written (")
 
 
 def test_what_can_not_be_removed_is_said(

@@ -2,7 +2,9 @@
 
 import json
 import re
+import shlex
 from dataclasses import replace
+from fnmatch import fnmatch
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -85,6 +87,22 @@ def test_a_name_may_be_given_and_is_checked(tmp_path: Path) -> None:
     assert not (tmp_path / "search.yaml").exists()
 
 
+@pytest.mark.parametrize("name", ["my search.yaml", 'it\'s "mine".yaml', "-x.yaml", "two\nlines.yaml"])
+def test_the_command_that_is_named_next_is_one_that_can_be_typed(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(init, "parameter_tokens_per_second", lambda checkpoint, dtype: 1e9)
+    monkeypatch.chdir(tmp_path)
+    write_checkpoint(Path("base"), "llama")
+    ended = nasfarm(capsys, monkeypatch, "init", "base", f"--output={name}")
+    assert (ended.code, ended.error) == (0, "")
+    written_there = Path(name).read_text(encoding="utf-8").splitlines()[0]
+    (said,) = re.findall(r"^Next +(nasfarm search .*)\Z", ended.output.rstrip("\n"), re.MULTILINE | re.DOTALL)
+    for command in (said, written_there.partition("with: ")[2].replace("\\U0000000a", "\n")):
+        program, search, path = shlex.split(command)
+        assert (program, search) == ("nasfarm", "search") and Path(path) == Path(name)
+
+
 def test_as_much_is_done_for_a_network_as_large_as_the_paper_s_as_for_that() -> None:
     paper = read_search_file(SEARCHES / "llama2-7b" / "arc-challenge.yaml")
     settings = written("meta-llama/Llama-2-7b-hf")
@@ -163,6 +181,29 @@ def test_what_the_hub_refuses_is_said_in_one_line(
     with pytest.raises(UserError) as refused:
         described("meta-llama/Llama-2-7b-hf", Events())
     assert str(refused.value) == f"model 'meta-llama/Llama-2-7b-hf': {words}"
+
+
+def test_an_adapter_at_the_hub_is_told_to_be_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def download(name: str, file: str, local_dir: Path) -> str:
+        if file == "config.json":
+            raise RemoteEntryNotFoundError("none", response=SimpleNamespace(headers={}, request=None))
+        local_dir.mkdir(parents=True)
+        (local_dir / file).write_text('{"base_model_name_or_path": "its/base"}', encoding="utf-8")
+        return str(local_dir / file)
+
+    def snapshot(name: str, allow_patterns: list[str]) -> str:
+        there = ("adapter_config.json", "adapter_model.safetensors", "tokenizer.json")
+        for file in [each for each in there if any(fnmatch(each, pattern) for pattern in allow_patterns)]:
+            (tmp_path / file).write_text('{"base_model_name_or_path": "its/base"}', encoding="utf-8")
+        return str(tmp_path)
+
+    monkeypatch.setenv("NASFARM_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(hub, "hf_hub_download", download)
+    monkeypatch.setattr(hub, "snapshot_download", snapshot)
+    with pytest.raises(UserError, match=r"holds an adapter \(PEFT\) to its/base, not a network; merge it"):
+        described("an/adapter", Events())
+    with pytest.raises(UserError, match=r"holds an adapter \(PEFT\) to its/base, not a network; merge it"):
+        Checkpoint.open(hub.fetch_model("an/adapter")[0])
 
 
 def test_a_model_that_was_fetched_before_is_not_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -288,6 +288,17 @@ def test_a_task_of_one_s_own_is_named_by_its_file(own_tasks: Path, data: bool) -
     assert sorted(document.golds() for document in documents) == [(0,), (1,)]
 
 
+@pytest.mark.parametrize("data", [True, False], ids=["with NASFARM_DATA", "without"])
+def test_the_files_of_a_task_of_one_s_own_are_where_its_data_are_said_to_come_from(own_tasks: Path, data: bool) -> None:
+    asked, file = TaskItems(task=str(own_tasks / "own.yaml"), stop=2), own_tasks / "questions.jsonl"
+    assert load_items(asked, own_tasks.parent if data else None).origin == str(file)
+    file.unlink()
+    with pytest.raises(UserError, match="put it there, or correct dataset_path or dataset_kwargs") as refused:
+        load_items(asked, own_tasks.parent if data else None)
+    assert str(refused.value).startswith(f"tasks.own_questions: {file}: can't be read (")
+    assert "hub" not in str(refused.value) and "\n" not in str(refused.value)
+
+
 def test_tasks_of_a_directory_are_known_by_their_names(own_tasks: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, entry in dict(task_manager().task_index).items():
         if name == "plain_facts":

@@ -189,7 +189,7 @@ def _configured(asked: TaskItems, data: Path | None) -> tuple[list[ConfigurableT
         leaves, by_size = _load(asked.task)
     for leaf in leaves:
         _configure(leaf, asked)
-    return leaves, ", ".join(sorted(set(origins.values()))), by_size
+    return leaves, ", ".join(sorted(origins)), by_size
 
 
 def _load(name: str) -> tuple[list[ConfigurableTask], dict[str, bool]]:

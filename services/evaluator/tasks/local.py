@@ -15,6 +15,7 @@ from services.evaluator.tasks.kinds import require_scorable
 from services.evaluator.tasks.lm_eval_internals import downloading
 from services.evaluator.tasks.schemas import require_text, to_hub_schema
 from shared.errors import UserError, first_line
+from shared.files import is_directory
 from shared.rows import LocatedRow, find_rows_file, located_rows
 
 FOLDERS = {
@@ -57,19 +58,19 @@ class LocalData:
 
 
 @contextmanager
-def local_data(directory: Path | None) -> Iterator[dict[str, str]]:
+def local_data(directory: Path | None) -> Iterator[set[str]]:
     """While this lasts, lm-eval's tasks take their data from `directory` if it has them, from the hub if not.
 
-    Yields a mapping from dataset to where it came from, filled as tasks are made. Making a task that can't be scored
-    raises UserError, and one whose data are in neither place DataMissingError. A task from local data has `places`, its
-    rows' (`LocalData.places`), and `missing`.
+    Yields where data sets came from, filled as tasks are made. Making a task that can't be scored raises UserError, and
+    one whose data are in neither place DataMissingError. A task from local data has `places`, its rows'
+    (`LocalData.places`), and `missing`.
     """
-    origins: dict[str, str] = {}
+    origins: set[str] = set()
 
     def download(task: ConfigurableTask, as_lm_eval: Callable[[], None]) -> None:
         require_scorable(task)  # before anything is fetched for it
         if callable(task.config.custom_dataset):
-            origins[task.config.task] = "built in"
+            origins.add("built in")
             as_lm_eval()
             return
         path, name = str(task.DATASET_PATH), task.DATASET_NAME
@@ -79,10 +80,10 @@ def local_data(directory: Path | None) -> Iterator[dict[str, str]]:
                 as_lm_eval()
             except Exception as error:  # the hub's client raises many kinds; none of them is a bug of ours
                 raise DataMissingError(_nowhere(task, directory, error)) from error
-            origins[path] = f"{path} from the hub"
+            origins.add(_own_files(task) or f"{path} from the hub")
         else:
             task.dataset, task.places = found.splits, found.places
-            origins[path] = f"{path} from {found.folder}"
+            origins.add(f"{path} from {found.folder}")
             task.missing = _forget_missing_splits(task, found.folder)
 
     with downloading(download):
@@ -111,12 +112,29 @@ def _folders(path: str, name: str | None, task: ConfigurableTask) -> list[str]:
     return list(dict.fromkeys([*configured, short, str(task.config.task)]))
 
 
+def _own_files(task: ConfigurableTask) -> str | None:
+    """Where the data of a task lie that names files or a directory itself, in words; None if it names a data set of the
+    hub."""
+    path, arguments = str(task.DATASET_PATH), task.config.dataset_kwargs or {}
+    if path not in READERS:
+        return f"directory {path}" if is_directory(Path(path)) else None
+    named = arguments.get("data_files") or arguments.get("data_dir") or ()
+    of_splits = list(named.values()) if isinstance(named, dict) else [named]
+    files = [str(file) for each in of_splits for file in (each if isinstance(each, list | tuple) else [each])]
+    if not files:
+        return "files of its own"
+    return f"{files[0]}{f' and {len(files) - 1} more' if len(files) > 1 else ''}"
+
+
 def _splits(task: ConfigurableTask) -> tuple[str | None, ...]:
     config = task.config
     return config.training_split, config.validation_split, config.test_split, task.fewshot_cfg.split
 
 
 def _nowhere(task: ConfigurableTask, directory: Path | None, error: Exception) -> str:
+    if (own := _own_files(task)) is not None:
+        remedy = "put it there, or correct dataset_path or dataset_kwargs in the task's file"
+        return f"tasks.{task.config.task}: {own}: can't be read ({first_line(error)}); {remedy}"
     looked = ""
     if directory is not None:
         split = task.config.test_split or task.config.validation_split

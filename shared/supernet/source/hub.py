@@ -17,6 +17,7 @@ from shared.checkpoint_files import FETCHED
 from shared.environment import Environment
 from shared.errors import UserError
 from shared.files import NO_SPACE, is_directory, user_path, writing
+from shared.manifest import ADAPTER
 from shared.text import shown
 
 EXAMPLE_MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct"
@@ -35,14 +36,15 @@ def fetch_model(name: str) -> tuple[Path, str]:
     """
     return _found(
         name,
-        lambda: Path(snapshot_download(name, allow_patterns=list(FETCHED))),
+        lambda: Path(snapshot_download(name, allow_patterns=[*FETCHED, ADAPTER])),  # an adapter is told by its file
         f"{name} from the hub",
         "give the directory of a downloaded checkpoint",
     )
 
 
 def fetch_config(name: str) -> tuple[Path, str]:
-    """Like `fetch_model`, but of a model at the hub nothing is fetched but its `config.json`."""
+    """Like `fetch_model`, but of a model at the hub nothing is fetched but its `config.json`; of an adapter, what says
+    that it is one."""
 
     def fetch() -> Path:
         cached = try_to_load_from_cache(name, "config.json")
@@ -50,7 +52,10 @@ def fetch_config(name: str) -> tuple[Path, str]:
             return Path(cached).parent
         # Not into the hub's cache, where half a model would be taken for the model while the hub can't be reached.
         directory = Environment.read().cache / "configs" / name
-        return Path(hf_hub_download(name, "config.json", local_dir=directory)).parent
+        try:
+            return Path(hf_hub_download(name, "config.json", local_dir=directory)).parent
+        except RemoteEntryNotFoundError:
+            return Path(hf_hub_download(name, ADAPTER, local_dir=directory)).parent
 
     return _found(
         name,
