@@ -47,6 +47,10 @@ def run_search(
 
     Raises UserError if all networks of a generation fail and nothing can be done without them.
     """
+    if plan.settings.search.asynchronous:
+        from services.coordinator.asynchronous import run_asynchronous_search  # made of the functions below
+
+        return run_asynchronous_search(plan, costs, history, dispatcher, events)
     strategy = make_strategy(costs, plan.settings.search)
     budget = networks_to_measure(plan.settings.search, plan.space, history.asked())
     events.publish(StageBegan("search", budget))
@@ -63,28 +67,38 @@ def run_search(
             return [network.architecture for network in best]
         generation = under_way.popleft()
         outcomes = dispatcher.finish(generation.batch)
-        evaluated = _evaluated(plan, costs, generation, outcomes)
+        evaluated = [
+            evaluated_as(plan, costs, request, outcome)
+            for request, outcome in zip(generation.requests, outcomes, strict=True)
+        ]
         if all(network.accuracy is None for network in evaluated):
             last = asking.done and not under_way
-            _continue_without(generation, outcomes, any(network.accuracy is not None for network in measured), last)
+            what = f"generation {generation.number}: every network failed"
+            continue_without(what, outcomes, any(network.accuracy is not None for network in measured), last)
         best = best_networks([*best, *evaluated])
-        row = _generation_row(plan, costs, generation, best, measured, evaluated)
+        row = generation_row(plan, costs, generation, best, measured, evaluated)
         measured += evaluated
         events.publish(GenerationDone(row))
         strategy.tell(evaluated)
 
 
 @dataclass(frozen=True)
-class _Generation:
-    """A generation that is being measured, and what was predicted of it when it was chosen, knowing of the first
-    `known` networks."""
+class PredictedGeneration:
+    """A generation by its number, and what was predicted of it when it was chosen, knowing of the first `known`
+    networks."""
 
     number: int
-    requests: list[EvaluationRequest]
-    batch: RequestBatch
     predictions: Mapping[Architecture, float]
     predictor: str | None
     known: int
+
+
+@dataclass(frozen=True)
+class _Generation(PredictedGeneration):
+    """A generation that is being measured."""
+
+    requests: list[EvaluationRequest]
+    batch: RequestBatch
 
 
 class _GenerationSource:
@@ -122,7 +136,7 @@ class _GenerationSource:
         self._events.publish(CandidatesChosen(self._generations, candidates))
         batch = self._dispatcher.begin(requests)
         generation = _Generation(
-            self._generations, requests, batch, dict(strategy.predictions), strategy.predictor_name, known
+            self._generations, dict(strategy.predictions), strategy.predictor_name, known, requests, batch
         )
         self._generations += 1
         self._asked |= {request.architecture for request in requests}
@@ -142,22 +156,18 @@ class _GenerationSource:
         return [self._plan.request(network, "search") for network in asked if network not in self._asked]
 
 
-def _evaluated(
-    plan: SearchPlan, costs: CostModel, generation: _Generation, outcomes: Sequence[Outcome]
-) -> list[Evaluated]:
-    """The networks of a generation as the strategy is to know them."""
-    evaluated = []
-    for request, outcome in zip(generation.requests, outcomes, strict=True):
-        measured = accuracy(outcome, plan.settings.metrics) if isinstance(outcome, Measurement) else None
-        evaluated.append(Evaluated(request.architecture, costs.of(request.architecture), measured))
-    return evaluated
+def evaluated_as(plan: SearchPlan, costs: CostModel, request: EvaluationRequest, outcome: Outcome) -> Evaluated:
+    """A network as the strategy is to know it."""
+    measured = accuracy(outcome, plan.settings.metrics) if isinstance(outcome, Measurement) else None
+    return Evaluated(request.architecture, costs.of(request.architecture), measured)
 
 
-def _continue_without(generation: _Generation, outcomes: Sequence[Outcome], measured: bool, last: bool) -> None:
-    """A generation of which every network failed: the search continues without it, if something was `measured` before
-    and nothing else is to be blamed for it than these networks, or nothing is left to be searched.
+def continue_without(what: str, outcomes: Sequence[Outcome], measured: bool, last: bool) -> None:
+    """A generation of which every network failed, or as many others: the search continues without it, if something was
+    `measured` before and nothing else is to be blamed for it than these networks, or nothing is left to be searched.
 
-    Raises UserError otherwise: so as not to spend the budget on evaluators that measure nothing.
+    Raises UserError otherwise, which says `what` it was: so as not to spend the budget on evaluators that measure
+    nothing.
     """
     failures = [outcome for outcome in outcomes if isinstance(outcome, Failure)]
     lasting = all(FAILURES[failure.kind].lasting for failure in failures)
@@ -165,15 +175,15 @@ def _continue_without(generation: _Generation, outcomes: Sequence[Outcome], meas
         return
     again = "fix that and run the same command again, which tries them again"
     raise UserError(
-        f"generation {generation.number}: every network failed, the first with {failures[0].kind}: "
-        f"{failures[0].reason}; {'choose another search space' if lasting else again}"
+        f"{what}, the first with {failures[0].kind}: {failures[0].reason}; "
+        f"{'choose another search space' if lasting else again}"
     )
 
 
-def _generation_row(
+def generation_row(
     plan: SearchPlan,
     costs: CostModel,
-    generation: _Generation,
+    generation: PredictedGeneration,
     best: Sequence[Evaluated],
     earlier: Sequence[Evaluated],
     evaluated: Sequence[Evaluated],

@@ -2,6 +2,8 @@
 
 import math
 
+from shared.settings import StrategySettings
+
 SPACE = "\N{NO-BREAK SPACE}"
 MINUS = "\N{MINUS SIGN}"
 DASH = "\N{EN DASH}"
@@ -49,6 +51,13 @@ def percentage(share: float | None) -> str:
 def percent(share: float | None) -> str:
     """A share with its sign: `45.9 %`."""
     return NOT_MEASURED if share is None else f"{percentage(share)}{SPACE}%"
+
+
+def proceeding(search: StrategySettings) -> str:
+    """How networks are asked for: `in generations of 12`, `asynchronously, 12 at a time`."""
+    if search.asynchronous:
+        return f"asynchronously, {search.population} at a time"
+    return f"in generations of {search.population}"
 
 
 def interval(bounds: tuple[float, float] | None) -> str:
