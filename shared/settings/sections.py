@@ -170,7 +170,7 @@ class StrategySettings(Section):
         Field(
             ge=2,
             description="Networks in each generation. On a farm, set it to twice the number of evaluators or more. "
-            "With `asynchronous` so many are always under way: just twice the number of evaluators, then.",
+            "With `asynchronous` so many are always under way: the number of evaluators, then, or a few more.",
         ),
     ] = 50
     seed: Annotated[Whole, Field(description="Seed for all random choices of the strategy.")] = 0
