@@ -69,10 +69,12 @@ class CostsMeasured(Event):
 
 @dataclass(frozen=True)
 class CandidatesChosen(Event):
-    """The strategy asked for a generation: its requests, each with the accuracy that was predicted, if one was."""
+    """The strategy asked for a generation: its requests, each with the accuracy that was predicted, if one was. `known`
+    is the last arrival in the history that it knew of, where that isn't decided by the generations before."""
 
     generation: int
     candidates: tuple[tuple[EvaluationRequest, float | None], ...]
+    known: int | None = None
 
 
 @dataclass(frozen=True)

@@ -155,7 +155,9 @@ SINGLE = Recipe(("base", "architecture", "tuning"), parts={"tuning": TUNING})
 SEARCHED_SPACE = Recipe(("depths", "mlp_widths", "quantization"), beside=("depth_rule",))
 PART = Recipe(("items", "split"))
 TASK = Recipe(("name", "metric", "num_fewshot", "search", "report"), later=CHAT, parts={"search": PART, "report": PART})
-STRATEGY = Recipe(("strategy", "population", "seed"), later={"overlap": False}, beside=("evaluations",))
+STRATEGY = Recipe(
+    ("strategy", "population", "seed"), later={"overlap": False, "asynchronous": False}, beside=("evaluations",)
+)
 SERVING = Recipe(("engine", "batch", "prompt_tokens", "generated_tokens", "repeats"))
 REPORTING = Recipe(later={"margin": 2.0}, beside=("networks", "random"))
 """What is claimed is fixed before anything is measured; more networks may be looked at later, which is counted."""

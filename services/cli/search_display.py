@@ -11,7 +11,7 @@ from services.cli.progress_bars import ProgressView, stage
 from services.cli.search_summary import print_space
 from services.coordinator.results import accuracy
 from services.reporting.tables.terminal import front_table
-from services.reporting.wording import correlation, percentage
+from services.reporting.wording import correlation, percentage, proceeding
 from shared.events import CostsMeasured, Event, Failed, GenerationDone, Measured, SearchStopped, StageBegan
 from shared.generation import GenerationRow
 from shared.messages import EvaluationRequest, Measurement
@@ -98,7 +98,7 @@ def _print_farm(event: FarmSearchReady) -> None:
     plan, search = event.plan, event.plan.settings.search
     console.print(f"Model          {plan.base.location}")
     print_space(plan.space, plan.dtype)
-    console.print(f"Search         {search.strategy}, {event.networks} networks in generations of {search.population}")
+    console.print(f"Search         {search.strategy}, {event.networks} networks {proceeding(search)}")
     console.print(f"Farm           {event.broker}, evaluators of super-network {plan.supernet.digest}")
     console.print(f"Telemetry      port {event.telemetry_port}: /metrics, /healthz, /readyz")
 

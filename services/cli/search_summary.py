@@ -3,7 +3,7 @@
 from services.application.estimate import Estimate
 from services.cli.console import console, duration, networks
 from services.reporting.statistics.paired_comparison import discordance_allowed
-from services.reporting.wording import parameters, size
+from services.reporting.wording import parameters, proceeding, size
 from shared.architecture import derive
 from shared.messages import Dtype
 from shared.network.sizes import weight_bytes
@@ -42,8 +42,7 @@ def print_cost(settings: SearchSettings, networks: int, cost: Estimate, training
         )
     search = settings.search
     console.print(
-        f"Search         {search.strategy}, {networks} networks in generations of {search.population}: "
-        f"about {duration(cost.search)}"
+        f"Search         {search.strategy}, {networks} networks {proceeding(search)}: about {duration(cost.search)}"
     )
     console.print(f"Report         {_report(settings)}: about {duration(cost.report)}")
     console.print(f"               {_margin(settings)}")

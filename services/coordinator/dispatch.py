@@ -74,9 +74,15 @@ class Dispatcher:
         request is a failure like others, and the next run tries every failure again. Raises UserError if the history
         says that a request is bad, or if what it holds was measured on different items.
         """
-        batch = RequestBatch(requests, tolerant)
-        for request in batch.requests.values():
-            outcome = self._known(request, tolerant)
+        batch = RequestBatch(tolerant)
+        self.extend(batch, requests)
+        return batch
+
+    def extend(self, batch: RequestBatch, requests: Sequence[EvaluationRequest]) -> None:
+        """Do the same with more requests, which none of the batch's is among, and have the batch wait for them, too."""
+        batch.add(requests)
+        for request in {request.identity: request for request in requests}.values():
+            outcome = self._known(request, batch.tolerant)
             if outcome is not None:
                 self._settle([batch], request, outcome)
             elif (pending := self._pending.find(request.identity)) is not None:
@@ -85,7 +91,6 @@ class Dispatcher:
                 # What failed in an earlier run may fail again, and must not take others down.
                 failed = self._history.knows(request.identity)
                 self._pending.enqueue(PendingRequest(request, [batch], alone=failed))
-        return batch
 
     def finish(self, batch: RequestBatch) -> list[Outcome]:
         """Wait until every request of a batch has its outcome: these, in the order of the requests.
@@ -93,7 +98,15 @@ class Dispatcher:
         Raises UserError if a request turns out to be bad, if evaluators don't agree on what the items are, or if
         results can't be stored; SearchStoppedError if an operator asks for that. Whatever came by then is stored.
         """
-        while not batch.done:
+        self.wait(batch, len(batch.requests))
+        return batch.outcomes
+
+    def wait(self, batch: RequestBatch, answered: int) -> None:
+        """Wait until so many of a batch's requests, or all, have their outcomes; more may have them then.
+
+        Raises what `finish` raises.
+        """
+        while batch.answered < answered and not batch.done:
             if not self._backlog_received:
                 self._receive_backlog()
                 continue
@@ -104,7 +117,6 @@ class Dispatcher:
             else:
                 self._evaluators.check()
                 self._send_lost()
-        return batch.outcomes
 
     def _known(self, request: EvaluationRequest, tolerant: bool) -> Outcome | None:
         """The outcome of a request that needs no evaluator."""

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from itertools import islice
 
 from services.coordinator.cost_model import CostModel
 from services.coordinator.evaluated import Evaluated
@@ -40,7 +41,7 @@ class GenerationRows:
 
     def __init__(self, plan: SearchPlan, costs: CostModel) -> None:
         self._plan, self._costs = plan, costs
-        self._measured: list[Evaluated] = []
+        self._networks: dict[Architecture, Evaluated] = {}
         self._reference: ReferencePoint | None = None
         self._drawn: list[_Judged] = []
         self.best: list[Evaluated] = []
@@ -49,20 +50,24 @@ class GenerationRows:
     @property
     def networks(self) -> int:
         """How many networks there are in all generations so far."""
-        return len(self._measured)
+        return len(self._networks)
+
+    def measured_after_all(self, network: Evaluated) -> None:
+        """A network of an earlier generation that had failed is measured by now."""
+        self._networks[network.architecture] = network
 
     def add(self, number: int, proposed: Proposed, evaluated: Sequence[Evaluated]) -> GenerationRow:
         """The row of a generation that is complete."""
         batch = self._judged(proposed, evaluated)
         self._drawn += [judged for network, judged in batch if network in proposed.drawn]
-        self._measured += evaluated
-        self.best = best_networks(as_chosen_by(self._plan, self._measured))
+        self._networks |= {network.architecture: network for network in evaluated}
+        self.best = best_networks(as_chosen_by(self._plan, list(self._networks.values())))
         if self._reference is None:
             self._reference = reference_point(self._plan, self._costs, evaluated)
         quality = _quality([judged for _, judged in batch])
         return GenerationRow(
             generation=number,
-            evaluations=len(self._measured),
+            evaluations=self.networks,
             hypervolume=hypervolume(
                 [network.costs for network in self.best],
                 [network.accuracy or 0.0 for network in self.best],
@@ -79,7 +84,8 @@ class GenerationRows:
         )
 
     def _judged(self, proposed: Proposed, evaluated: Sequence[Evaluated]) -> list[tuple[Architecture, _Judged]]:
-        fitted = [network for network in self._measured[: proposed.known] if network.accuracy is not None]
+        known = islice(self._networks.values(), proposed.known)
+        fitted = [network for network in known if network.accuracy is not None]
         line = line_through(
             [self._plan.space.parameters(network.architecture) for network in fitted],
             [network.accuracy or 0.0 for network in fitted],

@@ -16,6 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 from services.coordinator.migrations import (
     CANDIDATES_INDEX,
     FORMAT,
+    KNOWN,
     MEASUREMENTS,
     MEASUREMENTS_INDEX,
     forbid_changes,
@@ -33,9 +34,9 @@ from shared.messages import EvaluationRequest, Failure, Measurement, Outcome
 
 STATEMENTS = (
     "create table about (key text primary key, value text not null) strict",
-    """create table candidates (
+    f"""create table candidates (
         number integer primary key, generation integer not null, architecture text not null unique,
-        identity text not null, predicted real
+        identity text not null, predicted real, {KNOWN}
     ) strict""",
     MEASUREMENTS,
     MEASUREMENTS_INDEX,
@@ -43,19 +44,29 @@ STATEMENTS = (
     CANDIDATES_INDEX,
 )
 OUTCOMES: TypeAdapter[Measurement | Failure] = TypeAdapter(Outcome)
-CANDIDATES = "select number, generation, architecture, identity, predicted from candidates"
+CANDIDATES = "select number, generation, architecture, identity, predicted, known from candidates"
 
 
 @dataclass(frozen=True)
 class Candidate:
     """A network that the strategy asked for: its number from 1, its generation from 0, the accuracy that was
-    predicted."""
+    predicted; and, in an asynchronous search, the number of the last arrival that the strategy knew of."""
 
     number: int
     generation: int
     architecture: Architecture
     identity: str
     predicted: float | None
+    known: int | None = None
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """An outcome that was stored: its number, which only grows, and whose it is."""
+
+    number: int
+    identity: str
+    outcome: Measurement | Failure
 
 
 class History:
@@ -126,8 +137,13 @@ class History:
         with self._writing():
             self._connection.execute("insert or ignore into about values (?, ?)", (key, json.dumps(value)))
 
-    def add_candidates(self, generation: int, candidates: Sequence[tuple[EvaluationRequest, float | None]]) -> None:
-        """Record what a generation asks for, with the predicted accuracies.
+    def add_candidates(
+        self,
+        generation: int,
+        candidates: Sequence[tuple[EvaluationRequest, float | None]],
+        known: int | None = None,
+    ) -> None:
+        """Record what a generation asks for, with the predicted accuracies, and the last arrival that was `known`.
 
         A generation that is recorded stays as it is: earlier releases wrote the same architectures in other words.
         """
@@ -137,9 +153,9 @@ class History:
                 return
             for request, predicted in candidates:
                 self._connection.execute(
-                    "insert or ignore into candidates (generation, architecture, identity, predicted) "
-                    "values (?, ?, ?, ?)",
-                    (generation, request.architecture.model_dump_json(), request.identity, predicted),
+                    "insert or ignore into candidates (generation, architecture, identity, predicted, known) "
+                    "values (?, ?, ?, ?, ?)",
+                    (generation, request.architecture.model_dump_json(), request.identity, predicted, known),
                 )
 
     def generation(self, number: int) -> list[Candidate]:
@@ -205,12 +221,27 @@ class History:
                 (identity, measured),
             ).fetchall()
         for request, text in rows:
-            outcome = _outcome(text)
-            if isinstance(outcome, Measurement):
-                flawed = self.flaw(EvaluationRequest.model_validate_json(request), outcome) is not None
-                outcome = None if flawed else outcome
+            outcome = self._valid(request, text)
             if outcome is not None:
                 yield outcome
+
+    def arrivals(self, after: int) -> list[Arrival]:
+        """The outcomes that were stored after the arrival of this number, in the order in which they came, but for
+        those that are no answers. A network that failed may be measured later."""
+        with _problems(self.path):
+            rows = self._connection.execute(
+                "select sequence, identity, request, outcome from measurements where sequence > ? order by sequence",
+                (after,),
+            ).fetchall()
+        valid = ((number, identity, self._valid(request, text)) for number, identity, request, text in rows)
+        return [Arrival(number, identity, outcome) for number, identity, outcome in valid if outcome is not None]
+
+    def _valid(self, request: str, text: str) -> Measurement | Failure | None:
+        """An outcome that was stored; None if it is no answer."""
+        outcome = _outcome(text)
+        if isinstance(outcome, Measurement) and self.flaw(EvaluationRequest.model_validate_json(request), outcome):
+            return None
+        return outcome
 
     def measured(self) -> list[EvaluationRequest]:
         """What measurements there are of, in the order in which they came; failures are none."""
@@ -245,8 +276,8 @@ class History:
         with _problems(self.path):
             rows = self._connection.execute(query, values).fetchall()
         return [
-            Candidate(number, generation, Architecture.model_validate_json(text), identity, predicted)
-            for number, generation, text, identity, predicted in rows
+            Candidate(number, generation, Architecture.model_validate_json(text), identity, predicted, known)
+            for number, generation, text, identity, predicted, known in rows
         ]
 
     @classmethod

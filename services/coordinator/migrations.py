@@ -13,7 +13,7 @@ from shared.network.shape import AttentionShape, LayerShape, MlpShape, NetworkSh
 from shared.network.sizes import weight_bytes
 from shared.settings import parse_settings
 
-FORMAT = 5
+FORMAT = 6
 TABLES = ("about", "candidates", "measurements", "generations")
 APPEND_ONLY = (
     """create trigger {table}_{action} before {action} on {table} begin select raise(abort, 'append only'); end"""
@@ -24,6 +24,9 @@ MEASUREMENTS = """create table measurements (
 ) strict"""
 """`kind` is the outcome's own: `measurement`, or a kind of failure."""
 MEASUREMENTS_INDEX = "create index measurements_by_identity on measurements (identity, kind)"
+KNOWN = "known integer"
+"""Of candidates: the last of `measurements` that the strategy knew of, in a search where that depends on when what was
+measured came; null in one that proceeds in generations."""
 CANDIDATES_INDEX = "create index if not exists candidates_by_generation on candidates (generation)"
 IN_RECIPE = ("supernet", "base", "dtype", "drop_order", "reference_point")
 """What stands in the recipe besides the settings; up to format 2 each by itself."""
@@ -43,6 +46,7 @@ def migrate(connection: sqlite3.Connection) -> None:
         2: _from_format_2,
         3: _from_format_3,
         4: _from_format_4,
+        5: _from_format_5,
     }
     with _changeable(connection):
         for number in range(format_of(connection) or FORMAT, FORMAT):
@@ -127,6 +131,11 @@ def _from_format_4(connection: sqlite3.Connection) -> None:
         connection.execute("insert into measurements values (?, ?, ?, ?, ?, ?)", values)
     connection.execute("drop table former")
     connection.execute(MEASUREMENTS_INDEX)
+
+
+def _from_format_5(connection: sqlite3.Connection) -> None:
+    """All searches proceeded in generations: what was known when one was asked for needed no words."""
+    connection.execute(f"alter table candidates add column {KNOWN}")
 
 
 def _uniform(shape: dict[str, Any]) -> NetworkShape:

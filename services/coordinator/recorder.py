@@ -14,7 +14,7 @@ class HistoryRecorder:
     def __call__(self, event: Event) -> None:
         match event:
             case CandidatesChosen():
-                self._history.add_candidates(event.generation, event.candidates)
+                self._history.add_candidates(event.generation, event.candidates, event.known)
             case ResultsReceived():
                 self._history.add_results(event.results)
             case GenerationDone():

@@ -45,6 +45,10 @@ def run_search(
 
     Raises UserError if all networks of a generation fail and nothing can be done without them.
     """
+    if plan.settings.search.asynchronous:
+        from services.coordinator.asynchronous import run_asynchronous_search  # which needs `continue_without`
+
+        return run_asynchronous_search(plan, costs, history, dispatcher, events)
     strategy = make_strategy(costs, plan.settings.search)
     budget = networks_to_measure(plan.settings.search, plan.space, history.asked())
     events.publish(StageBegan("search", budget))
@@ -66,7 +70,8 @@ def run_search(
         ]
         if all(network.accuracy is None for network in evaluated):
             last = asking.done and not under_way
-            _continue_without(generation, outcomes, bool(rows.best), last)
+            what = f"generation {generation.number}: every network failed"
+            continue_without(what, outcomes, bool(rows.best), last)
         events.publish(GenerationDone(rows.add(generation.number, generation.proposed, evaluated)))
         strategy.tell(evaluated)
 
@@ -135,11 +140,12 @@ class _GenerationSource:
         return [self._plan.request(network, "search") for network in asked if network not in self._asked]
 
 
-def _continue_without(generation: _Generation, outcomes: Sequence[Outcome], measured: bool, last: bool) -> None:
-    """A generation of which every network failed: the search continues without it, if something was `measured` before
-    and nothing else is to be blamed for it than these networks, or nothing is left to be searched.
+def continue_without(what: str, outcomes: Sequence[Outcome], measured: bool, last: bool) -> None:
+    """A generation of which every network failed, or as many others: the search continues without it, if something was
+    `measured` before and nothing else is to be blamed for it than these networks, or nothing is left to be searched.
 
-    Raises UserError otherwise: so as not to spend the budget on evaluators that measure nothing.
+    Raises UserError otherwise, which says `what` it was: so as not to spend the budget on evaluators that measure
+    nothing.
     """
     failures = [outcome for outcome in outcomes if isinstance(outcome, Failure)]
     lasting = all(FAILURES[failure.kind].lasting for failure in failures)
@@ -147,6 +153,6 @@ def _continue_without(generation: _Generation, outcomes: Sequence[Outcome], meas
         return
     again = "fix that and run the same command again, which tries them again"
     raise UserError(
-        f"generation {generation.number}: every network failed, the first with {failures[0].kind}: "
-        f"{failures[0].reason}; {'choose another search space' if lasting else again}"
+        f"{what}, the first with {failures[0].kind}: {failures[0].reason}; "
+        f"{'choose another search space' if lasting else again}"
     )

@@ -223,7 +223,7 @@ class _Assembly:
         )
 
     def _evaluated(self) -> tuple[tuple[EvaluatedNetwork, ...], tuple[str, ...]]:
-        front = {row.architecture for row in self.front}
+        front, search = {row.architecture for row in self.front}, self.plan.settings.search
         evaluated, failures = [], []
         for candidate in self.history.candidates():
             outcome = self.history.outcome(self.plan.request(candidate.architecture, "search").identity)
@@ -234,7 +234,10 @@ class _Assembly:
                 evaluated.append(
                     EvaluatedNetwork(
                         number=candidate.number,
-                        generation=candidate.generation,
+                        # What an asynchronous search asks for at a time is less than what its rows are about.
+                        generation=(candidate.number - 1) // search.population
+                        if search.asynchronous
+                        else candidate.generation,
                         architecture=candidate.architecture,
                         parameters=outcome.parameters,
                         bytes=outcome.bytes,

@@ -6,7 +6,7 @@ from services.coordinator.history import History
 from services.coordinator.pareto import ReferencePoint
 from services.coordinator.plan import SearchPlan
 from services.reporting.report_item_use import ReportItemUse
-from services.reporting.wording import chat_template
+from services.reporting.wording import chat_template, proceeding
 from shared.messages import CostTable, Measurement
 
 
@@ -60,7 +60,7 @@ def provenance(
         ("Search space", f"{plan.space.networks} distinct networks, {plan.space.genomes} genomes"),
         ("Depths, MLP widths", f"{list(plan.space.depths)}, {list(plan.space.mlp_widths)}"),
         ("Depth rule, drop order", f"{settings.space.depth_rule}, {list(plan.space.drop_order)}"),
-        ("Strategy", f"{settings.search.strategy}, generations of {settings.search.population}"),
+        ("Strategy", f"{settings.search.strategy}, {proceeding(settings.search)}"),
         ("Margin", f"{settings.reporting.margin:g} points"),
         ("Seeds", f"search {settings.search.seed}, training {settings.training.seed}"),
         ("Fine-tuning", ", ".join(f"{key} {value}" for key, value in settings.training.model_dump().items())),

@@ -2,6 +2,8 @@
 
 import math
 
+from shared.settings import StrategySettings
+
 SPACE = "\N{NO-BREAK SPACE}"
 MINUS = "\N{MINUS SIGN}"
 DASH = "\N{EN DASH}"
@@ -54,6 +56,13 @@ def percent(share: float | None) -> str:
 def on_search_part(estimated: bool) -> str:
     """Where an accuracy comes from that networks are chosen by."""
     return "on the search part, estimated" if estimated else "on the search part"
+
+
+def proceeding(search: StrategySettings) -> str:
+    """How networks are asked for: `in generations of 12`, `asynchronously, 12 at a time`."""
+    if search.asynchronous:
+        return f"asynchronously, {search.population} at a time"
+    return f"in generations of {search.population}"
 
 
 def interval(bounds: tuple[float, float] | None) -> str:

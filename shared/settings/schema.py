@@ -12,6 +12,7 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import core_schema
 
 from shared.settings.search_file import TIMES, SearchSettings
+from shared.settings.sections import StrategySettings
 from shared.settings.study_file import TOGETHER, StudiedSupernet, StudySettings
 from shared.settings.tasks import SPLITS, TaskSettings
 from shared.settings.values import REAL_TEXT, WHOLE_TEXT, Section
@@ -58,6 +59,7 @@ def _schema(settings: type[Section], title: str, rules: list[Schema]) -> Schema:
     task["properties"]["name"]["pattern"] = NAMES
     task["properties"]["apply_chat_template"] |= {"anyOf": [TRUE_OR_FALSE, {"type": "string", "pattern": r"\S"}]}
     task["allOf"] = TASK_RULES
+    schemas[StrategySettings.__name__]["allOf"] = STRATEGY_RULES
     return {"$schema": DIALECT, **schema}
 
 
@@ -123,6 +125,12 @@ TASK_RULES: list[Schema] = [
             "then": _given("report", SPLIT),
             "else": {"not": _given("report", SPLIT)},
         },
+    },
+]
+STRATEGY_RULES: list[Schema] = [
+    {  # an asynchronous search has no generations to overlap
+        "if": _given("asynchronous", TRUE),
+        "then": {"properties": {"overlap": {"not": TRUE}}},
     },
 ]
 SEARCH_RULES: list[Schema] = [

@@ -1,8 +1,8 @@
 """The other sections of a search file: space, training, search, serving, reporting."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from shared.architecture import Quantization
 from shared.messages import Engine, SpeedSpec, Workload
@@ -169,7 +169,8 @@ class StrategySettings(Section):
         Whole,
         Field(
             ge=2,
-            description="Networks in each generation. On a farm, set it to twice the number of evaluators or more.",
+            description="Networks in each generation. On a farm, set it to twice the number of evaluators or more. "
+            "With `asynchronous` so many are always under way: the number of evaluators, then, or a few more.",
         ),
     ] = 50
     seed: Annotated[Whole, Field(description="Seed for all random choices of the strategy.")] = 0
@@ -180,6 +181,21 @@ class StrategySettings(Section):
             "for a generation's last network then, but the strategy knows one generation less."
         ),
     ] = False
+    asynchronous: Annotated[
+        bool,
+        Field(
+            description="Ask for another network whenever one is measured, instead of for whole generations. For farms "
+            "whose evaluators differ in speed: none waits for another. The order in which results come decides what is "
+            "asked for, so the same search from the beginning may find other networks. A single evaluator never waits: "
+            "it gains nothing. Not with `overlap`."
+        ),
+    ] = False
+
+    @model_validator(mode="after")
+    def _one_mode(self) -> Self:
+        if self.overlap and self.asynchronous:
+            raise ValueError("an asynchronous search has no generations to overlap; remove overlap or asynchronous")
+        return self
 
 
 class ServingSettings(Section):

@@ -220,6 +220,44 @@ def test_of_two_results_of_one_network_the_first_counts(name: StrategyName) -> N
 
 
 @every_strategy
+def test_what_a_network_that_failed_turns_out_to_be_counts_after_all(name: StrategyName) -> None:
+    late, usual = _strategy(name, SMALL), _strategy(name, SMALL)
+    first = _measured(SMALL, usual.ask(20), AdditiveAccuracy(SMALL, 0).measured)
+    assert late.ask(20)
+    late.tell([Evaluated(one.architecture, one.costs, None) for one in first])
+    late.tell(first)
+    usual.tell(first)
+    assert late.ask(20) == usual.ask(20)
+
+
+@every_strategy
+def test_networks_asked_for_one_by_one_while_others_are_measured_differ_and_are_as_many(name: StrategyName) -> None:
+    strategy, accuracy = _strategy(name, SMALL, population=6), AdditiveAccuracy(SMALL, 0)
+    asked = strategy.ask(6)
+    for number in range(12):
+        strategy.tell(_measured(SMALL, asked[number : number + 1], accuracy.measured))
+        asked += strategy.ask(1)
+    assert len(asked) == len(set(asked)) == 18
+
+
+def _how_far_from_the_one_before(seed: int, fails: bool) -> int:
+    """How much larger or smaller the next network is than the one that was asked for before: which fails, or is being
+    measured."""
+    strategy = _strategy("bayesian", seed=seed)
+    strategy.tell(_measured(SPACE, strategy.ask(20), AdditiveAccuracy(SPACE, seed=1).measured))
+    (before,) = strategy.ask(1)
+    if fails:
+        strategy.tell(_measured(SPACE, [before], _failed))
+    return abs(SPACE.parameters(strategy.ask(1)[0]) - SPACE.parameters(before))
+
+
+def test_a_network_that_is_being_measured_counts_with_what_is_predicted_of_it() -> None:
+    """So the next one is looked for elsewhere; of one that failed the like is asked for. All else is the same."""
+    for seed in range(2):
+        assert _how_far_from_the_one_before(seed, fails=False) > _how_far_from_the_one_before(seed, fails=True)
+
+
+@every_strategy
 def test_a_network_from_outside_the_space_is_refused(name: StrategyName) -> None:
     stranger = Architecture(layers=(0, 1), mlp_widths=(96, 96))
     with pytest.raises(UserError, match="search space"):

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from importlib import import_module
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import yaml
@@ -17,9 +18,11 @@ from shared.network.sizes import weight_bytes
 from shared.settings import parse_settings, read_search_file
 from shared.supernet.order import drop_order
 from shared.yaml_text import parse_yaml
+from tests.benchmarks.asynchronous import Mode, Search
 from tests.benchmarks.rehearsal_7b import LIMIT, SCALES, memory, search_file
 from tests.support.data import ROOT
 from tests.support.spaces import LLAMA2_7B
+from tests.support.synthetic import SyntheticAccuracy
 
 NAMES = sorted(path.stem for path in (ROOT / "tests" / "benchmarks").glob("[a-z]*.py"))
 
@@ -54,3 +57,11 @@ def test_memory_of_a_process_counts_that_of_its_children() -> None:
         both = memory(os.getpid())
         child.communicate(b"\n")
     assert alone["mapped"] > 0 and both["own"] - alone["own"] > 40_000_000
+
+
+def test_on_the_simulated_farm_every_network_is_measured_once_and_evaluators_wait_most_for_generations() -> None:
+    accuracy, slowness = SyntheticAccuracy("A", "S1", 0, 50), [1.0, 1.0, 4.0]
+    searches = {mode: Search(mode, "random", accuracy, 0, slowness, 6, 30) for mode in get_args(Mode)}
+    for search in searches.values():
+        assert sorted(number for _, number in search.farm.finished) == list(range(30))
+    assert searches["generations"].busy < min(searches["overlap"].busy, searches["asynchronous"].busy) <= 1

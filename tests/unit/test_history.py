@@ -62,6 +62,24 @@ def test_candidates_keep_their_order_and_their_predictions(tmp_path: Path) -> No
     assert [c.architecture for c in history.candidates()] == [request.architecture for request in requests]
 
 
+def test_what_arrived_is_read_in_its_order_and_what_was_known_of_it_when_a_network_was_asked_for(
+    tmp_path: Path,
+) -> None:
+    history = History.create_or_resume(tmp_path / "history.sqlite", PLAN.about())
+    other, failed = PLAN.request(PLAN.space.smallest(), "search"), Failure(kind="timed_out", reason="slow")
+    history.add_candidates(0, [(REQUEST, None)])
+    history.add_results([(other, failed), (REQUEST, pretend(REQUEST))])
+    history.add_candidates(1, [(other, None)], known=2)
+    history.add_results([(other, failed), (other, pretend(other))])
+    assert [candidate.known for candidate in history.candidates()] == [None, 2]
+    assert [(each.number, each.identity, each.outcome) for each in history.arrivals(0)] == [
+        (1, other.identity, failed),
+        (2, REQUEST.identity, pretend(REQUEST)),
+        (3, other.identity, pretend(other)),
+    ]
+    assert [each.number for each in history.arrivals(2)] == [3]
+
+
 def test_a_history_without_tasks_in_its_recipe_is_told_what_is_counted_of_each(tmp_path: Path) -> None:
     path, about = tmp_path / "study.sqlite", {"recipe": {"base": "0f12"}}
     request = PLAN.request(PLAN.space.largest(), "search")

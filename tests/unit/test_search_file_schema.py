@@ -64,6 +64,8 @@ def test_the_schema_is_one_of_draft_2020_12() -> None:
 @example({**GOOD, "space": {**GOOD["space"], "quantization": ["none", "int8"]}})
 @example({**GOOD, "space": {**GOOD["space"], "quantization": ["none", "int8"]}, "objectives": ["bytes"]})
 @example({**GOOD, "space": {**GOOD["space"], "quantization": ["int8"]}, "remeasure_int8": "Yes"})
+@example({**GOOD, "search": {"overlap": "on", "asynchronous": True}})
+@example({**GOOD, "search": {"overlap": False, "asynchronous": True}})
 def test_an_editor_refuses_what_nasfarm_refuses_and_nothing_else(values: dict[str, Any]) -> None:
     said = refusal(values)
     if not re.search(UNSAID, said):

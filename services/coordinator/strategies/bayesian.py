@@ -24,7 +24,7 @@ DRAWS = 24
 """Models over which hypervolume is averaged."""
 FRONTS = 8
 """Of these draws, those whose fronts are candidates, beside that of the most probable model."""
-CHOSEN_PER_DRAWN = 6
+ONE_DRAWN_OF = 6
 """Of so many networks one is drawn at random."""
 
 
@@ -41,9 +41,11 @@ class BayesianOptimisation(PredictingStrategy):
         # Networks that are being measured will be known, too; those that failed won't.
         known = self._encoding.array([genome for genome in sorted(self._known) if not self._failed(genome)])
         genomes = np.vstack([known, candidates])
-        wanted = count - count // CHOSEN_PER_DRAWN
+        drawn = (len(self._known) + count) // ONE_DRAWN_OF - len(self._known) // ONE_DRAWN_OF
         layers = self._encoding.layers(genomes)
-        chosen = most_hypervolume(self._costs.of_genomes(genomes), draws.predict(genomes), len(known), wanted, layers)
+        chosen = most_hypervolume(
+            self._costs.of_genomes(genomes), draws.predict(genomes), len(known), count - drawn, layers
+        )
         return genomes[chosen]
 
     def _failed(self, genome: Genome) -> bool:

@@ -62,7 +62,8 @@ class GenerationalStrategy(ABC):
         genomes = [self._encoding.space.genome(one.architecture) for one in evaluated]
         for genome, one in zip(genomes, evaluated, strict=True):
             self._known.add(genome)
-            self._evaluated.setdefault(genome, one)
+            if genome not in self._evaluated or self._evaluated[genome].accuracy is None:
+                self._evaluated[genome] = one
 
     @abstractmethod
     def _propose(self, count: int, rng: np.random.Generator) -> IntArray:

@@ -42,7 +42,7 @@ class Strategy(Protocol):
     def tell(self, evaluated: Sequence[Evaluated]) -> None:
         """Learn from measurements, in the order of the history; of several of one network the first counts.
 
-        Networks that failed are never asked again and don't enter predictors. Networks that were never asked may be
-        told, too. Raises UserError for a network that is not in the space.
+        Networks that failed are never asked again and don't enter predictors, unless they are told again, measured.
+        Networks that were never asked may be told, too. Raises UserError for a network that is not in the space.
         """
         ...

@@ -15,6 +15,7 @@ from services.reporting.study.published import PUBLISHED
 from services.reporting.study.searched import Searched
 from services.reporting.study.selected import selected
 from services.reporting.study.study_data import StudiedSupernet, StudiedTask, StudyContent
+from services.reporting.wording import proceeding
 
 
 def assemble(study: Study) -> StudyContent:
@@ -107,7 +108,7 @@ def _provenance(study: Study, answers: StudyAnswers) -> tuple[tuple[str, str], .
         *((f"Super-network {name}", search.plan.supernet.digest) for name, search in searches.items()),
         *((f"Origin of {what}", str(origin)) for what, origin in origins.items()),
         *made,
-        ("Strategy", f"{settings.search.strategy}, generations of {settings.search.population}"),
+        ("Strategy", f"{settings.search.strategy}, {proceeding(settings.search)}"),
         ("Objectives", ", ".join(settings.objectives)),
         ("Margin", f"{settings.reporting.margin:g} points"),
         ("Seeds", f"search {settings.search.seed}, baselines {settings.seed}"),
