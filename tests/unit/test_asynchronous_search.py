@@ -216,8 +216,7 @@ def test_a_row_is_published_whenever_so_many_networks_are_finished_as_a_generati
     assert [(row.generation, row.evaluations) for row in rows.generations] == [(0, 8), (1, 16), (2, 20)]
     assert [row.predictor for row in rows.generations] == [None, "monotone ridge", "monotone ridge"]
     assert all(row.kendall_tau is not None and row.size_error is not None for row in rows.generations[1:])
-    volumes = [row.hypervolume for row in rows.generations]
-    assert volumes == sorted(volumes)
+    assert all(row.estimated and row.hypervolume > 0 for row in rows.generations)
     with closing(History.read(tmp_path / "h.sqlite")) as history:
         assert history.generations() == rows.generations
         accuracies = {one.architecture: one.accuracy for one in evaluated_so_far(plan, history)}
