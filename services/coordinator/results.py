@@ -1,7 +1,7 @@
 """The results of a search, computed from its history: costs, accuracies, the front."""
 
 from collections.abc import Sequence
-from itertools import chain
+from itertools import chain, islice
 
 from scipy.special import expit
 
@@ -88,10 +88,19 @@ def as_chosen_by(plan: SearchPlan, measured: Sequence[Evaluated]) -> list[Evalua
     return estimated(plan.space, measured) if plan.estimates else list(measured)
 
 
+def first_networks(plan: SearchPlan, history: History) -> set[Architecture]:
+    """Those that the first row of a search's generations is about."""
+    if not plan.settings.search.asynchronous:
+        return {candidate.architecture for candidate in history.generation(0)}
+    asked = {plan.request(one.architecture, "search").identity: one.architecture for one in history.candidates()}
+    finished = dict.fromkeys(asked[each.identity] for each in history.arrivals(0) if each.identity in asked)
+    return set(islice(finished, plan.settings.search.population))
+
+
 def reference_point(plan: SearchPlan, costs: CostModel, first: Sequence[Evaluated]) -> ReferencePoint:
-    """Where hypervolumes of a search are measured from; `first` is its first generation, which holds the smallest
-    network. Where the front is chosen by estimates, that is close to the corner of what can be reached: there
-    differences between fronts show."""
+    """Where hypervolumes of a search are measured from; `first` are the networks of its first generation. Where the
+    front is chosen by estimates, that is close to the corner of what can be reached: there differences between fronts
+    show."""
     accuracies = [network.accuracy for network in first if network.accuracy is not None]
     if not plan.estimates or not accuracies:
         return ReferencePoint(costs.dense)

@@ -13,6 +13,7 @@ from services.coordinator.results import (
     as_chosen_by,
     cost_model,
     cost_tables,
+    first_networks,
     measured_networks,
     reference_point,
 )
@@ -62,7 +63,7 @@ class _Assembly:
         rows = self._rows()
         use = count_report_item_use(plan, networks, self.history)
         dense = self._measured(networks.dense.report)
-        first = {candidate.architecture for candidate in self.history.generation(0)}
+        first = first_networks(plan, self.history)
         point = reference_point(
             plan, cost_model(plan, self.history), [one for one in self.measured if one.architecture in first]
         )

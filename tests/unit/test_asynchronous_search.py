@@ -20,7 +20,7 @@ from services.coordinator.evaluators import EmbeddedEvaluator
 from services.coordinator.genomes import IntArray
 from services.coordinator.history import History
 from services.coordinator.plan import SearchPlan
-from services.coordinator.results import evaluated_so_far, front, measured_networks
+from services.coordinator.results import evaluated_so_far, first_networks, front, measured_networks
 from services.coordinator.search import measure_costs, run_search
 from services.coordinator.strategies import STRATEGIES
 from services.coordinator.strategies.generational import GenerationalStrategy
@@ -219,6 +219,7 @@ def test_a_row_is_published_whenever_so_many_networks_are_finished_as_a_generati
     assert all(row.estimated and row.hypervolume > 0 for row in rows.generations)
     with closing(History.read(tmp_path / "h.sqlite")) as history:
         assert history.generations() == rows.generations
+        assert len(first_networks(plan, history)) == rows.generations[0].evaluations
         accuracies = {one.architecture: one.accuracy for one in measured_networks(plan, history)}
         predicted = {one.architecture: one.predicted for one in history.candidates() if one.predicted is not None}
         requests = {plan.request(one, "search").identity: one for one in accuracies}
