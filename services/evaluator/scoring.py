@@ -162,14 +162,16 @@ def _score_wave(
 ) -> None:
     """Add what a wave says to the answers of each network."""
     many = sum(len(sequences.tokens) for sequences, _ in wave) >= MANY_TOKENS
-    hidden = hidden_in_each(networks, [sequences for sequences, _ in wave], blocked if many else lambda layer: layer)
+    nowhere = torch.empty(0, dtype=torch.long, device=wave[0][0].tokens.device)
+    wanted = [(sequences, nowhere if batch is None else batch.places) for sequences, batch in wave]
+    hidden = hidden_in_each(networks, wanted, blocked if many else lambda layer: layer)
     for network, states in groupby(hidden, lambda each: each[0]):
         batches, found, greedy = list[ScoringBatch](), list[Tensor](), list[Tensor]()
         for _, number, state in states:
             batch = wave[number][1]
             if batch is not None:
                 batches.append(batch)
-                likelihood, likeliest = _predicted(networks[network], state[batch.places], batch)
+                likelihood, likeliest = _predicted(networks[network], state, batch)
                 found.append(likelihood)
                 greedy.append(likeliest)
         # They leave a GPU together: nothing waits for it before a network is done with a wave.

@@ -2,6 +2,8 @@
 
 On a CPU plain matrix products with a softmax take half the time of torch's fused kernel, forwards and backwards, as
 long as the scores fit into the cache; so they are computed for so many sequences and queries at a time that they do.
+Whoever calls fills up the keys to what `filled_up` says: torch's softmax takes numbers at the end of a row that don't
+fill a register one by one, which for short rows takes three times as long as all others.
 """
 
 from collections.abc import Iterator
@@ -16,6 +18,8 @@ CACHED_SCORES = 2**20
 LANES = 16
 """Numbers that torch's softmax sums side by side. Rows of a multiple of it are summed in the same order, whatever zeros
 stand at their ends."""
+REGISTER = 32
+"""Numbers in bfloat16 that torch's softmax takes at a time."""
 FEW_QUERIES = 8
 """Products of so many queries with LANES keys, in heads of 64 and more, go to oneDNN; torch has kernels of its own for
 smaller ones, which round otherwise."""
@@ -29,78 +33,79 @@ class KeysValues(NamedTuple):
     values: Tensor
 
 
+def filled_up(keys: int, shared: int) -> int:
+    """How many keys a sequence's own are filled up to, after a shared prefix of some keys: rows of scores are a
+    multiple of REGISTER then, and own keys at least LANES."""
+    filled = keys + -(shared + keys) % REGISTER
+    return filled if filled >= LANES else filled + REGISTER
+
+
 def attention(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor, prefix: KeysValues | None) -> Tensor:
-    """Attention of `queries` (sequences, length, heads, head_dim) over a prefix that they share, all of it, and over
-    `keys` and `values` (sequences, keys, kv_heads, head_dim); returns (sequences, length, heads * head_dim).
+    """Attention of `queries` (kv_heads, sequences, length, heads of each, head_dim) over a prefix that they share, all
+    of it, and over `keys` and `values` (kv_heads, sequences, keys, head_dim); returns a tensor of the queries' shape.
 
     `mask` (sequences, length, keys), in the queries' dtype, is added to the scores of `keys`: -inf for what isn't seen.
     Gradients flow only where there is no prefix: raises ValueError for both at once.
     """
-    sequences, length, heads, head_dim = queries.shape
-    kv_heads = keys.shape[2]
-    # Queries of one key/value head side by side: (kv_heads, sequences, length, heads of it, head_dim).
-    folded = (queries * head_dim**-0.5).view(sequences, length, kv_heads, -1, head_dim).permute(2, 0, 1, 3, 4)
-    keys, values = keys.permute(2, 0, 3, 1).contiguous(), values.permute(2, 0, 1, 3).contiguous()
-    if folded.requires_grad or keys.requires_grad or values.requires_grad:
+    if queries.requires_grad or keys.requires_grad or values.requires_grad:
         if prefix is not None:
             raise ValueError("gradients don't flow through a shared prefix: write it out before each sequence")
-        attended = _differentiable(folded, keys, values, mask)
-    else:
-        attended = queries.new_empty(folded.shape)
-        shared = 0 if prefix is None else prefix.keys.shape[2]
-        parts = list(_parts(sequences, length, heads // kv_heads * (shared + mask.shape[2])))
-        for head in range(kv_heads):
-            before = None if prefix is None else KeysValues(prefix.keys[head], prefix.values[head])
-            for s, q in parts:
-                _attend(folded[head, s, q], keys[head, s], values[head, s], mask[s, q], before, attended[head, s, q])
-    return attended.permute(1, 2, 0, 3, 4).flatten(2)
+        return _differentiable(queries, keys, values, mask)
+    kv_heads, sequences, length, share, _ = queries.shape
+    shared = 0 if prefix is None else prefix.keys.shape[2]
+    attended = queries.new_empty(queries.shape)
+    parts = list(_parts(sequences, length, share * (shared + mask.shape[2])))
+    for head in range(kv_heads):
+        before = None if prefix is None else KeysValues(prefix.keys[head], prefix.values[head])
+        for s, q in parts:
+            _attend(queries[head, s, q], keys[head, s], values[head, s], mask[s, q], before, attended[head, s, q])
+    return attended
 
 
 def batch_invariant_attention(
     queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor, prefix: KeysValues | None
 ) -> Tensor:
     """`attention`, with outcomes that are the same to the last bit however many sequences there are, and however many
-    keys that a query doesn't see stand at their ends; for prefixes of at least LANES tokens."""
-    length = queries.shape[1]
-    shared = 0 if prefix is None else prefix.keys.shape[2]
+    keys that a query doesn't see stand at their ends; for keys that are `filled_up`, and prefixes of at least LANES
+    tokens."""
+    length = queries.shape[2]
     rows = max(0, FEW_QUERIES - length)
-    columns = -(shared + keys.shape[1]) % LANES
-    columns += LANES if keys.shape[1] + columns < LANES else 0
-    keys, values = (F.pad(tensor, (0, 0, 0, 0, 0, columns)) for tensor in (keys, values))
-    mask = F.pad(F.pad(mask, (0, columns), value=float("-inf")), (0, 0, 0, rows))
-    return attention(F.pad(queries, (0, 0, 0, 0, 0, rows)), keys, values, mask, prefix)[:, :length]
+    queries, mask = F.pad(queries, (0, 0, 0, 0, 0, rows)), F.pad(mask, (0, 0, 0, rows))
+    return attention(queries, keys, values, mask, prefix)[:, :, :length]
 
 
 def fused_attention(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
     """Causal attention, shapes as in `attention`, by torch's kernel: for long sequences, of which it leaves out the
     half that isn't seen."""
-    queries, keys, values = (tensor.transpose(1, 2) for tensor in (queries, keys, values))
-    grouped = queries.shape[1] != keys.shape[1]
-    attended = F.scaled_dot_product_attention(queries, keys, values, is_causal=True, enable_gqa=grouped)
-    return attended.transpose(1, 2).flatten(2)
+    kv_heads, sequences, length, share, head_dim = queries.shape
+    heads = queries.permute(1, 0, 3, 2, 4).flatten(1, 2)
+    keys, values = keys.transpose(0, 1), values.transpose(0, 1)
+    attended = F.scaled_dot_product_attention(heads, keys, values, is_causal=True, enable_gqa=share != 1)
+    return attended.view(sequences, kv_heads, share, length, head_dim).permute(1, 0, 3, 2, 4)
 
 
 def _differentiable(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tensor:
-    """Attention of queries (kv_heads, sequences, length, heads of it, head_dim) over keys (kv_heads, sequences,
-    head_dim, keys), all in one and nothing in place."""
-    scores = queries.flatten(2, 3) @ keys
+    """The same without a prefix, all in one and nothing in place."""
+    scores = (queries * queries.shape[-1] ** -0.5).flatten(2, 3) @ keys.transpose(2, 3).contiguous()
     scores = scores.view(*queries.shape[:4], -1) + mask[:, :, None]
-    return (F.softmax(scores, dim=-1).flatten(2, 3) @ values).view(queries.shape)
+    return (F.softmax(scores, dim=-1).flatten(2, 3) @ values.contiguous()).view(queries.shape)
 
 
 def _attend(
     queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor, prefix: KeysValues | None, into: Tensor
 ) -> None:
-    """Attention of one key/value head: queries (sequences, length, heads of it, head_dim) over keys (sequences,
-    head_dim, keys) and a prefix's (head_dim, tokens)."""
+    """Attention of one key/value head: queries (sequences, length, heads of it, head_dim) over keys and values
+    (sequences, keys, head_dim) and a prefix's (head_dim, tokens), (tokens, head_dim)."""
     sequences, length, share, head_dim = queries.shape
     shared = 0 if prefix is None else prefix.keys.shape[1]
-    flat = queries.reshape(-1, head_dim)
-    # The products are written side by side, and read from there again: so nothing is copied.
-    scores = queries.new_empty(sequences, length, share, shared + keys.shape[2])
-    own = torch.bmm(flat.view(sequences, -1, head_dim), keys).view(sequences, length, share, -1)
-    torch.add(own, mask[:, :, None], out=scores[..., shared:])
-    if prefix is not None:
+    flat = (queries * head_dim**-0.5).reshape(-1, head_dim)
+    own = torch.bmm(flat.view(sequences, -1, head_dim), keys.transpose(1, 2)).view(sequences, length, share, -1)
+    if prefix is None:
+        scores = own.add_(mask[:, :, None])
+    else:
+        # The products are written side by side, and read from there again: so nothing is copied.
+        scores = queries.new_empty(sequences, length, share, shared + keys.shape[1])
+        torch.add(own, mask[:, :, None], out=scores[..., shared:])
         torch.mm(flat, prefix.keys, out=scores.view(len(flat), -1)[:, :shared])
     weights = F.softmax(scores, dim=-1)
     attended = torch.bmm(weights.view(sequences, length * share, -1)[..., shared:], values)

@@ -195,11 +195,14 @@ class Layer:
             mlp=None if self.mlp is None else self.mlp.projected(change),
         )
 
+    @property
+    def needs_batch_invariance(self) -> bool:
+        """Whether its linear layers do."""
+        return any(one.needs_batch_invariance for one in self.projections)
+
     def for_segments(self, segments: Segments) -> "Layer":
         """The layer for inputs of these segments."""
-        if (self.attention is not None and self.attention.query.needs_batch_invariance) or (
-            self.mlp is not None and self.mlp.gate.needs_batch_invariance
-        ):
+        if self.needs_batch_invariance:
             return self.projected(lambda projection: projection.for_segments(segments))
         return self
 
@@ -332,12 +335,21 @@ class Decoder:
         return {key: rotary.tables(positions, dtype) for key, rotary in self.rotaries.items()}
 
     def through(
-        self, index: int, layer: Layer, state: Tensor, rotations: Rotations, sequences: Sequences
+        self,
+        index: int,
+        layer: Layer,
+        state: Tensor,
+        rotations: Rotations,
+        sequences: Sequences,
+        places: Tensor | None = None,
     ) -> tuple[Tensor, Tensor | None]:
-        """The state after a layer that is the network's `index`-th, and its MLP's neurons."""
+        """The state after a layer that is the network's `index`-th, and its MLP's neurons; only at some `places` (P,),
+        if they are given. What they don't need is not computed, but where the layer needs batch invariance."""
         layer = layer.for_segments(sequences.segments)
         attention, mlp, neurons = layer.attention, layer.mlp, None
         attended = None if attention is None else self._attended(index, attention, state, rotations, sequences)
+        if places is not None and not layer.needs_batch_invariance:
+            state, attended = state[places], None if attended is None else attended[places]
         if layer.attention_shortcut is not None:
             state = F.linear(state, layer.attention_shortcut)
         if attention is not None and attended is not None:
@@ -348,6 +360,8 @@ class Decoder:
             state = F.linear(state, layer.mlp_shortcut)
         if mlp is not None and neurons is not None:
             state = self._added(state, mlp.down, neurons, mlp.post_norm)
+        if places is not None and layer.needs_batch_invariance:
+            state, neurons = state[places], None if neurons is None else neurons[places]
         return state, neurons
 
     def _attended(

@@ -5,9 +5,17 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from shared.supernet.attention import LANES, KeysValues, attention, batch_invariant_attention, fused_attention
+from shared.supernet.attention import (
+    LANES,
+    KeysValues,
+    attention,
+    batch_invariant_attention,
+    filled_up,
+    fused_attention,
+)
 from shared.supernet.flexible import BlockMask, block_mask, flexible_attention
 from shared.supernet.segments import Segments
 from shared.supernet.tree import Tree
@@ -31,20 +39,20 @@ class CachedPrefix(Protocol):
 class _Group:
     """Sequences of similar length that attend in one call, padded on the right to the longest."""
 
-    gather: Tensor  # (sequences * longest): where each token stands in the row; padding repeats the sequence's first
-    sequences: int
-    real: Tensor | None  # (tokens of the group): which places of `gather` are no padding; None: all
+    tokens: slice  # of the row
+    gather: Tensor  # (sequences, longest): where each token stands in the row; padding repeats the sequence's first
+    real: Tensor | None  # (tokens of the group): which of the gathered tokens are no padding; None: all
     positions: Tensor  # (sequences, longest)
     ends: Tensor  # (sequences, longest): as in the tree
     plain: bool  # whether no sequence branches
 
-    def gathered(self, tensor: Tensor) -> Tensor:
-        """The group's part of a tensor (T, heads, head_dim), as (sequences, longest, heads, head_dim)."""
-        return tensor.index_select(0, self.gather).view(self.sequences, -1, *tensor.shape[1:])
+    def keys(self, count: int) -> Tensor:
+        """Where `count` keys of each sequence stand in the row, (sequences, count): at first those of its tokens."""
+        return torch.cat((self.gather, self.gather[:, :1].expand(-1, count - self.gather.shape[1])), dim=1)
 
-    def mask(self, window: int | None, before: int, dtype: torch.dtype) -> Tensor:
+    def mask(self, window: int | None, before: int, keys: int, dtype: torch.dtype) -> Tensor:
         """The attention mask, added to the scores: 0 for what may be seen and -inf for what may not, (sequences,
-        longest, before + longest); the first `before` keys are those of a prefix."""
+        longest, keys); the first `before` keys are those of a prefix, the last ones may be of no token."""
         longest = self.positions.shape[1]
         order = torch.arange(longest, device=self.ends.device)
         visible = (order[:, None] >= order) & (order[:, None] < self.ends[:, None, :])
@@ -52,11 +60,12 @@ class _Group:
         visible |= order[:, None] == order
         positions = self.positions
         if before:
-            visible = torch.cat((visible.new_ones(self.sequences, longest, before), visible), dim=2)
-            prefix = torch.arange(before, device=positions.device).expand(self.sequences, -1)
+            visible = torch.cat((visible.new_ones(len(positions), longest, before), visible), dim=2)
+            prefix = torch.arange(before, device=positions.device).expand(len(positions), -1)
             positions = torch.cat((prefix, positions), dim=1)
         if window is not None:
             visible &= self.positions[:, :, None] - positions[:, None, :] < window
+        visible = F.pad(visible, (0, keys - before - longest))
         return torch.zeros(visible.shape, dtype=dtype, device=visible.device).masked_fill_(~visible, float("-inf"))
 
 
@@ -78,7 +87,7 @@ class Packed:
     segments: Segments
     groups: list[_Group]
     prefix: CachedPrefix | None = None
-    _masks: dict[tuple[int, int, int | None], Tensor] = field(default_factory=dict)
+    _masks: dict[tuple[int, int, int, int | None], Tensor] = field(default_factory=dict)
     _block_masks: dict[tuple[int, int | None], BlockMask] = field(default_factory=dict)
 
     def after(self, prefix: CachedPrefix | None) -> "Packed":
@@ -94,38 +103,55 @@ class Packed:
             window = None
         if queries.device.type != "cpu":
             return self._flexibly(queries, keys, values, window, prefix)
-        outputs = []
-        for number, group in enumerate(self.groups):
-            own = group.gathered(keys), group.gathered(values)
-            flat = self._group(number, group.gathered(queries), own, window, prefix, invariant).flatten(0, 1)
-            outputs.append(flat if group.real is None else flat.index_select(0, group.real))
-        return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
+        # Queries of one key/value head stand side by side.
+        folded = queries.reshape(len(queries), keys.shape[1], -1)
+        found = [
+            self._group(number, folded, keys, values, window, prefix, invariant) for number in range(len(self.groups))
+        ]
+        if any(attended.requires_grad for attended in found):
+            return torch.cat([attended.transpose(0, 1) for attended in found]).flatten(1)
+        row = torch.empty_like(folded)
+        for group, attended in zip(self.groups, found, strict=True):
+            row[group.tokens] = attended.transpose(0, 1)
+        return row.flatten(1)
 
     def _group(
         self,
         number: int,
         queries: Tensor,
-        own: tuple[Tensor, Tensor],
+        keys: Tensor,
+        values: Tensor,
         window: int | None,
         prefix: KeysValues | None,
         invariant: bool,
     ) -> Tensor:
-        """Attention of a group, (sequences, longest, heads * head_dim), of tensors with two such leading dimensions."""
-        group, (keys, values) = self.groups[number], own
-        if group.plain and prefix is None and window is None and queries.shape[1] >= LONG and not invariant:
-            return fused_attention(queries, keys, values)
-        before = 0
-        # A prefix of which not all is seen joins the sequences' own keys; so does one too short for batch invariance.
-        if prefix is not None and (window is not None or (invariant and prefix.keys.shape[2] < LANES)):
-            before = prefix.keys.shape[2]
-            keys = torch.cat((prefix.keys.permute(2, 0, 1).expand(len(keys), -1, -1, -1), keys), dim=1)
-            values = torch.cat((prefix.values.transpose(0, 1).expand(len(values), -1, -1, -1), values), dim=1)
-            prefix = None
-        key = (number, before, window)
-        if key not in self._masks:
-            self._masks[key] = group.mask(window, before, queries.dtype)
-        attend = batch_invariant_attention if invariant else attention
-        return attend(queries, keys, values, self._masks[key], prefix)
+        """Attention of a group, (kv_heads, tokens of the group, head_dim * heads of each), of tensors of the whole row:
+        `queries` (T, kv_heads, head_dim * heads of each), `keys` and `values` (T, kv_heads, head_dim)."""
+        group, shared = self.groups[number], 0 if prefix is None else prefix.keys.shape[2]
+        sequences, longest = group.gather.shape
+        trained = queries.requires_grad or keys.requires_grad or values.requires_grad
+        fused = group.plain and prefix is None and window is None and longest >= LONG and not invariant
+        gather = group.keys(longest if trained or fused else filled_up(longest, shared))
+        queries = _by_head(queries, group.gather).view(keys.shape[1], sequences, longest, -1, keys.shape[2])
+        keys, values = _by_head(keys, gather), _by_head(values, gather)
+        if fused:
+            attended = fused_attention(queries, keys, values)
+        else:
+            before = 0
+            # A prefix of which not all is seen joins the sequences' own keys; so does one too short for batch
+            # invariance.
+            if prefix is not None and (window is not None or (invariant and shared < LANES)):
+                before = shared
+                keys = torch.cat((prefix.keys.transpose(1, 2)[:, None].expand(-1, sequences, -1, -1), keys), dim=2)
+                values = torch.cat((prefix.values[:, None].expand(-1, sequences, -1, -1), values), dim=2)
+                prefix = None
+            key = (number, before, keys.shape[2], window)
+            if key not in self._masks:
+                self._masks[key] = group.mask(window, before, keys.shape[2], queries.dtype)
+            attend = batch_invariant_attention if invariant else attention
+            attended = attend(queries, keys, values, self._masks[key], prefix)
+        found = attended.flatten(1, 2).flatten(2)
+        return found if group.real is None else found.index_select(1, group.real)
 
     def _flexibly(
         self, queries: Tensor, keys: Tensor, values: Tensor, window: int | None, prefix: KeysValues | None
@@ -156,7 +182,7 @@ def pack(sequences: Iterable[Tree], device: torch.device | str = "cpu") -> Packe
             starts[index] = place
             place += len(trees[index])
         if torch.device(device).type == "cpu":
-            groups.append(_group([trees[index] for index in together], [starts[index] for index in together]))
+            groups.append(_group([trees[index] for index in together], [starts[index] for index in together], place))
         row.extend(together)
     tokens = [token for index in row for token in trees[index].tokens]
     positions = [position for index in row for position in trees[index].positions]
@@ -177,7 +203,20 @@ def pack(sequences: Iterable[Tree], device: torch.device | str = "cpu") -> Packe
     )
 
 
-def _group(trees: list[Tree], starts: list[int]) -> _Group:
+def _by_head(tensor: Tensor, gather: Tensor) -> Tensor:
+    """Numbers (T, heads, N) of tokens where they stand, `gather` (sequences, tokens), as (heads, sequences, tokens,
+    N)."""
+    if tensor.requires_grad:
+        found = tensor.index_select(0, gather.flatten()).transpose(0, 1)
+    else:
+        found = tensor.new_empty(tensor.shape[1], gather.numel(), tensor.shape[2])
+        for head, into in enumerate(found):
+            torch.index_select(tensor[:, head], 0, gather.flatten(), out=into)
+    return found.view(len(found), *gather.shape, -1)
+
+
+def _group(trees: list[Tree], starts: list[int], end: int) -> _Group:
+    """Trees that stand one after another in a row, up to its `end`."""
     longest = len(trees[0])
     gather = torch.tensor(starts).unsqueeze(1).expand(-1, longest).clone()
     positions = torch.zeros(len(trees), longest, dtype=torch.long)
@@ -190,8 +229,8 @@ def _group(trees: list[Tree], starts: list[int]) -> _Group:
         ends[line, :length] = torch.tensor(list(tree.ends))
         real[line, :length] = True
     return _Group(
-        gather=gather.flatten(),
-        sequences=len(trees),
+        tokens=slice(starts[0], end),
+        gather=gather,
         real=None if bool(real.all()) else real.flatten().nonzero().squeeze(1),
         positions=positions,
         ends=ends,

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 
+import torch
 from torch import Tensor
 
 from shared.supernet.decoder import Decoder, Layer, Sequences
@@ -10,7 +11,12 @@ from shared.supernet.layer_tree import hidden_in_each
 
 def hidden_together(network: Decoder, batches: Iterable[Sequences], prepare: Callable[[Layer], Layer]) -> list[Tensor]:
     """The network's states for each batch."""
-    return [states for _, _, states in hidden_in_each([network], batches, prepare)]
+    return [states for _, _, states in hidden_in_each([network], at_all_places(batches), prepare)]
+
+
+def at_all_places(batches: Iterable[Sequences]) -> list[tuple[Sequences, Tensor]]:
+    """Batches of which all states are wanted."""
+    return [(batch, torch.arange(len(batch.tokens), device=batch.tokens.device)) for batch in batches]
 
 
 def called_again(advance: Callable[[], None], begin: Callable[[], None]) -> Callable[[], None]:

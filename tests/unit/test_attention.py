@@ -16,8 +16,8 @@ def noise(*size: int, seed: int) -> Tensor:
 
 
 def group(sequences: int, length: int, kv_heads: int) -> tuple[Tensor, Tensor, Tensor]:
-    sizes = ((HEADS, 0), (kv_heads, 1), (kv_heads, 2))
-    queries, keys, values = (noise(sequences, length, heads, HEAD_DIM, seed=seed) for heads, seed in sizes)
+    queries = noise(kv_heads, sequences, length, HEADS // kv_heads, HEAD_DIM, seed=0)
+    keys, values = (noise(kv_heads, sequences, length, HEAD_DIM, seed=seed) for seed in (1, 2))
     return queries, keys, values
 
 
@@ -35,15 +35,14 @@ def random_bias(sequences: int, length: int) -> Tensor:
 def by_torch(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor, prefix: KeysValues | None) -> Tensor:
     """The same by torch's kernel in float64, the prefix written out before each sequence's keys, heads repeated."""
     if prefix is not None:
-        before, its_values = prefix.keys.permute(2, 0, 1), prefix.values.transpose(0, 1)
-        keys = torch.cat((before.expand(len(keys), -1, -1, -1), keys), dim=1)
-        values = torch.cat((its_values.expand(len(values), -1, -1, -1), values), dim=1)
-        mask = F.pad(mask, (len(before), 0))
-    share = queries.shape[2] // keys.shape[2]
-    keys, values = (tensor.repeat_interleave(share, dim=2) for tensor in (keys, values))
-    queries, keys, values = (tensor.transpose(1, 2).double() for tensor in (queries, keys, values))
-    attended = F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask[:, None].double())
-    return attended.transpose(1, 2).flatten(2).float()
+        before, its_values = (part[:, None].expand(-1, len(mask), -1, -1) for part in (prefix.keys.mT, prefix.values))
+        keys, values = torch.cat((before, keys), dim=2), torch.cat((its_values, values), dim=2)
+        mask = F.pad(mask, (before.shape[2], 0))
+    queries = queries.transpose(2, 3)
+    keys, values = (tensor[:, :, None].expand(-1, -1, queries.shape[2], -1, -1) for tensor in (keys, values))
+    seen = mask[:, None].double()
+    attended = F.scaled_dot_product_attention(queries.double(), keys.double(), values.double(), attn_mask=seen)
+    return attended.transpose(2, 3).float()
 
 
 @pytest.mark.parametrize("before", [0, 1, 6])

@@ -16,14 +16,14 @@ from shared.architecture import Architecture, Quantization, derive
 from shared.network.shape import NetworkShape
 from shared.supernet.blocked import blocked
 from shared.supernet.checkpoint import Checkpoint
-from shared.supernet.decoder import Decoder, Layer
+from shared.supernet.decoder import Decoder, Layer, Mlp
 from shared.supernet.decoder import Sequences as Batch
 from shared.supernet.layer_tree import LayerTree, hidden_in_each
 from shared.supernet.packing import pack
 from shared.supernet.prefix import Prefix
 from shared.supernet.tree import Tree
 from tests.support.checkpoints import LAYERS, WIDTH, random_sequences, write_checkpoint
-from tests.support.passes import hidden_together
+from tests.support.passes import at_all_places, hidden_together
 
 LAYER_WIDTHS = (0, 7, WIDTH)
 
@@ -54,9 +54,16 @@ def batches() -> list[Batch]:
 
 
 def steps(network: Architecture) -> list[tuple[Any, ...]]:
-    """What is computed for a network, layer by layer: each with all that it depends on."""
+    """What is computed for a network, layer by layer: each with all that it depends on, and whether it is the last."""
     layers = list(zip(network.layers, network.mlp_widths, strict=True))
-    return [(network.quantization, *layers[: depth + 1]) for depth in range(len(layers))]
+    return [(network.quantization, depth == len(layers) - 1, *layers[: depth + 1]) for depth in range(len(layers))]
+
+
+def at_some_places(given_batches: Sequence[Batch]) -> list[tuple[Batch, Tensor]]:
+    """Of all batches but the first, of which none are wanted, some states; not in their order."""
+    return [
+        (batch, torch.arange(len(batch.tokens) - 1, -1, -2)[: 3 * number]) for number, batch in enumerate(given_batches)
+    ]
 
 
 @settings(max_examples=12)
@@ -74,14 +81,55 @@ def test_networks_of_a_tree_have_the_very_states_of_each_alone_and_no_layer_is_c
 
     networks = checkpoint.cut_together(group, weights)
     found: dict[tuple[int, int], Tensor] = {}
-    for network, batch, states in hidden_in_each(networks, batches(), prepare):
+    for network, batch, states in hidden_in_each(networks, at_some_places(batches()), prepare):
         assert (network, batch) not in found
         found[network, batch] = states
     for number, one in enumerate(group):
-        alone = hidden_together(checkpoint.cut(one, weights), batches(), blocked)
-        assert all(torch.equal(found[number, batch], states) for batch, states in enumerate(alone))
+        for _, batch, states in hidden_in_each([checkpoint.cut(one, weights)], at_some_places(batches()), blocked):
+            assert torch.equal(found[number, batch], states)
     different = {step for one in group for step in steps(one)}
     assert len(prepared) == LayerTree.of(networks).layers == len(different)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("quantization", ["none", "int8"])
+@torch.inference_mode()
+def test_states_at_some_places_are_those_among_all(
+    checkpoint: Checkpoint, quantization: Quantization, dtype: torch.dtype
+) -> None:
+    weights = {name: tensor.to(dtype) for name, tensor in checkpoint.weights.items()}
+    tolerance = 1e-5 if dtype == torch.float32 else 0.05
+    for last in LAYER_WIDTHS:
+        architecture = Architecture(layers=(0, 2), mlp_widths=(7, last), quantization=quantization)
+        network = checkpoint.cut(architecture, weights)
+        everywhere = hidden_together(network, batches(), blocked)
+        asked = at_some_places(batches())
+        for _, number, states in hidden_in_each([network], asked, blocked):
+            expected = everywhere[number][asked[number][1]]
+            assert states.shape == expected.shape
+            if quantization == "int8":  # of which a rounding more or less would be another answer
+                assert torch.equal(states, expected)
+            torch.testing.assert_close(states, expected, atol=tolerance, rtol=tolerance)
+
+
+@torch.inference_mode()
+def test_the_last_layer_reads_only_the_places_that_are_wanted(
+    checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network, read = checkpoint.cut(), list[int]()
+    neurons = Mlp.neurons
+
+    def noted(mlp: Mlp, inputs: Tensor) -> Tensor:
+        read.append(len(inputs))
+        return neurons(mlp, inputs)
+
+    monkeypatch.setattr(Mlp, "neurons", noted)
+    asked = at_some_places(batches())
+    list(hidden_in_each([network], asked, lambda layer: layer))
+    assert read[-len(asked) :] == [len(places) for _, places in asked]
+    assert set(zip(*[iter(read[: -len(asked)])] * len(asked), strict=True)) == {
+        tuple(len(batch.tokens) for batch, _ in asked)
+    }
 
 
 @given(st.lists(st.lists(st.integers(0, 2), max_size=6), min_size=1, max_size=40))
@@ -135,7 +183,7 @@ def test_as_many_states_are_alive_as_the_tree_says(checkpoint: Checkpoint, monke
         return layer
 
     monkeypatch.setattr(Decoder, "through", noted)
-    for _ in hidden_in_each(networks, given_batches, prepare):
+    for _ in hidden_in_each(networks, at_all_places(given_batches), prepare):
         pass
     held = LayerTree.of(networks).held
     assert held >= 2 and 2**held <= len(group) == 12
@@ -165,4 +213,4 @@ def test_a_layer_is_shared_by_networks_in_which_it_differs_in_nothing(
 def test_networks_of_two_checkpoints_are_refused(checkpoint: Checkpoint) -> None:
     others = {name: tensor.clone() for name, tensor in checkpoint.weights.items()}
     with pytest.raises(ValueError, match="cut from one checkpoint"):
-        hidden_in_each([checkpoint.cut(), checkpoint.cut(weights=others)], batches(), blocked)
+        hidden_in_each([checkpoint.cut(), checkpoint.cut(weights=others)], at_all_places(batches()), blocked)

@@ -4,11 +4,13 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
 from shared.supernet import attention, packing
+from shared.supernet.attention import LANES, REGISTER
 from shared.supernet.packing import GROUP_RATIO, Packed, pack
 from shared.supernet.tree import Tree
 from tests.support import trees as support
@@ -112,7 +114,7 @@ def test_only_long_sequences_that_see_all_before_them_and_do_not_branch_are_left
     fused = packing.fused_attention
 
     def noted(queries: Tensor, *others: Tensor) -> Tensor:
-        lengths.append(queries.shape[1])
+        lengths.append(queries.shape[2])
         return fused(queries, *others)
 
     monkeypatch.setattr(packing, "LONG", 10)
@@ -153,11 +155,29 @@ def test_gradients_are_those_of_the_definition(shared: int, window: int | None) 
         assert bool((ours.flatten(1).abs().sum(1) > 0).all())
 
 
+@settings(max_examples=20, deadline=None)
+@given(st.lists(st.integers(1, 70), min_size=1, max_size=4), st.sampled_from([0, 1, LANES - 1, LANES, 41]), WINDOWS)
+def test_rows_of_scores_fill_the_registers_of_the_softmax(lengths: list[int], shared: int, window: int | None) -> None:
+    rows: list[int] = []
+    softmax = F.softmax
+
+    def noted(scores: Tensor, dim: int) -> Tensor:
+        rows.append(scores.shape[-1])
+        return softmax(scores, dim=dim)
+
+    packed = pack([Tree.merged([range(length)], shared)[0] for length in lengths])
+    before = projections(shared, 2, seed=1) if shared else None
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(F, "softmax", noted)
+        attended(packed, projections(len(packed.tokens), 2), before, window)
+    assert rows and all(row % REGISTER == 0 for row in rows)
+
+
 def test_gradients_are_refused_where_they_would_be_lost() -> None:
-    packed, own = pack([Tree.merged([range(4)], 3)[0]]), projections(4, 2)
+    packed, own = pack([Tree.merged([range(4)], LANES)[0]]), projections(4, 2)
     own[0].requires_grad_()
     with pytest.raises(ValueError, match="gradients don't flow through a shared prefix"):
-        attended(packed, own, projections(3, 2, seed=1), None)
+        attended(packed, own, projections(LANES, 2, seed=1), None)
 
 
 @settings(max_examples=40, deadline=None)

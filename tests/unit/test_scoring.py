@@ -311,8 +311,8 @@ def waves(monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[Any], Callable[[La
     real = scoring.hidden_in_each
 
     def note(networks: Sequence[Decoder], reads: Any, prepare: Callable[[Layer], Layer]) -> Iterator[Any]:
-        noted.append((list(reads), prepare))
-        return real(networks, noted[-1][0], prepare)
+        noted.append(([sequences for sequences, _ in reads], prepare))
+        return real(networks, reads, prepare)
 
     monkeypatch.setattr(scoring, "hidden_in_each", note)
     return noted
