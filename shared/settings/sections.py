@@ -69,9 +69,11 @@ class TrainingSettings(Section):
     data: Annotated[
         str,
         Field(
-            description="Training data: alpaca, plain_facts (built in), or a file with instruction, input and output. "
-            "The file may be JSON Lines, JSON, CSV or Parquet.",
-            examples=["alpaca", "plain_facts", "instructions.jsonl"],
+            description="Training data: alpaca, plain_facts (built in), a file, or a data set of the Hugging Face hub. "
+            "Files are JSON Lines, JSON, CSV or Parquet; a data set is OWNER/NAME, with /CONFIGURATION or :SPLIT where "
+            "it has several. Rows have instruction, input and output; messages or conversations, of which the answers "
+            "are learnt; or text, of which all is.",
+            examples=["alpaca", "plain_facts", "chats.jsonl", "HuggingFaceH4/ultrachat_200k:train_sft"],
         ),
     ] = "alpaca"
     steps: Annotated[
