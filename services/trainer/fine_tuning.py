@@ -4,7 +4,6 @@
 import itertools
 import json
 import math
-import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from torch import Tensor
 from services.trainer.distributed.processes import ALONE, Processes
 from services.trainer.examples import Example, batches
 from services.trainer.step_division import response, shares
+from services.trainer.subnet_sampling import subnets_of_step
 from services.trainer.training_state import StateInterval, TrainingState, save_state
 from services.trainer.weight_updates import loss_of_targets, weight_updates
 from shared.architecture import Architecture, dense
@@ -79,16 +79,11 @@ def response_loss(network: Decoder, packed: Packed, batch: Sequence[Example], me
 
 
 def elastic(network: NetworkShape, space: SearchSpace, settings: TrainingSettings) -> ArchitecturesOfStep:
-    """Of a super-network: even steps train the full network, odd ones uniformly sampled sub-networks."""
+    """Of a super-network: even steps train the full network, odd ones sub-networks, drawn as settings say."""
+    subnets = subnets_of_step(space, settings)
 
     def of_step(step: int) -> tuple[TrainedKind, Sequence[Architecture]]:
-        if step % 2 == 0:
-            return "full", [dense(network)]
-        seeds = [
-            f"{settings.seed}/{step}",
-            *(f"{settings.seed}/{step}/{n}" for n in range(1, settings.subnets_per_step)),
-        ]
-        return "subnet", [space.sample(random.Random(seed)) for seed in seeds]
+        return ("subnet", subnets(step)) if step % 2 else ("full", [dense(network)])
 
     return of_step
 

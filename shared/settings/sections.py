@@ -13,6 +13,7 @@ NeuronOrder = Literal["importance", "none"]
 MemoryRecipe = Literal["full", "lean", "leanest"]
 """How a fine-tuning holds weights, gradients and the states of its optimiser."""
 MemoryChoice = Literal["auto", "full", "lean", "leanest"]
+SubnetSampling = Literal["uniform", "stratified"]
 StrategyName = Literal["bayesian", "linas", "nsga2", "random"]
 
 LOAD = Workload()
@@ -113,6 +114,14 @@ class TrainingSettings(Section):
             "processes there are.",
         ),
     ] = 1
+    sampling: Annotated[
+        SubnetSampling,
+        Field(
+            description="How sub-networks are drawn: every gene uniformly, or `stratified` over the whole range of "
+            "sizes. Uniform genes make networks of nearly the same size. `stratified` trains the smallest and the "
+            "largest every few steps, and sizes in between equally often. The LLaMA-NAS paper draws uniformly."
+        ),
+    ] = "uniform"
     neuron_order: Annotated[
         NeuronOrder,
         Field(
