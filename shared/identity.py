@@ -112,7 +112,7 @@ TRAINING = Recipe(
         "calibration_tokens",
         "seed",
     ),
-    later={"subnets_per_step": 1, "sampling": "uniform"},
+    later={"subnets_per_step": 1, "sampling": "uniform", "distillation": "none"},
     beside=("data", "memory", "checkpoint_every_seconds"),
 )
 SUPERNET = Recipe(
@@ -151,6 +151,7 @@ SINGLE_TRAINING = Recipe(
         "checkpoint_every_seconds",
         "subnets_per_step",
         "sampling",
+        "distillation",
     ),
 )
 METHODS: Mapping[str, Recipe] = {"full": Recipe(("method",)), "lora": Recipe(("method", "rank", "alpha"))}

@@ -14,6 +14,7 @@ MemoryRecipe = Literal["full", "lean", "leanest"]
 """How a fine-tuning holds weights, gradients and the states of its optimiser."""
 MemoryChoice = Literal["auto", "full", "lean", "leanest"]
 SubnetSampling = Literal["uniform", "stratified"]
+Distillation = Literal["none", "full"]
 StrategyName = Literal["bayesian", "linas", "nsga2", "random"]
 
 LOAD = Workload()
@@ -122,6 +123,14 @@ class TrainingSettings(Section):
             "largest every few steps, and sizes in between equally often. The LLaMA-NAS paper draws uniformly."
         ),
     ] = "uniform"
+    distillation: Annotated[
+        Distillation,
+        Field(
+            description="What teaches the sub-networks besides the data: nothing, or the whole network's predictions "
+            "(`full`). They are computed with the weights of the step, for its response tokens, and make 0.7 of the "
+            "loss. LLaMA-NAS leaves out distillation, which InstaTune has."
+        ),
+    ] = "none"
     neuron_order: Annotated[
         NeuronOrder,
         Field(
