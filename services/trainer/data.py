@@ -97,10 +97,10 @@ def _alpaca(environment: Environment) -> Instructions:
 def _of_hub(name: re.Match[str], environment: Environment) -> Instructions:
     """A data set from the directory that tasks' data are read from, in the same places, or from the hub."""
     dataset, config, split = name["dataset"], name["config"], name["split"] or "train"
-    for folder in hub_folders(dataset, config) if environment.data is not None else ():
-        file = find_rows_file(environment.data / folder, split) if environment.data is not None else None
-        if file is not None:
-            return _usable(located_rows(file), f"{name.group()} from {file}")
+    folders = [] if environment.data is None else [environment.data / each for each in hub_folders(dataset, config)]
+    file = next((file for folder in folders if (file := find_rows_file(folder, split))), None)
+    if file is not None:
+        return _usable(located_rows(file), f"{name.group()} from {file}")
     try:
         found = _downloaded(dataset, config, split)
     except Exception as error:  # as above
