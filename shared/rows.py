@@ -27,6 +27,12 @@ def find_rows_file(directory: Path, name: str) -> Path | None:
     return next((path for path in candidates if path.is_file()), None)
 
 
+def hub_folders(dataset: str, config: str | None) -> list[str]:
+    """Where a data set of the hub, OWNER/NAME, and a configuration of it lie in a directory of data, by preference."""
+    name = dataset.rsplit("/", 1)[-1]
+    return [name] if config is None else [f"{name}/{config}", name]
+
+
 def located_rows(path: Path) -> list[LocatedRow]:
     """All rows of a file, each with its place: the file and the line, or the number of the row.
 

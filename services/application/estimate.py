@@ -111,9 +111,10 @@ def estimate(
     smallest = space.parameters(space.smallest()) - outside
     typical = (whole + smallest) / 2
     trained = settings.training.steps * settings.training.tokens_per_step
+    taught = whole / 2 if settings.training.distillation == "full" else 0  # a forward pass in every other step
     served = _served_tokens(settings)
     return Estimate(
-        training=TRAINING_COST * trained * (whole + typical) / 2 / rate,
+        training=trained * (TRAINING_COST * (whole + typical) / 2 + taught) / rate,
         search=(work.searched * search_tokens + work.table_runs * served) * typical / rate,
         report=((work.reported + (INT8_COST - 1) * work.int8) * report_tokens + work.speed_runs * served)
         * typical

@@ -1,4 +1,4 @@
-"""Cross-entropy over a large vocabulary with only a few rows of logits at a time."""
+"""Losses over a large vocabulary with only a few rows of logits at a time."""
 
 from typing import Any
 
@@ -11,6 +11,9 @@ from shared.memory_needs import CHUNKED_LOGITS
 LOGITS = CHUNKED_LOGITS
 """Logits that are there together: 64 MB in float32."""
 
+DISTILLED = 0.7
+"""What of a loss is the teacher's part."""
+
 
 def chunked_cross_entropy(states: Tensor, head: Tensor, targets: Tensor) -> Tensor:
     """Mean cross-entropy of `targets` (N,) under the logits that the language head (vocabulary, hidden) makes of states
@@ -20,6 +23,15 @@ def chunked_cross_entropy(states: Tensor, head: Tensor, targets: Tensor) -> Tens
     cross-entropy does, arXiv 2410.10989): so logits are neither kept for the backward pass nor computed again in it.
     """
     loss: Tensor = _ChunkedCrossEntropy.apply(states, head, targets)  # type: ignore[no-untyped-call]
+    return loss
+
+
+def chunked_distillation(states: Tensor, head: Tensor, targets: Tensor, taught: Tensor) -> Tensor:
+    """Mean of (1 - DISTILLED) times the cross-entropy of `targets` (N,) plus DISTILLED times the KL divergence of the
+    predictions that the language head (vocabulary, hidden) makes of states (N, hidden) from those that it makes of a
+    teacher's states `taught` (N, hidden), which get no gradient (Hinton et al., arXiv 1503.02531; at temperature 1).
+    """
+    loss: Tensor = _ChunkedDistillation.apply(states, head, targets, taught)  # type: ignore[no-untyped-call]
     return loss
 
 
@@ -48,9 +60,42 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         of_states, of_head = ctx.saved_tensors
-        (given,) = gradients
-        return (
-            None if of_states is None else of_states * given.to(of_states.dtype),
-            None if of_head is None else of_head.mul_(given.to(of_head.dtype)),
-            None,
-        )
+        return *_scaled(of_states, of_head, *gradients), None
+
+
+class _ChunkedDistillation(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, states: Tensor, head: Tensor, targets: Tensor, taught: Tensor) -> Tensor:
+        places = max(1, LOGITS // (2 * len(head)))  # the teacher's take as much again
+        loss = torch.zeros((), dtype=torch.float32, device=states.device)
+        of_states = torch.empty_like(states) if ctx.needs_input_grad[0] else None
+        of_head = torch.zeros_like(head) if ctx.needs_input_grad[1] else None
+        for start in range(0, len(states), places):
+            here = slice(start, start + places)
+            chosen = torch.arange(len(states[here]), device=states.device), targets[here]
+            likelihoods = F.log_softmax(F.linear(states[here], head).float(), dim=-1)
+            expected = F.log_softmax(F.linear(taught[here], head).float(), dim=-1)
+            loss -= (1 - DISTILLED) * likelihoods[chosen].sum()
+            loss += DISTILLED * F.kl_div(likelihoods, expected, reduction="sum", log_target=True)
+            gradient = likelihoods.exp_().sub_(expected.exp_(), alpha=DISTILLED)
+            gradient[chosen] -= 1 - DISTILLED
+            gradient = gradient.div_(len(states)).to(head.dtype)
+            if of_states is not None:
+                of_states[here] = gradient @ head
+            if of_head is not None:
+                of_head.addmm_(gradient.T, states[here])
+        ctx.save_for_backward(of_states, of_head)
+        return loss / len(states)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
+        of_states, of_head = ctx.saved_tensors
+        return *_scaled(of_states, of_head, *gradients), None, None
+
+
+def _scaled(of_states: Tensor | None, of_head: Tensor | None, given: Tensor) -> tuple[Tensor | None, Tensor | None]:
+    """The gradients of states and head, by the loss's own one; the head's in place, as it is large."""
+    return (
+        None if of_states is None else of_states * given.to(of_states.dtype),
+        None if of_head is None else of_head.mul_(given.to(of_head.dtype)),
+    )

@@ -1,47 +1,42 @@
-"""Instruction data: where they come from, and which of their rows can be trained on."""
+"""Training data: where they come from, and which of their rows can be trained on."""
 
-import json
-import math
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from services.trainer.row_formats import FORMATS, TrainingRow, UnusableError, format_of, format_of_all
 from shared import facts
 from shared.digest import digest_json
 from shared.environment import Environment
-from shared.errors import UserError
+from shared.errors import UserError, first_line
 from shared.files import is_file, user_path
-from shared.rows import find_rows_file, located_rows
-from shared.text import shown
+from shared.rows import ENDINGS, LocatedRow, find_rows_file, hub_folders, located_rows
+from shared.text import shortened, shown
 
 ALPACA_HUB = "tatsu-lab/alpaca"
-REQUIRED = {"instruction": True, "input": False, "output": True}
-"""The fields of Alpaca's schema, and whether a row can't do without one."""
+
+HUB_NAME = re.compile(r"(?P<dataset>\w[\w.-]*/\w[\w.-]*)(/(?P<config>[^/:]+))?(:(?P<split>.+))?")
+"""A data set of the hub: OWNER/NAME, OWNER/NAME/CONFIGURATION, each perhaps with :SPLIT."""
 
 OTHER_FORMATS = {
-    frozenset({"conversations"}): "it looks like ShareGPT's (conversations): give each turn as a row with instruction, "
-    "input and output",
-    frozenset(
-        {"messages"}
-    ): "it looks like chats (messages): give each turn as a row with instruction, input and output",
     frozenset({"instruction", "response"}): "it has Dolly's names: rename response to output, and context to input",
     frozenset({"prompt", "completion"}): "rename prompt to instruction, and completion to output",
     frozenset({"question", "answer"}): "rename question to instruction, and answer to output",
 }
 """By the fields of data in other formats, how to convert them to Alpaca's."""
-
-InstructionRow = dict[str, str]
+FIELDS_SHOWN = 8
 
 
 @dataclass(frozen=True)
 class Instructions:
-    """Rows in Alpaca's schema, where they came from, and the digest of their content.
+    """Rows to be trained on (see `row_formats`), where they came from, and the digest of their content.
 
     `left_out`: a message about the rows that can't be trained on; empty where there are none.
     """
 
-    rows: tuple[InstructionRow, ...]
+    rows: tuple[TrainingRow, ...]
     origin: str
     left_out: str = ""
 
@@ -51,27 +46,35 @@ class Instructions:
         return digest_json(self.rows)
 
 
-class _UnusableError(Exception):
-    """A row that can't be trained on; the message says why, and continues a number of such rows ("3 rows ...")."""
-
-
 def load_instructions(name: str, environment: Environment) -> Instructions:
-    """Instruction data by the name a search file gives it: `alpaca`, `plain_facts` or a file.
+    """Training data by the name that a search file gives it: `alpaca`, `plain_facts`, a file, or a data set of the hub.
 
     Raises UserError where it can't be loaded.
     """
     if name == "plain_facts":
         built_in = ((f"row {number}", row) for number, row in enumerate(facts.instructions(), start=1))
         return _usable(built_in, "the built-in instructions (plain facts)")
-    if name == "alpaca":
+    if name in ("alpaca", ALPACA_HUB):
         return _alpaca(environment)
     path = user_path(name)
-    if not is_file(path):
+    if is_file(path):
+        return _usable(located_rows(path), str(path))
+    found = _hub_name(name)
+    if found is None:
         raise UserError(
-            f"training.data: {shown(name)} is neither 'alpaca', 'plain_facts' nor a JSON Lines file; "
-            "change the search file"
+            f"training.data: {shown(name)} is neither 'alpaca', 'plain_facts', a file nor a data set of the hub "
+            "(OWNER/NAME); change the search file"
         )
-    return _usable(located_rows(path), str(path))
+    return _of_hub(found, environment)
+
+
+def hub_dataset(name: str, origin: str) -> str | None:
+    """The id at the hub of data that a search file calls by a name, and that came from there or from a copy; None for
+    what is built in or someone's file."""
+    if name in ("alpaca", ALPACA_HUB):
+        return ALPACA_HUB
+    found = _hub_name(name)
+    return None if found is None or origin == str(user_path(name)) else found["dataset"]
 
 
 def _alpaca(environment: Environment) -> Instructions:
@@ -82,64 +85,84 @@ def _alpaca(environment: Environment) -> Instructions:
         if files:
             return _usable((row for path in files for row in located_rows(path)), f"Alpaca from {folder}")
     try:
-        from datasets import load_dataset  # slow to import, and only needed here
-
-        found = list(load_dataset(ALPACA_HUB, split="train"))
-    except (OSError, ValueError) as error:
+        found = _downloaded(ALPACA_HUB, None, "train")
+    except Exception as error:  # the hub's client raises many kinds; none of them is a bug of ours
         raise UserError(
             "training.data: alpaca is neither in NASFARM_DATA nor can it be fetched from the hub; "
             "set NASFARM_DATA, or use plain_facts, the built-in data"
         ) from error
-    located = ((f"{ALPACA_HUB} row {number}", row) for number, row in enumerate(found, start=1))
-    return _usable(located, f"{ALPACA_HUB} from the hub")
+    return _usable(found, f"{ALPACA_HUB} from the hub")
+
+
+def _of_hub(name: re.Match[str], environment: Environment) -> Instructions:
+    """A data set from the directory that tasks' data are read from, in the same places, or from the hub."""
+    dataset, config, split = name["dataset"], name["config"], name["split"] or "train"
+    folders = [] if environment.data is None else [environment.data / each for each in hub_folders(dataset, config)]
+    file = next((file for folder in folders if (file := find_rows_file(folder, split))), None)
+    if file is not None:
+        return _usable(located_rows(file), f"{name.group()} from {file}")
+    try:
+        found = _downloaded(dataset, config, split)
+    except Exception as error:  # as above
+        raise UserError(
+            f"training.data: {shown(name.group())} is neither a file, nor in NASFARM_DATA, nor can it be fetched from "
+            f"the hub ({shortened(first_line(error), 200)}); check the name (OWNER/NAME/CONFIGURATION:SPLIT), or name "
+            "a file"
+        ) from error
+    return _usable(found, f"{name.group()} from the hub")
+
+
+def _hub_name(name: str) -> re.Match[str] | None:
+    """What a name says of the hub; None for the name of a file, which may look alike."""
+    return None if name.endswith(ENDINGS) else HUB_NAME.fullmatch(name)
+
+
+def _downloaded(dataset: str, config: str | None, split: str) -> list[LocatedRow]:
+    from datasets import load_dataset  # slow to import, and only needed here
+
+    rows = load_dataset(dataset, config, split=split)
+    return [(f"{dataset} row {number}", row) for number, row in enumerate(rows, start=1)]
 
 
 def _usable(rows: Iterable[tuple[str, Mapping[str, Any]]], origin: str) -> Instructions:
-    """The rows that can be trained on, of rows with their places, and a message about the others. Raises UserError if
-    there are only others."""
-    kept: list[InstructionRow] = []
+    """The rows that can be trained on, of rows with their places, and a message about the others.
+
+    Raises UserError for rows of several formats, or of none, and if none can be trained on.
+    """
+    located = list(rows)
+    chosen = format_of_all([row for _, row in located])
+    if chosen is None:
+        raise UserError(f"training.data: {_unknown(located, origin)}")
+    kept: list[TrainingRow] = []
     reasons: Counter[str] = Counter()
     first = ""
-    seen: set[str] = set()
-    for place, row in rows:
-        seen |= row.keys()
+    for place, row in located:
+        if chosen.lacks(row) and (other := format_of(row)) is not None:
+            raise UserError(
+                f"training.data: {place} has {other.content}, but other rows have {chosen.content}; "
+                "give all rows the same fields"
+            )
         try:
-            kept.append(_row(row))
-        except _UnusableError as unusable:
+            kept.append(chosen.read(row))
+        except UnusableError as unusable:
             first = first or place
             reasons[str(unusable)] += 1
     left_out = _in_words(reasons, first) if reasons else ""
     if not kept:
-        remedy = next((remedy for fields, remedy in OTHER_FORMATS.items() if fields <= seen), "name another file")
-        raise UserError(f"training.data: {origin} has no row with an instruction and an output; {remedy} ({left_out})")
+        raise UserError(f"training.data: {origin} has no row with {chosen.content}; name another file ({left_out})")
     return Instructions(tuple(kept), origin, left_out)
 
 
-def _row(found: Mapping[str, Any]) -> InstructionRow:
-    """A row of texts. A field that is missing, null or empty is the same: nothing."""
-    texts = {field: _text(found.get(field), field) for field in REQUIRED}
-    for field, required in REQUIRED.items():
-        if required and not texts[field]:
-            raise _UnusableError(f"without an {field}")
-    return texts
-
-
-def _text(value: object, field: str) -> str:
-    """A field's text: numbers and booleans as JSON spells them. Anything else is not text."""
-    if value is None:
-        return ""
-    if isinstance(value, str):
-        try:
-            value.encode()  # JSON can spell halves of surrogate pairs, which are not text
-        except UnicodeEncodeError as error:
-            raise _UnusableError(f"whose {field} is not valid Unicode") from error
-        return value
-    if isinstance(value, float) and not math.isfinite(value):
-        raise _UnusableError(f"whose {field} is not a finite number")
-    if isinstance(value, bool | int | float):
-        return json.dumps(value)
-    kind = {"list": "a list", "dict": "an object"}.get(type(value).__name__, f"of type {type(value).__name__}")
-    raise _UnusableError(f"whose {field} is {kind}")
+def _unknown(rows: list[tuple[str, Mapping[str, Any]]], origin: str) -> str:
+    """What is said of rows that have no format."""
+    if not rows:
+        return f"{origin} has no rows; name other data"
+    place, row = rows[0]
+    seen = {field for _, each in rows for field in each}
+    remedy = next((remedy for fields, remedy in OTHER_FORMATS.items() if fields <= seen), "rename them")
+    named = ", ".join(shortened(field, 20) for field in list(row)[:FIELDS_SHOWN]) or "none"
+    needed = " or ".join(" and ".join(one.fields) for one in FORMATS)
+    return f"{place} has the fields {named}, not {needed}; {remedy}"
 
 
 def _in_words(reasons: Counter[str], first: str) -> str:

@@ -1,43 +1,61 @@
-"""Instructions as tokens: how a row becomes an example, how examples are packed into steps."""
+"""Training data as tokens: how a row becomes examples, how examples are packed into steps."""
 
 import copy
 import itertools
 import random
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from tokenizers import Tokenizer
+from tokenizers import Encoding, Tokenizer
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
+from services.trainer.passages import Passage, Passages, Span
+from services.trainer.row_formats import UnusableError
 from shared.errors import UserError
 
-PROMPT = (
-    "Below is an instruction that describes a task{paired}. "
-    "Write a response that appropriately completes the request.\n\n"
-)
-PAIRED = ", paired with an input that provides further context"
-"""Alpaca's own prompt (Taori et al., 2023)."""
+TOO_LONG = "prompts that fill training.tokens_per_step"
 
 
 @dataclass(frozen=True)
 class Example:
-    """A tokenised row; the loss is taken on the tokens from `response` on."""
+    """A tokenised row, or a part of one; the loss is taken on the tokens from `response` on, but for those in `prompts`
+    (where each begins, and where what follows it does): what is said between several responses."""
 
     tokens: tuple[int, ...]
     response: int
+    prompts: tuple[Span, ...] = ()
 
 
-def tokenize(rows: Sequence[Mapping[str, str]], tokenizer: PreTrainedTokenizerBase, limit: int) -> list[Example]:
-    """Turn rows into examples of at most `limit` tokens; rows whose prompt alone is longer are left out.
+@dataclass(frozen=True)
+class Tokenized:
+    """What rows became; and how many of them became nothing, by the reason."""
+
+    examples: list[Example]
+    left_out: Counter[str]
+
+
+def tokenize(rows: Sequence[Mapping[str, Any]], tokenizer: PreTrainedTokenizerBase, limit: int) -> list[Example]:
+    """The examples that rows become; see `tokenized`."""
+    return tokenized(rows, tokenizer, limit).examples
+
+
+def tokenized(rows: Sequence[Mapping[str, Any]], tokenizer: PreTrainedTokenizerBase, limit: int) -> Tokenized:
+    """Turn rows (see `row_formats`) into examples of at most `limit` tokens; rows whose prompt alone is longer are left
+    out.
 
     An example's tokens are those of prompt and response as one text, as a network reads them, and one EOS: so a
     response that ends differs from one that was cut off. Other special tokens around the text are the tokenizer's own:
-    BOS comes first where the tokenizer puts it before every text, which is what scoring does too.
+    BOS comes first where the tokenizer puts it before every text, which is what scoring does too. A conversation has
+    those that the model's chat template writes, and no others. A plain text is learnt from its second token on; one
+    that is longer goes on in further examples.
 
-    A token with characters of both belongs to the response: otherwise how a response begins would not be learnt.
+    A token with characters of both prompt and response belongs to the response: otherwise how a response begins would
+    not be learnt.
 
     Raises UserError for a tokenizer without EOS: responses would be learnt that never end, and to name the token is a
-    line in a file. And for one that doesn't say where its tokens lie in the text.
+    line in a file. And for one that doesn't say where its tokens lie in the text, and for chats without a template.
     """
     if not isinstance(tokenizer, PreTrainedTokenizerFast):
         raise UserError(
@@ -50,27 +68,56 @@ def tokenize(rows: Sequence[Mapping[str, str]], tokenizer: PreTrainedTokenizerBa
             f"{tokenizer.name_or_path}: its tokenizer has no EOS token, with which responses end; "
             "name one in tokenizer_config.json (eos_token)"
         )
-    prompts = [_prompt(row) for row in rows]
-    texts = [prompt + row["output"] for prompt, row in zip(prompts, rows, strict=True)]
+    left_out: Counter[str] = Counter()
+    found: list[tuple[int, Passage]] = []
+    making = Passages(tokenizer)
+    for number, row in enumerate(rows):
+        try:
+            found += [(number, passage) for passage in making.of(row)]
+        except UnusableError as unusable:
+            left_out[str(unusable)] += 1
     before, after = _surroundings(tokenizer, end)
-    examples = []
-    for prompt, encoding in zip(prompts, _plain(tokenizer).encode_batch(texts, add_special_tokens=False), strict=True):
-        tokens: list[int] = encoding.ids
-        while tokens and tokens[-1] == end:  # a response that ends with EOS, in letters
-            tokens.pop()
-        ends = (stop for _, stop in encoding.offsets[: len(tokens)])
-        response = next((index for index, stop in enumerate(ends) if stop > len(prompt)), len(tokens))
-        if len(before) + response < limit:
-            whole = (*before, *tokens, *after, end)
-            examples.append(Example(whole[:limit], len(before) + response))
-    return examples
+    examples: dict[int, list[Example]] = {number: [] for number, _ in found}
+    encodings = _plain(tokenizer).encode_batch([passage.text for _, passage in found], add_special_tokens=False)
+    for (number, passage), encoding in zip(found, encodings, strict=True):
+        if passage.complete:
+            examples[number] += _spelt_out(passage, encoding, limit)
+        else:
+            examples[number] += _surrounded(passage, encoding, before, after, end, limit)
+    if too_long := sum(not each for each in examples.values()):
+        left_out[TOO_LONG] += too_long
+    return Tokenized([example for each in examples.values() for example in each], left_out)
 
 
-def _prompt(row: Mapping[str, str]) -> str:
-    prompt = PROMPT.format(paired=PAIRED if row["input"] else "") + f"### Instruction:\n{row['instruction']}\n\n"
-    if row["input"]:
-        prompt += f"### Input:\n{row['input']}\n\n"
-    return prompt + "### Response:\n"
+def _surrounded(
+    passage: Passage, encoding: Encoding, before: list[int], after: list[int], end: int, limit: int
+) -> list[Example]:
+    """Of a passage that the tokenizer's special tokens are put around."""
+    tokens: list[int] = encoding.ids
+    while tokens and tokens[-1] == end:  # a response that ends with EOS, in letters
+        tokens.pop()
+    whole = (*before, *tokens, *after, end)
+    if passage.divisible:
+        parts = [whole[start : start + limit] for start in range(0, len(whole), limit)]
+        return [Example(part, 0) for part in parts if len(part) > 1]  # of a single token nothing is predicted
+    begin = passage.learnt[0][0]
+    ends = (stop for _, stop in encoding.offsets[: len(tokens)])
+    response = next((index for index, stop in enumerate(ends) if stop > begin), len(tokens))
+    return [Example(whole[:limit], len(before) + response)] if len(before) + response < limit else []
+
+
+def _spelt_out(passage: Passage, encoding: Encoding, limit: int) -> list[Example]:
+    """Of a passage that holds its special tokens."""
+    learnt = []
+    for begin, end in passage.learnt:
+        places = [index for index, (start, stop) in enumerate(encoding.offsets[:limit]) if stop > begin and start < end]
+        if places:
+            learnt.append((places[0], places[-1] + 1))
+    if not learnt:
+        return []
+    (first, last), tokens = (learnt[0][0], learnt[-1][1]), encoding.ids[:limit]
+    between = [(stop, start) for (_, stop), (start, _) in itertools.pairwise(learnt) if stop < start]
+    return [Example(tuple(tokens[:last]), first, tuple(between))]
 
 
 def _surroundings(tokenizer: PreTrainedTokenizerFast, end: int) -> tuple[list[int], list[int]]:

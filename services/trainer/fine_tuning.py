@@ -4,7 +4,6 @@
 import itertools
 import json
 import math
-import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from torch import Tensor
 from services.trainer.distributed.processes import ALONE, Processes
 from services.trainer.examples import Example, batches
 from services.trainer.step_division import response, shares
+from services.trainer.subnet_sampling import subnets_of_step
 from services.trainer.training_state import StateInterval, TrainingState, save_state
 from services.trainer.weight_updates import loss_of_targets, weight_updates
 from shared.architecture import Architecture, dense
@@ -41,7 +41,8 @@ NetworksOfStep = Callable[[int], tuple[TrainedKind, Sequence[Callable[[], Decode
 
 @dataclass(frozen=True)
 class StepLoss:
-    """What a step was trained on: kind of the network, mean loss of all response tokens, number of all tokens."""
+    """What a step was trained on: kind of the network, mean loss of all response tokens (with a teacher's part, where
+    there is one), number of all tokens."""
 
     kind: TrainedKind
     loss: Tensor
@@ -69,38 +70,58 @@ class StepReport:
     memory: int
 
 
-def response_loss(network: Decoder, packed: Packed, batch: Sequence[Example], memory: MemoryRecipe = "full") -> Tensor:
-    """Mean cross-entropy of the response tokens of a packed batch; the language head is applied only where they are
-    predicted."""
-    starts = zip(packed.starts, batch, strict=True)
-    places = [start + index - 1 for start, example in starts for index in response(example)]
+def response_loss(
+    network: Decoder,
+    packed: Packed,
+    batch: Sequence[Example],
+    memory: MemoryRecipe = "full",
+    taught: Tensor | None = None,
+) -> Tensor:
+    """Mean loss of the response tokens of a packed batch; the language head is applied only where they are predicted.
+    It is their cross-entropy or, where `teacher_states` of the batch are given, partly the divergence from what the
+    teacher predicts."""
     targets = [example.tokens[index] for example in batch for index in response(example)]
-    return loss_of_targets(memory)(network, packed, places, targets)
+    return loss_of_targets(memory)(network, packed, _places(packed, batch), targets, taught)
+
+
+@torch.no_grad()
+def teacher_states(teacher: Decoder, packed: Packed, batch: Sequence[Example]) -> Tensor:
+    """The last states (N, hidden) with which a network predicts the N response tokens of a packed batch. Its logits,
+    which take far more memory, can be made of them by any sub-network: all share the language head."""
+    states = teacher.hidden(packed)
+    return states[torch.tensor(_places(packed, batch), device=states.device)]
+
+
+def _places(packed: Packed, batch: Sequence[Example]) -> list[int]:
+    """Where in a packed batch its response tokens are predicted: one before each."""
+    starts = zip(packed.starts, batch, strict=True)
+    return [start + index - 1 for start, example in starts for index in response(example)]
 
 
 def elastic(network: NetworkShape, space: SearchSpace, settings: TrainingSettings) -> ArchitecturesOfStep:
-    """Of a super-network: even steps train the full network, odd ones uniformly sampled sub-networks."""
+    """Of a super-network: even steps train the full network, odd ones sub-networks, drawn as settings say."""
+    subnets = subnets_of_step(space, settings)
 
     def of_step(step: int) -> tuple[TrainedKind, Sequence[Architecture]]:
-        if step % 2 == 0:
-            return "full", [dense(network)]
-        seeds = [
-            f"{settings.seed}/{step}",
-            *(f"{settings.seed}/{step}/{n}" for n in range(1, settings.subnets_per_step)),
-        ]
-        return "subnet", [space.sample(random.Random(seed)) for seed in seeds]
+        return ("subnet", subnets(step)) if step % 2 else ("full", [dense(network)])
 
     return of_step
 
 
-def gradients_of(networks_of_step: NetworksOfStep, device: torch.device, memory: MemoryRecipe = "full") -> Gradients:
-    """Of one process: networks are cut one after the other, each when its turn comes."""
+def gradients_of(
+    networks_of_step: NetworksOfStep,
+    device: torch.device,
+    memory: MemoryRecipe = "full",
+    teacher: Callable[[], Decoder] | None = None,
+) -> Gradients:
+    """Of one process: networks are cut one after the other, each when its turn comes. What sub-networks are to predict
+    is also what the `teacher` does, if there is one, with the weights as they are in this step."""
 
-    def loss_of(cut: Callable[[], Decoder], examples: Sequence[Example]) -> Tensor:
+    def loss_of(cut: Callable[[], Decoder], examples: Sequence[Example], taught: bool) -> Tensor:
         """Apart, so that nothing but the graph holds the network: what the backward pass is through with goes."""
-        return response_loss(
-            cut(), pack([Tree.plain(example.tokens) for example in examples], device), examples, memory
-        )
+        packed = pack([Tree.plain(example.tokens) for example in examples], device)
+        states = teacher_states(teacher(), packed, examples) if taught and teacher is not None else None
+        return response_loss(cut(), packed, examples, memory, states)
 
     def of_step(step: int, batch: Sequence[Example]) -> StepLoss:
         kind, networks = networks_of_step(step)
@@ -109,7 +130,8 @@ def gradients_of(networks_of_step: NetworksOfStep, device: torch.device, memory:
         for share in divided:
             if not share.examples:
                 continue
-            loss = loss_of(networks[share.network], share.examples) * (share.response_tokens / everything)
+            loss = loss_of(networks[share.network], share.examples, kind == "subnet")
+            loss = loss * (share.response_tokens / everything)
             total += loss.detach().cpu()
             if not total.isfinite():
                 break  # before weights are updated, which some recipes do in the backward pass

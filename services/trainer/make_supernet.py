@@ -28,7 +28,7 @@ from services.trainer.memory_choice import memory_to_take, record_memory
 from services.trainer.training_data import TrainingData, load_training_data
 from services.trainer.training_state import STATE, TrainingState, check_state, is_saved, load_state
 from services.trainer.weight_updates import computing_dtype, held_dtype
-from shared.architecture import Architecture
+from shared.architecture import Architecture, dense
 from shared.checkpoint_files import FileDigests, content_digest
 from shared.digest import digest_json
 from shared.environment import Environment
@@ -175,8 +175,10 @@ def _trained_alone(plan: TrainingPlan, saved: Path) -> tuple[TrainingState, Grad
             weights = {name: tensor.to(device, held, copy=True) for name, tensor in weights.items()}
         state = replace(_begin(plan, measured), weights=weights)
     state.weights = {name: tensor.to(device) for name, tensor in state.weights.items()}
-    networks = cut_out(plan.base, _architectures(plan, state), state.weights, compute)
-    return state, gradients_of(networks, device, plan.memory)
+    cut = cutting(plan.base, state.weights, compute)
+    teacher = _teacher(plan)
+    networks = cut_out(cut, _architectures(plan, state))
+    return state, gradients_of(networks, device, plan.memory, None if teacher is None else partial(cut, teacher))
 
 
 def _trained_together(plan: TrainingPlan, saved: Path, processes: Processes) -> tuple[TrainingState, Gradients]:
@@ -186,7 +188,7 @@ def _trained_together(plan: TrainingPlan, saved: Path, processes: Processes) -> 
     begun = processes.agree(is_saved(saved))
     measures = processes.first and not begun and _counts_importance(plan)
     measured: Importance | None = processes.agree(_measure(plan, compute, compute_device()) if measures else None)
-    network = ShardedNetwork(plan.base, _ordered(plan, measured), plan.memory, compute, processes)
+    network = ShardedNetwork(plan.base, _ordered(plan, measured), plan.memory, compute, processes, _teacher(plan))
     if begun:
         state = load_state(saved, plan.digest, network.weights, processes)
     else:
@@ -199,6 +201,11 @@ def _trained_together(plan: TrainingPlan, saved: Path, processes: Processes) -> 
 def _architectures(plan: TrainingPlan, state: TrainingState) -> ArchitecturesOfStep:
     network, settings = plan.base.network, plan.settings
     return elastic(network, search_space(network, settings.space, state.drop_order), settings.training)
+
+
+def _teacher(plan: TrainingPlan) -> Architecture | None:
+    """The network whose predictions teach sub-networks."""
+    return dense(plan.base.network) if plan.settings.training.distillation == "full" else None
 
 
 def _counts_importance(plan: TrainingPlan) -> bool:
@@ -225,11 +232,12 @@ def _begin(plan: TrainingPlan, importance: Importance | None) -> TrainingState:
     return TrainingState(plan.digest, 0, order, influence, losses={}, weights={}, optimizer={})
 
 
-def cut_out(
-    base: Checkpoint, of_step: ArchitecturesOfStep, weights: Mapping[str, Tensor], compute: torch.dtype
-) -> NetworksOfStep:
-    """The networks of each step, to be cut out of weights as they are then, in the dtype that computes; a layer is cut
-    when the pass comes to it."""
+Cutting = Callable[[Architecture], Decoder]
+"""Cuts a network out of weights as they are when it is called."""
+
+
+def cutting(base: Checkpoint, weights: Mapping[str, Tensor], compute: torch.dtype) -> Cutting:
+    """Out of weights of a checkpoint's names, in the dtype that computes; a layer is cut when the pass comes to it."""
 
     def cut(architecture: Architecture) -> Decoder:
         network = base.cut(architecture, weights)
@@ -240,6 +248,12 @@ def cut_out(
 
         layers = LayersInTurn(len(network.layers), layer)
         return replace(replace(network, layers=()).map(lambda tensor: tensor.to(compute)), layers=layers)
+
+    return cut
+
+
+def cut_out(cut: Cutting, of_step: ArchitecturesOfStep) -> NetworksOfStep:
+    """The networks of each step, to be cut."""
 
     def networks(step: int) -> tuple[TrainedKind, list[Callable[[], Decoder]]]:
         kind, architectures = of_step(step)

@@ -19,9 +19,12 @@ class Share:
         return sum(len(response(example)) for example in self.examples)
 
 
-def response(example: Example) -> range:
+def response(example: Example) -> Sequence[int]:
     """The places of an example's tokens that are predicted from those before them, and learnt."""
-    return range(max(1, example.response), len(example.tokens))
+    places = range(max(1, example.response), len(example.tokens))
+    if not example.prompts:
+        return places
+    return [place for place in places if not any(begin <= place < end for begin, end in example.prompts)]
 
 
 def shares(batch: Sequence[Example], networks: int, processes: int) -> list[list[Share]]:

@@ -1,4 +1,4 @@
-"""What is trained on: instruction data as the tokens of a model."""
+"""What is trained on: training data as the tokens of a model."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from pathlib import Path
 from transformers import PreTrainedTokenizerBase
 
 from services.trainer.data import Instructions, load_instructions
-from services.trainer.examples import Example, tokenize
+from services.trainer.examples import TOO_LONG, Example, Tokenized, tokenized
 from shared.checkpoint_files import TOKENIZER
 from shared.digest import digest_file
 from shared.environment import Environment
@@ -19,7 +19,7 @@ from shared.supernet.tokenizer import load_tokenizer, require_embedded
 
 @dataclass(frozen=True)
 class TrainingData:
-    """Instructions and the examples that they become: of one tokenizer, and of at most `tokens_per_step` tokens each.
+    """Rows and the examples that they become: of one tokenizer, and of at most `tokens_per_step` tokens each.
 
     `name` is what settings call the data. `tokenizer_files` are the digests of the tokenizer's files, by which
     checkpoints that were made of one model can share its data.
@@ -27,10 +27,15 @@ class TrainingData:
 
     name: str
     instructions: Instructions
-    examples: Sequence[Example]
+    tokenized: Tokenized
     tokens_per_step: int
     tokenizer: PreTrainedTokenizerBase
     tokenizer_files: dict[str, str]
+
+    @property
+    def examples(self) -> Sequence[Example]:
+        """What is trained on."""
+        return self.tokenized.examples
 
     @property
     def digest(self) -> str:
@@ -45,9 +50,9 @@ class TrainingData:
     @property
     def left_out(self) -> list[str]:
         """Messages about rows of the data that are not trained on."""
-        long = len(self.instructions.rows) - len(self.examples)
-        fit = f"{long:,} {'row' if long == 1 else 'rows'} left out: prompts that fill training.tokens_per_step"
-        return [said for said in (self.instructions.left_out, fit if long else "") if said]
+        reasons = self.tokenized.left_out.most_common()
+        said = [f"{number:,} {'row' if number == 1 else 'rows'} left out: {reason}" for reason, number in reasons]
+        return [self.instructions.left_out, *said] if self.instructions.left_out else said
 
 
 def load_training_data(
@@ -66,12 +71,16 @@ def load_training_data(
     else:
         instructions = load_instructions(settings.data, environment) if given is None else given.instructions
         tokenizer = load_tokenizer(network.directory)
-        examples = tokenize(instructions.rows, tokenizer, limit)
-        data = TrainingData(settings.data, instructions, examples, limit, tokenizer, files)
+        made = tokenized(instructions.rows, tokenizer, limit)
+        data = TrainingData(settings.data, instructions, made, limit, tokenizer, files)
     tokens = (token for example in data.examples for token in example.tokens)
     require_embedded(tokens, network.network.vocab_size, data.tokenizer)
     if not data.examples:
-        raise UserError(f"training.data: no row of {data.origin} fits into training.tokens_per_step; raise it")
+        if set(data.tokenized.left_out) == {TOO_LONG}:
+            raise UserError(f"training.data: no row of {data.origin} fits into training.tokens_per_step; raise it")
+        raise UserError(
+            f"training.data: no row of {data.origin} can be trained on ({'; '.join(data.left_out)}); name other data"
+        )
     return data
 
 

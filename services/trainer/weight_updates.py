@@ -18,14 +18,15 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from services.trainer.chunked_loss import chunked_cross_entropy
+from services.trainer.chunked_loss import chunked_cross_entropy, chunked_distillation
 from services.trainer.distributed.processes import ALONE, Processes
 from services.trainer.lean_adamw import BETAS, LeanAdamW
 from shared.settings import MemoryRecipe, TrainingSettings
 from shared.supernet.decoder import Decoder, LayerStep, Sequences
 
-LossOfTargets = Callable[[Decoder, Sequences, Sequence[int], Sequence[int]], Tensor]
-"""Mean cross-entropy of targets, each predicted at its place in a row of sequences."""
+LossOfTargets = Callable[[Decoder, Sequences, Sequence[int], Sequence[int], Tensor | None], Tensor]
+"""Mean cross-entropy of targets, each predicted at its place in a row of sequences; where a teacher's last states at
+these places are given (places, hidden), its mean with the divergence from the teacher (see `chunked_distillation`)."""
 
 
 class WeightUpdates(Protocol):
@@ -201,16 +202,26 @@ def _norm(norms: Sequence[Tensor]) -> Tensor:
     return torch.linalg.vector_norm(torch.stack(list(norms)))  # type: ignore[no-any-return]
 
 
-def _whole_loss(network: Decoder, sequences: Sequences, places: Sequence[int], targets: Sequence[int]) -> Tensor:
+def _whole_loss(
+    network: Decoder, sequences: Sequences, places: Sequence[int], targets: Sequence[int], taught: Tensor | None
+) -> Tensor:
     states = network.hidden(sequences)
-    logits = network.logits(states[torch.tensor(places, device=states.device)])
-    return F.cross_entropy(logits.float(), torch.tensor(targets, device=states.device))
+    chosen = states[torch.tensor(places, device=states.device)]
+    expected = torch.tensor(targets, device=states.device)
+    if taught is not None:
+        return chunked_distillation(chosen, network.head, expected, taught)
+    return F.cross_entropy(network.logits(chosen).float(), expected)
 
 
-def _lean_loss(network: Decoder, sequences: Sequences, places: Sequence[int], targets: Sequence[int]) -> Tensor:
+def _lean_loss(
+    network: Decoder, sequences: Sequences, places: Sequence[int], targets: Sequence[int], taught: Tensor | None
+) -> Tensor:
     states = network.hidden(sequences, run=_recomputed)
     chosen = states[torch.tensor(places, device=states.device)]
-    return chunked_cross_entropy(chosen, network.head, torch.tensor(targets, device=states.device))
+    expected = torch.tensor(targets, device=states.device)
+    if taught is not None:
+        return chunked_distillation(chosen, network.head, expected, taught)
+    return chunked_cross_entropy(chosen, network.head, expected)
 
 
 def _recomputed(step: LayerStep, state: Tensor) -> tuple[Tensor, Tensor | None]:

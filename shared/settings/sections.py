@@ -13,6 +13,8 @@ NeuronOrder = Literal["importance", "none"]
 MemoryRecipe = Literal["full", "lean", "leanest"]
 """How a fine-tuning holds weights, gradients and the states of its optimiser."""
 MemoryChoice = Literal["auto", "full", "lean", "leanest"]
+SubnetSampling = Literal["uniform", "stratified"]
+Distillation = Literal["none", "full"]
 StrategyName = Literal["bayesian", "linas", "nsga2", "random"]
 
 LOAD = Workload()
@@ -69,9 +71,11 @@ class TrainingSettings(Section):
     data: Annotated[
         str,
         Field(
-            description="Training data: alpaca, plain_facts (built in), or a file with instruction, input and output. "
-            "The file may be JSON Lines, JSON, CSV or Parquet.",
-            examples=["alpaca", "plain_facts", "instructions.jsonl"],
+            description="Training data: alpaca, plain_facts (built in), a file, or a data set of the Hugging Face hub. "
+            "Files are JSON Lines, JSON, CSV or Parquet; a data set is OWNER/NAME, with /CONFIGURATION or :SPLIT where "
+            "it has several. Rows have instruction, input and output; messages or conversations, of which the answers "
+            "are learnt; or text, of which all is.",
+            examples=["alpaca", "plain_facts", "chats.jsonl", "HuggingFaceH4/ultrachat_200k:train_sft"],
         ),
     ] = "alpaca"
     steps: Annotated[
@@ -111,6 +115,22 @@ class TrainingSettings(Section):
             "processes there are.",
         ),
     ] = 1
+    sampling: Annotated[
+        SubnetSampling,
+        Field(
+            description="How sub-networks are drawn: every gene uniformly, or `stratified` over the whole range of "
+            "sizes. Uniform genes make networks of nearly the same size. `stratified` trains the smallest and the "
+            "largest every few steps, and sizes in between equally often. The LLaMA-NAS paper draws uniformly."
+        ),
+    ] = "uniform"
+    distillation: Annotated[
+        Distillation,
+        Field(
+            description="What teaches the sub-networks besides the data: nothing, or the whole network's predictions "
+            "(`full`). They are computed with the weights of the step, for its response tokens, and make 0.7 of the "
+            "loss. LLaMA-NAS leaves out distillation, which InstaTune has."
+        ),
+    ] = "none"
     neuron_order: Annotated[
         NeuronOrder,
         Field(

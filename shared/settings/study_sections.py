@@ -41,7 +41,7 @@ class CalibrationSettings(Section):
     data: Annotated[
         str,
         Field(
-            description="Training data, as `training.data` of a search file: alpaca, plain_facts or a file.",
+            description="Training data, as `training.data` of a search file: alpaca, plain_facts, a file or the hub's.",
             examples=["alpaca", "plain_facts"],
         ),
     ] = "alpaca"

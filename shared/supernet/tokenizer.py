@@ -3,6 +3,7 @@
 import logging
 import unicodedata
 from collections.abc import Iterable
+from datetime import date
 from functools import cache
 from pathlib import Path
 
@@ -17,6 +18,10 @@ from shared.text import shown
 log = logging.getLogger(__name__)
 
 TOKENIZER = "tokenizer.json"
+
+TEMPLATE_DATE = date(2024, 7, 26)
+"""What a chat template is told that asks for the date, as Llama 3's do: their own default. What is trained on, and the
+prompts of a search, must not change from one day to the next."""
 
 PROBE = "The  quick brown-fox, it's\n\n\tjumping over 12 dogs.\n  Ça coûte 3,50 € (naïve) 東京!\nEnd\n"
 """A text with all that a tokenizer could lose: spaces, several spaces, line ends, tabs, letters, digits, signs, and

@@ -22,7 +22,7 @@ from transformers import AutoModelForCausalLM
 from services.trainer.examples import Example, batches
 from services.trainer.fine_tuning import elastic, gradients_of, learning_rate
 from services.trainer.lean_adamw import BETAS
-from services.trainer.make_supernet import cut_out
+from services.trainer.make_supernet import cut_out, cutting
 from services.trainer.training_data import load_training_data
 from services.trainer.weight_updates import computing_dtype, held_dtype, weight_updates
 from shared.environment import Environment
@@ -100,7 +100,7 @@ def ours(base: Checkpoint, training: TrainingSettings, memory: MemoryRecipe, alt
     order = drop_order(depth, None)
     space = SearchSpace(base.network, (depth, depth - depth // 16), (width, width * 3 // 4, width // 2), order)
     compute = computing_dtype(memory, torch_dtype(preferred_dtype()))
-    networks = cut_out(base, elastic(base.network, space, training), weights, compute)
+    networks = cut_out(cutting(base, weights, compute), elastic(base.network, space, training))
     gradients = gradients_of(networks, device, memory)
 
     def step(number: int, batch: Sequence[Example]) -> None:

@@ -24,7 +24,7 @@ from transformers import LlamaConfig
 
 from services.trainer.examples import Example
 from services.trainer.fine_tuning import elastic, fine_tune, gradients_of
-from services.trainer.make_supernet import cut_out
+from services.trainer.make_supernet import cut_out, cutting
 from services.trainer.training_state import TrainingState
 from services.trainer.weight_updates import computing_dtype, held_dtype
 from shared.environment import Environment
@@ -173,7 +173,7 @@ def _fine_tune(directory: Path, recipe: MemoryRecipe, tokens: int, examples: Seq
     depth, width = base.network.depth, base.network.mlp_widths[0]
     space = SearchSpace(base.network, (depth, depth * 3 // 4), (width, width // 2), drop_order(depth, None))
     compute, training = computing_dtype(recipe, torch_dtype(preferred_dtype())), settings(tokens)
-    networks = cut_out(base, elastic(base.network, space, training), weights, compute)
+    networks = cut_out(cutting(base, weights, compute), elastic(base.network, space, training))
     gradients = gradients_of(networks, torch.device("cpu"), recipe)
     nowhere = Path(tempfile.gettempdir())
     with tempfile.NamedTemporaryFile() as log:

@@ -20,9 +20,11 @@ STEPS, KILLED_AT = 6, 4
 USUAL: dict[str, Any] = {"steps": STEPS, "learning_rate": 1e-4, "warmup_steps": 0}
 SAVING = {**USUAL, "checkpoint_every_seconds": 1e-6}
 EACH = {**USUAL, "subnets_per_step": 3}
-LEAN = {"lean": {**USUAL, "memory": "lean"}, "leanest": {**USUAL, "memory": "leanest"}}
-SAVING_LEAN = {**SAVING, "memory": "lean"}
-SAVING_LEANEST = {**SAVING, "memory": "leanest"}
+LEVERS = {"sampling": "stratified", "distillation": "full"}
+TAUGHT = {**EACH, **LEVERS}
+LEAN = {memory: {**USUAL, **LEVERS, "memory": memory} for memory in ("lean", "leanest")}
+SAVING_LEAN = {**LEAN["lean"], **SAVING}
+SAVING_LEANEST = {**LEAN["leanest"], **SAVING}
 UNDIVIDED = {**USUAL, "steps": 0}
 NOISE = 2e-5 if preferred_dtype() == "float32" else 2e-2
 
@@ -34,6 +36,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[list[l
     directory = tmp_path_factory.mktemp("together")
     run(directory, "one", **USUAL)
     run(directory, "one-each", **EACH)
+    run(directory, "one-taught", **TAUGHT)
     run(directory, "one-undivided", **UNDIVIDED)
     for recipe, training in LEAN.items():
         run(directory, f"one-{recipe}", **training)
@@ -44,7 +47,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[list[l
         {"size": 2, "runs": {"killed": SAVING}},
         {"size": 2, "runs": {"killed-lean": SAVING_LEAN}, "killed_at": KILLED_AT},
         {"size": 2, "runs": {"killed-lean": SAVING_LEAN}},
-        {"size": 3, "runs": {"three-each": EACH, "from-one": SAVING}},
+        {"size": 3, "runs": {"three-each": EACH, "three-taught": TAUGHT, "from-one": SAVING}},
         {"size": 2, "runs": {"spoiled": SAVING_LEANEST}, "spoiled_at": KILLED_AT},
         {"size": 2, "runs": {"spoiled": SAVING_LEANEST}},
         {"size": 2, "runs": {"refused": USUAL}, "refused_at": 0},
@@ -76,9 +79,10 @@ def log_of(directory: Path) -> list[dict[str, Any]]:
     return list({line["step"]: line for line in map(json.loads, lines)}.values())
 
 
-@pytest.mark.parametrize("several", ["two", "killed", "from-one", "to-one", "two-each", "three-each"])
+@pytest.mark.parametrize("several", ["two", "killed", "from-one", "to-one", "two-each", "three-each", "three-taught"])
 def test_losses_and_gradients_are_those_of_one_process(trained: tuple[Path, Any], several: str) -> None:
-    expected = log_of(trained[0] / ("one-each" if "each" in several else "one"))
+    kind = several.partition("-")[2]
+    expected = log_of(trained[0] / (f"one-{kind}" if kind in ("each", "taught") else "one"))
     found = log_of(trained[0] / several)
     assert [(line["step"], line["network"], line["tokens"]) for line in found] == [
         (line["step"], line["network"], line["tokens"]) for line in expected
@@ -105,6 +109,11 @@ def test_the_super_network_s_weights_are_those_of_one_process(trained: tuple[Pat
 def test_more_sub_networks_in_a_step_are_another_training(trained: tuple[Path, Any]) -> None:
     one, each = (log_of(trained[0] / name) for name in ("one", "one-each"))
     assert one[0] == each[0] and one[1]["loss"] != each[1]["loss"]
+
+
+def test_a_teacher_and_other_sub_networks_are_another_training_too(trained: tuple[Path, Any]) -> None:
+    each, taught = (log_of(trained[0] / name) for name in ("one-each", "one-taught"))
+    assert each[0] == taught[0] and each[1]["loss"] != taught[1]["loss"]
 
 
 def test_a_killed_process_ends_the_others_and_the_same_number_goes_on_to_the_last_bit(

@@ -15,6 +15,7 @@ from services.coordinator.counterparts import counterpart
 from services.coordinator.genomes import Encoding, IntArray, rows
 from services.coordinator.strategies import Evaluated, inner_search, make_strategy, stratified_sampling
 from services.coordinator.strategies.evolution import Evolution
+from shared import genome_draws
 from shared.architecture import Architecture
 from shared.settings import StrategyName, StrategySettings
 from shared.space import Gene, GeneKind, Genome, SearchSpace
@@ -70,7 +71,7 @@ def test_genes_are_found_by_their_names(space: SearchSpace) -> None:
 
 
 def test_every_kind_of_gene_is_drawn() -> None:
-    assert stratified_sampling.DRAWING.keys() == set(get_args(GeneKind))
+    assert genome_draws.DRAWING.keys() == set(get_args(GeneKind))
 
 
 def test_an_encoding_carries_a_kind_of_gene_that_it_does_not_know() -> None:
@@ -122,7 +123,7 @@ def test_evolution_crosses_another_kind_of_gene() -> None:
 
 @pytest.mark.parametrize("name", get_args(StrategyName))
 def test_a_strategy_searches_another_kind_of_gene(name: StrategyName, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(stratified_sampling.DRAWING, "attention", stratified_sampling.DRAWING["mlp_width"])
+    monkeypatch.setitem(genome_draws.DRAWING, "attention", genome_draws.DRAWING["mlp_width"])
     monkeypatch.setattr(inner_search, "GENERATIONS", 20)
     costs = CostModel(SPACE, ("parameters",), "float32")
     strategy = make_strategy(costs, StrategySettings(strategy=name, population=20))

@@ -16,7 +16,7 @@ from torch import Tensor
 from services.trainer import chunked_loss, lean_adamw, memory_choice, training_state
 from services.trainer.chunked_loss import chunked_cross_entropy
 from services.trainer.lean_adamw import BLOCK, LeanAdamW, block_size
-from services.trainer.make_supernet import cut_out
+from services.trainer.make_supernet import cut_out, cutting
 from services.trainer.memory_choice import record_memory, recorded_memory
 from services.trainer.training_state import load_state
 from services.trainer.weight_updates import loss_of_targets, weight_updates
@@ -49,7 +49,7 @@ def leaves(checkpoint: Checkpoint, dtype: torch.dtype) -> dict[str, Tensor]:
 
 
 def loss_of(memory: MemoryRecipe, network: Decoder) -> Tensor:
-    return loss_of_targets(memory)(network, *batch())
+    return loss_of_targets(memory)(network, *batch(), None)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -186,7 +186,7 @@ def test_narrow_weights_are_updated_as_soon_as_the_backward_pass_is_through_with
     for name, weight in weights.items():
         weight.register_post_accumulate_grad_hook(lambda _, name=name: updated.append(name))  # type: ignore[no-untyped-call]
     narrow = Architecture(layers=(0, 1, 2, 4), mlp_widths=(WIDTH // 2,) * 4)
-    _, (cut,) = cut_out(checkpoint, lambda _: ("subnet", [narrow]), weights, torch.bfloat16)(0)
+    _, (cut,) = cut_out(cutting(checkpoint, weights, torch.bfloat16), lambda _: ("subnet", [narrow]))(0)
     loss_of("leanest", cut()).backward()  # type: ignore[no-untyped-call]
     layers = [int(name.split(".")[2]) for name in updated if ".layers." in name]
     assert layers == sorted(layers, reverse=True) and set(layers) == {0, 1, 2, 4}

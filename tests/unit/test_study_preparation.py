@@ -86,6 +86,15 @@ def test_what_cannot_work_is_said_in_one_line_before_anything_is_made(directory:
     assert not (directory / "supernets").exists() and not (directory / "runs").exists()
 
 
+def test_calibration_data_that_the_model_has_no_chat_template_for_are_refused_by_their_own_name(
+    directory: Path,
+) -> None:
+    chats = directory / "chats.jsonl"
+    chats.write_text('{"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Ho"}]}\n')
+    with pytest.raises(UserError, match=r"calibration\.data: its rows are chats, but the tokenizer of .* has no chat"):
+        prepare(directory, calibration={"data": str(chats)})
+
+
 def test_a_study_that_can_work_is_prepared(directory: Path) -> None:
     prepare(directory)
 

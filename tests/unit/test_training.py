@@ -340,7 +340,7 @@ def prepare_with(directory: Path, **training: Any) -> None:
 
 def test_data_that_are_not_there_are_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(
-        UserError, match=r"training\.data: 'nothing\.jsonl' is neither 'alpaca', 'plain_facts' nor a JSON"
+        UserError, match=r"training\.data: 'nothing\.jsonl' is neither 'alpaca', 'plain_facts', a file nor"
     ):
         prepare_with(tmp_path, data="nothing.jsonl")
 

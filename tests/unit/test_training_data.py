@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from datasets import Dataset
 
-from services.trainer.data import Instructions, load_instructions
+from services.trainer.data import Instructions, hub_dataset, load_instructions
 from shared.environment import Environment
 from shared.errors import UserError
 from tests.support.data import benchmark_data
@@ -134,21 +135,179 @@ def test_a_bad_row_of_an_array_is_named_by_its_number(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("found", "remedy"),
+    ("found", "fields", "remedy"),
     [
-        ({"conversations": [{"from": "human", "value": "Hi"}]}, "it looks like ShareGPT's"),
-        ({"messages": [{"role": "user", "content": "Hi"}]}, "it looks like chats"),
-        ({"instruction": "a", "context": "", "response": "b"}, "it has Dolly's names: rename response to output"),
-        ({"prompt": "a", "completion": "b"}, "rename prompt to instruction, and completion to output"),
-        ({"text": "a"}, "name another file"),
+        (
+            {"instruction": "a", "context": "", "response": "b"},
+            "instruction, context, response",
+            "it has Dolly's names",
+        ),
+        ({"prompt": "a", "completion": "b"}, "prompt, completion", "rename prompt to instruction, and completion to"),
+        ({"story": "a"}, "story", "rename them"),
+        ({}, "none", "rename them"),
     ],
 )
-def test_other_formats_are_named_with_what_makes_them_alpaca_s(
-    tmp_path: Path, found: dict[str, Any], remedy: str
+def test_rows_of_no_format_are_refused_by_place_and_fields_with_what_gives_them_one(
+    tmp_path: Path, found: dict[str, Any], fields: str, remedy: str
 ) -> None:
-    with pytest.raises(UserError, match=rf"no row with an instruction and an output; {remedy}") as refusal:
+    complaint = rf"training\.data: .*data\.jsonl:2 has the fields {fields}, not instruction and output or .*; {remedy}"
+    with pytest.raises(UserError, match=complaint) as refusal:
         loaded(tmp_path, found, found)
     assert "\n" not in str(refusal.value)
+
+
+def say(role: str, content: Any, **more: Any) -> dict[str, Any]:
+    return {"role": role, "content": content, **more}
+
+
+def turn(speaker: str, value: Any) -> dict[str, Any]:
+    return {"from": speaker, "value": value}
+
+
+CHAT = [say("system", "Be short."), say("user", "Hi"), say("assistant", "Ho")]
+TURNS = [turn("system", "Be short."), turn("human", "Hi"), turn("gpt", "Ho")]
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"messages": CHAT},
+        {"messages": CHAT, "prompt": "Hi", "source": ["x"]},
+        {"messages": [{**message, "name": None} for message in CHAT]},
+        {"messages": [*CHAT, say("user", "What?"), say("user", "Are you there?")]},
+        {"conversations": TURNS},
+        {"conversations": CHAT, "id": 3},
+        {"messages": None, "conversations": TURNS},
+        {"messages": CHAT, "text": "the same again"},
+    ],
+)
+def test_a_conversation_is_its_messages_up_to_the_last_answer_whatever_it_is_called(
+    tmp_path: Path, row: dict[str, Any]
+) -> None:
+    found = loaded(tmp_path, row)
+    assert found.rows == ({"messages": CHAT},) and found.left_out == ""
+
+
+def test_a_plain_text_is_taken_as_it_is(tmp_path: Path) -> None:
+    found = loaded(tmp_path, {"text": " One.\n", "url": "x"}, {"text": " \n"}, {"text": 3}, {"text": None})
+    assert found.rows == ({"text": " One.\n"}, {"text": "3"})
+    assert found.left_out == f"2 rows left out: 2 without a text; first: {tmp_path / 'data.jsonl'}:3"
+
+
+def test_of_alpaca_s_own_rows_the_text_that_repeats_them_is_no_part(tmp_path: Path) -> None:
+    assert loaded(tmp_path, row(output=None, text="a"), row(text="b")).rows == (row(),)
+
+
+@pytest.mark.parametrize(
+    ("bad", "reason"),
+    [
+        ({"messages": []}, "without messages"),
+        ({"messages": "Hi"}, "whose messages are no list"),
+        ({"messages": ["Hi"]}, "with messages that are no objects"),
+        ({"messages": [{"content": "Hi"}]}, "with messages without role"),
+        ({"messages": [say("user", None), *CHAT]}, "with messages without content"),
+        ({"messages": [say("user", ["Hi"]), *CHAT]}, "whose content is a list"),
+        ({"messages": [say("user", "\ud800"), *CHAT]}, "whose content is not valid Unicode"),
+        ({"messages": [say(["user"], "Hi"), *CHAT]}, "whose role is a list"),
+        ({"messages": CHAT[:2]}, "without an answer of the assistant"),
+        ({"messages": [*CHAT[:2], say("assistant", "")]}, "with an empty answer of the assistant"),
+        ({"messages": [*CHAT, say("assistant", None, tool_calls=[{"id": 1}])]}, "with tool calls"),
+        ({"messages": [turn("function_call", "{}"), *CHAT]}, "with messages from 'function_call'"),
+    ],
+)
+def test_a_conversation_that_can_not_be_learnt_is_left_out_with_the_reason(
+    tmp_path: Path, bad: dict[str, Any], reason: str
+) -> None:
+    found = loaded(tmp_path, {"messages": CHAT}, bad)
+    assert found.rows == ({"messages": CHAT},)
+    assert found.left_out == f"1 row left out: 1 {reason}; first: {tmp_path / 'data.jsonl'}:3"
+
+
+def test_data_of_several_formats_are_refused_by_the_first_row_that_differs(tmp_path: Path) -> None:
+    complaint = (
+        r"training\.data: .*data\.jsonl:4 has messages, but other rows have an instruction and an output; give all rows"
+    )
+    with pytest.raises(UserError, match=complaint) as refusal:
+        loaded(tmp_path, row(), {"input": "x"}, {"messages": CHAT}, {"text": "a"})
+    assert "\n" not in str(refusal.value)
+
+
+def test_conversations_in_a_table_are_read_like_those_in_lines(tmp_path: Path) -> None:
+    (tmp_path / "data.csv").write_text("id,messages\n1," + json.dumps(json.dumps(CHAT)).replace('\\"', '""') + "\n")
+    found = load_instructions(str(tmp_path / "data.csv"), NOWHERE)
+    Dataset.from_list([{"messages": CHAT}]).to_parquet(tmp_path / "data.parquet")
+    assert found.rows == load_instructions(str(tmp_path / "data.parquet"), NOWHERE).rows == ({"messages": CHAT},)
+
+
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [
+        ("someone/chats", "chats/train.jsonl"),
+        ("someone/chats/small", "chats/small/train.jsonl"),
+        ("someone/chats/small", "chats/train.jsonl"),
+        ("someone/chats:good", "chats/good.jsonl"),
+    ],
+)
+def test_a_data_set_of_the_hub_is_looked_for_where_tasks_data_lie(tmp_path: Path, name: str, file: str) -> None:
+    (tmp_path / file).parent.mkdir(parents=True)
+    (tmp_path / file).write_text(json.dumps({"messages": CHAT}), encoding="utf-8")
+    found = load_instructions(name, Environment(data=tmp_path, cache=tmp_path, threads=1))
+    assert found.rows == ({"messages": CHAT},) and found.origin == f"{name} from {tmp_path / file}"
+    assert hub_dataset(name, found.origin) == "someone/chats"
+
+
+@pytest.mark.parametrize(
+    ("name", "asked"),
+    [
+        ("someone/chats", ("someone/chats", None, "train")),
+        ("someone/chats:test[:10%]", ("someone/chats", None, "test[:10%]")),
+        ("someone/chats/small:good", ("someone/chats", "small", "good")),
+        ("alpaca", ("tatsu-lab/alpaca", None, "train")),
+        ("tatsu-lab/alpaca", ("tatsu-lab/alpaca", None, "train")),
+    ],
+)
+def test_a_data_set_of_the_hub_is_fetched_by_its_name_configuration_and_split(
+    monkeypatch: pytest.MonkeyPatch, name: str, asked: tuple[str, str | None, str]
+) -> None:
+    def load(dataset: str, config: str | None, split: str) -> list[dict[str, Any]]:
+        assert (dataset, config, split) == asked
+        return [row(), row(output="")]
+
+    monkeypatch.setattr("datasets.load_dataset", load)
+    found = load_instructions(name, NOWHERE)
+    assert found.rows == (row(),) and found.origin.endswith("from the hub")
+    assert found.left_out.endswith(f"first: {asked[0]} row 2")
+    assert hub_dataset(name, found.origin) == asked[0]
+
+
+@pytest.mark.parametrize("name", ["someone/chats", "someone/chats/small:train"])
+def test_without_the_hub_a_data_set_of_it_is_refused_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str
+) -> None:
+    monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    with pytest.raises(
+        UserError, match=rf"training\.data: '{name}' is neither a file, nor in NASFARM_DATA, nor"
+    ) as said:
+        load_instructions(name, Environment(data=tmp_path, cache=tmp_path, threads=1))
+    assert "\n" not in str(said.value) and "name a file" in str(said.value)
+
+
+@pytest.mark.parametrize(
+    "name", ["rows.jsonl", "data/rows.jsonl", "data/rows.json.gz", "./data/rows", "/data/rows", "rows"]
+)
+def test_a_file_that_is_not_there_is_not_looked_for_at_the_hub(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setattr("datasets.load_dataset", lambda *_, **__: pytest.fail("fetched"))
+    with pytest.raises(UserError, match="is neither 'alpaca', 'plain_facts', a file nor a data set of the hub"):
+        load_instructions(name, NOWHERE)
+
+
+def test_a_file_without_an_ending_is_no_data_set_of_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "rows").write_text(json.dumps(row()), encoding="utf-8")
+    found = load_instructions("data/rows", NOWHERE)
+    assert found.rows == (row(),) and hub_dataset("data/rows", found.origin) is None
 
 
 def test_a_home_directory_of_an_unknown_user_is_a_file_that_is_not_there() -> None:

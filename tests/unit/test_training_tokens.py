@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models
 from transformers import BertJapaneseTokenizer, PreTrainedTokenizerFast
 
-from services.trainer.examples import PAIRED, PROMPT, Example, tokenize
+from services.trainer.examples import Example, tokenize
+from services.trainer.passages import PAIRED, PROMPT
 from shared.errors import UserError
 from tests.support.tokenizers import BYTES, byte_level, metaspace, wrapped
 

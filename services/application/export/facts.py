@@ -11,7 +11,7 @@ from services.exporter.card.facts import CardFacts, License, SearchFacts, TaskAc
 from services.exporter.names import FormatName, GgufType
 from services.exporter.network import ExportedNetwork
 from services.reporting.report_data import Comparison, TaskRow
-from services.trainer.data import ALPACA_HUB
+from services.trainer.data import hub_dataset
 from shared.architecture import Architecture
 from shared.manifest import SupernetManifest
 from shared.messages import Dtype
@@ -21,8 +21,6 @@ from shared.text import printable
 
 SNAPSHOT = re.compile(r"/models--(?P<owner>[^/]+?)--(?P<name>[^/]+)/snapshots/[^/]+/?$")
 """A directory of the hub's cache: models--OWNER--NAME/snapshots/COMMIT."""
-DATASETS = {"alpaca": (ALPACA_HUB,)}
-"""Training data that lie at the hub; others are built in, or someone's files."""
 
 
 def title_of(run: SearchedRun, chosen: ChosenNetwork) -> str:
@@ -46,14 +44,14 @@ def card_facts(
 ) -> CardFacts:
     """All of it; accuracies where the run's report has them, or the network was measured again as it is written."""
     whole, shape, architecture = network.checkpoint.network, network.shape, network.architecture
-    dtype = run.plan.dtype
+    dtype, dataset = run.plan.dtype, hub_dataset(manifest.training.data, manifest.data["origin"])
     stored: Dtype = "float32" if str(network.checkpoint.config.dtype) == "torch.float32" else "bfloat16"
     return CardFacts(
         name=title_of(run, chosen),
         base_model=base_name(manifest.base),
         base_license=license_of_base,
         family=shape.family,
-        datasets=DATASETS.get(manifest.training.data, ()),
+        datasets=() if dataset is None else (dataset,),
         fine_tuning_steps=manifest.training.steps,
         tasks=tuple(_tasks(run, chosen, measured)),
         search=_search(run, chosen),

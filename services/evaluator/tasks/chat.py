@@ -1,20 +1,16 @@
 """A tokenizer's chat template, applied to lm-eval's messages as lm-eval's `hf` model does it: by its own code."""
 
 from collections.abc import Callable
-from datetime import date
 
 from transformers import PreTrainedTokenizerBase
 
 from services.evaluator.tasks.lm_eval_internals import NetworklessHFLM
 from shared.errors import UserError, first_line
 from shared.messages import TaskItems
+from shared.supernet.tokenizer import TEMPLATE_DATE
 
 ChatRenderer = Callable[..., str]
 """From messages, and whether an answer is to follow (`add_generation_prompt`), to the prompt."""
-
-TODAY = date(2024, 7, 26)
-"""What a template is told that asks for the date, as Llama 3's do: their own default. The prompts of a search must not
-change from one day to the next."""
 
 
 def chat_template(asked: TaskItems, tokenizer: PreTrainedTokenizerBase | None) -> ChatRenderer | None:
@@ -32,7 +28,7 @@ def chat_template(asked: TaskItems, tokenizer: PreTrainedTokenizerBase | None) -
         raise ValueError(f"{asked.task}: a chat template is asked for; its tokenizer is needed")
     _require(asked, tokenizer)
     named = {"chat_template": asked.apply_chat_template} if isinstance(asked.apply_chat_template, str) else {}
-    model = NetworklessHFLM(tokenizer, {**named, "strftime_now": TODAY.strftime})
+    model = NetworklessHFLM(tokenizer, {**named, "strftime_now": TEMPLATE_DATE.strftime})
 
     def render(messages: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
         try:

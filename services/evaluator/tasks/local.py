@@ -16,7 +16,7 @@ from services.evaluator.tasks.lm_eval_internals import downloading
 from services.evaluator.tasks.schemas import require_text, to_hub_schema
 from shared.errors import UserError, first_line
 from shared.files import is_directory
-from shared.rows import LocatedRow, find_rows_file, located_rows
+from shared.rows import LocatedRow, find_rows_file, hub_folders, located_rows
 
 FOLDERS = {
     ("allenai/ai2_arc", "ARC-Easy"): "arc_easy",
@@ -107,9 +107,7 @@ def load_local(directory: Path, path: str, name: str | None, task: ConfigurableT
 def _folders(path: str, name: str | None, task: ConfigurableTask) -> list[str]:
     if name is not None and (path, name) in FOLDERS:
         return [FOLDERS[path, name]]
-    short = path.rsplit("/", 1)[-1]
-    configured = [] if name is None else [f"{short}/{name}"]
-    return list(dict.fromkeys([*configured, short, str(task.config.task)]))
+    return list(dict.fromkeys([*hub_folders(path, name), str(task.config.task)]))
 
 
 def _own_files(task: ConfigurableTask) -> str | None:

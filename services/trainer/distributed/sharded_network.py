@@ -18,7 +18,7 @@ from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 
 from services.trainer.distributed.processes import Processes
 from services.trainer.examples import Example
-from services.trainer.fine_tuning import ArchitecturesOfStep, StepLoss, response_loss
+from services.trainer.fine_tuning import ArchitecturesOfStep, StepLoss, response_loss, teacher_states
 from services.trainer.step_division import Share, shares
 from services.trainer.weight_updates import held_dtype
 from shared.architecture import Architecture
@@ -43,9 +43,11 @@ class ShardedNetwork:
         memory: MemoryRecipe,
         compute: torch.dtype,
         processes: Processes,
+        teacher: Architecture | None = None,
     ) -> None:
-        """`weights` are the checkpoint's; of each layer in turn, a process keeps its part, as the recipe holds it."""
-        self._processes = processes
+        """`weights` are the checkpoint's; of each layer in turn, a process keeps its part, as the recipe holds it. The
+        predictions of the network `teacher` teach the sub-networks."""
+        self._processes, self._teacher = processes, teacher
         self._module = _Network(base, weights, memory, compute, processes)
 
     @property
@@ -64,10 +66,11 @@ class ShardedNetwork:
         trained = {one.network for each in passes for one in each if one.examples}
         layers = sorted({layer for number in trained for layer in architectures[number].layers})
         everything = sum(one.response_tokens for each in passes for one in each)
-        loss = 0.0
+        teacher, loss = self._teacher if kind == "subnet" else None, 0.0
         for each in passes:
             share = each[self._processes.rank]
-            part = self._module(architectures[share.network], share, layers) * (share.response_tokens / everything)
+            part = self._module(architectures[share.network], share, layers, teacher)
+            part = part * (share.response_tokens / everything)
             loss += self._processes.summed([part.item()])[0]
             if not math.isfinite(loss):
                 break  # all together, before weights are updated, which some recipes do in the backward pass
@@ -136,19 +139,35 @@ class _Network(_Gathered):
             found |= layer.named_weights()  # type: ignore[operator]
         return {name: found[name] for name in self._order}
 
-    def forward(self, architecture: Architecture, share: Share, layers: Sequence[int]) -> Tensor:
-        """The mean loss of a share; 0 of an empty one. `layers` are those in which some process takes part."""
+    def forward(
+        self, architecture: Architecture, share: Share, layers: Sequence[int], teacher: Architecture | None
+    ) -> Tensor:
+        """The mean loss of a share; 0 of an empty one. `layers` are those in which some process takes part; before them
+        all take part in the teacher's, if there is one."""
         outer = self.named_weights()
-        network = self._base.cut(architecture, {**self._shapes, **outer})
+        network = self._cut(architecture, layers, outer)
+        taught = None
         if not share.examples:
             state = torch.zeros(1, network.shape.hidden, dtype=network.norm.dtype, device=network.norm.device)
-            state = _joined(state, outer)
-            for index in layers:
-                state = self.layers[index](state, None)
-            return state.sum()
+            if teacher is not None:
+                with torch.no_grad():
+                    self._without_part(state, teacher.layers)
+            return self._without_part(_joined(state, outer), layers).sum()
         packed = pack([Tree.plain(example.tokens) for example in share.examples], network.norm.device)
-        whole = _GatheredDecoder(**vars(network), run_layers=partial(self._through, network, architecture, layers))
-        return response_loss(whole, packed, share.examples, self._memory)
+        if teacher is not None:
+            taught = teacher_states(self._cut(teacher, teacher.layers, outer), packed, share.examples)
+        return response_loss(network, packed, share.examples, self._memory, taught)
+
+    def _cut(self, architecture: Architecture, layers: Sequence[int], outer: Weights) -> "_GatheredDecoder":
+        """A network that is run along with the other processes' through layers, some of which it may lack."""
+        network = self._base.cut(architecture, {**self._shapes, **outer})
+        return _GatheredDecoder(**vars(network), run_layers=partial(self._through, network, architecture, layers))
+
+    def _without_part(self, state: Tensor, layers: Sequence[int]) -> Tensor:
+        """The same state, after layers that only the other processes compute."""
+        for index in layers:
+            state = self.layers[index](state, None)
+        return state
 
     def _through(
         self,
