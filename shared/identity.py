@@ -112,7 +112,7 @@ TRAINING = Recipe(
         "calibration_tokens",
         "seed",
     ),
-    later={"subnets_per_step": 1},
+    later={"subnets_per_step": 1, "refit": False},
     beside=("data", "memory", "checkpoint_every_seconds"),
 )
 SUPERNET = Recipe(
@@ -143,7 +143,15 @@ PRUNED = Recipe(("base", "options", "target", "calibration", "seed"))
 # Of a network that was fine-tuned by itself: services.trainer.recipe. No sub-networks are trained, nothing is ordered.
 SINGLE_TRAINING = Recipe(
     ("steps", "tokens_per_step", "learning_rate", "warmup_steps", "weight_decay", "clip_norm", "seed"),
-    beside=("data", "neuron_order", "calibration_tokens", "memory", "checkpoint_every_seconds", "subnets_per_step"),
+    beside=(
+        "data",
+        "neuron_order",
+        "calibration_tokens",
+        "memory",
+        "checkpoint_every_seconds",
+        "subnets_per_step",
+        "refit",
+    ),
 )
 METHODS: Mapping[str, Recipe] = {"full": Recipe(("method",)), "lora": Recipe(("method", "rank", "alpha"))}
 TUNING = Recipe(

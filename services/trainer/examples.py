@@ -10,6 +10,7 @@ from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from shared.errors import UserError
+from shared.settings import TrainingSettings
 
 PROMPT = (
     "Below is an instruction that describes a task{paired}. "
@@ -106,3 +107,13 @@ def batches(examples: Sequence[Example], tokens_per_step: int, seed: int) -> Ite
                 batch, filled = [], 0
             batch.append(example)
             filled += len(example.tokens)
+
+
+def calibration_batches(examples: Sequence[Example], settings: TrainingSettings) -> Iterator[list[Example]]:
+    """The first of these batches, with as many tokens as `training.calibration_tokens` says, or a few more."""
+    tokens = 0
+    for batch in batches(examples, settings.tokens_per_step, settings.seed):
+        yield batch
+        tokens += sum(len(example.tokens) for example in batch)
+        if tokens >= settings.calibration_tokens:
+            return
