@@ -14,6 +14,10 @@ from shared.files import write_atomically
 WEIGHTS = ("*.safetensors", "model.safetensors.index.json")
 CHAT_TEMPLATES = "additional_chat_templates"
 """Directory of the chat templates that have names, one file each."""
+REFITTED = "refitted"
+"""Directory of the down projections that were refitted for narrower MLPs (`shared.supernet.refitted`). A directory, as
+serving engines load every safetensors file that lies beside a `config.json`; and earlier releases would count them and
+answer as if they weren't there, where they now find that the checkpoint isn't the one that is meant."""
 TOKENIZER = (
     f"{CHAT_TEMPLATES}/*.jinja",
     "added_tokens.json",
@@ -31,8 +35,11 @@ TOKENIZER = (
     "*.model",
     "*.tiktoken",
 )
-CONTENT = ("config.json", *WEIGHTS, *TOKENIZER)
-"""All that transformers reads for a network and its tokenizer."""
+CONTENT = ("config.json", *WEIGHTS, f"{REFITTED}/*.safetensors", *TOKENIZER)
+"""All that transformers reads for a network and its tokenizer, and what we read besides."""
+
+DIRECTORIES = (CHAT_TEMPLATES, REFITTED)
+"""Those in which there is content."""
 
 FETCHED = (*CONTENT, "*.json", "*.jinja")
 """What is fetched of a checkpoint that lies elsewhere: `supernet.json` too, and what serving engines may read."""

@@ -112,7 +112,7 @@ TRAINING = Recipe(
         "calibration_tokens",
         "seed",
     ),
-    later={"subnets_per_step": 1, "sampling": "uniform", "distillation": "none"},
+    later={"subnets_per_step": 1, "sampling": "uniform", "distillation": "none", "refit": False},
     beside=("data", "memory", "checkpoint_every_seconds"),
 )
 SUPERNET = Recipe(
@@ -152,6 +152,7 @@ SINGLE_TRAINING = Recipe(
         "subnets_per_step",
         "sampling",
         "distillation",
+        "refit",
     ),
 )
 METHODS: Mapping[str, Recipe] = {"full": Recipe(("method",)), "lora": Recipe(("method", "rank", "alpha"))}

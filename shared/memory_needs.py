@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 
 from shared.messages import Dtype
 from shared.network.shape import LayerShape, NetworkShape
-from shared.network.sizes import WEIGHT_BYTES, parameters
+from shared.network.sizes import WEIGHT_BYTES, parameters, refitted_parameters
 from shared.network.tensors import tensors
-from shared.settings import MemoryRecipe, TrainingSettings
+from shared.settings import MemoryRecipe, SpaceSettings, TrainingSettings
 
 RECIPES: tuple[MemoryRecipe, ...] = ("full", "lean", "leanest")
 """From the one that takes most to the one that takes least."""
@@ -42,7 +42,7 @@ class FineTuningNeeds:
     Of the device: `weights` as they are held, the `copy` of them that a step computes with, `optimizer` states,
     `gradients`; `activations` that the backward pass needs, and `logits`. `host`, where the device is a GPU: what is
     written at the end, and as much to put neurons in order before. On disk: one `saved_state` and the `checkpoint` that
-    comes out.
+    comes out, with what is refitted. Refitting itself takes less than all of this, as it looks at a layer at a time.
     """
 
     weights: int
@@ -81,11 +81,13 @@ def fine_tuning_needs(
     compute: Dtype,
     stored_bytes: int = 2,
     sequence_tokens: int = SEQUENCE_TOKENS,
+    refitted: int = 0,
 ) -> FineTuningNeeds:
     """What fine-tuning all of a network's weights takes, where steps are computed in `compute`.
 
     `stored_bytes` is the size of a number in the model's checkpoint, and so in the one that comes out;
-    `sequence_tokens` the length of the examples, on which attention's scores depend.
+    `sequence_tokens` the length of the examples, on which attention's scores depend; `refitted` how many numbers are
+    refitted (`refitted_numbers`).
     """
     numbers, tokens = parameters(network), training.tokens_per_step
     predicted = round(PREDICTED * tokens)
@@ -114,8 +116,13 @@ def fine_tuning_needs(
         logits=logits,
         host=2 * stored_bytes * numbers,
         saved_state=saved,
-        checkpoint=stored_bytes * numbers,
+        checkpoint=stored_bytes * (numbers + refitted),
     )
+
+
+def refitted_numbers(network: NetworkShape, space: SpaceSettings, training: TrainingSettings) -> int:
+    """Numbers that a super-network has beside its weights."""
+    return refitted_parameters(network, space.mlp_widths) if training.refit else 0
 
 
 def recipes_for(training: TrainingSettings) -> tuple[MemoryRecipe, ...]:

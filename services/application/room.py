@@ -17,7 +17,7 @@ from shared.errors import UserError
 from shared.events import Events
 from shared.home import nearest
 from shared.machine_memory import Memory, host_memory
-from shared.memory_needs import FineTuningNeeds, fine_tuning_needs, first_that_fits, recipes_for
+from shared.memory_needs import FineTuningNeeds, fine_tuning_needs, first_that_fits, recipes_for, refitted_numbers
 from shared.messages import Dtype
 from shared.network.shape import NetworkShape
 from shared.network.sizes import parameters
@@ -143,9 +143,10 @@ def needs_of_model(
     network: NetworkShape, settings: SearchSettings, dtype: Dtype, stored_bytes: int, room: Room
 ) -> SearchNeeds:
     """What a search takes of which nothing is read but the model's config: no training data, no weights."""
+    refitted = refitted_numbers(network, settings.space, settings.training)
 
     def needs(training: TrainingSettings, memory: MemoryRecipe) -> FineTuningNeeds:
-        return fine_tuning_needs(network, training, memory, preferred_dtype(), stored_bytes)
+        return fine_tuning_needs(network, training, memory, preferred_dtype(), stored_bytes, refitted=refitted)
 
     memory = settings.training.memory
     if memory == "auto":
@@ -156,7 +157,7 @@ def needs_of_model(
             else (first_that_fits(total, recipes_for(settings.training), partial(needs, settings.training)))
         )
     fine_tuned = settings.supernet is None and settings.training.steps > 0
-    scoring = scoring_bytes(network, dtype, compute_device().type)
+    scoring = scoring_bytes(network, dtype, compute_device().type, refitted)
     return SearchNeeds(network, settings.training, memory, needs, fine_tuned, scoring, dtype)
 
 
@@ -171,15 +172,17 @@ def check_room(prepared: PreparedSearch, dtype: Dtype) -> tuple[SearchNeeds, Roo
     plan = prepared.training
     training = prepared.settings.training
     fine_tuned = prepared.supernet is None and plan is not None and training.steps > 0
+    network = prepared.base.network
+    made = prepared.settings if prepared.supernet is None else prepared.supernet.manifest
+    refitted = refitted_numbers(network, made.space, made.training)
 
     def needs(training: TrainingSettings, memory: MemoryRecipe) -> FineTuningNeeds:
         if plan is None:
             raise ValueError("a super-network that the search file names is not made here")
-        return needs_of(prepared.base, training, plan.data, memory)
+        return needs_of(prepared.base, training, plan.data, memory, refitted)
 
-    network = prepared.base.network
     memory: MemoryRecipe = "full" if plan is None else plan.memory
-    scoring = scoring_bytes(network, dtype, compute_device().type)
+    scoring = scoring_bytes(network, dtype, compute_device().type, refitted)
     found = SearchNeeds(network, training, memory, needs, fine_tuned, scoring, dtype)
     room = Room.here(prepared.place)
     found.check_fine_tuning(room)

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
-from shared.checkpoint_files import has_digest
+from shared.checkpoint_files import REFITTED, has_digest
 from shared.errors import UserError
 from shared.files import user_path, writing
 from shared.locks import locked, try_lock
@@ -15,7 +15,7 @@ from shared.manifest import MANIFEST, SupernetManifest
 from shared.text import shortened
 
 UNFINISHED = ".unfinished"
-WORK_FILES = {"training", "training.jsonl", "memory.json", "checkpoint", "training.pt", "training.tmp"}
+WORK_FILES = {"training", "training.jsonl", "memory.json", "checkpoint", REFITTED, "training.pt", "training.tmp"}
 """What lies in the workspace of a fine-tuning; the last two by earlier releases."""
 USERS = ("*/supernet*", "*/supernets/*")
 """Links to super-networks: one of each run, some of each study. What leads nowhere is found by patterns alone."""

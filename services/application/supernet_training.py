@@ -1,7 +1,7 @@
 """Making the super-network of a search: fine-tuning, with what is said of it."""
 
 import logging
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -160,7 +160,8 @@ def fine_tune(
         if processes.agree(None if is_supernet(place) else plan.memory) is None:
             return _made_meanwhile(place, plan)
         begins = "ordering layers and neurons by their importance"
-        with events.step("Fine-tuning", search.settings.training.steps, begins) as shown:
+        with ExitStack() as under_way:
+            shown = under_way.enter_context(events.step("Fine-tuning", search.settings.training.steps, begins))
 
             def show(step: StepReport) -> None:
                 losses = {"full": step.full_loss, "sub-networks": step.subnet_loss}
@@ -168,7 +169,15 @@ def fine_tune(
                 shown.reach(step.step, f"loss {', '.join(known)}")
                 status.stepped(step)
 
+            def refitted(layers: int, of: int) -> None:
+                nonlocal shown
+                if layers == 0:
+                    under_way.close()
+                    shown = under_way.enter_context(events.step("Refit", of, "down projections for each width"))
+                shown.reach(layers)
+                status.refitted()
+
             status.began()
-            make_supernet(plan, workspace_of(place), place, show, processes)
+            make_supernet(plan, workspace_of(place), place, show, processes, refitted)
             status.ended()
         return Supernet.read(place)

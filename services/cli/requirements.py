@@ -5,7 +5,7 @@ from services.application.estimate import Estimate, assumed_tokens, estimate, wh
 from services.cli.console import console, duration
 from services.evaluator.batch_size import scoring_bytes
 from services.reporting.wording import size
-from shared.memory_needs import RECIPES, fine_tuning_needs
+from shared.memory_needs import RECIPES, fine_tuning_needs, refitted_numbers
 from shared.messages import Dtype
 from shared.network.sizes import weight_bytes
 from shared.settings import SearchSettings
@@ -18,13 +18,15 @@ DTYPE: Dtype = "bfloat16"
 def print_requirements(settings: SearchSettings, space: SearchSpace) -> None:
     """Memory of a GPU and disk, and how long known GPUs take, stage by stage."""
     network, training = space.network, settings.training
-    needs = {recipe: fine_tuning_needs(network, training, recipe, DTYPE) for recipe in RECIPES}
-    scoring = scoring_bytes(network, DTYPE, "cuda")
+    refitted = refitted_numbers(network, settings.space, training)
+    needs = {recipe: fine_tuning_needs(network, training, recipe, DTYPE, refitted=refitted) for recipe in RECIPES}
+    scoring = scoring_bytes(network, DTYPE, "cuda", refitted)
     memory = ", ".join(f"{size(need.device)} ({recipe})" for recipe, need in needs.items())
     console.print(f"GPU memory     fine-tuning {memory}; scoring {size(scoring)}")
-    checkpoint = size(weight_bytes(network, DTYPE, "none"))
+    model = size(weight_bytes(network, DTYPE, "none"))
+    supernet = size(needs["full"].checkpoint)
     disk = ", ".join(f"{size(need.disk)} ({recipe})" for recipe, need in needs.items())
-    console.print(f"Disk           model {checkpoint}, super-network {checkpoint}; while it is fine-tuned {disk}")
+    console.print(f"Disk           model {model}, super-network {supernet}; while it is fine-tuned {disk}")
     for accelerator in ACCELERATORS:
         cost = estimate(settings, space, accelerator.rate, *assumed_tokens(settings), whole_work(settings, space))
         console.print(f"{accelerator.name:<15}{_stages(cost)}")

@@ -52,10 +52,11 @@ def fixed_bytes(network: NetworkShape, dtype: Dtype, device: str) -> int:
     return head + WEIGHT_BYTES[dtype] * max(layer_parameters(network.family, layer) for layer in network.layers)
 
 
-def scoring_bytes(network: NetworkShape, dtype: Dtype, device: str) -> int:
-    """Memory that scoring the whole network takes on a device ("cpu", "cuda"), with batches as large as they get."""
+def scoring_bytes(network: NetworkShape, dtype: Dtype, device: str, refitted: int = 0) -> int:
+    """Memory that scoring the whole network takes on a device ("cpu", "cuda"), with batches as large as they get;
+    `refitted` numbers lie beside its weights there."""
     made = MOST_TOKENS[device] * token_bytes(network, dtype) + fixed_bytes(network, dtype, device)
-    return weight_bytes(network, dtype, "none") + made
+    return weight_bytes(network, dtype, "none") + WEIGHT_BYTES[dtype] * refitted + made
 
 
 def _numbers(layer: LayerShape) -> int:

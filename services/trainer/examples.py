@@ -14,6 +14,7 @@ from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 from services.trainer.passages import Passage, Passages, Span
 from services.trainer.row_formats import UnusableError
 from shared.errors import UserError
+from shared.settings import TrainingSettings
 
 TOO_LONG = "prompts that fill training.tokens_per_step"
 
@@ -153,3 +154,13 @@ def batches(examples: Sequence[Example], tokens_per_step: int, seed: int) -> Ite
                 batch, filled = [], 0
             batch.append(example)
             filled += len(example.tokens)
+
+
+def calibration_batches(examples: Sequence[Example], settings: TrainingSettings) -> Iterator[list[Example]]:
+    """The first of these batches, with as many tokens as `training.calibration_tokens` says, or a few more."""
+    tokens = 0
+    for batch in batches(examples, settings.tokens_per_step, settings.seed):
+        yield batch
+        tokens += sum(len(example.tokens) for example in batch)
+        if tokens >= settings.calibration_tokens:
+            return

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from services.trainer.distributed.processes import ALONE, Processes
-from services.trainer.examples import batches
+from services.trainer.examples import calibration_batches
 from services.trainer.fine_tuning import (
     ArchitecturesOfStep,
     Gradients,
@@ -25,17 +25,18 @@ from services.trainer.fine_tuning import (
 )
 from services.trainer.layers_in_turn import LayersInTurn
 from services.trainer.memory_choice import memory_to_take, record_memory
+from services.trainer.refit import refit
 from services.trainer.training_data import TrainingData, load_training_data
 from services.trainer.training_state import STATE, TrainingState, check_state, is_saved, load_state
 from services.trainer.weight_updates import computing_dtype, held_dtype
 from shared.architecture import Architecture, dense
-from shared.checkpoint_files import FileDigests, content_digest
+from shared.checkpoint_files import REFITTED, FileDigests, content_digest
 from shared.digest import digest_json
 from shared.environment import Environment
 from shared.errors import UserError
 from shared.files import writing
 from shared.identity import TOKENS_VERSION
-from shared.manifest import LOSSES, SupernetManifest, base_location, search_space, supernet_recipe
+from shared.manifest import LOSSES, MANIFEST, SupernetManifest, base_location, search_space, supernet_recipe
 from shared.memory_needs import recipes_for
 from shared.recipe_file import library_versions
 from shared.settings import MemoryRecipe, SearchSettings
@@ -46,6 +47,9 @@ from shared.supernet.order import Importance, drop_order, measure_importance, or
 from shared.supernet.packing import Packed, pack
 from shared.supernet.saving import copy_companions, save_weights
 from shared.supernet.tree import Tree
+
+CHECKPOINT = "checkpoint"
+"""The directory, in what is unfinished, of what is going to be the super-network."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,14 @@ class TrainingPlan:
     def digest(self) -> str:
         """Identity of the fine-tuning."""
         return digest_json(self.recipe)
+
+    @property
+    def refitted_widths(self) -> tuple[int, ...]:
+        """Widths for which down projections are refitted: those that are narrower than some layer's MLP."""
+        if not self.settings.training.refit:
+            return ()
+        most = max(self.base.network.mlp_widths)
+        return tuple(width for width in self.settings.space.mlp_widths if width < most)
 
     @property
     def choices(self) -> "list[TrainingPlan]":
@@ -115,30 +127,54 @@ def make_supernet(
     directory: Path,
     report: Callable[[StepReport], None],
     processes: Processes = ALONE,
+    refitted: Callable[[int, int], None] = lambda layers, of: None,
 ) -> SupernetManifest | None:
     """Make the super-network `directory`, resuming where an earlier call was interrupted. `workspace` holds what is
-    unfinished, and is removed at the end. Of several processes all call this; the first one has the manifest then."""
+    unfinished, and is removed at the end. `report` is called after each step, `refitted` for each layer when down
+    projections are refitted, with the layers that are done and of how many. Of several processes all call this; the
+    first one has the manifest then."""
     if processes.first:
         with writing(workspace):
             workspace.mkdir(parents=True, exist_ok=True)
             record_memory(workspace, plan.memory)
     processes.wait()
-    if plan.settings.training.steps:
-        made = _made(plan, workspace, directory, report, processes)
-    else:  # nothing to divide: the first one orders and writes
-        made = _made(plan, workspace, directory, report, ALONE) if processes.first else None
+    trained = processes.agree(_trained_before(plan, workspace) if processes.first else None)
+    if trained is None:
+        if plan.settings.training.steps:
+            trained = _trained_now(plan, workspace, directory, report, processes)
+        elif processes.first:  # nothing to divide: the first one orders and writes
+            trained = _trained_now(plan, workspace, directory, report, ALONE)
+    made = None
+    if processes.first and trained is not None:
+        made = _refitted(plan, trained, workspace, directory, refitted) if plan.refitted_widths else trained
+        _put_in_place(plan, made, workspace, directory)
+        shutil.rmtree(workspace, ignore_errors=True)
     processes.wait()  # torchrun, once its own processes have ended, doesn't wait long for those of other machines
     return made
 
 
-def _made(
+def _trained_before(plan: TrainingPlan, workspace: Path) -> SupernetManifest | None:
+    """The checkpoint that an earlier call has written in the workspace, which was interrupted while it refitted; None
+    if there is none, or another one."""
+    scratch = workspace / CHECKPOINT
+    if not (scratch / MANIFEST).is_file():
+        return None
+    try:
+        manifest = SupernetManifest.read(scratch)
+    except UserError:
+        return None
+    files = {name: digest for name, digest in plan.digests.content(scratch).items() if name in manifest.files}
+    return manifest if manifest.plan == plan.digest and manifest.files == files else None
+
+
+def _trained_now(
     plan: TrainingPlan,
     workspace: Path,
     directory: Path,
     report: Callable[[StepReport], None],
     processes: Processes,
 ) -> SupernetManifest | None:
-    """What comes of all processes that have a part in it; of the first one the manifest."""
+    """The same after a fine-tuning, by all processes that have a part in it; of the first one."""
     saved, training = workspace / STATE, plan.settings.training
     state, gradients = _trained(plan, saved, processes)
     log_file = workspace / LOSSES
@@ -154,9 +190,7 @@ def _made(
     }
     if not processes.first:
         return None
-    manifest = _finish(plan, state, workspace, directory)
-    shutil.rmtree(workspace, ignore_errors=True)
-    return manifest
+    return _written(plan, state, workspace, directory)
 
 
 def _trained(plan: TrainingPlan, saved: Path, processes: Processes) -> tuple[TrainingState, Gradients]:
@@ -215,7 +249,7 @@ def _counts_importance(plan: TrainingPlan) -> bool:
 def _measure(plan: TrainingPlan, compute: torch.dtype, device: torch.device) -> Importance:
     """Importance, on the CPU: it goes from process to process."""
     network = plan.base.cut().map(lambda tensor: tensor.to(device, compute))
-    measured = measure_importance(network, _calibration_batches(plan, device))
+    measured = measure_importance(network, _calibration_text(plan, device))
     return replace(measured, neurons=tuple(neurons.cpu() for neurons in measured.neurons))
 
 
@@ -268,19 +302,16 @@ def _on_first(tensor: Tensor, dtype: torch.dtype, processes: Processes) -> Tenso
     return whole.to("cpu", dtype) if processes.first else whole.new_empty(0)
 
 
-def _calibration_batches(plan: TrainingPlan, device: torch.device) -> Iterator[Packed]:
-    tokens = 0
-    for batch in batches(plan.data.examples, plan.settings.training.tokens_per_step, plan.settings.training.seed):
+def _calibration_text(plan: TrainingPlan, device: torch.device) -> Iterator[Packed]:
+    for batch in calibration_batches(plan.data.examples, plan.settings.training):
         yield pack([Tree.plain(example.tokens) for example in batch], device)
-        tokens += sum(len(example.tokens) for example in batch)
-        if tokens >= plan.settings.training.calibration_tokens:
-            return
 
 
-def _finish(plan: TrainingPlan, state: TrainingState, workspace: Path, directory: Path) -> SupernetManifest:
-    """Write the checkpoint in the workspace, then put it in its place whole."""
-    scratch = workspace / "checkpoint"
-    shutil.rmtree(scratch, ignore_errors=True)
+def _written(plan: TrainingPlan, state: TrainingState, workspace: Path, directory: Path) -> SupernetManifest:
+    """Write the checkpoint in the workspace. Its manifest comes last: what has one is whole."""
+    scratch = workspace / CHECKPOINT
+    for former in (scratch, workspace / REFITTED):
+        shutil.rmtree(former, ignore_errors=True)
     with writing_checkpoint(directory):
         scratch.mkdir()
         copy_companions(plan.base.directory, scratch, code=True)
@@ -304,9 +335,33 @@ def _finish(plan: TrainingPlan, state: TrainingState, workspace: Path, directory
         files=plan.digests.content(scratch),
     )
     manifest.write(scratch)
+    return manifest
+
+
+def _refitted(
+    plan: TrainingPlan,
+    trained: SupernetManifest,
+    workspace: Path,
+    directory: Path,
+    progressed: Callable[[int, int], None],
+) -> SupernetManifest:
+    """Add refitted projections to the trained checkpoint in the workspace. They lie beside it until those of all layers
+    are there; those that an interrupted call has left are of the same weights."""
+    scratch = workspace / CHECKPOINT
+    device, compute = compute_device(), computing_dtype(plan.memory, torch_dtype(preferred_dtype()))
+    if not (scratch / REFITTED).is_dir():
+        text = list(_calibration_text(plan, device))
+        with writing_checkpoint(directory):
+            refit(Checkpoint.open(scratch), plan.refitted_widths, text, compute, workspace, progressed)
+            (workspace / REFITTED).rename(scratch / REFITTED)
+    manifest = trained.model_copy(update={"files": plan.digests.content(scratch)})
+    manifest.write(scratch)
+    return manifest
+
+
+def _put_in_place(plan: TrainingPlan, manifest: SupernetManifest, workspace: Path, directory: Path) -> None:
     with writing(directory):
         shutil.rmtree(directory, ignore_errors=True)
-        scratch.rename(directory)
+        (workspace / CHECKPOINT).rename(directory)
     for name, digest in manifest.files.items():
         plan.digests.remember(directory / name, digest)
-    return manifest

@@ -35,8 +35,10 @@ def memory_to_take(base: Checkpoint, training: TrainingSettings, data: TrainingD
     return first_that_fits(memory.total, recipes_for(training), partial(needs_of, base, training, data))
 
 
-def needs_of(base: Checkpoint, training: TrainingSettings, data: TrainingData, memory: MemoryRecipe) -> FineTuningNeeds:
-    """What a fine-tuning of all of a checkpoint's weights takes here, by a recipe."""
+def needs_of(
+    base: Checkpoint, training: TrainingSettings, data: TrainingData, memory: MemoryRecipe, refitted: int = 0
+) -> FineTuningNeeds:
+    """What a fine-tuning of all of a checkpoint's weights takes here, by a recipe, if so many numbers are refitted."""
     numbers = sum(len(example.tokens) for example in data.examples)
     needs = fine_tuning_needs(
         base.network,
@@ -45,6 +47,7 @@ def needs_of(base: Checkpoint, training: TrainingSettings, data: TrainingData, m
         preferred_dtype(),
         stored_bytes=number_bytes(base),
         sequence_tokens=round(numbers / len(data.examples)),
+        refitted=refitted,
     )
     return needs.shared_by(processes()) if compute_device().type == "cuda" else needs  # CPUs have one memory
 

@@ -91,7 +91,7 @@ def plan_single(
     if chosen.quantization != "none":
         raise UserError(f"{source}: a network in INT8 can't be fine-tuned; name its architecture as it is without")
     cut = base.cut(chosen)
-    network = replace(base, network=cut.shape, weights=dict(cut.weights()))
+    network = replace(base, network=cut.shape, weights=dict(cut.weights()), refitted={})
     digests, origin = FileDigests(environment.cache), origin_of(source)
     if not settings.steps:
         recipe = SingleRecipe(base=source_digest, architecture=chosen, tuning=None)

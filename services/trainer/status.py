@@ -57,6 +57,10 @@ class TrainerStatus:
                 ),
             )
 
+    def refitted(self) -> None:
+        """A layer's down projections are refitted."""
+        self.hung.beat()
+
     def ended(self) -> None:
         """No more steps are expected."""
         self.hung.rest()

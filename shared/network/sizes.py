@@ -42,6 +42,13 @@ def layer_bytes(family: str, layer: LayerShape, dtype: Dtype, quantization: Quan
     return _bytes(layer_tensors(family, layer, 0), dtype, quantization)
 
 
+def refitted_parameters(network: NetworkShape, mlp_widths: Iterable[int]) -> int:
+    """Numbers of the down projections that a super-network has besides, refitted for each narrower width. Sub-networks
+    have no more for them: each takes the place of one of theirs."""
+    widths = sorted(set(mlp_widths))
+    return sum(layer.outputs * width for layer in network.layers for width in widths if width < layer.mlp_width)
+
+
 def cache_bytes(network: NetworkShape, dtype: Dtype) -> int:
     """Exact memory of the keys and values that a network holds of each token, in `dtype`: what it takes beside its
     weights grows with the tokens that are served."""

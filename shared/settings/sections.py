@@ -142,9 +142,18 @@ class TrainingSettings(Section):
         Whole,
         Field(
             ge=256,
-            description="Tokens of the training data with which the importance of layers and neurons is measured.",
+            description="Tokens of the training data with which the importance of layers and neurons is measured. With "
+            "as many, projections are refitted.",
         ),
     ] = 8192
+    refit: Annotated[
+        bool,
+        Field(
+            description="Refit each MLP's down projection for each narrower width, after the fine-tuning. In closed "
+            "form, so that a narrow MLP's output on training data is as close as can be to the whole one's. The "
+            "projections lie beside the super-network's weights.",
+        ),
+    ] = False
     memory: Annotated[
         MemoryChoice,
         Field(

@@ -4,13 +4,13 @@ import copy
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from torch import Tensor
 from transformers import PretrainedConfig
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
@@ -26,6 +26,8 @@ from shared.network.shape import LayerShape, NetworkShape
 from shared.network.tensors import EMBEDDINGS, HEAD, NAMES, NORM, layer_tensors, outer_tensors, tensors
 from shared.supernet.config import transformers_config
 from shared.supernet.decoder import Attention, Decoder, Layer, Linear, Mlp, Rotary
+from shared.supernet.mapped import mapped_tensors
+from shared.supernet.refitted import Refitted, read_refitted
 from shared.text import shown
 
 log = logging.getLogger(__name__)
@@ -43,13 +45,15 @@ STATIC_ROPE = ("default", "linear", "llama3", "yarn")
 class Checkpoint:
     """A decoder's weights under their Hugging Face names, mapped from the file: pages are read when they are used.
 
-    `config` is what transformers makes of the network's family, without what single layers have of their own.
+    `config` is what transformers makes of the network's family, without what single layers have of their own. A
+    super-network may have down projections that were `refitted` for narrower MLPs.
     """
 
     directory: Path
     config: PretrainedConfig
     network: NetworkShape
     weights: Mapping[str, Tensor]
+    refitted: Refitted = field(default_factory=dict)
 
     @classmethod
     def open(cls, directory: Path) -> "Checkpoint":
@@ -58,7 +62,11 @@ class Checkpoint:
         Raises UserError if it is missing, truncated, of a family that isn't supported, or not what its config says.
         """
         described = cls.described(directory)
-        return replace(described, weights=_belonging(_mapped_weights(directory), described.network, directory))
+        return replace(
+            described,
+            weights=_belonging(_mapped_weights(directory), described.network, directory),
+            refitted=read_refitted(directory, described.network),
+        )
 
     @classmethod
     def described(cls, directory: Path) -> "Checkpoint":
@@ -87,7 +95,9 @@ class Checkpoint:
         """The sub-network of an architecture (default: the whole network), made of views: no copy, no memory.
 
         With INT8 only what is quantised takes memory, and it is quantised where it lies, a layer at a time.
-        `weights` stands in for the mapped ones under the same names. Raises UserError if the architecture doesn't fit.
+        A narrower MLP has the down projection that was refitted for its width, if there is one. `weights` stands in for
+        the mapped ones under the same names, for which nothing was refitted. Raises UserError if the architecture
+        doesn't fit.
         """
         (network,) = self.cut_together([dense(self.network) if architecture is None else architecture], weights)
         return network
@@ -96,14 +106,15 @@ class Checkpoint:
         self, architectures: Sequence[Architecture], weights: Mapping[str, Tensor] | None = None
     ) -> list[Decoder]:
         """`cut` several sub-networks: a layer that is the same in some of them is the same object there, made once."""
-        source = self.weights if weights is None else weights
+        source, refitted = (self.weights, self.refitted) if weights is None else (weights, {})
         made: dict[tuple[int, LayerShape, Quantization], Layer] = {}
-        return [self._cut(architecture, source, made) for architecture in architectures]
+        return [self._cut(architecture, source, refitted, made) for architecture in architectures]
 
     def _cut(
         self,
         architecture: Architecture,
         source: Mapping[str, Tensor],
+        refitted: Refitted,
         made: dict[tuple[int, LayerShape, Quantization], Layer],
     ) -> Decoder:
         """A sub-network of the layers `made`, by index, shape and quantization; and of others, which are added."""
@@ -112,7 +123,10 @@ class Checkpoint:
         for shape, index in zip(network.layers, architecture.layers, strict=True):
             key = index, shape, architecture.quantization
             if key not in made:
-                made[key] = _quantized(cut_layer(network.family, shape, index, source), architecture.quantization)
+                narrowed = shape.mlp_width < self.network.layers[index].mlp_width
+                down = refitted.get((index, shape.mlp_width)) if narrowed else None
+                layer = cut_layer(network.family, shape, index, source, down)
+                made[key] = _quantized(layer, architecture.quantization)
             layers.append(made[key])
         outer = {spec.part: source[spec.name] for spec in outer_tensors(network)}
         rotaries = _rotaries(network, self.config)
@@ -139,11 +153,14 @@ def _arithmetic(network: NetworkShape, config: PretrainedConfig) -> Arithmetic:
     return family_of(network.family).arithmetic(config)
 
 
-def cut_layer(family: str, layer: LayerShape, index: int, source: Mapping[str, Tensor]) -> Layer:
-    """A layer made of those that a source holds for the layer `index`: as much of them as its shape says."""
+def cut_layer(
+    family: str, layer: LayerShape, index: int, source: Mapping[str, Tensor], down: Tensor | None = None
+) -> Layer:
+    """A layer made of those that a source holds for the layer `index`: as much of them as its shape says. `down` is its
+    down projection, where that isn't one of the source."""
     blocks: dict[str, dict[str, Any]] = {"attention": {}, "mlp": {}, "": {}}
     for spec in layer_tensors(family, layer, index):
-        whole = source[spec.name]
+        whole = down if down is not None and spec.neurons == "columns" else source[spec.name]
         tensor = whole if whole.shape == spec.size else whole[tuple(slice(size) for size in spec.size)]
         block, _, field = spec.part.rpartition(".")
         if spec.bias:  # it comes right after its weight
@@ -236,13 +253,7 @@ def _tell_of_two(directory: Path) -> None:
 def _mapped_weights(directory: Path) -> dict[str, Tensor]:
     weights: dict[str, Tensor] = {}
     for file in weight_files(directory):
-        try:
-            with safe_open(file, framework="pt") as mapped:
-                weights |= {name: mapped.get_tensor(name) for name in mapped.keys()}  # noqa: SIM118 (no mapping)
-        except (SafetensorError, OSError) as error:
-            raise UserError(
-                f"{file}: truncated or not a safetensors file ({error}); copy the checkpoint again"
-            ) from error
+        weights |= mapped_tensors(file)
     return weights
 
 

@@ -8,8 +8,9 @@ import pytest
 from safetensors.torch import load_file
 
 from shared.errors import UserError
+from tests.support.content import content_of
 from tests.support.forked import Forked, killed_after
-from tests.support.tiny_training import run, tiny_plan, train_and_die, train_and_tell
+from tests.support.tiny_training import refit_and_die, run, tiny_plan, train_and_die, train_and_tell
 
 STEPS = 24
 
@@ -60,6 +61,17 @@ def test_so_it_does_by_the_lean_recipes(tmp_path: Path, memory: str) -> None:
     files = [tmp_path / name / "supernet" / "model.safetensors" for name in ("killed", "undisturbed")]
     assert files[0].read_bytes() == files[1].read_bytes()
     assert steps_done(tmp_path) == [0, 1, 2, 3, 3, 4, 5], "it didn't go on where it was killed"
+
+
+def test_so_it_does_where_it_is_killed_while_projections_are_refitted(tmp_path: Path) -> None:
+    training = {"steps": 4, "warmup_steps": 0, "refit": True}
+    run(tmp_path, "undisturbed", **training)
+    assert Forked(refit_and_die, tmp_path, "killed", training, 3).wait() == -signal.SIGKILL
+    assert not (tmp_path / "killed" / "supernet").exists()
+    assert len(list((tmp_path / "killed").glob("unfinished/refitted/*.safetensors"))) == 3
+    run(tmp_path, "killed", **training)
+    assert steps_done(tmp_path) == [0, 1, 2, 3], "what was trained has been trained again"
+    assert content_of(tmp_path / "killed" / "supernet") == content_of(tmp_path / "undisturbed" / "supernet")
 
 
 def test_killed_before_the_first_save_it_begins_again(tmp_path: Path) -> None:

@@ -11,7 +11,9 @@ from safetensors.torch import load_file
 
 from services.trainer import training_state
 from services.trainer.fine_tuning import StepReport
+from shared.manifest import SupernetManifest
 from shared.supernet.device import preferred_dtype
+from tests.support.checkpoints import LAYERS
 from tests.support.data import ROOT
 from tests.support.tiny_training import run, tiny_plan, train_in
 
@@ -19,7 +21,7 @@ STEPS, KILLED_AT = 6, 4
 # Where gradients are next to nothing, AdamW makes steps of float noise: the smaller they are, the less that matters.
 USUAL: dict[str, Any] = {"steps": STEPS, "learning_rate": 1e-4, "warmup_steps": 0}
 SAVING = {**USUAL, "checkpoint_every_seconds": 1e-6}
-EACH = {**USUAL, "subnets_per_step": 3}
+EACH = {**USUAL, "subnets_per_step": 3, "refit": True}
 LEVERS = {"sampling": "stratified", "distillation": "full"}
 TAUGHT = {**EACH, **LEVERS}
 LEAN = {memory: {**USUAL, **LEVERS, "memory": memory} for memory in ("lean", "leanest")}
@@ -114,6 +116,19 @@ def test_more_sub_networks_in_a_step_are_another_training(trained: tuple[Path, A
 def test_a_teacher_and_other_sub_networks_are_another_training_too(trained: tuple[Path, Any]) -> None:
     each, taught = (log_of(trained[0] / name) for name in ("one-each", "one-taught"))
     assert each[0] == taught[0] and each[1]["loss"] != taught[1]["loss"]
+
+
+def test_the_first_process_refits_and_the_others_wait(trained: tuple[Path, Any]) -> None:
+    """The weights differ by their rounding, and what is fitted to them not by much more."""
+    for layer in range(LAYERS):
+        one, two = (
+            load_file(trained[0] / name / "supernet" / "refitted" / f"layer-{layer:03}.safetensors")
+            for name in ("one-each", "two-each")
+        )
+        assert list(one) == list(two) != []
+        assert all(float((one[name] - two[name]).abs().max()) < 0.1 * float(one[name].std()) for name in one)
+    files = SupernetManifest.read(trained[0] / "two-each" / "supernet").files
+    assert sum(name.startswith("refitted/") for name in files) == LAYERS
 
 
 def test_a_killed_process_ends_the_others_and_the_same_number_goes_on_to_the_last_bit(

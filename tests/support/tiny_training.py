@@ -74,3 +74,15 @@ def train_and_die(directory: Path, name: str, training: dict[str, Any], step: in
             os.kill(os.getpid(), signal.SIGKILL)
 
     train_in(directory / name, tiny_plan(directory, **training), report)
+
+
+def refit_and_die(directory: Path, name: str, training: dict[str, Any], layers: int) -> None:
+    """Fine-tune as `run` does, and be killed by SIGKILL when the projections of so many layers are refitted."""
+
+    def refitted(done: int, _: int) -> None:
+        if done == layers:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    place = directory / name
+    plan = tiny_plan(directory, **training)
+    make_supernet(plan, place / "unfinished", place / "supernet", lambda _: None, refitted=refitted)

@@ -69,6 +69,21 @@ def test_chat_templates_that_have_names_are_fetched_too(supernet: Path, cache: P
     assert [path.name for path in (fetched / "additional_chat_templates").iterdir()] == ["rag.jinja"]
 
 
+def test_refitted_projections_are_fetched_too_and_missed_where_they_are_not(
+    supernet: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (supernet / "refitted").mkdir()
+    (supernet / "refitted" / "layer-000.safetensors").write_bytes(b"projections")
+    (supernet / "refitted" / "layer-001.unfinished").write_bytes(b"half of them")
+    digest = digest_of(supernet)
+    fetched = fetch_checkpoint(supernet.as_uri(), digest, cache)
+    assert digest_of(fetched) == digest
+    assert [path.name for path in (fetched / "refitted").iterdir()] == ["layer-000.safetensors"]
+    monkeypatch.setattr(remote, "DIRECTORIES", ())  # as by releases before there were any
+    with pytest.raises(UserError, match="not the checkpoint that was asked for"):
+        fetch_checkpoint(supernet.as_uri(), digest, cache.with_name("other"))
+
+
 def test_with_a_digest_what_was_fetched_is_used_without_looking_at_the_url(supernet: Path, cache: Path) -> None:
     fetched = fetch_checkpoint(supernet.as_uri(), None, cache)
     shutil.rmtree(supernet)

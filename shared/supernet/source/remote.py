@@ -14,7 +14,7 @@ from typing import Any
 from fsspec.callbacks import Callback
 from fsspec.core import url_to_fs
 
-from shared.checkpoint_files import CHAT_TEMPLATES, FETCHED, FileDigests, has_digest
+from shared.checkpoint_files import DIRECTORIES, FETCHED, FileDigests, has_digest
 from shared.errors import UserError, first_line
 from shared.files import writing
 from shared.manifest import MANIFEST, SupernetManifest
@@ -50,9 +50,10 @@ class RemoteDirectory:
         with self._reaching():
             self._files.invalidate_cache()
             listed = {_last(entry): entry for entry in self._files.ls(self._root, detail=True)}
-            if listed.get(CHAT_TEMPLATES, {}).get("type") == "directory":
-                templates = self._files.ls(f"{self._root}/{CHAT_TEMPLATES}", detail=True)
-                listed |= {f"{CHAT_TEMPLATES}/{_last(entry)}": entry for entry in templates}
+            for name in DIRECTORIES:
+                if listed.get(name, {}).get("type") == "directory":
+                    within = self._files.ls(f"{self._root}/{name}", detail=True)
+                    listed |= {f"{name}/{_last(entry)}": entry for entry in within}
         names = {name: entry for name, entry in listed.items() if entry["type"] == "file"}
         return {
             name: entry["size"] or 0
