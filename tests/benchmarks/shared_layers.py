@@ -1,7 +1,7 @@
 """Networks an hour where layers are shared, against one by one, on the example model with items of ARC-Easy.
 
 Run as `python -m tests.benchmarks.shared_layers [ITEMS] [ROUNDS]` (64 and 3), with NASFARM_DATA set. The generations
-are twelve networks each of the example's space: as a search begins, as it proposes them later, and neighbours, which
+are those of the example search: as it begins, as it proposes them later; and as many neighbours, which
 differ in some of the last ten layers. They are divided into messages as for one evaluator, and scored so and one by
 one, in turns; answers must be the same. Medians; beside them how many layers are computed, of all that the networks
 have.
@@ -24,7 +24,7 @@ from services.evaluator.preparation import PreparedTask, prepare_task
 from services.evaluator.scoring import score, score_together
 from services.evaluator.tasks.loading import load_items
 from shared.architecture import Architecture
-from shared.messages import CheckpointRef, EvaluationRequest, EvaluationSpec, ItemScores, TaskItems
+from shared.messages import MOST_TOGETHER, CheckpointRef, EvaluationRequest, EvaluationSpec, ItemScores, TaskItems
 from shared.settings import StrategySettings
 from shared.space import SearchSpace
 from shared.supernet.checkpoint import Checkpoint
@@ -35,17 +35,15 @@ from shared.supernet.tokenizer import load_tokenizer
 from tests.support.benchmark import environment_with_data
 
 ITEMS, ROUNDS = 64, 3
-GENERATION = 12
+GENERATION = 24
 DEPTHS, WIDTHS = (30, 29, 28), (1536, 1152, 768)
 LATE = 10
-MESSAGE = 6
-"""Networks of a message where one evaluator is asked for a generation."""
 
 
 def generations(space: SearchSpace) -> dict[str, list[Architecture]]:
     """The generations by their names."""
     costs = CostModel(space, ("parameters",), "bfloat16")
-    strategy = make_strategy(costs, StrategySettings(strategy="linas", population=GENERATION))
+    strategy = make_strategy(costs, StrategySettings(strategy="bayesian", population=GENERATION))
     random = Random(0)
     losses = [random.expovariate(1) for _ in range(space.network.depth)]
 
@@ -80,7 +78,7 @@ def messages(networks: Sequence[Architecture]) -> list[list[Architecture]]:
     requests = [
         EvaluationRequest(search="", checkpoint=reference, architecture=network, spec=spec) for network in networks
     ]
-    return [[request.architecture for request in group] for group in divided(requests, MESSAGE)]
+    return [[request.architecture for request in group] for group in divided(requests, MOST_TOGETHER)]
 
 
 def together(
