@@ -166,7 +166,9 @@ SEARCHED_SPACE = Recipe(("depths", "mlp_widths", "quantization"), beside=("depth
 PART = Recipe(("items", "split"))
 TASK = Recipe(("name", "metric", "num_fewshot", "search", "report"), later=CHAT, parts={"search": PART, "report": PART})
 STRATEGY = Recipe(
-    ("strategy", "population", "seed"), later={"overlap": False, "asynchronous": False}, beside=("evaluations",)
+    ("strategy", "population", "seed"),
+    later={"overlap": False, "asynchronous": False, "slices": 1},
+    beside=("evaluations",),
 )
 SERVING = Recipe(("engine", "batch", "prompt_tokens", "generated_tokens", "repeats"))
 REPORTING = Recipe(later={"margin": 2.0}, beside=("networks", "random"))

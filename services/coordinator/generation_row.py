@@ -3,14 +3,13 @@
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
-from itertools import islice
 
 from services.coordinator.cost_model import CostModel
 from services.coordinator.evaluated import Evaluated
 from services.coordinator.pareto import ReferencePoint, hypervolume
 from services.coordinator.plan import SearchPlan
 from services.coordinator.predictor_quality import kendall_tau, line_through, mean_absolute_error, partial_tau
-from services.coordinator.results import as_chosen_by, best_networks, reference_point
+from services.coordinator.results import as_chosen_by, best_networks, on_all_items, reference_point
 from shared.architecture import Architecture
 from shared.generation import DrawnRow, GenerationRow
 
@@ -58,10 +57,11 @@ class GenerationRows:
 
     def add(self, number: int, proposed: Proposed, evaluated: Sequence[Evaluated]) -> GenerationRow:
         """The row of a generation that is complete."""
-        batch = self._judged(proposed, evaluated)
-        self._drawn += [judged for network, judged in batch if network in proposed.drawn]
         self._networks |= {network.architecture: network for network in evaluated}
-        self.best = best_networks(as_chosen_by(self._plan, list(self._networks.values())))
+        networks = list(self._networks.values())
+        self.best = best_networks(as_chosen_by(self._plan, networks))
+        batch = self._judged(proposed, on_all_items(self._plan, networks), len(evaluated))
+        self._drawn += [judged for network, judged in batch if network in proposed.drawn]
         if self._reference is None:
             self._reference = reference_point(self._plan, self._costs, evaluated)
         quality = _quality([judged for _, judged in batch])
@@ -83,15 +83,17 @@ class GenerationRows:
             estimated=self._plan.estimates,
         )
 
-    def _judged(self, proposed: Proposed, evaluated: Sequence[Evaluated]) -> list[tuple[Architecture, _Judged]]:
-        known = islice(self._networks.values(), proposed.known)
-        fitted = [network for network in known if network.accuracy is not None]
+    def _judged(
+        self, proposed: Proposed, networks: Sequence[Evaluated], last: int
+    ) -> list[tuple[Architecture, _Judged]]:
+        """What was said of each of the `last` networks, and what was measured."""
+        fitted = [network for network in networks[: proposed.known] if network.accuracy is not None]
         line = line_through(
             [self._plan.space.parameters(network.architecture) for network in fitted],
             [network.accuracy or 0.0 for network in fitted],
         )
         judged = []
-        for network in evaluated:
+        for network in networks[len(networks) - last :]:
             predicted = proposed.predictions.get(network.architecture)
             if network.accuracy is None or predicted is None:
                 continue

@@ -61,22 +61,30 @@ class AdditiveModels:
 class MonotoneRidge:
     """The posterior of additive models, given what was measured.
 
-    `genomes` has shape (networks, genes), `accuracies` (networks,), two or more; any unit. The prior's spreads and the
+    `genomes` has shape (networks, genes), `accuracies` (networks,), two or more; any unit. `groups` (networks,), from 0
+    on, says which were measured on the same items: others may be easier, all accuracies are predicted for the mean over
+    groups. The prior's spreads and the
     noise are those with the greatest marginal likelihood (MacKay 1992, Bayesian interpolation), for which weights may
     have any sign. Deterministic. Raises ValueError for fewer than two networks.
     """
 
     name = "monotone ridge"
 
-    def __init__(self, encoding: Encoding, genomes: IntArray, accuracies: FloatArray) -> None:
+    def __init__(
+        self, encoding: Encoding, genomes: IntArray, accuracies: FloatArray, groups: IntArray | None = None
+    ) -> None:
         if len(genomes) < 2:
             raise ValueError(f"a predictor needs two networks or more, not {len(genomes)}")
         self._features = StepFeatures(encoding)
-        self._mean, self._scale = float(accuracies.mean()), float(accuracies.std()) or 1.0
+        self._groups = np.zeros(len(genomes), np.int64) if groups is None else groups
+        self._means = group_means(self._groups, accuracies)
+        losses = self._means[self._groups] - accuracies  # so that weights are positive
+        self._mean, self._scale = float(self._means.mean()), float(losses.std()) or 1.0
         features = self._features.of(genomes)
-        self._centre = features.mean(axis=0)  # the largest network's accuracy has no prior, and so is left out
-        self._inputs = features - self._centre
-        self._targets = (self._mean - accuracies) / self._scale  # losses, so that weights are positive
+        # The largest network's accuracy, and what each group's items make easier, have no prior, and so are left out.
+        self._centres = np.array([features[self._groups == group].mean(axis=0) for group in range(len(self._means))])
+        self._inputs = features - self._centres[self._groups]
+        self._targets = losses / self._scale
         self._gram, self._moments = self._inputs.T @ self._inputs, self._inputs.T @ self._targets
         decorrelated = _decorrelated(self._features)
         priors = [_Prior(self._features, decorrelated, *spreads) for spreads in product(STEP_SPREADS, PAIR_SPREADS)]
@@ -88,6 +96,14 @@ class MonotoneRidge:
     def unexplained(self) -> float:
         """The variance of accuracies about what is predicted: noise, and what is peculiar to each network."""
         return self._noise * self._scale**2
+
+    @property
+    def offsets(self) -> FloatArray:
+        """What each group's items make easier than the mean over groups, shape (groups,), by the most probable model;
+        in the unit of the accuracies fitted to."""
+        largest = self._means + self._centres @ self.mode.losses[0]
+        offsets: FloatArray = largest - largest.mean()
+        return offsets
 
     @cached_property
     def mode(self) -> AdditiveModels:
@@ -120,7 +136,8 @@ class MonotoneRidge:
         # The least squares of the whitened system, with weights of at least 0.
         weights, _ = nnls(self._root, solve_triangular(self._root, moments, trans="T"))
         losses = np.round(weights[:-1], DECIMALS)
-        return float(self._centre @ losses) - float(targets.mean()), losses
+        largest = self._centres @ losses - group_means(self._groups, targets)
+        return float(largest.mean()), losses
 
     def _models(self, modes: list[tuple[float, FloatArray]]) -> AdditiveModels:
         largest = np.round([one for one, _ in modes], DECIMALS)
@@ -139,8 +156,14 @@ class MonotoneRidge:
         explained = solve_triangular(root, np.append(self._moments / noise, 0.0), trans="T")
         determinants = np.log(np.diag(root)).sum() - np.log(np.diag(prior.root)).sum()
         residual = self._targets @ self._targets / noise - explained @ explained
-        degrees = len(self._targets) - 1
+        degrees = len(self._targets) - len(self._means)
         return round(float(-determinants - (residual + degrees * np.log(noise)) / 2), DECIMALS)
+
+
+def group_means(groups: IntArray, values: FloatArray) -> FloatArray:
+    """The mean of each group's values, shape (groups,); groups are numbered from 0 on."""
+    means: FloatArray = np.bincount(groups, values) / np.bincount(groups)
+    return means
 
 
 class _Prior:

@@ -9,7 +9,7 @@ from services.coordinator.pareto import ReferencePoint
 from shared.architecture import Architecture, Quantization, dense
 from shared.identity import INT8_VERSION, SEARCH
 from shared.manifest import search_space
-from shared.messages import CheckpointRef, CostSpec, Dtype, EvaluationRequest, EvaluationSpec
+from shared.messages import CheckpointRef, CostSpec, Dtype, EvaluationRequest, EvaluationSpec, TaskItems
 from shared.network.shape import NetworkShape
 from shared.settings import ItemsPart, SearchSettings, ServingSettings
 from shared.space import QUANTIZATIONS, SearchSpace
@@ -58,12 +58,13 @@ class SearchPlan:
         }
 
     def request(self, architecture: Architecture, part: ItemsPart) -> EvaluationRequest:
-        """Measure a sub-network on the `search` or the `report` items."""
-        return self._request(self.supernet, architecture, self.settings.spec(part, self.dtype))
+        """Measure a sub-network on the `search` items, or its slice of them, or on the `report` items."""
+        return self._request(self.supernet, architecture, self._spec(architecture, part))
 
     def base_request(self, part: ItemsPart) -> EvaluationRequest:
         """Measure the untouched base model."""
-        return self._request(self.base, dense(self.space.network), self.settings.spec(part, self.dtype))
+        whole = dense(self.space.network)
+        return self._request(self.base, whole, self._spec(whole, part))
 
     def speeds_request(self, serving: ServingSettings, networks: Sequence[Architecture]) -> EvaluationRequest:
         """Measure how fast sub-networks are, the first one by itself and the others beside it, all on one device; apart
@@ -87,6 +88,14 @@ class SearchPlan:
         whole = dense(self.space.network)
         return self._request(self.supernet, whole, EvaluationSpec(dtype=self.dtype, costs=costs))
 
+    def _spec(self, architecture: Architecture, part: ItemsPart) -> EvaluationSpec:
+        """What is measured of a network. Which slice of the search items is a matter of chance, but always the same."""
+        spec, slices = self.settings.spec(part, self.dtype), self.settings.search.slices
+        if part == "report" or slices == 1:
+            return spec
+        own = int(architecture.digest, 16) % slices
+        return spec.model_copy(update={"tasks": tuple(_slice(task, own, slices) for task in spec.tasks)})
+
     def _request(
         self, checkpoint: CheckpointRef, architecture: Architecture, spec: EvaluationSpec
     ) -> EvaluationRequest:
@@ -96,6 +105,13 @@ class SearchPlan:
             architecture=architecture,
             spec=spec.computing(architecture, self.int8_version),
         )
+
+
+def _slice(items: TaskItems, number: int, slices: int) -> TaskItems:
+    """One of several slices of items that are as large as can be."""
+    start, count = items.start, items.stop - items.start
+    edges = {"start": start + count * number // slices, "stop": start + count * (number + 1) // slices}
+    return items.model_copy(update=edges)
 
 
 def plan_of(history: History, settings: SearchSettings) -> SearchPlan:

@@ -6,7 +6,7 @@ from itertools import chain, islice
 from scipy.special import expit
 
 from services.coordinator.cost_model import CostModel
-from services.coordinator.estimates import estimated
+from services.coordinator.estimates import Estimates
 from services.coordinator.evaluated import Evaluated
 from services.coordinator.history import History
 from services.coordinator.pareto import ReferencePoint, non_dominated
@@ -35,7 +35,8 @@ def evaluated_network(
     sureness = chain.from_iterable(
         _sureness(scores, metric) for scores, metric in zip(outcome.scores, metrics, strict=True)
     )
-    return Evaluated(architecture, costs.of(architecture), accuracy(outcome, metrics), tuple(sureness))
+    items = " ".join(f"{task.task} {task.start}" for task in request.spec.tasks)
+    return Evaluated(architecture, costs.of(architecture), accuracy(outcome, metrics), tuple(sureness), items)
 
 
 def cost_tables(plan: SearchPlan, history: History) -> tuple[CostTable, ...]:
@@ -85,7 +86,13 @@ def measured_networks(plan: SearchPlan, history: History) -> list[Evaluated]:
 def as_chosen_by(plan: SearchPlan, measured: Sequence[Evaluated]) -> list[Evaluated]:
     """Networks with the accuracies by which the front is chosen: with the strategy `bayesian` those that they probably
     have, with others those that were measured."""
-    return estimated(plan.space, measured) if plan.estimates else list(measured)
+    return Estimates(plan.space, measured).probable if plan.estimates else list(measured)
+
+
+def on_all_items(plan: SearchPlan, measured: Sequence[Evaluated]) -> list[Evaluated]:
+    """Networks as they were measured, but for what the slice of the items that each was measured on makes harder or
+    easier."""
+    return Estimates(plan.space, measured).levelled if plan.settings.search.slices > 1 else list(measured)
 
 
 def first_networks(plan: SearchPlan, history: History) -> set[Architecture]:
@@ -101,7 +108,7 @@ def reference_point(plan: SearchPlan, costs: CostModel, first: Sequence[Evaluate
     """Where hypervolumes of a search are measured from; `first` are the networks of its first generation. Where the
     front is chosen by estimates, that is close to the corner of what can be reached: there differences between fronts
     show."""
-    accuracies = [network.accuracy for network in first if network.accuracy is not None]
+    accuracies = [network.accuracy for network in as_chosen_by(plan, first) if network.accuracy is not None]
     if not plan.estimates or not accuracies:
         return ReferencePoint(costs.dense)
     return ReferencePoint(costs.dense, JUST_ABOVE, min(accuracies))

@@ -131,6 +131,12 @@ class SearchSettings(Section):
                 "space.quantization: the number of parameters is the same for every choice; "
                 "add bytes or seconds to `objectives`, or leave one choice"
             )
+        fewest = min(self.tasks, key=lambda task: task.search.items)
+        if self.search.slices > fewest.search.items:
+            raise ValueError(
+                f"search.slices: {self.search.slices} slices of the {fewest.search.items} search items of "
+                f"{fewest.name}; choose fewer, or more items"
+            )
         if self.remeasure_int8 and "int8" in self.space.quantization:
             raise ValueError(
                 "remeasure_int8: the search measures networks in INT8 already; remove it, or remove int8 from "

@@ -202,6 +202,15 @@ class StrategySettings(Section):
             "With `asynchronous` so many are always under way: the number of evaluators, then, or a few more.",
         ),
     ] = 50
+    slices: Annotated[
+        Whole,
+        Field(
+            ge=1,
+            description="Slices of the search items; each network is measured on one of them. With several, more "
+            "networks can be measured in the same time, and what their layers are worth is learnt on all items. Only "
+            "for `bayesian`, which estimates what each network would have on all of them.",
+        ),
+    ] = 1
     seed: Annotated[Whole, Field(description="Seed for all random choices of the strategy.")] = 0
     overlap: Annotated[
         bool,
@@ -221,7 +230,12 @@ class StrategySettings(Section):
     ] = False
 
     @model_validator(mode="after")
-    def _one_mode(self) -> Self:
+    def _agreeing(self) -> Self:
+        if self.slices > 1 and self.strategy != "bayesian":
+            raise ValueError(
+                f"slices: {self.strategy} compares networks by what was measured, which takes the same items for all; "
+                "remove it, or choose strategy bayesian"
+            )
         if self.overlap and self.asynchronous:
             raise ValueError("an asynchronous search has no generations to overlap; remove overlap or asynchronous")
         return self

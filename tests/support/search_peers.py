@@ -17,7 +17,7 @@ from pymoo.operators.repair.rounding import RoundingRepair
 from pymoo.operators.sampling.rnd import IntegerRandomSampling
 
 from services.coordinator.cost_model import CostModel
-from services.coordinator.estimates import estimated
+from services.coordinator.estimates import Estimates
 from services.coordinator.genomes import Encoding, FloatArray, IntArray
 from services.coordinator.strategies import Evaluated, make_strategy
 from shared.settings import StrategyName, StrategySettings
@@ -66,7 +66,7 @@ class OurStrategy(Searcher):
     def chosen_by(self, accuracies: FloatArray) -> FloatArray:
         if not self._estimates:
             return accuracies
-        return np.array([one.accuracy for one in estimated(self.costs.space, self._evaluated)], np.float64)
+        return np.array([one.accuracy for one in Estimates(self.costs.space, self._evaluated).probable], np.float64)
 
 
 class UniformGenes(Searcher):

@@ -8,6 +8,7 @@ from services.coordinator.pareto import hypervolume
 from services.coordinator.plan import plan_of
 from services.coordinator.predictor_quality import kendall_tau, mean_absolute_error
 from services.coordinator.results import (
+    as_chosen_by,
     best_networks,
     cost_model,
     evaluated_so_far,
@@ -29,7 +30,7 @@ def test_the_front_is_that_of_estimated_accuracies_and_so_is_its_hypervolume(tmp
     costs = cost_model(plan, history)
     first = measured[: len(history.generation(0))]
     reference = reference_point(plan, costs, first)
-    assert reference.corner == (1.001, min(one.accuracy or 0.0 for one in first))
+    assert reference.corner == (1.001, min(one.accuracy or 0.0 for one in as_chosen_by(plan, first)))
     best = best_networks(estimated)
     row = observer.generations[-1]
     assert row.estimated and row.hypervolume == pytest.approx(
@@ -78,3 +79,17 @@ def test_a_metric_with_margins_of_its_own_is_learnt_from_by_these(tmp_path: Path
     _, _, _, history = search(plan, tmp_path / "h.sqlite", answer)
     (sureness,) = {one.sureness for one in measured_networks(plan, history)}
     assert sureness == pytest.approx((0.880797,) * 40)
+
+
+def test_each_network_is_measured_on_one_slice_of_the_items_always_the_same(tmp_path: Path) -> None:
+    plan = small_plan(strategy="bayesian", evaluations=60, population=12, slices=4)
+    chosen, seen, observer, history = search(plan, tmp_path / "h.sqlite")
+    assert len(set(seen)) == len(history.candidates()) == 60
+    requests = [plan.request(candidate.architecture, "search") for candidate in history.candidates()]
+    assert {request.identity for request in requests} == set(seen)
+    ranges = [(request.spec.tasks[0].start, request.spec.tasks[0].stop) for request in requests]
+    assert set(ranges) == {(0, 10), (10, 20), (20, 30), (30, 40)} and all(ranges.count(one) > 5 for one in set(ranges))
+    assert plan.request(chosen[0], "report") == small_plan().request(chosen[0], "report")
+    assert len({one.items for one in measured_networks(plan, history)}) == 4
+    assert chosen == front(evaluated_so_far(plan, history))
+    assert observer.generations[-1].on_drawn is not None

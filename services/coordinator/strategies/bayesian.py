@@ -9,7 +9,7 @@ accuracy that was measured, which is noisy: noisy expected hypervolume improveme
 
 import numpy as np
 
-from services.coordinator.estimates import accuracies_by_sureness
+from services.coordinator.estimates import accuracies_by_sureness, groups_of
 from services.coordinator.genomes import IntArray
 from services.coordinator.monotone_ridge import AdditiveModels, MonotoneRidge
 from services.coordinator.pareto import non_dominated
@@ -34,8 +34,9 @@ class BayesianOptimisation(PredictingStrategy):
 
     def _propose(self, count: int, rng: np.random.Generator) -> IntArray:
         measured, _, _ = self._measured()
-        accuracies = accuracies_by_sureness(self._measured_networks)
-        self._predictor = predictor = MonotoneRidge(self._encoding, measured, accuracies)
+        networks = self._measured_networks
+        accuracies, groups = accuracies_by_sureness(networks), groups_of(networks)
+        self._predictor = predictor = MonotoneRidge(self._encoding, measured, accuracies, groups)
         draws = predictor.draw(DRAWS, rng)
         candidates = self._candidates(predictor, draws.some(slice(FRONTS)), measured, rng)
         # Networks that are being measured will be known, too; those that failed won't.
