@@ -1,8 +1,8 @@
 """Search and study files as JSON Schemas (draft 2020-12), for editors that check and complete them as they are written.
 
 They refuse what the settings refuse as far as JSON Schema can say it. It can't say that a task is listed twice, that a
-name is one of those listed elsewhere, nor how large a number is that is written as text; and JSON has no infinity and
-no NaN.
+name is one of those listed elsewhere, that there are items for all slices, nor how large a number is that is written as
+text; and JSON has no infinity and no NaN.
 """
 
 from collections.abc import Iterable
@@ -127,7 +127,12 @@ TASK_RULES: list[Schema] = [
         },
     },
 ]
+SEVERAL: Schema = {"type": "integer", "minimum": 2}
 STRATEGY_RULES: list[Schema] = [
+    {  # only `bayesian` compares networks that were measured on different items
+        "if": _given("slices", SEVERAL),
+        "then": _given("strategy", {"const": "bayesian"}),
+    },
     {  # an asynchronous search has no generations to overlap
         "if": _given("asynchronous", TRUE),
         "then": {"properties": {"overlap": {"not": TRUE}}},
@@ -159,4 +164,5 @@ STUDY_RULES: list[Schema] = [
         "then": _given("serving", {"type": "object"}),
     },
     {"properties": {"tasks": {"items": {"properties": {"name": NOT_TOGETHER}}}}},
+    {"properties": {"search": {"properties": {"slices": {"not": SEVERAL}}}}},
 ]

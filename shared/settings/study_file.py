@@ -123,6 +123,13 @@ class StudySettings(Section):
             raise ValueError(f"a task can't be called {TOGETHER!r}, as the search over all of them is; rename it")
         return tasks
 
+    @field_validator("search")
+    @classmethod
+    def _on_the_same_items(cls, search: StrategySettings) -> StrategySettings:
+        if search.slices > 1:
+            raise ValueError("slices: a study compares what was measured on the same items; remove it")
+        return search
+
     @field_validator("sizes")
     @classmethod
     def _distinct_sizes(cls, sizes: tuple[float, ...]) -> tuple[float, ...]:

@@ -26,8 +26,9 @@ from tests.support.spaces import LLAMA2_7B
 SCHEMA = search_file_schema()
 EDITOR = Draft202012Validator(SCHEMA)
 
-UNSAID = r"a task is listed twice|(or more|or less|than \S+) \(it is '"
-"""What JSON Schema can't say: that names differ, and how large a number is that is written as text."""
+UNSAID = r"a task is listed twice|(or more|or less|than \S+) \(it is '|slices of the|slices: \w+ compares"
+"""What JSON Schema can't say: that names differ, how large a number is that is written as text, or that there is as
+much of another. `slices` is looked at by itself."""
 
 
 def refusal(values: dict[str, Any]) -> str:
@@ -70,6 +71,17 @@ def test_an_editor_refuses_what_nasfarm_refuses_and_nothing_else(values: dict[st
     said = refusal(values)
     if not re.search(UNSAID, said):
         assert EDITOR.is_valid(values) == (not said), said or [error.message for error in EDITOR.iter_errors(values)]
+
+
+def test_an_editor_refuses_slices_for_strategies_that_compare_what_was_measured() -> None:
+    for search, taken in (
+        ({"slices": 2, "strategy": "bayesian"}, True),
+        ({"slices": 1, "strategy": "linas"}, True),
+        ({"slices": 2, "strategy": "linas"}, False),
+        ({"slices": 2}, False),
+    ):
+        values = {**GOOD, "search": search}
+        assert EDITOR.is_valid(values) == taken == (not refusal(values))
 
 
 @pytest.mark.parametrize(

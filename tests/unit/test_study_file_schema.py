@@ -22,7 +22,8 @@ EDITOR = Draft202012Validator(SCHEMA)
 STUDIES = Path(__file__).parents[2] / "deploy" / "studies"
 
 UNSAID = (
-    r"is listed twice|(or more|or less|than \S+) \(it is '|a search would be called|is none of `|^x: heuristics\.\d+\."
+    r"slices: |is listed twice|(or more|or less|than \S+) \(it is '|a search would be called|is none of `|"
+    r"^x: heuristics\.\d+\."
     r"(supernet: there is no|depth: super-network|layers: (all MLPs|there is no|\d+ layers))"
 )
 """What JSON Schema can't say: that names differ or are among others, how long several are together, and how large a
