@@ -102,14 +102,14 @@ def search_text(model: str, network: NetworkShape, path: Path, benchmarks: bool,
             {
                 "name": "arc_easy" if benchmarks else "plain_facts",
                 "metric": "acc",
-                "search": {"items": (200 if large else 100) if benchmarks else 82},
+                "search": {"items": 400 if benchmarks else 328},
                 "report": {"items": 1600 if benchmarks else 460},
             }
         ],
         "search": {
             "strategy": "bayesian",
-            "evaluations": 500 if large else 192,
-            "population": 50 if large else 24,
+            "evaluations": 250 if large else 48,
+            "population": 50 if large else 12,
         },
         "objectives": ["parameters"],
         "reporting": {
