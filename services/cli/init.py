@@ -108,8 +108,9 @@ def search_text(model: str, network: NetworkShape, path: Path, benchmarks: bool,
         ],
         "search": {
             "strategy": "bayesian",
-            "evaluations": 250 if large else 48,
-            "population": 50 if large else 12,
+            "evaluations": 1000 if large else 192,
+            "population": 100 if large else 32,
+            "slices": 4,
         },
         "objectives": ["parameters"],
         "reporting": {
