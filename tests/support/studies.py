@@ -2,15 +2,18 @@
 
 import random
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from services.application.study.compared import searched_networks
 from services.coordinator.history import History
 from services.coordinator.plan import SearchPlan
 from services.coordinator.reported_networks import ReportedNetworks
 from services.coordinator.results import cost_model, evaluated_so_far, front
+from services.coordinator.strategies import inner_search
 from services.coordinator.study.candidates import candidates
 from services.coordinator.study.choice import cut_alone
 from services.coordinator.study.measurement import all_requests, candidate_requests
@@ -89,7 +92,9 @@ def make_study(directory: Path, settings: StudySettings | None = None, answer: A
     )
     about = {"recipe": {"tasks": [task.model_dump(mode="json") for task in settings.tasks]}}
     history = History.create_or_resume(directory / "study.sqlite", about)
-    study = Study(settings, "float32", searches, (), history, tuple(candidates(settings, searches)))
+    with short_inner_searches():
+        found = tuple(candidates(settings, searches))
+    study = Study(settings, "float32", searches, (), history, found)
     _record(history, candidate_requests(study), answer)
     networks = searched_networks(settings, BASE, searches, study.candidates, history, Events())
     networks += _baselines(settings, of_kind(networks, "chosen"))
@@ -97,6 +102,11 @@ def make_study(directory: Path, settings: StudySettings | None = None, answer: A
     study = replace(study, networks=tuple(networks))
     _record(history, all_requests(study), answer)
     return study
+
+
+def short_inner_searches() -> AbstractContextManager[Any]:
+    """Within it, few networks are predicted when candidates are looked for, which takes most of a study's time here."""
+    return patch.object(inner_search, "GENERATIONS", 5)
 
 
 def close_study(study: Study) -> None:

@@ -16,7 +16,7 @@ from services.reporting.study.assemble import assemble
 from shared.errors import UserError
 from shared.events import Events
 from shared.messages import EvaluationRequest, Failure, Outcome
-from tests.support.studies import BASE, answered, close_study, make_study, study_settings
+from tests.support.studies import BASE, answered, close_study, make_study, short_inner_searches, study_settings
 
 TASKS = [{"name": name, "search": {"items": 60}, "report": {"items": 60}} for name in ("arc_easy", "winogrande")]
 SETTINGS = study_settings(
@@ -47,7 +47,8 @@ def test_candidates_are_of_the_size_and_unknown_to_their_search_and_always_the_s
         assert len({each.architecture for each in mine}) == 3
         assert all(is_of_size(search.plan.space.parameters(each.architecture), at_most) for each in mine)
         assert not {each.architecture for each in mine} & {each.architecture for each in search.history.candidates()}
-    assert tuple(candidates(SETTINGS, study.searches)) == study.candidates
+    with short_inner_searches():
+        assert tuple(candidates(SETTINGS, study.searches)) == study.candidates
 
 
 def test_the_network_that_is_compared_is_the_best_of_the_size_of_all_that_were_measured(study: Study) -> None:
