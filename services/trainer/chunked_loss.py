@@ -1,5 +1,6 @@
 """Losses over a large vocabulary with only a few rows of logits at a time."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -38,24 +39,14 @@ def chunked_distillation(states: Tensor, head: Tensor, targets: Tensor, taught: 
 class _ChunkedCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, states: Tensor, head: Tensor, targets: Tensor) -> Tensor:
-        places = max(1, LOGITS // len(head))
-        loss = torch.zeros((), dtype=torch.float32, device=states.device)
-        of_states = torch.empty_like(states) if ctx.needs_input_grad[0] else None
-        of_head = torch.zeros_like(head) if ctx.needs_input_grad[1] else None
-        for start in range(0, len(states), places):
-            here = slice(start, start + places)
-            chosen = torch.arange(len(states[here]), device=states.device), targets[here]
-            likelihoods = F.log_softmax(F.linear(states[here], head).float(), dim=-1)
-            loss -= likelihoods[chosen].sum()
-            probabilities = likelihoods.exp_()
-            probabilities[chosen] -= 1
-            gradient = probabilities.div_(len(states)).to(head.dtype)
-            if of_states is not None:
-                of_states[here] = gradient @ head
-            if of_head is not None:
-                of_head.addmm_(gradient.T, states[here])
-        ctx.save_for_backward(of_states, of_head)
-        return loss / len(states)
+        def of_chunk(here: slice) -> tuple[Tensor, Tensor]:
+            likelihoods, chosen = _likelihoods(states[here], head), _chosen(targets[here])
+            loss = -likelihoods[chosen].sum()
+            gradient = likelihoods.exp_()
+            gradient[chosen] -= 1
+            return loss, gradient
+
+        return _mean_loss(ctx, states, head, max(1, LOGITS // len(head)), of_chunk)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
@@ -66,31 +57,52 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
 class _ChunkedDistillation(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, states: Tensor, head: Tensor, targets: Tensor, taught: Tensor) -> Tensor:
-        places = max(1, LOGITS // (2 * len(head)))  # the teacher's take as much again
-        loss = torch.zeros((), dtype=torch.float32, device=states.device)
-        of_states = torch.empty_like(states) if ctx.needs_input_grad[0] else None
-        of_head = torch.zeros_like(head) if ctx.needs_input_grad[1] else None
-        for start in range(0, len(states), places):
-            here = slice(start, start + places)
-            chosen = torch.arange(len(states[here]), device=states.device), targets[here]
-            likelihoods = F.log_softmax(F.linear(states[here], head).float(), dim=-1)
-            expected = F.log_softmax(F.linear(taught[here], head).float(), dim=-1)
+        def of_chunk(here: slice) -> tuple[Tensor, Tensor]:
+            likelihoods, chosen = _likelihoods(states[here], head), _chosen(targets[here])
+            expected = _likelihoods(taught[here], head)
+            loss = DISTILLED * F.kl_div(likelihoods, expected, reduction="sum", log_target=True)
             loss -= (1 - DISTILLED) * likelihoods[chosen].sum()
-            loss += DISTILLED * F.kl_div(likelihoods, expected, reduction="sum", log_target=True)
             gradient = likelihoods.exp_().sub_(expected.exp_(), alpha=DISTILLED)
             gradient[chosen] -= 1 - DISTILLED
-            gradient = gradient.div_(len(states)).to(head.dtype)
-            if of_states is not None:
-                of_states[here] = gradient @ head
-            if of_head is not None:
-                of_head.addmm_(gradient.T, states[here])
-        ctx.save_for_backward(of_states, of_head)
-        return loss / len(states)
+            return loss, gradient
+
+        return _mean_loss(ctx, states, head, max(1, LOGITS // (2 * len(head))), of_chunk)  # the teacher's take as much
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
         of_states, of_head = ctx.saved_tensors
         return *_scaled(of_states, of_head, *gradients), None, None
+
+
+def _likelihoods(states: Tensor, head: Tensor) -> Tensor:
+    """Of all tokens after each state, as logarithms, shape (states, vocabulary)."""
+    return F.log_softmax(F.linear(states, head).float(), dim=-1)
+
+
+def _chosen(targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Where the targets' likelihoods are."""
+    return torch.arange(len(targets), device=targets.device), targets
+
+
+def _mean_loss(
+    ctx: Any, states: Tensor, head: Tensor, places: int, of_chunk: Callable[[slice], tuple[Tensor, Tensor]]
+) -> Tensor:
+    """The mean of the losses of all states, `places` at once: `of_chunk` gives the sum of some, and its gradient by
+    their logits. Saves the gradients of states and head, as far as they are wanted."""
+    loss = torch.zeros((), dtype=torch.float32, device=states.device)
+    of_states = torch.empty_like(states) if ctx.needs_input_grad[0] else None
+    of_head = torch.zeros_like(head) if ctx.needs_input_grad[1] else None
+    for start in range(0, len(states), places):
+        here = slice(start, start + places)
+        part, by_logits = of_chunk(here)
+        loss += part
+        gradient = by_logits.div_(len(states)).to(head.dtype)
+        if of_states is not None:
+            of_states[here] = gradient @ head
+        if of_head is not None:
+            of_head.addmm_(gradient.T, states[here])
+    ctx.save_for_backward(of_states, of_head)
+    return loss / len(states)
 
 
 def _scaled(of_states: Tensor | None, of_head: Tensor | None, given: Tensor) -> tuple[Tensor | None, Tensor | None]:

@@ -38,7 +38,8 @@ class Node:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        self.port, self.tls_port, self._http_port, self._epmd_port = (free_port() for _ in range(4))
+        ports = (free_port() for _ in range(5))
+        self.port, self.tls_port, self._http_port, self._epmd_port, self._distribution_port = ports
         self.passwords = {user: f"{user}'s secret" for user in (*RIGHTS, ADMINISTRATOR)}
         self.authority = directory / "tls" / "ca.pem"
         self._vhosts = itertools.count()
@@ -68,8 +69,7 @@ class Node:
 
     @property
     def _environment(self) -> dict[str, str]:
-        near = self._epmd_port + 1 if self._epmd_port < 65000 else self._epmd_port - 1
-        return node_environment(self.directory, f"test{self.port}", near, self._epmd_port)
+        return node_environment(self.directory, f"test{self.port}", self._distribution_port, self._epmd_port)
 
     def start(self) -> None:
         """Returns when users can log in."""
