@@ -104,7 +104,7 @@ def estimate(
 ) -> Estimate:
     """Time of a search on a machine that runs `rate` parameters times tokens per second (of the decoder's layers).
 
-    `search_tokens` and `report_tokens` are what one network reads for one measurement.
+    `search_tokens` and `report_tokens` are what one network reads for all items; in a search it may read a slice only.
     """
     outside = outer_parameters(space.network)
     whole = parameters(space.network) - outside
@@ -115,7 +115,7 @@ def estimate(
     served = _served_tokens(settings)
     return Estimate(
         training=trained * (TRAINING_COST * (whole + typical) / 2 + taught) / rate,
-        search=(work.searched * search_tokens + work.table_runs * served) * typical / rate,
+        search=(work.searched * search_tokens / settings.search.slices + work.table_runs * served) * typical / rate,
         report=((work.reported + (INT8_COST - 1) * work.int8) * report_tokens + work.speed_runs * served)
         * typical
         / rate,
@@ -123,7 +123,7 @@ def estimate(
 
 
 def assumed_tokens(settings: SearchSettings) -> tuple[int, int]:
-    """Tokens of one measurement on the search and the report items, before any item was read."""
+    """Tokens of all search and of all report items, before any item was read."""
     search = sum(task.search.items for task in settings.tasks) * ASSUMED_TOKENS_PER_ITEM
     report = sum(task.report.items for task in settings.tasks) * ASSUMED_TOKENS_PER_ITEM
     return search, report

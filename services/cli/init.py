@@ -35,6 +35,10 @@ from shared.supernet.order import drop_order
 WIDTH_STEP = 64
 """Widths are multiples of this, which matrix units like."""
 
+SMALL = 5 * 10**8
+"""Parameters up to which a model is fine-tuned at the rate that was best for the example's (`tests.benchmarks.front`).
+"""
+
 LARGE = 3 * 10**9
 """Parameters above which nobody fine-tunes without a GPU: as much is done as for the paper's model."""
 
@@ -97,6 +101,10 @@ def search_text(model: str, network: NetworkShape, path: Path, benchmarks: bool,
             "data": "alpaca" if benchmarks else "plain_facts",
             "steps": 2000 if large else 200,
             "tokens_per_step": 16384 if large else 1024,
+            "learning_rate": 1e-4 if parameters(network) <= SMALL else 1e-5 if large else 3e-5,
+            "sampling": "stratified",
+            "distillation": "full",
+            "refit": True,
         },
         "tasks": [
             {

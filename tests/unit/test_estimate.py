@@ -32,6 +32,14 @@ def test_int8_and_random_networks_add_to_the_report_and_so_do_speeds() -> None:
     assert again[0] == training and again[1] > searched and again[2] > 15 * of_one
 
 
+def test_a_network_that_is_measured_on_a_slice_of_the_items_takes_as_much_less() -> None:
+    whole, sliced = (
+        seconds({"search": {"strategy": "bayesian"}}),
+        seconds({"search": {"strategy": "bayesian", "slices": 2}}),
+    )
+    assert sliced == pytest.approx((whole[0], whole[1] / 2, whole[2]))
+
+
 def test_a_search_that_has_not_begun_has_all_its_work_left(tmp_path: Path) -> None:
     for changes in (None, SERVED, REMEASURED):
         plan = small_plan(changes)

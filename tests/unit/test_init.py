@@ -31,7 +31,7 @@ from shared.errors import UserError
 from shared.events import Events
 from shared.manifest import search_space
 from shared.memory_needs import RECIPES, fine_tuning_needs
-from shared.network.sizes import outer_parameters
+from shared.network.sizes import outer_parameters, parameters, refitted_parameters
 from shared.settings import SearchSettings, parse_settings, read_search_file, write_search_file
 from shared.supernet.checkpoint import Checkpoint
 from shared.supernet.order import drop_order
@@ -115,10 +115,21 @@ def test_as_much_is_done_for_a_network_as_large_as_the_paper_s_as_for_that() -> 
     assert small.search.evaluations == 192 and small.training.tokens_per_step == 1024
 
 
+def test_what_is_written_trains_by_what_measured_best_and_at_the_rates_of_the_shipped_files() -> None:
+    example = read_search_file(SEARCHES / "smollm2-arc-easy.yaml").training
+    small = parse_settings(parse_yaml(search_text("a/b", SHAPE, Path("search.yaml"), True)), "x").training
+    large = written("meta-llama/Llama-2-7b-hf").training
+    for name in ("sampling", "distillation", "refit"):
+        assert getattr(small, name) == getattr(large, name) == getattr(example, name)
+    assert small.learning_rate == example.learning_rate == 1e-4
+    assert large.learning_rate == read_search_file(SEARCHES / "llama2-7b" / "mmlu.yaml").training.learning_rate
+
+
 def test_a_7b_model_is_profiled_by_its_config_alone_with_memory_disk_and_hours_of_gpus(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The hours are those of 2,000 steps of 16,384 tokens, each four passes of 5.3 billion parameters in layers."""
+    """The hours are those of 2,000 steps of 16,384 tokens, each four passes of 5.3 billion parameters in layers,
+    and every other one of them a pass more of the whole network, which teaches."""
     monkeypatch.setattr(init, "parameter_tokens_per_second", lambda checkpoint, dtype: 1e9)
     (tmp_path / "base").mkdir()
     (tmp_path / "base" / "config.json").write_text(json.dumps(LLAMA2_7B_CONFIG), encoding="utf-8")
@@ -129,14 +140,15 @@ def test_a_7b_model_is_profiled_by_its_config_alone_with_memory_disk_and_hours_o
     full, lean, leanest = (fine_tuning_needs(LLAMA2_7B, settings.training, each, "bfloat16") for each in RECIPES)
     assert f"fine-tuning {size(full.device)} (full), {size(lean.device)} (lean), " in lines["GPU memory"]
     assert f"{size(leanest.device)} (leanest); scoring " in lines["GPU memory"]
-    assert lines["Disk"].startswith(f"model 13.5{NBSP}GB, super-network 13.5{NBSP}GB; ")
+    with_refitted = size(2 * (parameters(LLAMA2_7B) + refitted_parameters(LLAMA2_7B, settings.space.mlp_widths)))
+    assert lines["Disk"].startswith(f"model 13.5{NBSP}GB, super-network {with_refitted}; ")
     assert f"{size(full.disk)} (full)" in lines["Disk"]
     hours = {name: re.findall(r"\d+\.?\d* (?:s|min|h)\b", lines[name]) for name in ("A100", "H100 SXM")}
     assert all(len(stages) == 4 for stages in hours.values()), lines
     space = search_space(LLAMA2_7B, settings.space, drop_order(32, None))
     layers = [space.parameters(end) - outer_parameters(LLAMA2_7B) for end in (space.largest(), space.smallest())]
     mean = (3 * layers[0] + layers[1]) / 4  # of the whole network and one of middling size in turn
-    seconds = 4 * 2 * mean * 2000 * 16384 / (0.4 * 312e12)
+    seconds = 2 * (4 * mean + layers[0] / 2) * 2000 * 16384 / (0.4 * 312e12)
     assert hours["A100"][0] == duration(seconds) and hours["H100 SXM"][0] == duration(seconds * 312 / 989)
 
 
