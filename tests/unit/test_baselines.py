@@ -11,12 +11,12 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
+from services.pruner.divergence import WholeNetwork
 from torch import Tensor
 
 from services.pruner.baselines import make_baseline
 from services.pruner.baselines.llm_pruner import MEASURES, LlmPruner, saliences
 from services.pruner.calibration import TOKENS_PER_PASS, Calibration
-from services.pruner.divergence import WholeNetwork
 from services.pruner.input_statistics import InputStatistics, measure_inputs
 from services.pruner.protocol import PrunedNetwork
 from services.pruner.ranking import Ranking, globally, uniformly
