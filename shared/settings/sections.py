@@ -45,9 +45,9 @@ class SpaceSettings(Section):
         DepthRule,
         Field(
             description="Which layers shallower networks drop: those of least influence, or with `first` the last "
-            "ones. A layer's influence is one minus the similarity of its input and output. With `divergence` the one "
-            "goes next without which predictions change least, given those that are gone: it takes half a pass for "
-            "each layer and drop. The LLaMA-NAS paper keeps the first layers."
+            "ones. A layer's influence is one minus the similarity of its input and output. With `divergence` they are "
+            "found one by one: that layer goes next without which predictions change least. It takes half a pass over "
+            "a thousand tokens for each layer and drop. The LLaMA-NAS paper keeps the first layers."
         ),
     ] = "importance"
     quantization: Annotated[
@@ -151,7 +151,7 @@ class TrainingSettings(Section):
     importance_on: Annotated[
         ImportanceOn,
         Field(
-            description="Which of these tokens count where layers and neurons are ordered: `all`, or those at which "
+            description="Which calibration tokens count when layers and neurons are ordered: `all`, or those at which "
             "`responses` are predicted. Prompts are read all the same, and projections are refitted on all tokens."
         ),
     ] = "all"
