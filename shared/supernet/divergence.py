@@ -10,8 +10,9 @@ from shared.supernet.calibration_row import CalibrationRow
 from shared.supernet.decoder import Decoder
 from shared.supernet.packing import Packed
 
-TOKENS_AT_ONCE = 256
-"""Whose predictions, each over the whole vocabulary, are in memory together."""
+TOKENS_AT_ONCE = 64
+"""Whose predictions, each over the whole vocabulary, are in memory together: few, as more of them take twice as long
+where memory has to be had from the system each time."""
 
 Kept = tuple[int, ...]
 """The layers that stay, ascending."""

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import torch
@@ -11,11 +12,16 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 from torch import Tensor
 
+from services.application.prepared_search import PreparedSearch
+from services.application.supernet_training import fine_tune
 from services.trainer import make_supernet as making
 from services.trainer.examples import Example, calibration_batches, first_tokens
 from services.trainer.make_supernet import TrainingPlan, make_supernet
 from services.trainer.ordering import DIVERGENCE_TOKENS, Ordering, measure_ordering, order_by_divergence
+from services.trainer.status import TrainerStatus
 from shared.architecture import Architecture
+from shared.events import Event, Events, StepAdvanced
+from shared.failure_policy import NO_PROGRESS_SECONDS
 from shared.supernet.checkpoint import Checkpoint
 from shared.supernet.divergence import Kept, WholeNetwork
 from shared.supernet.packing import pack
@@ -169,6 +175,27 @@ def test_a_super_network_drops_layers_in_the_order_that_was_found(tmp_path: Path
     assert manifest is not None and manifest.drop_order == ordering(plan).drop_order and manifest.influence is None
     assert manifest.space.depth_rule == "divergence" and manifest.training.importance_on == "responses"
     assert told == [(0, 2), (1, 2), (2, 2)]
+
+
+def test_what_takes_long_is_told_of_and_is_no_sign_of_hanging(tmp_path: Path) -> None:
+    plan = tiny_plan(tmp_path, steps=2, space=DIVERGENCE)
+    prepared = SimpleNamespace(training=plan, place=tmp_path / "supernets" / "one", settings=plan.settings)
+    clock, published = [0.0], list[Event]()
+    status = TrainerStatus(1, lambda: clock[0])
+
+    def note(event: Event) -> None:
+        published.append(event)
+        assert status.hung() is None
+        clock[0] += 0.9 * NO_PROGRESS_SECONDS
+
+    fine_tune(cast(PreparedSearch, prepared), Events(note), status=status)
+    notes = [each.note for each in published if isinstance(each, StepAdvanced)]
+    assert notes[:3] == [
+        "finding which layers to drop, 0 of 2",
+        "finding which layers to drop, 1 of 2",
+        "ordering layers and neurons",
+    ]
+    assert notes[3].startswith("loss")
 
 
 def test_an_interrupted_fine_tuning_finds_no_order_a_second_time(
