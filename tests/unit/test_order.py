@@ -104,8 +104,8 @@ def test_importance_is_that_of_the_tokens_that_count_and_all_others_are_read(tmp
     for layer in range(LAYERS):
         torch.testing.assert_close(of_prompts.neurons[layer], alone.neurons[layer], atol=1e-6, rtol=1e-4)
         # What came before a token is seen in it, so that both parts add up to the whole.
-        squares = (of_prompts.neurons[layer].square() * shares[0], of_responses.neurons[layer].square() * shares[1])
-        torch.testing.assert_close(of_all.neurons[layer], sum(squares).sqrt(), atol=1e-6, rtol=1e-4)
+        squares = of_prompts.neurons[layer].square() * shares[0] + of_responses.neurons[layer].square() * shares[1]
+        torch.testing.assert_close(of_all.neurons[layer], squares.sqrt(), atol=1e-6, rtol=1e-4)
         assert not torch.allclose(of_responses.neurons[layer], of_all.neurons[layer], rtol=1e-3)
         parts = of_prompts.layers[layer] * shares[0] + of_responses.layers[layer] * shares[1]
         assert of_all.layers[layer] == pytest.approx(parts, abs=1e-5)

@@ -80,11 +80,15 @@ def test_of_a_conversation_only_the_answers_count(tmp_path: Path) -> None:
     found = measure_ordering(plan.base, [talk] * 30, plan.settings, torch.float32, CPU, lambda layers, of: None)
     later = Example(talk.tokens[:11], 0)  # all that is read before the last prediction
     network, seen = plan.base.cut(), list[Tensor]()
-    network.hidden(
-        pack([Tree.plain(later.tokens)]), lambda index, _, neurons, __: seen.append(neurons[[2, 3, 4, 8, 9, 10]])
-    )
+
+    def observe(index: int, before: Tensor, neurons: Tensor | None, after: Tensor) -> None:
+        assert neurons is not None
+        seen.append(neurons[predicting(talk)])
+
+    network.hidden(pack([Tree.plain(later.tokens)]), observe)
     assert found.importance is not None
     for layer, neurons, importance in zip(network.layers, seen, found.importance.neurons, strict=True):
+        assert layer.mlp is not None
         expected = neurons.square().mean(0).sqrt() * layer.mlp.down.weight.norm(dim=0)
         torch.testing.assert_close(importance, expected, rtol=1e-3, atol=1e-6)
 
@@ -195,7 +199,7 @@ def test_what_takes_long_is_told_of_and_is_no_sign_of_hanging(tmp_path: Path) ->
         "finding which layers to drop, 1 of 2",
         "ordering layers and neurons",
     ]
-    assert notes[3].startswith("loss")
+    assert (notes[3] or "").startswith("loss")
 
 
 def test_an_interrupted_fine_tuning_finds_no_order_a_second_time(

@@ -409,7 +409,7 @@ def test_a_damaged_archive_of_data_is_refused(tmp_path: Path) -> None:
 def test_impossible_spaces_are_refused_before_anything_is_computed(tmp_path: Path) -> None:
     write_checkpoint(tmp_path / "base", "llama")
     settings = tiny_settings(tmp_path)
-    for space, complaint in [
+    refused: list[tuple[dict[str, Any], str]] = [
         ({"depths": (LAYERS + 1,)}, r"space\.depths: 6 is impossible, the model has 5 layers"),
         ({"mlp_widths": (WIDTH + 1,)}, r"space\.mlp_widths: 25 is impossible, the model has 24 neurons"),
         ({"depths": (1,)}, r"space\.depths: 1 layer is impossible with depth_rule importance"),
@@ -417,7 +417,8 @@ def test_impossible_spaces_are_refused_before_anything_is_computed(tmp_path: Pat
             {"depths": (1,), "depth_rule": "divergence"},
             r"space\.depths: 1 layer is impossible with depth_rule divergence",
         ),
-    ]:
+    ]
+    for space, complaint in refused:
         changed = settings.model_copy(update={"space": settings.space.model_copy(update=space)})
         with pytest.raises(UserError, match=complaint):
             plan_training(changed, tmp_path / "base", NOWHERE)
