@@ -19,10 +19,14 @@ from services.trainer.examples import Example, calibration_batches, first_tokens
 from services.trainer.make_supernet import TrainingPlan, make_supernet
 from services.trainer.ordering import DIVERGENCE_TOKENS, Ordering, measure_ordering, order_by_divergence
 from services.trainer.status import TrainerStatus
+from services.trainer.weight_updates import computing_dtype
 from shared.architecture import Architecture
 from shared.events import Event, Events, StepAdvanced
 from shared.failure_policy import NO_PROGRESS_SECONDS
+from shared.memory_needs import RECIPES
+from shared.settings import MemoryRecipe
 from shared.supernet.checkpoint import Checkpoint
+from shared.supernet.device import preferred_dtype, torch_dtype
 from shared.supernet.divergence import Kept, WholeNetwork
 from shared.supernet.packing import pack
 from shared.supernet.tree import Tree
@@ -35,8 +39,8 @@ DIVERGENCE = {"depth_rule": "divergence"}
 CPU = torch.device("cpu")
 
 
-def ordering(plan: TrainingPlan) -> Ordering:
-    return measure_ordering(plan.base, plan.data.examples, plan.settings, torch.float32, CPU, lambda layers, of: None)
+def ordering(plan: TrainingPlan, compute: torch.dtype = torch.float32) -> Ordering:
+    return measure_ordering(plan.base, plan.data.examples, plan.settings, compute, CPU, lambda layers, of: None)
 
 
 def predicting(example: Example) -> list[int]:
@@ -169,14 +173,17 @@ def test_text_ends_with_the_example_that_reaches_what_is_asked_for(lengths: list
     assert sum(tokens[:-1]) < most and (sum(tokens) >= most or len(found) == len(every))
 
 
-def test_a_super_network_drops_layers_in_the_order_that_was_found(tmp_path: Path) -> None:
+@pytest.mark.parametrize("memory", RECIPES)
+def test_a_super_network_drops_layers_in_the_order_that_was_found(tmp_path: Path, memory: MemoryRecipe) -> None:
     told: list[tuple[int, int]] = []
-    plan = tiny_plan(tmp_path, steps=2, importance_on="responses", space=DIVERGENCE)
+    plan = tiny_plan(tmp_path, steps=2, memory=memory, importance_on="responses", space=DIVERGENCE)
     place = tmp_path / "run"
     manifest = make_supernet(
         plan, place / "unfinished", place / "supernet", lambda _: None, ordered=lambda *progress: told.append(progress)
     )
-    assert manifest is not None and manifest.drop_order == ordering(plan).drop_order and manifest.influence is None
+    compute = computing_dtype(memory, torch_dtype(preferred_dtype()))
+    assert manifest is not None and manifest.influence is None
+    assert manifest.drop_order == ordering(plan, compute).drop_order
     assert manifest.space.depth_rule == "divergence" and manifest.training.importance_on == "responses"
     assert told == [(0, 2), (1, 2), (2, 2)]
 
