@@ -151,8 +151,8 @@ class TrainingSettings(Section):
     importance_on: Annotated[
         ImportanceOn,
         Field(
-            description="Which calibration tokens count when layers and neurons are ordered: `all`, or those at which "
-            "`responses` are predicted. Prompts are read all the same, and projections are refitted on all tokens."
+            description="Tokens by which layers and neurons are ordered: `all`, or those that predict `responses`. "
+            "Prompts are read all the same, and projections are refitted on all calibration tokens."
         ),
     ] = "all"
     refit: Annotated[

@@ -136,31 +136,39 @@ def test_a_network_with_hardly_any_layers_has_hardly_any_order(layers: int) -> N
 
 
 @pytest.mark.parametrize("on", ["all", "responses"])
-def test_divergences_are_those_of_the_predictions_at_the_tokens_that_count(tmp_path: Path, on: str) -> None:
+def test_divergences_are_those_of_the_predictions_at_the_tokens_that_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, on: str
+) -> None:
     plan = tiny_plan(tmp_path, steps=0, importance_on=on, space=DIVERGENCE)
-    texts = counted(plan)
+    texts, measured = counted(plan), dict[Kept, float]()
     assert sum(len(example.tokens) for example, _ in texts) < DIVERGENCE_TOKENS, "all of it is read"
+    plain = WholeNetwork.divergences
+
+    def noted(self: WholeNetwork, choices: Iterable[Kept]) -> dict[Kept, float]:
+        found = plain(self, choices)
+        measured.update(found)
+        return found
+
+    monkeypatch.setattr(WholeNetwork, "divergences", noted)
+    found = ordering(plan)
 
     def predictions(kept: Kept) -> Tensor:
         network = plan.base.cut(Architecture(layers=kept, mlp_widths=(WIDTH,) * len(kept)))
         packs = [(pack([Tree.plain(example.tokens)]), places) for example, places in texts]
-        return torch.cat([network.logits(network.hidden(packed)[places]) for packed, places in packs]).log_softmax(-1)
+        states = torch.cat([network.hidden(packed)[places] for packed, places in packs])
+        return network.logits(states).double().log_softmax(-1)
 
-    whole = predictions(EVERY).double()
+    def without(*gone: int) -> Kept:
+        return tuple(layer for layer in EVERY if layer not in gone)
 
-    def cost(layer: int, kept: Kept) -> float:
-        ours = predictions(tuple(one for one in kept if one != layer)).double()
-        return float((whole.exp() * (whole - ours)).sum(-1).mean())
-
-    kept, expected, left = EVERY, list[int](), list(range(1, LAYERS - 1))
-    for _ in range(2):  # LAYERS - 3
-        gone = min(left, key=lambda layer: cost(layer, kept))
-        expected.append(gone)
-        left.remove(gone)
-        kept = tuple(one for one in kept if one != gone)
-    found = ordering(plan)
-    assert found.drop_order == (*expected, *left) and found.influence is None
-    assert found.importance is not None, "of neurons, by which these are ordered all the same"
+    whole = predictions(EVERY)
+    first, second, third = found.drop_order
+    assert measured.keys() == {without(1), without(2), without(3), without(first, second), without(first, third)}
+    for kept, divergence in measured.items():
+        assert divergence == pytest.approx(float((whole.exp() * (whole - predictions(kept))).sum(-1).mean()), rel=1e-3)
+    assert measured[without(first)] == min(measured[without(layer)] for layer in (1, 2, 3))
+    assert measured[without(first, second)] < measured[without(first, third)]
+    assert found.influence is None and found.importance is not None, "neurons are ordered all the same"
 
 
 @given(st.lists(st.lists(st.integers(1, 9), min_size=1, max_size=5), max_size=6), st.integers(1, 40))
