@@ -112,7 +112,13 @@ TRAINING = Recipe(
         "calibration_tokens",
         "seed",
     ),
-    later={"subnets_per_step": 1, "sampling": "uniform", "distillation": "none", "refit": False},
+    later={
+        "subnets_per_step": 1,
+        "sampling": "uniform",
+        "distillation": "none",
+        "refit": False,
+        "importance_on": "all",
+    },
     beside=("data", "memory", "checkpoint_every_seconds"),
 )
 SUPERNET = Recipe(
@@ -153,6 +159,7 @@ SINGLE_TRAINING = Recipe(
         "sampling",
         "distillation",
         "refit",
+        "importance_on",
     ),
 )
 METHODS: Mapping[str, Recipe] = {"full": Recipe(("method",)), "lora": Recipe(("method", "rank", "alpha"))}

@@ -35,7 +35,7 @@ class SupernetManifest(BaseModel):
 
     `base`: the base checkpoint's id at the hub or absolute directory; `dtype`: what the machine that made the
     super-network prefers to compute in (None in older manifests); `drop_order`: layers in the order in which they
-    are dropped; `influence`: each layer's importance by which that was decided (None for the rule `first`);
+    are dropped; `influence`: each layer's importance by which that was decided (None for other rules);
     `tokens_version`: how the training data became tokens; `memory`: how the fine-tuning held weights and gradients;
     `plan`: digest of the recipe (in version 1 of another form of it); `data`: origin and digest of the training data;
     `losses`: running means at the end; `files`: digests of the checkpoint's content.

@@ -159,9 +159,13 @@ def fine_tune(
     with making(place, lambda: events.note("Super-network", "another nasfarm just makes it; waiting for that")):
         if processes.agree(None if is_supernet(place) else plan.memory) is None:
             return _made_meanwhile(place, plan)
-        begins = "ordering layers and neurons by their importance"
+        begins = "ordering layers and neurons"
         with ExitStack() as under_way:
             shown = under_way.enter_context(events.step("Fine-tuning", search.settings.training.steps, begins))
+
+            def ordered(layers: int, of: int) -> None:
+                shown.reach(0, f"finding which layers to drop, {layers} of {of}" if layers < of else begins)
+                status.progressed()
 
             def show(step: StepReport) -> None:
                 losses = {"full": step.full_loss, "sub-networks": step.subnet_loss}
@@ -175,9 +179,9 @@ def fine_tune(
                     under_way.close()
                     shown = under_way.enter_context(events.step("Refit", of, "down projections for each width"))
                 shown.reach(layers)
-                status.refitted()
+                status.progressed()
 
             status.began()
-            make_supernet(plan, workspace_of(place), place, show, processes, refitted)
+            make_supernet(plan, workspace_of(place), place, show, processes, refitted, ordered)
             status.ended()
         return Supernet.read(place)

@@ -8,6 +8,7 @@ import torch
 from shared.digest import digest_json
 from shared.errors import UserError
 from shared.network.shape import NetworkShape
+from shared.supernet.calibration_row import CalibrationRow
 from shared.supernet.packing import Packed, pack
 from shared.supernet.tree import Tree
 from shared.text import shown
@@ -68,6 +69,10 @@ class Calibration:
             together.append(sequence)
             filled += len(sequence)
         yield CalibrationPass.of(together, device)
+
+    def rows(self, device: torch.device) -> Iterator[CalibrationRow]:
+        """The same, where every token counts."""
+        return (CalibrationRow(one.packed) for one in self.passes(device))
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ import copy
 import itertools
 import random
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -164,3 +164,16 @@ def calibration_batches(examples: Sequence[Example], settings: TrainingSettings)
         tokens += sum(len(example.tokens) for example in batch)
         if tokens >= settings.calibration_tokens:
             return
+
+
+def first_tokens(batches: Iterable[list[Example]], most: int) -> Iterator[list[Example]]:
+    """Batches with so many tokens, or a few more, as far as there are any: the last one ends with the example that
+    reaches them."""
+    tokens = 0
+    for batch in batches:
+        begun = list(itertools.accumulate((len(example.tokens) for example in batch), initial=tokens))
+        some = [example for example, before in zip(batch, begun[:-1], strict=True) if before < most]
+        yield some
+        if len(some) < len(batch) or begun[-1] >= most:
+            return
+        tokens = begun[-1]

@@ -81,7 +81,7 @@ def response_loss(
     It is their cross-entropy or, where `teacher_states` of the batch are given, partly the divergence from what the
     teacher predicts."""
     targets = [example.tokens[index] for example in batch for index in response(example)]
-    return loss_of_targets(memory)(network, packed, _places(packed, batch), targets, taught)
+    return loss_of_targets(memory)(network, packed, predicting_places(packed, batch), targets, taught)
 
 
 @torch.no_grad()
@@ -89,10 +89,10 @@ def teacher_states(teacher: Decoder, packed: Packed, batch: Sequence[Example]) -
     """The last states (N, hidden) with which a network predicts the N response tokens of a packed batch. Its logits,
     which take far more memory, can be made of them by any sub-network: all share the language head."""
     states = teacher.hidden(packed)
-    return states[torch.tensor(_places(packed, batch), device=states.device)]
+    return states[torch.tensor(predicting_places(packed, batch), device=states.device)]
 
 
-def _places(packed: Packed, batch: Sequence[Example]) -> list[int]:
+def predicting_places(packed: Packed, batch: Sequence[Example]) -> list[int]:
     """Where in a packed batch its response tokens are predicted: one before each."""
     starts = zip(packed.starts, batch, strict=True)
     return [start + index - 1 for start, example in starts for index in response(example)]

@@ -25,6 +25,7 @@ from services.trainer.fine_tuning import (
 )
 from services.trainer.layers_in_turn import LayersInTurn
 from services.trainer.memory_choice import memory_to_take, record_memory
+from services.trainer.ordering import Ordering, measure_ordering
 from services.trainer.refit import refit
 from services.trainer.training_data import TrainingData, load_training_data
 from services.trainer.training_state import STATE, TrainingState, check_state, is_saved, load_state
@@ -43,7 +44,7 @@ from shared.settings import MemoryRecipe, SearchSettings
 from shared.supernet.checkpoint import Checkpoint, cut_layer, writing_checkpoint
 from shared.supernet.decoder import Decoder, Layer
 from shared.supernet.device import compute_device, preferred_dtype, torch_dtype
-from shared.supernet.order import Importance, drop_order, measure_importance, order_neurons
+from shared.supernet.order import drop_order, order_neurons
 from shared.supernet.packing import Packed, pack
 from shared.supernet.saving import copy_companions, save_weights
 from shared.supernet.tree import Tree
@@ -101,9 +102,10 @@ def plan_training(
     torch.set_num_threads(environment.threads)
     base = Checkpoint.open(base_directory)
     search_space(base.network, settings.space, drop_order(base.network.depth, None))  # refuses impossible choices
-    if settings.space.depth_rule == "importance" and min(settings.space.depths) < 2:
+    rule = settings.space.depth_rule
+    if rule != "first" and min(settings.space.depths) < 2:
         raise UserError(
-            "space.depths: 1 layer is impossible with depth_rule importance, which keeps the first and the last layer"
+            f"space.depths: 1 layer is impossible with depth_rule {rule}, which keeps the first and the last layer"
         )
     if settings.training.memory not in ("auto", *recipes_for(settings.training)):
         raise UserError(
@@ -128,11 +130,12 @@ def make_supernet(
     report: Callable[[StepReport], None],
     processes: Processes = ALONE,
     refitted: Callable[[int, int], None] = lambda layers, of: None,
+    ordered: Callable[[int, int], None] = lambda layers, of: None,
 ) -> SupernetManifest | None:
     """Make the super-network `directory`, resuming where an earlier call was interrupted. `workspace` holds what is
     unfinished, and is removed at the end. `report` is called after each step, `refitted` for each layer when down
-    projections are refitted, with the layers that are done and of how many. Of several processes all call this; the
-    first one has the manifest then."""
+    projections are refitted, `ordered` for each that is found by `depth_rule: divergence`, both with the layers that
+    are done and of how many. Of several processes all call this; the first one has the manifest then."""
     if processes.first:
         with writing(workspace):
             workspace.mkdir(parents=True, exist_ok=True)
@@ -141,9 +144,9 @@ def make_supernet(
     trained = processes.agree(_trained_before(plan, workspace) if processes.first else None)
     if trained is None:
         if plan.settings.training.steps:
-            trained = _trained_now(plan, workspace, directory, report, processes)
+            trained = _trained_now(plan, workspace, directory, report, ordered, processes)
         elif processes.first:  # nothing to divide: the first one orders and writes
-            trained = _trained_now(plan, workspace, directory, report, ALONE)
+            trained = _trained_now(plan, workspace, directory, report, ordered, ALONE)
     made = None
     if processes.first and trained is not None:
         made = _refitted(plan, trained, workspace, directory, refitted) if plan.refitted_widths else trained
@@ -172,11 +175,12 @@ def _trained_now(
     workspace: Path,
     directory: Path,
     report: Callable[[StepReport], None],
+    ordered: Callable[[int, int], None],
     processes: Processes,
 ) -> SupernetManifest | None:
     """The same after a fine-tuning, by all processes that have a part in it; of the first one."""
     saved, training = workspace / STATE, plan.settings.training
-    state, gradients = _trained(plan, saved, processes)
+    state, gradients = _trained(plan, saved, ordered, processes)
     log_file = workspace / LOSSES
     if training.steps:
         examples = plan.data.examples
@@ -193,21 +197,27 @@ def _trained_now(
     return _written(plan, state, workspace, directory)
 
 
-def _trained(plan: TrainingPlan, saved: Path, processes: Processes) -> tuple[TrainingState, Gradients]:
+def _trained(
+    plan: TrainingPlan, saved: Path, ordered: Callable[[int, int], None], processes: Processes
+) -> tuple[TrainingState, Gradients]:
     """The state to go on from, and what computes the gradients of its weights."""
-    return _trained_alone(plan, saved) if processes.size == 1 else _trained_together(plan, saved, processes)
+    if processes.size == 1:
+        return _trained_alone(plan, saved, ordered)
+    return _trained_together(plan, saved, ordered, processes)
 
 
-def _trained_alone(plan: TrainingPlan, saved: Path) -> tuple[TrainingState, Gradients]:
+def _trained_alone(
+    plan: TrainingPlan, saved: Path, ordered: Callable[[int, int], None]
+) -> tuple[TrainingState, Gradients]:
     device, compute = compute_device(), computing_dtype(plan.memory, torch_dtype(preferred_dtype()))
     state = load_state(saved, plan.digest)
     if state is None:
-        measured = _measure(plan, compute, device) if _counts_importance(plan) else None
-        weights = dict(_ordered(plan, measured))
+        ordering = _measure(plan, compute, ordered)
+        weights = dict(_ordered(plan, ordering))
         if plan.settings.training.steps:
             held = held_dtype(plan.memory)
             weights = {name: tensor.to(device, held, copy=True) for name, tensor in weights.items()}
-        state = replace(_begin(plan, measured), weights=weights)
+        state = _begin(plan, ordering, weights)
     state.weights = {name: tensor.to(device) for name, tensor in state.weights.items()}
     cut = cutting(plan.base, state.weights, compute)
     teacher = _teacher(plan)
@@ -215,18 +225,20 @@ def _trained_alone(plan: TrainingPlan, saved: Path) -> tuple[TrainingState, Grad
     return state, gradients_of(networks, device, plan.memory, None if teacher is None else partial(cut, teacher))
 
 
-def _trained_together(plan: TrainingPlan, saved: Path, processes: Processes) -> tuple[TrainingState, Gradients]:
+def _trained_together(
+    plan: TrainingPlan, saved: Path, ordered: Callable[[int, int], None], processes: Processes
+) -> tuple[TrainingState, Gradients]:
     from services.trainer.distributed.sharded_network import ShardedNetwork  # loads much of torch besides
 
     compute = computing_dtype(plan.memory, torch_dtype(preferred_dtype()))
     begun = processes.agree(is_saved(saved))
-    measures = processes.first and not begun and _counts_importance(plan)
-    measured: Importance | None = processes.agree(_measure(plan, compute, compute_device()) if measures else None)
-    network = ShardedNetwork(plan.base, _ordered(plan, measured), plan.memory, compute, processes, _teacher(plan))
-    if begun:
-        state = load_state(saved, plan.digest, network.weights, processes)
+    measures = processes.first and not begun
+    ordering: Ordering | None = processes.agree(_measure(plan, compute, ordered) if measures else None)
+    network = ShardedNetwork(plan.base, _ordered(plan, ordering), plan.memory, compute, processes, _teacher(plan))
+    if ordering is not None:
+        state: TrainingState | None = _begin(plan, ordering, network.weights)
     else:
-        state = replace(_begin(plan, measured), weights=network.weights)
+        state = load_state(saved, plan.digest, network.weights, processes)
     if state is None:
         raise UserError(f"{saved}: was removed meanwhile; run the same command again")
     return state, partial(network.gradients, _architectures(plan, state))
@@ -242,28 +254,19 @@ def _teacher(plan: TrainingPlan) -> Architecture | None:
     return dense(plan.base.network) if plan.settings.training.distillation == "full" else None
 
 
-def _counts_importance(plan: TrainingPlan) -> bool:
-    return "importance" in (plan.settings.space.depth_rule, plan.settings.training.neuron_order)
+def _measure(plan: TrainingPlan, compute: torch.dtype, ordered: Callable[[int, int], None]) -> Ordering:
+    return measure_ordering(plan.base, plan.data.examples, plan.settings, compute, compute_device(), ordered)
 
 
-def _measure(plan: TrainingPlan, compute: torch.dtype, device: torch.device) -> Importance:
-    """Importance, on the CPU: it goes from process to process."""
-    network = plan.base.cut().map(lambda tensor: tensor.to(device, compute))
-    measured = measure_importance(network, _calibration_text(plan, device))
-    return replace(measured, neurons=tuple(neurons.cpu() for neurons in measured.neurons))
-
-
-def _ordered(plan: TrainingPlan, importance: Importance | None) -> Mapping[str, Tensor]:
-    if importance is None or plan.settings.training.neuron_order == "none":
+def _ordered(plan: TrainingPlan, ordering: Ordering | None) -> Mapping[str, Tensor]:
+    if ordering is None or ordering.importance is None:
         return plan.base.weights
-    return order_neurons(plan.base.weights, plan.base.network, importance)
+    return order_neurons(plan.base.weights, plan.base.network, ordering.importance)
 
 
-def _begin(plan: TrainingPlan, importance: Importance | None) -> TrainingState:
-    """The first state, without weights."""
-    influence = importance.layers if importance and plan.settings.space.depth_rule == "importance" else None
-    order = drop_order(plan.base.network.depth, influence)
-    return TrainingState(plan.digest, 0, order, influence, losses={}, weights={}, optimizer={})
+def _begin(plan: TrainingPlan, ordering: Ordering, weights: dict[str, Tensor]) -> TrainingState:
+    """The first state."""
+    return TrainingState(plan.digest, 0, ordering.drop_order, ordering.influence, {}, weights, optimizer={})
 
 
 Cutting = Callable[[Architecture], Decoder]

@@ -57,8 +57,8 @@ class TrainerStatus:
                 ),
             )
 
-    def refitted(self) -> None:
-        """A layer's down projections are refitted."""
+    def progressed(self) -> None:
+        """Something is done that is no step: one more layer to drop is found, or a layer's projections are refitted."""
         self.hung.beat()
 
     def ended(self) -> None:

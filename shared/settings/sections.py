@@ -8,8 +8,9 @@ from shared.architecture import Quantization
 from shared.messages import Engine, SpeedSpec, Workload
 from shared.settings.values import Real, Section, Whole, distinct
 
-DepthRule = Literal["importance", "first"]
+DepthRule = Literal["importance", "divergence", "first"]
 NeuronOrder = Literal["importance", "none"]
+ImportanceOn = Literal["all", "responses"]
 MemoryRecipe = Literal["full", "lean", "leanest"]
 """How a fine-tuning holds weights, gradients and the states of its optimiser."""
 MemoryChoice = Literal["auto", "full", "lean", "leanest"]
@@ -44,8 +45,9 @@ class SpaceSettings(Section):
         DepthRule,
         Field(
             description="Which layers shallower networks drop: those of least influence, or with `first` the last "
-            "ones. A layer's influence is one minus the similarity of its input and output. The LLaMA-NAS paper keeps "
-            "the first layers."
+            "ones. A layer's influence is one minus the similarity of its input and output. With `divergence` they are "
+            "found one by one: that layer goes next without which predictions change least. It takes half a pass over "
+            "a thousand tokens for each layer and drop. The LLaMA-NAS paper keeps the first layers."
         ),
     ] = "importance"
     quantization: Annotated[
@@ -146,6 +148,13 @@ class TrainingSettings(Section):
             "as many, projections are refitted.",
         ),
     ] = 8192
+    importance_on: Annotated[
+        ImportanceOn,
+        Field(
+            description="Tokens by which layers and neurons are ordered: `all`, or those that predict `responses`. "
+            "Prompts are read all the same, and projections are refitted on all calibration tokens."
+        ),
+    ] = "all"
     refit: Annotated[
         bool,
         Field(

@@ -109,7 +109,7 @@ class NarrowLayers(Section):
 
     def check(self, space: SpaceSettings, where: str) -> None:
         """Raise ValueError if the heuristic builds no network of a space, as far as that can be told without a model:
-        which layers a shallow network keeps is decided by the model where `depth_rule` is importance."""
+        which layers a shallow network keeps is decided by the model, unless `depth_rule` is first."""
         if self.depth not in space.depths:
             depths = ", ".join(map(str, space.depths))
             raise ValueError(

@@ -2,14 +2,15 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from shared.network.shape import NetworkShape
 from shared.network.tensors import tensors
+from shared.supernet.calibration_row import CalibrationRow
 from shared.supernet.decoder import Decoder
-from shared.supernet.packing import Packed
 
 
 @dataclass(frozen=True)
@@ -22,8 +23,8 @@ class Importance:
 
 
 @torch.inference_mode()
-def measure_importance(network: Decoder, text: Iterable[Packed]) -> Importance:
-    """Run calibration text through the whole network.
+def measure_importance(network: Decoder, text: Iterable[CalibrationRow]) -> Importance:
+    """Run calibration text through the whole network, and look at the tokens that count.
 
     A neuron's importance is the root mean square of its activation times the norm of its column of the down projection
     (Wanda, arXiv 2306.11695, summed over the column). A layer's influence is one minus the mean cosine similarity of
@@ -34,15 +35,16 @@ def measure_importance(network: Decoder, text: Iterable[Packed]) -> Importance:
     similarities = torch.zeros(len(widths), dtype=torch.float64, device=network.embeddings.device)
     tokens = 0
 
-    def observe(index: int, before: Tensor, neurons: Tensor | None, after: Tensor) -> None:
+    def observe(row: CalibrationRow, index: int, before: Tensor, neurons: Tensor | None, after: Tensor) -> None:
         if neurons is not None:
-            energies[index] += neurons.float().square().sum(0)
+            energies[index] += row.counted(neurons).float().square().sum(0)
         if network.shape.layers[index].keeps_state:
-            similarities[index] += torch.cosine_similarity(before.float(), after.float(), dim=-1).sum()
+            one, other = row.counted(before).float(), row.counted(after).float()
+            similarities[index] += torch.cosine_similarity(one, other, dim=-1).sum()
 
-    for packed in text:
-        network.hidden(packed, observe)
-        tokens += len(packed.tokens)
+    for row in text:
+        network.hidden(row.packed, partial(observe, row))
+        tokens += len(row)
     columns = [1.0 if layer.mlp is None else layer.mlp.down.weight.float().norm(dim=0) for layer in network.layers]
     return Importance(
         neurons=tuple((energy / tokens).sqrt() * column for energy, column in zip(energies, columns, strict=True)),

@@ -1,18 +1,23 @@
 """What ordering the neurons and choosing the layers is worth on the example model: ARC-Easy validation `acc`.
 
 Run as `python -m tests.benchmarks.ordering [SUPERNET]`, with NASFARM_DATA set where the hub is out of reach. Without
-an argument the untrained example model is measured, plain and ordered; with one, a fine-tuned super-network.
+an argument the untrained example model is measured, plain and ordered; with one, a fine-tuned super-network. With
+`--ways` it is what the untrained model's ways of being ordered are worth, each with the layers that it drops first.
 """
 
-import sys
+import argparse
+import time
+from collections.abc import Mapping
 from pathlib import Path
+from statistics import mean
+from typing import Any
 
 from services.evaluator.evaluator import Evaluator
 from services.trainer.make_supernet import make_supernet, plan_training
 from shared.architecture import Architecture
 from shared.environment import Environment
 from shared.manifest import SupernetManifest
-from shared.messages import CheckpointRef, EvaluationRequest, EvaluationSpec, TaskItems
+from shared.messages import CheckpointRef, EvaluationRequest, EvaluationSpec, ItemScores, TaskItems
 from shared.settings import parse_settings
 from shared.supernet.order import drop_order
 from shared.supernet.source import EXAMPLE_MODEL, fetch_model
@@ -20,31 +25,71 @@ from tests.support.content import digest_of
 
 LAYERS, WIDTH, ITEMS = 30, 1536, 570
 HALVED = (*range(2, 30, 4), 29)  # 8 layers, spread over the depth
+RESPONSES = {"importance_on": "responses"}
+DIVERGENCE = {"depth_rule": "divergence"}
+WAYS: dict[str, dict[str, Mapping[str, Any]]] = {
+    "usual": {},
+    "responses": {"training": RESPONSES},
+    "divergence": {"space": DIVERGENCE},
+    "both": {"training": RESPONSES, "space": DIVERGENCE},
+}
+COMPARED = ("28 layers by importance", "26 layers by importance", "8 of 30 MLPs halved", "all MLPs halved")
 
 
 def main() -> None:
     """Measure and print."""
+    parser = argparse.ArgumentParser(description="What ordering the neurons and choosing the layers is worth.")
+    parser.add_argument("supernet", type=Path, nargs="?")
+    parser.add_argument("--ways", action="store_true")
+    asked = parser.parse_args()
     environment = Environment.read()
     evaluator = Evaluator(environment)
-    if len(sys.argv) > 1:
-        supernet = Path(sys.argv[1])
-        table(evaluator, {"fine-tuned": supernet}, SupernetManifest.read(supernet).drop_order)
+    if asked.supernet is not None:
+        table(evaluator, {"fine-tuned": asked.supernet}, SupernetManifest.read(asked.supernet).drop_order)
         return
     base, _ = fetch_model(EXAMPLE_MODEL)
-    run = environment.cache / "benchmarks" / "ordered"
+    if asked.ways:
+        compare_ways(evaluator, base, environment)
+        return
+    directory, manifest = ordered(base, environment, "usual")
+    table(evaluator, {"plain": base, "ordered": directory}, manifest.drop_order)
+
+
+def ordered(base: Path, environment: Environment, way: str) -> tuple[Path, SupernetManifest]:
+    """The untrained super-network that is ordered in one of the ways."""
+    place = environment.cache / "benchmarks" / "ordered" / way
     settings = parse_settings(
         {
             "name": "ordered",
             "model": EXAMPLE_MODEL,
-            "space": {"depths": [30, 26], "mlp_widths": [WIDTH, WIDTH // 2]},
-            "training": {"steps": 0},
+            "space": {"depths": [30, 26], "mlp_widths": [WIDTH, WIDTH // 2], **WAYS[way].get("space", {})},
+            "training": {"steps": 0, **WAYS[way].get("training", {})},
             "tasks": [{"name": "arc_easy", "search": {"items": 1}, "report": {"items": 1}}],
         },
         "benchmark",
     )
     plan = plan_training(settings, base, environment)
-    manifest = make_supernet(plan, run / "unfinished", run / "supernet", lambda _: None)
-    table(evaluator, {"plain": base, "ordered": run / "supernet"}, manifest.drop_order)
+    manifest = make_supernet(plan, place / "unfinished", place / "supernet", lambda _: None)
+    assert manifest is not None
+    return place / "supernet", manifest
+
+
+def compare_ways(evaluator: Evaluator, base: Path, environment: Environment) -> None:
+    """A line for each way of ordering, with accuracies and mean margins. A network is measured once, from whichever
+    super-network, if only layers are missing from it."""
+    known: dict[tuple[Architecture, str], ItemScores] = {}
+    print(f"{'way':12}{'dropped first':18}{'seconds':>8}" + "".join(f"{name:>26}" for name in COMPARED))
+    for way, sections in WAYS.items():
+        began = time.process_time()
+        directory, manifest = ordered(base, environment, way)
+        line = f"{way:12}{', '.join(map(str, manifest.drop_order[:4])):18}{time.process_time() - began:8.0f}"
+        for name in COMPARED:
+            network = networks(manifest.drop_order)[name]
+            narrow = set(network.mlp_widths) != {WIDTH}
+            key = (network, str(sections.get("training")) if narrow else "")
+            known[key] = scores = known.get(key) or measured(evaluator, directory, network)
+            line += f"{mean(scores.metrics['acc']):15.3f} ({mean(scores.margins):+.3f})"
+        print(line, flush=True)
 
 
 def table(evaluator: Evaluator, checkpoints: dict[str, Path], order: tuple[int, ...]) -> None:
@@ -79,15 +124,19 @@ def networks(order: tuple[int, ...]) -> dict[str, Architecture]:
 
 
 def accuracy(evaluator: Evaluator, directory: Path, architecture: Architecture, items: int = ITEMS) -> float:
-    """Share of ARC-Easy's validation items answered right, in bfloat16."""
+    """Share of ARC-Easy's validation items answered right."""
+    return mean(measured(evaluator, directory, architecture, items).metrics["acc"])
+
+
+def measured(evaluator: Evaluator, directory: Path, architecture: Architecture, items: int = ITEMS) -> ItemScores:
+    """Scores of ARC-Easy's validation items, in bfloat16."""
     request = EvaluationRequest(
         search="benchmark",
         checkpoint=CheckpointRef(location=str(directory), digest=digest_of(directory)),
         architecture=architecture,
         spec=EvaluationSpec(tasks=(TaskItems(task="arc_easy", split="validation", stop=items),), dtype="bfloat16"),
     )
-    values = evaluator.measure(request).scores[0].metrics["acc"]
-    return sum(values) / len(values)
+    return evaluator.measure(request).scores[0]
 
 
 if __name__ == "__main__":

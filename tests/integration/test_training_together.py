@@ -28,6 +28,8 @@ LEAN = {memory: {**USUAL, **LEVERS, "memory": memory} for memory in ("lean", "le
 SAVING_LEAN = {**LEAN["lean"], **SAVING}
 SAVING_LEANEST = {**LEAN["leanest"], **SAVING}
 UNDIVIDED = {**USUAL, "steps": 0}
+ORDERED = {**USUAL, "steps": 2, "importance_on": "responses", "space": {"depth_rule": "divergence"}}
+TWO = {"two": USUAL, "two-each": EACH, "two-ordered": ORDERED}
 NOISE = 2e-5 if preferred_dtype() == "float32" else 2e-2
 
 
@@ -40,11 +42,12 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[list[l
     run(directory, "one-each", **EACH)
     run(directory, "one-taught", **TAUGHT)
     run(directory, "one-undivided", **UNDIVIDED)
+    run(directory, "one-ordered", **ORDERED)
     for recipe, training in LEAN.items():
         run(directory, f"one-{recipe}", **training)
     interrupted_alone(directory)
     groups = [
-        {"size": 2, "runs": {"two": USUAL, "two-each": EACH, **{f"two-{recipe}": LEAN[recipe] for recipe in LEAN}}},
+        {"size": 2, "runs": {**TWO, **{f"two-{recipe}": LEAN[recipe] for recipe in LEAN}}},
         {"size": 2, "runs": {"killed": SAVING}, "killed_at": KILLED_AT, "copied": {"killed": "to-one"}},
         {"size": 2, "runs": {"killed": SAVING}},
         {"size": 2, "runs": {"killed-lean": SAVING_LEAN}, "killed_at": KILLED_AT},
@@ -116,6 +119,13 @@ def test_more_sub_networks_in_a_step_are_another_training(trained: tuple[Path, A
 def test_a_teacher_and_other_sub_networks_are_another_training_too(trained: tuple[Path, Any]) -> None:
     each, taught = (log_of(trained[0] / name) for name in ("one-each", "one-taught"))
     assert each[0] == taught[0] and each[1]["loss"] != taught[1]["loss"]
+
+
+def test_the_first_process_finds_the_order_for_all(trained: tuple[Path, Any]) -> None:
+    one, two = (SupernetManifest.read(trained[0] / f"{several}-ordered" / "supernet") for several in ("one", "two"))
+    assert one.drop_order == two.drop_order and one.plan == two.plan
+    logs = [log_of(trained[0] / f"{several}-ordered") for several in ("one", "two")]
+    assert [line["loss"] for line in logs[1]] == pytest.approx([line["loss"] for line in logs[0]], rel=NOISE)
 
 
 def test_the_first_process_refits_and_the_others_wait(trained: tuple[Path, Any]) -> None:

@@ -16,7 +16,6 @@ from torch import Tensor
 from services.pruner.baselines import make_baseline
 from services.pruner.baselines.llm_pruner import MEASURES, LlmPruner, saliences
 from services.pruner.calibration import TOKENS_PER_PASS, Calibration
-from services.pruner.divergence import WholeNetwork
 from services.pruner.input_statistics import InputStatistics, measure_inputs
 from services.pruner.protocol import PrunedNetwork
 from services.pruner.ranking import Ranking, globally, uniformly
@@ -31,6 +30,7 @@ from shared.network.tensors import TensorSpec, tensors
 from shared.settings.baselines import LlmPrunerOptions, parse_options
 from shared.supernet.checkpoint import Checkpoint
 from shared.supernet.decoder import Decoder
+from shared.supernet.divergence import WholeNetwork
 from shared.supernet.packing import pack
 from shared.supernet.tree import Tree
 from tests.support.checkpoints import LAYERS, WIDTH, random_sequences, write_checkpoint
@@ -320,7 +320,7 @@ def test_greedy_dropping_looks_at_what_is_left(bases: Callable[[str], Checkpoint
         kept = min((tuple(one for one in kept if one != gone) for gone in kept), key=cost)
     assert made.kept == kept
     every = tuple(range(LAYERS))
-    assert WholeNetwork(base.cut(), TEXT).divergences([kept, every]) == {
+    assert WholeNetwork(base.cut(), TEXT.rows(CPU)).divergences([kept, every]) == {
         kept: pytest.approx(cost(kept), rel=1e-4),
         every: pytest.approx(0, abs=1e-6),
     }
@@ -332,7 +332,7 @@ def test_choices_of_layers_share_the_work_on_what_they_begin_with(
     base, through = bases("qwen3-window"), list[int]()
     one_less = [tuple(one for one in range(LAYERS) if one != gone) for gone in range(LAYERS)]
     choices = [*one_less, (0,), (0, 1), (LAYERS - 1,), tuple(range(LAYERS))]
-    alone = [WholeNetwork(base.cut(), TEXT).divergences([kept])[kept] for kept in choices]
+    alone = [WholeNetwork(base.cut(), TEXT.rows(CPU)).divergences([kept])[kept] for kept in choices]
     plain = Decoder.layer_outputs
 
     def counted(self: Decoder, index: int, *others: Any) -> Tensor:
@@ -340,7 +340,7 @@ def test_choices_of_layers_share_the_work_on_what_they_begin_with(
         return plain(self, index, *others)
 
     monkeypatch.setattr(Decoder, "layer_outputs", counted)
-    whole = WholeNetwork(base.cut(), TEXT)
+    whole = WholeNetwork(base.cut(), TEXT.rows(CPU))
     together = whole.divergences(one_less)
     # Without layer i those behind it are to be passed, once each, and those before the last one all together.
     assert len(through) == sum(range(LAYERS)) + LAYERS - 1
@@ -370,7 +370,7 @@ def test_evolution_finds_the_best_of_all_choices_of_layers(bases: Callable[[str]
     base = bases("llama-biases")
     layer = layer_parameters(base.network.family, base.network.layers[0])
     target = ParameterTarget(at_most=parameters(base.network) - 2 * layer)
-    divergences = WholeNetwork(base.cut(), TEXT).divergences(combinations(range(LAYERS), LAYERS - 2))
+    divergences = WholeNetwork(base.cut(), TEXT.rows(CPU)).divergences(combinations(range(LAYERS), LAYERS - 2))
     best = min(divergences, key=lambda kept: divergences[kept])
     assert prune(base, target, baseline="evopress").kept == best
     hasty = {"baseline": "evopress", "generations": 1, "offspring": 2}

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from shared.architecture import Architecture
+from shared.supernet.calibration_row import CalibrationRow
 from shared.supernet.checkpoint import Checkpoint
 from shared.supernet.decoder import Decoder
 from shared.supernet.order import Importance, drop_order, measure_importance, order_neurons
@@ -19,10 +20,12 @@ from tests.support.checkpoints import FAMILIES, LAYERS, WIDTH, random_sequences,
 from tests.support.networks import uniform_network
 
 
-def text(seed: int = 0) -> list[Packed]:
-    return [
-        pack([Tree.plain(tokens) for tokens in random_sequences(30, 20, 25, seed=seed + part)]) for part in range(3)
-    ]
+def text(seed: int = 0) -> list[CalibrationRow]:
+    return [row_of(random_sequences(30, 20, 25, seed=seed + part)) for part in range(3)]
+
+
+def row_of(sequences: list[list[int]], places: Tensor | None = None) -> CalibrationRow:
+    return CalibrationRow(pack([Tree.plain(tokens) for tokens in sequences]), places)
 
 
 def logits(network: Decoder, packed: Packed) -> Tensor:
@@ -39,7 +42,7 @@ def test_the_ordered_whole_network_has_the_same_logits(family: str, tmp_path: Pa
     biases = ["gate_proj.bias", "up_proj.bias"] if family in ("llama-biases", "smollm3-window") else []
     expected = ["gate_proj.weight", "up_proj.weight", "down_proj.weight", *biases]
     assert sorted(moved) == sorted(f"model.layers.{layer}.mlp.{name}" for layer in range(LAYERS) for name in expected)
-    for packed in text(seed=50):
+    for packed in (row.packed for row in text(seed=50)):
         before, after = logits(checkpoint.cut(), packed), logits(checkpoint.cut(weights=ordered), packed)
         torch.testing.assert_close(after, before, atol=1e-4, rtol=1e-4)
 
@@ -88,6 +91,27 @@ def test_importance_is_the_activations_root_mean_square_times_the_norm_of_the_co
             assert found.layers[index] == pytest.approx(1 - float(similarity), abs=1e-5)
 
 
+def test_importance_is_that_of_the_tokens_that_count_and_all_others_are_read(tmp_path: Path) -> None:
+    write_checkpoint(tmp_path, "llama")
+    network, sequences, prompt = Checkpoint.open(tmp_path).cut(), random_sequences(30, 20, 25), 7
+    whole = row_of(sequences)
+    places = [start + index for start in whole.packed.starts for index in range(prompt)]
+    others = sorted(set(range(len(whole))).difference(places))
+    prompts, responses = (CalibrationRow(whole.packed, torch.tensor(some)) for some in (places, others))
+    of_all, of_prompts, of_responses = (measure_importance(network, [row]) for row in (whole, prompts, responses))
+    alone = measure_importance(network, [row_of([tokens[:prompt] for tokens in sequences])])
+    shares = len(prompts) / len(whole), len(responses) / len(whole)
+    for layer in range(LAYERS):
+        torch.testing.assert_close(of_prompts.neurons[layer], alone.neurons[layer], atol=1e-6, rtol=1e-4)
+        # What came before a token is seen in it, so that both parts add up to the whole.
+        squares = of_prompts.neurons[layer].square() * shares[0] + of_responses.neurons[layer].square() * shares[1]
+        torch.testing.assert_close(of_all.neurons[layer], squares.sqrt(), atol=1e-6, rtol=1e-4)
+        assert not torch.allclose(of_responses.neurons[layer], of_all.neurons[layer], rtol=1e-3)
+        parts = of_prompts.layers[layer] * shares[0] + of_responses.layers[layer] * shares[1]
+        assert of_all.layers[layer] == pytest.approx(parts, abs=1e-5)
+    assert of_prompts.layers == pytest.approx(alone.layers, abs=1e-5)
+
+
 def test_a_layer_that_changes_nothing_has_no_influence_and_leaves_first(tmp_path: Path) -> None:
     write_checkpoint(tmp_path, "llama")
     checkpoint = Checkpoint.open(tmp_path)
@@ -102,7 +126,7 @@ def test_a_layer_that_changes_nothing_has_no_influence_and_leaves_first(tmp_path
     order = drop_order(LAYERS, influence)
     assert order[0] == 2
     without = Architecture(layers=(0, 1, 3, 4), mlp_widths=(WIDTH,) * 4)
-    (packed, *_) = text()
+    packed = text()[0].packed
     torch.testing.assert_close(
         logits(checkpoint.cut(without, weights), packed), logits(checkpoint.cut(weights=weights), packed)
     )

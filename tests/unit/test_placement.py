@@ -14,6 +14,7 @@ from services.evaluator.preparation import PreparedTask, prepare_task
 from services.evaluator.scoring import score
 from services.evaluator.tasks.loading import LoadedTask, load_items
 from services.trainer import lean_adamw, make_supernet
+from services.trainer.ordering import measure_ordering
 from shared.architecture import Architecture, Quantization, dense
 from shared.memory_needs import RECIPES
 from shared.messages import TaskItems, Workload
@@ -34,15 +35,22 @@ ENGINE = {
     "services/evaluator/engines/cache.py:KVCache.of_prompts": "the prompts' lengths, before anything is computed",
     "services/evaluator/engines/torch_engine.py:TorchNetwork.generate": "what was generated, once at the end",
 }
-TRAINING = {
-    **CUT,
-    "services/trainer/make_supernet.py:_measure": "the base goes to the device once, and what is measured comes back",
-    "services/trainer/make_supernet.py:_trained_alone": "the weights go to the device once",
-    "services/trainer/make_supernet.py:_on_first": "the finished weights leave the device",
+ORDERING = {
+    "services/trainer/ordering.py:measure_ordering": "the base goes to the device, and what is measured comes back",
     "shared/supernet/order.py:measure_importance": "the layers' influence, once at the end",
     "shared/supernet/packing.py:pack": "the data of a step, in one copy",
+}
+TRAINING = {
+    **CUT,
+    **ORDERING,
+    "services/trainer/make_supernet.py:_trained_alone": "the weights go to the device once",
+    "services/trainer/make_supernet.py:_on_first": "the finished weights leave the device",
     "services/trainer/fine_tuning.py:gradients_of": "the loss of each of a step's networks",
     "services/trainer/fine_tuning.py:fine_tune": "a step's loss and the norm of its gradient are looked at",
+}
+BY_DIVERGENCE = {
+    "services/trainer/ordering.py:_rows": "which tokens of the calibration text count",
+    "shared/supernet/divergence.py:WholeNetwork._measured": "the divergence of each choice of layers",
 }
 WHOLE_LOGITS = {"services/trainer/weight_updates.py:_whole_loss": "where a step's loss is taken"}
 CHUNKED_LOGITS = {"services/trainer/weight_updates.py:_lean_loss": "where a step's loss is taken"}
@@ -121,6 +129,13 @@ def test_a_super_network_is_ordered_and_trained_where_its_weights_are(
     with on_the_device(needed) as met:
         train_in(tmp_path / "run", plan)
     assert met == needed.keys()
+
+
+def test_divergences_are_computed_where_the_weights_are(tmp_path: Path) -> None:
+    plan = tiny_plan(tmp_path, steps=0, importance_on="responses", space={"depth_rule": "divergence"})
+    with on_the_device(CUT | ORDERING | BY_DIVERGENCE) as met:
+        measure_ordering(plan.base, plan.data.examples, plan.settings, torch.float32, DEVICE, lambda layers, of: None)
+    assert met == (CUT | ORDERING | BY_DIVERGENCE).keys()
 
 
 MISPLACED: dict[str, Callable[[Tensor], Any]] = {

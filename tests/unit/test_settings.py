@@ -90,7 +90,7 @@ def test_parts_that_are_put_on_the_same_split_share_no_item(
         ("space.depths", [], "space.depths: should have 1 or more entries"),
         ("space.mlp_widths", [], "space.mlp_widths: should have 1 or more entries"),
         ("space.depths", ["deep"], r"space.depths.0: should be a whole number, such as 4 \(it is 'deep'\)"),
-        ("space.depth_rule", "random", "space.depth_rule: .*'importance' or 'first'"),
+        ("space.depth_rule", "random", "space.depth_rule: .*'importance', 'divergence' or 'first'"),
         ("training.learning_rate", 0, "training.learning_rate: .*greater than 0"),
         ("training.steps", -1, "training.steps: should be a number, 0 or more"),
         ("training.checkpoint_every_seconds", 0, "training.checkpoint_every_seconds: .*greater than 0"),

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from tokenizers.processors import TemplateProcessing
 from transformers import AutoModelForCausalLM
 
-from services.trainer import make_supernet
+from services.trainer import make_supernet, ordering
 from services.trainer.examples import Example, batches, tokenize
 from services.trainer.fine_tuning import StepReport, learning_rate, response_loss
 from services.trainer.make_supernet import plan_training
@@ -201,7 +201,7 @@ def test_without_steps_and_by_the_paper_s_rules_nothing_is_computed_and_no_weigh
 ) -> None:
     """Of 7 billion parameters, copies in float32 take 27 GB, and the importance of neurons a quarter of an hour."""
     plan = tiny_plan(tmp_path, steps=0, neuron_order="none", space={"depth_rule": "first"})
-    monkeypatch.setattr(make_supernet, "measure_importance", None)
+    monkeypatch.setattr(ordering, "measure_importance", None)
     written: dict[str, int] = {}
     monkeypatch.setattr(
         make_supernet, "save_weights", lambda weights, _: written.update({n: w.data_ptr() for n, w in weights.items()})
@@ -409,11 +409,16 @@ def test_a_damaged_archive_of_data_is_refused(tmp_path: Path) -> None:
 def test_impossible_spaces_are_refused_before_anything_is_computed(tmp_path: Path) -> None:
     write_checkpoint(tmp_path / "base", "llama")
     settings = tiny_settings(tmp_path)
-    for space, complaint in [
+    refused: list[tuple[dict[str, Any], str]] = [
         ({"depths": (LAYERS + 1,)}, r"space\.depths: 6 is impossible, the model has 5 layers"),
         ({"mlp_widths": (WIDTH + 1,)}, r"space\.mlp_widths: 25 is impossible, the model has 24 neurons"),
         ({"depths": (1,)}, r"space\.depths: 1 layer is impossible with depth_rule importance"),
-    ]:
+        (
+            {"depths": (1,), "depth_rule": "divergence"},
+            r"space\.depths: 1 layer is impossible with depth_rule divergence",
+        ),
+    ]
+    for space, complaint in refused:
         changed = settings.model_copy(update={"space": settings.space.model_copy(update=space)})
         with pytest.raises(UserError, match=complaint):
             plan_training(changed, tmp_path / "base", NOWHERE)

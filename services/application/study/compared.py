@@ -90,8 +90,8 @@ def _of_search(
 
 
 def _say_what_is_lacking(heuristic: NarrowLayers, architecture: Architecture, events: Events) -> None:
-    """Which layers a shallow network keeps is only known once its super-network is made: its depth_rule may be
-    importance."""
+    """Which layers a shallow network keeps is only known once its super-network is made, unless its depth_rule is
+    first."""
     lacking = sorted(set(heuristic.layers).difference(architecture.layers))
     narrow, asked = len(heuristic.layers) - len(lacking), len(heuristic.layers)
     if lacking:

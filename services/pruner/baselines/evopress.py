@@ -6,12 +6,12 @@ from collections.abc import Collection
 from services.pruner.block_dropping import BlockDropping, drop_until_fit, droppable, fits_with, of_layers
 from services.pruner.calibration import Calibration
 from services.pruner.computing import placed
-from services.pruner.divergence import Kept, WholeNetwork
 from services.pruner.target import Target
 from shared.architecture import derive
 from shared.network.shape import NetworkShape
 from shared.settings.baselines import EvoPressOptions
 from shared.supernet.checkpoint import Checkpoint
+from shared.supernet.divergence import Kept, WholeNetwork
 
 SCREENED_ON = 1 / 8
 """Share of the text by which offspring are screened."""
@@ -37,9 +37,9 @@ class EvoPress(BlockDropping):
         self._generations, self._offspring = options.generations, options.offspring
 
     def keep(self, base: Checkpoint, text: Calibration, target: Target, seed: int) -> tuple[int, ...]:
-        chance, placed_base = random.Random(seed), placed(base)
+        chance, network = random.Random(seed), placed(base)
         some = Calibration(text.sequences[: max(1, round(len(text.sequences) * SCREENED_ON))])
-        screen, final = (WholeNetwork(placed_base, part) for part in (some, text))
+        screen, final = (WholeNetwork(network, part.rows(network.embeddings.device)) for part in (some, text))
 
         def best(candidates: set[Kept]) -> Kept:
             screened = _ranked(screen, candidates)

@@ -5,10 +5,10 @@ from collections.abc import Iterator
 from services.pruner.block_dropping import BlockDropping, drop_until_fit, droppable
 from services.pruner.calibration import Calibration
 from services.pruner.computing import placed
-from services.pruner.divergence import WholeNetwork
 from services.pruner.target import Target
 from shared.network.shape import NetworkShape
 from shared.supernet.checkpoint import Checkpoint
+from shared.supernet.divergence import WholeNetwork
 
 
 class Greedy(BlockDropping):
@@ -20,16 +20,15 @@ class Greedy(BlockDropping):
     name = "greedy"
 
     def keep(self, base: Checkpoint, text: Calibration, target: Target, seed: int) -> tuple[int, ...]:
-        return drop_until_fit(base.network, _order(base.network, WholeNetwork(placed(base), text)), target)
+        network = placed(base)
+        whole = WholeNetwork(network, text.rows(network.embeddings.device))
+        return drop_until_fit(base.network, _order(base.network, whole), target)
 
 
 def _order(network: NetworkShape, whole: WholeNetwork) -> Iterator[int]:
     """Layers in the order in which they go, each found when it is asked for."""
     kept, left = tuple(range(network.depth)), droppable(network)
     while left and len(kept) > 1:
-        without = {layer: tuple(one for one in kept if one != layer) for layer in left}
-        divergences = whole.divergences(without.values())
-        dropped = min(left, key=lambda layer: (divergences[without[layer]], layer))
-        kept = without[dropped]
-        left.remove(dropped)
+        dropped, *left = whole.ranked(kept, left)
+        kept = tuple(one for one in kept if one != dropped)
         yield dropped

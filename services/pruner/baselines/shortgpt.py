@@ -16,7 +16,6 @@ class ShortGpt(BlockDropping):
 
     def keep(self, base: Checkpoint, text: Calibration, target: Target, seed: int) -> tuple[int, ...]:
         network = placed(base)
-        passes = (one.packed for one in text.passes(network.embeddings.device))
-        influence = measure_importance(network, passes).layers
+        influence = measure_importance(network, text.rows(network.embeddings.device)).layers
         order = sorted(droppable(base.network), key=lambda layer: (influence[layer], layer))
         return drop_until_fit(base.network, order, target)

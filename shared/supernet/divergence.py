@@ -6,12 +6,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from services.pruner.calibration import Calibration
+from shared.supernet.calibration_row import CalibrationRow
 from shared.supernet.decoder import Decoder
 from shared.supernet.packing import Packed
 
-TOKENS_AT_ONCE = 256
-"""Whose predictions, each over the whole vocabulary, are in memory together."""
+TOKENS_AT_ONCE = 64
+"""Whose predictions, each over the whole vocabulary, are in memory together: few, as more of them take twice as long
+where memory has to be had from the system each time."""
 
 Kept = tuple[int, ...]
 """The layers that stay, ascending."""
@@ -21,25 +22,31 @@ class WholeNetwork:
     """A network, and the states from which it makes its predictions for calibration text."""
 
     @torch.inference_mode()
-    def __init__(self, network: Decoder, text: Calibration) -> None:
-        self._network = network
-        self._passes = [one.packed for one in text.passes(network.embeddings.device)]
-        self._states = [network.hidden(one) for one in self._passes]
+    def __init__(self, network: Decoder, text: Iterable[CalibrationRow]) -> None:
+        self._network, self._rows = network, list(text)
+        self._states = [row.counted(network.hidden(row.packed)) for row in self._rows]
         self._known: dict[Kept, float] = {}
 
     def divergences(self, choices: Iterable[Kept]) -> dict[Kept, float]:
         """For each choice of layers: the Kullback-Leibler divergence of the predictions that they make from those of
-        all layers, the mean over the tokens of the text, in nats. Each is measured once."""
+        all layers, the mean over the tokens that count, in nats. Each is measured once."""
         choices = set(choices)
         new = sorted(choices.difference(self._known))  # side by side with those that begin with the same layers
         self._known.update(zip(new, self._measured(new), strict=True))
         return {kept: self._known[kept] for kept in choices}
 
+    def ranked(self, kept: Kept, layers: Iterable[int]) -> list[int]:
+        """Some of the layers that are kept, the one first without which the others' predictions diverge least; of equal
+        ones the lowest."""
+        without = {layer: tuple(one for one in kept if one != layer) for layer in layers}
+        divergences = self.divergences(without.values())
+        return sorted(without, key=lambda layer: (divergences[without[layer]], layer))
+
     @torch.inference_mode()
     def _measured(self, choices: Sequence[Kept]) -> list[float]:
         totals, tokens = [0.0] * len(choices), 0
-        for packed, whole in zip(self._passes, self._states, strict=True):
-            states = [torch.split(some, TOKENS_AT_ONCE) for some in self._outputs(choices, packed)]
+        for row, whole in zip(self._rows, self._states, strict=True):
+            states = [torch.split(row.counted(some), TOKENS_AT_ONCE) for some in self._outputs(choices, row.packed)]
             for part, those in enumerate(torch.split(whole, TOKENS_AT_ONCE)):
                 theirs = self._predictions(those)
                 for number, some in enumerate(states):
