@@ -104,6 +104,7 @@ def search_text(model: str, network: NetworkShape, path: Path, benchmarks: bool,
             "learning_rate": 1e-4 if parameters(network) <= SMALL else 1e-5 if large else 3e-5,
             "sampling": "stratified",
             "distillation": "full",
+            "importance_on": "responses",
             "refit": True,
         },
         "tasks": [

@@ -119,7 +119,7 @@ def test_what_is_written_trains_by_what_measured_best_and_at_the_rates_of_the_sh
     example = read_search_file(SEARCHES / "smollm2-arc-easy.yaml").training
     small = parse_settings(parse_yaml(search_text("a/b", SHAPE, Path("search.yaml"), True)), "x").training
     large = written("meta-llama/Llama-2-7b-hf").training
-    for name in ("sampling", "distillation", "refit"):
+    for name in ("sampling", "distillation", "importance_on", "refit"):
         assert getattr(small, name) == getattr(large, name) == getattr(example, name)
     assert small.learning_rate == example.learning_rate == 1e-4
     assert large.learning_rate == read_search_file(SEARCHES / "llama2-7b" / "mmlu.yaml").training.learning_rate
