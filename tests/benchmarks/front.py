@@ -57,6 +57,7 @@ RECIPES: Mapping[str, Mapping[str, Any]] = {
     "both": {"steps": 165, **BOTH},
     "both, rate 1e-4": {"steps": 165, **BOTH, "learning_rate": 1e-4},
     "both, rate 3e-4": {"steps": 165, **BOTH, "learning_rate": 3e-4},
+    "both, rate 1e-4, responses": {"steps": 165, **BOTH, "learning_rate": 1e-4, "importance_on": "responses"},
 }
 """The keys of `training`, with a number of steps for each that takes about as much time."""
 TIMES_SMALLER = (1.15, 1.3)
