@@ -1,5 +1,6 @@
 """Losses over a large vocabulary with only a few rows of logits at a time."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,6 +16,16 @@ DISTILLED = 0.7
 """What of a loss is the teacher's part."""
 
 
+@dataclass(frozen=True)
+class Taught:
+    """What a teacher predicts at N places: its last states there (N, hidden), and its language head (vocabulary,
+    hidden), which makes predictions of them. Logits, which take far more memory, are made of these when they are
+    needed. Neither gets a gradient."""
+
+    states: Tensor
+    head: Tensor
+
+
 def chunked_cross_entropy(states: Tensor, head: Tensor, targets: Tensor) -> Tensor:
     """Mean cross-entropy of `targets` (N,) under the logits that the language head (vocabulary, hidden) makes of states
     (N, hidden).
@@ -26,12 +37,14 @@ def chunked_cross_entropy(states: Tensor, head: Tensor, targets: Tensor) -> Tens
     return loss
 
 
-def chunked_distillation(states: Tensor, head: Tensor, targets: Tensor, taught: Tensor) -> Tensor:
+def chunked_distillation(states: Tensor, head: Tensor, targets: Tensor, taught: Taught) -> Tensor:
     """Mean of (1 - DISTILLED) times the cross-entropy of `targets` (N,) plus DISTILLED times the KL divergence of the
-    predictions that the language head (vocabulary, hidden) makes of states (N, hidden) from those that it makes of a
-    teacher's states `taught` (N, hidden), which get no gradient (Hinton et al., arXiv 1503.02531; at temperature 1).
+    predictions that the language head (vocabulary, hidden) makes of states (N, hidden) from those of a teacher (Hinton
+    et al., arXiv 1503.02531; at temperature 1).
     """
-    loss: Tensor = _ChunkedDistillation.apply(states, head, targets, taught)  # type: ignore[no-untyped-call]
+    loss: Tensor = _ChunkedDistillation.apply(  # type: ignore[no-untyped-call]
+        states, head, targets, taught.states, taught.head.detach()
+    )
     return loss
 
 
@@ -65,7 +78,9 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
 
 class _ChunkedDistillation(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, states: Tensor, head: Tensor, targets: Tensor, taught: Tensor) -> Tensor:
+    def forward(
+        ctx: Any, states: Tensor, head: Tensor, targets: Tensor, taught_states: Tensor, taught_head: Tensor
+    ) -> Tensor:
         places = max(1, LOGITS // (2 * len(head)))  # the teacher's take as much again
         loss = torch.zeros((), dtype=torch.float32, device=states.device)
         of_states = torch.empty_like(states) if ctx.needs_input_grad[0] else None
@@ -74,7 +89,7 @@ class _ChunkedDistillation(torch.autograd.Function):
             here = slice(start, start + places)
             chosen = torch.arange(len(states[here]), device=states.device), targets[here]
             likelihoods = F.log_softmax(F.linear(states[here], head).float(), dim=-1)
-            expected = F.log_softmax(F.linear(taught[here], head).float(), dim=-1)
+            expected = F.log_softmax(F.linear(taught_states[here], taught_head).float(), dim=-1)
             loss -= (1 - DISTILLED) * likelihoods[chosen].sum()
             loss += DISTILLED * F.kl_div(likelihoods, expected, reduction="sum", log_target=True)
             gradient = likelihoods.exp_().sub_(expected.exp_(), alpha=DISTILLED)
@@ -88,9 +103,9 @@ class _ChunkedDistillation(torch.autograd.Function):
         return loss / len(states)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None]:
         of_states, of_head = ctx.saved_tensors
-        return *_scaled(of_states, of_head, *gradients), None, None
+        return *_scaled(of_states, of_head, *gradients), None, None, None
 
 
 def _scaled(of_states: Tensor | None, of_head: Tensor | None, given: Tensor) -> tuple[Tensor | None, Tensor | None]:

@@ -29,11 +29,13 @@ class LoraMethod(BaseModel):
     alpha: Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
+Teacher = Literal["none", "base"]
 Method = Annotated[FullMethod | LoraMethod, Field(discriminator="method")]
 
 
 class Tuning(BaseModel):
-    """A fine-tuning: of which data, by their digest, and how; `memory` is the recipe that it takes."""
+    """A fine-tuning: of which data, by their digest, and how; `memory` is the recipe that it takes. `teacher` says what
+    teaches the network besides the data: nothing, or the predictions of the `base` that it was cut out of."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -42,6 +44,7 @@ class Tuning(BaseModel):
     training: TrainingSettings
     method: Method
     memory: MemoryRecipe = "full"
+    teacher: Teacher = "none"
 
 
 class SingleRecipe(BaseModel):
