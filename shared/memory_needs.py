@@ -40,9 +40,10 @@ class FineTuningNeeds:
     """What a fine-tuning takes, in bytes.
 
     Of the device: `weights` as they are held, the `copy` of them that a step computes with, those of a `teacher` that
-    isn't trained, `optimizer` states, `gradients`; `activations` that the backward pass needs, and `logits`. `host`, where the device is a GPU: what is
-    written at the end, and as much to put neurons in order before. On disk: one `saved_state` and the `checkpoint` that
-    comes out, with what is refitted. Refitting itself takes less than all of this, as it looks at a layer at a time.
+    isn't trained, `optimizer` states, `gradients`; `activations` that the backward pass needs, and `logits`. `host`,
+    where the device is a GPU: what is written at the end, and as much to put neurons in order before. On disk: one
+    `saved_state` and the `checkpoint` that comes out, with what is refitted. Refitting itself takes less than all of
+    this, as it looks at a layer at a time.
     """
 
     weights: int

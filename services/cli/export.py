@@ -45,10 +45,10 @@ def export(path: Path, wanted: Wanted, asked: ExportRequest, output: Path | None
             if value is not None:
                 lists = f"`nasfarm export {shell_word(path)}`"
                 raise UserError(f"{option}: of which network? Name one; {lists} lists those there are")
-        _list(path, run)
+        list_networks(path, run, "export")
         return
     if chosen.why:
-        _say("Chosen", f"{chosen.name}, {chosen.why}")
+        say("Chosen", f"{chosen.name}, {chosen.why}")
     kind = asked.format if asked.gguf_type is None else f"{asked.format}-{asked.gguf_type}"
     shown = default_output(run.name, chosen.name, kind) if output is None else user_path(str(output))
     place = Place.of(shown, run.directory, force)
@@ -61,11 +61,12 @@ def export(path: Path, wanted: Wanted, asked: ExportRequest, output: Path | None
     with PreparationDisplay() as display:
         verified = export_network(run, chosen, asked, place, Environment.read(), Events(display))
     if verified is not None:
-        _say("Verified", verified.in_words())
-    _say("Exported", f"{chosen.name} for {asked.format}: {shown}; its README.md says how to load and serve it")
+        say("Verified", verified.in_words())
+    say("Exported", f"{chosen.name} for {asked.format}: {shown}; its README.md says how to load and serve it")
 
 
-def _list(path: Path, run: SearchedRun) -> None:
+def list_networks(path: Path, run: SearchedRun, command: str) -> None:
+    """The networks of a run, with their sizes, and how to go on by a command that takes one."""
     content = run.report
     table = Table(box=SIMPLE_HEAD, show_edge=False)
     table.add_column("Network", no_wrap=True)
@@ -79,10 +80,10 @@ def _list(path: Path, run: SearchedRun) -> None:
     costs = displayed_costs(content)
     smallest = min(content.front, key=costs[0].required_of, default=content.dense)
     run_path = shell_word(path)
-    _say("Next", f"nasfarm export {run_path} {content.front[0].name if content.front else content.dense.name}")
-    _say(
+    say("Next", f"nasfarm {command} {run_path} {content.front[0].name if content.front else content.dense.name}")
+    say(
         "",
-        f"or, by need, nasfarm export {run_path} --at-most {costs[0].objective}={costs[0].required_of(smallest):.0f}"
+        f"or, by need, nasfarm {command} {run_path} --at-most {costs[0].objective}={costs[0].required_of(smallest):.0f}"
         f" (this run knows {', '.join(cost.objective for cost in costs)})",
     )
 
@@ -98,5 +99,6 @@ def _cells(row: NetworkRow) -> tuple[str, ...]:
     )
 
 
-def _say(subject: str, text: str) -> None:
+def say(subject: str, text: str) -> None:
+    """A line about something."""
     console.print(f"{subject:<{SUBJECT_WIDTH}}{one_line(text)}")

@@ -36,7 +36,9 @@ def memory_to_take(
     memory = device_memory(compute_device())
     if memory is None:
         return "full"
-    return first_that_fits(memory.total, recipes_for(training), partial(needs_of, base, training, data, teacher=teacher))
+    return first_that_fits(
+        memory.total, recipes_for(training), partial(needs_of, base, training, data, teacher=teacher)
+    )
 
 
 def needs_of(

@@ -54,7 +54,7 @@ def card_facts(
         datasets=() if dataset is None else (dataset,),
         fine_tuning_steps=manifest.training.steps,
         tasks=tuple(_tasks(run, chosen, measured)),
-        search=_search(run, chosen),
+        search=search_facts(run, chosen),
         parameters=parameters(shape),
         base_parameters=parameters(whole),
         bytes_in_memory=weight_bytes(shape, dtype, architecture.quantization),
@@ -113,8 +113,8 @@ def _interval(comparison: Comparison | None) -> tuple[float, float] | None:
     return None if comparison is None else comparison.interval
 
 
-def _search(run: SearchedRun, chosen: ChosenNetwork) -> SearchFacts | None:
-    """None for a network that isn't on the front, in INT8 or not."""
+def search_facts(run: SearchedRun, chosen: ChosenNetwork) -> SearchFacts | None:
+    """How a network was found; None for a network that isn't on the front, in INT8 or not."""
     content = run.content
     if content is None or chosen.row is None:
         return None

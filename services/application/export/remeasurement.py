@@ -163,7 +163,7 @@ def _compared(name: str, answers: ItemAnswers, architecture: Architecture, run: 
     plan = run.plan
     whole = plan.request(dense(plan.space.network), "report")
     known = run.answers((plan.request(architecture, "report"), whole, plan.base_request("report")))
-    before, of_dense, of_base = (other if other and _same_items(answers, other) else None for other in known)
+    before, of_dense, of_base = (other if other and answers.on_same_items(other) else None for other in known)
     otherwise = None
     if before is not None:
         otherwise = sum(mine != theirs for mine, theirs in zip(answers.values, before.values, strict=True))
@@ -173,13 +173,4 @@ def _compared(name: str, answers: ItemAnswers, architecture: Architecture, run: 
         before={} if before is None else {task: row.accuracy for task, row in task_rows(before, None, None).items()},
         items=len(answers.values),
         otherwise=otherwise,
-    )
-
-
-def _same_items(one: ItemAnswers, other: ItemAnswers) -> bool:
-    """Whether both were measured on the same items, which may have changed since the run; earlier releases kept no
-    digest that could be compared."""
-    pairs = list(zip(one.scores, other.scores, strict=True))
-    return all(mine.items == theirs.items for mine, theirs in pairs) and all(
-        not theirs.items_digest or mine.items_digest == theirs.items_digest for mine, theirs in pairs
     )
