@@ -8,7 +8,7 @@ from pathlib import Path
 from services.application.enough_memory import enough_memory
 from services.application.estimate import TRAINING_COST
 from services.application.export.choice import ChosenNetwork
-from services.application.export.facts import search_facts
+from services.application.export.search_facts import search_facts
 from services.application.export.searched_run import SearchedRun
 from services.application.export.supernet import supernet_of
 from services.application.finish.measurement import FinishMeasurements
