@@ -69,7 +69,6 @@ def finish_network(
     """
     if is_finished(target):
         return Finished(_made_before(run, chosen, options, target), already=True)
-    report = run.report  # that the front is known
     supernet = supernet_of(run, options.supernet, environment, events)
     plan, data, tuning = _planned(supernet, chosen, options, target, environment, events)
     reference = CheckpointRef(location=str(supernet.directory.absolute()), digest=run.plan.supernet.digest)
@@ -90,7 +89,7 @@ def finish_network(
             )
         checkpoint = CheckpointRef(location=str(made_there.absolute()), digest=content_digest(made.files))
         shape = plan.network.network
-        answers = measurements.answers(chosen.name, chosen.architecture, checkpoint, shape)
+        answers, results = measurements.results(chosen.name, chosen.architecture, checkpoint, shape)
         uncounted = measurements.count_use()
         answers.write(made_there)
         record = FinishedRecord(
@@ -105,7 +104,7 @@ def finish_network(
             dtype=run.plan.dtype,
             settings=run.plan.settings.model_dump(mode="json"),
             search=search_facts(run, chosen),
-            results=answers.results(report.networks_on_report_items),
+            results=results,
         )
         record.write(made_there)
         with writing(target):

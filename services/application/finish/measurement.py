@@ -7,7 +7,7 @@ from pathlib import Path
 
 from services.application.evaluation import evaluated
 from services.application.export.searched_run import SearchedRun
-from services.application.finish.record import Answers
+from services.application.finish.record import Answers, FinishedResults
 from services.coordinator.history import History
 from services.evaluator.evaluator import Evaluator
 from services.evaluator.tasks.index import include_tasks
@@ -20,6 +20,8 @@ from shared.files import user_path
 from shared.messages import CheckpointRef, EvaluationRequest, Failure, Measurement
 from shared.network.shape import NetworkShape
 from shared.settings import metrics_by_task
+
+USED_BEFORE = "networks on report items before"
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,9 @@ class FinishMeasurements:
             for task in settings.tasks:
                 self.evaluator.prepared(self.supernet, task.part("report"))
 
-    def answers(self, name: str, architecture: Architecture, made: CheckpointRef, shape: NetworkShape) -> Answers:
+    def results(
+        self, name: str, architecture: Architecture, made: CheckpointRef, shape: NetworkShape
+    ) -> tuple[Answers, FinishedResults]:
         """Of the finished network, `made`, which is measured in INT8 where `architecture`, what it was before, is; of
         that, and of the dense and the base network. Raises UserError where one of them can't be measured."""
         plan = self.run.plan
@@ -57,10 +61,13 @@ class FinishMeasurements:
         )
         known = self.run.answers([plan.base_request("report")])[0]
         with closing(self._history(made)) as history:
+            history.note(USED_BEFORE, self.run.report.networks_on_report_items)  # once: this one is going to count too
+            used_before: int = history.about()[USED_BEFORE]
             finished = self._measured(request, f"{name}, finished", history)
             before = self._of_run(plan.request(architecture, "report"), f"{name}, as it was", finished, history)
             of_dense = self._of_run(plan.request(dense(plan.space.network), "report"), "dense", finished, history)
-        return Answers(finished, before, of_dense, known if known and finished.on_same_items(known) else None)
+        answers = Answers(finished, before, of_dense, known if known and finished.on_same_items(known) else None)
+        return answers, answers.results(used_before)
 
     def count_use(self) -> str | None:
         """Note in the run's history that its report items were used again, which its report counts; why that can't be,
