@@ -105,7 +105,8 @@ class KilledError(BaseException):
 def finish_and_tell(arguments: list[str], tell: Connection) -> None:
     """Run the command, and send the number of each step that is done."""
     training_state.WAITING_SHARE = 1.0  # a state after each step, though its steps are shorter than the writing
-    fine_tune = single_fine_tuning.fine_tune
+    trainer: Any = single_fine_tuning
+    fine_tune = trainer.fine_tune
 
     def told(*given: Any) -> None:
         def report(step: StepReport) -> None:
@@ -115,7 +116,7 @@ def finish_and_tell(arguments: list[str], tell: Connection) -> None:
         often = given[2].model_copy(update={"checkpoint_every_seconds": 1e-6})
         fine_tune(*given[:2], often, *given[3:6], report, *given[7:])
 
-    single_fine_tuning.fine_tune = told
+    trainer.fine_tune = told
     command(arguments)
 
 

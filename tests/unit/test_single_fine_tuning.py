@@ -28,7 +28,7 @@ from services.trainer.recipe import SingleRecord
 from services.trainer.single_fine_tuning import plan_single
 from services.trainer.step_division import response
 from services.trainer.training_state import TrainingState
-from services.trainer.weight_updates import held_dtype
+from services.trainer.weight_updates import computing_dtype
 from shared.architecture import Architecture, dense
 from shared.checkpoint_files import REFITTED, FileDigests
 from shared.environment import Environment
@@ -41,7 +41,7 @@ from shared.settings import MemoryRecipe
 from shared.settings.baselines import RandomOptions
 from shared.supernet.checkpoint import Checkpoint
 from shared.supernet.decoder import Decoder
-from shared.supernet.device import preferred_dtype
+from shared.supernet.device import preferred_dtype, torch_dtype
 from shared.supernet.packing import pack
 from shared.supernet.refitted import save_refitted
 from shared.supernet.tree import Tree
@@ -168,7 +168,7 @@ def test_the_loss_falls(tmp_path: Path, base: Path, method: str) -> None:
 
 
 def test_it_is_the_super_network_s_fine_tuning_where_that_samples_nothing(tmp_path: Path, base: Path) -> None:
-    training = {"steps": 10, "neuron_order": "none"}
+    training: dict[str, Any] = {"steps": 10, "neuron_order": "none"}
     changed = tiny_settings(tmp_path, **training)
     only = changed.space.model_copy(update={"depths": (LAYERS,), "mlp_widths": (WIDTH,)})
     whole = plan_training(
@@ -198,13 +198,15 @@ def test_a_network_is_taught_by_what_it_was_cut_out_of_which_stays_as_it_is(
     alone = single_plan(base, "full", NARROW, steps=3, memory=memory)
     assert plan.digest != alone.digest and "teacher" not in json.dumps(alone.recipe.counted)
     examples = next(batches(plan.data.examples, 256, plan.recipe.tuning.training.seed))
-    held = held_dtype(memory)
+    compute = computing_dtype(memory, torch_dtype(preferred_dtype()))
     packed = pack([Tree.plain(example.tokens) for example in examples])
     places = [
         start + place - 1 for start, example in zip(packed.starts, examples, strict=True) for place in response(example)
     ]
     targets = torch.tensor([example.tokens[place] for example in examples for place in response(example)])
-    whole, cut = (network.map(lambda tensor: tensor.to(held)) for network in (plan.base.cut(), plan.base.cut(NARROW)))
+    whole, cut = (
+        network.map(lambda tensor: tensor.to(compute)) for network in (plan.base.cut(), plan.base.cut(NARROW))
+    )
     with torch.no_grad():
         taught, own = (network.logits(network.hidden(packed)[places]).float() for network in (whole, cut))
     divergence = functional.kl_div(own.log_softmax(-1), taught.log_softmax(-1), reduction="none", log_target=True)
@@ -213,7 +215,7 @@ def test_a_network_is_taught_by_what_it_was_cut_out_of_which_stays_as_it_is(
     before = weights(base)
     record = tuned(plan, tmp_path / "made")
     first = log_of(tmp_path / "made")[0]
-    assert first["loss"] == pytest.approx(float(written), rel=1e-4 if memory == "full" else 3e-2)
+    assert first["loss"] == pytest.approx(float(written), rel=1e-4 if compute == torch.float32 else 1e-2)
     assert record.recipe.tuning is not None and record.recipe.tuning.teacher == "base"
     assert all(torch.equal(tensor, before[name]) for name, tensor in plan.base.weights.items())
     tuned(alone, tmp_path / "alone")
