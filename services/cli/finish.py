@@ -70,7 +70,7 @@ def finish(path: Path, wanted: Wanted, options: FinishOptions, output: Path | No
     if finished.already:
         say("Finished", f"{place} is there already: finished in {record.training.steps:,} steps")
     results = record.results
-    _show(chosen.name, results)
+    show_results(chosen.name, results)
     say("Result", verdict(chosen.name, results))
     say("Report items", _use(results, finished.already, finished.uncounted))
     where = shell_word(place)
@@ -88,15 +88,16 @@ def verdict(name: str, results: "FinishedResults") -> str:
 
 
 def _use(results: "FinishedResults", already: bool, uncounted: str | None) -> str:
-    used = f"{results.used_before} networks were measured on them before this one"
+    used = f"used again: {results.used_before} networks had been measured on them before this one"
     if already:
         return used
     if uncounted is None:
-        return f"{used}; the run's report counts it from now on"
-    return f"{used}; the run's report can't count it ({uncounted})"
+        return f"{used}, which the run's report counts when it is written again"
+    return f"{used}, which the run's report can't count ({uncounted})"
 
 
-def _show(name: str, results: "FinishedResults") -> None:
+def show_results(name: str, results: "FinishedResults") -> None:
+    """The dense network, and the network before and after, task by task."""
     table = Table(box=SIMPLE_HEAD, show_edge=False)
     tasks, several = list(results.finished.by_task), len(results.finished.by_task) > 1
     for title in ("Task", "Network") if several else ("Network",):

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 
 from shared.architecture import Architecture
 from shared.digest import digest_json
@@ -45,6 +45,12 @@ class Tuning(BaseModel):
     method: Method
     memory: MemoryRecipe = "full"
     teacher: Teacher = "none"
+
+    @model_serializer(mode="wrap")
+    def _as_earlier_releases(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """They can read what they could have made."""
+        values: dict[str, Any] = whole(self)
+        return {name: value for name, value in values.items() if (name, value) != ("teacher", "none")}
 
 
 class SingleRecipe(BaseModel):

@@ -60,7 +60,7 @@ def test_a_network_is_finished_compared_counted_exported_and_loaded(run: Run, fi
     answers = Answers.read(directory, record.searched(directory).metrics)
     assert answers.results(record.results.used_before) == record.results
     assert record.results.items == 20 and record.results.used_before == before
-    for words in ("dense", "N2, as it was", "N2, finished", verdict("N2", record.results), "counts it from now on"):
+    for words in ("dense", "N2, as it was", "N2, finished", verdict("N2", record.results), "the run's report counts"):
         assert words in ended.output, words
     assert SearchedRun.read(Path("runs/served")).report.networks_on_report_items == before + 1
 
@@ -160,7 +160,7 @@ def test_while_another_nasfarm_works_in_the_run_it_is_left_alone_and_that_is_sai
     with locked(Path("runs/plain/.lock")):
         before = Path("runs/plain/history.sqlite").read_bytes()
         ended = finish("runs/plain", "N2")
-        assert ended.code == 0 and "can't count it" in ended.output and "another nasfarm" in ended.output, ended
+        assert ended.code == 0 and "report can't count" in ended.output and "another nasfarm" in ended.output, ended
         assert Path("runs/plain/history.sqlite").read_bytes() == before
 
 

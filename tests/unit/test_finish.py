@@ -8,7 +8,7 @@ import pytest
 from services.application.finish.options import FinishOptions, finish_settings, in_options, require_same
 from services.application.finish.place import default_place
 from services.application.finish.record import Answers, FinishedResults
-from services.cli.finish import verdict
+from services.cli.finish import show_results, verdict
 from services.coordinator.history import History
 from services.reporting.item_answers import ItemAnswers
 from services.reporting.report_item_use import record_use_by_finished
@@ -62,17 +62,20 @@ def test_a_network_in_int8_has_a_place_that_can_be_typed() -> None:
     assert default_place("small", "N5 int8") == Path("finished/small-N5-int8")
 
 
-def answers(right: int, of: int = 400) -> ItemAnswers:
+def answers(right: int, of: int = 400, tasks: tuple[str, ...] = ("quiz",)) -> ItemAnswers:
+    return ItemAnswers(tuple(scores(task, right, of) for task in tasks), ("acc",) * len(tasks))
+
+
+def scores(task: str, right: int, of: int) -> ItemScores:
     values = tuple(float(item < right) for item in range(of))
-    scores = ItemScores(
-        task="quiz",
+    return ItemScores(
+        task=task,
         items=tuple(range(of)),
         items_digest="d",
         metrics={"acc": values},
         values={"acc": right / of},
         margins=(0.0,) * of,
     )
-    return ItemAnswers((scores,), ("acc",))
 
 
 def results(before: int, after: int) -> FinishedResults:
@@ -91,6 +94,16 @@ def results(before: int, after: int) -> FinishedResults:
 def test_whether_it_got_better_is_said_plainly(before: int, after: int, words: str) -> None:
     said = verdict("N5", results(before, after))
     assert said.startswith(words) and "on 400 report items" in said and said.endswith("against dense"), said
+
+
+def test_several_tasks_are_shown_one_by_one_and_in_the_mean(capsys: pytest.CaptureFixture[str]) -> None:
+    tasks = ("quiz", "riddles")
+    finished, before, whole = (answers(right, tasks=tasks) for right in (220, 200, 300))
+    show_results("N5", Answers(finished, before, whole, None).results(used_before=9))
+    lines = [line.split() for line in capsys.readouterr().out.splitlines() if line.strip()]
+    told = [(line[0], line[1]) for line in lines if line[0] in (*tasks, "mean")]
+    assert told == [(task, name) for task in (*tasks, "mean") for name in ("dense", "N5,", "N5,")]
+    assert any({"mean", "finished", "55.0"} <= set(line) for line in lines)
 
 
 def test_answers_are_read_as_they_were_written(tmp_path: Path) -> None:

@@ -217,6 +217,7 @@ def test_a_network_is_taught_by_what_it_was_cut_out_of_which_stays_as_it_is(
     first = log_of(tmp_path / "made")[0]
     assert first["loss"] == pytest.approx(float(written), rel=1e-4 if compute == torch.float32 else 1e-2)
     assert record.recipe.tuning is not None and record.recipe.tuning.teacher == "base"
+    assert "teacher" not in alone.recipe.model_dump(mode="json")["tuning"], "earlier releases read what they could make"
     assert all(torch.equal(tensor, before[name]) for name, tensor in plan.base.weights.items())
     tuned(alone, tmp_path / "alone")
     assert differing(tmp_path / "made", tmp_path / "alone")
