@@ -199,3 +199,18 @@ def test_what_lies_there_is_neither_replaced_nor_taken_for_another(run: Run, fin
     weights = Path("mine/model.safetensors")
     weights.write_bytes(weights.read_bytes()[:-1] + b"\x01")
     refused(run("export", "mine"), "model.safetensors has changed")
+
+
+@pytest.mark.parametrize("asked", [[], ["--memory", "lean"]])
+def test_memory_that_runs_out_is_told_of_in_one_line_with_what_to_do(
+    finish: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, asked: list[str]
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError("too little\nof a long story")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("services.application.finish.finish_network.make_shown", full)
+        ended = finish("runs/plain", "N2", *asked)
+    taken, leaner = ("lean", "leanest") if asked else ("full", "lean")
+    refused(ended, f"--memory {taken}: memory ran out (too little)", f"give --memory {leaner}, or lower --tokens-per")
+    assert finish("runs/plain", "N2", "--memory", leaner).code == 0, "nothing was saved that could be lost"
