@@ -73,8 +73,9 @@ def _export_finished(path: Path, wanted: Wanted, asked: ExportRequest, output: P
     from services.application.export.source import of_finished
 
     source = of_finished(path)
-    shown = default_output(source.run, f"{source.network}-finished", _kind(asked)) if output is None else output
-    _export(source, asked, Place.of(user_path(str(shown)), None, force), shown)
+    default = default_output(source.run, f"{source.network}-finished", _kind(asked))
+    shown = default if output is None else user_path(str(output))
+    _export(source, asked, Place.of(shown, None, force), shown)
 
 
 def _export(source: "ExportSource", asked: ExportRequest, place: Place, shown: Path) -> None:

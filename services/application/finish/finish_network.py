@@ -14,7 +14,7 @@ from services.application.export.supernet import supernet_of
 from services.application.finish.measurement import FinishMeasurements
 from services.application.finish.options import FinishOptions, finish_settings, in_options, require_same
 from services.application.finish.place import is_finished
-from services.application.finish.record import FinishedRecord
+from services.application.finish.record import FinishedRecord, FinishedResults
 from services.application.room import Room
 from services.application.search_events import FineTuningEstimated
 from services.application.single_making import as_begun, make_shown
@@ -41,7 +41,8 @@ from shared.supernet.device import preferred_dtype
 MADE = ".made"
 """After the digest of its recipe, the name of the checkpoint in what is unfinished, from when it is made until it is
 measured. What is unfinished of its fine-tuning lies under the digest alone."""
-MEASUREMENTS = "measurements.sqlite"
+MEASUREMENTS = ".sqlite"
+"""The same of what is measured of it."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,8 @@ def finish_network(
     plan, data, tuning = _planned(supernet, chosen, options, target, environment, events)
     reference = CheckpointRef(location=str(supernet.directory.absolute()), digest=run.plan.supernet.digest)
     workspace = workspace_of(target)
-    measurements = FinishMeasurements(run, reference, Evaluator(environment), workspace / MEASUREMENTS, events)
+    made_there, kept = workspace / f"{plan.digest}{MADE}", workspace / f"{plan.digest}{MEASUREMENTS}"
+    measurements = FinishMeasurements(run, reference, Evaluator(environment), kept, events)
     measurements.check_tasks()
     _require_room(plan, data, tuning, target, events)
     with making(target, lambda: events.note(chosen.name, "another nasfarm just finishes it; waiting for that")):
@@ -81,7 +83,6 @@ def finish_network(
             return Finished(_made_before(run, chosen, options, target), already=True)
         with writing(workspace):
             workspace.mkdir(parents=True, exist_ok=True)
-        made_there = workspace / f"{plan.digest}{MADE}"
         _require_none_else_begun(workspace, plan)
         with enough_memory(f"--memory {tuning.memory}", _less_memory(tuning.memory)):
             made = make_shown(
@@ -91,21 +92,8 @@ def finish_network(
         shape = plan.network.network
         answers, results = measurements.results(chosen.name, chosen.architecture, checkpoint, shape)
         uncounted = measurements.count_use()
+        record = _record(run, chosen, supernet, plan, tuning, results)
         answers.write(made_there)
-        record = FinishedRecord(
-            run=run.name,
-            network=chosen.name,
-            architecture=chosen.architecture,
-            supernet=run.plan.supernet.digest,
-            base=supernet.manifest.base,
-            base_network=plan.base.network.to_json(),
-            plan=plan.digest,
-            training=tuning.training,
-            dtype=run.plan.dtype,
-            settings=run.plan.settings.model_dump(mode="json"),
-            search=search_facts(run, chosen),
-            results=results,
-        )
         record.write(made_there)
         with writing(target):
             if target.is_dir():
@@ -120,10 +108,7 @@ def finish_network(
 def _made_before(run: SearchedRun, chosen: ChosenNetwork, options: FinishOptions, target: Path) -> FinishedRecord:
     """What lies there. Raises UserError if it is another network, or was made otherwise than is asked for."""
     record = FinishedRecord.read(target)
-    known, asked = (
-        (of.architecture, supernet) for of, supernet in ((record, record.supernet), (chosen, run.plan.supernet.digest))
-    )
-    if known != asked:
+    if (record.architecture, record.supernet) != (chosen.architecture, run.plan.supernet.digest):
         raise UserError(
             f"{target}: holds another network, {record.network} of the run {record.run}; give another --output"
         )
@@ -167,6 +152,30 @@ def _planned(
     if options.data is None and data.digest != manifest.data["digest"]:
         events.note("", "they have changed since the super-network was fine-tuned")
     return plan, data, tuning
+
+
+def _record(
+    run: SearchedRun,
+    chosen: ChosenNetwork,
+    supernet: Supernet,
+    plan: SinglePlan,
+    tuning: Tuning,
+    results: FinishedResults,
+) -> FinishedRecord:
+    return FinishedRecord(
+        run=run.name,
+        network=chosen.name,
+        architecture=chosen.architecture,
+        supernet=run.plan.supernet.digest,
+        base=supernet.manifest.base,
+        base_network=plan.base.network.to_json(),
+        plan=plan.digest,
+        training=tuning.training,
+        dtype=run.plan.dtype,
+        settings=run.plan.settings.model_dump(mode="json"),
+        search=search_facts(run, chosen),
+        results=results,
+    )
 
 
 def _require_none_else_begun(workspace: Path, plan: SinglePlan) -> None:

@@ -102,6 +102,8 @@ class FinishMeasurements:
         if not isinstance(outcome, Measurement):
             outcome = evaluated(self.evaluator, request, self.events, what).outcome
             if isinstance(outcome, Failure):
-                raise UserError(f"{what}: can't be measured: {outcome.reason}")
+                raise UserError(
+                    f"{what}: can't be measured ({outcome.reason}); what was made is kept: the same command goes on"
+                )
             history.add_results([(request, outcome)])
         return ItemAnswers.of(outcome, self.run.plan.settings.metrics)
