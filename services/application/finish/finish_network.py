@@ -139,7 +139,7 @@ def _planned(
                 teacher="base",
             )
     except UserError as error:
-        raise in_options(error) from error
+        raise UserError(in_options(str(error))) from error
     plan = as_begun(
         plan, lambda digest: (workspace / f"{digest}{MADE}").is_dir(), lambda digest: (workspace / digest).is_dir()
     )
@@ -148,7 +148,7 @@ def _planned(
         raise ValueError("a fine-tuning has steps")
     events.note("Training data", f"{data.origin}, {len(data.examples):,} examples")
     for left_out in data.left_out:
-        events.note("", left_out)
+        events.note("", in_options(left_out))
     if options.data is None and data.digest != manifest.data["digest"]:
         events.note("", "they have changed since the super-network was fine-tuned")
     return plan, data, tuning

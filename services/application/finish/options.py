@@ -63,12 +63,11 @@ def finish_settings(made: TrainingSettings, options: FinishOptions) -> TrainingS
     return settings.model_copy(update={"warmup_steps": min(settings.warmup_steps, settings.steps // 2)})
 
 
-def in_options(error: UserError) -> UserError:
-    """An error about settings of `training` as one about options."""
-    text = str(error)
+def in_options(text: str) -> str:
+    """What is said about settings of `training`, about options."""
     for setting in ("data", "tokens_per_step", "memory", "steps", "learning_rate"):
         text = text.replace(f"training.{setting}", option(setting))
-    return UserError(text)
+    return text
 
 
 def require_same(made: TrainingSettings, options: FinishOptions, where: str) -> None:
