@@ -164,7 +164,9 @@ SINGLE_TRAINING = Recipe(
 )
 METHODS: Mapping[str, Recipe] = {"full": Recipe(("method",)), "lora": Recipe(("method", "rank", "alpha"))}
 TUNING = Recipe(
-    ("data", "tokens_version", "training", "method"), later={"memory": "full"}, parts={"training": SINGLE_TRAINING}
+    ("data", "tokens_version", "training", "method"),
+    later={"memory": "full", "teacher": "none"},
+    parts={"training": SINGLE_TRAINING},
 )
 SINGLE = Recipe(("base", "architecture", "tuning"), parts={"tuning": TUNING})
 

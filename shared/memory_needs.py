@@ -39,10 +39,11 @@ SEQUENCE_TOKENS = 128
 class FineTuningNeeds:
     """What a fine-tuning takes, in bytes.
 
-    Of the device: `weights` as they are held, the `copy` of them that a step computes with, `optimizer` states,
-    `gradients`; `activations` that the backward pass needs, and `logits`. `host`, where the device is a GPU: what is
-    written at the end, and as much to put neurons in order before. On disk: one `saved_state` and the `checkpoint` that
-    comes out, with what is refitted. Refitting itself takes less than all of this, as it looks at a layer at a time.
+    Of the device: `weights` as they are held, the `copy` of them that a step computes with, those of a `teacher` that
+    isn't trained, `optimizer` states, `gradients`; `activations` that the backward pass needs, and `logits`. `host`,
+    where the device is a GPU: what is written at the end, and as much to put neurons in order before. On disk: one
+    `saved_state` and the `checkpoint` that comes out, with what is refitted. Refitting itself takes less than all of
+    this, as it looks at a layer at a time.
     """
 
     weights: int
@@ -54,13 +55,14 @@ class FineTuningNeeds:
     host: int
     saved_state: int
     checkpoint: int
+    teacher: int = 0
 
     @property
     def device(self) -> int:
         """At its peak: in the backward pass gradients come as activations go. The copy goes too, but piece by piece,
         which leaves holes that gradients don't fit into."""
         passing = max(self.gradients, self.activations + self.logits)
-        return self.weights + self.copy + self.optimizer + passing + SCRATCH
+        return self.weights + self.copy + self.teacher + self.optimizer + passing + SCRATCH
 
     @property
     def disk(self) -> int:
@@ -82,12 +84,14 @@ def fine_tuning_needs(
     stored_bytes: int = 2,
     sequence_tokens: int = SEQUENCE_TOKENS,
     refitted: int = 0,
+    teacher: NetworkShape | None = None,
 ) -> FineTuningNeeds:
     """What fine-tuning all of a network's weights takes, where steps are computed in `compute`.
 
     `stored_bytes` is the size of a number in the model's checkpoint, and so in the one that comes out;
     `sequence_tokens` the length of the examples, on which attention's scores depend; `refitted` how many numbers are
-    refitted (`refitted_numbers`).
+    refitted (`refitted_numbers`); `teacher` the network that teaches this one and is none of its own, held in the dtype
+    that computes.
     """
     numbers, tokens = parameters(network), training.tokens_per_step
     predicted = round(PREDICTED * tokens)
@@ -117,6 +121,7 @@ def fine_tuning_needs(
         host=2 * stored_bytes * numbers,
         saved_state=saved,
         checkpoint=stored_bytes * (numbers + refitted),
+        teacher=0 if teacher is None else width * parameters(teacher),
     )
 
 

@@ -63,8 +63,8 @@ def evaluate_once(network: NetworkChoice, spec: EvaluationSpec, environment: Env
     return Evaluation(origin, request, evaluated(Evaluator(environment), request, events))
 
 
-def evaluated(evaluator: Evaluator, request: EvaluationRequest, events: Events) -> EvaluationResult:
-    """The answer, in steps."""
+def evaluated(evaluator: Evaluator, request: EvaluationRequest, events: Events, what: str = "") -> EvaluationResult:
+    """The answer, in steps; `what` is measured, in words."""
     try:
         with events.step("Tasks", note="reading"):
             tasks = [evaluator.prepared(request.checkpoint, items) for items in request.spec.tasks]
@@ -73,8 +73,8 @@ def evaluated(evaluator: Evaluator, request: EvaluationRequest, events: Events) 
     speed = request.spec.speed
     steps = sum(count_waves(task) for task in tasks) + (0 if speed is None else 1 + speed.repeats)
     steps += len(tasks) + MORE_STEPS
-    with events.step("Measuring", steps) as shown:
-        result = evaluator.evaluate(request, partial(shown.advance, ""), partial(shown.reach, 0, WAITING))
+    with events.step("Measuring", steps, what) as shown:
+        result = evaluator.evaluate(request, partial(shown.advance, what), partial(shown.reach, 0, WAITING))
         if isinstance(result.outcome, Measurement):
             shown.reach(steps)
     return result

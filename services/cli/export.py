@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
@@ -11,6 +12,7 @@ from services.application.export.choice import choose
 from services.application.export.place import Place, default_output
 from services.application.export.request import ExportRequest
 from services.application.export.searched_run import SearchedRun
+from services.application.finish.place import is_finished
 from services.cli.console import console
 from services.cli.preparation_display import SUBJECT_WIDTH, PreparationDisplay
 from services.cli.shell_words import shell_word
@@ -23,6 +25,9 @@ from shared.events import Events
 from shared.files import user_path
 from shared.text import one_line
 
+if TYPE_CHECKING:
+    from services.application.export.source import ExportSource
+
 
 @dataclass(frozen=True)
 class Wanted:
@@ -34,7 +39,11 @@ class Wanted:
 
 
 def export(path: Path, wanted: Wanted, asked: ExportRequest, output: Path | None, force: bool) -> None:
-    """Export the network of a run that is wanted; if none is, list those there are."""
+    """Export the network of a run that is wanted; if none is, list those there are. A finished network is the only one
+    of its directory."""
+    if is_finished(path):
+        _export_finished(path, wanted, asked, output, force)
+        return
     run = SearchedRun.read(path)
     chosen = choose(run, wanted.name, wanted.architecture, wanted.at_most)
     if chosen is None:
@@ -45,27 +54,49 @@ def export(path: Path, wanted: Wanted, asked: ExportRequest, output: Path | None
             if value is not None:
                 lists = f"`nasfarm export {shell_word(path)}`"
                 raise UserError(f"{option}: of which network? Name one; {lists} lists those there are")
-        _list(path, run)
+        list_networks(path, run, "export")
         return
     if chosen.why:
-        _say("Chosen", f"{chosen.name}, {chosen.why}")
-    kind = asked.format if asked.gguf_type is None else f"{asked.format}-{asked.gguf_type}"
-    shown = default_output(run.name, chosen.name, kind) if output is None else user_path(str(output))
+        say("Chosen", f"{chosen.name}, {chosen.why}")
+    shown = default_output(run.name, chosen.name, _kind(asked)) if output is None else user_path(str(output))
     place = Place.of(shown, run.directory, force)
+    from services.application.export.source import of_run  # what holds a model is loaded only now
 
-    # What holds a model is loaded only now.
+    _export(of_run(run, chosen), asked, place, shown)
+
+
+def _export_finished(path: Path, wanted: Wanted, asked: ExportRequest, output: Path | None, force: bool) -> None:
+    options = {"NETWORK": wanted.name, "--architecture": wanted.architecture, "--at-most": wanted.at_most or None}
+    for option, value in options.items():
+        if value is not None:
+            raise UserError(f"{option}: {path} is one finished network, with nothing to choose; leave it out")
+    from services.application.export.source import of_finished
+
+    source = of_finished(path)
+    default = default_output(source.run, f"{source.network}-finished", _kind(asked))
+    shown = default if output is None else user_path(str(output))
+    _export(source, asked, Place.of(shown, None, force), shown)
+
+
+def _export(source: "ExportSource", asked: ExportRequest, place: Place, shown: Path) -> None:
     from services.application.export.export_network import export_network
     from services.application.quiet_libraries import quiet_libraries
 
     quiet_libraries()
     with PreparationDisplay() as display:
-        verified = export_network(run, chosen, asked, place, Environment.read(), Events(display))
+        verified = export_network(source, asked, place, Environment.read(), Events(display))
     if verified is not None:
-        _say("Verified", verified.in_words())
-    _say("Exported", f"{chosen.name} for {asked.format}: {shown}; its README.md says how to load and serve it")
+        say("Verified", verified.in_words())
+    name = source.network if source.finished is None else f"{source.network}, finished,"
+    say("Exported", f"{name} for {asked.format}: {shown}; its README.md says how to load and serve it")
 
 
-def _list(path: Path, run: SearchedRun) -> None:
+def _kind(asked: ExportRequest) -> str:
+    return asked.format if asked.gguf_type is None else f"{asked.format}-{asked.gguf_type}"
+
+
+def list_networks(path: Path, run: SearchedRun, command: str) -> None:
+    """The networks of a run, with their sizes, and how to go on by a command that takes one."""
     content = run.report
     table = Table(box=SIMPLE_HEAD, show_edge=False)
     table.add_column("Network", no_wrap=True)
@@ -79,10 +110,10 @@ def _list(path: Path, run: SearchedRun) -> None:
     costs = displayed_costs(content)
     smallest = min(content.front, key=costs[0].required_of, default=content.dense)
     run_path = shell_word(path)
-    _say("Next", f"nasfarm export {run_path} {content.front[0].name if content.front else content.dense.name}")
-    _say(
+    say("Next", f"nasfarm {command} {run_path} {content.front[0].name if content.front else content.dense.name}")
+    say(
         "",
-        f"or, by need, nasfarm export {run_path} --at-most {costs[0].objective}={costs[0].required_of(smallest):.0f}"
+        f"or, by need, nasfarm {command} {run_path} --at-most {costs[0].objective}={costs[0].required_of(smallest):.0f}"
         f" (this run knows {', '.join(cost.objective for cost in costs)})",
     )
 
@@ -98,5 +129,6 @@ def _cells(row: NetworkRow) -> tuple[str, ...]:
     )
 
 
-def _say(subject: str, text: str) -> None:
+def say(subject: str, text: str) -> None:
+    """A line about something."""
     console.print(f"{subject:<{SUBJECT_WIDTH}}{one_line(text)}")

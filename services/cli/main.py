@@ -17,7 +17,7 @@ from services.trainer.distributed.environment import started_together
 from shared.environment import prepare_environment
 from shared.errors import UserError
 from shared.messages import Dtype, Engine
-from shared.settings import SearchSettings, ServingSettings, TaskSettings
+from shared.settings import MemoryChoice, SearchSettings, ServingSettings, TaskSettings
 
 MOST_PROCESSES = 1024
 """More than that on one machine is a slip."""
@@ -44,6 +44,23 @@ Run = Annotated[Path, typer.Argument(metavar="RUN", readable=False, help="Direct
 Runs = Annotated[Path, typer.Option("--runs", help="Where runs are kept.")]
 Supernets = Annotated[
     Path | None, typer.Option("--supernets", help="Where super-networks are kept; default: supernets beside the runs.")
+]
+AtMost = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--at-most",
+        metavar="COST=AMOUNT",
+        help="Instead of a name: the most accurate network of the front (on search items) that has at most so much: "
+        "parameters=100M, bytes=200MB, or, if the search timed them, prefill_seconds and decode_seconds=20ms. May be "
+        "repeated.",
+    ),
+]
+SupernetOfRun = Annotated[
+    str | None,
+    typer.Option(
+        "--supernet",
+        help="Directory or URL (s3://, gs://, hf://) of the run's super-network; default: where the run has it.",
+    ),
 ]
 FarmBroker = Annotated[str, typer.Option("--broker", metavar="URL", help="The farm's broker: amqps://HOST/VHOST.")]
 Credentials = Annotated[
@@ -227,16 +244,7 @@ def export(
         Path | None,
         typer.Option("--architecture", readable=False, help="JSON file with layers and mlp_widths, instead of a name."),
     ] = None,
-    at_most: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--at-most",
-            metavar="COST=AMOUNT",
-            help="Instead of a name: the most accurate network of the front (on search items) that has at most so "
-            "much: parameters=100M, bytes=200MB, or, if the search timed them, prefill_seconds and decode_seconds=20ms."
-            " May be repeated.",
-        ),
-    ] = None,
+    at_most: AtMost = None,
     verify: Annotated[
         bool | None,
         typer.Option(
@@ -261,13 +269,7 @@ def export(
             help="How numbers are held in a GGUF file; default: as they were measured, INT8 as Q8_0.",
         ),
     ] = None,
-    supernet: Annotated[
-        str | None,
-        typer.Option(
-            "--supernet",
-            help="Directory or URL (s3://, gs://, hf://) of the run's super-network; default: where the run has it.",
-        ),
-    ] = None,
+    supernet: SupernetOfRun = None,
     push: Annotated[
         str | None,
         typer.Option(
@@ -285,6 +287,46 @@ def export(
 
     wanted = Wanted(network, architecture, tuple(at_most or ()))
     write(run, wanted, ExportRequest(to, gguf_type, supernet, verify, push, measure), output, force)
+
+
+@app.command(epilog="Example: nasfarm finish runs/smollm2-arc-easy N5    (without N5: the networks there are)")
+def finish(
+    run: Run,
+    network: Annotated[
+        str | None,
+        typer.Argument(metavar="[NETWORK]", help="Its name in the report, such as N5; default: list them."),
+    ] = None,
+    at_most: AtMost = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Directory to write it into; default: finished/RUN-NETWORK."),
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option("--steps", min=1, help="Optimiser steps; default: the super-network's.")
+    ] = None,
+    learning_rate: Annotated[
+        float | None, typer.Option("--learning-rate", help="Highest learning rate; default: the super-network's.")
+    ] = None,
+    data: Annotated[
+        str | None,
+        typer.Option("--data", help="Training data, as training.data names them; default: the super-network's."),
+    ] = None,
+    tokens_per_step: Annotated[
+        int | None, typer.Option("--tokens-per-step", min=64, help="Tokens in each step; default: the super-network's.")
+    ] = None,
+    memory: Annotated[
+        MemoryChoice | None,
+        typer.Option("--memory", help="As training.memory; default: what the super-network's search file says."),
+    ] = None,
+    supernet: SupernetOfRun = None,
+) -> None:
+    """Fine-tune a network of a run further by itself, taught by the whole one, and measure what that was worth."""
+    from services.application.finish.options import FinishOptions
+    from services.cli.finish import Wanted
+    from services.cli.finish import finish as make
+
+    options = FinishOptions(steps, learning_rate, data, tokens_per_step, memory, supernet)
+    make(run, Wanted(network, tuple(at_most or ())), options, output)
 
 
 @app.command(epilog="Example: nasfarm status runs/smollm2-arc-easy    (without a run: all runs and super-networks)")

@@ -37,6 +37,14 @@ class ItemAnswers:
             numbers += [first + number for number in (task.clusters or range(len(task.items)))]
         return tuple(numbers)
 
+    def on_same_items(self, other: "ItemAnswers") -> bool:
+        """Whether both were measured on the same items, which may have changed in between; earlier releases kept no
+        digest that could be compared."""
+        pairs = list(zip(self.scores, other.scores, strict=True))
+        return all(mine.items == theirs.items for mine, theirs in pairs) and all(
+            not theirs.items_digest or mine.items_digest == theirs.items_digest for mine, theirs in pairs
+        )
+
     @property
     def accuracy(self) -> float:
         """Share of all items answered right: the accuracy that the search uses."""

@@ -1,6 +1,7 @@
 """Losses over a large vocabulary with only a few rows of logits at a time."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -16,6 +17,16 @@ DISTILLED = 0.7
 """What of a loss is the teacher's part."""
 
 
+@dataclass(frozen=True)
+class Taught:
+    """What a teacher predicts at N places: its last states there (N, hidden), and its language head (vocabulary,
+    hidden), which makes predictions of them. Logits, which take far more memory, are made of these when they are
+    needed. Neither gets a gradient."""
+
+    states: Tensor
+    head: Tensor
+
+
 def chunked_cross_entropy(states: Tensor, head: Tensor, targets: Tensor) -> Tensor:
     """Mean cross-entropy of `targets` (N,) under the logits that the language head (vocabulary, hidden) makes of states
     (N, hidden).
@@ -27,12 +38,14 @@ def chunked_cross_entropy(states: Tensor, head: Tensor, targets: Tensor) -> Tens
     return loss
 
 
-def chunked_distillation(states: Tensor, head: Tensor, targets: Tensor, taught: Tensor) -> Tensor:
+def chunked_distillation(states: Tensor, head: Tensor, targets: Tensor, taught: Taught) -> Tensor:
     """Mean of (1 - DISTILLED) times the cross-entropy of `targets` (N,) plus DISTILLED times the KL divergence of the
-    predictions that the language head (vocabulary, hidden) makes of states (N, hidden) from those that it makes of a
-    teacher's states `taught` (N, hidden), which get no gradient (Hinton et al., arXiv 1503.02531; at temperature 1).
+    predictions that the language head (vocabulary, hidden) makes of states (N, hidden) from those of a teacher (Hinton
+    et al., arXiv 1503.02531; at temperature 1).
     """
-    loss: Tensor = _ChunkedDistillation.apply(states, head, targets, taught)  # type: ignore[no-untyped-call]
+    loss: Tensor = _ChunkedDistillation.apply(  # type: ignore[no-untyped-call]
+        states, head, targets, taught.states, taught.head.detach()
+    )
     return loss
 
 
@@ -56,10 +69,12 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
 
 class _ChunkedDistillation(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, states: Tensor, head: Tensor, targets: Tensor, taught: Tensor) -> Tensor:
+    def forward(
+        ctx: Any, states: Tensor, head: Tensor, targets: Tensor, taught_states: Tensor, taught_head: Tensor
+    ) -> Tensor:
         def of_chunk(here: slice) -> tuple[Tensor, Tensor]:
             likelihoods, chosen = _likelihoods(states[here], head), _chosen(targets[here])
-            expected = _likelihoods(taught[here], head)
+            expected = _likelihoods(taught_states[here], taught_head)
             loss = DISTILLED * F.kl_div(likelihoods, expected, reduction="sum", log_target=True)
             loss -= (1 - DISTILLED) * likelihoods[chosen].sum()
             gradient = likelihoods.exp_().sub_(expected.exp_(), alpha=DISTILLED)
@@ -69,9 +84,9 @@ class _ChunkedDistillation(torch.autograd.Function):
         return _mean_loss(ctx, states, head, max(1, LOGITS // (2 * len(head))), of_chunk)  # the teacher's take as much
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None]:
         of_states, of_head = ctx.saved_tensors
-        return *_scaled(of_states, of_head, *gradients), None, None
+        return *_scaled(of_states, of_head, *gradients), None, None, None
 
 
 def _likelihoods(states: Tensor, head: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from services.trainer.chunked_loss import Taught
 from services.trainer.distributed.processes import ALONE, Processes
 from services.trainer.examples import Example, batches
 from services.trainer.step_division import response, shares
@@ -75,21 +76,19 @@ def response_loss(
     packed: Packed,
     batch: Sequence[Example],
     memory: MemoryRecipe = "full",
-    taught: Tensor | None = None,
+    taught: Taught | None = None,
 ) -> Tensor:
     """Mean loss of the response tokens of a packed batch; the language head is applied only where they are predicted.
-    It is their cross-entropy or, where `teacher_states` of the batch are given, partly the divergence from what the
-    teacher predicts."""
+    It is their cross-entropy or, where `taught_by` a teacher, partly the divergence from what that predicts."""
     targets = [example.tokens[index] for example in batch for index in response(example)]
     return loss_of_targets(memory)(network, packed, predicting_places(packed, batch), targets, taught)
 
 
 @torch.no_grad()
-def teacher_states(teacher: Decoder, packed: Packed, batch: Sequence[Example]) -> Tensor:
-    """The last states (N, hidden) with which a network predicts the N response tokens of a packed batch. Its logits,
-    which take far more memory, can be made of them by any sub-network: all share the language head."""
+def taught_by(teacher: Decoder, packed: Packed, batch: Sequence[Example]) -> Taught:
+    """What a network predicts at the response tokens of a packed batch."""
     states = teacher.hidden(packed)
-    return states[torch.tensor(predicting_places(packed, batch), device=states.device)]
+    return Taught(states[torch.tensor(predicting_places(packed, batch), device=states.device)], teacher.head)
 
 
 def predicting_places(packed: Packed, batch: Sequence[Example]) -> list[int]:
@@ -120,8 +119,8 @@ def gradients_of(
     def loss_of(cut: Callable[[], Decoder], examples: Sequence[Example], taught: bool) -> Tensor:
         """Apart, so that nothing but the graph holds the network: what the backward pass is through with goes."""
         packed = pack([Tree.plain(example.tokens) for example in examples], device)
-        states = teacher_states(teacher(), packed, examples) if taught and teacher is not None else None
-        return response_loss(cut(), packed, examples, memory, states)
+        predicted = taught_by(teacher(), packed, examples) if taught and teacher is not None else None
+        return response_loss(cut(), packed, examples, memory, predicted)
 
     def of_step(step: int, batch: Sequence[Example]) -> StepLoss:
         kind, networks = networks_of_step(step)

@@ -15,6 +15,7 @@ from shared.errors import UserError
 from shared.files import write_atomically
 from shared.json_text import parse_json
 from shared.memory_needs import FineTuningNeeds, fine_tuning_needs, first_that_fits, recipes_for
+from shared.network.shape import NetworkShape
 from shared.settings import MemoryRecipe, TrainingSettings
 from shared.supernet.checkpoint import Checkpoint
 from shared.supernet.device import compute_device, device_memory, preferred_dtype
@@ -23,8 +24,11 @@ MEMORY = "memory.json"
 """The file, in what is unfinished, of the recipe that was taken: so it isn't decided again on another machine."""
 
 
-def memory_to_take(base: Checkpoint, training: TrainingSettings, data: TrainingData) -> MemoryRecipe:
-    """The recipe that settings ask for, of a fine-tuning of all of a checkpoint's weights on this machine."""
+def memory_to_take(
+    base: Checkpoint, training: TrainingSettings, data: TrainingData, teacher: NetworkShape | None = None
+) -> MemoryRecipe:
+    """The recipe that settings ask for, of a fine-tuning of all of a checkpoint's weights on this machine; `teacher` as
+    in `needs_of`."""
     if not training.steps:
         return "full"
     if training.memory != "auto":
@@ -32,13 +36,21 @@ def memory_to_take(base: Checkpoint, training: TrainingSettings, data: TrainingD
     memory = device_memory(compute_device())
     if memory is None:
         return "full"
-    return first_that_fits(memory.total, recipes_for(training), partial(needs_of, base, training, data))
+    return first_that_fits(
+        memory.total, recipes_for(training), partial(needs_of, base, training, data, teacher=teacher)
+    )
 
 
 def needs_of(
-    base: Checkpoint, training: TrainingSettings, data: TrainingData, memory: MemoryRecipe, refitted: int = 0
+    base: Checkpoint,
+    training: TrainingSettings,
+    data: TrainingData,
+    memory: MemoryRecipe,
+    refitted: int = 0,
+    teacher: NetworkShape | None = None,
 ) -> FineTuningNeeds:
-    """What a fine-tuning of all of a checkpoint's weights takes here, by a recipe, if so many numbers are refitted."""
+    """What a fine-tuning of all of a checkpoint's weights takes here, by a recipe, if so many numbers are refitted, or
+    another network is its teacher."""
     numbers = sum(len(example.tokens) for example in data.examples)
     needs = fine_tuning_needs(
         base.network,
@@ -48,6 +60,7 @@ def needs_of(
         stored_bytes=number_bytes(base),
         sequence_tokens=round(numbers / len(data.examples)),
         refitted=refitted,
+        teacher=teacher,
     )
     return needs.shared_by(processes()) if compute_device().type == "cuda" else needs  # CPUs have one memory
 

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 
 from shared.architecture import Architecture
 from shared.digest import digest_json
@@ -29,11 +29,13 @@ class LoraMethod(BaseModel):
     alpha: Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
+Teacher = Literal["none", "base"]
 Method = Annotated[FullMethod | LoraMethod, Field(discriminator="method")]
 
 
 class Tuning(BaseModel):
-    """A fine-tuning: of which data, by their digest, and how; `memory` is the recipe that it takes."""
+    """A fine-tuning: of which data, by their digest, and how; `memory` is the recipe that it takes. `teacher` says what
+    teaches the network besides the data: nothing, or the predictions of the `base` that it was cut out of."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -42,6 +44,13 @@ class Tuning(BaseModel):
     training: TrainingSettings
     method: Method
     memory: MemoryRecipe = "full"
+    teacher: Teacher = "none"
+
+    @model_serializer(mode="wrap")
+    def _as_earlier_releases(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """They can read what they could have made."""
+        values: dict[str, Any] = whole(self)
+        return {name: value for name, value in values.items() if (name, value) != ("teacher", "none")}
 
 
 class SingleRecipe(BaseModel):

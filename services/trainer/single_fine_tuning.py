@@ -1,5 +1,5 @@
-"""Fine-tune a single network: cut it out of a checkpoint, train it as a whole or by LoRA, and write it as a checkpoint
-like any other."""
+"""Fine-tune a single network: cut it out of a checkpoint, train it as a whole or by LoRA, perhaps taught by what it was
+cut out of, and write it as a checkpoint like any other."""
 
 import shutil
 from collections.abc import Callable, Mapping
@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from services.trainer.fine_tuning import Gradients, StepReport, fine_tune, gradients_of
+from services.trainer.fine_tuning import Gradients, StepReport, TrainedKind, fine_tune, gradients_of
 from services.trainer.lora import adapt, require_peft
 from services.trainer.memory_choice import memory_to_take
-from services.trainer.recipe import FullMethod, LoraMethod, SingleRecipe, SingleRecord, Tuning
+from services.trainer.recipe import FullMethod, LoraMethod, SingleRecipe, SingleRecord, Teacher, Tuning
 from services.trainer.training_data import TrainingData, load_training_data
 from services.trainer.training_state import STATE, TrainingState, load_state
 from services.trainer.weight_updates import computing_dtype, held_dtype
@@ -77,11 +77,13 @@ def plan_single(
     method: FullMethod | LoraMethod,
     environment: Environment,
     data: TrainingData | None = None,
+    teacher: Teacher = "none",
 ) -> SinglePlan:
     """Load and check everything.
 
     `source_digest` is that of the source's content. `architecture` is cut out of it (default: the whole); without
-    steps that is all. `data` are another plan's: what they have in common with this one's isn't loaded again.
+    steps that is all. `data` are another plan's: what they have in common with this one's isn't loaded again. A
+    `teacher` is for a network of which all weights are trained.
 
     Raises UserError if the source, the architecture or the data can't be used, and for LoRA without peft.
     """
@@ -102,20 +104,25 @@ def plan_single(
             raise UserError(f"{source}: the network has no linear layers, which LoRA trains; fine-tune all its weights")
     loaded = load_training_data(network, settings, environment, data)
     # LoRA holds weights as it computes with them, whatever the memory: gradients and states are of few numbers.
-    memory = "full" if isinstance(method, LoraMethod) else memory_to_take(network, settings, loaded)
-    tuning = Tuning(data=loaded.digest, training=settings, method=method, memory=memory)
+    taught_by = base.network if teacher == "base" else None
+    memory = "full" if isinstance(method, LoraMethod) else memory_to_take(network, settings, loaded, taught_by)
+    tuning = Tuning(data=loaded.digest, training=settings, method=method, memory=memory, teacher=teacher)
     recipe = SingleRecipe(base=source_digest, architecture=chosen, tuning=tuning)
     return SinglePlan(base, network, recipe, loaded, origin, digests)
 
 
 def make_single(
-    plan: SinglePlan, workspace: Path, directory: Path, report: Callable[[StepReport], None]
+    plan: SinglePlan,
+    workspace: Path,
+    directory: Path,
+    report: Callable[[StepReport], None],
+    rate_setting: str | None = None,
 ) -> SingleRecord:
     """Make the checkpoint `directory`, whole or not at all, resuming where an earlier call was interrupted.
 
     `workspace` holds what is unfinished and is removed at the end. A directory that holds just this network already is
     left as it is. Raises UserError where something else lies there and where nothing can be written, DivergedError
-    where the loss is no longer finite.
+    where the loss is no longer finite, which names the learning rate by its setting (default: a study's).
     """
     if directory.exists():
         return _made_before(plan, workspace, directory)
@@ -124,7 +131,7 @@ def make_single(
     if plan.data is None or plan.recipe.tuning is None:
         record = _write(plan, plan.network.cut(), {}, workspace, directory)
     else:
-        made, losses = _fine_tuned(plan, plan.data, plan.recipe.tuning, workspace, report)
+        made, losses = _fine_tuned(plan, plan.data, plan.recipe.tuning, workspace, report, rate_setting)
         record = _write(plan, made, losses, workspace, directory)
     shutil.rmtree(workspace, ignore_errors=True)
     return record
@@ -144,12 +151,17 @@ def _made_before(plan: SinglePlan, workspace: Path, directory: Path) -> SingleRe
 
 
 def _fine_tuned(
-    plan: SinglePlan, data: TrainingData, tuning: Tuning, workspace: Path, report: Callable[[StepReport], None]
+    plan: SinglePlan,
+    data: TrainingData,
+    tuning: Tuning,
+    workspace: Path,
+    report: Callable[[StepReport], None],
+    rate_setting: str | None,
 ) -> tuple[Decoder, dict[str, float]]:
     """The network with its new weights, in its own dtypes, and the running means of its losses."""
     saved, settings, lora = workspace / STATE, tuning.training, isinstance(tuning.method, LoraMethod)
-    trained = _trained(plan.network, tuning, load_state(saved, plan.digest), plan.digest)
-    rate = "fine_tuning.lora_learning_rate" if lora else "fine_tuning.learning_rate"  # as a study file calls them
+    trained = _trained(plan, tuning, load_state(saved, plan.digest))
+    rate = rate_setting or ("fine_tuning.lora_learning_rate" if lora else "fine_tuning.learning_rate")
     log, memory = workspace / LOSSES, tuning.memory
     fine_tune(trained.gradients, data.examples, settings, trained.state, saved, log, report, rate, memory)
     dtypes = {name: tensor.dtype for name, tensor in plan.network.weights.items()}
@@ -166,13 +178,16 @@ class _Trained:
     weights: Callable[[], Mapping[str, Tensor]]
 
 
-def _trained(network: Checkpoint, tuning: Tuning, resumed: TrainingState | None, plan: str) -> _Trained:
+def _trained(plan: SinglePlan, tuning: Tuning, resumed: TrainingState | None) -> _Trained:
     if isinstance(tuning.method, LoraMethod):
-        return _by_lora(network, tuning.method, tuning.training.seed, resumed, plan)
-    return _by_all_weights(network, resumed, plan, tuning.memory)
+        return _by_lora(plan.network, tuning.method, tuning.training.seed, resumed, plan.digest)
+    teacher = plan.base if tuning.teacher == "base" else None
+    return _by_all_weights(plan.network, resumed, plan.digest, tuning.memory, teacher)
 
 
-def _by_all_weights(network: Checkpoint, resumed: TrainingState | None, plan: str, memory: MemoryRecipe) -> _Trained:
+def _by_all_weights(
+    network: Checkpoint, resumed: TrainingState | None, plan: str, memory: MemoryRecipe, teacher: Checkpoint | None
+) -> _Trained:
     device, compute = compute_device(), computing_dtype(memory, torch_dtype(preferred_dtype()))
     state = resumed or TrainingState.of_single(
         plan, {name: tensor.to(device, held_dtype(memory), copy=True) for name, tensor in network.weights.items()}
@@ -182,7 +197,12 @@ def _by_all_weights(network: Checkpoint, resumed: TrainingState | None, plan: st
     def network_now() -> Decoder:
         return network.cut(weights=state.weights).map(lambda tensor: tensor.to(compute))
 
-    return _Trained(state, gradients_of(lambda _: ("full", [network_now]), device, memory), lambda: state.weights)
+    # To the loop, who is taught is a sub-network of the teacher, and has its losses beside those of whole networks.
+    kind: TrainedKind = "full" if teacher is None else "subnet"
+    whole = None if teacher is None else teacher.cut().map(lambda tensor: tensor.to(device, compute))
+    teaching = None if whole is None else lambda: whole
+    gradients = gradients_of(lambda _: (kind, [network_now]), device, memory, teaching)
+    return _Trained(state, gradients, lambda: state.weights)
 
 
 def _by_lora(network: Checkpoint, method: LoraMethod, seed: int, resumed: TrainingState | None, plan: str) -> _Trained:

@@ -18,15 +18,15 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from services.trainer.chunked_loss import chunked_cross_entropy, chunked_distillation
+from services.trainer.chunked_loss import Taught, chunked_cross_entropy, chunked_distillation
 from services.trainer.distributed.processes import ALONE, Processes
 from services.trainer.lean_adamw import BETAS, LeanAdamW
 from shared.settings import MemoryRecipe, TrainingSettings
 from shared.supernet.decoder import Decoder, LayerStep, Sequences
 
-LossOfTargets = Callable[[Decoder, Sequences, Sequence[int], Sequence[int], Tensor | None], Tensor]
-"""Mean cross-entropy of targets, each predicted at its place in a row of sequences; where a teacher's last states at
-these places are given (places, hidden), its mean with the divergence from the teacher (see `chunked_distillation`)."""
+LossOfTargets = Callable[[Decoder, Sequences, Sequence[int], Sequence[int], Taught | None], Tensor]
+"""Mean cross-entropy of targets, each predicted at its place in a row of sequences; where it is given what a teacher
+predicts at these places, its mean with the divergence from that (see `chunked_distillation`)."""
 
 
 class WeightUpdates(Protocol):
@@ -203,7 +203,7 @@ def _norm(norms: Sequence[Tensor]) -> Tensor:
 
 
 def _whole_loss(
-    network: Decoder, sequences: Sequences, places: Sequence[int], targets: Sequence[int], taught: Tensor | None
+    network: Decoder, sequences: Sequences, places: Sequence[int], targets: Sequence[int], taught: Taught | None
 ) -> Tensor:
     states = network.hidden(sequences)
     chosen = states[torch.tensor(places, device=states.device)]
@@ -214,7 +214,7 @@ def _whole_loss(
 
 
 def _lean_loss(
-    network: Decoder, sequences: Sequences, places: Sequence[int], targets: Sequence[int], taught: Tensor | None
+    network: Decoder, sequences: Sequences, places: Sequence[int], targets: Sequence[int], taught: Taught | None
 ) -> Tensor:
     states = network.hidden(sequences, run=_recomputed)
     chosen = states[torch.tensor(places, device=states.device)]

@@ -12,6 +12,7 @@ from shared.settings.reading import (
 )
 from shared.settings.search_file import TIMES, Objective, SearchSettings
 from shared.settings.sections import (
+    MemoryChoice,
     MemoryRecipe,
     ReportingSettings,
     ServingSettings,
@@ -38,6 +39,7 @@ __all__ = [
     "MOST_BYTES",
     "TIMES",
     "ItemsPart",
+    "MemoryChoice",
     "MemoryRecipe",
     "Objective",
     "PartSettings",

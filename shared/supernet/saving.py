@@ -12,10 +12,13 @@ from torch import Tensor
 from shared.checkpoint_files import CHAT_TEMPLATES
 from shared.errors import UserError
 from shared.json_text import parse_json
-from shared.manifest import EXPORT, LOSSES, MANIFEST, RECIPE, read_config
+from shared.manifest import EXPORT, FINISHED, FINISHED_ANSWERS, LOSSES, MANIFEST, RECIPE, read_config
 from shared.network.config import AUTO_MAP, config_of
 from shared.supernet.checkpoint import WEIGHT_SUFFIXES, WEIGHTS, Checkpoint, writing_checkpoint
 from shared.supernet.decoder import Decoder
+
+DESCRIPTIONS = (EXPORT, FINISHED, FINISHED_ANSWERS, LOSSES, MANIFEST, RECIPE)
+"""What says how a checkpoint was made, and not what it computes."""
 
 
 def save_network(
@@ -65,7 +68,7 @@ def copy_companions(source: Path, target: Path, code: bool = False) -> None:
     no code; `code`: it stays as it is, and the modules go along that it names."""
     for file in source.iterdir():
         weights = file.suffix in WEIGHT_SUFFIXES or "index" in file.name
-        left = weights or file.name in (EXPORT, LOSSES, MANIFEST, RECIPE) or (file.suffix == ".py" and not code)
+        left = weights or file.name in DESCRIPTIONS or (file.suffix == ".py" and not code)
         if file.is_file() and not left:
             shutil.copyfile(file, target / file.name)
     for template in source.glob(f"{CHAT_TEMPLATES}/*.jinja"):

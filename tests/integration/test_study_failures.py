@@ -69,7 +69,7 @@ def test_a_study_goes_on_without_a_network_whose_fine_tuning_diverges_and_tries_
     directory = StudyDirectory(tmp_path / "tiny")
     reason = "fine_tuning.learning_rate: the loss is not finite at step 3; lower it"
     with monkeypatch.context() as patched:
-        patched.setattr(single_networks, "make_single", failing(DivergedError(reason)))
+        patched.setattr(single_networks, "make_shown", failing(DivergedError(reason)))
         run(made, directory.path)
     line = f"magnitude, 1.1 times smaller, full: {reason}"
     assert read_failed(directory) == (line,)
@@ -99,7 +99,7 @@ def test_a_super_network_whose_fine_tuning_diverges_is_named_by_the_study_file_s
         (pruned_networks, "make_pruned", "baselines: magnitude, 1.1 times smaller: memory ran out (too little); "),
         (
             single_networks,
-            "make_single",
+            "make_shown",
             "fine_tuning: magnitude, 1.1 times smaller, full: memory ran out (too little); ",
         ),
     ],

@@ -7,7 +7,7 @@ from typing import Any
 
 from services.trainer import training_state
 from services.trainer.fine_tuning import StepReport
-from services.trainer.recipe import FullMethod, LoraMethod, SingleRecord
+from services.trainer.recipe import FullMethod, LoraMethod, SingleRecord, Teacher
 from services.trainer.single_fine_tuning import SinglePlan, make_single, plan_single
 from shared.architecture import Architecture
 from shared.environment import Environment
@@ -43,12 +43,17 @@ def write_source(directory: Path, name: str = "llama-grouped-tied", **changes: A
 
 
 def single_plan(
-    source: Path, method: str = "full", architecture: Architecture | None = None, **training: Any
+    source: Path,
+    method: str = "full",
+    architecture: Architecture | None = None,
+    teacher: Teacher = "none",
+    **training: Any,
 ) -> SinglePlan:
     """The plan of a short fine-tuning; the corpus lies beside the source."""
     settings = tiny_settings(source.parent, **{"steps": 8, **training}).training
     environment = Environment(data=None, cache=source.parent / "cache", threads=1)
-    return plan_single(source, f"digest of {source.name}", architecture, settings, METHODS[method], environment)
+    digest = f"digest of {source.name}"
+    return plan_single(source, digest, architecture, settings, METHODS[method], environment, teacher=teacher)
 
 
 def tuned(plan: SinglePlan, directory: Path, report: Callable[[StepReport], None] = lambda _: None) -> SingleRecord:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from services.application.estimate import Work, estimate
 from services.trainer import chunked_loss
-from services.trainer.chunked_loss import DISTILLED, chunked_cross_entropy, chunked_distillation
+from services.trainer.chunked_loss import DISTILLED, Taught, chunked_cross_entropy, chunked_distillation
 from services.trainer.examples import tokenize
 from services.trainer.fine_tuning import gradients_of
 from services.trainer.make_supernet import cut_out, cutting
@@ -41,15 +41,22 @@ def divergence(logits: Tensor, taught: Tensor, targets: Tensor) -> Tensor:
 
 
 @settings(max_examples=25, deadline=None)
-@given(places=st.integers(1, 40), words=st.integers(2, 60), logits=st.integers(1, 500), seed=st.integers(0, 99))
+@given(
+    places=st.integers(1, 40),
+    words=st.integers(2, 60),
+    logits=st.integers(1, 500),
+    own_head=st.booleans(),
+    seed=st.integers(0, 99),
+)
 def test_the_loss_in_chunks_is_that_of_all_logits_and_teaches_the_student_alone(
-    places: int, words: int, logits: int, seed: int
+    places: int, words: int, logits: int, own_head: bool, seed: int
 ) -> None:
     generator = torch.Generator().manual_seed(seed)
     states, head = (torch.randn(size, 8, generator=generator, requires_grad=True) for size in (places, words))
-    taught = torch.randn(places, 8, generator=generator)
+    teacher_head = torch.randn(words, 8, generator=generator, requires_grad=True) if own_head else head
+    taught = Taught(torch.randn(places, 8, generator=generator), teacher_head)
     targets = torch.randint(0, words, (places,), generator=generator)
-    usual = divergence(F.linear(states, head), F.linear(taught, head.detach()), targets)
+    usual = divergence(F.linear(states, head), F.linear(taught.states, taught.head.detach()), targets)
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(chunked_loss, "LOGITS", logits)
         chunked = chunked_distillation(states, head, targets, taught)
@@ -63,7 +70,7 @@ def test_who_predicts_what_the_teacher_does_has_only_the_data_to_learn_from() ->
     states, head = torch.randn(5, 8, requires_grad=True), torch.randn(30, 8)
     targets = torch.arange(5)
     taught, alone = (
-        chunked_distillation(states, head, targets, states.detach()),
+        chunked_distillation(states, head, targets, Taught(states.detach(), head)),
         chunked_cross_entropy(states, head, targets),
     )
     torch.testing.assert_close(taught, (1 - DISTILLED) * alone)

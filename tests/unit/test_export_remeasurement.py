@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from services.application.export import remeasurement
+from services.application.export.choice import ChosenNetwork
 from services.application.export.remeasurement import (
     Remeasurement,
     measured_again,
@@ -15,6 +16,7 @@ from services.application.export.remeasurement import (
     requantization,
 )
 from services.application.export.searched_run import SearchedRun
+from services.application.export.source import of_run
 from services.evaluator.evaluator import Evaluator
 from services.evaluator.scoring import score
 from services.exporter.gguf.numbers import q8_0_network
@@ -82,9 +84,9 @@ def test_q8_0_has_the_accuracy_of_the_checkpoint_that_the_file_is_read_as(
     monkeypatch.setattr(remeasurement, "score", noted)
     form = requantization(network.architecture, "gguf", "q8_0")
     assert form is not None
-    tasks = remeasured_tasks(form, True, network, run, environment, Events())
+    tasks = remeasured_tasks(form, True, network, run.plan.settings, environment, Events())
     assert tasks is not None
-    found = measured_again(form, tasks, network, run, Events())
+    found = measured_again(form, tasks, network, of_run(run, ChosenNetwork("cut", network.architecture)), Events())
     assert found.by_task["plain_facts"].accuracy == sum(expected.metrics["acc"]) / 20 == expected.values["acc"]
     assert scored[0].metrics["acc"] == expected.metrics["acc"]
     assert scored[0].margins == pytest.approx(expected.margins, abs=1e-5)

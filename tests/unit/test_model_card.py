@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.exporter.card.commands import commands
-from services.exporter.card.facts import CardFacts, License, SearchFacts, TaskAccuracy
+from services.exporter.card.facts import CardFacts, FinishedFacts, License, SearchFacts, TaskAccuracy
 from services.exporter.card.layers_picture import CUT, KEPT, layers_picture, summary
 from services.exporter.card.license import license_of
 from services.exporter.card.model_card import write_card
@@ -327,3 +327,11 @@ def test_the_picture_has_a_column_for_each_layer_of_the_base() -> None:
 def test_the_picture_in_words() -> None:
     assert summary((0, 2), (8, 4), (8, 8, 8)) == "2 of 3 layers; dropped: 1; MLP of 4 neurons in layers 2"
     assert summary((0, 1), (8, 8), (8, 8)) == "2 of 2 layers; dropped: none"
+
+
+def test_what_was_finished_says_how_and_what_that_was_worth(tmp_path: Path) -> None:
+    finished = FinishedFacts(steps=400, items=1600, before=0.5, after=0.5213, interval=(0.004, 0.039))
+    text = written(tmp_path, replace(FACTS, finished=finished))
+    assert "fine-tuned further by itself for 400 steps, taught by the whole network" in text
+    assert "On all 1600 items it had 50.0 % before and has 52.1 % after: +2.1 (+0.4 to +3.9) points." in text
+    assert "finished" not in written(tmp_path)

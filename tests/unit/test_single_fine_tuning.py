@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -13,26 +14,36 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from torch.nn import functional
 
 from services.pruner.make_pruned import make_pruned, plan_pruning
 from services.pruner.target import ParameterTarget
+from services.trainer.chunked_loss import DISTILLED
+from services.trainer.examples import batches
 from services.trainer.fine_tuning import StepReport, fine_tune, gradients_of
 from services.trainer.lora import adapt
 from services.trainer.make_supernet import make_supernet, plan_training
+from services.trainer.memory_choice import needs_of
 from services.trainer.recipe import SingleRecord
 from services.trainer.single_fine_tuning import plan_single
+from services.trainer.step_division import response
 from services.trainer.training_state import TrainingState
+from services.trainer.weight_updates import computing_dtype
 from shared.architecture import Architecture, dense
-from shared.checkpoint_files import FileDigests
+from shared.checkpoint_files import REFITTED, FileDigests
 from shared.environment import Environment
 from shared.errors import UserError
 from shared.manifest import LOSSES, RECIPE, SupernetManifest
+from shared.memory_needs import RECIPES
 from shared.network.sizes import parameters
 from shared.network.tensors import tensors
+from shared.settings import MemoryRecipe
 from shared.settings.baselines import RandomOptions
 from shared.supernet.checkpoint import Checkpoint
 from shared.supernet.decoder import Decoder
+from shared.supernet.device import preferred_dtype, torch_dtype
 from shared.supernet.packing import pack
+from shared.supernet.refitted import save_refitted
 from shared.supernet.tree import Tree
 from tests.support.checkpoints import LAYERS, WIDTH, random_sequences, write_checkpoint
 from tests.support.content import content_of
@@ -157,7 +168,7 @@ def test_the_loss_falls(tmp_path: Path, base: Path, method: str) -> None:
 
 
 def test_it_is_the_super_network_s_fine_tuning_where_that_samples_nothing(tmp_path: Path, base: Path) -> None:
-    training = {"steps": 10, "neuron_order": "none"}
+    training: dict[str, Any] = {"steps": 10, "neuron_order": "none"}
     changed = tiny_settings(tmp_path, **training)
     only = changed.space.model_copy(update={"depths": (LAYERS,), "mlp_widths": (WIDTH,)})
     whole = plan_training(
@@ -176,6 +187,63 @@ def test_a_sub_network_is_tuned_as_if_it_had_been_written_first(tmp_path: Path, 
     assert differing(tmp_path / "later", tmp_path / "at once") == set()
     assert record.kept == NARROW.layers
     assert Checkpoint.open(tmp_path / "at once").network.mlp_widths == NARROW.mlp_widths
+
+
+@pytest.mark.parametrize("memory", RECIPES)
+def test_a_network_is_taught_by_what_it_was_cut_out_of_which_stays_as_it_is(
+    tmp_path: Path, base: Path, memory: MemoryRecipe
+) -> None:
+    plan = single_plan(base, "full", NARROW, teacher="base", steps=3, memory=memory)
+    assert plan.data is not None and plan.recipe.tuning is not None
+    alone = single_plan(base, "full", NARROW, steps=3, memory=memory)
+    assert plan.digest != alone.digest and "teacher" not in json.dumps(alone.recipe.counted)
+    examples = next(batches(plan.data.examples, 256, plan.recipe.tuning.training.seed))
+    compute = computing_dtype(memory, torch_dtype(preferred_dtype()))
+    packed = pack([Tree.plain(example.tokens) for example in examples])
+    places = [
+        start + place - 1 for start, example in zip(packed.starts, examples, strict=True) for place in response(example)
+    ]
+    targets = torch.tensor([example.tokens[place] for example in examples for place in response(example)])
+    whole, cut = (
+        network.map(lambda tensor: tensor.to(compute)) for network in (plan.base.cut(), plan.base.cut(NARROW))
+    )
+    with torch.no_grad():
+        taught, own = (network.logits(network.hidden(packed)[places]).float() for network in (whole, cut))
+    divergence = functional.kl_div(own.log_softmax(-1), taught.log_softmax(-1), reduction="none", log_target=True)
+    written = (1 - DISTILLED) * functional.cross_entropy(own, targets) + DISTILLED * divergence.sum(-1).mean()
+
+    before = weights(base)
+    record = tuned(plan, tmp_path / "made")
+    first = log_of(tmp_path / "made")[0]
+    assert first["loss"] == pytest.approx(float(written), rel=1e-4 if compute == torch.float32 else 1e-2)
+    assert record.recipe.tuning is not None and record.recipe.tuning.teacher == "base"
+    assert "teacher" not in alone.recipe.model_dump(mode="json")["tuning"], "earlier releases read what they could make"
+    assert all(torch.equal(tensor, before[name]) for name, tensor in plan.base.weights.items())
+    tuned(alone, tmp_path / "alone")
+    assert differing(tmp_path / "made", tmp_path / "alone")
+
+
+def test_who_is_taught_needs_room_for_the_teacher(base: Path) -> None:
+    plan = single_plan(base, "full", NARROW)
+    assert plan.data is not None and plan.recipe.tuning is not None
+    of = partial(needs_of, plan.network, plan.recipe.tuning.training, plan.data)
+    for memory in RECIPES:
+        width = 4 if memory == "full" and preferred_dtype() == "float32" else 2
+        assert of(memory, teacher=plan.base.network).device - of(memory).device == width * parameters(plan.base.network)
+
+
+def test_what_was_refitted_for_its_widths_is_where_a_network_s_fine_tuning_begins(tmp_path: Path, base: Path) -> None:
+    shape, half = Checkpoint.open(base).network, WIDTH // 2
+    for layer in range(shape.depth):
+        save_refitted(base, shape, layer, {half: torch.full((shape.layers[layer].outputs, half), float(layer + 1))})
+    narrow = Architecture(layers=(0, 2), mlp_widths=(half, WIDTH))
+    plan = single_plan(base, "full", narrow, teacher="base", steps=1)
+    begun = plan.network.weights["model.layers.0.mlp.down_proj.weight"]
+    assert torch.equal(begun, torch.ones_like(begun)) and begun.shape[1] == half
+    tuned(plan, tmp_path / "made")
+    made = weights(tmp_path / "made")["model.layers.0.mlp.down_proj.weight"]
+    torch.testing.assert_close(made, begun, atol=0.1, rtol=0.1)
+    assert not (tmp_path / "made" / REFITTED).exists()
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -1,14 +1,15 @@
-"""From a network of a run to a directory that others load: written, verified, described, and put in its place whole."""
+"""From a network of a run, or one that was finished, to a directory that others load: written, verified, described, and
+put in its place whole."""
 
 import importlib.metadata
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from services.application.export.choice import ChosenNetwork
-from services.application.export.facts import base_name, card_facts, title_of
+from services.application.export.facts import base_name, card_facts
 from services.application.export.place import Place
 from services.application.export.push import push, require_pushable
 from services.application.export.remeasurement import (
@@ -18,8 +19,7 @@ from services.application.export.remeasurement import (
     requantization,
 )
 from services.application.export.request import ExportRequest
-from services.application.export.searched_run import SearchedRun
-from services.application.export.supernet import supernet_of
+from services.application.export.source import ExportSource
 from services.application.export.verification.protocol import Verification, Verifier
 from services.application.export.verification.verified_items import VerifiedItems, verified_items
 from services.application.export.verification.verifiers import (
@@ -44,6 +44,7 @@ from shared.events import Events
 from shared.machine_memory import host_memory
 from shared.manifest import EXPORT
 from shared.messages import Dtype
+from shared.settings import SearchSettings
 from shared.supernet.checkpoint import Checkpoint, writing_checkpoint
 
 CARD_BYTES = 2**20
@@ -51,14 +52,13 @@ CARD_BYTES = 2**20
 
 
 def export_network(
-    run: SearchedRun,
-    chosen: ChosenNetwork,
+    source: ExportSource,
     asked: ExportRequest,
     place: Place,
     environment: Environment,
     events: Events,
 ) -> Verification | None:
-    """Write a network of a run to its place; what verifying it showed, None if it wasn't verified.
+    """Write a network to its place; what verifying it showed, None if it wasn't verified.
 
     Raises UserError where the network can't be had, can't be held by the format, doesn't fit on the disk, can't be
     written, or isn't the same afterwards; nothing is left then. Where only the hub refuses it, it stays in its place.
@@ -66,36 +66,37 @@ def export_network(
     if asked.push is not None:
         with events.step("Hub", note="asking"):
             require_pushable(asked.push, place.force)
-    gguf_type = _gguf_type(asked, chosen.architecture, run.plan.dtype)
+    gguf_type = _gguf_type(asked, source.architecture, source.dtype)
     verifier = _verifier(asked, gguf_type, events)
-    requantized = _requantized(asked, chosen.architecture, gguf_type)
+    requantized = _requantized(asked, source.architecture, gguf_type)
     torch.set_num_threads(environment.threads)
-    supernet = supernet_of(run, asked.supernet, environment, events)
-    base = base_name(supernet.manifest.base)
-    terms = license_of(supernet.directory, base)
-    origin = Origin(title_of(run, chosen), base, None if terms is None else terms.identifier)
+    opened = source.opened(asked.supernet, environment, events)
+    base = base_name(opened.manifest.base)
+    terms = license_of(opened.directory, base)
+    origin = Origin(source.title, base, None if terms is None else terms.identifier)
     writer = make_format(asked.format, gguf_type, origin)
-    checkpoint = Checkpoint.open(supernet.directory)
-    network = ExportedNetwork(checkpoint, chosen.architecture)
+    checkpoint = Checkpoint.open(opened.directory)
+    network = ExportedNetwork(checkpoint, source.architecture)
     writer.require_possible(network)
     bytes_on_disk = writer.bytes(network)
-    place.require_space(bytes_on_disk + _companion_bytes(supernet.directory) + CARD_BYTES)
-    verification = None if verifier is None else _planned(verifier, asked, network, run, environment, events)
+    place.require_space(bytes_on_disk + _companion_bytes(opened.directory) + CARD_BYTES)
+    verification = (
+        None if verifier is None else _planned(verifier, asked, network, source.settings, environment, events)
+    )
     remeasured = None
     if requantized is not None and asked.measure is not False:
-        remeasured = remeasured_tasks(requantized, asked.measure, network, run, environment, events)
+        remeasured = remeasured_tasks(requantized, asked.measure, network, source.settings, environment, events)
     with place.written() as scratch:
         _write(writer, network, bytes_on_disk, scratch, place, events)
         found = None if verification is None else _verified(*verification, network, scratch, events)
         words = None if found is None else found.in_words()
         measured = None
         if requantized is not None and remeasured is not None:
-            measured = measured_again(requantized, remeasured, network, run, events)
+            measured = measured_again(requantized, remeasured, network, source, events)
         facts = card_facts(
-            run,
-            chosen,
+            source,
             network,
-            supernet.manifest,
+            opened,
             terms,
             asked.format,
             gguf_type,
@@ -110,7 +111,7 @@ def export_network(
             events.note("Measured", f"{measured.in_words()}; {sizes}")
         with writing_checkpoint(place.target):
             write_card(facts, scratch)
-            record = _record(run, facts, chosen, asked, gguf_type, scratch)
+            record = _record(source, facts, asked, gguf_type, scratch)
             (scratch / EXPORT).write_text(record, encoding="utf-8")
     if asked.push is not None:
         with events.step("Hub", note="uploading"):
@@ -170,7 +171,7 @@ def _planned(
     verifier: Verifier,
     asked: ExportRequest,
     network: ExportedNetwork,
-    run: SearchedRun,
+    settings: SearchSettings,
     environment: Environment,
     events: Events,
 ) -> tuple[Verifier, VerifiedItems] | None:
@@ -185,7 +186,7 @@ def _planned(
         events.note("Verification", f"none: {short}")
         return None
     with events.step("Verification", note="reading report items"):
-        items = verified_items(run.plan.settings, network.checkpoint, environment)
+        items = verified_items(settings, network.checkpoint, environment)
         seconds = verification_seconds(network, verifier, items)
     if items.missing is not None:
         events.note("Verification", f"on a fixed text, as the report items can't be had: {items.missing}")
@@ -225,9 +226,8 @@ def _verified(
 
 
 def _record(
-    run: SearchedRun,
+    source: ExportSource,
     facts: CardFacts,
-    chosen: ChosenNetwork,
     asked: ExportRequest,
     gguf_type: GgufType | None,
     directory: Path,
@@ -235,10 +235,11 @@ def _record(
     """What `export.json` holds, beside the files that lie in the directory."""
     content = {
         "version": 1,
-        "network": chosen.name,
-        "architecture": chosen.architecture.model_dump(mode="json"),
-        "run": run.name,
-        "supernet": run.plan.supernet.digest,
+        "network": source.network,
+        "architecture": source.searched.model_dump(mode="json"),
+        "run": source.run,
+        "supernet": source.supernet,
+        "finished": None if source.finished is None else asdict(source.finished),
         "format": asked.format,
         "type": gguf_type,
         "bytes_on_disk": facts.bytes_on_disk,

@@ -1,38 +1,29 @@
-"""What a model card says of an exported network, gathered from its run, its super-network and its export."""
+"""What a model card says of an exported network, gathered from where it comes from and its export."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
-from services.application.export.choice import ChosenNetwork
 from services.application.export.remeasurement import Remeasurement, Requantization
-from services.application.export.searched_run import SearchedRun
-from services.exporter.card.facts import CardFacts, License, SearchFacts, TaskAccuracy
+from services.application.export.source import ExportSource, OpenedSource
+from services.exporter.card.facts import CardFacts, License, TaskAccuracy
 from services.exporter.names import FormatName, GgufType
 from services.exporter.network import ExportedNetwork
 from services.reporting.report_data import Comparison, TaskRow
 from services.trainer.data import hub_dataset
 from shared.architecture import Architecture
-from shared.manifest import SupernetManifest
 from shared.messages import Dtype
 from shared.network.sizes import parameters, weight_bytes
-from shared.space import SearchSpace
 from shared.text import printable
 
 SNAPSHOT = re.compile(r"/models--(?P<owner>[^/]+?)--(?P<name>[^/]+)/snapshots/[^/]+/?$")
 """A directory of the hub's cache: models--OWNER--NAME/snapshots/COMMIT."""
 
 
-def title_of(run: SearchedRun, chosen: ChosenNetwork) -> str:
-    """What an exported network is called: `smollm2-arc-easy-N5`."""
-    return printable(f"{run.name}-{chosen.name.replace(' ', '-')}")
-
-
 def card_facts(
-    run: SearchedRun,
-    chosen: ChosenNetwork,
+    source: ExportSource,
     network: ExportedNetwork,
-    manifest: SupernetManifest,
+    opened: OpenedSource,
     license_of_base: License | None,
     written: FormatName,
     gguf_type: GgufType | None,
@@ -42,19 +33,20 @@ def card_facts(
     verified: str | None,
     repository: str | None,
 ) -> CardFacts:
-    """All of it; accuracies where the run's report has them, or the network was measured again as it is written."""
-    whole, shape, architecture = network.checkpoint.network, network.shape, network.architecture
-    dtype, dataset = run.plan.dtype, hub_dataset(manifest.training.data, manifest.data["origin"])
+    """All of it; accuracies where they are known, or the network was measured again as it is written."""
+    whole, shape, architecture, dtype = source.whole, network.shape, network.architecture, source.dtype
+    datasets = dict.fromkeys(hub_dataset(*data) for data in opened.data)
     stored: Dtype = "float32" if str(network.checkpoint.config.dtype) == "torch.float32" else "bfloat16"
     return CardFacts(
-        name=title_of(run, chosen),
-        base_model=base_name(manifest.base),
+        name=source.title,
+        base_model=base_name(opened.manifest.base),
         base_license=license_of_base,
         family=shape.family,
-        datasets=() if dataset is None else (dataset,),
-        fine_tuning_steps=manifest.training.steps,
-        tasks=tuple(_tasks(run, chosen, measured)),
-        search=_search(run, chosen),
+        datasets=tuple(dataset for dataset in datasets if dataset is not None),
+        fine_tuning_steps=opened.manifest.training.steps,
+        tasks=tuple(_tasks(source, measured)),
+        search=source.search,
+        finished=source.finished,
         parameters=parameters(shape),
         base_parameters=parameters(whole),
         bytes_in_memory=weight_bytes(shape, dtype, architecture.quantization),
@@ -66,8 +58,8 @@ def card_facts(
         measured_as_written=measured is not None or _measured_as_written(architecture, requantized, dtype, gguf_type),
         measured_again=measured is not None,
         otherwise=None if measured is None or measured.otherwise is None else (measured.otherwise, measured.items),
-        kept=architecture.layers,
-        mlp_widths=architecture.mlp_widths,
+        kept=source.searched.layers,
+        mlp_widths=source.searched.mlp_widths,
         base_mlp_widths=whole.mlp_widths,
         format=written,
         verified=verified,
@@ -83,12 +75,9 @@ def base_name(base: str) -> str:
     return printable(Path(base).name) if Path(base).is_absolute() else base
 
 
-def _tasks(run: SearchedRun, chosen: ChosenNetwork, measured: Remeasurement | None) -> Iterator[TaskAccuracy]:
-    content = run.content
-    found = {} if chosen.row is None else chosen.row.by_task
-    dense, base = ({}, {}) if content is None else (content.dense.by_task, content.base.by_task)
-    for task in run.plan.settings.tasks:
-        row = (found if measured is None else measured.by_task).get(task.name)
+def _tasks(source: ExportSource, measured: Remeasurement | None) -> Iterator[TaskAccuracy]:
+    for task in source.settings.tasks:
+        row = (source.rows if measured is None else measured.by_task).get(task.name)
         if row is not None:
             yield TaskAccuracy(
                 task=task.name,
@@ -97,8 +86,8 @@ def _tasks(run: SearchedRun, chosen: ChosenNetwork, measured: Remeasurement | No
                 interval=row.interval,
                 items=task.report.items,
                 examples=task.num_fewshot,
-                dense=_accuracy(dense.get(task.name)),
-                base=_accuracy(base.get(task.name)),
+                dense=_accuracy(source.dense.get(task.name)),
+                base=_accuracy(source.base.get(task.name)),
                 against_dense=_interval(row.versus_dense),
                 against_base=_interval(row.versus_base),
                 before=None if measured is None else measured.before.get(task.name),
@@ -111,31 +100,6 @@ def _accuracy(row: TaskRow | None) -> float | None:
 
 def _interval(comparison: Comparison | None) -> tuple[float, float] | None:
     return None if comparison is None else comparison.interval
-
-
-def _search(run: SearchedRun, chosen: ChosenNetwork) -> SearchFacts | None:
-    """None for a network that isn't on the front, in INT8 or not."""
-    content = run.content
-    if content is None or chosen.row is None:
-        return None
-    quantized = {row.architecture.quantized("none") for row in content.front}
-    if chosen.row.name == content.dense.name or chosen.architecture.quantized("none") not in quantized:
-        return None
-    return SearchFacts(run.plan.settings.search.strategy, len(content.evaluated), _space(run.plan.space))
-
-
-def _space(space: SearchSpace) -> str:
-    """`28 to 30 layers, each MLP 768, 1152 or 1536 wide`."""
-    depths = sorted(space.depths)
-    gapless = len(depths) > 2 and depths == list(range(depths[0], depths[-1] + 1))
-    layers = f"{depths[0]} to {depths[-1]}" if gapless else _or(depths)
-    held = ", in INT8 or not" if len(space.quantizations) > 1 else ""
-    return f"{layers} layers, each MLP {_or(sorted(space.mlp_widths))} wide{held}"
-
-
-def _or(numbers: Sequence[int]) -> str:
-    *most, last = map(str, numbers)
-    return f"{', '.join(most)} or {last}" if most else last
 
 
 def _weights(architecture: Architecture, stored: Dtype, gguf_type: GgufType | None) -> str:

@@ -15,7 +15,7 @@ from shared.errors import UserError
 from shared.files import NO_SPACE, UnwritableError, is_file, writing
 from shared.json_text import parse_json
 from shared.locks import try_lock
-from shared.manifest import EXPORT
+from shared.manifest import EXPORT, FINISHED
 
 EXPORTS = Path("exports")
 """Where exports lie by default."""
@@ -34,13 +34,13 @@ class Place:
     force: bool
 
     @classmethod
-    def of(cls, output: Path, run: RunDirectory, force: bool) -> "Place":
+    def of(cls, output: Path, run: RunDirectory | None, force: bool) -> "Place":
         """Raises UserError where no export may lie: within a run or a super-network, or where something is already.
         `force`: an earlier export gives way, if nothing lies in it that it didn't bring."""
         with writing(output):
             target = Path(os.path.realpath(output))
         place = cls(target, force)
-        _refuse_within(output, target, run)
+        refuse_within(output, target, run)
         place._require_free(output)
         return place
 
@@ -171,13 +171,16 @@ def _require_nothing_else(said: Path, directory: Path) -> None:
             )
 
 
-def _refuse_within(output: Path, target: Path, run: RunDirectory) -> None:
+def refuse_within(output: Path, target: Path, run: RunDirectory | None) -> None:
+    """Raise UserError for a place within a run, a super-network or a finished network: each holds nothing else."""
     for above in (target, *target.parents):
-        history = any(is_file(above / name) for name in (run.history.name, STUDY_HISTORY))
-        if above == run.path.resolve() or history:
+        history = is_file(RunDirectory(above).history) or is_file(above / STUDY_HISTORY)
+        if history or (run is not None and above == run.path.resolve()):
             raise UserError(f"{output}: lies in the run {above}, which holds no exports; give another --output")
-        if above == run.supernet.resolve() or is_supernet(above):
+        if is_supernet(above) or (run is not None and above == run.supernet.resolve()):
             raise UserError(f"{output}: lies in the super-network {above}, which must stay as it is; give another")
+        if above != target and is_file(above / FINISHED):
+            raise UserError(f"{output}: lies in the finished network {above}, which holds nothing else; give another")
 
 
 def default_output(run: str, network: str, suffix: str) -> Path:

@@ -9,7 +9,7 @@ import torch
 
 from services.application.export.pace import computing_seconds
 from services.application.export.report_items import report_tasks
-from services.application.export.searched_run import SearchedRun
+from services.application.export.source import ExportSource
 from services.evaluator.batch_size import MOST_TOKENS
 from services.evaluator.memory import is_out_of_memory
 from services.evaluator.preparation import PreparedTask
@@ -20,12 +20,12 @@ from services.reporting.comparisons import task_rows
 from services.reporting.item_answers import ItemAnswers
 from services.reporting.report_data import TaskRow
 from services.reporting.wording import interval, percent
-from shared.architecture import Architecture, dense
+from shared.architecture import Architecture
 from shared.environment import Environment
 from shared.errors import UserError
 from shared.events import Events
 from shared.messages import Dtype, ItemScores
-from shared.settings import task_title
+from shared.settings import SearchSettings, task_title
 from shared.supernet.decoder import Decoder
 from shared.supernet.device import compute_device, torch_dtype
 from shared.supernet.tokenizer import load_tokenizer
@@ -103,7 +103,7 @@ def remeasured_tasks(
     quantization: Requantization,
     asked: bool | None,
     network: ExportedNetwork,
-    run: SearchedRun,
+    settings: SearchSettings,
     environment: Environment,
     events: Events,
 ) -> tuple[PreparedTask, ...] | None:
@@ -114,7 +114,7 @@ def remeasured_tasks(
         with events.step(SUBJECT, note="reading report items"):
             tokenizer = load_tokenizer(network.checkpoint.directory)
             batch_tokens = MOST_TOKENS[device.type]
-            tasks = report_tasks(run.plan.settings, network.checkpoint, tokenizer, environment, device, batch_tokens)
+            tasks = report_tasks(settings, network.checkpoint, tokenizer, environment, device, batch_tokens)
             seconds = computing_seconds(network, sum(task.tokens for task in tasks))
     except UserError as error:
         if asked:
@@ -132,13 +132,13 @@ def measured_again(
     quantization: Requantization,
     tasks: tuple[PreparedTask, ...],
     network: ExportedNetwork,
-    run: SearchedRun,
+    source: ExportSource,
     events: Events,
 ) -> Remeasurement:
     """Score the network in the quantisation on all items of the tasks. Raises UserError where it can't be measured."""
     with events.step(SUBJECT, sum(map(count_waves, tasks)), note=quantization.name) as step:
         try:
-            decoder = quantization.applied(network, compute_device(), run.plan.dtype)
+            decoder = quantization.applied(network, compute_device(), source.dtype)
             scores = tuple(score(decoder, task, step.advance) for task in tasks)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
@@ -152,18 +152,16 @@ def measured_again(
             f"{network.checkpoint.directory}: its scores as {quantization.name} are not finite, and the export was "
             "removed; choose another type, or --no-measure to export it all the same"
         )
-    return _compared(quantization.name, ItemAnswers(scores, run.plan.settings.metrics), network.architecture, run)
+    return _compared(quantization.name, ItemAnswers(scores, source.settings.metrics), source)
 
 
 def _numbers(scores: tuple[ItemScores, ...]) -> Iterator[float]:
     return chain.from_iterable(chain(task.margins, task.values.values()) for task in scores)
 
 
-def _compared(name: str, answers: ItemAnswers, architecture: Architecture, run: SearchedRun) -> Remeasurement:
-    plan = run.plan
-    whole = plan.request(dense(plan.space.network), "report")
-    known = run.answers((plan.request(architecture, "report"), whole, plan.base_request("report")))
-    before, of_dense, of_base = (other if other and _same_items(answers, other) else None for other in known)
+def _compared(name: str, answers: ItemAnswers, source: ExportSource) -> Remeasurement:
+    known = source.answers()
+    before, of_dense, of_base = (other if other and answers.on_same_items(other) else None for other in known)
     otherwise = None
     if before is not None:
         otherwise = sum(mine != theirs for mine, theirs in zip(answers.values, before.values, strict=True))
@@ -173,13 +171,4 @@ def _compared(name: str, answers: ItemAnswers, architecture: Architecture, run: 
         before={} if before is None else {task: row.accuracy for task, row in task_rows(before, None, None).items()},
         items=len(answers.values),
         otherwise=otherwise,
-    )
-
-
-def _same_items(one: ItemAnswers, other: ItemAnswers) -> bool:
-    """Whether both were measured on the same items, which may have changed since the run; earlier releases kept no
-    digest that could be compared."""
-    pairs = list(zip(one.scores, other.scores, strict=True))
-    return all(mine.items == theirs.items for mine, theirs in pairs) and all(
-        not theirs.items_digest or mine.items_digest == theirs.items_digest for mine, theirs in pairs
     )

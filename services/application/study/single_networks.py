@@ -3,11 +3,11 @@ model: each once, and continued where it was interrupted."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import chain
 from pathlib import Path
 
 from services.application.enough_memory import enough_memory
 from services.application.prepared_search import PreparedSearch
+from services.application.single_making import as_begun, make_shown
 from services.application.study.checkpoints import StudyCheckpoints
 from services.application.study.compared import tokens_of
 from services.application.study.preparation import PreparedStudy
@@ -16,9 +16,9 @@ from services.application.supernet_store import Supernet, SupernetStore, is_supe
 from services.application.supernet_training import fine_tune
 from services.coordinator.study.choice import cut_alone
 from services.coordinator.study.networks import FineTuning, StudyNetwork
-from services.trainer.fine_tuning import DivergedError, StepReport
+from services.trainer.fine_tuning import DivergedError
 from services.trainer.recipe import FullMethod, LoraMethod
-from services.trainer.single_fine_tuning import make_single, plan_single
+from services.trainer.single_fine_tuning import plan_single
 from services.trainer.training_data import TrainingData
 from shared.architecture import Architecture, dense
 from shared.environment import Environment
@@ -132,22 +132,12 @@ class SingleNetworks:
         plan = plan_single(
             Path(source.location), source.digest, architecture, training, how, self.environment, self._data
         )
-        # What `training.memory: auto` took before, on whatever machine, is taken again.
-        made = (each for each in plan.choices if self.checkpoints.made(each.digest))
-        begun = (each for each in plan.choices if self.directory.workspace(each.digest).is_dir())
-        plan = next(chain(made, begun), plan)
-
-        def make(place: Path) -> None:
-            with self.events.step("Fine-tuning", training.steps or None, what) as shown:
-
-                def show(step: StepReport) -> None:
-                    loss = "" if step.full_loss is None else f", loss {step.full_loss:.3f}"
-                    shown.reach(step.step, f"{what}{loss}")
-
-                make_single(plan, self.directory.workspace(plan.digest), place, show)
-
+        plan = as_begun(plan, self.checkpoints.made, lambda digest: self.directory.workspace(digest).is_dir())
+        workspace = self.directory.workspace(plan.digest)
         with enough_memory(f"fine_tuning: {what}", "leave it out of `fine_tuning`"):
-            return self.checkpoints.get(plan.digest, make)
+            return self.checkpoints.get(
+                plan.digest, lambda place: make_shown(plan, workspace, place, what, self.events)
+            )
 
 
 def _whole(checkpoint: CheckpointRef) -> Architecture:

@@ -58,13 +58,27 @@ class SearchFacts:
 
 
 @dataclass(frozen=True)
+class FinishedFacts:
+    """How a network was fine-tuned further by itself, taught by the whole one: in so many steps; and what that was
+    worth on the report items of all tasks: accuracy `before` and `after`, and the 95 % `interval` of the difference,
+    paired item by item."""
+
+    steps: int
+    items: int
+    before: float
+    after: float
+    interval: tuple[float, float]
+
+
+@dataclass(frozen=True)
 class CardFacts:
     """Everything that a card says.
 
     `name`: what the network is called (`smollm2-arc-easy-N5`). `base_model`: the base's id at the hub, or, where it was
     a directory, that directory's name: never a path of the machine. `datasets`: ids at the hub of what the
     super-network was fine-tuned on, in `fine_tuning_steps` steps (0: it was not). `tasks` is empty for a network that
-    was never measured on report items. `search` is None for a network that no search found.
+    was never measured on report items. `search` is None for a network that no search found, `finished` for one that was
+    not fine-tuned further by itself.
 
     `quantization` and `dtype` are those in which the search measured the network; `weights` says how the weights are
     written (`bfloat16`, `Q8_0`, `INT8 (W8A8)`), and `measured_as_written` whether the accuracies are those of the
@@ -105,6 +119,7 @@ class CardFacts:
     otherwise: tuple[int, int] | None = None
     verified: str | None = None
     repository: str | None = None
+    finished: FinishedFacts | None = None
 
     @property
     def fewer_parameters(self) -> float:

@@ -116,7 +116,8 @@ def _limits(facts: CardFacts) -> Iterator[str]:
             f"{facts.weights} is another quantisation than LLM.int8(), in which the search measured networks: {differ}."
         )
     elif facts.otherwise is not None:
-        yield f"The search measured the network in {facts.dtype}, before it was rounded: {_differ(*facts.otherwise)}."
+        measured = "It was measured" if facts.finished else "The search measured the network"
+        yield f"{measured} in {facts.dtype}, before it was rounded: {_differ(*facts.otherwise)}."
     elif facts.tasks and not facts.measured_as_written:
         yield f"Accuracy was measured before the weights became {facts.weights}, which may change some answers."
     if facts.quantization == "int8" and facts.format == "hf":

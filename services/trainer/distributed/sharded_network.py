@@ -18,7 +18,7 @@ from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 
 from services.trainer.distributed.processes import Processes
 from services.trainer.examples import Example
-from services.trainer.fine_tuning import ArchitecturesOfStep, StepLoss, response_loss, teacher_states
+from services.trainer.fine_tuning import ArchitecturesOfStep, StepLoss, response_loss, taught_by
 from services.trainer.step_division import Share, shares
 from services.trainer.weight_updates import held_dtype
 from shared.architecture import Architecture
@@ -155,7 +155,7 @@ class _Network(_Gathered):
             return self._without_part(_joined(state, outer), layers).sum()
         packed = pack([Tree.plain(example.tokens) for example in share.examples], network.norm.device)
         if teacher is not None:
-            taught = teacher_states(self._cut(teacher, teacher.layers, outer), packed, share.examples)
+            taught = taught_by(self._cut(teacher, teacher.layers, outer), packed, share.examples)
         return response_loss(network, packed, share.examples, self._memory, taught)
 
     def _cut(self, architecture: Architecture, layers: Sequence[int], outer: Weights) -> "_GatheredDecoder":
