@@ -1,6 +1,6 @@
 """The most accurate networks by a model that is additive over layers and neighbours: exact, by dynamic programming.
 
-Costs depend on how many layers there are of each kind, and not on which these are (`CostModel`). So it is enough to
+Costs depend on how many layers there are of each kind, and not on which these are (`CostModel.same_everywhere`). So it is enough to
 know the most accurate network for each such count: all fronts are among them, whatever the objectives are.
 """
 
