@@ -101,11 +101,12 @@ def derive(network: NetworkShape, architecture: Architecture) -> NetworkShape:
     for index in set(range(network.depth)).difference(architecture.layers):
         if not network.layers[index].keeps_state:
             raise UserError(f"layers: {index} can't be left out, as it changes the basis of what it hands on")
-    return replace(network, layers=tuple(_derived(network.layers[each[0]], *each) for each in architecture.layer_choices))
+    layers = tuple(_derived(network.layers[layer[0]], *layer) for layer in architecture.layer_choices)
+    return replace(network, layers=layers)
 
 
-def _derived(layer: LayerShape, index: int, width: int, attention: bool) -> LayerShape:
-    layer = _narrowed(layer, width)
+def _derived(whole: LayerShape, index: int, width: int, attention: bool) -> LayerShape:
+    layer = _narrowed(whole, width)
     if attention:
         return layer
     if layer.attention is None:

@@ -91,9 +91,7 @@ CHAT: Mapping[str, Any] = {"apply_chat_template": False, "fewshot_as_multiturn":
 TASK_ITEMS = Recipe(("task", "num_fewshot", "split", "start", "stop"), later={**CHAT, "limit": None})
 WORKLOAD = Recipe(("batch", "prompt_tokens", "generated_tokens"))
 SPEED = Recipe(("engine", "workload", "repeats"), later={"networks": []}, parts={"workload": WORKLOAD})
-COSTS = Recipe(
-    ("engine", "workload", "mlp_widths", "quantizations"), later=ATTENTION, parts={"workload": WORKLOAD}
-)
+COSTS = Recipe(("engine", "workload", "mlp_widths", "quantizations"), later=ATTENTION, parts={"workload": WORKLOAD})
 EVALUATION = Recipe(
     ("tasks", "dtype", "speed", "costs"),
     later={"int8_version": 1},

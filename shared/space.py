@@ -45,8 +45,8 @@ class SearchSpace:
     `drop_order` lists the layers in the order in which they leave: a network of depth d lacks its first `layers - d`.
     Choices are kept descending, so value 0 of a gene is always the largest choice; unquantised before INT8, attention
     before none. Where every layer keeps its attention there are no genes for it: genomes of former releases have none.
-    Raises UserError for choices that the network doesn't have, and for a network whose layers differ in more than windows and
-    rotary embeddings: costs are sums over layers, whichever they are.
+    Raises UserError for choices that the network doesn't have, and for a network whose layers differ in more than
+    windows and rotary embeddings: costs are sums over layers, whichever they are.
     """
 
     network: NetworkShape

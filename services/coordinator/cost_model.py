@@ -46,6 +46,8 @@ class CostModel:
         load: Workload | None = None,
     ) -> None:
         self.space = space
+        if "kv_cache_bytes" in objectives and load is None:
+            raise ValueError("how large a KV cache is depends on the load")
         cached = load if "kv_cache_bytes" in objectives else None
         self._cache_bytes = [_cache_bytes(layer, dtype, cached) for layer in space.network.layers]
         self._encoding = Encoding(space)

@@ -107,6 +107,7 @@ def _of_phase(costs: PhaseCosts, spec: CostSpec, architecture: Architecture) -> 
     # A single part may come out below zero, as they are fitted together; the time of a whole network may not.
     depth = architecture.depth
     attentions = [costs.attention, *([0.0] if "skip" in spec.attention else [])]
-    times = [costs.fixed + depth * (attention + costs.mlp[width]) for attention in attentions for width in spec.mlp_widths]
+    layers = [attention + costs.mlp[width] for attention in attentions for width in spec.mlp_widths]
+    times = [costs.fixed + depth * seconds for seconds in layers]
     if not all(isfinite(seconds) and seconds > 0 for seconds in times):
         yield "costs that are not finite and positive"
