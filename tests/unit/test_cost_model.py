@@ -98,7 +98,9 @@ def test_the_kv_cache_is_that_of_the_served_batch_at_its_longest(
 
 
 def test_layers_cache_no_more_than_their_windows_and_then_it_matters_which_layers_there_are() -> None:
-    windowed = replace(SHAPE.layers[0], attention=replace(SHAPE.layers[0].attention, window=60))
+    attention = SHAPE.layers[0].attention
+    assert attention is not None
+    windowed = replace(SHAPE.layers[0], attention=replace(attention, window=60))
     network = replace(SHAPE, layers=(windowed, *SHAPE.layers[1:]))
     space = SearchSpace(network, (8,), (48, 32), (), attentions=("keep", "skip"))
     costs = CostModel(space, ("kv_cache_bytes", "parameters"), "bfloat16", load=LOAD)
@@ -106,7 +108,7 @@ def test_layers_cache_no_more_than_their_windows_and_then_it_matters_which_layer
     with_window, without = (
         Architecture(layers=layers, mlp_widths=widths, without_attention=(skipped,)) for skipped in (5, 0)
     )
-    per_token = 2 * 2 * windowed.attention.keys
+    per_token = 2 * 2 * attention.keys
     assert costs.of(with_window) == (3 * per_token * (60 + 6 * 100), costs.of(without)[1])
     assert costs.of(without)[0] == 3 * per_token * 7 * 100
     assert costs.of_genomes(Encoding(space).encode([with_window, without]))[:, 0].tolist() == [

@@ -285,7 +285,8 @@ def test_layers_without_attention_and_the_kv_cache_of_the_served_batch_are_shown
     serving = {"batch": 4, "prompt_tokens": 20, "generated_tokens": 5, "repeats": 2}
     space = {"attention": ["keep", "skip"], "mlp_widths": [48, 32]}
     objectives = ["kv_cache_bytes", "bytes"]
-    plan = small_plan({"objectives": objectives, "serving": serving, "space": space, "reporting": {"random": True}})
+    changes = {"objectives": objectives, "serving": serving, "space": space, "reporting": {"random": True}}
+    plan = small_plan(changes, strategy="random")
     chosen, _, _, history = search(plan, tmp_path / "h.sqlite", report=True)
     content = write_report(plan, history, chosen, tmp_path)
     for row in (*content.front, *content.random, content.dense):

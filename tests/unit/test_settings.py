@@ -125,7 +125,11 @@ def test_parts_that_are_put_on_the_same_split_share_no_item(
         ("space.quantization", ["int4"], "space.quantization.0: .*'none' or 'int8'"),
         ("objectives", [], "objectives: should have 1 or more entries"),
         ("objectives", ["bytes", "bytes"], "objectives: an objective is listed twice"),
-        ("objectives", ["seconds"], "objectives.0: .*'parameters', 'bytes', 'kv_cache_bytes', 'prefill_seconds' or 'decode_seconds'"),
+        (
+            "objectives",
+            ["seconds"],
+            "objectives.0: .*'parameters', 'bytes', 'kv_cache_bytes', 'prefill_seconds' or 'decode_seconds'",
+        ),
         (
             "objectives",
             ["bytes", "decode_seconds"],
