@@ -86,11 +86,12 @@ def _shown(value: Any) -> str:
 
 
 # Of a measurement: shared.messages.
+ATTENTION: Mapping[str, Any] = {"attention": ["keep"]}
 CHAT: Mapping[str, Any] = {"apply_chat_template": False, "fewshot_as_multiturn": True}
 TASK_ITEMS = Recipe(("task", "num_fewshot", "split", "start", "stop"), later={**CHAT, "limit": None})
 WORKLOAD = Recipe(("batch", "prompt_tokens", "generated_tokens"))
 SPEED = Recipe(("engine", "workload", "repeats"), later={"networks": []}, parts={"workload": WORKLOAD})
-COSTS = Recipe(("engine", "workload", "mlp_widths", "quantizations"), parts={"workload": WORKLOAD})
+COSTS = Recipe(("engine", "workload", "mlp_widths", "quantizations"), later=ATTENTION, parts={"workload": WORKLOAD})
 EVALUATION = Recipe(
     ("tasks", "dtype", "speed", "costs"),
     later={"int8_version": 1},
@@ -99,7 +100,7 @@ EVALUATION = Recipe(
 
 # Of a super-network: shared.manifest. The model and the data count by their content, not by their names; memory by what
 # was taken, which `training.memory` leaves open where it is `auto`.
-TRAINED_SPACE = Recipe(("depths", "mlp_widths", "depth_rule"), beside=("quantization",))
+TRAINED_SPACE = Recipe(("depths", "mlp_widths", "depth_rule"), later=ATTENTION, beside=("quantization",))
 TRAINING = Recipe(
     (
         "steps",
@@ -171,7 +172,7 @@ TUNING = Recipe(
 SINGLE = Recipe(("base", "architecture", "tuning"), parts={"tuning": TUNING})
 
 # Of a search: services.coordinator.plan. The super-network counts by its content, which includes how it was made.
-SEARCHED_SPACE = Recipe(("depths", "mlp_widths", "quantization"), beside=("depth_rule",))
+SEARCHED_SPACE = Recipe(("depths", "mlp_widths", "quantization"), later=ATTENTION, beside=("depth_rule",))
 PART = Recipe(("items", "split"))
 TASK = Recipe(("name", "metric", "num_fewshot", "search", "report"), later=CHAT, parts={"search": PART, "report": PART})
 STRATEGY = Recipe(

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from shared.checkpoint_files import content_digest, former_digest
 from shared.errors import UserError, first_line
 from shared.files import is_directory, user_path, write_atomically
-from shared.identity import SUPERNET, TOKENS_VERSION, TRAINING
+from shared.identity import SUPERNET, TOKENS_VERSION, TRAINED_SPACE, TRAINING
 from shared.json_text import parse_json
 from shared.messages import Dtype
 from shared.network.config import network_of
@@ -78,7 +78,11 @@ class SupernetManifest(BaseModel):
         """Write `supernet.json` into the checkpoint directory. Earlier releases can read it where they could have made
         the same."""
         values = self.model_dump(mode="json")
-        beginnings = ((values, {"memory": "full"}), (values["training"], {"memory": "auto", **TRAINING.later}))
+        beginnings = (
+            (values, {"memory": "full"}),
+            (values["space"], TRAINED_SPACE.later),
+            (values["training"], {"memory": "auto", **TRAINING.later}),
+        )
         for section, former in beginnings:
             for name in former:
                 if section[name] == former[name]:
@@ -184,4 +188,6 @@ def read_network(directory: Path) -> NetworkShape:
 
 def search_space(network: NetworkShape, settings: SpaceSettings, drop_order: tuple[int, ...]) -> SearchSpace:
     """The search space of a model, given the order in which its layers are dropped."""
-    return SearchSpace(network, settings.depths, settings.mlp_widths, drop_order, settings.quantization)
+    return SearchSpace(
+        network, settings.depths, settings.mlp_widths, drop_order, settings.quantization, settings.attention
+    )

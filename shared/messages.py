@@ -9,16 +9,16 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from shared.architecture import Architecture, Quantization
+from shared.architecture import Architecture, AttentionChoice, Quantization
 from shared.digest import digest_json
 from shared.identity import EVALUATION, INT8_VERSION
 
-REQUEST_VERSION: Literal[4] = 4
+REQUEST_VERSION: Literal[5] = 5
 """Of the requests that this release sends and answers: to be raised with every change of what is in a request or a
 result. Each version has queues of its own, so that services of two releases work side by side, each with its own kind;
 results are read in older versions too, as long as they can be (`of_earlier_releases`). Version 1 was not signed by its
 sender; up to version 2 messages had no `kind`, and failures said in `retry_may_help` what their kind says now; up to
-version 3 a request asked for one network."""
+version 3 a request asked for one network; up to version 4 every layer of a network had its attention."""
 MOST_TOGETHER = 8
 """Networks that are asked for in one message: of the layers that they share, so many save most of what there is to be
 saved; and what is lost with an evaluator, or waits to be told, is no more than that."""
@@ -72,6 +72,11 @@ class Workload(Message):
     prompt_tokens: Count = 128
     generated_tokens: Count = 32
 
+    @property
+    def longest(self) -> int:
+        """Tokens of a sequence in the end."""
+        return self.prompt_tokens + self.generated_tokens
+
 
 class SpeedSpec(Message):
     """Run the network by an engine, `repeats` times; and in the same go other `networks`, so that what is compared was
@@ -86,13 +91,15 @@ class SpeedSpec(Message):
 class CostSpec(Message):
     """Measure what each part of a network of the checkpoint costs: a table for each quantization.
 
-    The request's architecture says which layers; their widths are taken from `mlp_widths` instead.
+    The request's architecture says which layers; their widths are taken from `mlp_widths` instead. With `skip` among
+    `attention`, networks whose layers lack it are run as well, from which its cost is known.
     """
 
     engine: Engine
     workload: Workload
     mlp_widths: Annotated[tuple[Count, ...], Field(min_length=1)]
     quantizations: Annotated[tuple[Quantization, ...], Field(min_length=1)] = ("none",)
+    attention: tuple[AttentionChoice, ...] = ("keep",)
 
 
 class EvaluationSpec(Message):
@@ -119,7 +126,7 @@ class EvaluationRequest(Message):
     """Measure one sub-network of one checkpoint. Of older versions are those that histories of older releases hold."""
 
     kind: Literal["request"] = "request"
-    version: Literal[1, 2, 3, 4] = REQUEST_VERSION
+    version: Literal[1, 2, 3, 4, 5] = REQUEST_VERSION
     search: str
     checkpoint: CheckpointRef
     architecture: Architecture
@@ -142,7 +149,7 @@ class JointRequest(Message):
     (`services.evaluator.scoring.score_together`). As many requests, each with its own identity and its own result."""
 
     kind: Literal["requests"] = "requests"
-    version: Literal[4] = REQUEST_VERSION
+    version: Literal[5] = REQUEST_VERSION
     search: str
     checkpoint: CheckpointRef
     architectures: Annotated[tuple[Architecture, ...], Field(min_length=2, max_length=MOST_TOGETHER)]
@@ -200,8 +207,8 @@ class Speed(Message):
 
 
 class PhaseCosts(Message):
-    """Seconds of one pass (the whole prefill, or one step of decoding): `fixed` once, then for each layer `attention`
-    (with all that is not its MLP) and `mlp` by its width."""
+    """Seconds of one pass (the whole prefill, or one step of decoding): `fixed` once, then for each layer `mlp` by its
+    width and, if it has one, `attention` (in a space whose layers all have it, with all that is not the MLP)."""
 
     fixed: float
     attention: float
@@ -209,7 +216,9 @@ class PhaseCosts(Message):
 
     def seconds(self, architecture: Architecture) -> float:
         """Time of one pass. Raises KeyError for a width that was not measured."""
-        return self.fixed + sum(self.attention + self.mlp[width] for width in architecture.mlp_widths)
+        return self.fixed + sum(
+            has_attention * self.attention + self.mlp[width] for _, width, has_attention in architecture.layer_choices
+        )
 
 
 class CostTable(Message):
@@ -326,7 +335,7 @@ class EvaluationResult(Message):
     any of them; 1 for what is said of this network."""
 
     kind: Literal["result"] = "result"
-    version: Literal[1, 2, 3, 4] = REQUEST_VERSION
+    version: Literal[1, 2, 3, 4, 5] = REQUEST_VERSION
     identity: str
     search: str
     outcome: Outcome

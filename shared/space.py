@@ -8,7 +8,7 @@ from itertools import compress
 from math import prod
 from typing import Literal, get_args
 
-from shared.architecture import Architecture, Quantization, derive
+from shared.architecture import Architecture, AttentionChoice, Quantization, derive
 from shared.errors import UserError
 from shared.network.shape import NetworkShape
 from shared.network.sizes import parameters
@@ -16,9 +16,10 @@ from shared.text import shown
 
 Genome = tuple[int, ...]
 """A value for each of `SearchSpace.genes`, in their order: an index into what may be chosen."""
-GeneKind = Literal["depth", "mlp_width", "quantization"]
+GeneKind = Literal["depth", "mlp_width", "attention", "quantization"]
 
 QUANTIZATIONS: tuple[Quantization, ...] = get_args(Quantization)
+ATTENTIONS: tuple[AttentionChoice, ...] = get_args(AttentionChoice)
 
 
 @dataclass(frozen=True)
@@ -39,12 +40,13 @@ class Gene:
 @dataclass(frozen=True)
 class SearchSpace:
     """All sub-networks with one of `depths` layers and, layer by layer, one of `mlp_widths` neurons, in one of
-    `quantizations`.
+    `quantizations`; with `skip` among the `attentions`, also those of them that lack any layers' attention.
 
     `drop_order` lists the layers in the order in which they leave: a network of depth d lacks its first `layers - d`.
-    Choices are kept descending, so value 0 of a gene is always the largest choice; unquantised before INT8. Raises
-    UserError for choices that the network doesn't have, and for a network whose layers differ in more than windows and
-    rotary embeddings: costs are sums over layers, whichever they are.
+    Choices are kept descending, so value 0 of a gene is always the largest choice; unquantised before INT8, attention
+    before none. Where every layer keeps its attention there are no genes for it: genomes of former releases have none.
+    Raises UserError for choices that the network doesn't have, and for a network whose layers differ in more than
+    windows and rotary embeddings: costs are sums over layers, whichever they are.
     """
 
     network: NetworkShape
@@ -52,6 +54,7 @@ class SearchSpace:
     mlp_widths: tuple[int, ...]
     drop_order: tuple[int, ...]
     quantizations: tuple[Quantization, ...] = ("none",)
+    attentions: tuple[AttentionChoice, ...] = ("keep",)
 
     def __post_init__(self) -> None:
         check_searchable(self.network)
@@ -60,6 +63,9 @@ class SearchSpace:
             self, "mlp_widths", _choices("mlp_widths", self.mlp_widths, min(self.network.mlp_widths), "neurons")
         )
         object.__setattr__(self, "quantizations", tuple(one for one in QUANTIZATIONS if one in self.quantizations))
+        object.__setattr__(self, "attentions", tuple(one for one in ATTENTIONS if one in self.attentions))
+        if "keep" not in self.attentions:
+            raise UserError("space.attention: a network without any attention can't be the largest; list keep, too")
         dropped = self.network.depth - self.depths[-1]
         if len(set(self.drop_order)) != len(self.drop_order) or len(self.drop_order) < dropped:
             raise UserError(f"drop_order must name {dropped} different layers, it is {shown(list(self.drop_order))}")
@@ -67,8 +73,10 @@ class SearchSpace:
     @cached_property
     def genes(self) -> tuple[Gene, ...]:
         """All that is chosen, in the order of a genome; all layers have the same choices."""
-        widths = (Gene("mlp_width", len(self.mlp_widths), layer) for layer in range(self.network.depth))
-        return (Gene("depth", len(self.depths)), *widths, Gene("quantization", len(self.quantizations)))
+        layers, attentions = range(self.network.depth), len(self.attentions)
+        widths = (Gene("mlp_width", len(self.mlp_widths), layer) for layer in layers)
+        skips = (Gene("attention", attentions, layer) for layer in layers if attentions > 1)
+        return (Gene("depth", len(self.depths)), *widths, *skips, Gene("quantization", len(self.quantizations)))
 
     def place(self, name: str) -> int:
         """Where in a genome the gene of this name is."""
@@ -104,11 +112,12 @@ class SearchSpace:
     def architecture(self, genome: Sequence[int]) -> Architecture:
         """Decode a genome; genes of dropped layers have no effect."""
         layers = self.kept_layers(self.depths[genome[self.place("depth")]])
-        widths = self.places("mlp_width")
+        widths, skips = self.places("mlp_width"), self.places("attention")
         return Architecture(
             layers=layers,
             mlp_widths=tuple(self.mlp_widths[genome[widths[layer]]] for layer in layers),
             quantization=self.quantizations[genome[self.place("quantization")]],
+            without_attention=tuple(layer for layer in layers if skips and genome[skips[layer]]),
         )
 
     def genome(self, architecture: Architecture) -> Genome:
@@ -128,6 +137,10 @@ class SearchSpace:
                     f"layer {layer}: MLP width {width} is none of the choices {shown(list(self.mlp_widths))}"
                 )
             genome[widths[layer]] = self.mlp_widths.index(width)
+        for layer in architecture.without_attention:
+            if "skip" not in self.attentions:
+                raise UserError(f"layer {layer}: lacks its attention, which is none of the search space's choices")
+            genome[self.place(f"attention[{layer}]")] = self.attentions.index("skip")
         genome[self.place("quantization")] = self.quantizations.index(architecture.quantization)
         return tuple(genome)
 

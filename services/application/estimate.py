@@ -56,7 +56,8 @@ def whole_work(settings: SearchSettings, space: SearchSpace) -> Work:
     networks = settings.reporting.networks
     served = (networks + 1) * (2 if settings.remeasure_int8 else 1)  # with the dense one
     quantizations = len({"none", *settings.space.quantization}) + settings.remeasure_int8
-    parts = (len(settings.space.mlp_widths) + 1) * quantizations
+    kinds = 1.5 if "skip" in settings.space.attention else 1  # layers without attention are timed at one depth
+    parts = round((len(settings.space.mlp_widths) + 1) * quantizations * kinds)
     return Work(
         searched=networks_to_measure(settings.search, space),
         reported=served + 1 + (networks if settings.reporting.random else 0),

@@ -38,6 +38,7 @@ app = typer.Typer(
 )
 
 # Who may read what is no question of the command line's: `readable=False` leaves it to those who open the file.
+ARCHITECTURE_FILE = "JSON file with layers and mlp_widths, and perhaps without_attention"
 StudyFile = Annotated[Path, typer.Argument(metavar="STUDY.yaml", readable=False, help="The study file.")]
 SearchFile = Annotated[Path, typer.Argument(metavar="SEARCH.yaml", readable=False, help="The search file.")]
 Run = Annotated[Path, typer.Argument(metavar="RUN", readable=False, help="Directory of a run, such as runs/NAME.")]
@@ -242,7 +243,7 @@ def export(
     force: Annotated[bool, typer.Option("--force", help="Replace an earlier export.")] = False,
     architecture: Annotated[
         Path | None,
-        typer.Option("--architecture", readable=False, help="JSON file with layers and mlp_widths, instead of a name."),
+        typer.Option("--architecture", readable=False, help=f"{ARCHITECTURE_FILE}, instead of a name."),
     ] = None,
     at_most: AtMost = None,
     verify: Annotated[
@@ -413,9 +414,7 @@ def evaluate(
     ] = None,
     architecture: Annotated[
         Path | None,
-        typer.Option(
-            "--architecture", readable=False, help="JSON file with layers and mlp_widths; default: the whole network."
-        ),
+        typer.Option("--architecture", readable=False, help=f"{ARCHITECTURE_FILE}; default: the whole network."),
     ] = None,
     checkpoint: Annotated[
         str | None,

@@ -16,7 +16,7 @@ def print_space(space: SearchSpace, dtype: Dtype) -> None:
     largest, smallest = space.parameters(space.largest()), space.parameters(space.smallest())
     console.print(
         f"Search space   depths {list(space.depths)}, MLP widths {list(space.mlp_widths)} "
-        f"in each of {space.network.depth} layers"
+        f"in each of {space.network.depth} layers{_attention(space)}"
     )
     console.print(f"               {networks(space.networks)} distinct networks ({networks(space.genomes)} genomes)")
     console.print(
@@ -48,6 +48,10 @@ def print_cost(settings: SearchSettings, networks: int, cost: Estimate, training
     console.print(f"               {_margin(settings)}")
     total = cost.total if training else cost.total - cost.training
     console.print(f"Altogether     about {duration(total)}, if the machine stays as free as it is now")
+
+
+def _attention(space: SearchSpace) -> str:
+    return ", with or without attention" if len(space.attentions) > 1 else ""
 
 
 def _report(settings: SearchSettings) -> str:

@@ -8,9 +8,9 @@ import numpy as np
 
 from services.coordinator.genomes import Encoding, FloatArray, IntArray
 from shared.architecture import Architecture, Quantization, dense
-from shared.messages import CostTable, Dtype
+from shared.messages import CostTable, Dtype, Workload
 from shared.network.shape import LayerShape, NetworkShape
-from shared.network.sizes import WEIGHT_BYTES, layer_bytes, layer_parameters, outer_parameters
+from shared.network.sizes import WEIGHT_BYTES, layer_bytes, layer_cache_bytes, layer_parameters, outer_parameters
 from shared.settings import TIMES, Objective
 from shared.space import QUANTIZATIONS, SearchSpace
 
@@ -19,10 +19,12 @@ PartCosts = tuple[float, list[float]]
 
 
 class LayerKind(NamedTuple):
-    """All that a layer's costs depend on: whether it has attention, and the neurons of its MLP."""
+    """All that a layer's costs depend on: the neurons of its MLP, whether it has attention, and the bytes of its KV
+    cache for the served batch; 0 where these are no objective."""
 
-    attention: bool
     mlp_width: int
+    attention: bool = True
+    cache_bytes: int = 0
 
 
 class CostModel:
@@ -30,21 +32,38 @@ class CostModel:
 
     Each cost is a sum over the network's parts: what is outside the layers, and each layer by its kind; all depend on
     the quantization. Networks with as many layers of each kind have exactly equal costs, whichever the layers are.
-    Parameters and bytes are whole numbers. Seconds come from `tables`, a table for each quantization, which hold the
-    widths of the space and the dense one; the costs of other layers can't be asked for.
+    Parameters and bytes are whole numbers. The KV cache is that of the batch of the `load` at its longest. Seconds come
+    from `tables`, a table for each quantization, which hold the widths of the space and the dense one; the costs of
+    other layers can't be asked for.
     """
 
     def __init__(
-        self, space: SearchSpace, objectives: Sequence[Objective], dtype: Dtype, tables: Sequence[CostTable] = ()
+        self,
+        space: SearchSpace,
+        objectives: Sequence[Objective],
+        dtype: Dtype,
+        tables: Sequence[CostTable] = (),
+        load: Workload | None = None,
     ) -> None:
         self.space = space
+        if "kv_cache_bytes" in objectives and load is None:
+            raise ValueError("how large a KV cache is depends on the load")
+        cached = load if "kv_cache_bytes" in objectives else None
+        self._cache_bytes = [_cache_bytes(layer, dtype, cached) for layer in space.network.layers]
         self._encoding = Encoding(space)
         measured = {table.quantization: table for table in tables}
         timed = any(objective in TIMES for objective in objectives)
         self._quantizations = [one for one in QUANTIZATIONS if one in measured or not timed]
-        chosen = [LayerKind(True, width) for width in space.mlp_widths]
-        self.kinds = list(dict.fromkeys((*chosen, *_layers(dense(space.network)))))
+        chosen = [
+            self._kind(layer, width, choice == "keep")
+            for layer in range(space.network.depth)
+            for choice in space.attentions
+            for width in space.mlp_widths
+        ]
+        self.kinds = list(dict.fromkeys((*chosen, *self._layers(dense(space.network)))))
         """The space's kinds of layers in the order of its choices, then the dense network's."""
+        of_layers = [self.kinds.index(kind) for kind in chosen]
+        self._kinds = np.array(of_layers).reshape(-1, len(space.attentions), len(space.mlp_widths))
         parts = [
             [
                 _seconds(measured[quantization], objective, self.kinds)
@@ -62,10 +81,15 @@ class CostModel:
         """The costs of the dense network, unquantised: the units in which costs are compared."""
         return self.of(dense(self.space.network))
 
+    @property
+    def same_everywhere(self) -> bool:
+        """Whether a layer's costs depend on its genes alone, wherever it is."""
+        return len(set(self._cache_bytes)) == 1
+
     def of(self, architecture: Architecture) -> tuple[float, ...]:
         """The costs of one network. Raises ValueError for a layer or quantization that the model doesn't know."""
         counts = np.zeros((1, len(self.kinds)), dtype=np.int64)
-        for layer in _layers(architecture):
+        for layer in self._layers(architecture):
             counts[0, self.kinds.index(layer)] += 1
         quantization = np.array([self._quantizations.index(architecture.quantization)])
         return tuple(self._sum(quantization, counts)[0].tolist())
@@ -78,10 +102,18 @@ class CostModel:
 
     def layers_of_kind(self, genomes: IntArray) -> IntArray:
         """How many layers of each network are of each of `kinds`, shape (networks, kinds)."""
-        places = self.space.places("mlp_width")
+        places, skips = self.space.places("mlp_width"), self.space.places("attention")
         kept = self._encoding.effective(genomes)[:, places]
-        counts = [(kept & (genomes[:, places] == kind)).sum(axis=1) for kind in range(len(self.kinds))]
+        attentions = genomes[:, skips] if skips else np.zeros_like(kept, np.int64)
+        kinds = self._kinds[np.arange(len(places)), attentions, genomes[:, places]]
+        counts = [(kept & (kinds == kind)).sum(axis=1) for kind in range(len(self.kinds))]
         return np.stack(counts, axis=1)
+
+    def _layers(self, architecture: Architecture) -> list[LayerKind]:
+        return [self._kind(*layer) for layer in architecture.layer_choices]
+
+    def _kind(self, layer: int, mlp_width: int, attention: bool) -> LayerKind:
+        return LayerKind(mlp_width, attention, self._cache_bytes[layer] if attention else 0)
 
     def _sum(self, quantizations: IntArray, counts: IntArray) -> FloatArray:
         """Costs (networks, objectives) from a quantization each, shape (networks,), and the layers of each kind."""
@@ -91,13 +123,16 @@ class CostModel:
         return total
 
 
-def _layers(architecture: Architecture) -> list[LayerKind]:
-    return [LayerKind(True, width) for width in architecture.mlp_widths]
+def _cache_bytes(layer: LayerShape, dtype: Dtype, load: Workload | None) -> int:
+    """Of the batch of a load, if there is one, at its longest."""
+    return 0 if load is None else load.batch * layer_cache_bytes(layer, dtype, load.longest)
 
 
 def _size(
     network: NetworkShape, objective: Objective, dtype: Dtype, quantization: Quantization, kinds: Sequence[LayerKind]
 ) -> PartCosts:
+    if objective == "kv_cache_bytes":
+        return 0, [kind.cache_bytes for kind in kinds]
     layers = [_layer(network.layers[0], kind) for kind in kinds]
     outside = outer_parameters(network)
     if objective == "parameters":

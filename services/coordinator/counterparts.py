@@ -20,8 +20,9 @@ def counterpart(
     """A random network with the layers of `network` in another order, and its quantization, that is none of `excluded`;
     None if the space holds none of nearly that size.
 
-    So it has as many layers of each width. Where there is no other order of these, one layer has the space's next wider
-    or narrower width. The draw depends on the seed, the network and what is excluded alone.
+    So it has as many layers of each width, and as many without attention of each. Where there is no other order of
+    these, one layer has the space's next wider or narrower width; if that is no other network either, it has attention
+    or lacks it. The draw depends on the seed, the network and what is excluded alone.
     """
     rng = random.Random(f"{seed} {network.digest}")
     genome = list(space.genome(network.quantized(space.quantizations[0])))
@@ -39,17 +40,17 @@ def counterpart(
 
 
 def _layer_choices(layers: list[LayerGenes], choices: Sequence[int], rng: random.Random) -> Iterator[list[LayerGenes]]:
-    """The network's layers, then those with one gene of one layer a step up or down, in random order."""
+    """The network's layers, then those with one gene of one layer a step up or down, in random order, gene by gene."""
     if len(set(layers)) > 1:
         yield layers
-    steps = []
-    for layer in set(layers):
-        for place, value in enumerate(layer):
-            others = [other for other in (value - 1, value + 1) if 0 <= other < choices[place]]
+    for place in range(len(choices)):
+        steps = []
+        for layer in set(layers):
+            others = [other for other in (layer[place] - 1, layer[place] + 1) if 0 <= other < choices[place]]
             steps += [(layer, (*layer[:place], other, *layer[place + 1 :])) for other in others]
-    steps.sort(reverse=True)  # the narrowest first: the order that the shuffle has always started from
-    rng.shuffle(steps)
-    for layer, changed in steps:
-        stepped = layers.copy()
-        stepped[stepped.index(layer)] = changed
-        yield stepped
+        steps.sort(reverse=True)  # the narrowest first: the order that the shuffle has always started from
+        rng.shuffle(steps)
+        for layer, changed in steps:
+            stepped = layers.copy()
+            stepped[stepped.index(layer)] = changed
+            yield stepped

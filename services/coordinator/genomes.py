@@ -51,10 +51,11 @@ class Encoding:
     def layers(self, genomes: IntArray) -> IntArray:
         """Of each network, one column after the other, what it is held in and what its layers are, shape (networks, 1 +
         layers): equal numbers for equal layers, 0 for one that is left out, and not positive in the first column."""
-        widths = list(self.space.places("mlp_width"))
+        widths, skips = list(self.space.places("mlp_width")), list(self.space.places("attention"))
         held = -genomes[:, self.space.places("quantization")].sum(axis=1, keepdims=True)
         kept = self.effective(genomes)[:, widths]
-        return np.hstack([held, kept * (genomes[:, widths] + 1)])
+        chosen = genomes[:, widths] + (len(self.space.mlp_widths) * genomes[:, skips] if skips else 0)
+        return np.hstack([held, kept * (chosen + 1)])
 
     def features(self, genomes: IntArray) -> FloatArray:
         """The features that predictors are fitted to, shape (networks, sum of all genes' choices), all 0 or 1.

@@ -84,6 +84,7 @@ class SearchPlan:
             workload=serving.workload,
             mlp_widths=tuple(dict.fromkeys((*self.space.network.mlp_widths, *self.space.mlp_widths))),
             quantizations=tuple(one for one in QUANTIZATIONS if one in asked),
+            attention=self.space.attentions,
         )
         whole = dense(self.space.network)
         return self._request(self.supernet, whole, EvaluationSpec(dtype=self.dtype, costs=costs))

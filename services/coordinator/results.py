@@ -57,7 +57,9 @@ def cost_model(plan: SearchPlan, history: History) -> CostModel:
 
     Raises UserError if the cost tables that it needs have not been measured yet.
     """
-    return CostModel(plan.space, plan.settings.objectives, plan.dtype, cost_tables(plan, history))
+    serving = plan.settings.serving
+    load = None if serving is None else serving.workload
+    return CostModel(plan.space, plan.settings.objectives, plan.dtype, cost_tables(plan, history), load)
 
 
 def evaluated_so_far(plan: SearchPlan, history: History) -> list[Evaluated]:

@@ -21,8 +21,8 @@ class StepFeatures:
         steps: the least value of the gene at which the step is taken, shape (steps,).
         pairs: two places for each pair, shape (pairs, 2).
         of_layers: whether each step is one of a layer's gene, shape (steps,).
-        weights: what a step takes away, in parameters, those of an average step of a layer's gene being 1; 0 for one
-            that takes none, shape (steps,).
+        weights: what a step takes away, in parameters, those of an average step of all layers' genes being 1; 0 for one
+            that takes none, shape (steps,). Steps of one kind of a layer's genes count the same.
     """
 
     def __init__(self, encoding: Encoding) -> None:
@@ -61,6 +61,13 @@ class StepFeatures:
         layers = space.depths[0] - space.depths[-1]
         unit = narrowing / self.of_layers.sum() if narrowing else (deepest[0] - deepest[-1]) / (layers or 1)
         weights = self.of_layers.astype(np.float64)
+        for kind in dict.fromkeys(space.genes[place].kind for place in self.places[self.of_layers]):
+            places = space.places(kind)
+            narrowest = np.zeros(len(space.genes), np.int64)
+            narrowest[list(places)] = [space.genes[place].choices - 1 for place in places]
+            taken = deepest[0] - space.parameters(space.architecture(narrowest.tolist()))
+            steps = np.isin(self.places, places)
+            weights[steps] = taken / steps.sum() / unit
         for index in np.flatnonzero(self.places == space.place("depth")):
             step = self.steps[index]
             weights[index] = (deepest[step - 1] - deepest[step]) / unit

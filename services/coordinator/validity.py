@@ -97,15 +97,17 @@ def _of_costs(spec: CostSpec, architecture: Architecture, tables: Sequence[CostT
         if (table.engine, table.workload) != (spec.engine, spec.workload):
             yield "a cost table of another engine or load"
         for phase in (table.prefill, table.decode):
-            yield from _of_phase(phase, spec.mlp_widths, architecture)
+            yield from _of_phase(phase, spec, architecture)
 
 
-def _of_phase(costs: PhaseCosts, widths: Sequence[int], architecture: Architecture) -> Iterator[str]:
-    if not set(widths) <= set(costs.mlp):
+def _of_phase(costs: PhaseCosts, spec: CostSpec, architecture: Architecture) -> Iterator[str]:
+    if not set(spec.mlp_widths) <= set(costs.mlp):
         yield "a cost table without some of the widths"
         return
     # A single part may come out below zero, as they are fitted together; the time of a whole network may not.
     depth = architecture.depth
-    times = [costs.fixed + depth * (costs.attention + costs.mlp[width]) for width in widths]
+    attentions = [costs.attention, *([0.0] if "skip" in spec.attention else [])]
+    layers = [attention + costs.mlp[width] for attention in attentions for width in spec.mlp_widths]
+    times = [costs.fixed + depth * seconds for seconds in layers]
     if not all(isfinite(seconds) and seconds > 0 for seconds in times):
         yield "costs that are not finite and positive"

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 from pydantic import ValidationError
+from scipy.optimize import nnls
 
 from services.evaluator.engines import Engine, PassSeconds
 from services.evaluator.progress_callback import ProgressCallback, ignore_progress
@@ -28,8 +29,8 @@ alike, and what disturbs a single sweep doesn't reach the medians."""
 MOST_SWEEPS, ENOUGH_SECONDS = 9, 60.0
 """There are more sweeps of networks that run quickly, as small ones do: noise disturbs them most."""
 
-Size = tuple[int, int]
-"""Depth and the MLP width of every layer."""
+Size = tuple[int, int, bool]
+"""Depth, the MLP width of every layer, and whether all have attention; else only the first one has."""
 
 
 def cost_tables(
@@ -69,7 +70,9 @@ def _measured(
     spec: CostSpec,
     progressed: ProgressCallback,
 ) -> CostTable:
-    sizes = [(depth, width) for width in spec.mlp_widths for depth in (architecture.depth, architecture.depth // 2)]
+    deep, shallow = architecture.depth, architecture.depth // 2
+    sizes = [(depth, width, True) for width in spec.mlp_widths for depth in (deep, shallow)]
+    sizes += [(deep, width, False) for width in spec.mlp_widths if "skip" in spec.attention]
     passes: dict[Size, list[PassSeconds]] = {size: [] for size in sizes}
     started = time.monotonic()
     for sweep in range(MOST_SWEEPS):
@@ -93,25 +96,35 @@ def _measured(
 def fitted(seconds: Mapping[Size, Sequence[float]]) -> PhaseCosts:
     """The costs that explain the times of networks whose layers are all alike, by least squares of relative errors.
 
-    A network takes `fixed` and a layer's cost for each of its layers. How much of that is attention is where a straight
-    line through the layers' costs over their widths begins; with a single width it can't be told, and is 0.
+    A network takes `fixed` and a layer's cost for each of its layers. How much of that is attention is what networks
+    with a single attention are faster by; then no part may cost less than nothing, as networks without any attention
+    are extrapolated. Where there are no such networks, it is where a straight line through the layers' costs over their
+    widths begins; with a single width it can't be told, and is 0.
     """
-    widths = sorted({width for _, width in seconds})
-    rows, ones = [], []
-    for (depth, width), repeats in seconds.items():
-        typical = statistics.median(repeats)
-        rows.append([1 / typical, *(depth / typical if width == each else 0.0 for each in widths)])
-        ones.append(1.0)
-    fixed, *layers = np.linalg.lstsq(np.array(rows), np.array(ones))[0].tolist()
-    attention = max(0.0, float(np.polyfit(widths, layers, 1)[1])) if len(widths) > 1 else 0.0
-    mlp = {width: layer - attention for width, layer in zip(widths, layers, strict=True)}
+    widths = sorted({width for _, width, _ in seconds})
+    typical = np.array([statistics.median(repeats) for repeats in seconds.values()])
+    ones = np.ones(len(typical))
+    layers = np.array([[depth * (width == each) for each in widths] for depth, width, _ in seconds])
+    attentions = np.array([depth if whole else 1 for depth, _, whole in seconds])
+    if not all(whole for _, _, whole in seconds):
+        parts, _ = nnls(np.column_stack([ones, layers, attentions]) / typical[:, None], ones)
+        fixed, *costs, attention = parts.tolist()
+        return PhaseCosts(fixed=fixed, attention=attention, mlp=dict(zip(widths, costs, strict=True)))
+    fixed, *costs = np.linalg.lstsq(np.column_stack([ones, layers]) / typical[:, None], ones)[0].tolist()
+    attention = max(0.0, float(np.polyfit(widths, costs, 1)[1])) if len(widths) > 1 else 0.0
+    mlp = {width: layer - attention for width, layer in zip(widths, costs, strict=True)}
     return PhaseCosts(fixed=fixed, attention=attention, mlp=mlp)
 
 
-def _homogeneous(architecture: Architecture, depth: int, width: int) -> Architecture:
-    """The first `depth` layers, all of one width."""
+def _homogeneous(architecture: Architecture, depth: int, width: int, attention: bool) -> Architecture:
+    """The first `depth` layers, all of one width; with attention, or all but the first without, as not every engine
+    runs networks that have none at all."""
+    layers = architecture.layers[:depth]
     return Architecture(
-        layers=architecture.layers[:depth], mlp_widths=(width,) * depth, quantization=architecture.quantization
+        layers=layers,
+        mlp_widths=(width,) * depth,
+        quantization=architecture.quantization,
+        without_attention=() if attention else layers[1:],
     )
 
 
@@ -123,7 +136,8 @@ def _cache_path(
     spec: CostSpec,
     environment: Environment,
 ) -> Path:
-    """Where a table is cached: under all that its numbers depend on, which the values of the weights are not."""
+    """Where a table is cached: under all that its numbers depend on, which the values of the weights are not. Where
+    all layers have attention, the key is what it has always been."""
     key = {
         "nasfarm": importlib.metadata.version("nasfarm"),
         "engine": [engine.name, engine.version, engine.device, environment.threads],
@@ -132,6 +146,7 @@ def _cache_path(
         "quantization": architecture.quantization,
         "dtype": dtype,
         "workload": spec.workload.model_dump(),
+        **({"attention": spec.attention} if len(spec.attention) > 1 else {}),
     }
     return environment.cache / "costs" / f"{digest_json(key)}.json"
 

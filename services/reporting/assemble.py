@@ -55,6 +55,8 @@ class _Assembly:
         self._answers_of: dict[str, ItemAnswers | None] = {}
         self.margin = plan.settings.reporting.margin / 100
         self.tables = cost_tables(plan, history)
+        serving = plan.settings.serving
+        self.load = serving.workload if serving and "kv_cache_bytes" in plan.settings.objectives else None
         self.times = CostModel(plan.space, TIMES, plan.dtype, self.tables) if self.tables else None
 
     def content(self) -> ReportContent:
@@ -76,6 +78,7 @@ class _Assembly:
             layers=whole.depth,
             mlp_width=max(whole.mlp_widths),
             mlp_widths=plan.space.mlp_widths,
+            attention=plan.space.attentions,
             objectives=plan.settings.objectives,
             serving=serving(plan, self.tables),
             margin=self.margin,
@@ -154,6 +157,7 @@ class _Assembly:
             parameters=known.parameters,
             bytes=known.bytes,
             cache_bytes_per_token=cache_bytes(network, plan.dtype),
+            kv_cache_bytes=self._kv_cache_bytes(row.architecture),
             ratio=whole.bytes / known.bytes,
             prefill_seconds=prefill,
             decode_seconds=decode,
@@ -187,6 +191,13 @@ class _Assembly:
         pairs = [(row, self._of_name(f"{row.name} random")) for row in self.front]
         answers = [(self._answers(row), self._answers(other)) for row, other in pairs]
         return advantage([(mine, theirs) for mine, theirs in answers if mine and theirs])
+
+    def _kv_cache_bytes(self, architecture: Architecture) -> int | None:
+        """Of the batch that is served, at its longest."""
+        if self.load is None:
+            return None
+        network = derive(self.plan.space.network, architecture)
+        return self.load.batch * cache_bytes(network, self.plan.dtype, self.load.longest)
 
     def _seconds(self, architecture: Architecture) -> tuple[float | None, float | None]:
         """Seconds of the whole prefill and of one step of decoding, by the cost table."""
@@ -242,6 +253,7 @@ class _Assembly:
                         architecture=candidate.architecture,
                         parameters=outcome.parameters,
                         bytes=outcome.bytes,
+                        kv_cache_bytes=self._kv_cache_bytes(candidate.architecture),
                         prefill_seconds=prefill,
                         decode_seconds=decode,
                         search_accuracy=self._search_accuracy(candidate.architecture, outcome),

@@ -49,6 +49,7 @@ COSTS = {
     for cost in (
         DisplayedCost("parameters", "Parameters", "", "parameters", wording.parameters, wording.COUNTS, *SIZE),
         DisplayedCost("bytes", "Weights", "in memory", "memory of the weights", wording.size, wording.BYTES, *SIZE),
+        DisplayedCost("kv_cache_bytes", "KV cache", "of the batch", "KV cache", wording.size, wording.BYTES, *SIZE),
         DisplayedCost(
             "prefill_seconds", "Prefill time", "all prompts", "prefill time", wording.duration, wording.SECONDS, *TIME
         ),

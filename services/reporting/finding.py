@@ -149,4 +149,7 @@ def _gain(row: NetworkRow, dense: NetworkRow, cost: DisplayedCost) -> str:
     smaller = f"{row.ratio:.2f} times smaller in bytes"
     if cost.objective in ("prefill_seconds", "decode_seconds"):
         return f"{whole / mine:.2f} times faster ({cost.phrase} {shown.format('')}) and {smaller}"
+    if cost.objective == "kv_cache_bytes":
+        less = f"{whole / mine:.2f} times smaller in its" if mine else "without a"
+        return f"{less} {cost.phrase} ({shown.format('')}) and {smaller}"
     return f"{smaller} ({shown.format(' parameters' if cost.objective == 'parameters' else '')})"

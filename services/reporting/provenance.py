@@ -59,6 +59,7 @@ def provenance(
         ("Networks ever measured on the report items", f"{use.networks}, for {fronts}"),
         ("Search space", f"{plan.space.networks} distinct networks, {plan.space.genomes} genomes"),
         ("Depths, MLP widths", f"{list(plan.space.depths)}, {list(plan.space.mlp_widths)}"),
+        *((("Attention", ", ".join(plan.space.attentions)),) if len(plan.space.attentions) > 1 else ()),
         ("Depth rule, drop order", f"{settings.space.depth_rule}, {list(plan.space.drop_order)}"),
         ("Strategy", f"{settings.search.strategy}, {proceeding(settings.search)}"),
         ("Margin", f"{settings.reporting.margin:g} points"),

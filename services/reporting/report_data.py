@@ -2,7 +2,7 @@
 
 from pydantic import BaseModel, ConfigDict
 
-from shared.architecture import Architecture
+from shared.architecture import Architecture, AttentionChoice
 from shared.generation import GenerationRow
 from shared.settings import Objective
 
@@ -66,13 +66,13 @@ class NetworkRow(ReportModel):
 
     `name` is a short label (`N1`, `N2` ... from the greatest to the least first objective on the front; `dense`;
     `base`; with ` int8` for what was re-measured in INT8, with ` random` for a random network of the same size).
-    `bytes` counts weights and scales as they are held, without the KV cache, which takes
-    `cache_bytes_per_token`; `ratio` is the dense network's bytes, without INT8, divided by these. Accuracies are shares
-    between 0 and 1. What follows `search_accuracy` is None, or empty, for a network of the front that was not measured
-    on the report items: `interval` is the 95 % interval of `report_accuracy`, `macro` is None for a single task, and
-    comparisons are None where there is nothing to compare with (`versus_original`: what an INT8 twin was made from).
-    `prefill_seconds` and `decode_seconds` come from the cost table, `speed` was measured; None where the search has no
-    such thing.
+    `bytes` counts weights and scales as they are held, without the KV cache, which takes `cache_bytes_per_token`, and
+    `kv_cache_bytes` for the batch that is served, where that was traded; `ratio` is the dense network's bytes, without
+    INT8, divided by these. Accuracies are shares between 0 and 1. What follows `search_accuracy` is None, or empty, for
+    a network of the front that was not measured on the report items: `interval` is the 95 % interval of
+    `report_accuracy`, `macro` is None for a single task, and comparisons are None where there is nothing to compare
+    with (`versus_original`: what an INT8 twin was made from). `prefill_seconds` and `decode_seconds` come from the cost
+    table, `speed` was measured; None where the search has no such thing.
     """
 
     name: str
@@ -81,6 +81,7 @@ class NetworkRow(ReportModel):
     parameters: int
     bytes: int
     cache_bytes_per_token: int
+    kv_cache_bytes: int | None = None
     ratio: float
     prefill_seconds: float | None
     decode_seconds: float | None
@@ -112,6 +113,7 @@ class EvaluatedNetwork(ReportModel):
     architecture: Architecture
     parameters: int
     bytes: int
+    kv_cache_bytes: int | None = None
     prefill_seconds: float | None
     decode_seconds: float | None
     search_accuracy: float
@@ -141,6 +143,7 @@ class ReportContent(ReportModel):
     layers: int
     mlp_width: int
     mlp_widths: tuple[int, ...]
+    attention: tuple[AttentionChoice, ...] = ("keep",)
     objectives: tuple[Objective, ...]
     serving: str | None
     margin: float

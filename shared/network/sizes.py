@@ -49,11 +49,17 @@ def refitted_parameters(network: NetworkShape, mlp_widths: Iterable[int]) -> int
     return sum(layer.outputs * width for layer in network.layers for width in widths if width < layer.mlp_width)
 
 
-def cache_bytes(network: NetworkShape, dtype: Dtype) -> int:
-    """Exact memory of the keys and values that a network holds of each token, in `dtype`: what it takes beside its
-    weights grows with the tokens that are served."""
-    keys = sum(layer.attention.keys for layer in network.layers if layer.attention is not None)
-    return 2 * keys * WEIGHT_BYTES[dtype]
+def cache_bytes(network: NetworkShape, dtype: Dtype, tokens: int = 1) -> int:
+    """Exact memory of the keys and values that a network holds of so many tokens of one sequence, in `dtype`: what it
+    takes beside its weights grows with the tokens that are served."""
+    return sum(layer_cache_bytes(layer, dtype, tokens) for layer in network.layers)
+
+
+def layer_cache_bytes(layer: LayerShape, dtype: Dtype, tokens: int) -> int:
+    """Those of one layer, which needs no more than the tokens in its window."""
+    if layer.attention is None:
+        return 0
+    return 2 * layer.attention.keys * WEIGHT_BYTES[dtype] * min(tokens, layer.attention.window or tokens)
 
 
 def _bytes(specs: Iterable[TensorSpec], dtype: Dtype, quantization: Quantization) -> int:

@@ -10,7 +10,7 @@ from shared.settings.reading import (
     read_study_file,
     write_search_file,
 )
-from shared.settings.search_file import TIMES, Objective, SearchSettings
+from shared.settings.search_file import OF_SERVING, TIMES, Objective, SearchSettings
 from shared.settings.sections import (
     MemoryChoice,
     MemoryRecipe,
@@ -37,6 +37,7 @@ from shared.settings.values import LONGEST_NAME
 __all__ = [
     "LONGEST_NAME",
     "MOST_BYTES",
+    "OF_SERVING",
     "TIMES",
     "ItemsPart",
     "MemoryChoice",

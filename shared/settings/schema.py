@@ -11,7 +11,7 @@ from typing import Any
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import core_schema
 
-from shared.settings.search_file import TIMES, SearchSettings
+from shared.settings.search_file import OF_SERVING, OF_SHAPE, SearchSettings
 from shared.settings.sections import StrategySettings
 from shared.settings.study_file import TOGETHER, StudiedSupernet, StudySettings
 from shared.settings.tasks import SPLITS, TaskSettings
@@ -139,13 +139,21 @@ STRATEGY_RULES: list[Schema] = [
     },
 ]
 SEARCH_RULES: list[Schema] = [
-    {  # seconds need `serving`
-        "if": _given("objectives", {"contains": {"enum": list(TIMES)}}),
+    {  # seconds and the KV cache need `serving`
+        "if": _given("objectives", {"contains": {"enum": list(OF_SERVING)}}),
         "then": _given("serving", {"type": "object"}),
     },
     {  # several quantizations need an objective that sees them
         "if": _given("space", _given("quantization", {"minItems": 2})),
-        "then": _given("objectives", {"contains": {"not": {"const": "parameters"}}}),
+        "then": _given("objectives", {"contains": {"not": {"enum": list(OF_SHAPE)}}}),
+    },
+    {  # and several widths
+        "if": _given("space", _given("mlp_widths", {"minItems": 2})),
+        "then": {"properties": {"objectives": {"contains": {"not": {"const": "kv_cache_bytes"}}}}},
+    },
+    {  # what engine vllm doesn't run
+        "if": _given("space", _given("attention", {"contains": {"const": "skip"}})),
+        "then": {"properties": {"serving": {"properties": {"engine": {"not": {"const": "vllm"}}}}}},
     },
     {  # nothing is measured again in INT8 that is in INT8
         "if": _given("remeasure_int8", TRUE),

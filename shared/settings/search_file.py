@@ -15,11 +15,16 @@ from shared.settings.sections import (
 from shared.settings.tasks import ItemsPart, TaskSettings, is_task_file, one_by_one
 from shared.settings.values import Section, distinct
 
-Objective = Literal["parameters", "bytes", "prefill_seconds", "decode_seconds"]
-"""What is traded against accuracy. All are computed, not predicted: seconds from a table measured once by the engine of
-`serving`, of one pass over all prompts, or of one step of decoding."""
+Objective = Literal["parameters", "bytes", "kv_cache_bytes", "prefill_seconds", "decode_seconds"]
+"""What is traded against accuracy. All are computed, not predicted: the KV cache of the batch of `serving` at its
+longest; seconds from a table measured once by the engine of `serving`, of one pass over all prompts, or of one step of
+decoding."""
 TIMES: tuple[Objective, ...] = ("prefill_seconds", "decode_seconds")
 """The objectives that have to be measured on a machine."""
+OF_SERVING: tuple[Objective, ...] = ("kv_cache_bytes", *TIMES)
+"""Those that depend on how networks are served."""
+OF_SHAPE: tuple[Objective, ...] = ("parameters", "kv_cache_bytes")
+"""Those in which networks in INT8 are as others."""
 
 
 class SearchSettings(Section):
@@ -73,9 +78,10 @@ class SearchSettings(Section):
         tuple[Objective, ...],
         Field(
             min_length=1,
-            description="What is traded against accuracy: parameters, bytes, prefill_seconds, decode_seconds. One or "
-            "more. bytes are those of the weights; seconds are of one pass over all prompts or one decoding step, and "
-            "need `serving`.",
+            description="What is traded against accuracy: parameters, bytes, kv_cache_bytes, prefill_seconds, "
+            "decode_seconds. One or more. bytes are those of the weights; kv_cache_bytes those of all keys and values "
+            "of the batch at its longest; seconds are of one pass over all prompts or one decoding step. The latter "
+            "three need `serving`.",
             json_schema_extra={"uniqueItems": True},
             examples=[["bytes", "decode_seconds"]],
         ),
@@ -123,13 +129,24 @@ class SearchSettings(Section):
 
     @model_validator(mode="after")
     def _agreeing(self) -> Self:
-        timed = [objective for objective in self.objectives if objective in TIMES]
-        if timed and self.serving is None:
-            raise ValueError(f"objectives: {timed[0]} needs to know how networks are served; add a section `serving`")
-        if len(self.space.quantization) > 1 and self.objectives == ("parameters",):
+        served = [objective for objective in self.objectives if objective in OF_SERVING]
+        if served and self.serving is None:
+            raise ValueError(f"objectives: {served[0]} needs to know how networks are served; add a section `serving`")
+        if len(self.space.quantization) > 1 and set(self.objectives) <= set(OF_SHAPE):
+            what = "the KV cache" if self.objectives == ("kv_cache_bytes",) else "the number of parameters"
             raise ValueError(
-                "space.quantization: the number of parameters is the same for every choice; "
+                f"space.quantization: {what} is the same for every choice; "
                 "add bytes or seconds to `objectives`, or leave one choice"
+            )
+        if len(self.space.mlp_widths) > 1 and self.objectives == ("kv_cache_bytes",):
+            raise ValueError(
+                "space.mlp_widths: the KV cache is the same for every choice; "
+                "add parameters, bytes or seconds to `objectives`, or leave one choice"
+            )
+        if "skip" in self.space.attention and self.serving is not None and self.serving.engine == "vllm":
+            raise ValueError(
+                "space.attention: engine vllm doesn't run networks with layers that lack attention; "
+                "choose `serving.engine` torch, or leave out skip"
             )
         fewest = min(self.tasks, key=lambda task: task.search.items)
         if self.search.slices > fewest.search.items:

@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from shared.architecture import Quantization
+from shared.architecture import AttentionChoice, Quantization
 from shared.messages import Engine, SpeedSpec, Workload
 from shared.settings.values import Real, Section, Whole, distinct
 
@@ -61,9 +61,26 @@ class SpaceSettings(Section):
         ),
     ] = ("none",)
 
+    attention: Annotated[
+        tuple[AttentionChoice, ...],
+        Field(
+            description="Whether layers keep their attention: keep, or `[keep, skip]` to let each layer be its MLP "
+            "alone. A layer without attention has no KV cache and takes less time. Not with engine vllm in `serving`.",
+            json_schema_extra={"uniqueItems": True, "contains": {"const": "keep"}},
+            examples=[["keep", "skip"]],
+        ),
+    ] = ("keep",)
+
     @field_validator("quantization")
     @classmethod
     def _distinct_choices(cls, choices: tuple[Quantization, ...]) -> tuple[Quantization, ...]:
+        return distinct(choices, "a choice")
+
+    @field_validator("attention")
+    @classmethod
+    def _with_whole_layers(cls, choices: tuple[AttentionChoice, ...]) -> tuple[AttentionChoice, ...]:
+        if "keep" not in choices:
+            raise ValueError("the largest network has all of its attention: list keep, too")
         return distinct(choices, "a choice")
 
 

@@ -185,7 +185,7 @@ def test_what_can_t_be_read_is_rejected_with_its_reason_and_the_next_message_is_
     good.ack()
     kept = join("operator").receive(DEAD_LETTERS, 30)
     assert kept is not None and kept.body == b'{"version": 7}'
-    assert kept.dead == "unknown version: this nasfarm reads version 4, not 7"
+    assert kept.dead == "unknown version: this nasfarm reads version 5, not 7"
     kept.ack()
     told = coordinator.receive(RESULTS, 30)
     assert told is not None and told.dead == kept.dead and read_results(coordinator, told) == ()

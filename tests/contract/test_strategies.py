@@ -49,7 +49,7 @@ every_strategy = pytest.mark.parametrize("name", get_args(StrategyName))
 
 def _costs(space: SearchSpace, objectives: tuple[Objective, ...] = ("parameters",)) -> CostModel:
     request = COSTS.model_copy(update={"mlp_widths": tuple({*space.mlp_widths, space.network.mlp_widths[0]})})
-    return CostModel(space, objectives, "bfloat16", pretended_tables(request, "bfloat16"))
+    return CostModel(space, objectives, "bfloat16", pretended_tables(request, "bfloat16"), Workload())
 
 
 def _strategy(
@@ -365,6 +365,17 @@ def test_the_first_generation_is_spread_over_the_first_objective(name: StrategyN
     low, high = min(values), max(values)
     strata = [min(int((value - low) * STRATA / (high - low)), STRATA - 1) for value in values]
     assert min(strata.count(stratum) for stratum in range(STRATA)) >= 2
+
+
+@every_strategy
+def test_a_small_space_with_attention_is_exhausted_network_by_network(name: StrategyName) -> None:
+    space = replace(SMALL, depths=(3,), attentions=("keep", "skip"))
+    objectives: tuple[Objective, ...] = ("kv_cache_bytes", "parameters")
+    strategy = _strategy(name, space, population=16, objectives=objectives)
+    asked = [one for generation in _run(strategy, 5, space, objectives) for one in generation]
+    assert len(asked) == len(set(asked)) == space.networks == 4**3
+    assert asked[0] == space.largest() and asked[1] == space.smallest() and not any(asked[1].attentions)
+    assert strategy.ask(7) == []
 
 
 @every_strategy

@@ -93,7 +93,7 @@ def test_a_search_whose_queues_are_missing_ends_with_one_line_after_it_told_the_
     assert farm.ended(farm.search("one"), "one") == 2
     *logged, line = farm.log_of("one").read_text().splitlines()
     assert json.loads(logged[0])["supernet"] == farm.digest
-    assert re.match(rf"nasfarm: (requests.{farm.digest}.v4|results.one): the broker has no such queue; ", line)
+    assert re.match(rf"nasfarm: (requests.{farm.digest}.v5|results.one): the broker has no such queue; ", line)
 
 
 def test_what_evaluators_find_wrong_with_the_request_ends_the_search_in_one_line(make: Make) -> None:

@@ -118,7 +118,7 @@ def test_a_deleted_queue_ends_its_consumer_with_a_word_and_works_again_once_it_i
     assert evaluator.receive(farm.requests, 0.5) is None
     remove_queues(farm.address("operator"), [farm.requests])
     with pytest.raises(
-        QueueMissingError, match=r"requests\.net\.v4: the broker has no such queue; let an operator add it"
+        QueueMissingError, match=r"requests\.net\.v5: the broker has no such queue; let an operator add it"
     ):
         evaluator.receive(farm.requests, 30)
     with pytest.raises(QueueMissingError):

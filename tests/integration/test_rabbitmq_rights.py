@@ -286,7 +286,7 @@ def test_a_refusal_harms_nothing_else_that_goes_on(farm: RabbitFarm, brokers: di
 
 
 def test_publishing_to_a_queue_that_was_not_added_says_so(brokers: dict[str, RabbitBroker]) -> None:
-    with pytest.raises(QueueMissingError, match=r"requests\.other\.v4: the broker has no such queue"):
+    with pytest.raises(QueueMissingError, match=r"requests\.other\.v5: the broker has no such queue"):
         brokers["coordinator"].publish(requests_queue("other"), b"x")
 
 

@@ -47,8 +47,8 @@ def transformers_logits(directory: Path, sequences: Sequence[Sequence[int]]) -> 
 
 FORMATS = {
     "hf": Exported(HuggingFace(), 0, transformers_logits),
-    "vllm": Exported(Vllm(), 14),
-    "gguf": Exported(Gguf("f32"), 26),
+    "vllm": Exported(Vllm(), 15),
+    "gguf": Exported(Gguf("f32"), 27),
 }
 """Other formats are added here; the contract suite then runs for them."""
 

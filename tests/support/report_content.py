@@ -51,7 +51,8 @@ def report_content(
     measured on the report items (`unreported`: N2, N3 ...)."""
     rng = random.Random(0)
     whole = Architecture(layers=tuple(range(layers)), mlp_widths=(MLP_WIDTH,) * layers)
-    make = _Maker(rng, whole, tasks, timed, run, random_ones)
+    cached = "kv_cache_bytes" in objectives
+    make = _Maker(rng, whole, tasks, timed, run, random_ones, cached)
     measured = _measured(rng, evaluations, layers, quantizations)
     chosen = _spread(_not_dominated(measured, objectives), front)
     rows = tuple(
@@ -68,6 +69,7 @@ def report_content(
             architecture=each,
             parameters=_parameters(each),
             bytes=_bytes(each),
+            kv_cache_bytes=_kv_cache_bytes(each) if cached else None,
             prefill_seconds=_prefill_seconds(each) if timed else None,
             decode_seconds=_decode_seconds(each) if timed else None,
             search_accuracy=accuracy,
@@ -121,6 +123,7 @@ class _Maker:
     timed: bool
     run: bool
     random_ones: bool
+    cached: bool
 
     def row(self, name: str, architecture: Architecture, search: float) -> NetworkRow:
         luck = 0.004 if name == "dense" else abs(self.rng.gauss(0, 0.006))
@@ -135,6 +138,7 @@ class _Maker:
             bytes=_bytes(architecture),
             cache_bytes_per_token=2 * architecture.depth * 4096 * 2,
             ratio=_bytes(self.whole) / _bytes(architecture),
+            kv_cache_bytes=_kv_cache_bytes(architecture) if self.cached else None,
             prefill_seconds=_prefill_seconds(architecture) if self.timed else None,
             decode_seconds=_decode_seconds(architecture) if self.timed else None,
             speed=_speed(architecture) if self.run else None,
@@ -251,9 +255,15 @@ def _search_accuracy(rng: random.Random, architecture: Architecture, layers: int
     return 0.25 + 0.2 * math.pow(kept, 0.6) + rng.gauss(0, 0.012)
 
 
+def _kv_cache_bytes(architecture: Architecture) -> int:
+    """Of a batch of eight sequences of 500 tokens."""
+    return 8 * 500 * 2 * 2 * 4096 * sum(architecture.attentions)
+
+
 COSTS = {
     "parameters": _parameters,
     "bytes": _bytes,
+    "kv_cache_bytes": _kv_cache_bytes,
     "prefill_seconds": _prefill_seconds,
     "decode_seconds": _decode_seconds,
 }

@@ -53,7 +53,16 @@ ODD: list[Any] = [
     *("importance", "first", "none", "linas", "acc", "acc_norm", "vllm", "float32", "int8", "a b", "../up", "tool_use"),
     *([], {}, [[]], [1], [3, 2.0], ["4"], [True], [1.5], "2026-11-27"),
     *(["none"], ["int8"], ["none", "int8"], ["int8", "int8"], ["parameters"], ["bytes"], ["bytes", "bytes"]),
-    *(["decode_seconds"], ["parameters", "prefill_seconds"], {"items": 3}, {"items": 3, "split": "x"}, {"batch": 2}),
+    *(
+        ["decode_seconds"],
+        ["parameters", "prefill_seconds"],
+        ["kv_cache_bytes"],
+        ["keep", "skip"],
+        ["skip"],
+        {"items": 3},
+        {"items": 3, "split": "x"},
+        {"batch": 2},
+    ),
 ]
 
 

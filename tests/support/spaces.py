@@ -4,12 +4,14 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from shared.architecture import Quantization
+from shared.architecture import AttentionChoice, Quantization
 from shared.network.shape import NetworkShape
 from shared.space import Genome, SearchSpace
 from tests.support.networks import uniform_network
 
 QUANTIZATIONS: tuple[tuple[Quantization, ...], ...] = (("none",), ("none", "int8"), ("int8", "none"), ("int8",))
+Attentions = tuple[tuple[AttentionChoice, ...], ...]
+ATTENTIONS: Attentions = (("keep",), ("keep", "skip"), ("skip", "keep"))
 
 EXAMPLE: dict[str, Any] = {
     "model_type": "llama",
@@ -46,14 +48,15 @@ def shapes(draw: st.DrawFn, max_layers: int) -> NetworkShape:
 
 
 @st.composite
-def spaces(draw: st.DrawFn, max_layers: int = 7) -> SearchSpace:
-    """A space with any choices of depth, width and quantization, whose layers leave in any order."""
+def spaces(draw: st.DrawFn, max_layers: int = 7, attentions: Attentions = ATTENTIONS) -> SearchSpace:
+    """A space with any choices of depth, width, attention and quantization, whose layers leave in any order."""
     shape = draw(shapes(max_layers))
     depths = draw(st.lists(st.integers(1, shape.depth), min_size=1, unique=True))
     widths = draw(st.lists(st.integers(1, shape.mlp_widths[0]), min_size=1, max_size=4, unique=True))
     order = draw(st.permutations(range(shape.depth)))
     quantizations = draw(st.sampled_from(QUANTIZATIONS))
-    return SearchSpace(shape, tuple(depths), tuple(widths), tuple(order), quantizations)
+    attention = draw(st.sampled_from(attentions))
+    return SearchSpace(shape, tuple(depths), tuple(widths), tuple(order), quantizations, attention)
 
 
 @st.composite

@@ -47,6 +47,11 @@ UNEVEN: dict[str, NetworkShape] = {
         LayerShape(HIDDEN, None, MlpShape(11)),
         LayerShape(HIDDEN, attention(4, 2), MlpShape(24)),
     ),
+    # What a search that may skip any attention may come to.
+    "no-attention-anywhere": network(
+        LayerShape(HIDDEN, None, MlpShape(24)),
+        LayerShape(HIDDEN, None, MlpShape(11)),
+    ),
     "no-mlp": network(
         LayerShape(HIDDEN, attention(4, 2), None),
         LayerShape(HIDDEN, attention(4, 2), MlpShape(24)),

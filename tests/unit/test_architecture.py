@@ -17,8 +17,13 @@ from shared.space import QUANTIZATIONS
 def architectures(draw: st.DrawFn) -> Architecture:
     layers = sorted(draw(st.sets(st.integers(0, 40), min_size=1, max_size=8)))
     widths = [draw(st.integers(1, 20000)) for _ in layers]
-    quantization = draw(st.sampled_from(QUANTIZATIONS))
-    return Architecture(layers=tuple(layers), mlp_widths=tuple(widths), quantization=quantization)
+    without = sorted(draw(st.sets(st.sampled_from(layers))))
+    return Architecture(
+        layers=tuple(layers),
+        mlp_widths=tuple(widths),
+        quantization=draw(st.sampled_from(QUANTIZATIONS)),
+        without_attention=tuple(without),
+    )
 
 
 @given(architectures())
@@ -54,7 +59,7 @@ def test_any_other_width_makes_another_digest(architecture: Architecture, data: 
 def test_a_quantised_network_is_another_one_of_the_same_layers(architecture: Architecture) -> None:
     plain, int8 = architecture.quantized("none"), architecture.quantized("int8")
     assert architecture in (plain, int8) and plain != int8 and plain.digest != int8.digest
-    assert (int8.layers, int8.mlp_widths) == (plain.layers, plain.mlp_widths)
+    assert int8.layer_choices == plain.layer_choices
     assert int8.quantized("none") == plain
 
 
@@ -96,6 +101,9 @@ def test_an_architecture_can_not_be_changed() -> None:
         ({"layers": ["0"], "mlp_widths": [8]}, "valid integer"),
         ({"layers": [True], "mlp_widths": [8]}, "valid integer"),
         ({"layers": [0], "mlp_widths": [8], "heads": [4]}, "Extra inputs are not permitted"),
+        ({"layers": [0, 2], "mlp_widths": [8, 8], "without_attention": [2, 0]}, "strictly ascending"),
+        ({"layers": [0, 2], "mlp_widths": [8, 8], "without_attention": [1]}, "names layer 1, which is none of layers"),
+        ({"layers": [0, 2], "mlp_widths": [8, 0], "without_attention": [2]}, "layer 2 has neither attention nor MLP"),
         ({"layers": [0]}, "Field required"),
         ({"layers": [0], "mlp_widths": [8], "quantization": "int4"}, "'none' or 'int8'"),
     ],

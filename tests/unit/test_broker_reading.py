@@ -57,11 +57,11 @@ def delivered(broker: InProcessBroker, body: bytes) -> Delivery:
         (b'{"kind": "request"}', "malformed: request.search: Field required"),
         (JOINT.model_copy(update={"architectures": (dense(SHAPE),)}).model_dump_json().encode(), "malformed: req"),
         (JOINT.model_copy(update={"architectures": (dense(SHAPE),) * 9}).model_dump_json().encode(), "malformed: req"),
-        (b'{"version": 5}', "unknown version: this nasfarm reads version 4, not 5"),
-        (b'{"version": "' + b"x" * 10_000 + b'"}', "unknown version: this nasfarm reads version 4, not 'xxx"),
+        (b'{"version": 6}', "unknown version: this nasfarm reads version 5, not 6"),
+        (b'{"version": "' + b"x" * 10_000 + b'"}', "unknown version: this nasfarm reads version 5, not 'xxx"),
         (
             REQUEST.model_copy(update={"version": 1}).model_dump_json().encode(),
-            "unknown version: this nasfarm reads version 4, not 1",
+            "unknown version: this nasfarm reads version 5, not 1",
         ),
     ],
 )

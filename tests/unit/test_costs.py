@@ -30,14 +30,14 @@ class Clockwork:
     name: EngineName = "torch"
     device = "clockwork"
 
-    def __init__(self, version: str = "1") -> None:
-        self.version = version
+    def __init__(self, version: str = "1", sizes: int = 2) -> None:
+        self.version, self.sizes = version, sizes
         self.runs: list[Architecture] = []
 
     @contextmanager
     def run(self, checkpoint: Checkpoint, architecture: Architecture, dtype: Dtype) -> Iterator["Ticking"]:
         self.runs.append(architecture)
-        disturbed = (len(self.runs) - 1) // (2 * len(WIDTHS)) % SWEEPS == 1
+        disturbed = (len(self.runs) - 1) // (self.sizes * len(WIDTHS)) % SWEEPS == 1
         yield Ticking(seconds(architecture) * (2 if disturbed else 1))
 
 
@@ -54,7 +54,7 @@ class Ticking:
 
 def seconds(architecture: Architecture) -> float:
     """Twice as long in INT8."""
-    layers = sum(0.004 + 0.0002 * width for width in architecture.mlp_widths)
+    layers = sum(0.001 + 0.003 * has + 0.0002 * width for _, width, has in architecture.layer_choices)
     return (0.03 + layers) * (2 if architecture.quantization == "int8" else 1)
 
 
@@ -80,17 +80,31 @@ def test_the_table_foretells_networks_that_were_not_run(checkpoint: Checkpoint, 
 
 def test_noisy_times_are_explained_as_well_as_they_can_be() -> None:
     times = {
-        (depth, width): [(0.03 + depth * (0.004 + 0.0002 * width)) * noise]
+        (depth, width, True): [(0.03 + depth * (0.004 + 0.0002 * width)) * noise]
         for (depth, width), noise in zip([(10, 20), (5, 20), (10, 10), (5, 10)], [1.01, 0.99, 1.01, 0.99], strict=True)
     }
     costs = fitted(times)
-    for (depth, width), (measured,) in times.items():
+    for (depth, width, _), (measured,) in times.items():
         network = Architecture(layers=tuple(range(depth)), mlp_widths=(width,) * depth)
         assert costs.seconds(network) == pytest.approx(measured, rel=0.03)
 
 
+def test_attention_costs_what_networks_without_are_faster_by(checkpoint: Checkpoint, environment: Environment) -> None:
+    spec = SPEC.model_copy(update={"attention": ("keep", "skip")})
+    engine = Clockwork(sizes=3)
+    (table,) = cost_tables(engine, checkpoint, WHOLE, "float32", spec, environment)
+    assert table.prefill.attention == pytest.approx(0.003)
+    for skipped in ((), MIXED.layers[:1], MIXED.layers):
+        network = Architecture(**{**MIXED.model_dump(), "without_attention": skipped})
+        assert table.prefill.seconds(network) == pytest.approx(seconds(network))
+    # Every network that is run has some attention.
+    assert {len(one.without_attention) for one in engine.runs} == {0, WHOLE.depth - 1}
+    (before,) = cost_tables(Clockwork(), checkpoint, WHOLE, "float32", SPEC, environment)
+    assert before.prefill.attention == pytest.approx(0.004)
+
+
 def test_a_single_width_has_a_cost_too() -> None:
-    costs = fitted({(4, 8): [0.5], (2, 8): [0.3]})
+    costs = fitted({(4, 8, True): [0.5], (2, 8, True): [0.3]})
     assert costs.attention == 0
     assert costs.seconds(Architecture(layers=(0, 1, 2), mlp_widths=(8, 8, 8))) == pytest.approx(0.4)
 

@@ -1,6 +1,7 @@
 """Random networks of the same size, drawn as a control."""
 
 import random
+from dataclasses import replace
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -42,6 +43,17 @@ def test_a_network_whose_widths_cant_be_arranged_otherwise_gets_one_that_differs
         assert drawn is not None
         changed = [width for width, was in zip(drawn.mlp_widths, network.mlp_widths, strict=True) if width != was]
         assert changed == [neighbour]
+
+
+def test_attention_is_skipped_as_often_even_where_nothing_can_be_rearranged() -> None:
+    space = replace(SPACE, attentions=("keep", "skip"))
+    for network in (space.largest(), space.smallest(), space.sample(random.Random(5))):
+        for seed in range(10):
+            drawn = counterpart(space, network, {network}, seed)
+            assert drawn is not None and len(drawn.without_attention) == len(network.without_attention)
+    alike = replace(space, mlp_widths=(48,), depths=(8,))
+    drawn = counterpart(alike, alike.largest(), {alike.largest()}, 0)
+    assert drawn is not None and len(drawn.without_attention) == 1
 
 
 def test_what_is_taken_is_not_drawn() -> None:

@@ -24,6 +24,7 @@ OBJECTIVES: list[tuple[Objective, ...]] = [
     ("bytes",),
     ("decode_seconds",),
     ("bytes", "prefill_seconds"),
+    ("kv_cache_bytes", "parameters"),
 ]
 
 
@@ -59,7 +60,7 @@ def _best_by_enumeration(encoding: Encoding, costs: FloatArray, accuracies: Floa
     return [(*costs[index], round(float(accuracies[index]), 9)) for index in front]
 
 
-@given(spaces(max_layers=5), st.integers(0, 99))
+@given(spaces(max_layers=5, attentions=(("keep",),)) | spaces(max_layers=3), st.integers(0, 99))
 @settings(max_examples=20, deadline=None)
 def test_the_front_of_every_model_is_that_of_all_networks(space: SearchSpace, seed: int) -> None:
     encoding = Encoding(space)
@@ -72,7 +73,7 @@ def test_the_front_of_every_model_is_that_of_all_networks(space: SearchSpace, se
         quantizations=("none", "int8"),
     )
     for objectives in OBJECTIVES:
-        costs = CostModel(space, objectives, "bfloat16", pretended_tables(request, "bfloat16"))
+        costs = CostModel(space, objectives, "bfloat16", pretended_tables(request, "bfloat16"), Workload())
         for model, genomes in enumerate(found):
             assert (genomes == encoding.canonical(genomes)).all()
             here = _best_by_enumeration(encoding, costs.of_genomes(genomes), predict(genomes)[model])
@@ -103,6 +104,13 @@ def test_with_several_genes_of_a_layer_their_choices_are_combined() -> None:
 @pytest.mark.parametrize(("widths", "few"), [(1, True), (2, True), (4, True), (5, False)])
 def test_spaces_with_too_many_counts_are_known(widths: int, few: bool) -> None:
     space = SearchSpace(LLAMA2_7B, (32, 28), tuple(range(1000, 11000, 1000))[:widths], tuple(range(31, 0, -1)))
+    assert has_few_counts(Encoding(space)) == few
+
+
+@pytest.mark.parametrize(("widths", "few"), [(1, True), (2, True), (3, False)])
+def test_attention_makes_two_kinds_of_layers_of_each(widths: int, few: bool) -> None:
+    choices = tuple(range(1000, 11000, 1000))[:widths]
+    space = SearchSpace(LLAMA2_7B, (32,), choices, (), attentions=("keep", "skip"))
     assert has_few_counts(Encoding(space)) == few
 
 

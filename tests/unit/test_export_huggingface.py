@@ -24,13 +24,14 @@ from shared.supernet.int8 import OUTLIER
 from shared.supernet.packing import pack
 from shared.supernet.saving import copy_companions, save_network
 from shared.supernet.tree import Tree
+from tests.support.checkpoints import FAMILIES as KINDS_OF_CHECKPOINTS
 from tests.support.checkpoints import VOCABULARY, WIDTH, random_sequences, write_checkpoint
 from tests.support.data import ROOT
-from tests.support.exports import LAYERED, network, own_logits, transformers_model, written
+from tests.support.exports import LAYERED, network, own_logits, transformers_logits, transformers_model, written
 
 PROMPT = random_sequences(9)[0]
 STATEFUL = ["llama-biases, layered", "gemma3, layered", "smollm3-window, layered", "mistral-window, layered"]
-STATEFUL += ["slicegpt", "attention-free-first-layer", "no-mlp"]
+STATEFUL += ["slicegpt", "attention-free-first-layer", "no-attention-anywhere", "no-mlp"]
 
 
 def exported(directory: Path, name: str) -> tuple[ExportedNetwork, Path]:
@@ -66,6 +67,18 @@ def test_generate_gives_the_tokens_of_our_decoder_whatever_a_cache_holds(
     expected = [greedy(chosen, prompt, 8) for prompt in prompts]
     assert generated(model, prompts, 8) == expected
     assert generated(model, prompts[:1], 8, use_cache=False) == expected[:1]
+
+
+@pytest.mark.parametrize("family", KINDS_OF_CHECKPOINTS)
+@torch.inference_mode()
+def test_a_layer_whose_attention_was_skipped_is_its_mlp_alone_in_transformers_too(family: str, tmp_path: Path) -> None:
+    write_checkpoint(tmp_path / "base", family)
+    skipping = LAYERED.model_copy(update={"without_attention": LAYERED.layers[1:2]})
+    chosen = ExportedNetwork(Checkpoint.open(tmp_path / "base"), skipping)
+    assert chosen.shape.layers[1].attention is None
+    directory = written(chosen, HuggingFace(), tmp_path / "export")
+    for ours, theirs in zip(own_logits(chosen, [PROMPT]), transformers_logits(directory, [PROMPT]), strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
 
 
 def test_beams_go_along_with_their_keys_and_values(tmp_path: Path) -> None:

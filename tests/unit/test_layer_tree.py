@@ -2,7 +2,6 @@
 
 import weakref
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from shared.architecture import Architecture, Quantization, derive
-from shared.network.shape import NetworkShape
+from shared.architecture import Architecture, Quantization
 from shared.supernet.blocked import blocked
 from shared.supernet.checkpoint import Checkpoint
 from shared.supernet.decoder import Decoder, Layer, Mlp
@@ -190,21 +188,9 @@ def test_as_many_states_are_alive_as_the_tree_says(checkpoint: Checkpoint, monke
     assert most == (held + 1) * len(given_batches)
 
 
-def test_a_layer_is_shared_by_networks_in_which_it_differs_in_nothing(
-    checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_layer_is_shared_by_networks_in_which_it_differs_in_nothing(checkpoint: Checkpoint) -> None:
     deep = Architecture(layers=(0, 1, 2), mlp_widths=(WIDTH, 7, WIDTH))
-    shallow = Architecture(layers=(0, 1), mlp_widths=(WIDTH, 7))
-
-    def derive_without_attention(network: NetworkShape, architecture: Architecture) -> NetworkShape:
-        """The shallow network's second layer has none."""
-        first, second, *others = derive(network, architecture).layers
-        layers = (
-            (first, replace(second, attention=None), *others) if architecture == shallow else (first, second, *others)
-        )
-        return replace(network, layers=layers)
-
-    monkeypatch.setattr("shared.supernet.checkpoint.derive", derive_without_attention)
+    shallow = Architecture(layers=(0, 1), mlp_widths=(WIDTH, 7), without_attention=(1,))
     one, other = checkpoint.cut_together([deep, shallow])
     assert one.layers[0] is other.layers[0]
     assert one.layers[1].attention is not None and other.layers[1].attention is None

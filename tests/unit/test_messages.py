@@ -283,7 +283,7 @@ def test_whatever_changes_the_answer_changes_the_identity(changes: dict[str, Any
 @pytest.mark.parametrize(
     "changes",
     [
-        {"version": 5},
+        {"version": 6},
         {"kind": "result"},
         {"extra": 1},
         {"spec": {"tasks": (), "dtype": "float16"}},

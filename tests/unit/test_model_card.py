@@ -324,6 +324,15 @@ def test_the_picture_has_a_column_for_each_layer_of_the_base() -> None:
     assert heights == [{CUT: 120, KEPT: 120}, {CUT: 120}, {CUT: 120, KEPT: 60}]
 
 
+def test_layers_without_attention_have_a_ring_and_are_named() -> None:
+    chosen = ((0, 2), (8, 4), (8, 8, 8))
+    root = ElementTree.fromstring(layers_picture(*chosen, (2,)))
+    rings = [each for each in root.iter() if each.tag.endswith("circle")]
+    assert len(rings) == 1 and "no attention" in "".join(root.itertext())
+    assert summary(*chosen, (2,)) == f"{summary(*chosen)}; no attention in layers 2"
+    assert not any(each.tag.endswith("circle") for each in ElementTree.fromstring(layers_picture(*chosen)).iter())
+
+
 def test_the_picture_in_words() -> None:
     assert summary((0, 2), (8, 4), (8, 8, 8)) == "2 of 3 layers; dropped: 1; MLP of 4 neurons in layers 2"
     assert summary((0, 1), (8, 8), (8, 8)) == "2 of 2 layers; dropped: none"

@@ -1,5 +1,7 @@
 """The predictor that no wider network looks worse to, and its features."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import assume, given, settings
@@ -9,6 +11,7 @@ from services.coordinator.genomes import Encoding, FloatArray, IntArray
 from services.coordinator.monotone_ridge import MonotoneRidge
 from services.coordinator.step_features import StepFeatures
 from services.coordinator.strategies.stratified_sampling import random_genomes
+from shared.architecture import Architecture
 from shared.network.config import network_of
 from shared.space import SearchSpace
 from tests.support.spaces import EXAMPLE, spaces
@@ -59,6 +62,32 @@ def test_a_dropped_layer_counts_as_many_parameters_as_it_has() -> None:
     dropping = SPACE.parameters(SPACE.largest(30)) - SPACE.parameters(SPACE.largest(29))
     assert features.weights[2:].tolist() == [1.0] * 60
     assert features.weights[:2] == pytest.approx([60 * dropping / narrowing] * 2)
+
+
+def test_a_skipped_attention_counts_as_many_parameters_as_it_has() -> None:
+    space = replace(SPACE, attentions=("keep", "skip"))
+    features, whole = StepFeatures(Encoding(space)), space.parameters(space.largest())
+    skipped = Architecture(**{**space.largest().model_dump(), "without_attention": (4,)})
+    narrow = Architecture(**{**space.largest().model_dump(), "mlp_widths": (768, *[1536] * 29)})
+    weights = dict(zip([space.genes[place].kind for place in features.places], features.weights, strict=True))
+    attention, step = whole - space.parameters(skipped), (whole - space.parameters(narrow)) / 2
+    assert weights["attention"] / weights["mlp_width"] == pytest.approx(attention / step)
+    assert features.weights[features.of_layers].mean() == pytest.approx(1)
+    assert len(features.weights) == 2 + 60 + 30 and len(features.pairs) == 2 * 29
+
+
+def test_what_attentions_are_worth_is_learnt() -> None:
+    space = replace(SPACE, depths=(30,), attentions=("keep", "skip"))
+    encoding, places = Encoding(space), list(space.places("attention"))
+    losses = np.random.default_rng(3).lognormal(0, 1.2, len(places)) / 100
+
+    def accuracies(genomes: IntArray) -> FloatArray:
+        result: FloatArray = 0.8 - genomes[:, places] @ losses
+        return result
+
+    known, others = _random(encoding, 120, 1), _random(encoding, 60, 2)
+    model = MonotoneRidge(encoding, known, accuracies(known))
+    assert np.corrcoef(model.predict(others), accuracies(others))[0, 1] > 0.97
 
 
 @given(spaces(), st.lists(st.floats(0, 1), min_size=4, max_size=12), st.integers(0, 99))

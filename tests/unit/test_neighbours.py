@@ -52,6 +52,16 @@ def test_no_other_division_of_the_networks_in_order_has_fewer_layers_to_compute(
     assert sum(map(layers_computed, groups)) == best
 
 
+def test_layers_that_differ_in_their_attention_alone_are_not_shared() -> None:
+    networks = [
+        Architecture(layers=(0, 1, 2), mlp_widths=(48,) * 3, without_attention=skipped)
+        for skipped in ((0,), (2,), (0, 2), ())
+    ]
+    requests = [PLAN.request(network, "search") for network in networks]
+    groups = divided([requests[index] for index in (0, 1, 2, 3)], 2)
+    assert [{one.architecture.without_attention for one in group} for group in groups] == [{(0,), (0, 2)}, {(2,), ()}]
+
+
 def test_networks_that_part_late_are_put_together_wherever_they_stand() -> None:
     one, other, like_one, like_other = requests_of([(48, 48, 48), (32, 48, 48), (48, 48, 32), (32, 48, 32)])
     groups = divided([one, other, like_one, like_other], 2)

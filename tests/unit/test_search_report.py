@@ -3,6 +3,7 @@
 import json
 import shutil
 import sqlite3
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,8 @@ import pytest
 from services.coordinator.history import History
 from services.coordinator.plan import plan_of
 from services.coordinator.results import evaluated_so_far, front
+from services.reporting.charts.layer_strips import LayerStrip, layer_strips
+from services.reporting.report_data import NetworkRow, ReportContent
 from services.reporting.report_files import write_report
 from services.reporting.statistics.multiple_testing import holm
 from shared.architecture import Architecture, dense, derive
@@ -276,6 +279,32 @@ def test_the_kv_cache_is_exact(tmp_path: Path) -> None:
     per_layer = 2 * attention.kv_heads * attention.head_dim * 4
     assert content.dense.cache_bytes_per_token == 8 * per_layer
     assert all(row.cache_bytes_per_token == row.architecture.depth * per_layer for row in content.front)
+
+
+def test_layers_without_attention_and_the_kv_cache_of_the_served_batch_are_shown(tmp_path: Path) -> None:
+    serving = {"batch": 4, "prompt_tokens": 20, "generated_tokens": 5, "repeats": 2}
+    space = {"attention": ["keep", "skip"], "mlp_widths": [48, 32]}
+    objectives = ["kv_cache_bytes", "bytes"]
+    changes = {"objectives": objectives, "serving": serving, "space": space, "reporting": {"random": True}}
+    plan = small_plan(changes, strategy="random")
+    chosen, _, _, history = search(plan, tmp_path / "h.sqlite", report=True)
+    content = write_report(plan, history, chosen, tmp_path)
+    for row in (*content.front, *content.random, content.dense):
+        assert row.kv_cache_bytes == 4 * 25 * row.cache_bytes_per_token
+        assert row.cache_bytes_per_token == sum(row.architecture.attentions) * content.dense.cache_bytes_per_token / 8
+    skipping = [row for row in content.front if row.architecture.without_attention]
+    assert skipping and all(strip.summary.count("no attention") == 1 for strip in _strips(content, skipping))
+    page = (tmp_path / "report.html").read_text()
+    assert page.count('class="skip"') > sum(len(row.architecture.without_attention) for row in content.front)
+    assert "without attention" in page and "with or" not in page
+    assert all(each.kv_cache_bytes is not None for each in content.evaluated)
+    for row in content.random:
+        (original,) = (one for one in content.front if one.name == row.name.removesuffix(" random"))
+        assert len(row.architecture.without_attention) == len(original.architecture.without_attention)
+
+
+def _strips(content: ReportContent, rows: Sequence[NetworkRow]) -> list[LayerStrip]:
+    return [strip for strip in layer_strips(content) if strip.name in {row.name for row in rows}]
 
 
 def test_the_report_holds_costs_speeds_and_the_front_again_in_int8(tmp_path: Path) -> None:

@@ -117,10 +117,19 @@ def test_parts_that_are_put_on_the_same_split_share_no_item(
         ("dtype", "int4", "dtype: .*'float32', 'bfloat16' or 'auto'"),
         ("space.quantization", ["int8", "int8"], r"space.quantization: a choice is listed twice"),
         ("space.quantization", [], "space.quantization: should have 1 or more entries"),
+        ("space.attention", ["keep", "keep"], r"space.attention: a choice is listed twice"),
+        ("space.attention", ["skip"], r"space.attention: .*list keep"),
+        ("space.attention", [], r"space.attention: .*list keep"),
+        ("space.attention", ["drop"], "space.attention.0: .*'keep' or 'skip'"),
+        ("objectives", ["kv_cache_bytes"], "objectives: kv_cache_bytes needs .* add a section `serving`"),
         ("space.quantization", ["int4"], "space.quantization.0: .*'none' or 'int8'"),
         ("objectives", [], "objectives: should have 1 or more entries"),
         ("objectives", ["bytes", "bytes"], "objectives: an objective is listed twice"),
-        ("objectives", ["seconds"], "objectives.0: .*'parameters', 'bytes', 'prefill_seconds' or 'decode_seconds'"),
+        (
+            "objectives",
+            ["seconds"],
+            "objectives.0: .*'parameters', 'bytes', 'kv_cache_bytes', 'prefill_seconds' or 'decode_seconds'",
+        ),
         (
             "objectives",
             ["bytes", "decode_seconds"],
@@ -157,6 +166,35 @@ def test_int8_is_not_measured_again_where_networks_are_in_int8_already() -> None
 def test_any_objective_but_parameters_sees_the_quantization(objective: str) -> None:
     values = {**changed("space.quantization", ["int8", "none"]), "objectives": ["parameters", objective], "serving": {}}
     assert parse_settings(values, "x").objectives == ("parameters", objective)
+
+
+@pytest.mark.parametrize(
+    ("space", "objectives", "complaint"),
+    [
+        ({"mlp_widths": [8, 4]}, ["kv_cache_bytes"], r"space\.mlp_widths: the KV cache is the same for every choice"),
+        (
+            {"quantization": ["none", "int8"]},
+            ["kv_cache_bytes"],
+            r"space\.quantization: the KV cache is the same for every choice",
+        ),
+        (
+            {"quantization": ["none", "int8"]},
+            ["kv_cache_bytes", "parameters"],
+            r"space\.quantization: the number of parameters is the same",
+        ),
+    ],
+)
+def test_choices_that_no_objective_sees_are_refused(space: Any, objectives: list[str], complaint: str) -> None:
+    values = {**changed("space", {"depths": [3], "mlp_widths": [8], **space}), "objectives": objectives, "serving": {}}
+    with pytest.raises(UserError, match=rf"^x: {complaint}"):
+        parse_settings(values, "x")
+
+
+def test_engine_vllm_times_no_layers_without_attention() -> None:
+    values = {**changed("space.attention", ["keep", "skip"]), "serving": {"engine": "vllm"}}
+    with pytest.raises(UserError, match=r"^x: space\.attention: engine vllm doesn't run .* leave out skip$"):
+        parse_settings(values, "x")
+    assert parse_settings({**values, "serving": {"engine": "torch"}}, "x").space.attention == ("keep", "skip")
 
 
 def test_one_quantization_needs_no_objective_that_sees_it() -> None:

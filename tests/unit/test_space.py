@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from shared.architecture import Architecture, dense, derive
+from shared.digest import digest_json
 from shared.errors import UserError
 from shared.network.config import network_of
 from shared.network.sizes import parameters, weight_bytes
@@ -29,8 +30,8 @@ def test_genome_to_architecture_to_genome_leads_back(case: tuple[SearchSpace, li
     canonical = space.genome(architecture)
     assert space.architecture(canonical) == architecture
     assert space.genome(space.architecture(canonical)) == canonical
-    kept = {0, len(genome) - 1, *(1 + layer for layer in architecture.layers)}
-    assert canonical == tuple(gene if place in kept else 0 for place, gene in enumerate(genome))
+    kept = [gene.layer is None or gene.layer in architecture.layers for gene in space.genes]
+    assert canonical == tuple(value if has_effect else 0 for value, has_effect in zip(genome, kept, strict=True))
 
 
 @given(spaces_with_genomes(genomes=1), st.randoms(use_true_random=False))
@@ -38,10 +39,8 @@ def test_genes_without_effect_do_not_matter(case: tuple[SearchSpace, list[Genome
     space, (genome,) = case
     architecture = space.architecture(genome)
     disturbed = tuple(
-        gene
-        if place in (0, len(genome) - 1) or place - 1 in architecture.layers
-        else rng.randrange(len(space.mlp_widths))
-        for place, gene in enumerate(genome)
+        value if gene.layer is None or gene.layer in architecture.layers else rng.randrange(gene.choices)
+        for value, gene in zip(genome, space.genes, strict=True)
     )
     assert space.architecture(disturbed) == architecture
     assert space.architecture(disturbed).digest == architecture.digest
@@ -56,9 +55,10 @@ def test_networks_are_equal_exactly_where_their_digests_and_canonical_genomes_ar
     assert (one == other) == (one.digest == other.digest) == (space.genome(one) == space.genome(other))
 
 
-@given(spaces(max_layers=4))
+@given(spaces(max_layers=3))
 def test_the_stated_numbers_are_those_counted(space: SearchSpace) -> None:
     genes = [range(len(space.mlp_widths))] * space.network.depth
+    genes += [range(len(space.attentions))] * (space.network.depth if len(space.attentions) > 1 else 0)
     genomes = list(product(range(len(space.depths)), *genes, range(len(space.quantizations))))
     assert len(genomes) == space.genomes
     assert len({space.architecture(genome).digest for genome in genomes}) == space.networks
@@ -73,6 +73,8 @@ def test_no_network_is_smaller_than_the_smallest_or_larger_than_the_largest(spac
         assert space.smallest(depth).depth == space.largest(depth).depth == depth
         assert set(space.smallest(depth).mlp_widths) == {min(space.mlp_widths)}
         assert set(space.largest(depth).mlp_widths) == {max(space.mlp_widths)}
+        assert not space.largest(depth).without_attention
+        assert any(space.smallest(depth).attentions) == (len(space.attentions) == 1)
 
 
 @given(spaces(), st.integers(0, 2**32))
@@ -84,6 +86,33 @@ def test_the_trainer_s_networks_are_never_quantised_and_do_not_depend_on_the_cho
     drawn = [space.sample(rng) for _ in range(5)]
     assert drawn == [plain.sample(other) for _ in range(5)]
     assert {network.quantization for network in drawn} == {"none"}
+
+
+@given(spaces(), st.integers(0, 2**32))
+def test_where_attention_is_kept_all_is_as_in_former_releases(space: SearchSpace, seed: int) -> None:
+    plain = replace(space, attentions=("keep",), quantizations=("none",))
+    architecture = plain.sample(random.Random(seed))
+    assert len(plain.genes) == plain.network.depth + 2 == len(plain.genome(architecture))
+    assert "without_attention" not in architecture.model_dump_json()
+    assert architecture.digest == digest_json(
+        {"layers": list(architecture.layers), "mlp_widths": list(architecture.mlp_widths)}
+    )
+    with_skips = replace(plain, attentions=("keep", "skip"))
+    skipping = Architecture(**{**architecture.model_dump(), "without_attention": architecture.layers[-1:]})
+    assert with_skips.genome(skipping) != with_skips.genome(architecture)
+    with pytest.raises(UserError, match="lacks its attention"):
+        plain.genome(skipping)
+
+
+def test_some_attention_has_to_be_kept() -> None:
+    with pytest.raises(UserError, match=r"space.attention.*list keep"):
+        SearchSpace(LLAMA2_7B, (32,), (11008,), (), attentions=("skip",))
+
+
+def test_the_trainer_draws_attentions_too() -> None:
+    space = SearchSpace(network_of(LLAMA_CONFIG), (5,), (24,), (), attentions=("keep", "skip"))
+    counts = Counter(len(space.sample(random.Random(seed)).without_attention) for seed in range(400))
+    assert set(counts) == set(range(6)) and counts[2] + counts[3] > 200
 
 
 def test_the_trainer_s_networks_are_those_of_former_releases() -> None:

@@ -20,6 +20,7 @@ from tests.support.spaces import PAPER_SPACE, spaces
 SPACE = SearchSpace(SHAPE, (8, 7, 6), (48, 32, 24), (6, 3))
 """Whose largest network is the whole one."""
 SMALLER = SearchSpace(SHAPE, (7, 6), (32, 24), (6, 3))
+SKIPPING = replace(SPACE, attentions=("keep", "skip"))
 
 
 def drawn(space: SearchSpace, number: int, **training: Any) -> list[Architecture]:
@@ -55,6 +56,16 @@ def test_each_round_has_both_ends_and_a_network_of_every_size(space: SearchSpace
             assert stratum <= (size - low) * STRATA / (high - low) <= stratum + 1
         orders.add(tuple(size > (low + high) / 2 for size in sizes))
     assert len(orders) > 1
+
+
+def test_stratified_rounds_draw_attentions_too() -> None:
+    low, high = SKIPPING.parameters(SKIPPING.smallest()), SKIPPING.parameters(SKIPPING.largest())
+    networks = drawn(SKIPPING, 4 * ROUND, sampling="stratified", seed=3)
+    assert networks[0] == SKIPPING.smallest() and not any(networks[0].attentions)
+    sizes = sorted(SKIPPING.parameters(one) for one in networks)
+    assert min(sizes[-4:]) > low + (high - low) * 0.7
+    assert len({len(one.without_attention) for one in networks}) > 5
+    assert len({one.mlp_widths for one in networks}) > 20
 
 
 def test_a_step_s_sub_networks_depend_on_seed_and_step_alone() -> None:

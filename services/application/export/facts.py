@@ -61,6 +61,7 @@ def card_facts(
         kept=source.searched.layers,
         mlp_widths=source.searched.mlp_widths,
         base_mlp_widths=whole.mlp_widths,
+        without_attention=source.searched.without_attention,
         format=written,
         verified=verified,
         repository=repository,

@@ -58,7 +58,8 @@ class BayesianOptimisation(PredictingStrategy):
         """The unknown networks on the front of unknown ones by one of the draws or the predictor, shape (networks,
         genes)."""
         models = predictor.mode.joined(draws)
-        if self._encoding.space.networks > ENUMERABLE and has_few_counts(self._encoding):
+        by_counts = self._costs.same_everywhere and has_few_counts(self._encoding)
+        if by_counts and self._encoding.space.networks > ENUMERABLE:
             searched = [self._unknown(genomes) for genomes in best_by_counts(self._encoding, models.predict)]
         else:
             visited = promising_genomes(self._encoding, self._costs, predictor, measured, rng)

@@ -1,7 +1,7 @@
 """The most accurate networks by a model that is additive over layers and neighbours: exact, by dynamic programming.
 
-Costs depend on how many layers there are of each kind, and not on which these are (`CostModel`). So it is enough to
-know the most accurate network for each such count: all fronts are among them, whatever the objectives are.
+Costs depend on how many layers there are of each kind, and not on which these are (`CostModel.same_everywhere`). So it
+is enough to know the most accurate network for each such count: all fronts are among them, whatever the objectives are.
 """
 
 from collections.abc import Callable, Sequence

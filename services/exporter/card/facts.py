@@ -89,9 +89,9 @@ class CardFacts:
     the weights as they are written.
 
     `kept` are the places that the network's layers have in the base, `mlp_widths` their widths; `base_mlp_widths`
-    those of all layers of the base. `verified`: what comparing the export with the measured network showed, in words;
-    None if it was not compared. `repository`: the id at the hub under which the export is going to lie; None if it
-    stays a directory.
+    those of all layers of the base; `without_attention` those of `kept` where the network lacks it. `verified`: what
+    comparing the export with the measured network showed, in words; None if it was not compared. `repository`: the id
+    at the hub under which the export is going to lie; None if it stays a directory.
     """
 
     name: str
@@ -120,6 +120,7 @@ class CardFacts:
     verified: str | None = None
     repository: str | None = None
     finished: FinishedFacts | None = None
+    without_attention: tuple[int, ...] = ()
 
     @property
     def fewer_parameters(self) -> float:

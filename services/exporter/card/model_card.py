@@ -27,7 +27,7 @@ def write_card(facts: CardFacts, directory: Path) -> None:
 
     Raises OSError where they can't be written.
     """
-    picture = layers_picture(facts.kept, facts.mlp_widths, facts.base_mlp_widths)
+    picture = layers_picture(facts.kept, facts.mlp_widths, facts.base_mlp_widths, facts.without_attention)
     (directory / PICTURE).write_text(picture, encoding="utf-8")
     text = f"---\n{_front_matter(facts).to_yaml()}\n---\n\n{_body(facts, directory)}"
     (directory / CARD).write_text(text, encoding="utf-8")
@@ -92,8 +92,8 @@ def _body(facts: CardFacts, directory: Path) -> str:
         ),
         searched="INT8 (LLM.int8())" if facts.quantization == "int8" else facts.dtype,
         before=any(task.before is not None for task in facts.tasks),
-        whole=facts.mlp_widths == facts.base_mlp_widths,
-        layers=summary(facts.kept, facts.mlp_widths, facts.base_mlp_widths),
+        whole=facts.mlp_widths == facts.base_mlp_widths and not facts.without_attention,
+        layers=summary(facts.kept, facts.mlp_widths, facts.base_mlp_widths, facts.without_attention),
         picture=PICTURE,
         commands=commands(facts, directory),
         others=engines_of_other_formats(facts, directory),

@@ -172,9 +172,12 @@ def _int8(network: NetworkRow | EvaluatedNetwork) -> bool:
 
 def _about(network: NetworkRow | EvaluatedNetwork) -> str:
     """A network's sizes and times for a tip."""
-    kind = ", INT8" if _int8(network) else ""
+    skipped = len(network.architecture.without_attention)
+    kind = (f", {skipped} without attention" if skipped else "") + (", INT8" if _int8(network) else "")
     text = f"{wording.parameters(network.parameters)} parameters, {network.architecture.depth} layers{kind}"
     text += f"\n{wording.size(network.bytes)} in memory"
+    if network.kv_cache_bytes is not None:
+        text += f", KV cache {wording.size(network.kv_cache_bytes)}"
     if network.prefill_seconds is not None:
         text += f", prefill {wording.duration(network.prefill_seconds)}"
     if network.decode_seconds is not None:

@@ -19,7 +19,7 @@ from services.reporting.study.study_data import (
     StudyFront,
     StudyRow,
 )
-from services.reporting.tables.cells import EMPTY, TableCell
+from services.reporting.tables.cells import EMPTY, TableCell, few
 from shared.settings.study_file import TOGETHER
 
 TUNED = {"none": "no", "full": "all weights", "lora": "LoRA"}
@@ -119,7 +119,8 @@ def searches_table(content: StudyContent) -> Table:
 def front_table(content: StudyContent, front: StudyFront) -> Table:
     """A front with its random and INT8 counterparts, and its controls."""
     heads = (
-        *(Head("Layers"), Head("Narrow MLPs"), Head("Parameters"), Head("Weights", "in memory"), Head("Times smaller")),
+        *(Head("Layers"), Head("Narrow MLPs"), Head("Attentions", "skipped")),
+        *(Head("Parameters"), Head("Weights", "in memory"), Head("Times smaller")),
         *(Head("Search items", "%"), Head("Report items", "%"), Head("Report items", "95 %")),
         *(Head("Against dense", unit) for unit in COMPARED),
         *(Head("Against base", unit) for unit in COMPARED),
@@ -131,6 +132,7 @@ def front_table(content: StudyContent, front: StudyFront) -> Table:
             (
                 _count(each.architecture.depth),
                 _count(_narrow(each)),
+                few(len(each.architecture.without_attention)),
                 TableCell(wording.parameters(each.parameters), each.parameters),
                 TableCell(wording.size(each.bytes), each.bytes),
                 _times(each.true_times_smaller),

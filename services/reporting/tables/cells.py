@@ -29,6 +29,11 @@ def ratio(times: float) -> TableCell:
     return TableCell(f"{times:.2f}", times)
 
 
+def few(number: int) -> TableCell:
+    """A number of what most networks have none of: a column of zeros says nothing."""
+    return TableCell(str(number), number or None)
+
+
 def cost(row: NetworkRow, objective: Objective) -> TableCell:
     """A cost in its unit."""
     displayed = COSTS[objective]

@@ -39,10 +39,12 @@ def page_columns(content: ReportContent) -> Columns:
         (
             Column("Layers", "", lambda each: cells.count(each.row.architecture.depth)),
             Column("Narrow MLPs", "", lambda each: cells.count(each.row.narrow_mlps)),
+            Column("Attentions", "skipped", lambda each: cells.few(len(each.row.architecture.without_attention))),
             _cost("parameters"),
             Column("INT8", "", lambda each: TableCell("yes", 1) if each.int8 else TableCell("no", None)),
             _cost("bytes"),
             Column("KV cache", "per token", lambda each: cells.size(each.row.cache_bytes_per_token)),
+            _cost("kv_cache_bytes"),
             Column("Ratio", "dense : this", lambda each: cells.ratio(each.row.ratio)),
             Column("Accuracy", "search part", lambda each: _percent(each.row.search_accuracy)),
             Column(

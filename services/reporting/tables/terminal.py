@@ -40,6 +40,7 @@ POINTS, P_VALUES, TOKENS = "points (95 %)", "p (corrected)", "tokens/s"
 ACCURACY: Columns = (
     Column("Layers", "", lambda each: cells.count(each.row.architecture.depth)),
     Column("Narrow", "MLPs", lambda each: cells.count(each.row.narrow_mlps)),
+    Column("Skipped", "attentions", lambda each: cells.few(len(each.row.architecture.without_attention))),
     Column("Para-", "meters", lambda each: cells.cost(each.row, "parameters")),
     Column("Weights", "", lambda each: cells.cost(each.row, "bytes")),
     Column("Ratio", "", lambda each: cells.ratio(each.row.ratio)),
@@ -56,6 +57,7 @@ COMPARISONS: Columns = (
 SPEED: Columns = (
     Column("INT8", "", lambda each: TableCell("yes", 1) if each.int8 else EMPTY),
     Column("Change by INT8", POINTS, lambda each: cells.difference(each.row.versus_original)),
+    Column("KV cache", "batch", lambda each: cells.cost(each.row, "kv_cache_bytes")),
     Column("Prefill", "time", lambda each: cells.cost(each.row, "prefill_seconds")),
     Column("Decode", "step", lambda each: cells.cost(each.row, "decode_seconds")),
     Column("Prefill, measured", TOKENS, lambda each: cells.speed(each.row.speed, "prefill")),
