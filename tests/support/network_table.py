@@ -18,7 +18,8 @@ from shared.architecture import Architecture
 from shared.errors import UserError
 from shared.files import write_atomically
 
-FOLDER = Path(__file__).parents[1] / "benchmarks" / "tables"
+EXAMPLE_TABLE = Path(__file__).parents[1] / "benchmarks" / "tables" / "smollm2-arc-easy.npz"
+"""The example search's super-network, on its search items."""
 ELASTIC = 10
 STEPS = 255
 """Of a stored sigmoid between 0 and 1."""

@@ -1,12 +1,14 @@
 """Benchmarks, which nothing but a person runs."""
 
 import os
+import re
 import subprocess
 import sys
 from importlib import import_module
 from pathlib import Path
 from typing import get_args
 
+import numpy as np
 import pytest
 import yaml
 
@@ -18,9 +20,12 @@ from shared.network.sizes import weight_bytes
 from shared.settings import parse_settings, read_search_file
 from shared.supernet.order import drop_order
 from shared.yaml_text import parse_yaml
+from tests.benchmarks import strategies
 from tests.benchmarks.asynchronous import Mode, Search
 from tests.benchmarks.rehearsal_7b import LIMIT, SCALES, memory, search_file
+from tests.benchmarks.strategies import Course, evaluations_to
 from tests.support.data import ROOT
+from tests.support.network_table import NetworkTable, TableSpace
 from tests.support.spaces import LLAMA2_7B
 from tests.support.synthetic import SyntheticAccuracy
 
@@ -65,3 +70,41 @@ def test_on_the_simulated_farm_every_network_is_measured_once_and_evaluators_wai
     for search in searches.values():
         assert sorted(number for _, number in search.farm.finished) == list(range(30))
     assert searches["generations"].busy < min(searches["overlap"].busy, searches["asynchronous"].busy) <= 1
+
+
+def test_evaluations_are_counted_until_the_median_over_seeds_is_at_the_mark() -> None:
+    courses = [Course("random", SyntheticAccuracy("A", "S1", seed, 50), seed, (5, 20)) for seed in range(3)]
+    for course in courses:
+        assert list(course.shares) == [5, 17, 20]  # generations of 12, cut short at budgets
+        assert course.share(4) == 0 and course.share(16) == course.shares[5]
+    ends = sorted(course.shares[20] for course in courses)
+    assert evaluations_to(0.0, courses) == 5 and evaluations_to(ends[2] + 0.01, courses) is None
+    needed = evaluations_to(max(sorted(course.shares[number] for course in courses)[1] for number in (5, 17)), courses)
+    assert needed in (5, 17)
+
+
+def test_the_benchmark_of_strategies_prints_each_case_and_what_is_worse_than_random(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    space, random = TableSpace.of((1536,) * 11, (11, 10), (4,), 768), np.random.default_rng(0)
+    soft = random.random((1024, 40))
+    NetworkTable({"task": "none"}, space, soft > 0.5, soft).write(tmp_path / "table.npz")
+    monkeypatch.setattr(strategies, "LINAS", "random")  # a quick one
+    options = ["--seeds", "2", "--budgets", "12", "20", "--table", str(tmp_path / "table.npz")]
+
+    def printed(*more: str) -> str:
+        monkeypatch.setattr(sys, "argv", ["strategies", *options, *more])
+        strategies.main()
+        return capsys.readouterr().out
+
+    found = printed("--cases", "table", "A/S1", "--strategies", "random", "uniform")
+    assert "table, 20 items, 2 seeds" in found and "A/S1, 400 items, 2 seeds" in found
+    assert re.search(r"random has [0-9.-]+% after 250 evaluations of 20 items", found)
+    assert found.count("worse than random: ") == 2
+    found = printed("--cases", "table", "--slices", "4", "--strategies", "bayesian", "--mark", "-1000")
+    assert "table, 5 items, 2 seeds" in found and "12 (60 items)" in found
+    with pytest.raises(SystemExit):
+        printed("--slices", "4", "--strategies", "nsga2")
+    assert "nsga2 compares networks by what was measured on the same items" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="no table of networks"):
+        printed("--cases", "table", "--table", str(tmp_path / "none.npz"))
