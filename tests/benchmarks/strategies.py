@@ -90,6 +90,8 @@ class Course:
         while len(measured) < max(budgets):
             # A generation is cut short at each budget, as if the search ended there.
             genomes, evaluated = self._generation(min(left for one in budgets if (left := one - len(measured)) > 0))
+            if not evaluated:
+                break  # all networks are measured
             costs = np.concatenate([costs, [one.costs for one in evaluated]])
             measured = np.concatenate([measured, [accuracy_of(one) for one in evaluated]])
             exact = np.concatenate([exact, accuracy.exact(genomes)])

@@ -15,6 +15,8 @@ from tests.support.known_accuracy import KnownAccuracy
 from tests.support.network_table import NetworkTable
 from tests.support.spaces import EXAMPLE
 
+FEWEST = 64
+"""Networks from which a table is one to search in."""
 CORNER = 1.001
 """The largest limit to the parameters, in those of the largest network; as in `tests.support.synthetic`."""
 
@@ -36,24 +38,23 @@ class TableAccuracy(KnownAccuracy):
     the accuracy on the other half.
 
     The space has the layers that vary, which are shaped as the example's: those that every network has, each of two
-    widths, and the one that half of them lack, always whole. Of a table whose smaller depth isn't measured, those of
-    the greater. What all networks have besides costs the same, and so is left out.
+    widths, and the one that half of them lack, always whole. Of a table that isn't measured to its end, it has the last
+    layers of which all networks are measured, of the greater depth. What all networks have besides costs the same, and
+    so is left out.
     """
 
     def __init__(self, table: NetworkTable, seed: int, items: int | None, slices: int = 1) -> None:
-        whole, elastic = max(table.space.mlp_widths), table.space.elastic
-        depths = len(table.correct) >> len(elastic)
-        if not depths:
-            raise UserError(
-                f"the table has {len(table.correct)} networks, but the first {1 << len(elastic)} are needed; "
-                "`make bench-table` measures the others"
-            )
-        layers = sorted((*elastic, *table.space.drop_order[: depths - 1]))
-        dropped = tuple(place for place, layer in enumerate(layers) if layer not in elastic)
+        measured, whole = len(table.correct), max(table.space.mlp_widths)
+        elastic = table.space.elastic[-min(len(table.space.elastic), measured.bit_length() - 1) :]
+        if measured < FEWEST:
+            raise UserError(f"the table has only {measured} networks; `make bench-table` measures the others")
+        left_out = table.space.drop_order[: int(measured >= table.space.size)]
+        layers = sorted((*elastic, *left_out))
+        dropped = tuple(layers.index(layer) for layer in left_out)
         network = network_of({**EXAMPLE, "num_hidden_layers": len(layers), "intermediate_size": whole})
-        chosen = tuple(len(layers) - number for number in range(depths))
+        depths = tuple({len(layers), len(elastic)})
         super().__init__(
-            _SpaceWithWholeLayers(network, chosen, (whole, table.space.narrow), dropped, whole=dropped), items, slices
+            _SpaceWithWholeLayers(network, depths, (whole, table.space.narrow), dropped, whole=dropped), items, slices
         )
         order = np.random.default_rng(seed).permutation(table.correct.shape[1])
         self._searched, self._true = np.split(order, [len(order) // 2])
@@ -66,13 +67,13 @@ class TableAccuracy(KnownAccuracy):
     @staticmethod
     def most_items(table: NetworkTable) -> int:
         """Those that a search may read."""
-        return table.correct.shape[1] // 2
+        return len(table.correct[0]) // 2
 
     def rows(self, genomes: IntArray) -> IntArray:
         """The networks' rows in the table, shape (networks,)."""
         place = genomes[:, self.space.place("depth")]
         bits = 1 << np.arange(len(self._elastic))[::-1]
-        rows: IntArray = place * 2 * bits[0] + genomes[:, self._elastic] @ bits
+        rows: IntArray = (place << len(bits)) + genomes[:, self._elastic] @ bits
         return rows
 
     def exact(self, genomes: IntArray) -> FloatArray:

@@ -28,6 +28,7 @@ from tests.support.data import ROOT
 from tests.support.network_table import NetworkTable, TableSpace
 from tests.support.spaces import LLAMA2_7B
 from tests.support.synthetic import SyntheticAccuracy
+from tests.support.table_accuracy import TableAccuracy
 
 NAMES = sorted(path.stem for path in (ROOT / "tests" / "benchmarks").glob("[a-z]*.py"))
 
@@ -81,6 +82,12 @@ def test_evaluations_are_counted_until_the_median_over_seeds_is_at_the_mark() ->
     assert evaluations_to(0.0, courses) == 5 and evaluations_to(ends[2] + 0.01, courses) is None
     needed = evaluations_to(max(sorted(course.shares[number] for course in courses)[1] for number in (5, 17)), courses)
     assert needed in (5, 17)
+
+
+def test_a_search_ends_when_all_networks_are_measured() -> None:
+    space, soft = TableSpace.of((1536,) * 11, (11, 10), (4,), 768), np.random.default_rng(0).random((64, 40))
+    accuracy = TableAccuracy(NetworkTable({}, space, soft > 0.5, soft), 0, 20)
+    assert max(Course("nsga2", accuracy, 0, (60, 100)).shares) == 64
 
 
 def test_the_benchmark_of_strategies_prints_each_case_and_what_is_worse_than_random(

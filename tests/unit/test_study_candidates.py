@@ -71,21 +71,21 @@ def test_of_a_bayesian_search_candidates_are_predicted_and_compared_as_it_does(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(candidates_module, "Predictor", None)  # that of other strategies
-    search = {"strategy": "bayesian", "evaluations": 16}
-    settings = SETTINGS.model_copy(update={"search": StrategySettings(**search), "tasks": SETTINGS.tasks[:1]})
-    study = make_study(tmp_path, settings.model_copy(update={"together": False, "baselines": ()}))
+    search = StrategySettings(strategy="bayesian", evaluations=16)
+    own = {"search": search, "tasks": SETTINGS.tasks[:1], "together": False, "baselines": ()}
+    study = make_study(tmp_path, SETTINGS.model_copy(update=own))
     assert len(study.candidates) == 2 * 3
     for searched in study.searches:
         plan, costs = searched.plan, cost_model(searched.plan, searched.history)
         networks = [each.architecture for each in candidates_of(searched, study.candidates)]
         requests = [plan.request(network, "search") for network in networks]
         outcomes = [study.history.outcome(request.identity) for request in requests]
-        own = [
+        measured = [
             evaluated_network(request, outcome, costs, plan.settings.metrics)
             for request, outcome in zip(requests, outcomes, strict=True)
             if outcome is not None
         ]
-        everything = [*measured_networks(plan, searched.history), *own]
+        everything = [*measured_networks(plan, searched.history), *measured]
         found = evaluated_with(searched, study.candidates, study.history, 1.3)
         assert len(found) == 16 + 3 and found == Estimates(plan.space, everything).probable != everything
     close_study(study)
