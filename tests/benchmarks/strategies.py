@@ -15,7 +15,7 @@ evaluation counts.
   true. It is what is chosen within each limit to the size, compared with what one would choose who measured all
   networks on all items that a search may read: by luck, too, so that more than 100 % is possible.
 
-`to NN%` is the number of evaluations after which the median was that, and the items that these read; `thinking` the
+`to NN%` is the number of evaluations from which on the median was that, and the items that these read; `thinking` the
 processor time that the strategy itself took, in seconds. The mark for the table is what `linas-50` has after 250
 evaluations. With `--items 100`, or `--items 400 --slices 4`, and four times the budgets, as many items are read for
 more networks.
@@ -26,6 +26,7 @@ import sys
 import time
 from collections.abc import Sequence
 from functools import lru_cache
+from itertools import takewhile
 from pathlib import Path
 from typing import get_args
 
@@ -121,9 +122,10 @@ def shares(courses: Sequence[Course], evaluations: int) -> FloatArray:
 
 
 def evaluations_to(mark: float, courses: Sequence[Course]) -> int | None:
-    """Evaluations until the median over seeds was at least the mark; None if it never was."""
+    """Evaluations from which on the median over seeds was at least the mark; None if it wasn't at the end."""
     numbers = sorted({number for course in courses for number in course.shares})
-    return next((number for number in numbers if np.median(shares(courses, number)) >= 100 * mark), None)
+    lasting = takewhile(lambda number: np.median(shares(courses, number)) >= 100 * mark, reversed(numbers))
+    return min(lasting, default=None)
 
 
 def row(courses: Sequence[Course], budgets: Sequence[int], mark: float | None, items_each: float) -> str:

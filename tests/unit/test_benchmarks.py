@@ -73,15 +73,16 @@ def test_on_the_simulated_farm_every_network_is_measured_once_and_evaluators_wai
     assert searches["generations"].busy < min(searches["overlap"].busy, searches["asynchronous"].busy) <= 1
 
 
-def test_evaluations_are_counted_until_the_median_over_seeds_is_at_the_mark() -> None:
+def test_evaluations_are_counted_from_which_on_the_median_over_seeds_is_at_the_mark() -> None:
     courses = [Course("random", SyntheticAccuracy("A", "S1", seed, 50), seed, (5, 20)) for seed in range(3)]
     for course in courses:
         assert list(course.shares) == [5, 17, 20]  # generations of 12, cut short at budgets
         assert course.share(4) == 0 and course.share(16) == course.shares[5]
-    ends = sorted(course.shares[20] for course in courses)
-    assert evaluations_to(0.0, courses) == 5 and evaluations_to(ends[2] + 0.01, courses) is None
-    needed = evaluations_to(max(sorted(course.shares[number] for course in courses)[1] for number in (5, 17)), courses)
-    assert needed in (5, 17)
+    for course, end in zip(courses, (0.9, 0.7, 0.1), strict=True):
+        course.shares = {5: 0.8, 17: end, 20: end}
+    assert [evaluations_to(mark, courses) for mark in (0.0, 0.7, 0.75)] == [5, 5, None]
+    courses[1].shares[17] = 0.65
+    assert evaluations_to(0.7, courses) == 20
 
 
 def test_a_search_ends_when_all_networks_are_measured() -> None:
