@@ -56,10 +56,10 @@ LINAS = "linas-50"
 class Case:
     """Accuracies of one kind, by seed; `items` that a search reads at most, 0 where it measures exactly."""
 
-    def __init__(self, name: str, items: int | None, slices: int, table: Path) -> None:
+    def __init__(self, name: str, items: int | None, slices: int, table: Path, networks: int | None = None) -> None:
         self.name = name
         self._slices = slices
-        self._table = NetworkTable.read(table) if name == TABLE else None
+        self._table = NetworkTable.read(table).first(networks) if name == TABLE else None
         self._most = ITEMS if self._table is None else TableAccuracy.most_items(self._table)
         self.items = self._most if items is None else items
         self._accuracies = lru_cache(maxsize=64)(self._made)
@@ -191,6 +191,7 @@ def main() -> None:
     )
     parser.add_argument("--slices", type=int, default=1, help="of these items; each network is measured on one")
     parser.add_argument("--table", type=Path, default=EXAMPLE_TABLE, help="file of the case table")
+    parser.add_argument("--networks", type=int, help="of the table, the first so many")
     parser.add_argument("--mark", type=float, help="share, in %%, that evaluations are counted to")
     given = parser.parse_args()
     for name in missing(given.strategies):
@@ -201,7 +202,7 @@ def main() -> None:
     seeds = range(given.first_seed, given.first_seed + given.seeds)
     try:
         for name in given.cases:
-            case = Case(name, given.items, given.slices, given.table)
+            case = Case(name, given.items, given.slices, given.table, given.networks)
             run_case(case, names, seeds, given.budgets, given.mark / 100 if given.mark else None)
     except UserError as error:
         sys.exit(f"strategies: {error}")

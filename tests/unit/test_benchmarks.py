@@ -111,6 +111,8 @@ def test_the_benchmark_of_strategies_prints_each_case_and_what_is_worse_than_ran
     assert found.count("worse than random: ") == 2
     found = printed("--cases", "table", "--slices", "4", "--strategies", "bayesian", "--mark", "-1000")
     assert "table, 5 items, 2 seeds" in found and "12 (60 items)" in found
+    with pytest.raises(SystemExit, match="has only 20 networks"):
+        printed("--cases", "table", "--networks", "20")
     with pytest.raises(SystemExit):
         printed("--slices", "4", "--strategies", "nsga2")
     assert "nsga2 compares networks by what was measured on the same items" in capsys.readouterr().err

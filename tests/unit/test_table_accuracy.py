@@ -1,7 +1,5 @@
 """A table of measured networks as searches find it."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 
@@ -23,15 +21,11 @@ SOFT = _random.random((SPACE.size, ITEMS))
 TABLE = NetworkTable({}, SPACE, SOFT + 0.1 * _random.standard_normal(SOFT.shape) > 0.5, SOFT)
 
 
-def _of_rows(count: int) -> NetworkTable:
-    return replace(TABLE, correct=TABLE.correct[:count], soft=TABLE.soft[:count])
-
-
 @pytest.mark.parametrize(("count", "elastic", "depths"), [(2048, 10, 2), (2047, 10, 1), (1024, 10, 1), (300, 8, 1)])
 def test_its_space_has_the_networks_that_were_measured_each_with_its_row_and_its_cost(
     count: int, elastic: int, depths: int
 ) -> None:
-    accuracy = TableAccuracy(_of_rows(count), 0, None)
+    accuracy = TableAccuracy(TABLE.first(count), 0, None)
     every = Encoding(accuracy.space).all_genomes()
     rows = accuracy.rows(every)
     assert accuracy.space.networks == len(every) and len(accuracy.space.depths) == depths
@@ -49,7 +43,7 @@ def test_its_space_has_the_networks_that_were_measured_each_with_its_row_and_its
 
 def test_a_table_of_few_networks_is_refused() -> None:
     with pytest.raises(UserError, match="has only 63 networks; `make bench-table` measures the others"):
-        TableAccuracy(_of_rows(63), 0, None)
+        TableAccuracy(TABLE.first(63), 0, None)
 
 
 def test_what_is_true_is_of_other_items_than_what_is_read() -> None:
@@ -91,7 +85,7 @@ def test_a_search_that_measured_everything_has_all_and_the_smallest_network_alon
 
 
 def test_a_strategy_measures_each_of_its_networks_once() -> None:
-    accuracy = TableAccuracy(_of_rows(1024), 0, 10)
+    accuracy = TableAccuracy(TABLE.first(1024), 0, 10)
     strategy = make_strategy(accuracy.costs, StrategySettings(strategy="bayesian", population=20))
     encoding, seen = Encoding(accuracy.space), set[int]()
     for _ in range(3):
