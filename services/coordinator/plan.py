@@ -90,12 +90,11 @@ class SearchPlan:
         return self._request(self.supernet, whole, EvaluationSpec(dtype=self.dtype, costs=costs))
 
     def _spec(self, architecture: Architecture, part: ItemsPart) -> EvaluationSpec:
-        """What is measured of a network. Which slice of the search items is a matter of chance, but always the same."""
+        """What is measured of a network."""
         spec, slices = self.settings.spec(part, self.dtype), self.settings.search.slices
         if part == "report" or slices == 1:
             return spec
-        own = int(architecture.digest, 16) % slices
-        return spec.model_copy(update={"tasks": tuple(_slice(task, own, slices) for task in spec.tasks)})
+        return spec.model_copy(update={"tasks": tuple(_own(task, architecture, slices) for task in spec.tasks)})
 
     def _request(
         self, checkpoint: CheckpointRef, architecture: Architecture, spec: EvaluationSpec
@@ -108,11 +107,16 @@ class SearchPlan:
         )
 
 
-def _slice(items: TaskItems, number: int, slices: int) -> TaskItems:
-    """One of several slices of items that are as large as can be."""
-    start, count = items.start, items.stop - items.start
-    edges = {"start": start + count * number // slices, "stop": start + count * (number + 1) // slices}
-    return items.model_copy(update=edges)
+def own_slice(architecture: Architecture, items: int, slices: int) -> slice:
+    """The one of several slices of a number of items, as large as can be, that a network is measured on: a matter of
+    chance, but always the same."""
+    number = int(architecture.digest, 16) % slices
+    return slice(items * number // slices, items * (number + 1) // slices)
+
+
+def _own(items: TaskItems, architecture: Architecture, slices: int) -> TaskItems:
+    own = own_slice(architecture, items.stop - items.start, slices)
+    return items.model_copy(update={"start": items.start + own.start, "stop": items.start + own.stop})
 
 
 def plan_of(history: History, settings: SearchSettings) -> SearchPlan:

@@ -117,10 +117,9 @@ class Search:
         return numbers
 
     def _tell(self, numbers: list[int]) -> None:
-        genomes, accuracy = np.array([self._genomes[number] for number in numbers]), self._accuracy
-        answers = accuracy.costs.of_genomes(genomes), accuracy.measured(genomes), accuracy.sureness(genomes)
+        evaluated = self._accuracy.measure(np.array([self._genomes[number] for number in numbers]))
         began = time.process_time()
-        self._strategy.tell(genomes, *answers)
+        self._strategy.tell(evaluated)
         self.thinking += time.process_time() - began
 
 

@@ -7,7 +7,7 @@ other layers are whole. A strategy can be tried on it in seconds, on real answer
 import io
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,8 @@ from shared.architecture import Architecture
 from shared.errors import UserError
 from shared.files import write_atomically
 
-FOLDER = Path(__file__).parents[1] / "benchmarks" / "tables"
+EXAMPLE_TABLE = Path(__file__).parents[1] / "benchmarks" / "tables" / "smollm2-arc-easy.npz"
+"""The example search's super-network, on its search items."""
 ELASTIC = 10
 STEPS = 255
 """Of a stored sigmoid between 0 and 1."""
@@ -104,6 +105,10 @@ class NetworkTable:
     def soft_score(self, architecture: Architecture, items: slice = slice(None)) -> float:
         """The mean sigmoid of a network's margins on some items, by default all."""
         return float(self.soft[self.space.row(architecture), items].mean())
+
+    def first(self, networks: int | None) -> "NetworkTable":
+        """The first so many networks; all by default."""
+        return replace(self, correct=self.correct[:networks], soft=self.soft[:networks])
 
     @classmethod
     def read(cls, path: Path) -> "NetworkTable":

@@ -25,6 +25,12 @@ from shared.settings import StrategyName, StrategySettings
 POPULATION = 12
 
 
+def accuracy_of(one: Evaluated) -> float:
+    """That of a network whose measurement didn't fail, as none does here."""
+    assert one.accuracy is not None
+    return one.accuracy
+
+
 class Searcher(ABC):
     """Asks for genomes, shape (networks, genes), and is told their accuracies; any network may be asked for twice."""
 
@@ -36,9 +42,8 @@ class Searcher(ABC):
         """Up to `limit` canonical genomes."""
 
     @abstractmethod
-    def tell(self, genomes: IntArray, costs: FloatArray, accuracies: FloatArray, sureness: FloatArray) -> None:
-        """What the genomes last asked for turned out to be; `sureness` is of the right answers, shape (networks,
-        items)."""
+    def tell(self, evaluated: Sequence[Evaluated]) -> None:
+        """What the networks last asked for turned out to be, in the order of their genomes."""
 
     def chosen_by(self, accuracies: FloatArray) -> FloatArray:
         """The accuracies by which networks are chosen in the end, shape (networks,), of all that were told, given the
@@ -57,9 +62,7 @@ class OurStrategy(Searcher):
     def ask(self, limit: int) -> IntArray:
         return self.encoding.encode(self._strategy.ask(limit))
 
-    def tell(self, genomes: IntArray, costs: FloatArray, accuracies: FloatArray, sureness: FloatArray) -> None:
-        told = zip(self.encoding.decode(genomes), costs.tolist(), accuracies.tolist(), sureness.tolist(), strict=True)
-        evaluated = [Evaluated(network, tuple(cost), accuracy, tuple(own)) for network, cost, accuracy, own in told]
+    def tell(self, evaluated: Sequence[Evaluated]) -> None:
         self._strategy.tell(evaluated)
         self._evaluated += evaluated
 
@@ -80,7 +83,7 @@ class UniformGenes(Searcher):
         count = min(limit, POPULATION)
         return self.encoding.canonical(self._rng.integers(self.encoding.choices, size=(count, self.encoding.genes)))
 
-    def tell(self, genomes: IntArray, costs: FloatArray, accuracies: FloatArray, sureness: FloatArray) -> None:
+    def tell(self, evaluated: Sequence[Evaluated]) -> None:
         """Nothing is learnt."""
 
 
@@ -108,9 +111,9 @@ class PymooNsga2(Searcher):
         genomes[:, self._varying] = self._asked.get("X").astype(np.int64)
         return self.encoding.canonical(genomes)[:limit]
 
-    def tell(self, genomes: IntArray, costs: FloatArray, accuracies: FloatArray, sureness: FloatArray) -> None:
-        self._asked = self._asked[: len(genomes)]  # the budget may end amid a generation
-        self._asked.set("F", np.column_stack([costs, -accuracies]))
+    def tell(self, evaluated: Sequence[Evaluated]) -> None:
+        self._asked = self._asked[: len(evaluated)]  # the budget may end amid a generation
+        self._asked.set("F", np.array([(*one.costs, -accuracy_of(one)) for one in evaluated]))
         self._algorithm.tell(infills=self._asked)
 
 
@@ -137,8 +140,9 @@ class Optuna(Searcher):
         drawn = tuple(self._trial.suggest_int(gene.name, 0, choices - 1) for gene, choices in genes)
         return self.encoding.canonical(self.encoding.array([drawn]))
 
-    def tell(self, genomes: IntArray, costs: FloatArray, accuracies: FloatArray, sureness: FloatArray) -> None:
-        self._study.tell(self._trial, [float(costs[0, 0]), float(accuracies[0])])
+    def tell(self, evaluated: Sequence[Evaluated]) -> None:
+        (one,) = evaluated
+        self._study.tell(self._trial, [*one.costs, accuracy_of(one)])
 
 
 SEARCHERS: Mapping[str, Callable[[CostModel, int], Searcher]] = {

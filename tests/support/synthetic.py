@@ -8,12 +8,12 @@ import numpy as np
 from scipy.special import expit
 from scipy.stats import norm
 
-from services.coordinator.cost_model import CostModel
-from services.coordinator.genomes import BoolArray, Encoding, FloatArray, IntArray
+from services.coordinator.genomes import BoolArray, FloatArray, IntArray
 from services.coordinator.pareto import ReferencePoint, hypervolume, non_dominated
 from services.coordinator.strategies.exact_front import best_by_counts
 from shared.network.config import network_of
 from shared.space import SearchSpace
+from tests.support.known_accuracy import KnownAccuracy
 from tests.support.spaces import EXAMPLE, PAPER_SPACE
 
 FunctionName = Literal["A", "B", "C"]
@@ -40,7 +40,7 @@ NATS, SURENESS_SPREAD = 6.4, 0.3
 its spread such that the mean sigmoid of the margins has half the noise variance of the accuracy, as there."""
 
 
-class SyntheticAccuracy:
+class SyntheticAccuracy(KnownAccuracy):
     """A function of the networks of a space, and what is measured of it with a number of items.
 
     A is additive: layers' losses are log-normal, the first counts twice and the last one and a half times. B adds what
@@ -50,10 +50,9 @@ class SyntheticAccuracy:
     `items` is how many binary answers a measurement is the mean of; None for exact measurements.
     """
 
-    def __init__(self, function: FunctionName, space: SpaceName, seed: int, items: int | None) -> None:
-        self.space = SPACES[space]
-        self.costs = CostModel(self.space, ("parameters",), "bfloat16")
-        self._encoding, self._function, self._seed = Encoding(self.space), function, seed
+    def __init__(self, function: FunctionName, space: SpaceName, seed: int, items: int | None, slices: int = 1) -> None:
+        super().__init__(SPACES[space], items, slices)
+        self._function, self._seed = function, seed
         rng = np.random.default_rng([seed, "AB".find(function.replace("C", "B")), len(space)])
         layers, widths = self.space.network.depth, len(self.space.mlp_widths)
         self._widths = list(self.space.places("mlp_width"))
@@ -70,7 +69,7 @@ class SyntheticAccuracy:
         self._pairs = np.array(pairs)
         between = np.sqrt(sensitivity[self._pairs[:, 0]] * sensitivity[self._pairs[:, 1]])
         self._together = rng.normal(PAIR_MEAN, 1, len(pairs)) * PAIR_SCALE * between * (function != "A")
-        self._items = None if items is None else _Items(rng, layers, widths, items)
+        self._latent = None if items is None else _Items(rng, layers, widths, items)
 
     def loss(self, genomes: IntArray) -> FloatArray:
         """The sum of all losses, shape (networks,): before anything bounds them."""
@@ -100,27 +99,26 @@ class SyntheticAccuracy:
         return self.expected(genomes) + DEVIATION * deviations
 
     def measured(self, genomes: IntArray) -> FloatArray:
-        """Accuracies as they are measured, shape (networks,); the same whenever a network is measured."""
-        return self.exact(genomes) if self._items is None else (self.margins(genomes) > 0).mean(axis=1)
+        """Accuracies as they are measured on all items, shape (networks,)."""
+        return self.exact(genomes) if self.items is None else (self.margins(genomes) > 0).mean(axis=1)
+
+    def answers(self, genomes: IntArray) -> tuple[BoolArray, FloatArray]:
+        margins = self.margins(genomes)
+        return margins > 0, expit(margins)
 
     def margins(self, genomes: IntArray) -> FloatArray:
         """By how much the right answer to each item wins, in nats, shape (networks, items). Only where items are
         counted."""
-        assert self._items is not None
+        assert self._latent is not None
         kept = self._encoding.effective(genomes)[:, self._widths]
-        drawn = np.array([self._rng(row).standard_normal((2, self._items.count)) for row in genomes])
-        latent = self._items.latent(genomes[:, self._widths], kept, drawn[:, 1])
+        drawn = np.array([self._rng(row).standard_normal((2, self._latent.count)) for row in genomes])
+        latent = self._latent.latent(genomes[:, self._widths], kept, drawn[:, 1])
         sureness = NATS * np.exp(SURENESS_SPREAD * drawn[:, 0, 1:2])
         margins: FloatArray = sureness * (norm.ppf(self.exact(genomes).clip(0, 1))[:, None] - latent)
         return margins
 
-    def sureness(self, genomes: IntArray) -> FloatArray:
-        """How sure the right answers are, shape (networks, items); no items where measurements are exact."""
-        return np.empty((len(genomes), 0)) if self._items is None else expit(self.margins(genomes))
-
     def share(self, costs: FloatArray, chosen_by: FloatArray, exact: FloatArray) -> float:
-        """Of the hypervolume of the exact front, the share that networks have: those that would be chosen by some
-        accuracies, with what is true of them. `costs` has shape (networks, 1), the others (networks,)."""
+        """Of the hypervolume of the exact front."""
         chosen = non_dominated(costs, chosen_by)
         return hypervolume(costs[chosen], exact[chosen], self._reference) / self._whole
 

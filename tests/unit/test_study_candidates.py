@@ -7,7 +7,10 @@ import pytest
 
 from services.application.study.compared import searched_networks
 from services.application.study.study_directory import StudyDirectory
-from services.coordinator.study.candidate_results import evaluated_with
+from services.coordinator.estimates import Estimates
+from services.coordinator.results import cost_model, evaluated_network, measured_networks
+from services.coordinator.study import candidates as candidates_module
+from services.coordinator.study.candidate_results import candidates_of, evaluated_with
 from services.coordinator.study.candidates import candidates
 from services.coordinator.study.choice import is_of_size, most_parameters
 from services.coordinator.study.measurement import candidate_requests, owners
@@ -16,6 +19,7 @@ from services.reporting.study.assemble import assemble
 from shared.errors import UserError
 from shared.events import Events
 from shared.messages import EvaluationRequest, Failure, Outcome
+from shared.settings import StrategySettings
 from tests.support.studies import BASE, answered, close_study, make_study, short_inner_searches, study_settings
 
 TASKS = [{"name": name, "search": {"items": 60}, "report": {"items": 60}} for name in ("arc_easy", "winogrande")]
@@ -61,6 +65,30 @@ def test_the_network_that_is_compared_is_the_best_of_the_size_of_all_that_were_m
         assert len(of_size) >= 3
         (accuracy,) = {each.accuracy for each in measured if each.architecture == network.architecture}
         assert accuracy == max(each.accuracy or 0.0 for each in of_size)
+
+
+def test_of_a_bayesian_search_candidates_are_predicted_and_compared_as_it_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(candidates_module, "Predictor", None)  # that of other strategies
+    search = StrategySettings(strategy="bayesian", evaluations=16)
+    own = {"search": search, "tasks": SETTINGS.tasks[:1], "together": False, "baselines": ()}
+    study = make_study(tmp_path, SETTINGS.model_copy(update=own))
+    assert len(study.candidates) == 2 * 3
+    for searched in study.searches:
+        plan, costs = searched.plan, cost_model(searched.plan, searched.history)
+        networks = [each.architecture for each in candidates_of(searched, study.candidates)]
+        requests = [plan.request(network, "search") for network in networks]
+        outcomes = [study.history.outcome(request.identity) for request in requests]
+        measured = [
+            evaluated_network(request, outcome, costs, plan.settings.metrics)
+            for request, outcome in zip(requests, outcomes, strict=True)
+            if outcome is not None
+        ]
+        everything = [*measured_networks(plan, searched.history), *measured]
+        found = evaluated_with(searched, study.candidates, study.history, 1.3)
+        assert len(found) == 16 + 3 and found == Estimates(plan.space, everything).probable != everything
+    close_study(study)
 
 
 def test_candidates_are_measured_on_the_items_of_their_search_by_its_super_networks_evaluators(study: Study) -> None:

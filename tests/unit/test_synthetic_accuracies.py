@@ -47,4 +47,4 @@ def test_every_search_asks_for_networks_of_the_space_and_goes_on_when_it_is_told
         genomes = searcher.ask(5)
         assert 1 <= len(genomes) <= 5
         assert rows(encoding.encode(encoding.decode(genomes))) == rows(genomes)
-        searcher.tell(genomes, accuracy.costs.of_genomes(genomes), accuracy.exact(genomes), accuracy.sureness(genomes))
+        searcher.tell(accuracy.measure(genomes))

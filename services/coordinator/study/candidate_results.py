@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from services.coordinator.evaluated import Evaluated
 from services.coordinator.history import History
-from services.coordinator.results import accuracy, cost_model, evaluated_so_far
+from services.coordinator.results import as_chosen_by, cost_model, evaluated_network, measured_networks
 from services.coordinator.study.networks import Candidate, StudySearch
 from shared.messages import Measurement
 
@@ -13,15 +13,15 @@ def evaluated_with(
     search: StudySearch, candidates: Sequence[Candidate], history: History, times_smaller: float
 ) -> list[Evaluated]:
     """Every network that a search measured, and then its candidates of a size that the study's own history has a
-    measurement of."""
-    costs = cost_model(search.plan, search.history)
-    evaluated = evaluated_so_far(search.plan, search.history)
+    measurement of, all with the accuracies by which that search chooses."""
+    plan = search.plan
+    costs, measured = cost_model(plan, search.history), measured_networks(plan, search.history)
     for candidate in candidates_of(search, candidates):
-        outcome = history.outcome(search.plan.request(candidate.architecture, "search").identity)
+        request = plan.request(candidate.architecture, "search")
+        outcome = history.outcome(request.identity)
         if candidate.times_smaller == times_smaller and isinstance(outcome, Measurement):
-            measured = accuracy(outcome, search.plan.settings.metrics)
-            evaluated.append(Evaluated(candidate.architecture, costs.of(candidate.architecture), measured))
-    return evaluated
+            measured.append(evaluated_network(request, outcome, costs, plan.settings.metrics))
+    return as_chosen_by(plan, measured)
 
 
 def candidates_of(search: StudySearch, candidates: Sequence[Candidate]) -> list[Candidate]:

@@ -32,14 +32,13 @@ from shared.supernet.checkpoint import Checkpoint
 from shared.supernet.device import device_name
 from shared.supernet.tokenizer import load_tokenizer
 from tests.support.benchmark import environment_with_data
-from tests.support.network_table import FOLDER, NetworkTable, TableSpace
+from tests.support.network_table import EXAMPLE_TABLE, NetworkTable, TableSpace
 
 ITEMS = 400
 PART = 64
 """Networks that are scored together: they share all but their last six elastic layers."""
 SUPERNET = Path("runs/smollm2-arc-easy/supernet")
 """The example search's."""
-OUTPUT = FOLDER / "smollm2-arc-easy.npz"
 
 
 class TableMaker:
@@ -105,7 +104,7 @@ def main() -> None:
     parser.add_argument("supernet", type=Path, nargs="?", default=SUPERNET, help="directory of a super-network")
     parser.add_argument("--items", type=int, default=ITEMS, help="of ARC-Easy's validation split")
     parser.add_argument("--networks", type=int, help="the first so many; all by default")
-    parser.add_argument("--output", type=Path, default=OUTPUT)
+    parser.add_argument("--output", type=Path, default=EXAMPLE_TABLE)
     given = parser.parse_args()
     environment = environment_with_data()
     if environment is None:
