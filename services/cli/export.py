@@ -1,5 +1,6 @@
 """`nasfarm export`: the front of a run as a list to choose from, and one of its networks for others to load."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -50,11 +51,8 @@ def export(path: Path, wanted: Wanted, asked: ExportRequest, output: Path | None
         options: dict[str, object] = {"--output": output, "--force": force or None, "--type": asked.gguf_type}
         options |= {"--verify": asked.verify, "--measure": asked.measure, "--supernet": asked.supernet}
         options |= {"--push": asked.push}
-        for option, value in options.items():
-            if value is not None:
-                lists = f"`nasfarm export {shell_word(path)}`"
-                raise UserError(f"{option}: of which network? Name one; {lists} lists those there are")
-        list_networks(path, run, "export")
+        first = run.report.front[0] if run.report.front else run.report.dense
+        list_networks(path, run, "export", options, example=first.name)
         return
     if chosen.why:
         say("Chosen", f"{chosen.name}, {chosen.why}")
@@ -95,8 +93,13 @@ def _kind(asked: ExportRequest) -> str:
     return asked.format if asked.gguf_type is None else f"{asked.format}-{asked.gguf_type}"
 
 
-def list_networks(path: Path, run: SearchedRun, command: str) -> None:
-    """The networks of a run, with their sizes, and how to go on by a command that takes one."""
+def list_networks(path: Path, run: SearchedRun, command: str, options: Mapping[str, object], example: str) -> None:
+    """The networks of a run, with their sizes, and how to go on by a command that takes one, with the `example` of a
+    name. Raises UserError where one of the command's `options` is given (not None): all are about a network."""
+    for option, value in options.items():
+        if value is not None:
+            lists = f"`nasfarm {command} {shell_word(path)}`"
+            raise UserError(f"{option}: of which network? Name one; {lists} lists those there are")
     content = run.report
     table = Table(box=SIMPLE_HEAD, show_edge=False)
     table.add_column("Network", no_wrap=True)
@@ -110,7 +113,7 @@ def list_networks(path: Path, run: SearchedRun, command: str) -> None:
     costs = displayed_costs(content)
     smallest = min(content.front, key=costs[0].required_of, default=content.dense)
     run_path = shell_word(path)
-    say("Next", f"nasfarm {command} {run_path} {content.front[0].name if content.front else content.dense.name}")
+    say("Next", f"nasfarm {command} {run_path} {example}")
     say(
         "",
         f"or, by need, nasfarm {command} {run_path} --at-most {costs[0].objective}={costs[0].required_of(smallest):.0f}"

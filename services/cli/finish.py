@@ -46,13 +46,11 @@ def finish(path: Path, wanted: Wanted, options: FinishOptions, output: Path | No
     if chosen is None:
         given = {"--output": output, "--supernet": options.supernet}
         given |= {f"--{name.replace('_', '-')}": value for name, value in options.training.items()}
-        for option, value in given.items():
-            if value is not None:
-                lists = f"`nasfarm finish {shell_word(path)}`"
-                raise UserError(f"{option}: of which network? Name one; {lists} lists those there are")
-        list_networks(path, run, "finish")
+        whole = run.report.dense
+        smaller = (row for row in run.report.front if row.architecture.quantized("none") != whole.architecture)
+        list_networks(path, run, "finish", given, example=next(smaller, whole).name)
         return
-    if chosen.name in (run.report.dense.name, f"{run.report.dense.name} int8"):
+    if chosen.architecture.quantized("none") == run.report.dense.architecture:
         raise UserError(f"{chosen.name}: is the whole super-network, which teaches the others; name one of the front")
     if chosen.why:
         say("Chosen", f"{chosen.name}, {chosen.why}")

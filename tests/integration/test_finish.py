@@ -41,7 +41,8 @@ def finish(run: Run, finished_runs: Path) -> Callable[..., Any]:
 def test_without_a_network_the_front_is_listed_and_nothing_is_made(run: Run) -> None:
     ended = run("finish", "runs/served")
     assert ended.code == 0, ended
-    assert "N6" in ended.output and "nasfarm finish runs/served N1" in ended.output and "--at-most" in ended.output
+    assert "N6" in ended.output and "--at-most" in ended.output
+    assert "nasfarm finish runs/served N2" in ended.output  # its N1 is the whole network
     assert not Path("finished").exists()
 
 
@@ -168,6 +169,7 @@ def test_while_another_nasfarm_works_in_the_run_it_is_left_alone_and_that_is_sai
     ("arguments", "words"),
     [
         (["runs/plain", "dense"], ["dense: is the whole super-network"]),
+        (["runs/served", "N1"], ["N1: is the whole super-network"]),
         (["runs/plain", "N9"], ["no network 'N9'"]),
         (["runs/plain", "--steps", "3"], ["--steps: of which network?"]),
         (["runs/plain", "--at-most", "bytes=1kB"], ["no network of the front"]),
