@@ -14,6 +14,7 @@ from shared.settings.study_sections import (
     NAME,
     CalibrationSettings,
     NarrowLayers,
+    SearchOfStudy,
     SingleFineTuning,
     StudiedSupernet,
 )
@@ -54,7 +55,7 @@ class StudySettings(Section):
     together: Annotated[
         bool, Field(description="Search over all tasks together besides; of a single task that is the same.")
     ] = True
-    search: StrategySettings = StrategySettings()
+    search: SearchOfStudy = StrategySettings()
     objectives: Annotated[
         tuple[StudyObjective, ...],
         Field(
@@ -122,13 +123,6 @@ class StudySettings(Section):
         if TOGETHER in names:
             raise ValueError(f"a task can't be called {TOGETHER!r}, as the search over all of them is; rename it")
         return tasks
-
-    @field_validator("search")
-    @classmethod
-    def _on_the_same_items(cls, search: StrategySettings) -> StrategySettings:
-        if search.slices > 1:
-            raise ValueError("slices: a study compares what was measured on the same items; remove it")
-        return search
 
     @field_validator("sizes")
     @classmethod
@@ -243,7 +237,7 @@ class StudySettings(Section):
             space=supernet.space,
             training=supernet.training,
             tasks=tuple(sorted(tasks, key=lambda task: task.name)),  # in whatever order the file has them
-            search=self.search,
+            search=supernet.search or self.search,
             objectives=self.objectives,
             serving=self.serving if chosen_on == self.timed else None,
             remeasure_int8=self.remeasure_int8 and chosen_on != TOGETHER,

@@ -2,16 +2,26 @@
 
 from typing import Annotated
 
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, Field, field_validator
 
 from shared.settings.baselines import BaselineName
-from shared.settings.sections import SpaceSettings, TrainingSettings
+from shared.settings.sections import SpaceSettings, StrategySettings, TrainingSettings
 from shared.settings.values import Real, Section, Whole, distinct
 from shared.text import shortened
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 BY_LORA: tuple[BaselineName, ...] = ("llm-pruner", "slicegpt")
 """Baselines whose papers recover by LoRA."""
+
+
+def _on_the_same_items(search: StrategySettings) -> StrategySettings:
+    if search.slices > 1:
+        raise ValueError("slices: a study compares what was measured on the same items; remove it")
+    return search
+
+
+SearchOfStudy = Annotated[StrategySettings, AfterValidator(_on_the_same_items)]
+"""A search that a study can compare with others."""
 
 
 class StudiedSupernet(Section):
@@ -23,6 +33,10 @@ class StudiedSupernet(Section):
     ]
     space: SpaceSettings
     training: TrainingSettings = TrainingSettings()
+    search: Annotated[
+        SearchOfStudy | None,
+        Field(description="How this super-network is searched, where that isn't as the study's `search` says."),
+    ] = None
 
     @field_validator("space")
     @classmethod

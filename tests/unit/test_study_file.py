@@ -114,6 +114,11 @@ HEURISTIC = {"name": "theirs", "supernet": "ours", "depth": 28, "layers": [2, 3,
         ("supernets.0.space.quantization", ["int8"], r"supernets\.0\.space: quantization: a study searches"),
         ("supernets", [], "supernets: should have 1 or more entries"),
         ("search", {"strategy": "bayesian", "slices": 2}, "search: slices: a study compares what was measured on the"),
+        (
+            "supernets.0.search",
+            {"strategy": "bayesian", "slices": 2},
+            r"supernets\.0\.search: slices: a study compares what was measured on the",
+        ),
         ("tasks.1.name", "arc_easy", "tasks: a task is listed twice"),
         ("tasks.1.name", "piqa,piqa", "tasks: a task is listed twice"),
         ("tasks.1.name", "together", "tasks: a task can't be called 'together'"),
@@ -195,6 +200,14 @@ def test_a_section_may_name_several_tasks_each_of_which_is_searched_by_itself() 
     assert study.searched == ("piqa", "mmlu", "together")
     names = [task.name for task in study.search_settings(study.supernets[0], "mmlu").tasks]
     assert names == ["mmlu"]
+
+
+def test_a_super_network_is_searched_as_it_says_itself_or_else_as_the_study_does() -> None:
+    first = GOOD["supernets"][0]
+    own = {**first, "name": "other", "search": {"strategy": "bayesian", "evaluations": 24}}
+    study = parse_study({**GOOD, "supernets": [first, own], "search": {"evaluations": 12}}, "x")
+    searches = [study.search_settings(supernet, "together").search for supernet in study.supernets]
+    assert [(search.strategy, search.evaluations) for search in searches] == [("linas", 12), ("bayesian", 24)]
 
 
 def test_the_default_of_lora_means_those_that_are_listed_in_a_copy_of_a_study_too() -> None:

@@ -603,3 +603,10 @@ def test_the_report_says_how_each_super_network_was_made_and_with_what_all_was_m
     assert provenance["Origin of training data"] == "made up"
     assert provenance["Version of torch"] == "2.13.0"
     assert provenance["Items of arc_easy, digest"] == "test"
+
+
+def test_the_report_says_how_a_super_network_was_searched_that_has_a_search_of_its_own(tmp_path: Path) -> None:
+    own = {**small_settings().supernets[0].model_dump(), "search": {"evaluations": 12, "population": 6, "seed": 3}}
+    provenance = dict(content_of(tmp_path, answered, supernets=[own]).provenance)
+    assert provenance["Strategy"] == "linas, in generations of 4"
+    assert provenance["Strategy over ours"] == "linas, in generations of 6, seed 3"

@@ -109,6 +109,11 @@ def _provenance(study: Study, answers: StudyAnswers) -> tuple[tuple[str, str], .
         *((f"Origin of {what}", str(origin)) for what, origin in origins.items()),
         *made,
         ("Strategy", f"{settings.search.strategy}, {proceeding(settings.search)}"),
+        *(
+            (f"Strategy over {supernet.name}", f"{own.strategy}, {proceeding(own)}, seed {own.seed}")
+            for supernet in settings.supernets
+            if (own := supernet.search) is not None
+        ),
         ("Objectives", ", ".join(settings.objectives)),
         ("Margin", f"{settings.reporting.margin:g} points"),
         ("Seeds", f"search {settings.search.seed}, baselines {settings.seed}"),
