@@ -119,6 +119,7 @@ TRAINING = Recipe(
         "distillation": "none",
         "refit": False,
         "importance_on": "all",
+        "full_every": 2,
     },
     beside=("data", "memory", "checkpoint_every_seconds"),
 )
@@ -161,6 +162,7 @@ SINGLE_TRAINING = Recipe(
         "distillation",
         "refit",
         "importance_on",
+        "full_every",
     ),
 )
 METHODS: Mapping[str, Recipe] = {"full": Recipe(("method",)), "lora": Recipe(("method", "rank", "alpha"))}

@@ -112,10 +112,11 @@ def estimate(
     smallest = space.parameters(space.smallest()) - outside
     typical = (whole + smallest) / 2
     trained = settings.training.steps * settings.training.tokens_per_step
-    taught = whole / 2 if settings.training.distillation == "full" else 0  # a forward pass in every other step
+    full = 1 / settings.training.full_every  # of all steps
+    taught = 0 if settings.training.distillation == "none" else whole * (1 - full)  # a forward pass of the teacher
     served = _served_tokens(settings)
     return Estimate(
-        training=trained * (TRAINING_COST * (whole + typical) / 2 + taught) / rate,
+        training=trained * (TRAINING_COST * (full * whole + (1 - full) * typical) + taught) / rate,
         search=(work.searched * search_tokens / settings.search.slices + work.table_runs * served) * typical / rate,
         report=((work.reported + (INT8_COST - 1) * work.int8) * report_tokens + work.speed_runs * served)
         * typical

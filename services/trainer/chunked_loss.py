@@ -14,17 +14,23 @@ LOGITS = CHUNKED_LOGITS
 """Logits that are there together: 64 MB in float32."""
 
 DISTILLED = 0.7
-"""What of a loss is the teacher's part."""
+"""What of a loss is the teacher's part, where the data teach as well."""
 
 
 @dataclass(frozen=True)
 class Taught:
     """What a teacher predicts at N places: its last states there (N, hidden), and its language head (vocabulary,
     hidden), which makes predictions of them. Logits, which take far more memory, are made of these when they are
-    needed. Neither gets a gradient."""
+    needed. Neither gets a gradient. `alone`: nothing else is learnt, so the places are those of all tokens."""
 
     states: Tensor
     head: Tensor
+    alone: bool = False
+
+    @property
+    def part(self) -> float:
+        """The teacher's part of the loss."""
+        return 1.0 if self.alone else DISTILLED
 
 
 def chunked_cross_entropy(states: Tensor, head: Tensor, targets: Tensor) -> Tensor:
@@ -39,12 +45,12 @@ def chunked_cross_entropy(states: Tensor, head: Tensor, targets: Tensor) -> Tens
 
 
 def chunked_distillation(states: Tensor, head: Tensor, targets: Tensor, taught: Taught) -> Tensor:
-    """Mean of (1 - DISTILLED) times the cross-entropy of `targets` (N,) plus DISTILLED times the KL divergence of the
-    predictions that the language head (vocabulary, hidden) makes of states (N, hidden) from those of a teacher (Hinton
-    et al., arXiv 1503.02531; at temperature 1).
+    """Mean of (1 - p) times the cross-entropy of `targets` (N,) plus p times the KL divergence of the predictions that
+    the language head (vocabulary, hidden) makes of states (N, hidden) from those of a teacher (Hinton et al., arXiv
+    1503.02531; at temperature 1), where p is the teacher's part.
     """
     loss: Tensor = _ChunkedDistillation.apply(  # type: ignore[no-untyped-call]
-        states, head, targets, taught.states, taught.head.detach()
+        states, head, targets, taught.states, taught.head.detach(), taught.part
     )
     return loss
 
@@ -70,23 +76,23 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
 class _ChunkedDistillation(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, states: Tensor, head: Tensor, targets: Tensor, taught_states: Tensor, taught_head: Tensor
+        ctx: Any, states: Tensor, head: Tensor, targets: Tensor, taught_states: Tensor, taught_head: Tensor, part: float
     ) -> Tensor:
         def of_chunk(here: slice) -> tuple[Tensor, Tensor]:
             likelihoods, chosen = _likelihoods(states[here], head), _chosen(targets[here])
             expected = _likelihoods(taught_states[here], taught_head)
-            loss = DISTILLED * F.kl_div(likelihoods, expected, reduction="sum", log_target=True)
-            loss -= (1 - DISTILLED) * likelihoods[chosen].sum()
-            gradient = likelihoods.exp_().sub_(expected.exp_(), alpha=DISTILLED)
-            gradient[chosen] -= 1 - DISTILLED
+            loss = part * F.kl_div(likelihoods, expected, reduction="sum", log_target=True)
+            loss -= (1 - part) * likelihoods[chosen].sum()
+            gradient = likelihoods.exp_().sub_(expected.exp_(), alpha=part)
+            gradient[chosen] -= 1 - part
             return loss, gradient
 
         return _mean_loss(ctx, states, head, max(1, LOGITS // (2 * len(head))), of_chunk)  # the teacher's take as much
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None, None]:
         of_states, of_head = ctx.saved_tensors
-        return *_scaled(of_states, of_head, *gradients), None, None, None
+        return *_scaled(of_states, of_head, *gradients), None, None, None, None
 
 
 def _likelihoods(states: Tensor, head: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from torch import Tensor
 from services.trainer.chunked_loss import Taught
 from services.trainer.distributed.processes import ALONE, Processes
 from services.trainer.examples import Example, batches
-from services.trainer.step_division import response, shares
+from services.trainer.step_division import learnt, shares
 from services.trainer.subnet_sampling import subnets_of_step
 from services.trainer.training_state import StateInterval, TrainingState, save_state
 from services.trainer.weight_updates import loss_of_targets, weight_updates
@@ -79,30 +79,34 @@ def response_loss(
     taught: Taught | None = None,
 ) -> Tensor:
     """Mean loss of the response tokens of a packed batch; the language head is applied only where they are predicted.
-    It is their cross-entropy or, where `taught_by` a teacher, partly the divergence from what that predicts."""
-    targets = [example.tokens[index] for example in batch for index in response(example)]
-    return loss_of_targets(memory)(network, packed, predicting_places(packed, batch), targets, taught)
+    It is their cross-entropy or, where `taught_by` a teacher, partly the divergence from what that predicts; where the
+    teacher teaches alone, that divergence, of all tokens."""
+    alone = taught is not None and taught.alone
+    targets = [example.tokens[index] for example in batch for index in learnt(example, alone)]
+    return loss_of_targets(memory)(network, packed, predicting_places(packed, batch, alone), targets, taught)
 
 
 @torch.no_grad()
-def taught_by(teacher: Decoder, packed: Packed, batch: Sequence[Example]) -> Taught:
-    """What a network predicts at the response tokens of a packed batch."""
+def taught_by(teacher: Decoder, packed: Packed, batch: Sequence[Example], alone: bool = False) -> Taught:
+    """What a network predicts at the response tokens of a packed batch; at all of them, if it is to teach `alone`."""
     states = teacher.hidden(packed)
-    return Taught(states[torch.tensor(predicting_places(packed, batch), device=states.device)], teacher.head)
+    places = torch.tensor(predicting_places(packed, batch, alone), device=states.device)
+    return Taught(states[places], teacher.head, alone)
 
 
-def predicting_places(packed: Packed, batch: Sequence[Example]) -> list[int]:
-    """Where in a packed batch its response tokens are predicted: one before each."""
+def predicting_places(packed: Packed, batch: Sequence[Example], alone: bool = False) -> list[int]:
+    """Where in a packed batch the tokens are predicted that are `learnt`: one before each."""
     starts = zip(packed.starts, batch, strict=True)
-    return [start + index - 1 for start, example in starts for index in response(example)]
+    return [start + index - 1 for start, example in starts for index in learnt(example, alone)]
 
 
 def elastic(network: NetworkShape, space: SearchSpace, settings: TrainingSettings) -> ArchitecturesOfStep:
-    """Of a super-network: even steps train the full network, odd ones sub-networks, drawn as settings say."""
+    """Of a super-network: every `full_every`-th step trains the full network, beginning with the first, and the others
+    sub-networks, drawn as settings say."""
     subnets = subnets_of_step(space, settings)
 
     def of_step(step: int) -> tuple[TrainedKind, Sequence[Architecture]]:
-        return ("subnet", subnets(step)) if step % 2 else ("full", [dense(network)])
+        return ("subnet", subnets(step)) if step % settings.full_every else ("full", [dense(network)])
 
     return of_step
 
@@ -112,25 +116,28 @@ def gradients_of(
     device: torch.device,
     memory: MemoryRecipe = "full",
     teacher: Callable[[], Decoder] | None = None,
+    alone: bool = False,
 ) -> Gradients:
     """Of one process: networks are cut one after the other, each when its turn comes. What sub-networks are to predict
-    is also what the `teacher` does, if there is one, with the weights as they are in this step."""
+    is also what the `teacher` does, if there is one, with the weights as they are in this step; nothing but that, if it
+    teaches `alone`."""
 
     def loss_of(cut: Callable[[], Decoder], examples: Sequence[Example], taught: bool) -> Tensor:
         """Apart, so that nothing but the graph holds the network: what the backward pass is through with goes."""
         packed = pack([Tree.plain(example.tokens) for example in examples], device)
-        predicted = taught_by(teacher(), packed, examples) if taught and teacher is not None else None
+        predicted = taught_by(teacher(), packed, examples, alone) if taught and teacher is not None else None
         return response_loss(cut(), packed, examples, memory, predicted)
 
     def of_step(step: int, batch: Sequence[Example]) -> StepLoss:
         kind, networks = networks_of_step(step)
         divided = [share for (share,) in shares(batch, len(networks), processes=1)]
-        everything, total = sum(share.response_tokens for share in divided), torch.zeros(())
+        by_teacher = alone and kind == "subnet"
+        everything, total = sum(share.learnt_tokens(by_teacher) for share in divided), torch.zeros(())
         for share in divided:
             if not share.examples:
                 continue
             loss = loss_of(networks[share.network], share.examples, kind == "subnet")
-            loss = loss * (share.response_tokens / everything)
+            loss = loss * (share.learnt_tokens(by_teacher) / everything)
             total += loss.detach().cpu()
             if not total.isfinite():
                 break  # before weights are updated, which some recipes do in the backward pass

@@ -220,9 +220,9 @@ def _trained_alone(
         state = _begin(plan, ordering, weights)
     state.weights = {name: tensor.to(device) for name, tensor in state.weights.items()}
     cut = cutting(plan.base, state.weights, compute)
-    teacher = _teacher(plan)
-    networks = cut_out(cut, _architectures(plan, state))
-    return state, gradients_of(networks, device, plan.memory, None if teacher is None else partial(cut, teacher))
+    whole, alone = _teaching(plan)
+    networks, teacher = cut_out(cut, _architectures(plan, state)), None if whole is None else partial(cut, whole)
+    return state, gradients_of(networks, device, plan.memory, teacher, alone)
 
 
 def _trained_together(
@@ -234,7 +234,7 @@ def _trained_together(
     begun = processes.agree(is_saved(saved))
     measures = processes.first and not begun
     ordering: Ordering | None = processes.agree(_measure(plan, compute, ordered) if measures else None)
-    network = ShardedNetwork(plan.base, _ordered(plan, ordering), plan.memory, compute, processes, _teacher(plan))
+    network = ShardedNetwork(plan.base, _ordered(plan, ordering), plan.memory, compute, processes, *_teaching(plan))
     if ordering is not None:
         state: TrainingState | None = _begin(plan, ordering, network.weights)
     else:
@@ -249,9 +249,10 @@ def _architectures(plan: TrainingPlan, state: TrainingState) -> ArchitecturesOfS
     return elastic(network, search_space(network, settings.space, state.drop_order), settings.training)
 
 
-def _teacher(plan: TrainingPlan) -> Architecture | None:
-    """The network whose predictions teach sub-networks."""
-    return dense(plan.base.network) if plan.settings.training.distillation == "full" else None
+def _teaching(plan: TrainingPlan) -> tuple[Architecture | None, bool]:
+    """The network whose predictions teach sub-networks, and whether nothing else does."""
+    way = plan.settings.training.distillation
+    return None if way == "none" else dense(plan.base.network), way == "all"
 
 
 def _measure(plan: TrainingPlan, compute: torch.dtype, ordered: Callable[[int, int], None]) -> Ordering:

@@ -13,10 +13,15 @@ class Share:
     network: int
     examples: Sequence[Example]
 
-    @property
-    def response_tokens(self) -> int:
-        """Tokens on which the loss is taken."""
-        return sum(len(response(example)) for example in self.examples)
+    def learnt_tokens(self, alone: bool) -> int:
+        """Tokens on which the loss is taken: see `learnt`."""
+        return sum(len(learnt(example, alone)) for example in self.examples)
+
+
+def learnt(example: Example, alone: bool) -> Sequence[int]:
+    """The places of an example's tokens that a network learns to predict: those of the response; all but the first
+    where a teacher teaches `alone`."""
+    return range(1, len(example.tokens)) if alone else response(example)
 
 
 def response(example: Example) -> Sequence[int]:

@@ -62,7 +62,8 @@ def _stratified(space: SearchSpace, settings: TrainingSettings) -> SubnetsOfStep
         return _of_size(space, least, most, rng)
 
     def of_step(step: int) -> list[Architecture]:
-        first = step // 2 * settings.subnets_per_step
+        before = step - step // settings.full_every - 1  # steps that trained sub-networks
+        first = before * settings.subnets_per_step
         return [of_number(number) for number in range(first, first + settings.subnets_per_step)]
 
     return of_step

@@ -15,7 +15,7 @@ MemoryRecipe = Literal["full", "lean", "leanest"]
 """How a fine-tuning holds weights, gradients and the states of its optimiser."""
 MemoryChoice = Literal["auto", "full", "lean", "leanest"]
 SubnetSampling = Literal["uniform", "stratified"]
-Distillation = Literal["none", "full"]
+Distillation = Literal["none", "full", "all"]
 StrategyName = Literal["bayesian", "linas", "nsga2", "random"]
 
 LOAD = Workload()
@@ -101,10 +101,18 @@ class TrainingSettings(Section):
         Whole,
         Field(
             ge=0,
-            description="Optimiser steps, of the whole network and a random sub-network in turn; 0: no fine-tuning. "
+            description="Optimiser steps, each of the whole network or of random sub-networks; 0: no fine-tuning. "
             "The time of the fine-tuning grows with them.",
         ),
     ] = 400
+    full_every: Annotated[
+        Whole,
+        Field(
+            ge=2,
+            description="Every so many steps the whole network is trained; the others train sub-networks. InstaTune's "
+            "and LLaMA-NAS's is 2.",
+        ),
+    ] = 2
     tokens_per_step: Annotated[
         Whole,
         Field(ge=64, description="Tokens in each step. Memory for activations grows with it."),
@@ -145,9 +153,10 @@ class TrainingSettings(Section):
     distillation: Annotated[
         Distillation,
         Field(
-            description="What teaches the sub-networks besides the data: nothing, or the whole network's predictions "
-            "(`full`). They are computed with the weights of the step, for its response tokens, and make 0.7 of the "
-            "loss. LLaMA-NAS leaves out distillation, which InstaTune has."
+            description="What teaches the sub-networks: the data alone (`none`); besides, the whole network's "
+            "predictions of response tokens, as 0.7 of the loss (`full`); or nothing but its predictions, of all "
+            "tokens (`all`). They are computed with the weights of the step. LLaMA-NAS leaves out distillation, which "
+            "InstaTune has."
         ),
     ] = "none"
     neuron_order: Annotated[

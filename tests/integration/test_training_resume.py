@@ -52,7 +52,7 @@ def test_killed_twice_and_resumed_it_ends_with_bitwise_the_same_weights(tmp_path
 @pytest.mark.parametrize("memory", ["lean", "leanest"])
 def test_so_it_does_by_the_lean_recipes(tmp_path: Path, memory: str) -> None:
     """Here the moment is always the same, as few steps are soon over."""
-    levers = {"sampling": "stratified", "distillation": "full"}
+    levers = {"sampling": "stratified", "distillation": "all", "full_every": 3}
     training = {"steps": 6, "memory": memory, "warmup_steps": 0, **levers}
     run(tmp_path, "undisturbed", **training)
     saving = {**training, "checkpoint_every_seconds": 1e-6}

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -33,11 +34,11 @@ from tests.support.tiny_training import run, tiny_settings
 NARROW = Architecture(layers=(0, 1, 2, 4), mlp_widths=(WIDTH, WIDTH // 2, 7, WIDTH))
 
 
-def divergence(logits: Tensor, taught: Tensor, targets: Tensor) -> Tensor:
-    """The loss as it is written down, of logits that are all there."""
+def divergence(logits: Tensor, taught: Tensor, targets: Tensor, part: float) -> Tensor:
+    """The loss as it is written down, of logits that are all there; a part of it is the teacher's."""
     expected, found = taught.log_softmax(-1), logits.log_softmax(-1)
     kl = (expected.exp() * (expected - found)).sum(-1).mean()
-    return (1 - DISTILLED) * F.cross_entropy(logits, targets) + DISTILLED * kl
+    return (1 - part) * F.cross_entropy(logits, targets) + part * kl
 
 
 @settings(max_examples=25, deadline=None)
@@ -46,17 +47,18 @@ def divergence(logits: Tensor, taught: Tensor, targets: Tensor) -> Tensor:
     words=st.integers(2, 60),
     logits=st.integers(1, 500),
     own_head=st.booleans(),
+    alone=st.booleans(),
     seed=st.integers(0, 99),
 )
 def test_the_loss_in_chunks_is_that_of_all_logits_and_teaches_the_student_alone(
-    places: int, words: int, logits: int, own_head: bool, seed: int
+    places: int, words: int, logits: int, own_head: bool, alone: bool, seed: int
 ) -> None:
     generator = torch.Generator().manual_seed(seed)
     states, head = (torch.randn(size, 8, generator=generator, requires_grad=True) for size in (places, words))
     teacher_head = torch.randn(words, 8, generator=generator, requires_grad=True) if own_head else head
-    taught = Taught(torch.randn(places, 8, generator=generator), teacher_head)
-    targets = torch.randint(0, words, (places,), generator=generator)
-    usual = divergence(F.linear(states, head), F.linear(taught.states, taught.head.detach()), targets)
+    taught = Taught(torch.randn(places, 8, generator=generator), teacher_head, alone)
+    targets, part = torch.randint(0, words, (places,), generator=generator), 1 if alone else DISTILLED
+    usual = divergence(F.linear(states, head), F.linear(taught.states, taught.head.detach()), targets, part)
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(chunked_loss, "LOGITS", logits)
         chunked = chunked_distillation(states, head, targets, taught)
@@ -79,8 +81,9 @@ def test_who_predicts_what_the_teacher_does_has_only_the_data_to_learn_from() ->
 
 
 @pytest.mark.parametrize("memory", RECIPES)
+@pytest.mark.parametrize("alone", [False, True])
 def test_a_step_s_gradients_are_those_of_the_sub_network_taught_by_the_whole_one(
-    tmp_path: Path, memory: MemoryRecipe
+    tmp_path: Path, memory: MemoryRecipe, alone: bool
 ) -> None:
     write_checkpoint(tmp_path, "qwen2")
     checkpoint, held = Checkpoint.open(tmp_path), held_dtype(memory)
@@ -92,18 +95,20 @@ def test_a_step_s_gradients_are_those_of_the_sub_network_taught_by_the_whole_one
     cut = cutting(checkpoint, found, held)
     networks = cut_out(cut, lambda step: ("subnet", [NARROW]) if step % 2 else ("full", [dense(checkpoint.network)]))
     device = torch.device("cpu")
-    of_step = gradients_of(networks, device, memory, lambda: cut(dense(checkpoint.network)))
+    of_step = gradients_of(networks, device, memory, lambda: cut(dense(checkpoint.network)), alone)
     loss = of_step(1, examples).loss
 
     packed = pack([Tree.plain(example.tokens) for example in examples])
-    places, targets = [], []
+    places, targets, part = [], [], 1 if alone else DISTILLED
     for start, example in zip(packed.starts, examples, strict=True):
-        places += [start + place - 1 for place in response(example)]
-        targets += [example.tokens[place] for place in response(example)]
+        predicted = range(1, len(example.tokens)) if alone else response(example)
+        places += [start + place - 1 for place in predicted]
+        targets += [example.tokens[place] for place in predicted]
     whole, narrow = (checkpoint.cut(one, expected) for one in (None, NARROW))
     with torch.no_grad():
         taught = whole.logits(whole.hidden(packed)[places]).float()
-    written = divergence(narrow.logits(narrow.hidden(packed)[places]).float(), taught, torch.tensor(targets))
+    found_logits = narrow.logits(narrow.hidden(packed)[places]).float()
+    written = divergence(found_logits, taught, torch.tensor(targets), part)
     written.backward()  # type: ignore[no-untyped-call]
     exact = memory == "full"
     torch.testing.assert_close(loss, written.detach(), rtol=1e-5 if exact else 2e-2, atol=1e-5)
@@ -140,6 +145,8 @@ def test_each_lever_makes_another_super_network_and_none_is_the_one_of_former_re
     asked = [
         {},
         {"distillation": "full"},
+        {"distillation": "all"},
+        {"full_every": 4},
         {"sampling": "stratified"},
         {"distillation": "full", "sampling": "stratified"},
     ]
@@ -148,15 +155,20 @@ def test_each_lever_makes_another_super_network_and_none_is_the_one_of_former_re
         for levers in asked
     ]
     assert len({json.dumps(recipe) for recipe in recipes}) == len(asked)
-    assert not recipes[0]["training"].keys() & {"distillation", "sampling"}
+    assert not recipes[0]["training"].keys() & {"distillation", "sampling", "full_every"}
 
 
 def test_the_estimate_counts_the_teacher_s_passes(tmp_path: Path) -> None:
     write_checkpoint(tmp_path / "base", "llama-grouped-tied")
     network = Checkpoint.open(tmp_path / "base").network
-    work, seconds = Work(0, 0, 0, 0), []
-    for distillation in ("none", "full"):
-        settings = tiny_settings(tmp_path, distillation=distillation)
+
+    def seconds(**levers: Any) -> float:
+        settings = tiny_settings(tmp_path, **levers)
         space = search_space(network, settings.space, tuple(range(network.depth)))
-        seconds.append(estimate(settings, space, 1e6, 1, 1, work).training)
-    assert 1.1 < seconds[1] / seconds[0] < 1.25
+        return estimate(settings, space, 1e6, 1, 1, Work(0, 0, 0, 0)).training
+
+    taught = seconds(distillation="full")
+    assert 1.1 < taught / seconds() < 1.25
+    assert seconds(distillation="all") == taught
+    assert seconds(full_every=4) < seconds(), "sub-networks are smaller"
+    assert seconds(distillation="all", full_every=4) - seconds(full_every=4) > taught - seconds(), "more are taught"

@@ -211,7 +211,7 @@ def test_of_a_network_that_is_fine_tuned_by_itself_counts_what_changes_it_and_no
     digests |= {single(tuning), single(tuning, base="other"), single(tuning, widths=(8, 8))}
     assert len(digests) == len(others) + 3
     beside = {"data": "x", "checkpoint_every_seconds": 5.0, "neuron_order": "none", "calibration_tokens": 512}
-    beside["importance_on"] = "responses"
+    beside |= {"importance_on": "responses", "full_every": 3}
     assert single(tuning.model_copy(update={"training": training.model_copy(update=beside)})) == single(tuning)
 
 
@@ -251,6 +251,7 @@ def test_where_things_lie_and_when_they_are_saved_doesnt_count() -> None:
         {"space": SpaceSettings(depths=(8,), mlp_widths=(48,), depth_rule="first")},
         {"space": SpaceSettings(depths=(8,), mlp_widths=(48,), depth_rule="divergence")},
         {"training": TrainingSettings(importance_on="responses")},
+        {"training": TrainingSettings(full_every=3)},
         {"training": TrainingSettings(steps=3)},
         {"training": TrainingSettings(seed=3)},
         {"tokens_version": 99},

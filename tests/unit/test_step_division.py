@@ -24,7 +24,7 @@ def test_every_example_is_trained_once_and_every_process_takes_part_in_every_pas
     everything = [share for each in passes for share in each]
     assert {share.network for share in everything} == set(range(networks))
     assert Counter(example for share in everything for example in share.examples) == Counter(batch)
-    assert sum(share.response_tokens for share in everything) == sum(len(example.tokens) - 1 for example in batch)
+    assert sum(share.learnt_tokens(False) for share in everything) == sum(len(example.tokens) - 1 for example in batch)
 
 
 @given(BATCHES, FEW)

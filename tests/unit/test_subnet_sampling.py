@@ -43,6 +43,15 @@ def test_even_steps_train_the_whole_network_whatever_the_sampling(sampling: Any)
     assert of_step(3) == ("subnet", subnets_of_step(SPACE, TrainingSettings(sampling=sampling))(3))
 
 
+def test_where_the_whole_network_is_trained_less_often_the_same_sub_networks_follow_sooner() -> None:
+    seldom = TrainingSettings(sampling="stratified", full_every=4)
+    of_step = elastic(SHAPE, SPACE, seldom)
+    kinds, networks = zip(*(of_step(step) for step in range(32)), strict=True)
+    assert [step for step, kind in enumerate(kinds) if kind == "full"] == list(range(0, 32, 4))
+    subnets = [one for kind, (one,) in zip(kinds, networks, strict=True) if kind == "subnet"]
+    assert subnets == drawn(SPACE, 24, sampling="stratified")
+
+
 @pytest.mark.parametrize("space", [SPACE, SMALLER, PAPER_SPACE], ids=["whole", "smaller", "paper"])
 def test_each_round_has_both_ends_and_a_network_of_every_size(space: SearchSpace) -> None:
     low, high = space.parameters(space.smallest()), space.parameters(space.largest())

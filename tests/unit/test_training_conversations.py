@@ -67,7 +67,7 @@ def test_the_tokens_of_a_conversation_are_those_of_the_template_and_all_answers_
     (made,) = tokenize([CONVERSATION], tokenizer, 1000)
     assert list(made.tokens) == as_transformers_reads(CONVERSATION, tokenizer)
     assert learnt(made, tokenizer) == ["One.<|im_end|>\n", "Two<|im_end|>\n", " Three\n\n<|im_end|>\n"]
-    assert Share(0, [made]).response_tokens == len(response(made)) < len(made.tokens) - made.response
+    assert Share(0, [made]).learnt_tokens(False) == len(response(made)) < len(made.tokens) - made.response
 
 
 @pytest.mark.parametrize("bos", [True, False])
