@@ -50,6 +50,7 @@ from tests.benchmarks.refit import mean, refitted
 from tests.support.benchmark import environment_with_data
 
 BOTH = {"sampling": "stratified", "distillation": "full"}
+TAUGHT = {"sampling": "stratified", "distillation": "all", "full_every": 4, "importance_on": "responses"}
 RECIPES: Mapping[str, Mapping[str, Any]] = {
     "uniform": {"steps": 200},
     "stratified": {"steps": 200, "sampling": "stratified"},
@@ -58,6 +59,8 @@ RECIPES: Mapping[str, Mapping[str, Any]] = {
     "both, rate 1e-4": {"steps": 165, **BOTH, "learning_rate": 1e-4},
     "both, rate 3e-4": {"steps": 165, **BOTH, "learning_rate": 3e-4},
     "both, rate 1e-4, responses": {"steps": 165, **BOTH, "learning_rate": 1e-4, "importance_on": "responses"},
+    "taught alone, rate 1e-4": {"steps": 130, **TAUGHT, "learning_rate": 1e-4},
+    "taught alone, rate 1e-4, half the time": {"steps": 65, **TAUGHT, "learning_rate": 1e-4},
 }
 """The keys of `training`, with a number of steps for each that takes about as much time."""
 TIMES_SMALLER = (1.15, 1.3)
