@@ -20,6 +20,11 @@ def one_or_several(orders: Sequence[DropOrder]) -> DropOrders:
     return orders[0] if len(orders) == 1 else tuple(orders)
 
 
+def to_json(orders: DropOrders) -> list[int | list[int]]:
+    """As lists."""
+    return [each if isinstance(each, int) else list(each) for each in orders]
+
+
 def from_json(values: Sequence[int | Sequence[int]]) -> DropOrders:
     """What was written as lists."""
     several = tuple(tuple(each) for each in values if not isinstance(each, int))

@@ -36,7 +36,8 @@ def _drawn(count: int, seed: int = 0) -> IntArray:
 def test_genes_are_found_by_their_names(space: SearchSpace) -> None:
     layers = range(space.network.depth)
     skips = [f"attention[{layer}]" for layer in layers if len(space.attentions) > 1]
-    names = ["depth", *(f"mlp_width[{layer}]" for layer in layers), *skips, "quantization"]
+    orders = ["drop_order"] if len(space.drop_orders) > 1 else []
+    names = ["depth", *orders, *(f"mlp_width[{layer}]" for layer in layers), *skips, "quantization"]
     assert [gene.name for gene in space.genes] == names
     assert [space.place(name) for name in names] == list(range(len(names)))
     assert space.places("mlp_width") == tuple(space.place(f"mlp_width[{layer}]") for layer in layers)

@@ -25,7 +25,7 @@ SPACE = SearchSpace(SHAPE, (6, 5, 4), (48, 24), (5, 4), ("none", "int8"))
 
 
 def network(depth: int, narrow: tuple[int, ...] = (), accuracy: float | None = 0.5) -> Evaluated:
-    return evaluated(network_with_narrow(SPACE, depth, narrow), accuracy)
+    return evaluated(network_with_narrow(SPACE, SPACE.kept_layers(depth), narrow), accuracy)
 
 
 def evaluated(architecture: Architecture, accuracy: float | None) -> Evaluated:
@@ -110,13 +110,13 @@ def test_where_all_mlps_are_equally_wide_none_is_narrow() -> None:
 def test_the_heuristic_network_has_the_usual_depth_and_is_narrow_where_the_best_are() -> None:
     best = [network(5, (0, 3), 0.9), network(5, (0, 2), 0.85), network(6, (0, 3), 0.8)]
     others = [network(4, (1,), 0.1)] * 9
-    assert heuristic_network([*best, *others], SPACE) == network_with_narrow(SPACE, 5, (0, 3))
+    assert heuristic_network([*best, *others], SPACE) == network_with_narrow(SPACE, SPACE.kept_layers(5), (0, 3))
     assert heuristic_network([], SPACE) is None
 
 
 def test_of_layers_that_are_narrow_equally_often_the_last_are_taken() -> None:
     best = [network(6, (1,), 0.9), network(6, (4,), 0.9)]
-    assert heuristic_network(best, SPACE, share=1.0) == network_with_narrow(SPACE, 6, (4,))
+    assert heuristic_network(best, SPACE, share=1.0) == network_with_narrow(SPACE, SPACE.kept_layers(6), (4,))
 
 
 def test_depths_are_counted_by_percentile_of_accuracy() -> None:
