@@ -59,7 +59,7 @@ class PreparedSearch:
 
     @property
     def unordered_space(self) -> SearchSpace:
-        """The search space, of which sizes don't depend on the order of dropping; the number of networks hardly does."""
+        """The search space, of which sizes don't depend on orders of dropping; the number of networks hardly does."""
         network, space = self.base.network, self.settings.space
         return search_space(network, space, unmeasured_orders(network.depth, len(space.depth_rules)))
 

@@ -53,8 +53,8 @@ class SpaceSettings(Section):
             description="Which layers shallower networks drop: those of least influence, or with `first` the last "
             "ones. A layer's influence is one minus the similarity of its input and output. With `divergence` they are "
             "found one by one: that layer goes next without which predictions change least. It takes half a pass over "
-            "a thousand tokens for each layer and drop. The LLaMA-NAS paper keeps the first layers. Of several rules, as "
-            "in `[importance, divergence]`, each network goes by one, which the search chooses.",
+            "a thousand tokens for each layer and drop. The LLaMA-NAS paper keeps the first layers. Of several rules, "
+            "as in `[importance, divergence]`, each network goes by one, which the search chooses.",
             examples=["importance", ["importance", "divergence"]],
         ),
     ] = "importance"
