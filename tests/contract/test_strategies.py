@@ -396,10 +396,8 @@ def test_with_several_drop_orders_generations_are_full_distinct_and_of_all_order
     assert len({network.digest for network in networks}) == len(networks) == 40
     for network in networks:
         assert ORDERED.architecture(ORDERED.genome(network)) == network
-    orders = range(len(ORDERED.drop_orders))
-    ends = {
-        end(depth, order) for depth in ORDERED.depths for order in orders for end in (ORDERED.largest, ORDERED.smallest)
-    }
+    choices = [(depth, order) for depth in ORDERED.depths for order in range(len(ORDERED.drop_orders))]
+    ends = {end(*choice) for choice in choices for end in (ORDERED.largest, ORDERED.smallest)}
     assert asked[0][:2] == [ORDERED.largest(), ORDERED.smallest()]
     assert set(asked[0][: len(ends)]) == ends and len(ends) == 2 * (1 + 2 * 3)
     assert asked == _run(_strategy(name, ORDERED), 2, ORDERED)
