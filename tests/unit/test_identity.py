@@ -176,7 +176,8 @@ def test_one_depth_rule_in_a_list_is_that_rule_and_several_count() -> None:
     assert digest("importance") == digest(["importance"]) == PINNED["supernet"]
     several = [digest(rules) for rules in (["importance", "first"], ["first", "importance"], ["divergence", "first"])]
     assert len({PINNED["supernet"], *several}) == 4
-    plain, listed = small_plan(SERVED), small_plan({**SERVED, "space": {**SERVED["space"], "depth_rule": ["first"]}})
+    plain = small_plan(SERVED)
+    listed = small_plan({**SERVED, "space": {"quantization": ["none", "int8"], "depth_rule": ["first"]}})
     assert listed.about() == plain.about() and digest_json(listed.recipe) == PINNED["search"]
 
 

@@ -21,11 +21,12 @@ from services.trainer.ordering import DIVERGENCE_TOKENS, Ordering, measure_order
 from services.trainer.status import TrainerStatus
 from services.trainer.weight_updates import computing_dtype
 from shared.architecture import Architecture
+from shared.drop_orders import all_orders
 from shared.events import Event, Events, StepAdvanced
 from shared.failure_policy import NO_PROGRESS_SECONDS
 from shared.manifest import SupernetManifest
 from shared.memory_needs import RECIPES
-from shared.settings import MemoryRecipe
+from shared.settings import DepthRule, MemoryRecipe
 from shared.supernet.checkpoint import Checkpoint
 from shared.supernet.device import preferred_dtype, torch_dtype
 from shared.supernet.divergence import Kept, WholeNetwork
@@ -163,7 +164,7 @@ def test_divergences_are_those_of_the_predictions_at_the_tokens_that_count(
         return tuple(layer for layer in EVERY if layer not in gone)
 
     whole = predictions(EVERY)
-    first, second, third = found.drop_order
+    ((first, second, third),) = all_orders(found.drop_order)
     assert measured.keys() == {without(1), without(2), without(3), without(first, second), without(first, third)}
     for kept, divergence in measured.items():
         assert divergence == pytest.approx(float((whole.exp() * (whole - predictions(kept))).sum(-1).mean()), rel=1e-3)
@@ -198,7 +199,7 @@ def test_a_super_network_drops_layers_in_the_order_that_was_found(tmp_path: Path
 
 
 def test_of_several_rules_each_finds_the_order_that_it_finds_alone(tmp_path: Path) -> None:
-    rules = ("divergence", "first", "importance")
+    rules: tuple[DepthRule, ...] = ("divergence", "first", "importance")
     alone = [ordering(tiny_plan(tmp_path, steps=0, space={"depth_rule": rule})) for rule in rules]
     plan = tiny_plan(tmp_path, steps=0, space={"depth_rule": list(rules)})
     together = ordering(plan)

@@ -1,6 +1,7 @@
 """What a study chooses of a search, and what the best networks of a search have in common."""
 
 import random
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -112,6 +113,16 @@ def test_the_heuristic_network_has_the_usual_depth_and_is_narrow_where_the_best_
     others = [network(4, (1,), 0.1)] * 9
     assert heuristic_network([*best, *others], SPACE) == network_with_narrow(SPACE, SPACE.kept_layers(5), (0, 3))
     assert heuristic_network([], SPACE) is None
+
+
+def test_where_layers_leave_in_several_orders_the_heuristic_network_has_those_that_most_of_the_best_have() -> None:
+    space = replace(SPACE, drop_order=((5, 4), (2, 3), (4, 5)))
+    one, other = space.kept_layers(5, 0), space.kept_layers(5, 1)
+    best = [
+        evaluated(network_with_narrow(space, kept, narrow), 0.9)
+        for kept, narrow in ((one, (0,)), (other, (5,)), (other, (4,)), (space.kept_layers(6), (5,)))
+    ]
+    assert heuristic_network(best, space, share=1.0) == network_with_narrow(space, other, (5,))
 
 
 def test_of_layers_that_are_narrow_equally_often_the_last_are_taken() -> None:
