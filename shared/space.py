@@ -123,7 +123,7 @@ class SearchSpace:
         )
 
     def kept_layers(self, depth: int, order: int = 0) -> tuple[int, ...]:
-        """Indices of the layers of a network of this depth, ascending, that leave in one of the orders."""
+        """Indices of the layers of a network of this depth, ascending, whose layers leave in one of the orders."""
         dropped = set(self.drop_orders[order][: self.network.depth - depth])
         return tuple(layer for layer in range(self.network.depth) if layer not in dropped)
 

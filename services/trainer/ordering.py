@@ -56,7 +56,8 @@ def measure_ordering(
         measured = measure_importance(network, _rows(batches, responses, device))
         importance = replace(measured, neurons=tuple(neurons.cpu() for neurons in measured.neurons))
     influence = importance.layers if importance and by_importance else None
-    orders["importance"] = drop_order(depth, influence)
+    if influence is not None:
+        orders["importance"] = drop_order(depth, influence)
     if "divergence" in rules:
         whole = WholeNetwork(network, _rows(first_tokens(batches, DIVERGENCE_TOKENS), responses, device))
         drops = depth - min(settings.space.depths)
