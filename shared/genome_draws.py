@@ -42,6 +42,7 @@ def _around_an_average(choices: int, size: tuple[int, int], rng: np.random.Gener
 
 DRAWING: dict[GeneKind, Callable[[int, tuple[int, int], np.random.Generator], IntArray]] = {
     "depth": _uniform,
+    "drop_order": _uniform,
     "mlp_width": _around_an_average,
     "attention": _around_an_average,
     "quantization": _uniform,

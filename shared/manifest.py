@@ -1,12 +1,14 @@
 """supernet.json: what makes an ordinary checkpoint directory a super-network."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Discriminator, Tag, ValidationError, model_validator
 
 from shared.checkpoint_files import content_digest, former_digest
+from shared.drop_orders import DropOrder, DropOrders, all_orders, one_or_several
 from shared.errors import UserError, first_line
 from shared.files import is_directory, user_path, write_atomically
 from shared.identity import SUPERNET, TOKENS_VERSION, TRAINED_SPACE, TRAINING
@@ -14,7 +16,8 @@ from shared.json_text import parse_json
 from shared.messages import Dtype
 from shared.network.config import network_of
 from shared.network.shape import NetworkShape
-from shared.settings import MemoryRecipe, SpaceSettings, TrainingSettings, explain
+from shared.settings import DepthRule, MemoryRecipe, SpaceSettings, TrainingSettings, explain
+from shared.settings.values import ONE, SEVERAL
 from shared.space import SearchSpace
 from shared.text import shortened
 
@@ -34,12 +37,23 @@ VERSION: Literal[2] = 2
 """Of the manifests that are written. Version 1 has digests by what counted then (`FORMER_CONTENT`)."""
 
 
+def _one_or_several(value: object) -> str:
+    listed = isinstance(value, list | tuple) and any(isinstance(each, list | tuple) for each in value)
+    return SEVERAL if listed else ONE
+
+
+WrittenOrders = Annotated[
+    Annotated[DropOrder, Tag(ONE)] | Annotated[tuple[DropOrder, ...], Tag(SEVERAL)], Discriminator(_one_or_several)
+]
+
+
 class SupernetManifest(BaseModel):
     """How a super-network was made and what may be cut out of it.
 
     `base`: the base checkpoint's id at the hub or absolute directory; `dtype`: what the machine that made the
     super-network prefers to compute in (None in older manifests); `drop_order`: layers in the order in which they
-    are dropped; `influence`: each layer's importance by which that was decided (None for other rules);
+    are dropped, of several rules an order each; `influence`: each layer's importance by which that was decided (None
+    for other rules);
     `tokens_version`: how the training data became tokens; `memory`: how the fine-tuning held weights and gradients;
     `plan`: digest of the recipe (in version 1 of another form of it); `data`: origin and digest of the training data;
     `losses`: running means at the end; `files`: digests of the checkpoint's content.
@@ -52,7 +66,7 @@ class SupernetManifest(BaseModel):
     base_digest: str
     dtype: Dtype | None = None
     space: SpaceSettings
-    drop_order: tuple[int, ...]
+    drop_order: WrittenOrders
     influence: tuple[float, ...] | None
     training: TrainingSettings
     tokens_version: int = 1
@@ -62,6 +76,18 @@ class SupernetManifest(BaseModel):
     losses: dict[str, float]
     versions: dict[str, str]
     files: dict[str, str]
+
+    @model_validator(mode="after")
+    def _order_of_each_rule(self) -> Self:
+        orders, rules = len(all_orders(self.drop_order)), len(self.space.depth_rules)
+        if orders != rules:
+            raise ValueError(f"drop_order: should be {rules}, one for each depth_rule, and are {orders}")
+        return self
+
+    def orders_of(self, rules: Sequence[DepthRule]) -> DropOrders:
+        """The orders of some of the rules that it was made with."""
+        orders = dict(zip(self.space.depth_rules, all_orders(self.drop_order), strict=True))
+        return one_or_several([orders[rule] for rule in rules])
 
     @property
     def digest(self) -> str:
@@ -186,8 +212,8 @@ def read_network(directory: Path) -> NetworkShape:
     return network_of(read_config(directory), str(directory / "config.json"))
 
 
-def search_space(network: NetworkShape, settings: SpaceSettings, drop_order: tuple[int, ...]) -> SearchSpace:
-    """The search space of a model, given the order in which its layers are dropped."""
+def search_space(network: NetworkShape, settings: SpaceSettings, drop_order: DropOrders) -> SearchSpace:
+    """The search space of a model, given the order in which its layers are dropped, or several."""
     return SearchSpace(
         network, settings.depths, settings.mlp_widths, drop_order, settings.quantization, settings.attention
     )

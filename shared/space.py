@@ -9,6 +9,7 @@ from math import prod
 from typing import Literal, get_args
 
 from shared.architecture import Architecture, AttentionChoice, Quantization, derive
+from shared.drop_orders import DropOrder, DropOrders, all_orders, one_or_several
 from shared.errors import UserError
 from shared.network.shape import NetworkShape
 from shared.network.sizes import parameters
@@ -16,10 +17,12 @@ from shared.text import shown
 
 Genome = tuple[int, ...]
 """A value for each of `SearchSpace.genes`, in their order: an index into what may be chosen."""
-GeneKind = Literal["depth", "mlp_width", "attention", "quantization"]
+GeneKind = Literal["depth", "drop_order", "mlp_width", "attention", "quantization"]
 
 QUANTIZATIONS: tuple[Quantization, ...] = get_args(Quantization)
 ATTENTIONS: tuple[AttentionChoice, ...] = get_args(AttentionChoice)
+LAYERS: tuple[GeneKind, ...] = ("depth", "drop_order")
+"""Kinds of genes that say together which layers there are."""
 
 
 @dataclass(frozen=True)
@@ -43,8 +46,10 @@ class SearchSpace:
     `quantizations`; with `skip` among the `attentions`, also those of them that lack any layers' attention.
 
     `drop_order` lists the layers in the order in which they leave: a network of depth d lacks its first `layers - d`.
-    Choices are kept descending, so value 0 of a gene is always the largest choice; unquantised before INT8, attention
-    before none. Where every layer keeps its attention there are no genes for it: genomes of former releases have none.
+    Where it holds several orders, each network goes by one of them. Choices are kept descending, so value 0 of a gene
+    is always the largest choice; unquantised before INT8, attention before none; orders make no difference in size.
+    Where every layer keeps its attention there are no genes for it, and where there is one order there is none for
+    that: genomes of former releases have none.
     Raises UserError for choices that the network doesn't have, and for a network whose layers differ in more than
     windows and rotary embeddings: costs are sums over layers, whichever they are.
     """
@@ -52,7 +57,7 @@ class SearchSpace:
     network: NetworkShape
     depths: tuple[int, ...]
     mlp_widths: tuple[int, ...]
-    drop_order: tuple[int, ...]
+    drop_order: DropOrders
     quantizations: tuple[Quantization, ...] = ("none",)
     attentions: tuple[AttentionChoice, ...] = ("keep",)
 
@@ -67,16 +72,25 @@ class SearchSpace:
         if "keep" not in self.attentions:
             raise UserError("space.attention: a network without any attention can't be the largest; list keep, too")
         dropped = self.network.depth - self.depths[-1]
-        if len(set(self.drop_order)) != len(self.drop_order) or len(self.drop_order) < dropped:
-            raise UserError(f"drop_order must name {dropped} different layers, it is {shown(list(self.drop_order))}")
+        for order in self.drop_orders:
+            if len(set(order)) != len(order) or len(order) < dropped:
+                raise UserError(f"drop_order must name {dropped} different layers, it is {shown(list(order))}")
+        object.__setattr__(self, "drop_order", one_or_several(self.drop_orders))
+
+    @cached_property
+    def drop_orders(self) -> tuple[DropOrder, ...]:
+        """All orders in which layers may leave."""
+        return all_orders(self.drop_order)
 
     @cached_property
     def genes(self) -> tuple[Gene, ...]:
         """All that is chosen, in the order of a genome; all layers have the same choices."""
-        layers, attentions = range(self.network.depth), len(self.attentions)
+        layers, attentions, orders = range(self.network.depth), len(self.attentions), len(self.drop_orders)
+        leaving = [Gene("drop_order", orders)] if orders > 1 else []
         widths = (Gene("mlp_width", len(self.mlp_widths), layer) for layer in layers)
         skips = (Gene("attention", attentions, layer) for layer in layers if attentions > 1)
-        return (Gene("depth", len(self.depths)), *widths, *skips, Gene("quantization", len(self.quantizations)))
+        held = Gene("quantization", len(self.quantizations))
+        return (Gene("depth", len(self.depths)), *leaving, *widths, *skips, held)
 
     def place(self, name: str) -> int:
         """Where in a genome the gene of this name is."""
@@ -84,12 +98,14 @@ class SearchSpace:
 
     def places(self, kind: GeneKind) -> tuple[int, ...]:
         """Where in a genome the genes of this kind are; those of layers in the order of the layers."""
-        return tuple(place for place, gene in enumerate(self.genes) if gene.kind == kind)
+        return self._places_of_kind.get(kind, ())
 
-    def effective(self, depth: int) -> tuple[bool, ...]:
-        """Whether each gene has an effect on a network of this depth."""
-        whole_and_kept = {None, *self.kept_layers(depth)}
-        return tuple(gene.layer in whole_and_kept for gene in self.genes)
+    def effective(self, depth: int, order: int = 0) -> tuple[bool, ...]:
+        """Whether each gene has an effect on a network of this depth whose layers leave in one of the orders, given by
+        its number. The order itself has none where all orders leave the same layers."""
+        whole_and_kept = {None, *self.kept_layers(depth, order)}
+        chosen = any(self.first_order(depth, other) for other in range(len(self.drop_orders)))
+        return tuple(gene.layer in whole_and_kept and (gene.kind != "drop_order" or chosen) for gene in self.genes)
 
     @property
     def genomes(self) -> int:
@@ -100,18 +116,25 @@ class SearchSpace:
     def networks(self) -> int:
         """Number of distinct networks."""
         return sum(
-            prod(gene.choices for gene in compress(self.genes, self.effective(depth)) if gene.kind != "depth")
+            prod(gene.choices for gene in compress(self.genes, self.effective(depth, order)) if gene.kind not in LAYERS)
             for depth in self.depths
+            for order in range(len(self.drop_orders))
+            if self.first_order(depth, order) == order
         )
 
-    def kept_layers(self, depth: int) -> tuple[int, ...]:
-        """Indices of the layers of a network of this depth, ascending."""
-        dropped = set(self.drop_order[: self.network.depth - depth])
+    def kept_layers(self, depth: int, order: int = 0) -> tuple[int, ...]:
+        """Indices of the layers of a network of this depth, ascending, whose layers leave in one of the orders."""
+        dropped = set(self.drop_orders[order][: self.network.depth - depth])
         return tuple(layer for layer in range(self.network.depth) if layer not in dropped)
+
+    def first_order(self, depth: int, order: int) -> int:
+        """The first of the orders that leaves a network of this depth the same layers as this one."""
+        return self._first_orders[depth][self.kept_layers(depth, order)]
 
     def architecture(self, genome: Sequence[int]) -> Architecture:
         """Decode a genome; genes of dropped layers have no effect."""
-        layers = self.kept_layers(self.depths[genome[self.place("depth")]])
+        order = sum(genome[place] for place in self.places("drop_order"))
+        layers = self.kept_layers(self.depths[genome[self.place("depth")]], order)
         widths, skips = self.places("mlp_width"), self.places("attention")
         return Architecture(
             layers=layers,
@@ -125,12 +148,16 @@ class SearchSpace:
 
         Raises UserError if the architecture is not in the space.
         """
-        if architecture.depth not in self.depths or architecture.layers != self.kept_layers(architecture.depth):
+        depth = architecture.depth
+        order = self._first_orders.get(depth, {}).get(architecture.layers)
+        if order is None:
             raise UserError(f"layers {shown(list(architecture.layers))} are none of the search space's choices")
         if architecture.quantization not in self.quantizations:
             raise UserError(f"quantization {architecture.quantization} is none of the search space's choices")
         genome, widths = [0] * len(self.genes), self.places("mlp_width")
-        genome[self.place("depth")] = self.depths.index(architecture.depth)
+        genome[self.place("depth")] = self.depths.index(depth)
+        for place in self.places("drop_order"):
+            genome[place] = order
         for layer, width in zip(architecture.layers, architecture.mlp_widths, strict=True):
             if width not in self.mlp_widths:
                 raise UserError(
@@ -149,23 +176,38 @@ class SearchSpace:
         genome = [0 if gene.kind == "quantization" else rng.randrange(gene.choices) for gene in self.genes]
         return self.architecture(genome).quantized("none")
 
-    def largest(self, depth: int | None = None) -> Architecture:
-        """The network with every choice at its largest, at `depth` or at the greatest depth."""
-        return self._end([0] * len(self.genes), depth)
+    def largest(self, depth: int | None = None, order: int = 0) -> Architecture:
+        """The network with every choice at its largest, at `depth` or at the greatest depth, whose layers leave in one
+        of the orders."""
+        return self._end([0] * len(self.genes), depth, order)
 
-    def smallest(self, depth: int | None = None) -> Architecture:
-        """The network with every choice at its smallest, at `depth` or at the least depth."""
-        return self._end([gene.choices - 1 for gene in self.genes], depth)
+    def smallest(self, depth: int | None = None, order: int = 0) -> Architecture:
+        """The network with every choice at its smallest, at `depth` or at the least depth, whose layers leave in one of
+        the orders."""
+        return self._end([gene.choices - 1 for gene in self.genes], depth, order)
 
     def parameters(self, architecture: Architecture) -> int:
         """Exact number of parameters (tied embeddings counted once)."""
         return parameters(derive(self.network, architecture))
 
     @cached_property
+    def _places_of_kind(self) -> dict[GeneKind, tuple[int, ...]]:
+        kinds = dict.fromkeys(gene.kind for gene in self.genes)
+        return {kind: tuple(place for place, gene in enumerate(self.genes) if gene.kind == kind) for kind in kinds}
+
+    @cached_property
     def _places(self) -> dict[str, int]:
         return {gene.name: place for place, gene in enumerate(self.genes)}
 
-    def _end(self, genome: list[int], depth: int | None) -> Architecture:
+    @cached_property
+    def _first_orders(self) -> dict[int, dict[tuple[int, ...], int]]:
+        """For each depth, by the layers that a network may have, the first order that leaves it these."""
+        orders = range(len(self.drop_orders))[::-1]
+        return {depth: {self.kept_layers(depth, order): order for order in orders} for depth in self.depths}
+
+    def _end(self, genome: list[int], depth: int | None, order: int) -> Architecture:
+        for place in self.places("drop_order"):
+            genome[place] = order
         if depth is not None:
             genome[self.place("depth")] = self.depths.index(depth)
         return self.architecture(genome)

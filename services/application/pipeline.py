@@ -35,9 +35,10 @@ def open_search(
 
     Raises UserError if the run's history belongs to another search.
     """
+    orders = supernet.manifest.orders_of(settings.space.depth_rules)
     plan = SearchPlan(
         settings=settings,
-        space=search_space(read_network(supernet.directory), settings.space, supernet.manifest.drop_order),
+        space=search_space(read_network(supernet.directory), settings.space, orders),
         supernet=CheckpointRef(location=str(supernet.directory.absolute()), digest=supernet.manifest.digest),
         base=base,
         dtype=search_dtype(settings, run, automatic),

@@ -23,6 +23,7 @@ from services.trainer.memory_choice import recorded_memory
 from services.trainer.training_data import TrainingData
 from services.trainer.training_state import FORMER_STATE
 from shared.checkpoint_files import FileDigests
+from shared.drop_orders import unmeasured_orders
 from shared.environment import Environment
 from shared.errors import UserError
 from shared.events import Events
@@ -33,7 +34,6 @@ from shared.messages import CheckpointRef
 from shared.settings import ItemsPart, SearchSettings
 from shared.space import SearchSpace
 from shared.supernet.checkpoint import Checkpoint
-from shared.supernet.order import drop_order
 
 
 @dataclass(frozen=True)
@@ -59,9 +59,9 @@ class PreparedSearch:
 
     @property
     def unordered_space(self) -> SearchSpace:
-        """The search space, of which sizes don't depend on the order of dropping."""
-        network = self.base.network
-        return search_space(network, self.settings.space, drop_order(network.depth, None))
+        """The search space, of which sizes don't depend on orders of dropping; the number of networks hardly does."""
+        network, space = self.base.network, self.settings.space
+        return search_space(network, space, unmeasured_orders(network.depth, len(space.depth_rules)))
 
 
 def prepare_search(
@@ -136,7 +136,8 @@ def _check_named(
 ) -> PreparedSearch:
     supernet = named_supernet(SupernetRequirement(settings, content_of(base.directory, digests, events), None), store)
     manifest = supernet.manifest
-    search_space(base.network, settings.space, manifest.drop_order)  # refuses impossible choices
+    orders = manifest.orders_of(settings.space.depth_rules)
+    search_space(base.network, settings.space, orders)  # refuses impossible choices
     _check_found(supernet, digests, events)
     origins = {"model": origin, "training data": manifest.data["origin"]}
     return PreparedSearch(settings, base, manifest.base_digest, None, supernet, supernet.directory, origins)

@@ -116,11 +116,12 @@ def named_supernet(asked: SupernetRequirement, store: SupernetStore) -> Supernet
             f"model: {shortened(settings.model)} is not the model that {supernet.directory} was made from, which was "
             f"{shortened(manifest.base)}; name that, or another super-network"
         )
-    made = manifest.space.depth_rule
-    if made != settings.space.depth_rule:
+    made = manifest.space.depth_rules
+    lacking = [rule for rule in settings.space.depth_rules if rule not in made]
+    if lacking:
         raise UserError(
-            f"space.depth_rule: {settings.space.depth_rule}, but the layers of {supernet.directory} were ordered by "
-            f"{made}; write that"
+            f"space.depth_rule: {lacking[0]}, but the layers of {supernet.directory} were ordered by "
+            f"{' and '.join(made)}; write {'that' if len(made) == 1 else 'one of these, or several'}"
         )
     if "training" in settings.model_fields_set:
         found = difference(_sections(manifest)["training"], _sections(settings)["training"], "training.")

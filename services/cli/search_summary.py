@@ -16,7 +16,7 @@ def print_space(space: SearchSpace, dtype: Dtype) -> None:
     largest, smallest = space.parameters(space.largest()), space.parameters(space.smallest())
     console.print(
         f"Search space   depths {list(space.depths)}, MLP widths {list(space.mlp_widths)} "
-        f"in each of {space.network.depth} layers{_attention(space)}"
+        f"in each of {space.network.depth} layers{_attention(space)}{_orders(space)}"
     )
     console.print(f"               {networks(space.networks)} distinct networks ({networks(space.genomes)} genomes)")
     console.print(
@@ -52,6 +52,11 @@ def print_cost(settings: SearchSettings, networks: int, cost: Estimate, training
 
 def _attention(space: SearchSpace) -> str:
     return ", with or without attention" if len(space.attentions) > 1 else ""
+
+
+def _orders(space: SearchSpace) -> str:
+    orders = len(space.drop_orders)
+    return f", which leave in one of {orders} orders" if orders > 1 else ""
 
 
 def _report(settings: SearchSettings) -> str:

@@ -103,7 +103,7 @@ class CostModel:
     def layers_of_kind(self, genomes: IntArray) -> IntArray:
         """How many layers of each network are of each of `kinds`, shape (networks, kinds)."""
         places, skips = self.space.places("mlp_width"), self.space.places("attention")
-        kept = self._encoding.effective(genomes)[:, places]
+        kept = self._encoding.kept(genomes)
         attentions = genomes[:, skips] if skips else np.zeros_like(kept, np.int64)
         kinds = self._kinds[np.arange(len(places)), attentions, genomes[:, places]]
         counts = [(kept & (kinds == kind)).sum(axis=1) for kind in range(len(self.kinds))]

@@ -7,6 +7,7 @@ from typing import Any
 from services.coordinator.history import History
 from services.coordinator.pareto import ReferencePoint
 from shared.architecture import Architecture, Quantization, dense
+from shared.drop_orders import from_json, to_json
 from shared.identity import INT8_VERSION, SEARCH
 from shared.manifest import search_space
 from shared.messages import CheckpointRef, CostSpec, Dtype, EvaluationRequest, EvaluationSpec, TaskItems
@@ -39,7 +40,7 @@ class SearchPlan:
             "supernet": self.supernet.digest,
             "base": self.base.digest,
             "dtype": self.dtype,
-            "drop_order": list(self.space.drop_order),
+            "drop_order": to_json(self.space.drop_order),
             "reference_point": self._reference_point,
         }
 
@@ -126,7 +127,7 @@ def plan_of(history: History, settings: SearchSettings) -> SearchPlan:
     recipe, network = about["recipe"], NetworkShape.from_json(about["network"], str(history.path))
     return SearchPlan(
         settings=settings,
-        space=search_space(network, settings.space, tuple(recipe["drop_order"])),
+        space=search_space(network, settings.space, from_json(recipe["drop_order"])),
         supernet=CheckpointRef(location="", digest=recipe["supernet"]),
         base=CheckpointRef(location="", digest=recipe["base"]),
         dtype=recipe["dtype"],

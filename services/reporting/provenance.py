@@ -51,6 +51,7 @@ def provenance(
     measured, `dense` is the measurement of the dense network on the report items."""
     settings, about, speeds = plan.settings, history.about(), serving(plan, tables)
     fronts = f"{use.fronts} front{'' if use.fronts == 1 else 's'}"
+    orders = " or ".join(str(list(order)) for order in plan.space.drop_orders)
     return (
         ("Base model", f"{settings.model} ({plan.base.digest})"),
         ("Super-network", plan.supernet.digest),
@@ -60,7 +61,7 @@ def provenance(
         ("Search space", f"{plan.space.networks} distinct networks, {plan.space.genomes} genomes"),
         ("Depths, MLP widths", f"{list(plan.space.depths)}, {list(plan.space.mlp_widths)}"),
         *((("Attention", ", ".join(plan.space.attentions)),) if len(plan.space.attentions) > 1 else ()),
-        ("Depth rule, drop order", f"{settings.space.depth_rule}, {list(plan.space.drop_order)}"),
+        ("Depth rule, drop order", f"{' or '.join(settings.space.depth_rules)}, {orders}"),
         ("Strategy", f"{settings.search.strategy}, {proceeding(settings.search)}"),
         ("Margin", f"{settings.reporting.margin:g} points"),
         ("Seeds", f"search {settings.search.seed}, training {settings.training.seed}"),

@@ -102,10 +102,11 @@ def plan_training(
     torch.set_num_threads(environment.threads)
     base = Checkpoint.open(base_directory)
     search_space(base.network, settings.space, drop_order(base.network.depth, None))  # refuses impossible choices
-    rule = settings.space.depth_rule
-    if rule != "first" and min(settings.space.depths) < 2:
+    keeping = [rule for rule in settings.space.depth_rules if rule != "first"]
+    if keeping and min(settings.space.depths) < 2:
         raise UserError(
-            f"space.depths: 1 layer is impossible with depth_rule {rule}, which keeps the first and the last layer"
+            f"space.depths: 1 layer is impossible with depth_rule {keeping[0]}, which keeps the first and the last "
+            "layer"
         )
     if settings.training.memory not in ("auto", *recipes_for(settings.training)):
         raise UserError(

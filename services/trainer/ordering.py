@@ -8,8 +8,9 @@ import torch
 
 from services.trainer.examples import Example, calibration_batches, first_tokens
 from services.trainer.fine_tuning import predicting_places
+from shared.drop_orders import DropOrder, DropOrders, one_or_several
 from shared.network.shape import NetworkShape
-from shared.settings import SearchSettings
+from shared.settings import DepthRule, SearchSettings
 from shared.supernet.calibration_row import CalibrationRow
 from shared.supernet.checkpoint import Checkpoint
 from shared.supernet.divergence import WholeNetwork
@@ -25,10 +26,11 @@ network and the language head as often as there are layers."""
 @dataclass(frozen=True)
 class Ordering:
     """`importance` is that of the neurons, None where they stay where they are; `drop_order` lists the layers in the
-    order in which they are dropped, `influence` is what that was decided by (None: by something else)."""
+    order in which they are dropped, of several rules an order each; `influence` is what the rule `importance` decided
+    by (None: there are only others)."""
 
     importance: Importance | None
-    drop_order: tuple[int, ...]
+    drop_order: DropOrders
     influence: tuple[float, ...] | None
 
 
@@ -42,10 +44,11 @@ def measure_ordering(
 ) -> Ordering:
     """The ordering that settings ask for, on the CPU: it goes from process to process. `progressed` is called for each
     layer that is found by divergence, with how many are and are to be; first with none."""
-    training, rule, depth = settings.training, settings.space.depth_rule, base.network.depth
-    by_importance, sorts = rule == "importance", training.neuron_order == "importance"
-    if not (by_importance or sorts or rule == "divergence"):
-        return Ordering(None, drop_order(depth, None), None)
+    training, rules, depth = settings.training, settings.space.depth_rules, base.network.depth
+    by_importance, sorts = "importance" in rules, training.neuron_order == "importance"
+    orders: dict[DepthRule, DropOrder] = {"first": drop_order(depth, None)}
+    if not (by_importance or sorts or "divergence" in rules):
+        return Ordering(None, orders["first"], None)
     network = base.cut().map(lambda tensor: tensor.to(device, compute))
     batches, responses = list(calibration_batches(examples, training)), training.importance_on == "responses"
     importance = None
@@ -53,11 +56,13 @@ def measure_ordering(
         measured = measure_importance(network, _rows(batches, responses, device))
         importance = replace(measured, neurons=tuple(neurons.cpu() for neurons in measured.neurons))
     influence = importance.layers if importance and by_importance else None
-    order = drop_order(depth, influence)
-    if rule == "divergence":
+    if influence is not None:
+        orders["importance"] = drop_order(depth, influence)
+    if "divergence" in rules:
         whole = WholeNetwork(network, _rows(first_tokens(batches, DIVERGENCE_TOKENS), responses, device))
-        order = order_by_divergence(whole, base.network, depth - min(settings.space.depths), progressed)
-    return Ordering(importance if sorts else None, order, influence)
+        drops = depth - min(settings.space.depths)
+        orders["divergence"] = order_by_divergence(whole, base.network, drops, progressed)
+    return Ordering(importance if sorts else None, one_or_several([orders[rule] for rule in rules]), influence)
 
 
 def order_by_divergence(

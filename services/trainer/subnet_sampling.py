@@ -44,17 +44,18 @@ def _stratified(space: SearchSpace, settings: TrainingSettings) -> SubnetsOfStep
 
     Of each ROUND sub-networks one is the smallest and one the largest; where that is the whole network, which every
     other step trains anyway, it is the smallest again. The rest of the range, in parameters, is cut into equal strata,
-    and one network drawn from each, in random order.
+    and one network drawn from each, in random order. Of several orders in which layers leave, each has its turn in
+    making the ends.
     """
     smallest, largest = (end.quantized("none") for end in (space.smallest(), space.largest()))
     low, high = space.parameters(smallest), space.parameters(largest)
-    ends = (smallest, smallest if largest == dense(space.network) else largest)
+    ends = (space.smallest, space.smallest if largest == dense(space.network) else space.largest)
 
     def of_number(number: int) -> Architecture:
         turn, place = divmod(number, ROUND)
         half, place = divmod(place, ROUND // 2)
         if place == 0:
-            return ends[half]
+            return ends[half](order=(turn + half) % len(space.drop_orders)).quantized("none")
         order = random.Random(f"{settings.seed}/strata/{turn}").sample(range(STRATA), STRATA)
         stratum = order[half * STRATA // 2 + place - 1]
         least, most = (low + (high - low) * edge / STRATA for edge in (stratum, stratum + 1))

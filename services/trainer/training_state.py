@@ -28,6 +28,7 @@ import torch
 from torch import Tensor
 
 from services.trainer.distributed.processes import ALONE, Processes
+from shared.drop_orders import DropOrders, from_json
 from shared.errors import UserError
 from shared.files import UnwritableError, write_atomically, writing
 from shared.json_text import parse_json
@@ -49,7 +50,7 @@ WAITING_SHARE = 0.05
 @dataclass
 class TrainingState:
     """Everything a fine-tuning needs to be resumed: `plan` is the digest of its recipe, `step` the next step, `weights`
-    what is trained; of a super-network also the order in which layers are dropped, and by which influence.
+    what is trained; of a super-network also the order in which layers are dropped, or several, and by which influence.
 
     `optimizer` is what is kept of each weight that was updated: numbers, scalars, and tensors with a row for each of
     the weight's rows. Of several processes each has DTensors as weights, and its own rows of what is kept of them.
@@ -57,7 +58,7 @@ class TrainingState:
 
     plan: str
     step: int
-    drop_order: tuple[int, ...]
+    drop_order: DropOrders
     influence: tuple[float, ...] | None
     losses: dict[str, float]
     weights: dict[str, Tensor]
@@ -150,8 +151,8 @@ def load_state(
         optimizer = _put_together(summary["optimizer"], weights, sizes, tensors, processes)
         _read(files, tensors, processes)
         plain = {name: summary[name] for name in PLAIN_FIELDS if name in summary}
-        for name in ("drop_order", "influence"):
-            plain[name] = None if plain[name] is None else tuple(plain[name])
+        plain["drop_order"] = from_json(plain["drop_order"])
+        plain["influence"] = None if plain["influence"] is None else tuple(plain["influence"])
         return TrainingState(**plain, weights=dict(weights), optimizer=optimizer)
 
 

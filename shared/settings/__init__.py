@@ -12,6 +12,7 @@ from shared.settings.reading import (
 )
 from shared.settings.search_file import OF_SERVING, TIMES, Objective, SearchSettings
 from shared.settings.sections import (
+    DepthRule,
     MemoryChoice,
     MemoryRecipe,
     ReportingSettings,
@@ -39,6 +40,7 @@ __all__ = [
     "MOST_BYTES",
     "OF_SERVING",
     "TIMES",
+    "DepthRule",
     "ItemsPart",
     "MemoryChoice",
     "MemoryRecipe",

@@ -5,6 +5,7 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from shared.settings.values import ONE, SEVERAL
 from shared.text import shortened, shown
 
 LONGEST_REASON = 300
@@ -46,7 +47,7 @@ IN_WORDS = {
 def explain(error: ValidationError) -> str:
     """The first problem of a validation in one line, with the field's path."""
     problem = error.errors(include_url=False)[0]
-    field = ".".join(shortened(str(step)) for step in problem["loc"])
+    field = ".".join(shortened(str(step)) for step in problem["loc"] if step not in (ONE, SEVERAL))
     if problem["type"] == "extra_forbidden":
         return f"{field}: unknown key; remove it or correct its spelling"
     if problem["type"] == "missing":

@@ -2,13 +2,19 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
 from shared.architecture import AttentionChoice, Quantization
 from shared.messages import Engine, SpeedSpec, Workload
-from shared.settings.values import Real, Section, Whole, distinct
+from shared.settings.values import ONE, SEVERAL, Real, Section, Whole, distinct
 
 DepthRule = Literal["importance", "divergence", "first"]
+DepthRules = Annotated[
+    Annotated[DepthRule, Tag(ONE)]
+    | Annotated[tuple[DepthRule, ...], Field(min_length=1, json_schema_extra={"uniqueItems": True}), Tag(SEVERAL)],
+    Discriminator(lambda value: SEVERAL if isinstance(value, list | tuple) else ONE),
+]
+"""One rule, or several to choose from."""
 NeuronOrder = Literal["importance", "none"]
 ImportanceOn = Literal["all", "responses"]
 MemoryRecipe = Literal["full", "lean", "leanest"]
@@ -42,12 +48,14 @@ class SpaceSettings(Section):
         ),
     ]
     depth_rule: Annotated[
-        DepthRule,
+        DepthRules,
         Field(
             description="Which layers shallower networks drop: those of least influence, or with `first` the last "
             "ones. A layer's influence is one minus the similarity of its input and output. With `divergence` they are "
             "found one by one: that layer goes next without which predictions change least. It takes half a pass over "
-            "a thousand tokens for each layer and drop. The LLaMA-NAS paper keeps the first layers."
+            "a thousand tokens for each layer and drop. The LLaMA-NAS paper keeps the first layers. Of several rules, "
+            "as in `[importance, divergence]`, each network goes by one, which the search chooses.",
+            examples=["importance", ["importance", "divergence"]],
         ),
     ] = "importance"
     quantization: Annotated[
@@ -70,6 +78,17 @@ class SpaceSettings(Section):
             examples=[["keep", "skip"]],
         ),
     ] = ("keep",)
+
+    @property
+    def depth_rules(self) -> tuple[DepthRule, ...]:
+        """All rules that there are to choose from."""
+        return (self.depth_rule,) if isinstance(self.depth_rule, str) else self.depth_rule
+
+    @field_validator("depth_rule")
+    @classmethod
+    def _distinct_rules(cls, rules: DepthRules) -> DepthRules:
+        """A list of one is that one, so that it changes no identity."""
+        return rules if isinstance(rules, str) or len(distinct(rules, "a rule")) > 1 else rules[0]
 
     @field_validator("quantization")
     @classmethod

@@ -106,7 +106,14 @@ class NarrowLayers(Section):
 
     name: Annotated[str, Field(pattern=NAME, description="What the report calls it.")]
     supernet: Annotated[str, Field(description="Name of one of `supernets`.")]
-    depth: Annotated[Whole, Field(ge=1, description="Number of layers, one of the super-network's `depths`.")]
+    depth: Annotated[
+        Whole,
+        Field(
+            ge=1,
+            description="Number of layers, one of the super-network's `depths`. Of several depth rules, its first one "
+            "says which these are.",
+        ),
+    ]
     layers: Annotated[
         tuple[Annotated[Whole, Field(ge=0)], ...],
         Field(
@@ -123,7 +130,8 @@ class NarrowLayers(Section):
 
     def check(self, space: SpaceSettings, where: str) -> None:
         """Raise ValueError if the heuristic builds no network of a space, as far as that can be told without a model:
-        which layers a shallow network keeps is decided by the model, unless `depth_rule` is first."""
+        which layers a shallow network keeps is decided by the model, unless `depth_rule` is first. Of several rules the
+        first one counts."""
         if self.depth not in space.depths:
             depths = ", ".join(map(str, space.depths))
             raise ValueError(
@@ -138,7 +146,7 @@ class NarrowLayers(Section):
         most, layers = self.depth, self.layers
         if len(layers) > most:
             raise ValueError(f"{where}.layers: {len(layers)} layers are listed, its depth is {most}; list fewer")
-        if space.depth_rule == "first" and max(layers) >= most:
+        if space.depth_rules[0] == "first" and max(layers) >= most:
             raise ValueError(
                 f"{where}.layers: there is no layer {max(layers)} in the first {most}; count from 0 to {most - 1}"
             )

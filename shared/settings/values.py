@@ -11,6 +11,8 @@ T = TypeVar("T")
 
 MOST = 2**63 - 1
 """Of a whole number: what every program can count."""
+ONE, SEVERAL = "(one)", "(several)"
+"""Of a key that holds one value or a list of them: pydantic's names of the two, which are no steps of a key's path."""
 LONGEST_NAME = 100
 """Characters that a new search's name may have: files, queues and containers are named after it, and longer."""
 

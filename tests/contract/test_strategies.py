@@ -38,6 +38,9 @@ SMALL_SHAPE = network_of(
 )
 SMALL = SearchSpace(SMALL_SHAPE, depths=(5, 3), mlp_widths=(96, 48), drop_order=(2, 3))
 STRATA = 10
+ORDERED = replace(SPACE, drop_order=(tuple(range(20, 26)), tuple(range(5, 11)), (25, 7, *range(11, 15))))
+SMALL_ORDERED = replace(SMALL, depths=(5, 4, 3), drop_order=((2, 3), (3, 2), (2, 1)))
+"""In which layers leave in several orders, which in the small one partly leave the same."""
 QUANTIZED, SMALL_QUANTIZED = (replace(space, quantizations=("none", "int8")) for space in (SPACE, SMALL))
 MANY: tuple[tuple[Objective, ...], ...] = (("bytes", "decode_seconds"), get_args(Objective))
 COSTS = CostSpec(engine="torch", workload=Workload(), mlp_widths=(1,), quantizations=("none", "int8"))
@@ -376,6 +379,42 @@ def test_a_small_space_with_attention_is_exhausted_network_by_network(name: Stra
     assert len(asked) == len(set(asked)) == space.networks == 4**3
     assert asked[0] == space.largest() and asked[1] == space.smallest() and not any(asked[1].attentions)
     assert strategy.ask(7) == []
+
+
+@every_strategy
+def test_a_small_space_with_several_drop_orders_is_exhausted_network_by_network(name: StrategyName) -> None:
+    strategy = _strategy(name, SMALL_ORDERED, population=16)
+    asked = [one for generation in _run(strategy, 7, SMALL_ORDERED) for one in generation]
+    assert len(asked) == len(set(asked)) == SMALL_ORDERED.networks == 2**5 + 2 * 2**4 + 2 * 2**3
+    assert strategy.ask(7) == []
+
+
+@every_strategy
+def test_with_several_drop_orders_generations_are_full_distinct_and_of_all_orders(name: StrategyName) -> None:
+    asked = _run(_strategy(name, ORDERED), 2, ORDERED)
+    networks = [network for generation in asked for network in generation]
+    assert len({network.digest for network in networks}) == len(networks) == 40
+    for network in networks:
+        assert ORDERED.architecture(ORDERED.genome(network)) == network
+    choices = [(depth, order) for depth in ORDERED.depths for order in range(len(ORDERED.drop_orders))]
+    ends = {end(*choice) for choice in choices for end in (ORDERED.largest, ORDERED.smallest)}
+    assert asked[0][:2] == [ORDERED.largest(), ORDERED.smallest()]
+    assert set(asked[0][: len(ends)]) == ends and len(ends) == 2 * (1 + 2 * 3)
+    assert asked == _run(_strategy(name, ORDERED), 2, ORDERED)
+
+
+@predicting
+def test_who_predicts_asks_for_the_order_that_leaves_the_better_layers(name: StrategyName) -> None:
+    """Two of them leave layers that cost much wherever they are missing."""
+    strategy, narrowing = _strategy(name, ORDERED, population=30), AdditiveAccuracy(ORDERED, seed=1)
+
+    def measure(network: Architecture) -> float:
+        return narrowing.exact(network) - 0.1 * sum(layer not in network.layers for layer in range(20, 26))
+
+    for _ in range(2):
+        strategy.tell(_measured(ORDERED, strategy.ask(30), measure))
+    shallow = [network for network in strategy.ask(30) if network.depth < 30]
+    assert sum(set(range(20, 26)) < set(network.layers) for network in shallow) > 0.6 * len(shallow) > 3
 
 
 @every_strategy

@@ -29,7 +29,7 @@ LEAN = {memory: {**USUAL, **ALONE, "memory": memory} for memory in ("lean", "lea
 SAVING_LEAN = {**LEAN["lean"], **SAVING}
 SAVING_LEANEST = {**LEAN["leanest"], **SAVING}
 UNDIVIDED = {**USUAL, "steps": 0}
-ORDERED = {**USUAL, "steps": 2, "importance_on": "responses", "space": {"depth_rule": "divergence"}}
+ORDERED = {**USUAL, "steps": 2, "importance_on": "responses", "space": {"depth_rule": ["divergence", "first"]}}
 TWO = {"two": USUAL, "two-each": EACH, "two-ordered": ORDERED}
 NOISE = 2e-5 if preferred_dtype() == "float32" else 2e-2
 
@@ -125,6 +125,7 @@ def test_a_teacher_and_other_sub_networks_are_another_training_too(trained: tupl
 def test_the_first_process_finds_the_order_for_all(trained: tuple[Path, Any]) -> None:
     one, two = (SupernetManifest.read(trained[0] / f"{several}-ordered" / "supernet") for several in ("one", "two"))
     assert one.drop_order == two.drop_order and one.plan == two.plan
+    assert len(one.drop_order) == 2
     logs = [log_of(trained[0] / f"{several}-ordered") for several in ("one", "two")]
     assert [line["loss"] for line in logs[1]] == pytest.approx([line["loss"] for line in logs[0]], rel=NOISE)
 

@@ -48,15 +48,18 @@ def shapes(draw: st.DrawFn, max_layers: int) -> NetworkShape:
 
 
 @st.composite
-def spaces(draw: st.DrawFn, max_layers: int = 7, attentions: Attentions = ATTENTIONS) -> SearchSpace:
-    """A space with any choices of depth, width, attention and quantization, whose layers leave in any order."""
+def spaces(
+    draw: st.DrawFn, max_layers: int = 7, attentions: Attentions = ATTENTIONS, max_orders: int = 3
+) -> SearchSpace:
+    """A space with any choices of depth, width, attention and quantization, whose layers leave in any orders, which may
+    be equal."""
     shape = draw(shapes(max_layers))
     depths = draw(st.lists(st.integers(1, shape.depth), min_size=1, unique=True))
     widths = draw(st.lists(st.integers(1, shape.mlp_widths[0]), min_size=1, max_size=4, unique=True))
-    order = draw(st.permutations(range(shape.depth)))
+    orders = draw(st.lists(st.permutations(range(shape.depth)).map(tuple), min_size=1, max_size=max_orders))
     quantizations = draw(st.sampled_from(QUANTIZATIONS))
     attention = draw(st.sampled_from(attentions))
-    return SearchSpace(shape, tuple(depths), tuple(widths), tuple(order), quantizations, attention)
+    return SearchSpace(shape, tuple(depths), tuple(widths), tuple(orders), quantizations, attention)
 
 
 @st.composite

@@ -2,6 +2,7 @@
 
 import random
 from collections import Counter
+from dataclasses import replace
 from typing import get_args
 
 import numpy as np
@@ -16,9 +17,9 @@ from services.coordinator.strategies.evolution import Evolution
 from shared import genome_draws
 from shared.architecture import Architecture
 from shared.settings import StrategyName, StrategySettings
-from shared.space import GeneKind, SearchSpace
+from shared.space import GeneKind, Genome, SearchSpace
 from tests.support.pretending import SHAPE
-from tests.support.spaces import spaces
+from tests.support.spaces import spaces, spaces_with_genomes
 
 WIDTHS = (48, 32)
 
@@ -36,7 +37,8 @@ def _drawn(count: int, seed: int = 0) -> IntArray:
 def test_genes_are_found_by_their_names(space: SearchSpace) -> None:
     layers = range(space.network.depth)
     skips = [f"attention[{layer}]" for layer in layers if len(space.attentions) > 1]
-    names = ["depth", *(f"mlp_width[{layer}]" for layer in layers), *skips, "quantization"]
+    orders = ["drop_order"] if len(space.drop_orders) > 1 else []
+    names = ["depth", *orders, *(f"mlp_width[{layer}]" for layer in layers), *skips, "quantization"]
     assert [gene.name for gene in space.genes] == names
     assert [space.place(name) for name in names] == list(range(len(names)))
     assert space.places("mlp_width") == tuple(space.place(f"mlp_width[{layer}]") for layer in layers)
@@ -93,6 +95,48 @@ def test_evolution_crosses_the_genes_of_attention() -> None:
     parents = ENCODING.canonical(parents)
     of_both = _children(parents)[:, SPACE.places("attention")][:, [0, 7]].all(axis=1)
     assert of_both.mean() > 0.1  # by mutation alone about one in a hundred
+
+
+ORDERED = replace(SPACE, depths=(8, 7, 6), drop_order=((6, 3), (3, 6), (6, 2)))
+
+
+@given(spaces_with_genomes(genomes=8))
+def test_an_encoding_carries_any_genes(case: tuple[SearchSpace, list[Genome]]) -> None:
+    space, genomes = case
+    encoding = Encoding(space)
+    raw, networks = encoding.array(genomes), [space.architecture(genome) for genome in genomes]
+    assert rows(encoding.canonical(raw)) == [space.genome(network) for network in networks]
+    kept = [[layer in network.layers for layer in range(space.network.depth)] for network in networks]
+    assert encoding.kept(raw).tolist() == kept
+
+
+@given(spaces(max_layers=3))
+def test_every_network_of_any_space_is_listed_once(space: SearchSpace) -> None:
+    genomes = rows(Encoding(space).all_genomes())
+    assert len(set(genomes)) == len(genomes) == space.networks
+    assert genomes == [space.genome(space.architecture(one)) for one in genomes]
+
+
+def test_a_predictor_sees_which_layers_there_are_and_not_by_which_order_they_left() -> None:
+    encoding, place = Encoding(ORDERED), ORDERED.place("drop_order")
+    plain = Encoding(replace(ORDERED, drop_order=(6, 3)))
+    assert encoding.features(encoding.encode([ORDERED.largest()])).shape[1] == plain.choices.sum()
+    here, there = encoding.features(encoding.encode([ORDERED.largest(7, 0), ORDERED.largest(7, 1)]))
+    of_layers = {3 + 2 * place for place in (3, 6, 8 + 3, 8 + 6)}  # their widths, and their attention
+    assert set(np.flatnonzero(here != there).tolist()) == of_layers
+    raw = encoding.encode([ORDERED.largest(6, 0)]).repeat(2, axis=0)
+    raw[1, place] = 1  # the same two layers in another order
+    assert (encoding.features(raw)[0] == encoding.features(raw)[1]).all()
+
+
+def test_evolution_mutates_and_crosses_the_orders_in_which_layers_leave() -> None:
+    encoding, rng = Encoding(ORDERED), np.random.default_rng(1)
+    parents = encoding.canonical(np.random.default_rng(0).integers(encoding.choices, size=(40, encoding.genes)))
+    evolution = Evolution(encoding, 40, parents, rng.random((40, 1)), rng.random(40), rng)
+    children = np.vstack([evolution.ask() for _ in range(10)])
+    assert (children == encoding.canonical(children)).all()
+    depth, order = children[:, ORDERED.place("depth")], children[:, ORDERED.place("drop_order")]
+    assert not order[depth == 0].any() and set(order[depth == 1]) == {0, 1} and set(order[depth == 2]) == {0, 2}
 
 
 @pytest.mark.parametrize("name", get_args(StrategyName))

@@ -1,6 +1,7 @@
 """Identities: made of what changes the answer, and the same in every release."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -163,6 +164,29 @@ def test_a_super_network_and_a_search_have_the_recipes_that_they_had_in_earlier_
     recipe = supernet_recipe("base", "data", space, TrainingSettings(), tokens_version=1)
     assert digest_json(recipe) == PINNED["supernet"]
     assert digest_json(small_plan(SERVED).recipe) == PINNED["search"]
+
+
+def test_one_depth_rule_in_a_list_is_that_rule_and_several_count() -> None:
+    space = {"depths": (8, 7), "mlp_widths": (48, 32)}
+
+    def digest(depth_rule: Any) -> str:
+        settings = SpaceSettings.model_validate({**space, "depth_rule": depth_rule})
+        return digest_json(supernet_recipe("base", "data", settings, TrainingSettings(), tokens_version=1))
+
+    assert digest("importance") == digest(["importance"]) == PINNED["supernet"]
+    several = [digest(rules) for rules in (["importance", "first"], ["first", "importance"], ["divergence", "first"])]
+    assert len({PINNED["supernet"], *several}) == 4
+    plain = small_plan(SERVED)
+    listed = small_plan({**SERVED, "space": {"quantization": ["none", "int8"], "depth_rule": ["first"]}})
+    assert listed.about() == plain.about() and digest_json(listed.recipe) == PINNED["search"]
+
+
+def test_a_search_s_recipe_holds_all_orders_in_which_layers_leave() -> None:
+    plan = small_plan({"space": {"depth_rule": ["first", "importance"]}})
+    orders = (plan.space.drop_orders[0], (3, 4))
+    several = replace(plan, space=replace(plan.space, drop_order=orders))
+    assert several.recipe == {**plan.recipe, "drop_order": [list(order) for order in orders]}
+    assert plan.recipe["drop_order"] == [7, 6, 5, 4, 3, 2, 1]
 
 
 def test_a_baseline_s_network_has_the_digest_that_it_had_in_earlier_releases() -> None:

@@ -13,7 +13,7 @@ from services.coordinator.step_features import StepFeatures
 from services.coordinator.strategies.stratified_sampling import random_genomes
 from shared.architecture import Architecture
 from shared.network.config import network_of
-from shared.space import SearchSpace
+from shared.space import LAYERS, SearchSpace
 from tests.support.spaces import EXAMPLE, spaces
 
 SPACE = SearchSpace(network_of(EXAMPLE), (30, 29, 28), (1536, 1152, 768), tuple(range(20, 26)))
@@ -46,12 +46,14 @@ def test_features_are_0_for_the_largest_network_and_no_sum_of_them_falls_when_a_
 ) -> None:
     encoding = Encoding(space)
     features = StepFeatures(encoding)
-    assert not features.of(encoding.encode([space.largest()])).any()
+    of_largest = features.of(encoding.encode([space.largest()]))[0]
+    lacks_nothing = len(space.drop_orders) == 1 or space.depths[0] == space.network.depth
+    assert not of_largest[0 if lacks_nothing else len(features.leaving) :].any()
     genomes = _random(encoding, 10, seed)
     values = features.of(genomes)
     assert values.shape == (10, features.count) and values.min(initial=0) >= 0 and values.max(initial=0) <= 1
     risen = genomes.copy()
-    place = data.draw(st.sampled_from([place for place, gene in enumerate(space.genes) if gene.kind != "depth"]))
+    place = data.draw(st.sampled_from([place for place, gene in enumerate(space.genes) if gene.kind not in LAYERS]))
     risen[:, place] = np.minimum(risen[:, place] + 1, encoding.choices[place] - 1)
     assert (features.of(encoding.canonical(risen)) >= values - 1e-12).all()
 
@@ -62,6 +64,42 @@ def test_a_dropped_layer_counts_as_many_parameters_as_it_has() -> None:
     dropping = SPACE.parameters(SPACE.largest(30)) - SPACE.parameters(SPACE.largest(29))
     assert features.weights[2:].tolist() == [1.0] * 60
     assert features.weights[:2] == pytest.approx([60 * dropping / narrowing] * 2)
+
+
+def test_what_a_layer_is_worth_is_learnt_of_all_orders_together() -> None:
+    orders = ((20, 21), (21, 24), (20, 24))
+    space = replace(SPACE, drop_order=orders)
+    encoding = Encoding(space)
+    features = StepFeatures(encoding)
+    assert sorted(features.leaving.tolist()) == [20, 21, 24] and not features.of_layers[:3].any()
+    assert len(set(features.weights[:3])) == 1
+    genomes = _random(encoding, 200, 1)
+    lacking = ~encoding.kept(genomes)
+    assert (features.of(genomes)[:, :3] == lacking[:, features.leaving]).all()
+
+    losses = np.random.default_rng(7).lognormal(0, 1.2, space.network.depth) / 20
+
+    def accuracies(genomes: IntArray) -> FloatArray:
+        result: FloatArray = 0.8 - ~encoding.kept(genomes) @ losses
+        return result
+
+    by_second = genomes[:, space.place("drop_order")] == 1
+    known, unseen = genomes[~by_second], genomes[by_second]  # which lack the layers that others lack, but not together
+    assert len(unseen) > 20
+    assert MonotoneRidge(encoding, known, accuracies(known)).predict(unseen) == pytest.approx(
+        accuracies(unseen), abs=2e-3
+    )
+
+
+def test_layers_that_only_leave_together_are_one_step() -> None:
+    space = replace(SPACE, depths=(30, 27), drop_order=((20, 21, 22), (21, 22, 23)))
+    apart = StepFeatures(Encoding(space))
+    assert apart.leaving.tolist() == [21, 20, 23]
+    assert apart.weights[0] == pytest.approx(2 * apart.weights[1]) and apart.weights[1] == apart.weights[2]
+    together = StepFeatures(Encoding(replace(space, drop_order=((20, 21, 22), (22, 20, 21)))))
+    one = StepFeatures(Encoding(replace(space, drop_order=(20, 21, 22))))
+    assert together.leaving.tolist() == one.leaving.tolist() == [20]
+    assert (together.weights == one.weights).all()
 
 
 def test_a_skipped_attention_counts_as_many_parameters_as_it_has() -> None:
@@ -100,7 +138,8 @@ def test_a_network_that_is_wider_somewhere_is_never_predicted_worse(
     predictor = MonotoneRidge(encoding, genomes, np.array(accuracies))
     narrow = _random(encoding, 20, seed + 1)
     wide = narrow * np.random.default_rng(seed).integers(2, size=narrow.shape)
-    wide[:, space.place("depth")] = narrow[:, space.place("depth")]
+    of_layers = [*space.places("depth"), *space.places("drop_order")]
+    wide[:, of_layers] = narrow[:, of_layers]
     assert (predictor.predict(wide) >= predictor.predict(narrow)).all()
     draws = predictor.draw(3, np.random.default_rng(seed))
     assert (draws.predict(wide) >= draws.predict(narrow) - 1e-9).all()

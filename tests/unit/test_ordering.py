@@ -21,10 +21,12 @@ from services.trainer.ordering import DIVERGENCE_TOKENS, Ordering, measure_order
 from services.trainer.status import TrainerStatus
 from services.trainer.weight_updates import computing_dtype
 from shared.architecture import Architecture
+from shared.drop_orders import all_orders
 from shared.events import Event, Events, StepAdvanced
 from shared.failure_policy import NO_PROGRESS_SECONDS
+from shared.manifest import SupernetManifest
 from shared.memory_needs import RECIPES
-from shared.settings import MemoryRecipe
+from shared.settings import DepthRule, MemoryRecipe
 from shared.supernet.checkpoint import Checkpoint
 from shared.supernet.device import preferred_dtype, torch_dtype
 from shared.supernet.divergence import Kept, WholeNetwork
@@ -162,7 +164,7 @@ def test_divergences_are_those_of_the_predictions_at_the_tokens_that_count(
         return tuple(layer for layer in EVERY if layer not in gone)
 
     whole = predictions(EVERY)
-    first, second, third = found.drop_order
+    ((first, second, third),) = all_orders(found.drop_order)
     assert measured.keys() == {without(1), without(2), without(3), without(first, second), without(first, third)}
     for kept, divergence in measured.items():
         assert divergence == pytest.approx(float((whole.exp() * (whole - predictions(kept))).sum(-1).mean()), rel=1e-3)
@@ -196,6 +198,26 @@ def test_a_super_network_drops_layers_in_the_order_that_was_found(tmp_path: Path
     assert told == [(0, 2), (1, 2), (2, 2)]
 
 
+def test_of_several_rules_each_finds_the_order_that_it_finds_alone(tmp_path: Path) -> None:
+    rules: tuple[DepthRule, ...] = ("divergence", "first", "importance")
+    alone = [ordering(tiny_plan(tmp_path, steps=0, space={"depth_rule": rule})) for rule in rules]
+    plan = tiny_plan(tmp_path, steps=0, space={"depth_rule": list(rules)})
+    together = ordering(plan)
+    assert together.drop_order == tuple(one.drop_order for one in alone)
+    assert together.influence == alone[2].influence is not None
+    manifest = train_in(tmp_path / "several", plan)
+    read = SupernetManifest.read(tmp_path / "several" / "supernet")
+    assert read == manifest and read.space.depth_rules == rules
+    assert read.drop_order == manifest.orders_of(rules) == together.drop_order
+    assert read.orders_of(["importance"]) == alone[2].drop_order
+    assert read.orders_of(["importance", "divergence"]) == (alone[2].drop_order, alone[0].drop_order)
+
+
+def test_without_rules_that_measure_and_neurons_that_move_nothing_is_measured(tmp_path: Path) -> None:
+    plan = tiny_plan(tmp_path, steps=0, neuron_order="none", space={"depth_rule": ["first"]})
+    assert ordering(plan) == Ordering(None, tuple(range(LAYERS - 1, 0, -1)), None)
+
+
 def test_what_takes_long_is_told_of_and_is_no_sign_of_hanging(tmp_path: Path) -> None:
     plan = tiny_plan(tmp_path, steps=2, space=DIVERGENCE)
     prepared = SimpleNamespace(training=plan, place=tmp_path / "supernets" / "one", settings=plan.settings)
@@ -221,7 +243,8 @@ def test_an_interrupted_fine_tuning_finds_no_order_a_second_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("services.trainer.training_state.WAITING_SHARE", 1.0)
-    options: dict[str, Any] = {"steps": 4, "checkpoint_every_seconds": 1e-6, "space": DIVERGENCE}
+    space = {"depth_rule": ["first", "divergence"]}
+    options: dict[str, Any] = {"steps": 4, "checkpoint_every_seconds": 1e-6, "space": space}
     undisturbed = run(tmp_path, "undisturbed", **options)
 
     def ends(report: Any) -> None:

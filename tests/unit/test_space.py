@@ -1,5 +1,6 @@
 """The search space: encoding, sampling, and sizes that are exact."""
 
+import json
 import random
 from collections import Counter
 from dataclasses import replace
@@ -13,6 +14,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from shared.architecture import Architecture, dense, derive
 from shared.digest import digest_json
+from shared.drop_orders import DropOrders, all_orders, from_json, one_or_several, to_json, unmeasured_orders
 from shared.errors import UserError
 from shared.network.config import network_of
 from shared.network.sizes import parameters, weight_bytes
@@ -30,8 +32,9 @@ def test_genome_to_architecture_to_genome_leads_back(case: tuple[SearchSpace, li
     canonical = space.genome(architecture)
     assert space.architecture(canonical) == architecture
     assert space.genome(space.architecture(canonical)) == canonical
-    kept = [gene.layer is None or gene.layer in architecture.layers for gene in space.genes]
-    assert canonical == tuple(value if has_effect else 0 for value, has_effect in zip(genome, kept, strict=True))
+    for gene, value, chosen in zip(space.genes, canonical, genome, strict=True):
+        if gene.kind != "drop_order":
+            assert value == (chosen if gene.layer is None or gene.layer in architecture.layers else 0)
 
 
 @given(spaces_with_genomes(genomes=1), st.randoms(use_true_random=False))
@@ -57,7 +60,8 @@ def test_networks_are_equal_exactly_where_their_digests_and_canonical_genomes_ar
 
 @given(spaces(max_layers=3))
 def test_the_stated_numbers_are_those_counted(space: SearchSpace) -> None:
-    genes = [range(len(space.mlp_widths))] * space.network.depth
+    genes = [range(len(space.drop_orders))] if len(space.drop_orders) > 1 else []
+    genes += [range(len(space.mlp_widths))] * space.network.depth
     genes += [range(len(space.attentions))] * (space.network.depth if len(space.attentions) > 1 else 0)
     genomes = list(product(range(len(space.depths)), *genes, range(len(space.quantizations))))
     assert len(genomes) == space.genomes
@@ -88,7 +92,7 @@ def test_the_trainer_s_networks_are_never_quantised_and_do_not_depend_on_the_cho
     assert {network.quantization for network in drawn} == {"none"}
 
 
-@given(spaces(), st.integers(0, 2**32))
+@given(spaces(max_orders=1), st.integers(0, 2**32))
 def test_where_attention_is_kept_all_is_as_in_former_releases(space: SearchSpace, seed: int) -> None:
     plain = replace(space, attentions=("keep",), quantizations=("none",))
     architecture = plain.sample(random.Random(seed))
@@ -151,9 +155,73 @@ def test_bytes_are_those_of_the_weights_and_of_a_scale_for_each_row() -> None:
 @given(spaces())
 def test_layers_leave_in_the_stated_order(space: SearchSpace) -> None:
     for depth in range(space.depths[-1], space.network.depth + 1):
-        kept = space.kept_layers(depth)
-        assert list(kept) == sorted(kept) and len(kept) == depth
-        assert set(range(space.network.depth)) - set(kept) == set(space.drop_order[: space.network.depth - depth])
+        for number, order in enumerate(space.drop_orders):
+            kept = space.kept_layers(depth, number)
+            assert list(kept) == sorted(kept) and len(kept) == depth
+            assert set(range(space.network.depth)) - set(kept) == set(order[: space.network.depth - depth])
+
+
+@given(spaces())
+def test_orders_that_leave_the_same_layers_make_the_same_network(space: SearchSpace) -> None:
+    for depth in space.depths:
+        choices = [space.kept_layers(depth, order) for order in range(len(space.drop_orders))]
+        for order, kept in enumerate(choices):
+            assert space.first_order(depth, order) == choices.index(kept)
+            for end in (space.largest(depth, order), space.smallest(depth, order)):
+                assert end.layers == kept
+                assert all(space.genome(end)[place] == choices.index(kept) for place in space.places("drop_order"))
+            (place,) = space.places("drop_order") or (None,)
+            assert place is None or space.effective(depth, order)[place] == (len(set(choices)) > 1)
+
+
+ORDERS = ((2, 3, 1), (3, 2, 1), (2, 1, 3))
+SEVERAL = SearchSpace(network_of(LLAMA_CONFIG), (5, 4, 3, 2), (24, 12), ORDERS)
+
+
+def test_networks_of_several_orders_are_counted_once() -> None:
+    assert [gene.name for gene in SEVERAL.genes[:2]] == ["depth", "drop_order"] and SEVERAL.genes[1].choices == 3
+    dropped = {5: 1, 4: 2, 3: 2, 2: 1}  # {2} or {3}, {2, 3} or {2, 1}, all three
+    assert SEVERAL.networks == sum(sets * 2**depth for depth, sets in dropped.items())
+    assert SEVERAL.genomes == 4 * 3 * 2**5
+    without_3 = Architecture(layers=(0, 1, 2, 4), mlp_widths=(24,) * 4)
+    assert SEVERAL.genome(without_3)[:2] == (1, 1)
+    assert SEVERAL.genome(SEVERAL.largest(4, 2))[:2] == (1, 0)
+    with pytest.raises(UserError, match=r"layers \[0, 1, 3, 4\] are none"):
+        replace(SEVERAL, drop_order=ORDERS[1]).genome(Architecture(layers=(0, 1, 3, 4), mlp_widths=(24,) * 4))
+
+
+def test_one_order_in_a_list_is_that_order() -> None:
+    plain = replace(SEVERAL, drop_order=(2, 3, 1))
+    listed = replace(SEVERAL, drop_order=((2, 3, 1),))
+    assert listed == plain and listed.drop_order == (2, 3, 1) and listed.drop_orders == ((2, 3, 1),)
+    assert [gene.name for gene in plain.genes[:2]] == ["depth", "mlp_width[0]"]
+
+
+def test_the_trainer_draws_networks_of_all_orders() -> None:
+    rng = random.Random(0)
+    layers = Counter(SEVERAL.sample(rng).layers for _ in range(4000))
+    assert len(layers) == 6
+    by_depth = {depth: [count for kept, count in layers.items() if len(kept) == depth] for depth in (4, 3)}
+    assert all(250 < count < 750 for counts in by_depth.values() for count in counts)
+
+
+def test_orders_that_were_not_measured_yet_make_as_many_networks_as_any() -> None:
+    assert unmeasured_orders(5, 1) == (4, 3, 2, 1)
+    for layers in range(2, 8):
+        orders = unmeasured_orders(layers, 3)
+        assert all(sorted(order) == list(range(1, layers)) for order in all_orders(orders))
+        several = len(set(all_orders(orders)))
+        for drops in range(1, layers - 1):
+            assert len({frozenset(order[:drops]) for order in all_orders(orders)}) == several
+    assert unmeasured_orders(1, 2) == ((), ())
+
+
+@pytest.mark.parametrize("orders", [(), (2, 1), ((2, 1),), ((2, 1), (1, 2)), ((), ())])
+def test_orders_are_read_as_they_were_written(orders: DropOrders) -> None:
+    written = to_json(orders)
+    assert json.loads(json.dumps(written)) == written
+    assert from_json(written) == orders
+    assert all_orders(one_or_several(all_orders(orders))) == all_orders(orders)
 
 
 def test_sampling_draws_every_gene_uniformly() -> None:
@@ -223,10 +291,11 @@ def test_the_parameters_of_well_known_models_are_those_of_transformers(config: d
         ((5,), (24, 24), (), r"space.mlp_widths: \[24, 24\] names a choice twice"),
         ((3,), (24,), (1,), "drop_order must name 2 different layers"),
         ((3,), (24,), (1, 1), "drop_order must name 2 different layers"),
+        ((3,), (24,), ((1, 2), (3,)), r"drop_order must name 2 different layers, it is \[3\]"),
     ],
 )
 def test_impossible_choices_are_refused_in_one_line(
-    depths: tuple[int, ...], widths: tuple[int, ...], order: tuple[int, ...], complaint: str
+    depths: tuple[int, ...], widths: tuple[int, ...], order: DropOrders, complaint: str
 ) -> None:
     with pytest.raises(UserError, match=complaint) as refusal:
         SearchSpace(network_of(LLAMA_CONFIG), depths, widths, order)

@@ -1,6 +1,7 @@
 """What a study chooses of a search, and what the best networks of a search have in common."""
 
 import random
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -25,7 +26,7 @@ SPACE = SearchSpace(SHAPE, (6, 5, 4), (48, 24), (5, 4), ("none", "int8"))
 
 
 def network(depth: int, narrow: tuple[int, ...] = (), accuracy: float | None = 0.5) -> Evaluated:
-    return evaluated(network_with_narrow(SPACE, depth, narrow), accuracy)
+    return evaluated(network_with_narrow(SPACE, SPACE.kept_layers(depth), narrow), accuracy)
 
 
 def evaluated(architecture: Architecture, accuracy: float | None) -> Evaluated:
@@ -110,13 +111,23 @@ def test_where_all_mlps_are_equally_wide_none_is_narrow() -> None:
 def test_the_heuristic_network_has_the_usual_depth_and_is_narrow_where_the_best_are() -> None:
     best = [network(5, (0, 3), 0.9), network(5, (0, 2), 0.85), network(6, (0, 3), 0.8)]
     others = [network(4, (1,), 0.1)] * 9
-    assert heuristic_network([*best, *others], SPACE) == network_with_narrow(SPACE, 5, (0, 3))
+    assert heuristic_network([*best, *others], SPACE) == network_with_narrow(SPACE, SPACE.kept_layers(5), (0, 3))
     assert heuristic_network([], SPACE) is None
+
+
+def test_where_layers_leave_in_several_orders_the_heuristic_network_has_those_that_most_of_the_best_have() -> None:
+    space = replace(SPACE, drop_order=((5, 4), (2, 3), (4, 5)))
+    one, other = space.kept_layers(5, 0), space.kept_layers(5, 1)
+    best = [
+        evaluated(network_with_narrow(space, kept, narrow), 0.9)
+        for kept, narrow in ((one, (0,)), (other, (5,)), (other, (4,)), (space.kept_layers(6), (5,)))
+    ]
+    assert heuristic_network(best, space, share=1.0) == network_with_narrow(space, other, (5,))
 
 
 def test_of_layers_that_are_narrow_equally_often_the_last_are_taken() -> None:
     best = [network(6, (1,), 0.9), network(6, (4,), 0.9)]
-    assert heuristic_network(best, SPACE, share=1.0) == network_with_narrow(SPACE, 6, (4,))
+    assert heuristic_network(best, SPACE, share=1.0) == network_with_narrow(SPACE, SPACE.kept_layers(6), (4,))
 
 
 def test_depths_are_counted_by_percentile_of_accuracy() -> None:

@@ -186,6 +186,16 @@ def test_a_heuristic_needs_a_choice_of_widths_and_no_more_layers_than_there_are(
     assert refusal(values).startswith("x: heuristics: a heuristic is listed twice")
 
 
+def test_of_several_depth_rules_a_heuristic_goes_by_the_first() -> None:
+    heuristics = {"heuristics": [{**HEURISTIC, "depth": 28, "layers": [2, 29]}]}
+    first, importance = (
+        {**changed("supernets.0.space", {**SEVERAL, "depth_rule": rules}), **heuristics}
+        for rules in (["first", "importance"], ["importance", "first"])
+    )
+    assert "there is no layer 29 in the first 28" in refusal(first)
+    assert parse_study(importance, "x").heuristics[0].layers == (2, 29)
+
+
 def test_the_timed_task_is_one_of_the_tasks_and_by_default_mmlu_or_the_first() -> None:
     served = {**GOOD, "serving": {}}
     assert refusal({**served, "timed_task": "piqa"}) == "x: timed_task: 'piqa' is none of `tasks`; name one of them"

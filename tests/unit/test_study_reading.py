@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from services.application.run_directory import RunDirectory
-from services.application.study.reading import is_finished
+from services.application.study.reading import difference_of_search, is_finished
 from services.coordinator.history import History
 from services.coordinator.plan import SearchPlan
 from shared.errors import UserError
@@ -99,6 +99,15 @@ def test_networks_that_failed_while_they_were_searched_are_no_reason_to_search_a
         outcomes = [history.outcome(candidate.identity) for candidate in history.candidates()]
     assert any(isinstance(outcome, Failure) for outcome in outcomes)
     assert is_finished(run, plan.settings)
+
+
+def test_a_search_that_began_with_other_depth_rules_is_told_from_one_that_goes_on(tmp_path: Path) -> None:
+    began = small_plan({"space": {"depth_rule": ["first", "importance"]}})
+    with closing(History.create_or_resume(tmp_path / "history.sqlite", began.about())) as history:
+        assert difference_of_search(history, began.settings, "base", "supernet") is None
+        asked = small_plan({"space": {"depth_rule": ["first"]}}).settings
+        found = difference_of_search(history, asked, "base", "supernet")
+    assert found == "space.depth_rule was first or importance, now first"
 
 
 def has_seven_layers(request: EvaluationRequest) -> bool:

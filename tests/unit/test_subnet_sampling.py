@@ -77,6 +77,22 @@ def test_stratified_rounds_draw_attentions_too() -> None:
     assert len({one.mlp_widths for one in networks}) > 20
 
 
+@pytest.mark.parametrize("sampling", ["uniform", "stratified"])
+def test_sub_networks_of_all_drop_orders_are_trained(sampling: Any) -> None:
+    space = replace(SPACE, drop_order=((6, 3), (2, 5)))
+    networks = drawn(space, 6 * ROUND, sampling=sampling, seed=3)
+    for depth in (7, 6):
+        layers = [one.layers for one in networks if one.depth == depth]
+        assert {layers.count(space.kept_layers(depth, order)) > len(layers) / 5 for order in (0, 1)} == {True}
+    if sampling == "stratified":
+        ends = [networks[number] for number in range(0, len(networks), ROUND // 2)]
+        assert ends[:4] == [space.smallest(order=order) for order in (0, 1, 1, 0)]
+    smaller = replace(SMALLER, drop_order=((6, 3), (2, 5)))
+    if sampling == "stratified":
+        ends = drawn(smaller, 2 * ROUND, sampling=sampling)[:: ROUND // 2]
+        assert ends == [smaller.smallest(), smaller.largest(order=1), smaller.smallest(order=1), smaller.largest()]
+
+
 def test_a_step_s_sub_networks_depend_on_seed_and_step_alone() -> None:
     of_step = subnets_of_step(SPACE, TrainingSettings(sampling="stratified", seed=1))
     later, again = of_step(21), subnets_of_step(SPACE, TrainingSettings(sampling="stratified", seed=1))

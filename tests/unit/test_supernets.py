@@ -3,7 +3,7 @@
 import json
 import multiprocessing
 import shutil
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -24,8 +24,10 @@ from services.application.supernet_store import (
 )
 from services.application.supernet_training import fine_tune
 from services.cli.inventory_view import remove_supernet, show_all
+from services.coordinator.plan import plan_of
 from services.trainer.data import load_instructions
 from shared.digest import digest_json
+from shared.drop_orders import DropOrders
 from shared.environment import Environment
 from shared.errors import UserError
 from shared.events import Event, Events, Noted
@@ -212,6 +214,53 @@ def test_what_a_search_file_names_must_be_there_and_go_with_it(run: RunDirectory
         with pytest.raises(UserError) as refused:
             found(run, store, **changes)
         assert words in str(refused.value) and "\n" not in str(refused.value)
+
+
+SEVERAL = {"depth_rule": ["first", "importance"]}
+
+
+def test_one_that_was_made_with_several_depth_rules_can_be_searched_with_some_of_them(
+    run: RunDirectory, store: SupernetStore
+) -> None:
+    write_supernet(store.place("0f12"))
+    space = search_settings(space=SEVERAL).space.model_dump(mode="json")
+    first, importance = (7, 6, 5, 4, 3, 2, 1), (3, 4, 1, 2, 5, 6)
+    manifest_with(store.place("0f12"), space=space, drop_order=[first, importance])
+    supernet, base = Supernet.read(store.place("0f12")), CheckpointRef(location="there", digest="0" * 32)
+
+    def searched(rules: Any, name: str) -> DropOrders:
+        """What the search's plan has, and its history after it."""
+        assert found(run, store, supernet="0f12", space={"depth_rule": rules}) == "0f12"
+        asked = search_settings(supernet="0f12", space={"depth_rule": rules})
+        plan, history = open_search(asked, RunDirectory(run.path / name), supernet, base, "float32")
+        with closing(history):
+            assert plan_of(history, asked).space == plan.space
+        return plan.space.drop_order
+
+    assert searched("first", "one") == first == searched(["first"], "one")
+    assert searched("importance", "other") == importance
+    assert searched(["importance", "first"], "both") == (importance, first)
+    with pytest.raises(UserError, match=r"belongs to another search \(drop_order was \[\[3, 4, .*, now \[7, 6, "):
+        searched("first", "both")
+    with pytest.raises(UserError) as refused:
+        searched(["first", "divergence"], "none")
+    assert str(refused.value) == (
+        f"space.depth_rule: divergence, but the layers of {store.place('0f12')} were ordered by first and importance; "
+        "write one of these, or several"
+    )
+    # One that isn't named is made with all rules that are asked for.
+    assert found(run, store) is None and found(run, store, space=SEVERAL) == "0f12"
+
+
+@pytest.mark.parametrize(
+    ("rules", "orders"), [("first", [[1, 2], [2, 1]]), (["first", "importance"], [1, 2]), (["first", "importance"], [])]
+)
+def test_a_manifest_has_an_order_for_each_rule(store: SupernetStore, rules: Any, orders: list[Any]) -> None:
+    write_supernet(store.place("0f12"))
+    space = search_settings(space={"depth_rule": rules}).space.model_dump(mode="json")
+    manifest_with(store.place("0f12"), space=space, drop_order=orders)
+    with pytest.raises(UserError, match=r"supernet\.json: drop_order: should be \d, one for each depth_rule"):
+        Supernet.read(store.place("0f12"))
 
 
 def test_a_run_s_link_leads_there_though_runs_lie_on_another_disk(tmp_path: Path) -> None:

@@ -417,6 +417,10 @@ def test_impossible_spaces_are_refused_before_anything_is_computed(tmp_path: Pat
             {"depths": (1,), "depth_rule": "divergence"},
             r"space\.depths: 1 layer is impossible with depth_rule divergence",
         ),
+        (
+            {"depths": (1,), "depth_rule": ["first", "importance"]},
+            r"space\.depths: 1 layer is impossible with depth_rule importance",
+        ),
     ]
     for space, complaint in refused:
         changed = settings.model_copy(update={"space": settings.space.model_copy(update=space)})

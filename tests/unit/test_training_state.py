@@ -50,6 +50,15 @@ def test_a_training_state_survives_being_saved(tmp_path: Path) -> None:
     assert load_state(tmp_path / "training", "plan") is None
 
 
+@pytest.mark.parametrize("orders", [(), (2, 1), ((2, 1), (1, 2)), ((), ())])
+def test_a_state_holds_all_orders_in_which_layers_are_dropped(tmp_path: Path, orders: Any) -> None:
+    save_state(tmp_path / "training", replace(state(), drop_order=orders))
+    written = json.loads((tmp_path / "training" / "state.json").read_text())["drop_order"]
+    assert written == [each if isinstance(each, int) else list(each) for each in orders]
+    restored = load_state(tmp_path / "training", "plan")
+    assert restored is not None and restored.drop_order == orders
+
+
 def test_a_state_before_the_first_step_has_no_optimizer_s(tmp_path: Path) -> None:
     save_state(tmp_path / "training", replace(state(), optimizer={}, influence=None))
     restored = load_state(tmp_path / "training", "plan")

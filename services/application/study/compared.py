@@ -39,7 +39,8 @@ def searched_networks(
     for heuristic in settings.heuristics:
         plan = first[heuristic.supernet].plan
         (supernet,) = (each for each in settings.supernets if each.name == heuristic.supernet)
-        architecture = network_with_narrow(plan.space, heuristic.depth, heuristic.layers)
+        kept = plan.space.kept_layers(heuristic.depth)
+        architecture = network_with_narrow(plan.space, kept, heuristic.layers)
         _say_what_is_lacking(heuristic, architecture, events)
         networks.append(
             StudyNetwork(
@@ -91,7 +92,7 @@ def _of_search(
 
 def _say_what_is_lacking(heuristic: NarrowLayers, architecture: Architecture, events: Events) -> None:
     """Which layers a shallow network keeps is only known once its super-network is made, unless its depth_rule is
-    first."""
+    first, or several with that in the first place."""
     lacking = sorted(set(heuristic.layers).difference(architecture.layers))
     narrow, asked = len(heuristic.layers) - len(lacking), len(heuristic.layers)
     if lacking:

@@ -14,7 +14,7 @@ from services.coordinator.study.networks import Study, StudySearch
 from shared.failure_policy import FAILURES
 from shared.identity import SEARCH, difference
 from shared.messages import Measurement, Outcome
-from shared.settings import SearchSettings, metrics_by_task
+from shared.settings import SearchSettings, metrics_by_task, parse_settings
 from shared.settings.study_file import StudiedSupernet, StudySettings
 
 
@@ -46,11 +46,15 @@ def _is_settled(outcome: Outcome | None) -> bool:
 def difference_of_search(history: History, asked: SearchSettings, base: str, supernet: str | None) -> str | None:
     """In what a search that has begun differs from the one that is asked for, in words; None if it can go on. `base`
     and `supernet` are digests, the latter None where the super-network is still to be made."""
-    begun = history.about()["recipe"]
+    about = history.about()
+    begun, rules = about["recipe"], parse_settings(about["settings"], str(history.path)).space.depth_rules
     decided = {} if asked.dtype == "auto" else {"dtype": asked.dtype}
     made = {} if supernet is None else {"supernet": supernet}
     unasked = {name: begun[name] for name in ("supernet", "dtype", "drop_order", "reference_point")}
-    return difference(begun, unasked | SEARCH.of(asked.model_dump(mode="json")) | {"base": base} | decided | made)
+    expected = unasked | SEARCH.of(asked.model_dump(mode="json")) | {"base": base} | decided | made
+    return difference(begun, expected) or difference(
+        {"depth_rule": " or ".join(rules)}, {"depth_rule": " or ".join(asked.space.depth_rules)}, "space."
+    )
 
 
 def begin_history(directory: StudyDirectory, settings: StudySettings, base: str) -> History:

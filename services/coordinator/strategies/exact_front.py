@@ -36,7 +36,9 @@ def best_by_counts(encoding: Encoding, predict: Predict) -> IntArray:
     for values in product(*(range(space.genes[place].choices) for place in whole)):
         base = np.zeros(encoding.genes, np.int64)
         base[whole] = values
-        layers = space.kept_layers(space.depths[base[space.place("depth")]])
+        if (encoding.canonical(base[None]) != base).any():
+            continue
+        layers = np.flatnonzero(encoding.kept(base[None])[0]).tolist()
         of_layers = _best_sequences(*_gains(encoding, predict, base, layers))
         genomes = np.tile(base, (*of_layers.shape[:2], 1))
         for index, layer in enumerate(layers):

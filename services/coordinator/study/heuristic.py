@@ -56,27 +56,27 @@ def depth_probabilities(evaluated: Sequence[Evaluated], bins: int = 4) -> list[d
 
 
 def heuristic_network(evaluated: Sequence[Evaluated], space: SearchSpace, share: float = SHARE) -> Architecture | None:
-    """The network that the best ones suggest: of the depth that is most frequent among them (of equally frequent ones
-    the greatest), narrow in as many layers as they are on average, namely in those that are narrow most often (of equal
-    ones the last, which the paper finds to matter least), and wide in all others. None where nothing was measured."""
+    """The network that the best ones suggest: of the layers, and so of the depth, that are most frequent among them (of
+    equally frequent ones the greatest depth), narrow in as many layers as they are on average, namely in those that are
+    narrow most often (of equal ones the last, which the paper finds to matter least), and wide in all others. None
+    where nothing was measured."""
     best = best_share(evaluated, share)
     if not best:
         return None
-    depths = Counter(network.architecture.depth for network in best)
-    depth = max(depths, key=lambda each: (depths[each], each))
+    counts = Counter(network.architecture.layers for network in best)
+    kept = max(counts, key=lambda layers: (counts[layers], len(layers)))
     number = round(sum(len(narrow_layers(network.architecture, space)) for network in best) / len(best))
     probabilities = narrow_probabilities(evaluated, space, share)
-    ranked = sorted(space.kept_layers(depth), key=lambda layer: (probabilities[layer] or 0.0, layer), reverse=True)
-    return network_with_narrow(space, depth, ranked[:number])
+    ranked = sorted(kept, key=lambda layer: (probabilities[layer] or 0.0, layer), reverse=True)
+    return network_with_narrow(space, kept, ranked[:number])
 
 
-def network_with_narrow(space: SearchSpace, depth: int, layers: Sequence[int]) -> Architecture:
-    """The network of a depth with the narrowest MLPs in some layers and the widest in all others; layers that networks
-    of this depth lack have no effect."""
-    kept = space.kept_layers(depth)
+def network_with_narrow(space: SearchSpace, kept: Sequence[int], layers: Sequence[int]) -> Architecture:
+    """The network of the layers that are kept, with the narrowest MLPs in some of them and the widest in all others;
+    layers that it lacks have no effect."""
     widest, narrowest = space.mlp_widths[0], space.mlp_widths[-1]
     widths = tuple(narrowest if layer in layers else widest for layer in kept)
-    return Architecture(layers=kept, mlp_widths=widths)
+    return Architecture(layers=tuple(kept), mlp_widths=widths)
 
 
 def _accuracy(network: Evaluated) -> float:

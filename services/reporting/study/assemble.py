@@ -83,7 +83,7 @@ def _supernets(study: Study) -> tuple[StudiedSupernet, ...]:
                 depths=space.depths if space else supernet.space.depths,
                 mlp_widths=space.mlp_widths if space else supernet.space.mlp_widths,
                 layers=space.network.depth if space else next(iter(whole), 0),
-                depth_rule=supernet.space.depth_rule,
+                depth_rule=" or ".join(supernet.space.depth_rules),
                 networks=space.networks if space else None,
                 tuned_tokens=tokens.get(supernet.name, 0),
             )
