@@ -4,13 +4,14 @@ from pathlib import Path
 
 import pytest
 
+from services.application.example import SEARCHES
 from services.evaluator.tasks.loading import count_items, load_items
 from services.pruner.baselines import make_baseline
 from services.pruner.target import ParameterTarget, fits
 from shared.manifest import search_space
 from shared.network.shape import NetworkShape
 from shared.network.sizes import parameters
-from shared.settings import ItemsPart, StudySettings, read_study_file
+from shared.settings import ItemsPart, StudySettings, read_search_file, read_study_file
 from shared.supernet.order import drop_order
 from tests.support.data import benchmark_data
 from tests.support.networks import uniform_network
@@ -78,12 +79,24 @@ def test_a_share_of_mmlu_s_items_is_of_all_the_subjects() -> None:
     assert len(loaded.documents) == mmlu.search.items and len(set(loaded.clusters)) == 12
 
 
-def test_the_two_super_networks_of_the_example_differ_in_the_paper_s_rules_alone() -> None:
+def test_the_two_super_networks_of_the_example_are_made_and_searched_by_the_paper_s_rules_and_by_ours() -> None:
     for name in ("smollm2", "smollm2-small"):
-        paper, ours = read_study_file(STUDIES / f"{name}.yaml").supernets
+        study = read_study_file(STUDIES / f"{name}.yaml")
+        paper, ours = study.supernets
         assert (paper.space.depth_rule, paper.training.neuron_order) == ("first", "none")
+        assert (paper.training.sampling, paper.training.distillation, paper.training.refit) == (
+            "uniform",
+            "none",
+            False,
+        )
+        assert paper.search is None and study.search.strategy == "linas"
         assert ours.space == paper.space.model_copy(update={"depth_rule": "importance"})
-        assert ours.training == paper.training.model_copy(update={"neuron_order": "importance"})
+        recipe = read_search_file(SEARCHES / "smollm2-arc-easy.yaml").training
+        data, as_much = ("data", "checkpoint_every_seconds"), ("steps", "tokens_per_step")
+        levers = recipe.model_dump(exclude={*data, *as_much, "warmup_steps", "calibration_tokens"})
+        assert ours.training.model_dump(include=set(levers)) == levers, "what the example search takes"
+        assert all(getattr(ours.training, key) == getattr(paper.training, key) for key in as_much)
+        assert ours.search == study.search.model_copy(update={"strategy": "bayesian"}), "as many networks"
 
 
 def test_the_small_study_makes_every_table_of_the_full_one() -> None:
