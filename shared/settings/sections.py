@@ -172,10 +172,10 @@ class TrainingSettings(Section):
     distillation: Annotated[
         Distillation,
         Field(
-            description="What teaches the sub-networks: the data alone (`none`); besides, the whole network's "
-            "predictions of response tokens, as 0.7 of the loss (`full`); or nothing but its predictions, of all "
-            "tokens (`all`). They are computed with the weights of the step. LLaMA-NAS leaves out distillation, which "
-            "InstaTune has."
+            description="What teaches the sub-networks: the data, the whole network as well (`full`), or nothing but "
+            "that (`all`). With `full` its predictions of response tokens make 0.7 of the loss, with `all` those of "
+            "all tokens are the loss. They are computed with the weights of the step. LLaMA-NAS leaves out "
+            "distillation, which InstaTune has."
         ),
     ] = "none"
     neuron_order: Annotated[

@@ -119,7 +119,7 @@ def test_what_is_written_trains_by_what_measured_best_and_at_the_rates_of_the_sh
     example = read_search_file(SEARCHES / "smollm2-arc-easy.yaml").training
     small = parse_settings(parse_yaml(search_text("a/b", SHAPE, Path("search.yaml"), True)), "x").training
     large = written("meta-llama/Llama-2-7b-hf").training
-    for name in ("sampling", "distillation", "importance_on", "refit"):
+    for name in ("full_every", "sampling", "distillation", "importance_on", "refit"):
         assert getattr(small, name) == getattr(large, name) == getattr(example, name)
     assert small.learning_rate == example.learning_rate == 1e-4
     assert large.learning_rate == read_search_file(SEARCHES / "llama2-7b" / "mmlu.yaml").training.learning_rate
@@ -129,7 +129,7 @@ def test_a_7b_model_is_profiled_by_its_config_alone_with_memory_disk_and_hours_o
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The hours are those of 2,000 steps of 16,384 tokens, each four passes of 5.3 billion parameters in layers,
-    and every other one of them a pass more of the whole network, which teaches."""
+    and three of four of them a pass more of the whole network, which teaches."""
     monkeypatch.setattr(init, "parameter_tokens_per_second", lambda checkpoint, dtype: 1e9)
     (tmp_path / "base").mkdir()
     (tmp_path / "base" / "config.json").write_text(json.dumps(LLAMA2_7B_CONFIG), encoding="utf-8")
@@ -147,8 +147,8 @@ def test_a_7b_model_is_profiled_by_its_config_alone_with_memory_disk_and_hours_o
     assert all(len(stages) == 4 for stages in hours.values()), lines
     space = search_space(LLAMA2_7B, settings.space, drop_order(32, None))
     layers = [space.parameters(end) - outer_parameters(LLAMA2_7B) for end in (space.largest(), space.smallest())]
-    mean = (3 * layers[0] + layers[1]) / 4  # of the whole network and one of middling size in turn
-    seconds = 2 * (4 * mean + layers[0] / 2) * 2000 * 16384 / (0.4 * 312e12)
+    mean = (layers[0] + 3 * (layers[0] + layers[1]) / 2) / 4  # in every fourth step the whole network, else middling
+    seconds = 2 * (4 * mean + 3 / 4 * layers[0]) * 2000 * 16384 / (0.4 * 312e12)
     assert hours["A100"][0] == duration(seconds) and hours["H100 SXM"][0] == duration(seconds * 312 / 989)
 
 
