@@ -29,13 +29,14 @@ class LoraMethod(BaseModel):
     alpha: Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
-Teacher = Literal["none", "base"]
+Teacher = Literal["none", "base", "base alone"]
 Method = Annotated[FullMethod | LoraMethod, Field(discriminator="method")]
 
 
 class Tuning(BaseModel):
     """A fine-tuning: of which data, by their digest, and how; `memory` is the recipe that it takes. `teacher` says what
-    teaches the network besides the data: nothing, or the predictions of the `base` that it was cut out of."""
+    teaches the network: the data alone, the predictions of the `base` that it was cut out of as well, or nothing but
+    these."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

@@ -26,7 +26,7 @@ from shared.manifest import LOSSES
 from shared.memory_needs import RECIPES
 from shared.network.sizes import parameters
 from shared.recipe_file import library_versions, origin_of
-from shared.settings import MemoryRecipe, TrainingSettings
+from shared.settings import TrainingSettings
 from shared.supernet.checkpoint import Checkpoint
 from shared.supernet.decoder import Decoder
 from shared.supernet.device import compute_device, preferred_dtype, torch_dtype
@@ -104,7 +104,7 @@ def plan_single(
             raise UserError(f"{source}: the network has no linear layers, which LoRA trains; fine-tune all its weights")
     loaded = load_training_data(network, settings, environment, data)
     # LoRA holds weights as it computes with them, whatever the memory: gradients and states are of few numbers.
-    taught_by = base.network if teacher == "base" else None
+    taught_by = None if teacher == "none" else base.network
     memory = "full" if isinstance(method, LoraMethod) else memory_to_take(network, settings, loaded, taught_by)
     tuning = Tuning(data=loaded.digest, training=settings, method=method, memory=memory, teacher=teacher)
     recipe = SingleRecipe(base=source_digest, architecture=chosen, tuning=tuning)
@@ -181,16 +181,15 @@ class _Trained:
 def _trained(plan: SinglePlan, tuning: Tuning, resumed: TrainingState | None) -> _Trained:
     if isinstance(tuning.method, LoraMethod):
         return _by_lora(plan.network, tuning.method, tuning.training.seed, resumed, plan.digest)
-    teacher = plan.base if tuning.teacher == "base" else None
-    return _by_all_weights(plan.network, resumed, plan.digest, tuning.memory, teacher)
+    return _by_all_weights(plan, tuning, resumed)
 
 
-def _by_all_weights(
-    network: Checkpoint, resumed: TrainingState | None, plan: str, memory: MemoryRecipe, teacher: Checkpoint | None
-) -> _Trained:
+def _by_all_weights(plan: SinglePlan, tuning: Tuning, resumed: TrainingState | None) -> _Trained:
+    network, memory = plan.network, tuning.memory
     device, compute = compute_device(), computing_dtype(memory, torch_dtype(preferred_dtype()))
+    held = held_dtype(memory)
     state = resumed or TrainingState.of_single(
-        plan, {name: tensor.to(device, held_dtype(memory), copy=True) for name, tensor in network.weights.items()}
+        plan.digest, {name: tensor.to(device, held, copy=True) for name, tensor in network.weights.items()}
     )
     state.weights = {name: tensor.to(device) for name, tensor in state.weights.items()}
 
@@ -198,10 +197,10 @@ def _by_all_weights(
         return network.cut(weights=state.weights).map(lambda tensor: tensor.to(compute))
 
     # To the loop, who is taught is a sub-network of the teacher, and has its losses beside those of whole networks.
-    kind: TrainedKind = "full" if teacher is None else "subnet"
-    whole = None if teacher is None else teacher.cut().map(lambda tensor: tensor.to(device, compute))
-    teaching = None if whole is None else lambda: whole
-    gradients = gradients_of(lambda _: (kind, [network_now]), device, memory, teaching)
+    kind: TrainedKind = "full" if tuning.teacher == "none" else "subnet"
+    teacher = None if tuning.teacher == "none" else plan.base.cut().map(lambda tensor: tensor.to(device, compute))
+    teaching, alone = None if teacher is None else lambda: teacher, tuning.teacher == "base alone"
+    gradients = gradients_of(lambda _: (kind, [network_now]), device, memory, teaching, alone)
     return _Trained(state, gradients, lambda: state.weights)
 
 

@@ -24,6 +24,7 @@ def test_without_options_a_network_is_trained_as_its_super_network_was_but_alone
     same = ("steps", "tokens_per_step", "learning_rate", "warmup_steps", "data", "seed", "memory")
     assert all(getattr(settings, name) == getattr(MADE, name) for name in same)
     assert (settings.subnets_per_step, settings.distillation, settings.refit) == (1, "full", False)
+    assert finish_settings(MADE.model_copy(update={"distillation": "all"}), FinishOptions()).distillation == "all"
 
 
 def test_options_replace_what_the_super_network_had_and_few_steps_warm_up_at_most_half_of_them() -> None:

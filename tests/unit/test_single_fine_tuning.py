@@ -24,7 +24,7 @@ from services.trainer.fine_tuning import StepReport, fine_tune, gradients_of
 from services.trainer.lora import adapt
 from services.trainer.make_supernet import make_supernet, plan_training
 from services.trainer.memory_choice import needs_of
-from services.trainer.recipe import SingleRecord
+from services.trainer.recipe import SingleRecord, Teacher
 from services.trainer.single_fine_tuning import plan_single
 from services.trainer.step_division import response
 from services.trainer.training_state import TrainingState
@@ -190,37 +190,43 @@ def test_a_sub_network_is_tuned_as_if_it_had_been_written_first(tmp_path: Path, 
 
 
 @pytest.mark.parametrize("memory", RECIPES)
+@pytest.mark.parametrize("teacher", ["base", "base alone"])
 def test_a_network_is_taught_by_what_it_was_cut_out_of_which_stays_as_it_is(
-    tmp_path: Path, base: Path, memory: MemoryRecipe
+    tmp_path: Path, base: Path, memory: MemoryRecipe, teacher: Teacher
 ) -> None:
-    plan = single_plan(base, "full", NARROW, teacher="base", steps=3, memory=memory)
+    plan = single_plan(base, "full", NARROW, teacher=teacher, steps=3, memory=memory)
     assert plan.data is not None and plan.recipe.tuning is not None
-    alone = single_plan(base, "full", NARROW, steps=3, memory=memory)
-    assert plan.digest != alone.digest and "teacher" not in json.dumps(alone.recipe.counted)
+    untaught = single_plan(base, "full", NARROW, steps=3, memory=memory)
+    assert plan.digest != untaught.digest and "teacher" not in json.dumps(untaught.recipe.counted)
     examples = next(batches(plan.data.examples, 256, plan.recipe.tuning.training.seed))
     compute = computing_dtype(memory, torch_dtype(preferred_dtype()))
     packed = pack([Tree.plain(example.tokens) for example in examples])
-    places = [
-        start + place - 1 for start, example in zip(packed.starts, examples, strict=True) for place in response(example)
-    ]
-    targets = torch.tensor([example.tokens[place] for example in examples for place in response(example)])
+    alone = teacher == "base alone"
+    predicted = [range(1, len(example.tokens)) if alone else response(example) for example in examples]
+    starts = zip(packed.starts, predicted, strict=True)
+    places = [start + place - 1 for start, learnt in starts for place in learnt]
+    own_places = zip(examples, predicted, strict=True)
+    targets = torch.tensor([example.tokens[place] for example, learnt in own_places for place in learnt])
     whole, cut = (
         network.map(lambda tensor: tensor.to(compute)) for network in (plan.base.cut(), plan.base.cut(NARROW))
     )
     with torch.no_grad():
         taught, own = (network.logits(network.hidden(packed)[places]).float() for network in (whole, cut))
     divergence = functional.kl_div(own.log_softmax(-1), taught.log_softmax(-1), reduction="none", log_target=True)
-    written = (1 - DISTILLED) * functional.cross_entropy(own, targets) + DISTILLED * divergence.sum(-1).mean()
+    part = 1 if alone else DISTILLED
+    written = (1 - part) * functional.cross_entropy(own, targets) + part * divergence.sum(-1).mean()
 
     before = weights(base)
     record = tuned(plan, tmp_path / "made")
     first = log_of(tmp_path / "made")[0]
     assert first["loss"] == pytest.approx(float(written), rel=1e-4 if compute == torch.float32 else 1e-2)
-    assert record.recipe.tuning is not None and record.recipe.tuning.teacher == "base"
-    assert "teacher" not in alone.recipe.model_dump(mode="json")["tuning"], "earlier releases read what they could make"
+    assert record.recipe.tuning is not None and record.recipe.tuning.teacher == teacher
+    assert "teacher" not in untaught.recipe.model_dump(mode="json")["tuning"], (
+        "earlier releases read what they could make"
+    )
     assert all(torch.equal(tensor, before[name]) for name, tensor in plan.base.weights.items())
-    tuned(alone, tmp_path / "alone")
-    assert differing(tmp_path / "made", tmp_path / "alone")
+    tuned(untaught, tmp_path / "untaught")
+    assert differing(tmp_path / "made", tmp_path / "untaught")
 
 
 def test_who_is_taught_needs_room_for_the_teacher(base: Path) -> None:

@@ -42,7 +42,8 @@ def option(setting: str) -> str:
 
 def finish_settings(made: TrainingSettings, options: FinishOptions) -> TrainingSettings:
     """How a network of a super-network that was `made` so is fine-tuned further: in a training of its own, which warms
-    up and cools down as that one did, of one network, which is taught by the whole one.
+    up and cools down as that one did, of one network, which is taught by the whole one: alone, where that one's
+    sub-networks were, and else along with the data.
 
     Raises UserError for what can't be.
     """
@@ -53,7 +54,7 @@ def finish_settings(made: TrainingSettings, options: FinishOptions) -> TrainingS
         update={
             "subnets_per_step": 1,
             "sampling": "uniform",
-            "distillation": "full",
+            "distillation": "all" if made.distillation == "all" else "full",
             "refit": False,
             **options.training,
         }
