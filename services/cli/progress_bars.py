@@ -44,7 +44,9 @@ class Pace:
         self._steps: deque[tuple[float, int]] = deque(maxlen=RECENT)
 
     def reach(self, done: int) -> None:
-        """So much is done."""
+        """So much is done. What goes on before the first step isn't of its pace."""
+        if len(self._steps) == 1 and self._steps[0][1] == done:
+            self._steps.clear()
         self._steps.append((self._clock(), done))
 
     @property

@@ -219,6 +219,20 @@ def test_a_pace_is_that_of_the_latest_steps() -> None:
     assert pace.seconds_left == pytest.approx(1000)
 
 
+def test_what_comes_before_the_first_step_doesnt_slow_the_pace_down() -> None:
+    clock = Clock()
+    pace = Pace(65, clock)
+    for _ in range(7):  # as where layers are ordered before anything is trained
+        pace.reach(0)
+        clock.now += 30.0
+    assert pace.seconds_left is None
+    pace.reach(0)
+    for done in range(1, 6):
+        clock.now += 4.0
+        pace.reach(done)
+    assert pace.seconds_left == pytest.approx(60 * 4)
+
+
 def test_reading_a_large_file_for_its_digest_is_told_in_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checkpoint_files, "LARGE_BYTES", 1000)
     (tmp_path / "model.safetensors").write_bytes(b"x" * 3_500_000)
