@@ -7,6 +7,9 @@ DropOrder = tuple[int, ...]
 DropOrders = DropOrder | tuple[DropOrder, ...]
 """One order, or several to choose from: in files and identities a single one is written as it was before there was a
 choice."""
+DIVERGENCE_TOKENS = 1024
+"""Of the calibration text, for divergences, or a few more. Finding one layer to drop takes them through half the
+network and the language head as often as there are layers."""
 
 
 def all_orders(orders: DropOrders) -> tuple[DropOrder, ...]:

@@ -30,7 +30,8 @@ SCRATCH = 3 << 25
 ROOM = 0.9
 """Share of a memory that is left to a fine-tuning by all else."""
 PREDICTED = 0.6
-"""Share of a step's tokens that belong to responses, about: of these alone logits are computed."""
+"""Share of a step's tokens that belong to responses, about: of these alone logits are computed. Those of all tokens,
+where a teacher teaches alone, are never there together."""
 SEQUENCE_TOKENS = 128
 """Length of a training example, as long as nothing was read."""
 

@@ -7,6 +7,7 @@ from services.coordinator.history import History
 from services.coordinator.plan import SearchPlan
 from services.coordinator.reported_networks import ReportedNetworks
 from services.coordinator.results import cost_model, evaluated_so_far, front
+from shared.drop_orders import DIVERGENCE_TOKENS
 from shared.messages import EvaluationRequest, Measurement
 from shared.network.sizes import outer_parameters, parameters
 from shared.settings import SearchSettings
@@ -107,21 +108,34 @@ def estimate(
 
     `search_tokens` and `report_tokens` are what one network reads for all items; in a search it may read a slice only.
     """
-    outside = outer_parameters(space.network)
-    whole = parameters(space.network) - outside
-    smallest = space.parameters(space.smallest()) - outside
-    typical = (whole + smallest) / 2
-    trained = settings.training.steps * settings.training.tokens_per_step
-    full = 1 / settings.training.full_every  # of all steps
-    taught = 0 if settings.training.distillation == "none" else whole * (1 - full)  # a forward pass of the teacher
+    _, typical = _sizes(space)
     served = _served_tokens(settings)
     return Estimate(
-        training=trained * (TRAINING_COST * (full * whole + (1 - full) * typical) + taught) / rate,
+        training=training_seconds(settings, space, rate),
         search=(work.searched * search_tokens / settings.search.slices + work.table_runs * served) * typical / rate,
         report=((work.reported + (INT8_COST - 1) * work.int8) * report_tokens + work.speed_runs * served)
         * typical
         / rate,
     )
+
+
+def training_seconds(settings: SearchSettings, space: SearchSpace, rate: float) -> float:
+    """Time of the fine-tuning on a machine that runs `rate` parameters times tokens per second, and of finding which
+    layers to drop by divergence."""
+    training, (whole, typical) = settings.training, _sizes(space)
+    full = 1 / training.full_every  # of all steps
+    taught = 0 if training.distillation == "none" else whole * (1 - full)  # a forward pass of the teacher
+    steps = training.steps * training.tokens_per_step * (TRAINING_COST * (full * whole + (1 - full) * typical) + taught)
+    drops = space.network.depth - min(space.depths) if "divergence" in settings.space.depth_rules else 0
+    tried = sum(space.network.depth - 2 - dropped for dropped in range(drops))
+    return (steps + tried * DIVERGENCE_TOKENS * whole / 2) / rate
+
+
+def _sizes(space: SearchSpace) -> tuple[int, float]:
+    """Parameters of the layers: of the whole network, and of one halfway between that and the smallest."""
+    outside = outer_parameters(space.network)
+    whole, smallest = (parameters(space.network) - outside, space.parameters(space.smallest()) - outside)
+    return whole, (whole + smallest) / 2
 
 
 def assumed_tokens(settings: SearchSettings) -> tuple[int, int]:

@@ -21,16 +21,16 @@ DISTILLED = 0.7
 class Taught:
     """What a teacher predicts at N places: its last states there (N, hidden), and its language head (vocabulary,
     hidden), which makes predictions of them. Logits, which take far more memory, are made of these when they are
-    needed. Neither gets a gradient. `alone`: nothing else is learnt, so the places are those of all tokens."""
+    needed. Neither gets a gradient. `teacher_only`: nothing else is learnt, so the places are those of all tokens."""
 
     states: Tensor
     head: Tensor
-    alone: bool = False
+    teacher_only: bool = False
 
     @property
     def part(self) -> float:
         """The teacher's part of the loss."""
-        return 1.0 if self.alone else DISTILLED
+        return 1.0 if self.teacher_only else DISTILLED
 
 
 def chunked_cross_entropy(states: Tensor, head: Tensor, targets: Tensor) -> Tensor:

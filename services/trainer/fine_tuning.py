@@ -42,8 +42,8 @@ NetworksOfStep = Callable[[int], tuple[TrainedKind, Sequence[Callable[[], Decode
 
 @dataclass(frozen=True)
 class StepLoss:
-    """What a step was trained on: kind of the network, mean loss of all response tokens (with a teacher's part, where
-    there is one), number of all tokens."""
+    """What a step was trained on: kind of the network, mean loss of all tokens that are learnt (with a teacher's part,
+    where there is one), number of all tokens."""
 
     kind: TrainedKind
     loss: Tensor
@@ -81,23 +81,24 @@ def response_loss(
     """Mean loss of the response tokens of a packed batch; the language head is applied only where they are predicted.
     It is their cross-entropy or, where `taught_by` a teacher, partly the divergence from what that predicts; where the
     teacher teaches alone, that divergence, of all tokens."""
-    alone = taught is not None and taught.alone
-    targets = [example.tokens[index] for example in batch for index in learnt(example, alone)]
-    return loss_of_targets(memory)(network, packed, predicting_places(packed, batch, alone), targets, taught)
+    teacher_only = taught is not None and taught.teacher_only
+    targets = [example.tokens[index] for example in batch for index in learnt(example, teacher_only)]
+    return loss_of_targets(memory)(network, packed, predicting_places(packed, batch, teacher_only), targets, taught)
 
 
 @torch.no_grad()
-def taught_by(teacher: Decoder, packed: Packed, batch: Sequence[Example], alone: bool = False) -> Taught:
-    """What a network predicts at the response tokens of a packed batch; at all of them, if it is to teach `alone`."""
+def taught_by(teacher: Decoder, packed: Packed, batch: Sequence[Example], teacher_only: bool = False) -> Taught:
+    """What a network predicts at the response tokens of a packed batch; at all tokens, if that is all that is
+    learnt (`teacher_only`)."""
     states = teacher.hidden(packed)
-    places = torch.tensor(predicting_places(packed, batch, alone), device=states.device)
-    return Taught(states[places], teacher.head, alone)
+    places = torch.tensor(predicting_places(packed, batch, teacher_only), device=states.device)
+    return Taught(states[places], teacher.head, teacher_only)
 
 
-def predicting_places(packed: Packed, batch: Sequence[Example], alone: bool = False) -> list[int]:
+def predicting_places(packed: Packed, batch: Sequence[Example], teacher_only: bool = False) -> list[int]:
     """Where in a packed batch the tokens are predicted that are `learnt`: one before each."""
     starts = zip(packed.starts, batch, strict=True)
-    return [start + index - 1 for start, example in starts for index in learnt(example, alone)]
+    return [start + index - 1 for start, example in starts for index in learnt(example, teacher_only)]
 
 
 def elastic(network: NetworkShape, space: SearchSpace, settings: TrainingSettings) -> ArchitecturesOfStep:
@@ -116,22 +117,22 @@ def gradients_of(
     device: torch.device,
     memory: MemoryRecipe = "full",
     teacher: Callable[[], Decoder] | None = None,
-    alone: bool = False,
+    teacher_only: bool = False,
 ) -> Gradients:
     """Of one process: networks are cut one after the other, each when its turn comes. What sub-networks are to predict
-    is also what the `teacher` does, if there is one, with the weights as they are in this step; nothing but that, if it
-    teaches `alone`."""
+    is also what the `teacher` does, if there is one, with the weights as they are in this step; or, with
+    `teacher_only`, nothing but that."""
 
     def loss_of(cut: Callable[[], Decoder], examples: Sequence[Example], taught: bool) -> Tensor:
         """Apart, so that nothing but the graph holds the network: what the backward pass is through with goes."""
         packed = pack([Tree.plain(example.tokens) for example in examples], device)
-        predicted = taught_by(teacher(), packed, examples, alone) if taught and teacher is not None else None
+        predicted = taught_by(teacher(), packed, examples, teacher_only) if taught and teacher is not None else None
         return response_loss(cut(), packed, examples, memory, predicted)
 
     def of_step(step: int, batch: Sequence[Example]) -> StepLoss:
         kind, networks = networks_of_step(step)
         divided = [share for (share,) in shares(batch, len(networks), processes=1)]
-        by_teacher = alone and kind == "subnet"
+        by_teacher = teacher_only and kind == "subnet"
         everything, total = sum(share.learnt_tokens(by_teacher) for share in divided), torch.zeros(())
         for share in divided:
             if not share.examples:

@@ -221,9 +221,9 @@ def _trained_alone(
         state = _begin(plan, ordering, weights)
     state.weights = {name: tensor.to(device) for name, tensor in state.weights.items()}
     cut = cutting(plan.base, state.weights, compute)
-    whole, alone = _teaching(plan)
+    whole, teacher_only = _teaching(plan)
     networks, teacher = cut_out(cut, _architectures(plan, state)), None if whole is None else partial(cut, whole)
-    return state, gradients_of(networks, device, plan.memory, teacher, alone)
+    return state, gradients_of(networks, device, plan.memory, teacher, teacher_only)
 
 
 def _trained_together(

@@ -8,7 +8,7 @@ import torch
 
 from services.trainer.examples import Example, calibration_batches, first_tokens
 from services.trainer.fine_tuning import predicting_places
-from shared.drop_orders import DropOrder, DropOrders, one_or_several
+from shared.drop_orders import DIVERGENCE_TOKENS, DropOrder, DropOrders, one_or_several
 from shared.network.shape import NetworkShape
 from shared.settings import DepthRule, SearchSettings
 from shared.supernet.calibration_row import CalibrationRow
@@ -17,10 +17,6 @@ from shared.supernet.divergence import WholeNetwork
 from shared.supernet.order import Importance, drop_order, measure_importance
 from shared.supernet.packing import pack
 from shared.supernet.tree import Tree
-
-DIVERGENCE_TOKENS = 1024
-"""Of the calibration text, for divergences, or a few more. Finding one layer to drop takes them through half the
-network and the language head as often as there are layers."""
 
 
 @dataclass(frozen=True)

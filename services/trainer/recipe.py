@@ -29,7 +29,7 @@ class LoraMethod(BaseModel):
     alpha: Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
-Teacher = Literal["none", "base", "base alone"]
+Teacher = Literal["none", "base", "base only"]
 Method = Annotated[FullMethod | LoraMethod, Field(discriminator="method")]
 
 

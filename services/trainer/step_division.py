@@ -13,15 +13,15 @@ class Share:
     network: int
     examples: Sequence[Example]
 
-    def learnt_tokens(self, alone: bool) -> int:
+    def learnt_tokens(self, teacher_only: bool) -> int:
         """Tokens on which the loss is taken: see `learnt`."""
-        return sum(len(learnt(example, alone)) for example in self.examples)
+        return sum(len(learnt(example, teacher_only)) for example in self.examples)
 
 
-def learnt(example: Example, alone: bool) -> Sequence[int]:
+def learnt(example: Example, teacher_only: bool) -> Sequence[int]:
     """The places of an example's tokens that a network learns to predict: those of the response; all but the first
-    where a teacher teaches `alone`."""
-    return range(1, len(example.tokens)) if alone else response(example)
+    where all of it is a teacher's (`teacher_only`)."""
+    return range(1, len(example.tokens)) if teacher_only else response(example)
 
 
 def response(example: Example) -> Sequence[int]:

@@ -42,8 +42,8 @@ def _uniform(space: SearchSpace, settings: TrainingSettings) -> SubnetsOfStep:
 def _stratified(space: SearchSpace, settings: TrainingSettings) -> SubnetsOfStep:
     """Over the whole range of sizes, with both ends (the sandwich rule, arXiv 1903.05134).
 
-    Of each ROUND sub-networks one is the smallest and one the largest; where that is the whole network, which every
-    other step trains anyway, it is the smallest again. The rest of the range, in parameters, is cut into equal strata,
+    Of each ROUND sub-networks one is the smallest and one the largest; where that is the whole network, which other
+    steps train anyway, it is the smallest again. The rest of the range, in parameters, is cut into equal strata,
     and one network drawn from each, in random order. Of several orders in which layers leave, each has its turn in
     making the ends.
     """

@@ -216,7 +216,8 @@ class TrainerMetrics:
         self._loss = make.gauge(
             "loss",
             "Running mean of the loss, by the kind of network that is trained: full, subnet. It falls, faster at "
-            "first. Rising for long: the learning rate is too high.",
+            "first. Rising for long: the learning rate is too high. What sub-networks learn of the whole network alone "
+            "(training.distillation: all) is another loss than full's.",
             {"network": TRAINED_KINDS},
         )
         self._step = make.unknown("step", "Steps that are done, those before an interruption included.")

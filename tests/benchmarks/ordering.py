@@ -15,6 +15,7 @@ from typing import Any
 from services.evaluator.evaluator import Evaluator
 from services.trainer.make_supernet import make_supernet, plan_training
 from shared.architecture import Architecture
+from shared.drop_orders import all_orders
 from shared.environment import Environment
 from shared.manifest import SupernetManifest
 from shared.messages import CheckpointRef, EvaluationRequest, EvaluationSpec, ItemScores, TaskItems
@@ -45,14 +46,15 @@ def main() -> None:
     environment = Environment.read()
     evaluator = Evaluator(environment)
     if asked.supernet is not None:
-        table(evaluator, {"fine-tuned": asked.supernet}, SupernetManifest.read(asked.supernet).drop_order)
+        orders = all_orders(SupernetManifest.read(asked.supernet).drop_order)
+        table(evaluator, {"fine-tuned": asked.supernet}, orders[0])
         return
     base, _ = fetch_model(EXAMPLE_MODEL)
     if asked.ways:
         compare_ways(evaluator, base, environment)
         return
     directory, manifest = ordered(base, environment, "usual")
-    table(evaluator, {"plain": base, "ordered": directory}, manifest.drop_order)
+    table(evaluator, {"plain": base, "ordered": directory}, all_orders(manifest.drop_order)[0])
 
 
 def ordered(base: Path, environment: Environment, way: str) -> tuple[Path, SupernetManifest]:

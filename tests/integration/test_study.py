@@ -20,6 +20,7 @@ from services.coordinator.results import evaluated_so_far
 from services.coordinator.study.measurement import candidate_requests, missing_requests
 from services.coordinator.study.networks import Study, StudyNetwork, of_kind
 from shared.broker import requests_queue, results_queue
+from shared.checkpoint_files import REFITTED
 from shared.manifest import SupernetManifest
 from shared.messages import Measurement
 from tests.support.command import nasfarm, search_file
@@ -79,6 +80,8 @@ def test_a_network_alone_is_the_chosen_one_cut_out_of_the_untouched_model(undist
             assert (tuned.fine_tuning, tuned.tuned_tokens) == ("full", chosen.tuned_tokens)
             assert measured(study, plain).parameters == measured(study, chosen).parameters
             assert len({plain.checkpoint.digest, tuned.checkpoint.digest, chosen.checkpoint.digest}) == 3
+    supernets = undisturbed / "runs" / "tiny" / "supernets"
+    assert (supernets / "ours" / REFITTED).is_dir() and not (supernets / "ours.untuned" / REFITTED).exists()
 
 
 def test_a_study_that_is_killed_again_and_again_ends_like_an_undisturbed_one(undisturbed: Path, tmp_path: Path) -> None:

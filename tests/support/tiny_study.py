@@ -33,7 +33,7 @@ def study_values(directory: Path, **changes: Any) -> dict[str, Any]:
                 "space": {**space, "depth_rule": "first"},
                 "training": {**training, "neuron_order": "none"},
             },
-            {"name": "ours", "space": space, "training": training},
+            {"name": "ours", "space": space, "training": {**training, "refit": True}},
         ],
         "tasks": [{"name": "plain_facts", "search": {"items": 12}, "report": {"items": 16}}],
         "search": {"evaluations": 8, "population": 4},

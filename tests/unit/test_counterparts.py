@@ -56,6 +56,18 @@ def test_attention_is_skipped_as_often_even_where_nothing_can_be_rearranged() ->
     assert drawn is not None and len(drawn.without_attention) == 1
 
 
+def test_of_several_orders_in_which_layers_leave_it_goes_by_any() -> None:
+    space = replace(SPACE, drop_order=((7, 6, 5), (2, 3, 4)))
+    for network in (space.largest(6), space.smallest(6), space.sample(random.Random(5))):
+        drawn = [counterpart(space, network, {network}, seed) for seed in range(20)]
+        assert all(one is not None and one.depth == network.depth and space.genome(one) for one in drawn)
+        sizes = {space.parameters(one) for one in drawn if one is not None}
+        assert sizes == {space.parameters(network)}, "which layers there are changes no size"
+        kept = {one.layers for one in drawn if one is not None}
+        alike = len(set(network.mlp_widths)) == 1
+        assert len(kept) == (2 if network.depth < 8 and not alike else 1)
+
+
 def test_what_is_taken_is_not_drawn() -> None:
     network = SPACE.largest(6).model_copy(update={"mlp_widths": (48, 48, 48, 48, 48, 32)})
     excluded = {network}

@@ -47,17 +47,17 @@ def divergence(logits: Tensor, taught: Tensor, targets: Tensor, part: float) -> 
     words=st.integers(2, 60),
     logits=st.integers(1, 500),
     own_head=st.booleans(),
-    alone=st.booleans(),
+    teacher_only=st.booleans(),
     seed=st.integers(0, 99),
 )
 def test_the_loss_in_chunks_is_that_of_all_logits_and_teaches_the_student_alone(
-    places: int, words: int, logits: int, own_head: bool, alone: bool, seed: int
+    places: int, words: int, logits: int, own_head: bool, teacher_only: bool, seed: int
 ) -> None:
     generator = torch.Generator().manual_seed(seed)
     states, head = (torch.randn(size, 8, generator=generator, requires_grad=True) for size in (places, words))
     teacher_head = torch.randn(words, 8, generator=generator, requires_grad=True) if own_head else head
-    taught = Taught(torch.randn(places, 8, generator=generator), teacher_head, alone)
-    targets, part = torch.randint(0, words, (places,), generator=generator), 1 if alone else DISTILLED
+    taught = Taught(torch.randn(places, 8, generator=generator), teacher_head, teacher_only)
+    targets, part = torch.randint(0, words, (places,), generator=generator), 1 if teacher_only else DISTILLED
     usual = divergence(F.linear(states, head), F.linear(taught.states, taught.head.detach()), targets, part)
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(chunked_loss, "LOGITS", logits)
@@ -81,9 +81,9 @@ def test_who_predicts_what_the_teacher_does_has_only_the_data_to_learn_from() ->
 
 
 @pytest.mark.parametrize("memory", RECIPES)
-@pytest.mark.parametrize("alone", [False, True])
+@pytest.mark.parametrize("teacher_only", [False, True])
 def test_a_step_s_gradients_are_those_of_the_sub_network_taught_by_the_whole_one(
-    tmp_path: Path, memory: MemoryRecipe, alone: bool
+    tmp_path: Path, memory: MemoryRecipe, teacher_only: bool
 ) -> None:
     write_checkpoint(tmp_path, "qwen2")
     checkpoint, held = Checkpoint.open(tmp_path), held_dtype(memory)
@@ -95,13 +95,13 @@ def test_a_step_s_gradients_are_those_of_the_sub_network_taught_by_the_whole_one
     cut = cutting(checkpoint, found, held)
     networks = cut_out(cut, lambda step: ("subnet", [NARROW]) if step % 2 else ("full", [dense(checkpoint.network)]))
     device = torch.device("cpu")
-    of_step = gradients_of(networks, device, memory, lambda: cut(dense(checkpoint.network)), alone)
+    of_step = gradients_of(networks, device, memory, lambda: cut(dense(checkpoint.network)), teacher_only)
     loss = of_step(1, examples).loss
 
     packed = pack([Tree.plain(example.tokens) for example in examples])
-    places, targets, part = [], [], 1 if alone else DISTILLED
+    places, targets, part = [], [], 1 if teacher_only else DISTILLED
     for start, example in zip(packed.starts, examples, strict=True):
-        predicted = range(1, len(example.tokens)) if alone else response(example)
+        predicted = range(1, len(example.tokens)) if teacher_only else response(example)
         places += [start + place - 1 for place in predicted]
         targets += [example.tokens[place] for place in predicted]
     whole, narrow = (checkpoint.cut(one, expected) for one in (None, NARROW))

@@ -32,6 +32,17 @@ def test_int8_and_random_networks_add_to_the_report_and_so_do_speeds() -> None:
     assert again[0] == training and again[1] > searched and again[2] > 15 * of_one
 
 
+def test_finding_the_layers_to_drop_by_divergence_takes_its_time() -> None:
+    space: dict[str, object] = {"depths": [8, 6], "mlp_widths": [48, 24]}
+    usual, found, both = (
+        seconds({"space": {**space, "depth_rule": rule}})
+        for rule in ("importance", "divergence", ["importance", "divergence"])
+    )
+    assert found == both and found[1:] == usual[1:] and found[0] > usual[0]
+    none_dropped = seconds({"space": {**space, "depths": [8], "depth_rule": "divergence"}})
+    assert none_dropped == seconds({"space": {**space, "depths": [8]}})
+
+
 def test_a_network_that_is_measured_on_a_slice_of_the_items_takes_as_much_less() -> None:
     whole, sliced = (
         seconds({"search": {"strategy": "bayesian"}}),

@@ -190,7 +190,7 @@ def test_a_sub_network_is_tuned_as_if_it_had_been_written_first(tmp_path: Path, 
 
 
 @pytest.mark.parametrize("memory", RECIPES)
-@pytest.mark.parametrize("teacher", ["base", "base alone"])
+@pytest.mark.parametrize("teacher", ["base", "base only"])
 def test_a_network_is_taught_by_what_it_was_cut_out_of_which_stays_as_it_is(
     tmp_path: Path, base: Path, memory: MemoryRecipe, teacher: Teacher
 ) -> None:
@@ -201,8 +201,8 @@ def test_a_network_is_taught_by_what_it_was_cut_out_of_which_stays_as_it_is(
     examples = next(batches(plan.data.examples, 256, plan.recipe.tuning.training.seed))
     compute = computing_dtype(memory, torch_dtype(preferred_dtype()))
     packed = pack([Tree.plain(example.tokens) for example in examples])
-    alone = teacher == "base alone"
-    predicted = [range(1, len(example.tokens)) if alone else response(example) for example in examples]
+    teacher_only = teacher == "base only"
+    predicted = [range(1, len(example.tokens)) if teacher_only else response(example) for example in examples]
     starts = zip(packed.starts, predicted, strict=True)
     places = [start + place - 1 for start, learnt in starts for place in learnt]
     own_places = zip(examples, predicted, strict=True)
@@ -213,7 +213,7 @@ def test_a_network_is_taught_by_what_it_was_cut_out_of_which_stays_as_it_is(
     with torch.no_grad():
         taught, own = (network.logits(network.hidden(packed)[places]).float() for network in (whole, cut))
     divergence = functional.kl_div(own.log_softmax(-1), taught.log_softmax(-1), reduction="none", log_target=True)
-    part = 1 if alone else DISTILLED
+    part = 1 if teacher_only else DISTILLED
     written = (1 - part) * functional.cross_entropy(own, targets) + part * divergence.sum(-1).mean()
 
     before = weights(base)

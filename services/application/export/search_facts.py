@@ -24,9 +24,10 @@ def _space(space: SearchSpace) -> str:
     depths = sorted(space.depths)
     gapless = len(depths) > 2 and depths == list(range(depths[0], depths[-1] + 1))
     layers = f"{depths[0]} to {depths[-1]}" if gapless else _or(depths)
+    orders = ", which leave in one of several orders" if len(space.drop_orders) > 1 else ""
     attention = ", with or without attention" if len(space.attentions) > 1 else ""
     held = ", in INT8 or not" if len(space.quantizations) > 1 else ""
-    return f"{layers} layers, each MLP {_or(sorted(space.mlp_widths))} wide{attention}{held}"
+    return f"{layers} layers{orders}, each MLP {_or(sorted(space.mlp_widths))} wide{attention}{held}"
 
 
 def _or(numbers: Sequence[int]) -> str:

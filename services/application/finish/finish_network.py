@@ -136,7 +136,7 @@ def _planned(
                 settings,
                 FullMethod(),
                 environment,
-                teacher="base alone" if settings.distillation == "all" else "base",
+                teacher="base only" if settings.distillation == "all" else "base",
             )
     except UserError as error:
         raise UserError(in_options(str(error))) from error

@@ -78,7 +78,7 @@ def _of_search(
             events.note(
                 "Choice",
                 f"the search of {search.supernet} on {search.chosen_on} measured no network of at most {at_most:,} "
-                f"parameters, so none is compared at {size:g} times smaller; raise search.evaluations",
+                f"parameters, so none is compared at {size:g} times smaller; raise its search.evaluations",
             )
             continue
         yield StudyNetwork("chosen", plan.supernet, chosen, *where, size, tuned_tokens=tokens)

@@ -2,7 +2,14 @@
 
 from collections.abc import Iterator
 
-from services.application.estimate import INT8_COST, TRAINING_COST, assumed_tokens, estimate, whole_work
+from services.application.estimate import (
+    INT8_COST,
+    TRAINING_COST,
+    assumed_tokens,
+    estimate,
+    training_seconds,
+    whole_work,
+)
 from services.application.study.compared import tokens_of
 from services.application.study.events import CostLine, StudyCost
 from services.application.study.preparation import PreparedStudy
@@ -48,8 +55,8 @@ def _lines(
     sizes = {supernet.name: _typical(study, supernet.name) for supernet in settings.supernets}
     unmade = [supernet for supernet in settings.supernets if study.first[supernet.name].supernet is None]
     if unmade:
-        tokens = sum(map(tokens_of, unmade))
-        seconds = sum(TRAINING_COST * tokens_of(each) * (whole + sizes[each.name]) / 2 / rate for each in unmade)
+        tokens, first = sum(map(tokens_of, unmade)), [study.first[each.name] for each in unmade]
+        seconds = sum(training_seconds(each.settings, each.unordered_space, rate) for each in first)
         yield CostLine("Super-networks", f"{len(unmade)} to be fine-tuned", tokens, seconds)
     searches, measured, tokens, seconds = 0, 0, 0, 0.0
     for supernet, _, asked in searches_of(study.settings):

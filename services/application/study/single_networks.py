@@ -88,7 +88,7 @@ class SingleNetworks:
         if first.training is None:
             raise ValueError("a super-network that a search file names has no plan")
         settings = first.settings.model_copy(
-            update={"training": first.settings.training.model_copy(update={"steps": 0})}
+            update={"training": first.settings.training.model_copy(update={"steps": 0, "refit": False})}
         )
         plan = replace(first.training, settings=settings)
         place = self.store.place(plan.digest)

@@ -53,7 +53,7 @@ def _most_promising(
     encoding, space = Encoding(costs.space), costs.space
     genomes = encoding.encode([network.architecture for network in measured])
     predictor = _predictor(plan, encoding, genomes, measured)
-    rng = np.random.default_rng([settings.search.seed % 2**64, at_most])
+    rng = np.random.default_rng([plan.settings.search.seed % 2**64, at_most])
     found = dict.fromkeys(rows(promising_genomes(encoding, costs, predictor, genomes, rng)))
     networks = [space.architecture(genome) for genome in found]
     fitting = [each for each in networks if each not in known and is_of_size(space.parameters(each), at_most)]

@@ -44,11 +44,12 @@ class ShardedNetwork:
         compute: torch.dtype,
         processes: Processes,
         teacher: Architecture | None = None,
-        alone: bool = False,
+        teacher_only: bool = False,
     ) -> None:
         """`weights` are the checkpoint's; of each layer in turn, a process keeps its part, as the recipe holds it. The
-        predictions of the network `teacher` teach the sub-networks, besides the data or `alone`."""
-        self._processes, self._teacher, self._alone = processes, teacher, alone
+        predictions of the network `teacher` teach the sub-networks, besides the data or (`teacher_only`)
+        instead of them."""
+        self._processes, self._teacher, self._teacher_only = processes, teacher, teacher_only
         self._module = _Network(base, weights, memory, compute, processes)
 
     @property
@@ -67,12 +68,12 @@ class ShardedNetwork:
         trained = {one.network for each in passes for one in each if one.examples}
         layers = sorted({layer for number in trained for layer in architectures[number].layers})
         teacher, loss = self._teacher if kind == "subnet" else None, 0.0
-        alone = self._alone and teacher is not None
-        everything = sum(one.learnt_tokens(alone) for each in passes for one in each)
+        teacher_only = self._teacher_only and teacher is not None
+        everything = sum(one.learnt_tokens(teacher_only) for each in passes for one in each)
         for each in passes:
             share = each[self._processes.rank]
-            part = self._module(architectures[share.network], share, layers, teacher, alone)
-            part = part * (share.learnt_tokens(alone) / everything)
+            part = self._module(architectures[share.network], share, layers, teacher, teacher_only)
+            part = part * (share.learnt_tokens(teacher_only) / everything)
             loss += self._processes.summed([part.item()])[0]
             if not math.isfinite(loss):
                 break  # all together, before weights are updated, which some recipes do in the backward pass
@@ -142,10 +143,16 @@ class _Network(_Gathered):
         return {name: found[name] for name in self._order}
 
     def forward(
-        self, architecture: Architecture, share: Share, layers: Sequence[int], teacher: Architecture | None, alone: bool
+        self,
+        architecture: Architecture,
+        share: Share,
+        layers: Sequence[int],
+        teacher: Architecture | None,
+        teacher_only: bool,
     ) -> Tensor:
         """The mean loss of a share; 0 of an empty one. `layers` are those in which some process takes part; before them
-        all take part in the teacher's, if there is one, which may teach `alone`."""
+        all take part in the teacher's, if there is one; with `teacher_only` they learn from
+        that alone."""
         outer = self.named_weights()
         network = self._cut(architecture, layers, outer)
         taught = None
@@ -157,7 +164,7 @@ class _Network(_Gathered):
             return self._without_part(_joined(state, outer), layers).sum()
         packed = pack([Tree.plain(example.tokens) for example in share.examples], network.norm.device)
         if teacher is not None:
-            taught = taught_by(self._cut(teacher, teacher.layers, outer), packed, share.examples, alone)
+            taught = taught_by(self._cut(teacher, teacher.layers, outer), packed, share.examples, teacher_only)
         return response_loss(network, packed, share.examples, self._memory, taught)
 
     def _cut(self, architecture: Architecture, layers: Sequence[int], outer: Weights) -> "_GatheredDecoder":

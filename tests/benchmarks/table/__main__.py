@@ -24,6 +24,7 @@ from services.evaluator.preparation import PreparedTask, prepare_task
 from services.evaluator.scoring import score_together
 from services.evaluator.tasks.loading import load_items
 from shared.digest import digest_json
+from shared.drop_orders import all_orders
 from shared.environment import Environment
 from shared.errors import UserError
 from shared.manifest import SupernetManifest
@@ -81,7 +82,8 @@ def make_table(supernet: Path, items: TaskItems, networks: int | None, environme
     checkpoint = to_device(Checkpoint.open(supernet), cpu, torch.bfloat16)
     whole = checkpoint.network
     narrow = min(manifest.space.mlp_widths)
-    space = TableSpace.of(whole.mlp_widths, (whole.depth, whole.depth - 1), manifest.drop_order, narrow)
+    order = all_orders(manifest.drop_order)[0]
+    space = TableSpace.of(whole.mlp_widths, (whole.depth, whole.depth - 1), order, narrow)
     loaded = load_items(items, environment.data)
     tokenizer = load_tokenizer(supernet)
     task = prepare_task(items.task, loaded, tokenizer, checkpoint.config, cpu, MOST_TOKENS["cpu"])
