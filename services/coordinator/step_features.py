@@ -5,6 +5,7 @@ from itertools import pairwise
 import numpy as np
 
 from services.coordinator.genomes import BoolArray, Encoding, FloatArray, IntArray
+from shared.network.sizes import outer_parameters
 from shared.space import LAYERS, SearchSpace
 
 
@@ -75,7 +76,8 @@ class StepFeatures:
         narrowing = space.parameters(space.largest()) - space.parameters(space.smallest(space.depths[0]))
         whole, shallowest = (space.parameters(space.largest(depth)) for depth in (space.depths[0], space.depths[-1]))
         layers = space.depths[0] - space.depths[-1]
-        of_a_layer = (whole - shallowest) / (layers or 1)
+        inside = whole - outer_parameters(space.network)
+        of_a_layer = (whole - shallowest) / layers if layers else inside / space.depths[0]
         unit = narrowing / self.of_layers.sum() if narrowing else of_a_layer
         weights = self.of_layers.astype(np.float64)
         for kind in dict.fromkeys(space.genes[place].kind for place in self.places[self.of_layers]):

@@ -52,7 +52,8 @@ def test_networks_of_both_orders_are_trained_searched_and_reported(
     front = json.loads(Path("runs/tiny/front.json").read_text())
     for row in front["random"]:
         (original,) = (each for each in front["front"] if each["name"] == row["name"].removesuffix(" random"))
-        assert row["architecture"]["layers"] == original["architecture"]["layers"]
+        random, own = row["architecture"], original["architecture"]
+        assert len(random["layers"]) == len(own["layers"]), "by whichever order they leave"
 
     # Continued it measures nothing more; and the same super-network serves a search by one of the rules.
     before = Path("runs/tiny/front.json").read_text()

@@ -14,6 +14,7 @@ from services.coordinator.strategies.stratified_sampling import random_genomes
 from shared.architecture import Architecture
 from shared.network.config import network_of
 from shared.space import LAYERS, SearchSpace
+from tests.support.pretending import SHAPE
 from tests.support.spaces import EXAMPLE, spaces
 
 SPACE = SearchSpace(network_of(EXAMPLE), (30, 29, 28), (1536, 1152, 768), tuple(range(20, 26)))
@@ -205,6 +206,15 @@ def test_two_networks_are_enough(space: SearchSpace, one: float, other: float) -
     predicted = MonotoneRidge(encoding, genomes, np.array([one, other])).predict(genomes)
     assert predicted[0] >= predicted[1]
     assert np.isfinite(predicted).all()
+
+
+def test_where_only_the_order_in_which_layers_leave_is_chosen_each_layer_weighs_as_much_as_another() -> None:
+    space = SearchSpace(SHAPE, (6,), (48,), ((7, 6), (2, 6)))
+    encoding = Encoding(space)
+    assert StepFeatures(encoding).weights.tolist() == [1, 1]
+    genomes = encoding.encode([space.largest(6, order) for order in (0, 1)])
+    predicted = MonotoneRidge(encoding, genomes, np.array([0.3, 0.5])).predict(genomes)
+    assert predicted[0] < predicted[1]
 
 
 def test_one_network_is_too_few() -> None:
