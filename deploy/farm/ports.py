@@ -1,9 +1,12 @@
 """Ports of 127.0.0.1: whether one is free, which is, and whether a program listens on one."""
 
+import random
 import socket
 
 ADDRESS = "127.0.0.1"
 CONNECT_SECONDS = 1.0
+CHOSEN = range(20_000, 32_768)
+"""Ports to choose from: those above are taken by connections that go out, at any moment."""
 
 
 def is_free(port: int) -> bool:
@@ -18,11 +21,9 @@ def is_free(port: int) -> bool:
 
 
 def free_port() -> int:
-    """A port that is free now."""
-    with socket.socket() as listener:
-        listener.bind((ADDRESS, 0))
-        port: int = listener.getsockname()[1]
-    return port
+    """A port that is free now, and that no connection takes before it is listened on. Raises StopIteration where all
+    are taken."""
+    return next(port for port in random.sample(CHOSEN, len(CHOSEN)) if is_free(port))
 
 
 def accepts_connections(port: int) -> bool:
