@@ -41,3 +41,29 @@ def test_page_data_tables_and_figures_of_one_study_lie_in_one_directory(tmp_path
     assert all(b"<svg" in path.read_bytes() for path in figures.iterdir())
     written = {path for path in (tmp_path / "out").rglob("*") if path.is_file()}
     assert written == {path for pattern in REPORT_FILES for path in (tmp_path / "out").glob(pattern)}
+
+
+def test_tables_and_page_show_attentions_that_are_skipped(tmp_path: Path) -> None:
+    space = {"depths": [30, 27, 24], "mlp_widths": [1536, 768], "attention": ["keep", "skip"]}
+    settings = study_settings(
+        supernets=[{"name": "ours", "space": space}],
+        tasks=[{"name": "arc_easy", "search": {"items": 20}, "report": {"items": 30}}],
+        search={"evaluations": 8, "population": 4},
+        sizes=[1.3],
+        heuristics=[],
+    )
+    study = make_study(tmp_path / "measured", settings)
+    content = write_study(study, tmp_path / "out")
+    close_study(study)
+    (front,) = content.fronts
+    skipped = {each.name: str(len(each.architecture.without_attention)) for each in front.rows}
+    assert set(skipped.values()) > {"0"}
+    rows = _rows(tmp_path / "out/tables/fronts.csv")
+    assert {row["network"]: row["skipped_attentions"] for row in rows if row["network"] in skipped} == skipped
+    chosen = [str(len(content.network(each.network).architecture.without_attention)) for each in content.selected]
+    assert [row["skipped_attentions"] for row in _rows(tmp_path / "out/tables/selected.csv")] == chosen
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))

@@ -17,6 +17,7 @@ from shared.environment import Environment
 from shared.errors import UserError
 from shared.events import Events, Noted
 from shared.messages import CheckpointRef
+from shared.network.sizes import parameters, refitted_parameters
 from shared.settings import parse_study
 from tests.support.tiny_study import own_task, study_values
 
@@ -231,6 +232,9 @@ def test_a_study_s_measurements_are_those_of_one_model(begun: Path) -> None:
 def test_what_a_study_is_going_to_cost_counts_what_is_not_there_yet(directory: Path) -> None:
     prepared, runs = prepare(directory), StudyDirectory(directory / "runs" / "costs")
     whole = sum(tensor.nbytes for tensor in prepared.base.weights.values())
+    base = prepared.base.network
+    supernets = 4 + refitted_parameters(base, (24, 18, 12)) / parameters(base)  # both twice; ours refitted where tuned
+    assert supernets > 4
     cost = study_cost(prepared, runs, set(), None, rate=1e9)
     tokens = {line.stage: line.tokens for line in cost.lines}
     assert list(tokens) == [
@@ -242,14 +246,14 @@ def test_what_a_study_is_going_to_cost_counts_what_is_not_there_yet(directory: P
         "Report",
     ]
     assert tokens["Super-networks"] == 2 * 4 * 256 and tokens["Fine-tunings"] == 4 * 4 * 256
-    assert cost.disk == 4 * whole + round(8 * whole / 1.1)  # both super-networks twice; 2 baselines, 2 tuned, 4 alone
+    assert cost.disk == round(supernets * whole + 8 * whole / 1.1)  # 2 baselines, 2 tuned, 4 alone
     number = next(line.number for line in cost.lines if line.stage == "Candidates")
     assert number == "4 networks measured"  # two of each search
     for name in ("one", "another"):
         (runs.networks / name).mkdir(parents=True)
     left = study_cost(prepared, runs, {asked.name for _, _, asked in searches_of(prepared.settings)}, 5, rate=1e9)
     assert [line.stage for line in left.lines] == ["Super-networks", "Baselines", "Report"]
-    assert left.disk == 4 * whole + round(6 * whole / 1.1)
+    assert left.disk == round(supernets * whole + 6 * whole / 1.1)
     assert left.seconds < cost.seconds
 
 

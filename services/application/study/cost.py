@@ -16,6 +16,7 @@ from services.application.study.preparation import PreparedStudy
 from services.application.study.reading import searches_of
 from services.application.study.study_directory import StudyDirectory
 from services.coordinator.budget import networks_to_measure
+from shared.memory_needs import refitted_numbers
 from shared.network.sizes import outer_parameters, parameters
 
 PRUNING_PASSES = 4.0
@@ -34,17 +35,20 @@ def study_cost(
 
 
 def _disk(study: PreparedStudy, directory: StudyDirectory) -> int:
-    """Bytes of the checkpoints that aren't there: of super-networks, fine-tuned and not, and of networks at each
-    size. Of a fine-tuning's own state, which is gone at its end, nothing is counted."""
+    """Bytes of the checkpoints that aren't there: of super-networks, fine-tuned, with what is refitted, and not, and of
+    networks at each size. Of a fine-tuning's own state, which is gone at its end, nothing is counted."""
     settings, whole = study.settings, sum(tensor.nbytes for tensor in study.base.weights.values())
-    supernets = sum(study.first[supernet.name].supernet is None for supernet in settings.supernets)
-    if settings.fine_tuning.alone:
-        supernets += len(settings.supernets)
+    base, supernets = study.base.network, 0.0
+    for first in (study.first[supernet.name] for supernet in settings.supernets):
+        if first.supernet is None:
+            refitted = refitted_numbers(base, first.settings.space, first.settings.training)
+            supernets += 1 + refitted / parameters(base)
+        supernets += settings.fine_tuning.alone
     each = len(settings.sizes)
     made = len(list(directory.networks.glob("[!.]*")))
     networks = sum(1 + tuned for tuned in _variants(study)) + 2 * _alone(study)
     smaller = whole * sum(1 / size for size in settings.sizes) / each
-    return supernets * whole + round(max(0, networks - made) * smaller)
+    return round(supernets * whole + max(0, networks - made) * smaller)
 
 
 def _lines(

@@ -190,7 +190,8 @@ def throughput_table(content: StudyContent, front: StudyFront) -> Table:
 def selected_table(content: StudyContent) -> Table:
     """Base and dense; what each search chose, with its luck; and below each the random network of its size."""
     heads = (
-        *(Head("Layers"), Head("Narrow MLPs"), Head("Parameters"), Head("Times smaller")),
+        *(Head("Layers"), Head("Narrow MLPs"), Head("Attentions", "skipped")),
+        *(Head("Parameters"), Head("Times smaller")),
         *(Head("Search items", "%"), Head("Report items", "%"), Head("Report items", "95 %")),
         *(Head("Mean over tasks", "%"), Head("Networks looked at"), Head("Optimism", "points")),
         *(Head("Optimism", "beyond dense"), Head("Bound", "independent"), Head("Bound", "correlated")),
@@ -314,6 +315,7 @@ def _selected(content: StudyContent, each: SelectedRow) -> tuple[TableCell, ...]
     return (
         _count(each.layers),
         _count(each.narrow_mlps),
+        few(each.skipped_attentions),
         *_size(network),
         _percentage(each.search_accuracy),
         *_accuracy(each.report),
@@ -337,7 +339,8 @@ def _selected_control(row: StudyRow) -> Row:
     aim = row.chosen_on
     report = None if aim is None else accuracy_on(row, ALL if aim == TOGETHER else aim)
     mean = None if row.mean is None else row.mean.accuracy
-    cells = (_count(row.architecture.depth), EMPTY, *_size(row), EMPTY, *_accuracy(report), _percentage(mean))
+    skipped = few(len(row.architecture.without_attention))
+    cells = (_count(row.architecture.depth), EMPTY, skipped, *_size(row), EMPTY, *_accuracy(report), _percentage(mean))
     return Row(row.label, (*cells, *(EMPTY,) * 5), control=True)
 
 

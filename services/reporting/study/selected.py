@@ -35,6 +35,7 @@ def _row(answers: StudyAnswers, network: StudyNetwork, searches: Searches) -> Se
         times_smaller=size,
         layers=network.architecture.depth,
         narrow_mlps=sum(width < widest for width in network.architecture.mlp_widths),
+        skipped_attentions=len(network.architecture.without_attention),
         search_accuracy=None if on_search is None else _over_tasks(on_search).value,
         report=None if report is None else _accuracy(report),
         curse=_curse(answers, search, on_search, report) if search else None,

@@ -194,6 +194,7 @@ class SelectedRow(ReportModel):
     times_smaller: float
     layers: int
     narrow_mlps: int
+    skipped_attentions: int
     search_accuracy: float | None
     report: Accuracy | None
     curse: WinnersCurse | None

@@ -39,7 +39,10 @@ def tables(content: StudyContent) -> dict[str, str]:
 
 ACCURACY = ("accuracy_share", "low_share", "high_share")
 DIFFERENCE = ("difference_share", "difference_low_share", "difference_high_share", "p_value", "corrected_p_value")
-FRONT = ("supernet", "chosen_on", "network", "int8", "layers", "mlp_neurons", "parameters", "weight_bytes")
+FRONT = (
+    *("supernet", "chosen_on", "network", "int8", "layers", "mlp_neurons", "skipped_attentions"),
+    *("parameters", "weight_bytes"),
+)
 NETWORK = (
     *("times_smaller_at_least", "network", "kind", "supernet", "chosen_on", "fine_tuning", "tuned_tokens"),
     *("parameters", "weight_bytes", "true_times_smaller"),
@@ -69,6 +72,7 @@ HEADERS: dict[str, tuple[str, ...]] = {
         "weight_bytes",
         "layers",
         "narrow_mlps",
+        "skipped_attentions",
         "search_accuracy_share",
         *ACCURACY,
         "networks_looked_at",
@@ -172,6 +176,7 @@ def _front_row(front: StudyFront, row: FrontRow) -> dict[str, Cell]:
         "int8": row.quantization == "int8",
         "layers": row.architecture.depth,
         "mlp_neurons": sum(row.architecture.mlp_widths),
+        "skipped_attentions": len(row.architecture.without_attention),
         "parameters": row.parameters,
         "weight_bytes": row.bytes,
     }
@@ -189,6 +194,7 @@ def _selected(content: StudyContent) -> Iterable[Row]:
             "weight_bytes": network.bytes,
             "layers": row.layers,
             "narrow_mlps": row.narrow_mlps,
+            "skipped_attentions": row.skipped_attentions,
             "search_accuracy_share": row.search_accuracy,
             **_accuracy(row.report),
             "networks_looked_at": curse.get("networks"),
