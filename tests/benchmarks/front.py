@@ -23,12 +23,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from services.application.quiet_libraries import quiet_libraries
+from services.cli.progress_bars import stage
 from services.evaluator.batch_size import MOST_TOKENS
 from services.evaluator.placement import to_device
 from services.evaluator.preparation import PreparedTask, prepare_task
 from services.evaluator.scoring import score_together
 from services.evaluator.tasks.loading import load_items
-from services.trainer.fine_tuning import StepReport
 from services.trainer.make_supernet import TrainingPlan, make_supernet, plan_training
 from services.trainer.refit import RIDGE
 from shared.architecture import Architecture, dense
@@ -200,15 +200,14 @@ def _made(name: str, plan: TrainingPlan, directory: Path) -> Made:
     place = directory / plan.digest
     took = place.with_name(f"{place.name}.json")
 
-    def show(report: StepReport) -> None:
-        print(f"\r{name}: {report.step} of {report.steps} steps", end="", flush=True)
-
     if not (place / MANIFEST).is_file() or not took.is_file():
         started = time.perf_counter(), time.process_time()
-        make_supernet(plan, place.with_name(f"{place.name}.unfinished"), place, show)
+        with stage("Fine-tuning", plan.settings.training.steps, name) as shown:
+            make_supernet(
+                plan, place.with_name(f"{place.name}.unfinished"), place, lambda report: shown.reach(report.step)
+            )
         seconds = {"s": time.perf_counter() - started[0], "s of processors": time.process_time() - started[1]}
         took.write_text(json.dumps(seconds), encoding="utf-8")
-        print()
     return Made(place, json.loads(took.read_text(encoding="utf-8")))
 
 

@@ -10,8 +10,8 @@ import argparse
 from pathlib import Path
 
 from services.application.quiet_libraries import quiet_libraries
+from services.cli.progress_bars import stage
 from services.evaluator.evaluator import Evaluator
-from services.trainer.fine_tuning import StepReport
 from services.trainer.make_supernet import make_supernet, plan_training
 from shared.environment import Environment
 from shared.errors import UserError
@@ -71,12 +71,11 @@ def fine_tuned(name: str, base: Path, asked: argparse.Namespace, environment: En
     plan = plan_training(settings, base, environment)
     place = environment.cache / "benchmarks" / "memory-recipes" / plan.digest
 
-    def show(report: StepReport) -> None:
-        print(f"\r{name}: {report.step} of {report.steps} steps", end="", flush=True)
-
     if not (place / MANIFEST).is_file():
-        make_supernet(plan, place.with_name(f"{place.name}.unfinished"), place, show)
-        print()
+        with stage("Fine-tuning", asked.steps, name) as shown:
+            make_supernet(
+                plan, place.with_name(f"{place.name}.unfinished"), place, lambda report: shown.reach(report.step)
+            )
     return place
 
 
