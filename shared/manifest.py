@@ -37,13 +37,13 @@ VERSION: Literal[2] = 2
 """Of the manifests that are written. Version 1 has digests by what counted then (`FORMER_CONTENT`)."""
 
 
-def _one_or_several(value: object) -> str:
+def _tag(value: object) -> str:
     listed = isinstance(value, list | tuple) and any(isinstance(each, list | tuple) for each in value)
     return SEVERAL if listed else ONE
 
 
 WrittenOrders = Annotated[
-    Annotated[DropOrder, Tag(ONE)] | Annotated[tuple[DropOrder, ...], Tag(SEVERAL)], Discriminator(_one_or_several)
+    Annotated[DropOrder, Tag(ONE)] | Annotated[tuple[DropOrder, ...], Tag(SEVERAL)], Discriminator(_tag)
 ]
 
 

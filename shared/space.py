@@ -21,7 +21,7 @@ GeneKind = Literal["depth", "drop_order", "mlp_width", "attention", "quantizatio
 
 QUANTIZATIONS: tuple[Quantization, ...] = get_args(Quantization)
 ATTENTIONS: tuple[AttentionChoice, ...] = get_args(AttentionChoice)
-LAYERS: tuple[GeneKind, ...] = ("depth", "drop_order")
+WHICH_LAYERS: tuple[GeneKind, ...] = ("depth", "drop_order")
 """Kinds of genes that say together which layers there are."""
 
 
@@ -104,8 +104,8 @@ class SearchSpace:
         """Whether each gene has an effect on a network of this depth whose layers leave in one of the orders, given by
         its number. The order itself has none where all orders leave the same layers."""
         whole_and_kept = {None, *self.kept_layers(depth, order)}
-        chosen = any(self.first_order(depth, other) for other in range(len(self.drop_orders)))
-        return tuple(gene.layer in whole_and_kept and (gene.kind != "drop_order" or chosen) for gene in self.genes)
+        differ = any(self.first_order(depth, other) for other in range(len(self.drop_orders)))
+        return tuple(gene.layer in whole_and_kept and (gene.kind != "drop_order" or differ) for gene in self.genes)
 
     @property
     def genomes(self) -> int:
@@ -116,7 +116,11 @@ class SearchSpace:
     def networks(self) -> int:
         """Number of distinct networks."""
         return sum(
-            prod(gene.choices for gene in compress(self.genes, self.effective(depth, order)) if gene.kind not in LAYERS)
+            prod(
+                gene.choices
+                for gene in compress(self.genes, self.effective(depth, order))
+                if gene.kind not in WHICH_LAYERS
+            )
             for depth in self.depths
             for order in range(len(self.drop_orders))
             if self.first_order(depth, order) == order

@@ -3,10 +3,12 @@
 import random
 import socket
 
+from shared.errors import UserError
+
 ADDRESS = "127.0.0.1"
 CONNECT_SECONDS = 1.0
 CHOSEN = range(20_000, 32_768)
-"""Ports to choose from: those above are taken by connections that go out, at any moment."""
+"""Ports to choose from: by Linux's default, connections that go out take those above, at any moment."""
 
 
 def is_free(port: int) -> bool:
@@ -21,9 +23,12 @@ def is_free(port: int) -> bool:
 
 
 def free_port() -> int:
-    """A port that is free now, and that no connection takes before it is listened on. Raises StopIteration where all
-    are taken."""
-    return next(port for port in random.sample(CHOSEN, len(CHOSEN)) if is_free(port))
+    """A port that is free now, and, by Linux's default, that no connection takes before it is listened on. Raises
+    UserError where all are taken."""
+    found = next(filter(is_free, random.sample(CHOSEN, len(CHOSEN))), None)
+    if found is None:
+        raise UserError(f"{ADDRESS}: no port from {CHOSEN[0]} to {CHOSEN[-1]} is free; stop what listens there")
+    return found
 
 
 def accepts_connections(port: int) -> bool:

@@ -126,9 +126,12 @@ def training_seconds(settings: SearchSettings, space: SearchSpace, rate: float) 
     full = 1 / training.full_every  # of all steps
     taught = 0 if training.distillation == "none" else whole * (1 - full)  # a forward pass of the teacher
     steps = training.steps * training.tokens_per_step * (TRAINING_COST * (full * whole + (1 - full) * typical) + taught)
-    drops = space.network.depth - min(space.depths) if "divergence" in settings.space.depth_rules else 0
-    tried = sum(space.network.depth - 2 - dropped for dropped in range(drops))
-    return (steps + tried * DIVERGENCE_TOKENS * whole / 2) / rate
+    tried = 0
+    if "divergence" in settings.space.depth_rules:
+        layers = space.network.depth - 2  # the first and the last one stay
+        tried = sum(layers - dropped for dropped in range(min(max(space.network.depth - min(space.depths), 1), layers)))
+    head = space.network.vocab_size * space.network.outputs
+    return (steps + tried * DIVERGENCE_TOKENS * (whole / 2 + head)) / rate
 
 
 def _sizes(space: SearchSpace) -> tuple[int, float]:

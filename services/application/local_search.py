@@ -73,7 +73,7 @@ def _announce(
 ) -> None:
     rate = parameter_tokens_per_second(prepared.base, preferred_dtype())
     tokens = (sum(task.tokens for task in tasks["search"]), sum(task.tokens for task in tasks["report"]))
-    space, settings = prepared.unordered_space, prepared.settings
+    space, settings = prepared.space, prepared.settings
     events.publish(SpaceDescribed(space, search_dtype(settings, run, preferred_dtype())))
     work = work_left(*opened) if opened else whole_work(settings, space)
     cost = estimate(settings, space, rate, *tokens, work)

@@ -9,8 +9,8 @@ from services.application.supernet_store import Supernet
 from services.coordinator.dispatch import Dispatcher
 from services.coordinator.evaluators import Evaluators
 from services.coordinator.front_measurement import measure_front
-from services.coordinator.history import History
-from services.coordinator.plan import SearchPlan
+from services.coordinator.history import History, another_search
+from services.coordinator.plan import SearchPlan, difference_of_rules
 from services.coordinator.recorder import HistoryRecorder
 from services.coordinator.reported_networks import ReportedNetworks
 from services.coordinator.search import measure_costs, run_search
@@ -43,9 +43,21 @@ def open_search(
         base=base,
         dtype=search_dtype(settings, run, automatic),
     )
+    _refuse_other_orders(plan, run)
     history = History.create_or_resume(run.history, plan.about())
     history.note("provenance", _provenance(supernet.manifest))
     return plan, history
+
+
+def _refuse_other_orders(plan: SearchPlan, run: RunDirectory) -> None:
+    """Of one super-network orders are others where the search file asks for other rules, which is then said."""
+    if not run.history.is_file():
+        return
+    with closing(History.read(run.history)) as begun:
+        recipe, found = begun.about()["recipe"], difference_of_rules(begun, plan.settings)
+    asked = plan.recipe
+    if found and recipe["supernet"] == asked["supernet"] and recipe["drop_order"] != asked["drop_order"]:
+        raise another_search(run.history, found)
 
 
 def search_dtype(settings: SearchSettings, run: RunDirectory | None, automatic: Dtype) -> Dtype:

@@ -58,10 +58,13 @@ class PreparedSearch:
         return CheckpointRef(location=str(self.base.directory.absolute()), digest=self.base_digest)
 
     @property
-    def unordered_space(self) -> SearchSpace:
-        """The search space, of which sizes don't depend on orders of dropping; the number of networks hardly does."""
+    def space(self) -> SearchSpace:
+        """The search space. As long as there is no super-network its orders of dropping are made up: sizes don't depend
+        on them, and there are fewer networks where rules turn out to agree."""
         network, space = self.base.network, self.settings.space
-        return search_space(network, space, unmeasured_orders(network.depth, len(space.depth_rules)))
+        if self.supernet is None:
+            return search_space(network, space, unmeasured_orders(network.depth, len(space.depth_rules)))
+        return search_space(network, space, self.supernet.manifest.orders_of(space.depth_rules))
 
 
 def prepare_search(

@@ -87,7 +87,7 @@ def _train_first(
     except DataMissingError as error:  # the search's machine may have them
         events.note("Tasks", f"not checked: {error}")
     rate = parameter_tokens_per_second(prepared.base, preferred_dtype())
-    space = prepared.unordered_space
+    space = prepared.space
     cost = estimate(settings, space, rate, *assumed_tokens(settings), whole_work(settings, space))
     events.publish(SpaceDescribed(space, dtype))
     machines = processes.size if compute_device().type == "cuda" else 1  # without GPUs they share the same cores

@@ -93,9 +93,12 @@ def _kind(asked: ExportRequest) -> str:
     return asked.format if asked.gguf_type is None else f"{asked.format}-{asked.gguf_type}"
 
 
-def list_networks(path: Path, run: SearchedRun, command: str, options: Mapping[str, object], example: str) -> None:
+def list_networks(
+    path: Path, run: SearchedRun, command: str, options: Mapping[str, object], example: str | None
+) -> None:
     """The networks of a run, with their sizes, and how to go on by a command that takes one, with the `example` of a
-    name. Raises UserError where one of the command's `options` is given (not None): all are about a network."""
+    name; None where there is nothing to go on with. Raises UserError where one of the command's `options` is given (not
+    None): all are about a network."""
     for option, value in options.items():
         if value is not None:
             lists = f"`nasfarm {command} {shell_word(path)}`"
@@ -110,6 +113,9 @@ def list_networks(path: Path, run: SearchedRun, command: str, options: Mapping[s
             table.add_row(Text(row.name), *_cells(row))
         table.add_section()
     console.print(table)
+    if example is None:
+        say("Next", f"nothing: no network of this run can be taken by nasfarm {command}")
+        return
     costs = displayed_costs(content)
     smallest = min(content.front, key=costs[0].required_of, default=content.dense)
     run_path = shell_word(path)

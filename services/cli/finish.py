@@ -47,11 +47,11 @@ def finish(path: Path, wanted: Wanted, options: FinishOptions, output: Path | No
         given = {"--output": output, "--supernet": options.supernet}
         given |= {f"--{name.replace('_', '-')}": value for name, value in options.training.items()}
         whole = run.report.dense
-        smaller = (row for row in run.report.front if row.architecture.quantized("none") != whole.architecture)
-        list_networks(path, run, "finish", given, example=next(smaller, whole).name)
+        smaller = (row.name for row in run.report.front if row.architecture.quantized("none") != whole.architecture)
+        list_networks(path, run, "finish", given, example=next(smaller, None))
         return
     if chosen.architecture.quantized("none") == run.report.dense.architecture:
-        raise UserError(f"{chosen.name}: is the whole super-network, which teaches the others; name one of the front")
+        raise UserError(f"{chosen.name}: is the whole super-network, which teaches the others; ask for a smaller one")
     if chosen.why:
         say("Chosen", f"{chosen.name}, {chosen.why}")
     place = default_place(run.name, chosen.name) if output is None else user_path(str(output))

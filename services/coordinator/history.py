@@ -69,6 +69,14 @@ class Arrival:
     outcome: Measurement | Failure
 
 
+def another_search(path: Path, difference: str) -> UserError:
+    """A history that isn't the one of the search that is to be continued; the difference is in words."""
+    return UserError(
+        f"{path}: belongs to another search ({difference}); restore the search file and the model, "
+        "or change `name` in the search file to begin a new one"
+    )
+
+
 class History:
     """A search's history. Its recipe says which search it belongs to, and is compared whenever it is opened to be
     continued; one of an earlier release is migrated then. `metrics` says what is counted of each task, by its name,
@@ -98,10 +106,7 @@ class History:
                     migrate(history._connection)
         found = difference(history.about()["recipe"], json.loads(json.dumps(about["recipe"])))
         if found is not None:
-            raise UserError(
-                f"{path}: belongs to another search ({found}); restore the search file and the model, "
-                "or change `name` in the search file to begin a new one"
-            )
+            raise another_search(path, found)
         return history
 
     @classmethod

@@ -1,6 +1,7 @@
 """Bayesian ridge regression with weights that can't be negative: how accurate a network is, and how sure that is.
 
-Accuracy is that of the largest network, less a weight for each step away from it (`StepFeatures`). No weight is
+Accuracy is that of the network without any step, less a weight for each step away from it (`StepFeatures` says which
+that is: mostly the largest one). No weight is
 negative: a wider or deeper-equipped network is never predicted worse. Weights have a Gaussian prior about a common
 value, which is learnt, too: until data say otherwise, parameters matter equally wherever they are.
 """
@@ -36,8 +37,8 @@ thread counts, and a resumed search must not rank networks differently because o
 
 @dataclass(frozen=True)
 class AdditiveModels:
-    """Models, each of which says what a network's accuracy is: that of the largest one, `largest`, shape (models,),
-    less a weight for each feature, `losses`, shape (models, features)."""
+    """Models, each of which says what a network's accuracy is: that without any step, `largest`, shape (models,), less
+    a weight for each feature, `losses`, shape (models, features)."""
 
     features: StepFeatures
     largest: FloatArray

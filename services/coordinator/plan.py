@@ -8,11 +8,11 @@ from services.coordinator.history import History
 from services.coordinator.pareto import ReferencePoint
 from shared.architecture import Architecture, Quantization, dense
 from shared.drop_orders import from_json, to_json
-from shared.identity import INT8_VERSION, SEARCH
+from shared.identity import INT8_VERSION, SEARCH, difference
 from shared.manifest import search_space
 from shared.messages import CheckpointRef, CostSpec, Dtype, EvaluationRequest, EvaluationSpec, TaskItems
 from shared.network.shape import NetworkShape
-from shared.settings import ItemsPart, SearchSettings, ServingSettings
+from shared.settings import ItemsPart, SearchSettings, ServingSettings, parse_settings
 from shared.space import QUANTIZATIONS, SearchSpace
 
 
@@ -133,3 +133,11 @@ def plan_of(history: History, settings: SearchSettings) -> SearchPlan:
         dtype=recipe["dtype"],
         int8_version=history.int8_version(),
     )
+
+
+def difference_of_rules(history: History, asked: SearchSettings) -> str | None:
+    """In what a search that has begun drops layers by other rules than is asked for, in words; None if it doesn't. A
+    recipe has the orders that the rules made."""
+    begun = parse_settings(history.about()["settings"], str(history.path))
+    then, now = ({"depth_rule": " or ".join(each.space.depth_rules)} for each in (begun, asked))
+    return difference(then, now, "space.")

@@ -6,7 +6,7 @@ import numpy as np
 
 from services.coordinator.genomes import BoolArray, Encoding, FloatArray, IntArray
 from shared.network.sizes import outer_parameters
-from shared.space import LAYERS, SearchSpace
+from shared.space import WHICH_LAYERS, SearchSpace
 
 
 class StepFeatures:
@@ -39,7 +39,7 @@ class StepFeatures:
         varying = [
             (place, step)
             for place, gene in enumerate(genes)
-            if gene.kind not in LAYERS
+            if gene.kind not in WHICH_LAYERS
             for step in range(1, gene.choices)
         ]
         self.places: IntArray = np.array(

@@ -199,7 +199,8 @@ def _by_all_weights(plan: SinglePlan, tuning: Tuning, resumed: TrainingState | N
     # To the loop, who is taught is a sub-network of the teacher, and has its losses beside those of whole networks.
     kind: TrainedKind = "full" if tuning.teacher == "none" else "subnet"
     teacher = None if tuning.teacher == "none" else plan.base.cut().map(lambda tensor: tensor.to(device, compute))
-    teaching, teacher_only = None if teacher is None else lambda: teacher, tuning.teacher == "base only"
+    teaching = None if teacher is None else lambda: teacher
+    teacher_only = tuning.teacher == "base only"
     gradients = gradients_of(lambda _: (kind, [network_now]), device, memory, teaching, teacher_only)
     return _Trained(state, gradients, lambda: state.weights)
 

@@ -35,7 +35,10 @@ class StudiedSupernet(Section):
     training: TrainingSettings = TrainingSettings()
     search: Annotated[
         SearchOfStudy | None,
-        Field(description="How this super-network is searched, where that isn't as the study's `search` says."),
+        Field(
+            description="How this super-network is searched, in the place of the study's `search`; keys that are left "
+            "out have their defaults, not what they have there."
+        ),
     ] = None
 
     @field_validator("space")

@@ -50,10 +50,11 @@ def test_networks_of_both_orders_are_trained_searched_and_reported(
     page = Path("runs/tiny/report.html").read_text()
     assert f"first or importance, {list(first)} or {list(importance)}" in page
     front = json.loads(Path("runs/tiny/front.json").read_text())
+    assert front["random"]
     for row in front["random"]:
         (original,) = (each for each in front["front"] if each["name"] == row["name"].removesuffix(" random"))
         random, own = row["architecture"], original["architecture"]
-        assert len(random["layers"]) == len(own["layers"]), "by whichever order they leave"
+        assert len(random["layers"]) == len(own["layers"])
 
     # Continued it measures nothing more; and the same super-network serves a search by one of the rules.
     before = Path("runs/tiny/front.json").read_text()
@@ -64,5 +65,9 @@ def test_networks_of_both_orders_are_trained_searched_and_reported(
     ended = run("search", quick_search_file(tmp_path, **{**other, "space": {**SPACE, "depth_rule": "importance"}}))
     assert ended.code == 0, ended
     assert measured_layers(Path("runs/one")) == {tuple(range(LAYERS)), tuple(sorted(every - {importance[0]}))}
+    again = quick_search_file(tmp_path, **{**other, "space": {**SPACE, "depth_rule": "first"}})
+    refused(
+        run("search", again), "another search (space.depth_rule was importance, now first); restore the search file"
+    )
     file = quick_search_file(tmp_path, **{**other, "name": "no", "space": {**SPACE, "depth_rule": "divergence"}})
     refused(run("search", file), "were ordered by first and importance; write one of these, or several")

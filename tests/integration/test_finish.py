@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,15 @@ def test_without_a_network_the_front_is_listed_and_nothing_is_made(run: Run) -> 
     assert "N6" in ended.output and "--at-most" in ended.output
     assert "nasfarm finish runs/served N2" in ended.output  # its N1 is the whole network
     assert not Path("finished").exists()
+
+
+def test_where_the_front_is_the_whole_network_alone_none_is_proposed(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = SearchedRun.read(Path("runs/served"))
+    whole = found.report.model_copy(update={"front": found.report.front[:1]})
+    monkeypatch.setattr(SearchedRun, "read", lambda _: replace(found, content=whole))
+    ended = run("finish", "runs/served")
+    assert ended.code == 0 and "no network of this run can be taken by nasfarm finish" in ended.output, ended
+    assert "--at-most" not in ended.output
 
 
 def test_a_network_is_finished_compared_counted_exported_and_loaded(run: Run, finish: Callable[..., Any]) -> None:
@@ -169,7 +179,7 @@ def test_while_another_nasfarm_works_in_the_run_it_is_left_alone_and_that_is_sai
     ("arguments", "words"),
     [
         (["runs/plain", "dense"], ["dense: is the whole super-network"]),
-        (["runs/served", "N1"], ["N1: is the whole super-network"]),
+        (["runs/served", "N1"], ["N1: is the whole super-network", "ask for a smaller one"]),
         (["runs/plain", "N9"], ["no network 'N9'"]),
         (["runs/plain", "--steps", "3"], ["--steps: of which network?"]),
         (["runs/plain", "--at-most", "bytes=1kB"], ["no network of the front"]),

@@ -7,9 +7,11 @@ import pytest
 from services.application.estimate import INT8_COST, Work, assumed_tokens, estimate, whole_work, work_left
 from services.coordinator.budget import networks_to_measure
 from services.coordinator.history import History
+from shared.drop_orders import DIVERGENCE_TOKENS
 from shared.errors import UserError
 from shared.messages import EvaluationRequest, Failure
-from tests.support.searches import REMEASURED, SERVED, after, search, small_plan
+from shared.network.sizes import outer_parameters, parameters
+from tests.support.searches import REMEASURED, SERVED, SHAPE, after, search, small_plan
 
 RATE = 1e6
 
@@ -33,14 +35,17 @@ def test_int8_and_random_networks_add_to_the_report_and_so_do_speeds() -> None:
 
 
 def test_finding_the_layers_to_drop_by_divergence_takes_its_time() -> None:
+    layers = parameters(SHAPE) - outer_parameters(SHAPE)
+    of_one_tried = DIVERGENCE_TOKENS * (layers / 2 + SHAPE.vocab_size * SHAPE.outputs) / RATE
     space: dict[str, object] = {"depths": [8, 6], "mlp_widths": [48, 24]}
     usual, found, both = (
         seconds({"space": {**space, "depth_rule": rule}})
         for rule in ("importance", "divergence", ["importance", "divergence"])
     )
     assert found == both and found[1:] == usual[1:] and found[0] > usual[0]
-    none_dropped = seconds({"space": {**space, "depths": [8], "depth_rule": "divergence"}})
-    assert none_dropped == seconds({"space": {**space, "depths": [8]}})
+    assert found[0] - usual[0] == pytest.approx((6 + 5) * of_one_tried)
+    none_dropped = seconds({"space": {**space, "depths": [8], "depth_rule": "divergence"}})  # the others are ranked
+    assert none_dropped[0] - seconds({"space": {**space, "depths": [8]}})[0] == pytest.approx(6 * of_one_tried)
 
 
 def test_a_network_that_is_measured_on_a_slice_of_the_items_takes_as_much_less() -> None:

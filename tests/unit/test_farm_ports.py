@@ -6,6 +6,7 @@ import pytest
 
 from deploy.farm import ports
 from deploy.farm.ports import ADDRESS, CHOSEN, free_port, is_free
+from shared.errors import UserError
 
 
 def test_a_free_port_can_be_listened_on_and_is_below_those_of_connections_that_go_out() -> None:
@@ -20,3 +21,8 @@ def test_ports_on_which_others_listen_are_passed_over(monkeypatch: pytest.Monkey
     monkeypatch.setattr(ports, "CHOSEN", (one, other))
     with socket.create_server((ADDRESS, one)):
         assert {free_port() for _ in range(8)} == {other}
+        with (
+            socket.create_server((ADDRESS, other)),
+            pytest.raises(UserError, match=f"no port from {one} to {other} is"),
+        ):
+            free_port()

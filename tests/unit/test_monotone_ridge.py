@@ -13,7 +13,7 @@ from services.coordinator.step_features import StepFeatures
 from services.coordinator.strategies.stratified_sampling import random_genomes
 from shared.architecture import Architecture
 from shared.network.config import network_of
-from shared.space import LAYERS, SearchSpace
+from shared.space import WHICH_LAYERS, SearchSpace
 from tests.support.pretending import SHAPE
 from tests.support.spaces import EXAMPLE, spaces
 
@@ -54,7 +54,9 @@ def test_features_are_0_for_the_largest_network_and_no_sum_of_them_falls_when_a_
     values = features.of(genomes)
     assert values.shape == (10, features.count) and values.min(initial=0) >= 0 and values.max(initial=0) <= 1
     risen = genomes.copy()
-    place = data.draw(st.sampled_from([place for place, gene in enumerate(space.genes) if gene.kind not in LAYERS]))
+    place = data.draw(
+        st.sampled_from([place for place, gene in enumerate(space.genes) if gene.kind not in WHICH_LAYERS])
+    )
     risen[:, place] = np.minimum(risen[:, place] + 1, encoding.choices[place] - 1)
     assert (features.of(encoding.canonical(risen)) >= values - 1e-12).all()
 

@@ -156,7 +156,7 @@ def begin(directory: Path, **changes: Any) -> None:
         first = prepared.first[supernet.name]
         plan = SearchPlan(
             settings=asked,
-            space=first.unordered_space,
+            space=first.space,
             supernet=CheckpointRef(location="gone", digest=supernet.name),
             base=first.base_reference,
             dtype="float32",

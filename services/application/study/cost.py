@@ -60,13 +60,13 @@ def _lines(
     unmade = [supernet for supernet in settings.supernets if study.first[supernet.name].supernet is None]
     if unmade:
         tokens, first = sum(map(tokens_of, unmade)), [study.first[each.name] for each in unmade]
-        seconds = sum(training_seconds(each.settings, each.unordered_space, rate) for each in first)
+        seconds = sum(training_seconds(each.settings, each.space, rate) for each in first)
         yield CostLine("Super-networks", f"{len(unmade)} to be fine-tuned", tokens, seconds)
     searches, measured, tokens, seconds = 0, 0, 0, 0.0
     for supernet, _, asked in searches_of(study.settings):
         if asked.name in finished:
             continue
-        space = study.first[supernet.name].unordered_space
+        space = study.first[supernet.name].space
         work = whole_work(asked, space)
         of_search, of_report = _tokens(study, [task.name for task in asked.tasks])
         searches += 1
@@ -143,7 +143,7 @@ def _alone(study: PreparedStudy) -> int:
 
 def _typical(study: PreparedStudy, supernet: str) -> float:
     """Parameters in the layers of a network between the largest and the smallest."""
-    space = study.first[supernet].unordered_space
+    space = study.first[supernet].space
     smallest, largest = space.parameters(space.smallest()), space.parameters(space.largest())
     return (smallest + largest) / 2 - outer_parameters(space.network)
 

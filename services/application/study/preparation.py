@@ -174,7 +174,7 @@ def _check_begun(settings: StudySettings, directory: StudyDirectory, first: dict
 
 def _check_sizes(settings: StudySettings, name: str, search: PreparedSearch) -> None:
     """Refuse sizes of which a super-network has no network."""
-    space = search.unordered_space
+    space = search.space
     smallest = space.parameters(space.smallest())
     for size in settings.sizes:
         at_most = most_parameters(search.base.network, size)

@@ -9,12 +9,12 @@ from services.application.run_directory import RunDirectory
 from services.application.study.failed_networks import read_failed
 from services.application.study.study_directory import StudyDirectory
 from services.coordinator.history import History
-from services.coordinator.plan import plan_of
+from services.coordinator.plan import difference_of_rules, plan_of
 from services.coordinator.study.networks import Study, StudySearch
 from shared.failure_policy import FAILURES
 from shared.identity import SEARCH, difference
 from shared.messages import Measurement, Outcome
-from shared.settings import SearchSettings, metrics_by_task, parse_settings
+from shared.settings import SearchSettings, metrics_by_task
 from shared.settings.study_file import StudiedSupernet, StudySettings
 
 
@@ -46,15 +46,12 @@ def _is_settled(outcome: Outcome | None) -> bool:
 def difference_of_search(history: History, asked: SearchSettings, base: str, supernet: str | None) -> str | None:
     """In what a search that has begun differs from the one that is asked for, in words; None if it can go on. `base`
     and `supernet` are digests, the latter None where the super-network is still to be made."""
-    about = history.about()
-    begun, rules = about["recipe"], parse_settings(about["settings"], str(history.path)).space.depth_rules
+    begun = history.about()["recipe"]
     decided = {} if asked.dtype == "auto" else {"dtype": asked.dtype}
     made = {} if supernet is None else {"supernet": supernet}
     unasked = {name: begun[name] for name in ("supernet", "dtype", "drop_order", "reference_point")}
     expected = unasked | SEARCH.of(asked.model_dump(mode="json")) | {"base": base} | decided | made
-    return difference(begun, expected) or difference(
-        {"depth_rule": " or ".join(rules)}, {"depth_rule": " or ".join(asked.space.depth_rules)}, "space."
-    )
+    return difference(begun, expected) or difference_of_rules(history, asked)
 
 
 def begin_history(directory: StudyDirectory, settings: StudySettings, base: str) -> History:

@@ -1,6 +1,7 @@
 """Random networks of every cost: the first generation, and whatever fills up later ones."""
 
 from collections.abc import Set as AbstractSet
+from itertools import cycle
 
 import numpy as np
 
@@ -20,9 +21,9 @@ def stratified_sample(
 ) -> IntArray:
     """`count` distinct canonical genomes not in `known`, shape (networks, genes); fewer if the space has no more.
 
-    First come the largest and the smallest network of each depth, by each order in which layers leave. For the rest the
-    range of the first cost is cut into as many equal strata as networks are wanted: one network is drawn from each at
-    random, and further ones from others instead of empty strata.
+    First come the largest and the smallest network of each depth, by the orders in which layers leave in turn, so that
+    several orders don't make them more. For the rest the range of the first cost is cut into as many equal strata as
+    networks are wanted: one network is drawn from each at random, and further ones from others instead of empty strata.
     """
     every_end = _ends(encoding)
     ends = [genome for genome in every_end if genome not in known][:count]
@@ -40,12 +41,12 @@ def random_genomes(encoding: Encoding, count: int, rng: np.random.Generator) -> 
 
 def _ends(encoding: Encoding) -> list[Genome]:
     """The largest network of each depth and the smallest, which is in INT8 where that can be chosen: both ends of the
-    whole range first; then the same by the other orders in which layers leave."""
+    whole range first. The orders in which layers leave take turns."""
     space = encoding.space
+    orders = cycle(range(len(space.drop_orders)))
     ends = [
         end
-        for order in range(len(space.drop_orders))
-        for deep, shallow in zip(space.depths, reversed(space.depths), strict=True)
+        for deep, shallow, order in zip(space.depths, reversed(space.depths), orders, strict=False)
         for end in (space.largest(deep, order), space.smallest(shallow, order))
     ]
     return list(dict.fromkeys(space.genome(end) for end in ends))
