@@ -53,10 +53,12 @@ def _refuse_other_orders(plan: SearchPlan, run: RunDirectory) -> None:
     """Of one super-network orders are others where the search file asks for other rules, which is then said."""
     if not run.history.is_file():
         return
-    with closing(History.read(run.history)) as begun:
-        recipe, found = begun.about()["recipe"], difference_of_rules(begun, plan.settings)
-    asked = plan.recipe
-    if found and recipe["supernet"] == asked["supernet"] and recipe["drop_order"] != asked["drop_order"]:
+    with closing(History.read(run.history)) as history:
+        begun, asked = history.about()["recipe"], plan.recipe
+        if begun["supernet"] != asked["supernet"] or begun["drop_order"] == asked["drop_order"]:
+            return
+        found = difference_of_rules(history, plan.settings)
+    if found is not None:
         raise another_search(run.history, found)
 
 

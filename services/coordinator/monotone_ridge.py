@@ -1,9 +1,9 @@
 """Bayesian ridge regression with weights that can't be negative: how accurate a network is, and how sure that is.
 
 Accuracy is that of the network without any step, less a weight for each step away from it (`StepFeatures` says which
-that is: mostly the largest one). No weight is
-negative: a wider or deeper-equipped network is never predicted worse. Weights have a Gaussian prior about a common
-value, which is learnt, too: until data say otherwise, parameters matter equally wherever they are.
+that is: mostly the largest one). No weight is negative: a wider or deeper-equipped network is never predicted worse.
+Weights have a Gaussian prior about a common value, which is learnt, too: until data say otherwise, parameters matter
+equally wherever they are.
 """
 
 from dataclasses import dataclass

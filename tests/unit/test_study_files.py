@@ -62,6 +62,7 @@ def test_tables_and_page_show_attentions_that_are_skipped(tmp_path: Path) -> Non
     assert {row["network"]: row["skipped_attentions"] for row in rows if row["network"] in skipped} == skipped
     chosen = [str(len(content.network(each.network).architecture.without_attention)) for each in content.selected]
     assert [row["skipped_attentions"] for row in _rows(tmp_path / "out/tables/selected.csv")] == chosen
+    assert "Attentions" in (tmp_path / "out/report.html").read_text()
 
 
 def _rows(path: Path) -> list[dict[str, str]]:
