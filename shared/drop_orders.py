@@ -40,3 +40,9 @@ def unmeasured_orders(layers: int, count: int) -> DropOrders:
     last_first = tuple(range(layers - 1, 0, -1))
     starts = (number % len(last_first) if last_first else 0 for number in range(count))
     return one_or_several([last_first[start:] + last_first[:start] for start in starts])
+
+
+def divergence_rounds(layers: int, drops: int) -> int:
+    """How many of a network's layers are found by divergence one after the other, if at most `drops` of them are ever
+    dropped: one at least, by which the others are ranked, and never the first and the last one."""
+    return min(max(drops, 1), max(layers - 2, 0))

@@ -7,7 +7,7 @@ from services.coordinator.history import History
 from services.coordinator.plan import SearchPlan
 from services.coordinator.reported_networks import ReportedNetworks
 from services.coordinator.results import cost_model, evaluated_so_far, front
-from shared.drop_orders import DIVERGENCE_TOKENS
+from shared.drop_orders import DIVERGENCE_TOKENS, divergence_rounds
 from shared.messages import EvaluationRequest, Measurement
 from shared.network.sizes import outer_parameters, parameters
 from shared.settings import SearchSettings
@@ -126,12 +126,17 @@ def training_seconds(settings: SearchSettings, space: SearchSpace, rate: float) 
     full = 1 / training.full_every  # of all steps
     taught = 0 if training.distillation == "none" else whole * (1 - full)  # a forward pass of the teacher
     steps = training.steps * training.tokens_per_step * (TRAINING_COST * (full * whole + (1 - full) * typical) + taught)
-    tried = 0
-    if "divergence" in settings.space.depth_rules:
-        layers = space.network.depth - 2  # the first and the last one stay
-        tried = sum(layers - dropped for dropped in range(min(max(space.network.depth - min(space.depths), 1), layers)))
-    head = space.network.vocab_size * space.network.outputs
-    return (steps + tried * DIVERGENCE_TOKENS * (whole / 2 + head)) / rate
+    found = _divergence_work(space) if "divergence" in settings.space.depth_rules else 0
+    return (steps + found) / rate
+
+
+def _divergence_work(space: SearchSpace) -> float:
+    """Parameters times tokens of finding which layers to drop by divergence: each one that is left, but the first and
+    the last one, is tried to be left out (`DIVERGENCE_TOKENS`)."""
+    network, (whole, _) = space.network, _sizes(space)
+    rounds = divergence_rounds(network.depth, network.depth - min(space.depths))
+    tried = sum(network.depth - 2 - found for found in range(rounds))
+    return tried * DIVERGENCE_TOKENS * (whole / 2 + network.vocab_size * network.outputs)
 
 
 def _sizes(space: SearchSpace) -> tuple[int, float]:

@@ -8,7 +8,7 @@ import torch
 
 from services.trainer.examples import Example, calibration_batches, first_tokens
 from services.trainer.fine_tuning import predicting_places
-from shared.drop_orders import DIVERGENCE_TOKENS, DropOrder, DropOrders, one_or_several
+from shared.drop_orders import DIVERGENCE_TOKENS, DropOrder, DropOrders, divergence_rounds, one_or_several
 from shared.network.shape import NetworkShape
 from shared.settings import DepthRule, SearchSettings
 from shared.supernet.calibration_row import CalibrationRow
@@ -71,7 +71,7 @@ def order_by_divergence(
     after that.
     """
     left, kept, found = list(range(1, network.depth - 1)), tuple(range(network.depth)), list[int]()
-    rounds = min(max(drops, 1), len(left))
+    rounds = divergence_rounds(network.depth, drops)
     progressed(0, rounds)
     while len(found) < rounds:
         dropped, *left = whole.ranked(kept, left)

@@ -4,6 +4,7 @@ import json
 import multiprocessing
 import shutil
 from contextlib import ExitStack, closing
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -31,7 +32,7 @@ from shared.drop_orders import DropOrders
 from shared.environment import Environment
 from shared.errors import UserError
 from shared.events import Event, Events, Noted
-from shared.manifest import base_location
+from shared.manifest import base_location, read_network
 from shared.messages import CheckpointRef
 from shared.settings import parse_settings
 from tests.chaos.arena import search_settings, search_values, write_supernet
@@ -250,6 +251,19 @@ def test_one_that_was_made_with_several_depth_rules_can_be_searched_with_some_of
     )
     # One that isn't named is made with all rules that are asked for.
     assert found(run, store) is None and found(run, store, space=SEVERAL) == "0f12"
+
+
+def test_networks_are_counted_by_the_orders_of_a_super_network_that_is_there(store: SupernetStore) -> None:
+    place, asked = store.place("0f12"), search_settings(space=SEVERAL)
+    write_supernet(place)
+    first, other = (7, 6, 5, 4, 3, 2, 1), (7, 6, 5, 1, 2, 3, 4)  # as far as layers are dropped they agree
+    manifest_with(place, space=asked.space.model_dump(mode="json"), drop_order=[first, other])
+    base = cast(Any, SimpleNamespace(network=read_network(place)))
+    to_be_made = PreparedSearch(asked, base, "base", None, None, place, {})
+    made = replace(to_be_made, supernet=Supernet.read(place))
+    assert made.space.drop_orders == (first, other)
+    one_order = replace(made.space, drop_order=first)
+    assert made.space.networks == one_order.networks < to_be_made.space.networks
 
 
 @pytest.mark.parametrize(
