@@ -4,6 +4,7 @@ import json
 import os
 import signal
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 import yaml
 
@@ -73,6 +74,9 @@ def test_a_farm_searches_to_the_end_though_an_evaluator_and_the_supervisor_are_k
     os.kill(first.pid, signal.SIGSTOP)  # with a request in flight, so that the search can't end
     local_farm.make("scale", "--evaluators", 2)
     local_farm.wait_for(lambda: [state.state for state in local_farm.states("evaluator-")] == ["running", "running"])
+    (second,) = (state for state in local_farm.states("evaluator-") if state.name != first.name)
+    assert second.pid is not None
+    os.kill(second.pid, signal.SIGSTOP)  # nor does it end while the first one starts again
     os.kill(first.pid, signal.SIGKILL)
     local_farm.wait_for(lambda: local_farm.states(first.name)[0].restarts == 1)
     assert "evaluator-" in local_farm.make("status")
@@ -80,6 +84,8 @@ def test_a_farm_searches_to_the_end_though_an_evaluator_and_the_supervisor_are_k
     supervisor = supervisor_of(local_farm.directory)
     assert supervisor is not None
     os.kill(supervisor, signal.SIGKILL)
+    with suppress(ProcessLookupError):
+        os.kill(second.pid, signal.SIGCONT)
     local_farm.wait_for(lambda: supervisor_of(local_farm.directory) is None)
     orphans = set(farm_processes(local_farm.directory.path))
     assert orphans  # RabbitMQ at least
